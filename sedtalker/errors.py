@@ -1,0 +1,56 @@
+"""Errors for the person at the keyboard: what is wrong, where, and the way out, in one line."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class SEDTalkerError(Exception):
+    """Anything a user can mend; the command line prints its message as one line, without a traceback."""
+
+
+class AudioError(SEDTalkerError):
+    """Audio that is missing, unreadable, empty or broken."""
+
+
+class TrackError(SEDTalkerError):
+    """An emotion track, an emotion name or a track file that cannot be used."""
+
+
+class FaceError(SEDTalkerError):
+    """A face asset or a mesh that cannot be used."""
+
+
+class AnimationError(SEDTalkerError):
+    """An animation file that is missing, broken or does not fit."""
+
+
+class RenderError(SEDTalkerError):
+    """A frame or a video that could not be made."""
+
+
+class CheckpointError(SEDTalkerError):
+    """A model folder that is missing, incomplete or of another kind."""
+
+
+class DataError(SEDTalkerError):
+    """A corpus, a manifest or a training configuration that cannot be used."""
+
+
+class MissingExtraError(SEDTalkerError):
+    """An optional dependency that is needed here and is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or name the extra that brings it.
+
+    Raises:
+        MissingExtraError: the module is not installed, or does not import on this machine.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module} is needed here and does not import ({error}). Install it with: pip install 'sedtalker[{extra}]'"
+        ) from error

@@ -1,0 +1,106 @@
+"""The face: template, topology, blendshapes, and what is drawn with it.
+
+A face is plain arrays. Its motion is linear: vertices = template + weights @ blendshapes, so that a renderer, a glTF
+viewer and a solver all get the same face from the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Index = NDArray[np.int32]
+
+ARKIT_NAMES: tuple[str, ...] = (
+    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft", "eyeWideLeft",
+    "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight", "eyeSquintRight", "eyeWideRight",
+    "jawForward", "jawLeft", "jawRight", "jawOpen",
+    "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
+    "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+"""Apple's 52 blendshape names in Apple's order; "left" is the person's own left."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """How a surface answers light. Colours are linear RGB."""
+
+    kind: str = "plain"  # skin, eye, cornea, mouth, teeth, tongue, hair, card (brows, lashes), cloth, plain
+    mode: str = "opaque"  # opaque; hair (opaque core, blended fringe); blend (sorted, no depth write); add (highlights alone)
+    texture: str | None = None  # name in Face.textures; sRGB + alpha (opacity; for skin: gloss)
+    bump: str | None = None  # name in Face.textures; height map, used at quality "fine"
+    bump_height: float = 0.0  # metres from black to white of the bump map
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # multiplies the texture
+    wrap: tuple[float, float, float] = (0.0, 0.0, 0.0)  # wrapped diffuse, (d + w) / (1 + w)
+    specular: float = 0.0
+    gloss: float = 20.0  # Blinn exponent
+    ambient: float = 1.0
+    sheen: float = 0.0
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Textured triangles over a set of vertices: the face's own, or those of an attachment."""
+
+    name: str
+    triangles: Index  # (F, 3) vertex indices
+    uv: Float  # (U, 2), v up
+    uv_triangles: Index  # (F, 3) indices into uv
+    material: Material
+    occlusion: Float  # (V,) baked ambient occlusion at the vertices, 0 dark to 1 open
+    smooth: bool = False  # worth one level of Phong tessellation at quality "fine"
+    scalp: Float | None = None  # (V,) share of the hair's colour that the skin takes
+    scalp_color: tuple[float, float, float] = (0.0, 0.0, 0.0)  # linear RGB
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """Something that follows the face without being part of it: brows, lashes, hair, clothes.
+
+    Vertex n lies at sum_k weights[n, k] * vertices[indices[n, k]] + offsets[n] (MakeHuman's mhclo fitting formula).
+    """
+
+    surface: Surface
+    indices: Index  # (N, 3) into the face's vertices
+    weights: Float  # (N, 3)
+    offsets: Float  # (N, 3) metres
+
+    def place(self, vertices: Float) -> Float:
+        """Positions (N, 3) in metres on a face with these vertices (V, 3)."""
+        return np.einsum("nk,nkc->nc", self.weights, vertices[self.indices]) + self.offsets
+
+
+@dataclass(frozen=True)
+class Face:
+    """A head: geometry in metres, y up, facing +z; the person's left is +x."""
+
+    name: str
+    template: Float  # (V, 3)
+    faces: Index  # (F, 3), all triangles of the face's own vertices
+    surfaces: tuple[Surface, ...] = ()  # the face's own, over `template`; empty for a bare mesh
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
+    blendshapes: Float | None = None  # (52, V, 3) displacements at weight 1, in the order of blendshape_names
+    blendshape_names: tuple[str, ...] = ()
+    parts: Mapping[str, Index] = field(default_factory=dict)  # name -> vertex indices
+    masks: Mapping[str, Index] = field(default_factory=dict)  # region name -> vertex indices
+    landmarks: Mapping[str, int] = field(default_factory=dict)
+    lip_pairs: Index | None = None  # (N, 2) inner rim, upper and lower, corner to corner
+    textures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> (H, W, 1 or 4), read when asked for
+    uv: Float | None = None  # (V, 2), where one coordinate a vertex serves
+    colors: NDArray[np.uint8] | None = None  # (V, 3) sRGB
+
+    def pose(self, weights: NDArray[np.floating]) -> Float:
+        """Vertices (T, V, 3) in metres for blendshape weights (T, 52), or (V, 3) for (52,)."""
+        if self.blendshapes is None:
+            raise ValueError(f"face {self.name!r} has no blendshapes")
+        count, vertices, _ = self.blendshapes.shape
+        moved = np.asarray(weights, np.float32) @ self.blendshapes.reshape(count, vertices * 3)
+        return moved.reshape(*np.shape(weights)[:-1], vertices, 3) + self.template

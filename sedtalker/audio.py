@@ -1,0 +1,121 @@
+"""Any audio file -> mono float32 at 16 kHz.
+
+The container and codec are told from the content, never from the name; FFmpeg (inside PyAV's wheel) decodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import AudioError
+
+SAMPLE_RATE = 16_000  # Hz, the rate of every model here
+MIN_SAMPLES = 400  # 25 ms, one analysis window; less holds no speech
+
+Samples = NDArray[np.float32]  # (N,) mono, 16 kHz, nominally -1..1
+AudioSource = Path | str | tuple[NDArray[Any], int]
+
+
+def load_audio(source: AudioSource) -> Samples:
+    """Samples (N,) of a file, or of `(samples, rate)` with samples (N,), (N, channels) or (channels, N).
+
+    Channels are averaged. Integer samples are scaled by their type's range.
+
+    Raises:
+        AudioError: missing, empty, not audio, shorter than 25 ms, or with samples that are not finite.
+    """
+    if isinstance(source, tuple):
+        name, samples = "the samples given", _resample_array(*source)
+    else:
+        name = str(source)
+        blocks = list(stream_audio(source))
+        samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if len(samples) < MIN_SAMPLES:
+        raise AudioError(
+            f"too short: {name} holds {len(samples) / SAMPLE_RATE * 1000:.1f} ms of sound. "
+            f"Give at least {MIN_SAMPLES / SAMPLE_RATE * 1000:.0f} ms"
+        )
+    return samples
+
+
+def stream_audio(path: Path | str) -> Iterator[Samples]:
+    """The samples of a file in blocks of any length, in flat memory.
+
+    Raises:
+        AudioError: missing, empty, not audio, without a sound track, or with samples that are not finite.
+    """
+    import av
+
+    path = Path(path)
+    if path.is_dir():
+        raise AudioError(f"a folder, not an audio file: {path}. Name the files in it")
+    if not path.exists():
+        raise AudioError(f"no such audio file: {path}. Check the path")
+    if path.stat().st_size == 0:
+        raise AudioError(f"empty file: {path}. Record or copy it again")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise AudioError(f"no sound track: {path}. Give a file with audio")
+            for frames in _mono_frames(container):
+                for frame in frames:
+                    yield _checked(frame.to_ndarray()[0], path)
+    except av.error.FFmpegError as error:
+        raise AudioError(f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ...") from error
+    except OSError as error:
+        raise AudioError(f"cannot open: {path} ({error.strerror}). Check its permissions") from error
+
+
+def _mono_frames(container: Any) -> Iterator[list[Any]]:
+    import av
+
+    stream = container.streams.audio[0]
+    to_float = av.AudioResampler(format="fltp")
+    to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+    for frame in container.decode(stream):
+        frame.pts = None
+        for planes in to_float.resample(frame):
+            yield to_rate.resample(_mono_frame(planes.to_ndarray(), planes.sample_rate))
+    yield to_rate.resample(None)
+
+
+def _mono_frame(channels: NDArray[np.float32], rate: int) -> Any:
+    """One frame holding the mean of channels (C, N); FFmpeg's own downmix would raise the level by 3 dB."""
+    import av
+
+    mono = np.ascontiguousarray(channels.mean(axis=0, keepdims=True, dtype=np.float32))
+    frame = av.AudioFrame.from_ndarray(mono, format="fltp", layout="mono")
+    frame.sample_rate = rate
+    return frame
+
+
+def _resample_array(samples: NDArray[Any], rate: int) -> Samples:
+    import av
+
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or rate <= 0:
+        raise AudioError(f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels) and a positive rate")
+    if np.issubdtype(samples.dtype, np.integer):
+        samples = samples / float(np.iinfo(samples.dtype).max)
+    samples = np.atleast_2d(samples.astype(np.float32))
+    if samples.shape[0] > samples.shape[1]:
+        samples = samples.T
+    if samples.shape[1] == 0:
+        return np.zeros(0, np.float32)
+    samples = _checked(samples, "the samples given")
+    if rate == SAMPLE_RATE:
+        return samples.mean(axis=0, dtype=np.float32)
+    to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+    frames = [*to_rate.resample(_mono_frame(samples, int(rate))), *to_rate.resample(None)]
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+
+def _checked(samples: NDArray[np.float32], name: Path | str) -> NDArray[np.float32]:
+    if not np.isfinite(samples).all():
+        raise AudioError(f"samples that are no numbers (NaN or infinite): {name}. Export the audio again")
+    return samples

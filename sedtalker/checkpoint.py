@@ -1,0 +1,82 @@
+"""A model folder: `config.json` (plain types) beside `model.safetensors`. Never pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.errors import CheckpointError
+from sedtalker.files import sha256, written_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1
+
+
+def save_checkpoint(
+    folder: Path | str, kind: str, config: dict[str, Any], state: dict[str, Tensor], half: bool = True
+) -> None:
+    """Write `config` and the tensors of `state` to a folder that `load_checkpoint` reads without anything else.
+
+    `kind` names the model ("diarizer", "talker", "speech-encoder"); `half` stores floating tensors as float16.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in state.items()
+    }
+    if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+        raise CheckpointError(f"weights that are no numbers: nothing written to {folder}. Train again with a lower rate")
+    with written_whole(folder / "model.safetensors") as aside:
+        save_file(tensors, aside)
+    described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}
+    with written_whole(folder / "config.json") as aside:
+        aside.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and float32 tensors of a model folder.
+
+    Raises:
+        CheckpointError: a file is missing, of another kind or version, or its weights do not match their sha256.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    described = read_config(folder, kind)
+    weights = Path(folder) / "model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"no weights: {weights}. Copy the whole model folder")
+    if described.get("sha256") not in (None, sha256(weights)):
+        raise CheckpointError(f"damaged weights (their sha256 differs): {weights}. Copy or download the folder again")
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"unreadable weights: {weights} ({error}). Copy the folder again") from error
+    return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+
+
+def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
+    """The described configuration of a model folder, checked for its kind and version.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"no model folder: {folder} has no readable config.json. Check the path") from error
+    except ValueError as error:
+        raise CheckpointError(f"not a model configuration: {path} ({error}). Copy the folder again") from error
+    if not isinstance(described, dict) or described.get("kind") != kind or "config" not in described:
+        found = described.get("kind") if isinstance(described, dict) else None
+        raise CheckpointError(f"not a {kind}: {path} is of kind {found!r}. Give a {kind} folder")
+    if described.get("version") != VERSION:
+        raise CheckpointError(f"a {kind} of version {described.get('version')}: {path}. Update sedtalker")
+    return described

@@ -1,0 +1,44 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sedtalker.errors import SEDTalkerError
+
+
+@contextmanager
+def written_whole(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path`; renamed to it when the block ends well, deleted when it does not.
+
+    The temporary name keeps the suffix, since writers choose their format by it.
+
+    Raises:
+        SEDTalkerError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        os.replace(aside, path)
+    except OSError as error:
+        raise SEDTalkerError(
+            f"cannot write {path}: {error.strerror or error}. Choose another folder with -o, or free space"
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

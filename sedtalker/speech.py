@@ -1,0 +1,263 @@
+"""Speech encoders: mono 16 kHz -> 50 feature vectors a second.
+
+The built-in encoder is Whisper tiny.en's (Radford et al. 2022, MIT). It runs on overlapping windows of the audio at the
+windows' own length, so that a frame's features depend on a bounded stretch of sound and cost grows linearly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sedtalker.audio import SAMPLE_RATE
+from sedtalker.checkpoint import load_checkpoint
+from sedtalker.errors import CheckpointError, require
+from sedtalker.resources import asset
+
+MEL_HOP = 160  # samples, 10 ms a mel frame
+MEL_WINDOW = 400  # samples, 25 ms
+FRAME_SAMPLES = 2 * MEL_HOP  # 20 ms a feature frame: the second convolution strides by two
+FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
+MAX_FRAMES = 1500  # 30 s, the longest window the positions allow
+
+DEFAULT_ENCODER = "whisper-tiny.en"
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """Overlapping windows over the frames: each gives `hop` frames, seen with context on both sides."""
+
+    left: int = 1 * FRAME_RATE  # frames of context before
+    hop: int = 4 * FRAME_RATE  # frames that are kept
+    right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
+
+    def spans(self, frames: int) -> Iterator[tuple[int, int, int, int]]:
+        """(first, last, keep_first, keep_last) in frames for each window over `frames` frames."""
+        for start in range(0, frames, self.hop):
+            end = min(start + self.hop, frames)
+            yield max(0, start - self.left), min(frames, end + self.right), start, end
+
+
+class SpeechEncoder(Protocol):
+    """What the models ask of an encoder."""
+
+    name: str
+    layers: int
+    width: int
+
+    def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
+        """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
+        ...
+
+
+def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> SpeechEncoder:
+    """The built-in encoder, or WavLM, wav2vec2, HuBERT or Whisper by hub name or folder (through `transformers`).
+
+    Raises:
+        CheckpointError: no such model, or one of another architecture.
+        MissingExtraError: `transformers` is needed and not installed.
+    """
+    if str(name) == DEFAULT_ENCODER:
+        config, state = load_checkpoint(asset("speech", DEFAULT_ENCODER), "speech-encoder")
+        encoder = WhisperEncoder(WhisperConfig(**config))
+        encoder.load_state_dict(state)
+        return WindowedEncoder(DEFAULT_ENCODER, encoder, config["layers"] + 1, config["width"], device)
+    return _load_with_transformers(name, device)
+
+
+class WindowedEncoder:
+    """An encoder network run over overlapping windows."""
+
+    def __init__(
+        self, name: str, network: nn.Module, layers: int, width: int, device: str | torch.device, windows: Windowing | None = None
+    ) -> None:
+        self.name, self.layers, self.width = name, layers, width
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        self.windows = windows or Windowing()
+
+    def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
+        """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
+        return torch.cat(list(self.blocks(samples)))
+
+    @torch.inference_mode()
+    def blocks(self, samples: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:
+        """The same in blocks (hop, layers, width), in order and flat memory."""
+        samples = torch.as_tensor(samples, dtype=torch.float32)
+        frames = math.ceil(len(samples) / FRAME_SAMPLES)
+        samples = F.pad(samples, (0, frames * FRAME_SAMPLES - len(samples)))
+        for first, last, keep_first, keep_last in self.windows.spans(frames):
+            window = samples[first * FRAME_SAMPLES : last * FRAME_SAMPLES].to(self.device)
+            hidden = self.network(window)  # (last - first, layers, width)
+            yield hidden[keep_first - first : keep_last - first].cpu()
+
+
+@dataclass(frozen=True)
+class WhisperConfig:
+    """Sizes of a Whisper encoder; the defaults are tiny.en's."""
+
+    mels: int = 80
+    width: int = 384
+    heads: int = 6
+    feedforward: int = 1536
+    layers: int = 4
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@lru_cache(maxsize=2)
+def mel_filters(mels: int) -> Tensor:
+    """Slaney's mel filter bank (mels, 201) from 0 to 8 kHz: linear below 1 kHz, logarithmic above, area-normalised."""
+    step, break_hz, log_step = 200.0 / 3, 1000.0, math.log(6.4) / 27.0
+
+    def to_mel(hz: float) -> float:
+        return hz / step if hz < break_hz else break_hz / step + math.log(hz / break_hz) / log_step
+
+    mel = np.linspace(0.0, to_mel(SAMPLE_RATE / 2), mels + 2)
+    hz = np.where(mel < break_hz / step, mel * step, break_hz * np.exp(log_step * (mel - break_hz / step)))
+    bins = np.linspace(0.0, SAMPLE_RATE / 2, MEL_WINDOW // 2 + 1)
+    rising = (bins[None] - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
+    falling = (hz[2:, None] - bins[None]) / (hz[2:] - hz[1:-1])[:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (hz[2:] - hz[:-2]))[:, None]
+    return torch.from_numpy(triangles.astype(np.float32))
+
+
+def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
+    """Whisper's input (mels, N // 160) of samples (N,): log10 power, 8 decades deep, scaled to about -1..1.
+
+    As in Whisper's `log_mel_spectrogram`, but that the loudest bin counts as at least 1, so that a silent window does not
+    raise its own noise floor.
+    """
+    window = torch.hann_window(MEL_WINDOW, device=samples.device)
+    spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, return_complex=True)[:, :-1]
+    power = mel_filters(mels).to(samples.device) @ spectrum.abs().square()
+    decades = power.clamp(min=1e-10).log10()
+    return (torch.maximum(decades, decades.max().clamp(min=0.0) - 8.0) + 4.0) / 4.0
+
+
+class WhisperEncoder(nn.Module):
+    """Whisper's audio encoder; parameters are named as in `transformers`."""
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conv1 = nn.Conv1d(config.mels, config.width, 3, padding=1)
+        self.conv2 = nn.Conv1d(config.width, config.width, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(MAX_FRAMES, config.width)
+        self.layers = nn.ModuleList(WhisperLayer(config) for _ in range(config.layers))
+        self.layer_norm = nn.LayerNorm(config.width)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Hidden states (T, layers + 1, width) of samples (320 T,): before the first block and after each."""
+        return self.hidden_states(log_mel(samples, self.config.mels)[None])[0]
+
+    def hidden_states(self, mel: Tensor) -> Tensor:
+        """Hidden states (B, T, layers + 1, width) of log-mels (B, mels, 2 T); the last is layer-normed."""
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        states = [x]
+        for layer in self.layers:
+            x = layer(x)
+            states.append(x)
+        states[-1] = self.layer_norm(states[-1])
+        return torch.stack(states, dim=2)
+
+
+class WhisperLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward block."""
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.self_attn = WhisperAttention(config.width, config.heads)
+        self.self_attn_layer_norm = nn.LayerNorm(config.width)
+        self.fc1 = nn.Linear(config.width, config.feedforward)
+        self.fc2 = nn.Linear(config.feedforward, config.width)
+        self.final_layer_norm = nn.LayerNorm(config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self.self_attn(self.self_attn_layer_norm(x))
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class WhisperAttention(nn.Module):
+    """Full self-attention; Whisper's key projection has no bias."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        q, k, v = (
+            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class _WaveformNetwork(nn.Module):
+    """WavLM, wav2vec2 or HuBERT of `transformers`: samples (320 T,) -> hidden states (T, layers + 1, width)."""
+
+    def __init__(self, model: nn.Module, normalise: bool) -> None:
+        super().__init__()
+        self.model, self.normalise = model, normalise
+
+    def forward(self, samples: Tensor) -> Tensor:
+        if self.normalise:
+            samples = (samples - samples.mean()) / torch.sqrt(samples.var(unbiased=False) + 1e-7)
+        # Their convolutions see 400 samples every 320: 40 more on either side make one frame of every 20 ms.
+        padded = F.pad(samples, ((MEL_WINDOW - FRAME_SAMPLES) // 2,) * 2)
+        states = self.model(padded[None], output_hidden_states=True).hidden_states
+        return torch.stack([state[0] for state in states], dim=1)
+
+
+def _load_with_transformers(name: Path | str, device: str | torch.device) -> SpeechEncoder:
+    transformers = require("transformers", "hub")
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        if config.model_type == "whisper":
+            return _whisper_from_transformers(transformers, name, config, device)
+        if config.model_type not in ("wavlm", "wav2vec2", "hubert"):
+            raise CheckpointError(
+                f"not a speech encoder known here: {name} is a {config.model_type!r}. Give WavLM, wav2vec2, HuBERT or Whisper"
+            )
+        model = transformers.AutoModel.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot load the speech encoder {name}: {str(error).splitlines()[0]}. Give a folder, or a hub name while online"
+        ) from error
+    normalise = _normalises_input(transformers, name)
+    network = _WaveformNetwork(model, normalise)
+    return WindowedEncoder(str(name), network, config.num_hidden_layers + 1, config.hidden_size, device)
+
+
+def _whisper_from_transformers(transformers: Any, name: Path | str, config: Any, device: str | torch.device) -> SpeechEncoder:
+    ours = WhisperConfig(
+        config.num_mel_bins, config.d_model, config.encoder_attention_heads, config.encoder_ffn_dim, config.encoder_layers
+    )
+    encoder = WhisperEncoder(ours)
+    encoder.load_state_dict(transformers.WhisperModel.from_pretrained(name).encoder.float().state_dict())
+    return WindowedEncoder(str(name), encoder, ours.layers + 1, ours.width, device)
+
+
+def _normalises_input(transformers: Any, name: Path | str) -> bool:
+    try:
+        return bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
+    except (OSError, ValueError):
+        return True  # the large models' setting; a folder saved without its preprocessor keeps it

@@ -1,6 +1,8 @@
-"""The emotions' names: the model's own, and what each corpus calls them."""
+"""The emotions' names: the model's own, and what people and corpora call them."""
 
 from __future__ import annotations
+
+from sedtalker.errors import TrackError
 
 LABELS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "upset", "disgust", "fear", "surprise")
 """Labels of the default model, in the order of every posterior's columns."""
@@ -12,8 +14,22 @@ ALIASES: dict[str, str] = {
     "happiness": "happy", "happiest": "happy", "joy": "happy", "hap": "happy", "smile": "happy", "smile2": "happy", "excited": "happy",
     "sadness": "sad", "sad1": "sad",
     "anger": "angry", "ang": "angry", "irritated": "angry", "irritated1": "angry",
+    "frustrated": "upset", "frustration": "upset",
     "dis": "disgust", "disgusted": "disgust",
     "fearful": "fear", "fea": "fear", "afraid": "fear",
     "surprised": "surprise",
 }  # fmt: skip
 """Names that mean one of the labels, in lower case."""
+
+
+def canonical(name: str, labels: tuple[str, ...] = LABELS) -> str:
+    """The label that a name means: "Happiness" -> "happy".
+
+    Raises:
+        TrackError: no label goes by that name.
+    """
+    key = name.strip().lower()
+    label = ALIASES.get(key, key)
+    if label not in labels:
+        raise TrackError(f"unknown emotion: {name!r}. Use one of: {', '.join(labels)}")
+    return label

@@ -1,0 +1,91 @@
+"""CREMA-D (Cao et al. 2014), ODbL 1.0: `AudioWAV/1001_IEO_ANG_HI.wav`, `VideoDemographics.csv`, `processedResults/summaryTable.csv`.
+
+What the actor meant stands in the file's name; what people heard in the sound alone stands in the summary table. Its
+votes name only the winner (or the winners of a tie), which share the whole of `perceived`.
+
+Intensity is the acted level where there is one (LO, MD, HI: 1/3, 2/3, 1). Elsewhere it is what was heard: the rated
+level of the vote, of which ratings from 30 to 90 span 0 to 1; a clip meant emotionally and heard as neutral gets
+`HEARD_NEUTRAL`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
+from sedtalker.errors import DataError
+
+EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "DIS": "disgust", "FEA": "fear"}
+VOTES = {"N": "neutral", "H": "happy", "S": "sad", "A": "angry", "D": "disgust", "F": "fear"}
+LEVELS = {"LO": 1 / 3, "MD": 2 / 3, "HI": 1.0}
+HEARD_NEUTRAL = 0.25
+SENTENCES = {
+    "IEO": "It's eleven o'clock.", "TIE": "That is exactly what happened.", "IOM": "I'm on my way to the meeting.",
+    "IWW": "I wonder what this is about.", "TAI": "The airplane is almost full.", "MTI": "Maybe tomorrow it will be cold.",
+    "IWL": "I would like a new alarm clock.", "ITH": "I think I have a doctor's appointment.",
+    "DFA": "Don't forget a jacket.", "ITS": "I think I've seen this before.", "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}  # fmt: skip
+
+
+def read_cremad(folder: str | os.PathLike[str]) -> Manifest:
+    """Read CREMA-D with its listeners' votes."""
+    root = Path(folder)
+    genders = {row["ActorID"]: row["Sex"].lower() for row in _rows(root / "VideoDemographics.csv")}
+    votes = {row["FileName"]: row for row in _rows(root / "processedResults" / "summaryTable.csv")}
+    skipped = SkipCounter()
+    utterances = []
+    for path in audio_files(folder):
+        fields = path.stem.split("_")
+        if len(fields) != 4 or fields[2] not in EMOTIONS:
+            skipped.skip("not a CREMA-D name")
+            continue
+        actor, sentence, emotion, level = fields
+        heard = votes.get(path.stem)
+        utterances.append(
+            Utterance(
+                id=f"crema-d/{path.stem}",
+                path=str(path.relative_to(root)),
+                corpus="crema-d",
+                speaker=f"crema-d-{actor}",
+                gender=genders.get(actor, "unknown"),
+                language="en",
+                emotion=EMOTIONS[emotion],
+                intensity=_intensity(EMOTIONS[emotion], level, heard),
+                transcript=SENTENCES.get(sentence, ""),
+                perceived=_shares(heard),
+            )
+        )
+    return finish(folder, utterances, skipped)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"CREMA-D lacks a table: {path} ({error.strerror}). Fetch the whole repository, not only AudioWAV") from error
+
+
+def _shares(heard: dict[str, str] | None) -> dict[str, float]:
+    """The winners of the sound-only vote, with equal shares."""
+    if heard is None:
+        return {}
+    winners = [VOTES[letter] for letter in heard["VoiceVote"].split(":") if letter in VOTES]
+    return {winner: 1 / len(winners) for winner in winners}
+
+
+def _intensity(emotion: str, level: str, heard: dict[str, str] | None) -> float | None:
+    if emotion == "neutral":
+        return 0.0
+    if level in LEVELS:
+        return LEVELS[level]
+    shares = _shares(heard)
+    if heard is None or not shares:
+        return None
+    if emotion not in shares and "neutral" in shares:
+        return HEARD_NEUTRAL
+    ratings = [float(rating) for rating in heard["VoiceLevel"].split(":")]
+    return min(1.0, max(0.0, (sum(ratings) / len(ratings) - 30) / 60))

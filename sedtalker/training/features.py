@@ -1,0 +1,105 @@
+"""Speech features computed once: `python -m sedtalker.training.features MANIFEST -o CACHE`.
+
+Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training store (its `manifest.json`), and writes for each
+clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A clip that is there
+already is not computed again, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.audio import load_audio
+from sedtalker.errors import AudioError, DataError
+from sedtalker.files import written_whole
+from sedtalker.speech import DEFAULT_ENCODER, FRAME_SAMPLES, SpeechEncoder, load_encoder
+
+SILENCE = -100.0  # dB, the floor of the loudness
+
+Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
+
+
+def loudness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square (T,) of every 20 ms of samples (N,), dB of full scale."""
+    frames = math.ceil(len(samples) / FRAME_SAMPLES)
+    padded = np.pad(samples, (0, frames * FRAME_SAMPLES - len(samples))).reshape(frames, FRAME_SAMPLES)
+    power = np.square(padded, dtype=np.float32).mean(axis=1)
+    return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), SILENCE).astype(np.float32)
+
+
+def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
+    """(id, audio) of every clip of a manifest of either kind.
+
+    Raises:
+        DataError: the file lists neither utterances nor clips.
+    """
+    try:
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+        if "clips" in document:
+            return [(clip["id"], manifest.parent / clip["audio"]) for clip in document["clips"]]
+        return [(item["id"], Path(document["root"], item["path"])) for item in document["utterances"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not a manifest: {manifest} ({error}). Write one with: sedtalker data prepare") from error
+
+
+def cache_features(
+    clips: list[tuple[str, Path]],
+    cache: Path,
+    encoder: SpeechEncoder,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """Encode every clip that the cache lacks; the ids of those whose audio cannot be read come back.
+
+    An augmentation is seeded by the clip's id, so that the result does not depend on the order.
+    """
+    unreadable = []
+    for identity, audio in tqdm(clips, desc=f"features -> {cache}", unit="clip"):
+        target = cache / f"{identity}.npy"
+        if target.exists():
+            continue
+        try:
+            samples = load_audio(audio)
+        except AudioError as error:
+            tqdm.write(str(error))
+            unreadable.append(identity)
+            continue
+        if augmentation is not None:
+            samples = augmentation(samples, np.random.default_rng([seed, zlib.crc32(identity.encode())]))
+        with written_whole(cache / f"{identity}.loudness.npy") as aside:
+            np.save(aside, loudness(samples).astype(np.float16))
+        with written_whole(target) as aside:
+            np.save(aside, encoder.encode(samples).half().numpy())
+    return unreadable
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
+    parser.add_argument("--augment", action="store_true", help="noise, gain, reverberation, speed and telephone, at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
+    parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    shard, shards = map(int, arguments.shard.split("/"))
+    augmentation = None
+    if arguments.augment:
+        from sedtalker.training.augmentation import augment as augmentation
+    clips = listed_clips(arguments.manifest)[shard::shards]
+    cache_features(clips, arguments.output, load_encoder(arguments.encoder), augmentation, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sedtalker.errors import SEDTalkerError
 
 @contextmanager
 def written_whole(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed to it when the block ends well, deleted when it does not.
+    """A temporary path (for a file or a folder) beside `path`; renamed to it when the block ends well, else deleted.
 
     The temporary name keeps the suffix, since writers choose their format by it.
 
@@ -32,7 +33,10 @@ def written_whole(path: Path | str) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}. Choose another folder with -o, or free space"
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
 
 
 def sha256(path: Path | str) -> str:

@@ -1,0 +1,54 @@
+"""SEDTalker: speech in, an emotional talking 3D face out.
+
+The way of the data, and the file of each step: `audio` (any file -> 16 kHz mono), `speech` (-> 50 feature vectors a second),
+`emotion` (-> category and intensity of every 20 ms), `talker` (-> blendshape weights or vertices), `face` (-> the mesh),
+`animation` (its file), `render` and `export` (pictures, videos, engine formats). `pipeline` walks it from end to end.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sedtalker.animation import Animation, load_animation
+    from sedtalker.emotion.track import EmotionTrack
+    from sedtalker.errors import SEDTalkerError
+    from sedtalker.face.assets import load_face
+    from sedtalker.face.rig import Face
+    from sedtalker.pipeline import Talker, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Animation": "sedtalker.animation",
+    "load_animation": "sedtalker.animation",
+    "EmotionTrack": "sedtalker.emotion.track",
+    "SEDTalkerError": "sedtalker.errors",
+    "Face": "sedtalker.face.rig",
+    "load_face": "sedtalker.face.assets",
+    "Talker": "sedtalker.pipeline",
+    "load": "sedtalker.pipeline",
+}
+
+__all__ = [
+    "Animation",
+    "EmotionTrack",
+    "Face",
+    "SEDTalkerError",
+    "Talker",
+    "load",
+    "load_animation",
+    "load_face",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use, so that `import sedtalker` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sedtalker' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

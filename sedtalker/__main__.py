@@ -1,0 +1,7 @@
+"""`python -m sedtalker` is the command `sedtalker`."""
+
+import sys
+
+from sedtalker.cli.main import main
+
+sys.exit(main())

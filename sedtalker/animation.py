@@ -1,0 +1,178 @@
+"""An animation: a face's vertices over time, and its file.
+
+The file is a plain `.npz` that `numpy.load(path, allow_pickle=False)` reads; `README.md` lists its arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import AnimationError
+from sedtalker.files import written_whole
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.track import EmotionTrack
+    from sedtalker.face.rig import Face
+
+Float = NDArray[np.float32]
+
+DENSE_SECONDS = 120.0  # a longer animation of a rigged face is saved as weights alone: an hour of vertices is 7 GB
+CHUNK_FRAMES = 128  # frames that are posed at a time
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Face motion at `fps` frames a second; frame i shows the time (i + 0.5) / fps.
+
+    Either `blendshapes` (T, 52) of a rigged face, or `dense` (T, V, 3) vertices in metres, or both.
+    """
+
+    template: Float  # (V, 3) metres, the face at rest
+    faces: NDArray[np.int32]  # (F, 3)
+    fps: float
+    emotion: EmotionTrack
+    blendshapes: Float | None = None  # (T, 52) weights 0..1
+    blendshape_names: tuple[str, ...] = ()
+    dense: Float | None = None  # (T, V, 3) metres
+    head: Float | None = None  # (T, 4, 4) rigid motion, not contained in the vertices
+    meta: dict[str, Any] = field(default_factory=dict)  # plain types: source audio, model, face, seed, versions
+    rig: Face | None = field(default=None, repr=False, compare=False)  # the face that poses `blendshapes`
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        motion = self.dense if self.dense is not None else self.blendshapes
+        return 0 if motion is None else len(motion)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self) / self.fps
+
+    @cached_property
+    def face(self) -> Face:
+        """The face that moves: the one given, the one named in `meta`, or a bare mesh of template and faces."""
+        from dataclasses import replace
+
+        from sedtalker.face.assets import load_face
+        from sedtalker.face.rig import Face
+
+        if self.rig is not None:
+            return self.rig
+        named = self.meta.get("face")
+        if named and self.blendshapes is not None:
+            face = load_face(named)
+            if face.template.shape == self.template.shape:
+                return replace(face, template=self.template)
+        return Face(name=str(named or "mesh"), template=self.template, faces=self.faces)
+
+    @cached_property
+    def vertices(self) -> Float:
+        """(T, V, 3) metres, all at once; `frames` gives them one by one in flat memory."""
+        if self.dense is not None:
+            return self.dense
+        return np.concatenate(list(self._chunks(0, len(self)))) if len(self) else np.zeros((0, *self.template.shape), np.float32)
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Float]:
+        """Vertices (V, 3) in metres, frame after frame."""
+        for chunk in self._chunks(start, len(self) if stop is None else min(stop, len(self))):
+            yield from chunk
+
+    def _chunks(self, start: int, stop: int) -> Iterator[Float]:
+        for first in range(start, stop, CHUNK_FRAMES):
+            last = min(first + CHUNK_FRAMES, stop)
+            if self.dense is not None:
+                yield self.dense[first:last]
+            elif self.blendshapes is not None:
+                yield self.face.pose(self.blendshapes[first:last])
+
+    def save(self, path: Path | str, dense: bool | None = None) -> None:
+        """Write the `.npz`, whole or not at all.
+
+        `dense` keeps or drops the vertices of a rigged face; by default they are kept up to 120 s.
+        """
+        if dense is None:
+            dense = self.blendshapes is None or self.duration <= DENSE_SECONDS
+        track = self.emotion.at_rate(self.fps, len(self))
+        arrays: dict[str, Any] = {
+            "faces": self.faces.astype(np.int32),
+            "template": self.template.astype(np.float32),
+            "fps": np.float64(self.fps),
+            "posterior": track.posterior.astype(np.float32),
+            "intensity": track.intensity.astype(np.float32),
+            "labels": np.array(track.labels),
+            "meta": np.array(json.dumps(self.meta)),
+        }
+        if dense:
+            arrays["vertices"] = self.vertices
+        if self.blendshapes is not None:
+            arrays["blendshapes"] = self.blendshapes.astype(np.float32)
+            arrays["blendshape_names"] = np.array(self.blendshape_names)
+        if self.head is not None:
+            arrays["head"] = self.head.astype(np.float32)
+        with written_whole(path) as aside:
+            np.savez(aside, **arrays)
+
+
+def load_animation(path: Path | str) -> Animation:
+    """Read an `.npz` that `Animation.save` wrote.
+
+    Raises:
+        AnimationError: missing, not such a file, or with arrays that do not fit each other.
+    """
+    from sedtalker.emotion.track import EmotionTrack
+
+    path = Path(path)
+    if not path.is_file():
+        raise AnimationError(f"no such animation: {path}. Check the path")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        labels = tuple(str(label) for label in arrays["labels"])
+        fps = float(arrays["fps"])
+        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        animation = Animation(
+            template=arrays["template"],
+            faces=arrays["faces"],
+            fps=fps,
+            emotion=EmotionTrack(
+                posterior=arrays["posterior"],
+                intensity=arrays["intensity"],
+                labels=labels,
+                frame_rate=fps,
+                duration=len(arrays["intensity"]) / fps,
+                audio=meta.get("audio"),
+            ),
+            blendshapes=arrays.get("blendshapes"),
+            blendshape_names=tuple(str(name) for name in arrays.get("blendshape_names", ())),
+            dense=arrays.get("vertices"),
+            head=arrays.get("head"),
+            meta=meta,
+        )
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise AnimationError(f"not an animation file: {path} ({error}). Make it with: sedtalker animate") from error
+    _check(animation, path)
+    return animation
+
+
+def _check(animation: Animation, path: Path) -> None:
+    count, vertices = len(animation), len(animation.template)
+    fits = (
+        animation.fps > 0
+        and (animation.dense is not None or animation.blendshapes is not None)
+        and (animation.dense is None or animation.dense.shape == (count, vertices, 3))
+        and (animation.blendshapes is None or animation.blendshapes.shape == (count, len(animation.blendshape_names)))
+        and (animation.head is None or animation.head.shape == (count, 4, 4))
+        and len(animation.emotion.intensity) == count
+        and (animation.faces.size == 0 or int(animation.faces.max()) < vertices)
+    )
+    if not fits:
+        raise AnimationError(f"arrays that do not fit each other: {path}. Make it again with: sedtalker animate")

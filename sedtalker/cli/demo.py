@@ -1,0 +1,23 @@
+"""`sedtalker demo`: the main job on the audio that comes with the package."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from sedtalker.cli.options import add_output
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("demo", parents=[common], help="animate the bundled recording", description=__doc__)
+    add_output(parser, "demo.mp4, demo.npz and demo.emotion.json")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Animate the bundled recording with every default."""
+    from sedtalker.batch import AnimateOptions, animate_files
+    from sedtalker.resources import asset
+
+    return animate_files([asset("demo.wav")], arguments.output, AnimateOptions(), debug=arguments.debug)

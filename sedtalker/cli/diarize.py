@@ -1,0 +1,30 @@
+"""`sedtalker diarize`: audio files -> emotion tracks."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from sedtalker.cli.options import add_output, listed
+
+FORMATS = ("json", "rttm", "csv", "textgrid")
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("diarize", parents=[common], help="audio files -> emotion tracks", description=__doc__)
+    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern in quotes")
+    add_output(parser, "the tracks")
+    parser.add_argument("--format", type=listed(*FORMATS), default=("json",), metavar=",".join(FORMATS), help="default: json")
+    parser.add_argument("--plot", action="store_true", help="also a picture: waveform, posteriors, intensity, segments")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Diarize every input; failures are told and do not stop the others."""
+    from sedtalker.batch import DiarizeOptions, diarize_files, expand_inputs
+
+    options = DiarizeOptions(arguments.format, arguments.plot, arguments.device, arguments.diarizer)
+    return diarize_files(expand_inputs(arguments.audio), arguments.output, options, debug=arguments.debug)

@@ -1,0 +1,71 @@
+"""Option types that several commands share; each raises argparse's error with a message that names the way out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def listed(*allowed: str) -> object:
+    """A type for comma-separated names out of `allowed`."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+        unknown = [name for name in names if name not in allowed]
+        if unknown or not names:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown) or repr(text)} (known: {', '.join(allowed)})")
+        return names
+
+    return parse
+
+
+def number(low: float, high: float, unit: str = "") -> object:
+    """A type for a real number in [low, high]."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}{unit and ' ' + unit}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int) -> object:
+    """A type for a whole number in [low, high]."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def emotion(text: str) -> str:
+    """`auto`, the path of a track file, or a specification like `happy:0.8@2.0-4.5,sad:0.5`; checked, returned as it is."""
+    from sedtalker.emotion.track import check_emotion
+    from sedtalker.errors import SEDTalkerError
+
+    try:
+        check_emotion(text)
+    except SEDTalkerError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def add_output(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option `-o DIR`, `renders` by default."""
+    parser.add_argument("-o", "--output", type=Path, default=Path("renders"), metavar="DIR", help=f"folder for {what} (default: renders)")
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that draws."""
+    parser.add_argument("--size", type=whole(64, 4096), default=512, metavar="PIXELS", help="width and height (default: 512)")
+    parser.add_argument("--quality", choices=("standard", "fine"), default="standard", help="fine: softer outline, key-light shadow, skin detail")
+    parser.add_argument("--view", choices=("front", "three-quarter", "side", "turntable"), default="front")
+    parser.add_argument("--backend", choices=("soft", "pyrender"), default="soft", help="soft needs no OpenGL (default)")
+    parser.add_argument("--no-strip", action="store_true", help="leave out the emotion strip under the face")

@@ -1,0 +1,36 @@
+"""`sedtalker render`: animation files -> videos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sedtalker.cli.options import add_output, add_picture_options
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("render", parents=[common], help="animation files -> videos", description=__doc__)
+    parser.add_argument("animation", nargs="+", metavar="ANIM", help=".npz files, folders, or patterns in quotes")
+    add_output(parser, "the videos")
+    parser.add_argument("--audio", type=Path, metavar="FILE", help="sound for the video (default: the file the animation was made from)")
+    parser.add_argument("--face", metavar="NAME|MESH", help="another identity or mesh of the same topology")
+    add_picture_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw every animation; failures are told and do not stop the others."""
+    from sedtalker.batch import RenderOptions, expand_inputs, render_files
+
+    options = RenderOptions(
+        audio=arguments.audio,
+        face=arguments.face,
+        size=arguments.size,
+        quality=arguments.quality,
+        view=arguments.view,
+        backend=arguments.backend,
+        strip=not arguments.no_strip,
+    )
+    return render_files(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, debug=arguments.debug)

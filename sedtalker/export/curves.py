@@ -1,0 +1,29 @@
+"""JSON curves: every blendshape by its name, with the frame rate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sedtalker.errors import AnimationError
+from sedtalker.files import written_whole
+
+if TYPE_CHECKING:
+    from sedtalker.animation import Animation
+
+
+def write(animation: Animation, path: Path) -> None:
+    """Write `{"version": 1, "fps": ..., "frames": T, "curves": {name: [T weights]}}`.
+
+    Raises:
+        AnimationError: the animation has no blendshape weights.
+    """
+    if animation.blendshapes is None:
+        raise AnimationError("no blendshape weights in this animation: json carries nothing else. Export npy or obj instead")
+    curves = {
+        name: [round(float(weight), 6) for weight in animation.blendshapes[:, column]]
+        for column, name in enumerate(animation.blendshape_names)
+    }
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps({"version": 1, "fps": animation.fps, "frames": len(animation), "curves": curves}), encoding="utf-8")

@@ -79,7 +79,11 @@ class Animation:
         """(T, V, 3) metres, all at once; `frames` gives them one by one in flat memory."""
         if self.dense is not None:
             return self.dense
-        return np.concatenate(list(self._chunks(0, len(self)))) if len(self) else np.zeros((0, *self.template.shape), np.float32)
+        return (
+            np.concatenate(list(self._chunks(0, len(self))))
+            if len(self)
+            else np.zeros((0, *self.template.shape), np.float32)
+        )
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Float]:
         """Vertices (V, 3) in metres, frame after frame."""
@@ -101,14 +105,14 @@ class Animation:
         """
         if dense is None:
             dense = self.blendshapes is None or self.duration <= DENSE_SECONDS
-        track = self.emotion.at_rate(self.fps, len(self))
+        posterior, intensity = self.emotion.at_rate(self.fps, len(self))
         arrays: dict[str, Any] = {
             "faces": self.faces.astype(np.int32),
             "template": self.template.astype(np.float32),
             "fps": np.float64(self.fps),
-            "posterior": track.posterior.astype(np.float32),
-            "intensity": track.intensity.astype(np.float32),
-            "labels": np.array(track.labels),
+            "posterior": posterior,
+            "intensity": intensity,
+            "labels": np.array(self.emotion.labels),
             "meta": np.array(json.dumps(self.meta)),
         }
         if dense:

@@ -66,7 +66,9 @@ def stream_audio(path: Path | str) -> Iterator[Samples]:
                 for frame in frames:
                     yield _checked(frame.to_ndarray()[0], path)
     except av.error.FFmpegError as error:
-        raise AudioError(f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ...") from error
+        raise AudioError(
+            f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ..."
+        ) from error
     except OSError as error:
         raise AudioError(f"cannot open: {path} ({error.strerror}). Check its permissions") from error
 
@@ -99,14 +101,16 @@ def _resample_array(samples: NDArray[Any], rate: int) -> Samples:
 
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or rate <= 0:
-        raise AudioError(f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels) and a positive rate")
+        raise AudioError(
+            f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels) and a positive rate"
+        )
     if np.issubdtype(samples.dtype, np.integer):
         samples = samples / float(np.iinfo(samples.dtype).max)
+    if samples.size == 0:
+        return np.zeros(0, np.float32)
     samples = np.atleast_2d(samples.astype(np.float32))
     if samples.shape[0] > samples.shape[1]:
         samples = samples.T
-    if samples.shape[1] == 0:
-        return np.zeros(0, np.float32)
     samples = _checked(samples, "the samples given")
     if rate == SAMPLE_RATE:
         return samples.mean(axis=0, dtype=np.float32)

@@ -19,7 +19,22 @@ if TYPE_CHECKING:
     from sedtalker.audio import Samples
     from sedtalker.pipeline import Talker
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mp4", ".mkv", ".mov", ".webm")
+AUDIO_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".opus",
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".aif",
+    ".aiff",
+    ".mp4",
+    ".mkv",
+    ".mov",
+    ".webm",
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +190,9 @@ def render_file(path: Path, folder: Path, options: RenderOptions) -> list[Path]:
     sound = options.audio or _source_audio(animation)
     video = folder / f"{path.stem}.mp4"
     with written_whole(video) as aside:
-        _write_video(animation, aside, load_audio(sound) if sound else None, options, f"drawing {path.name}", options.face)
+        _write_video(
+            animation, aside, load_audio(sound) if sound else None, options, f"drawing {path.name}", options.face
+        )
     return [video]
 
 
@@ -186,12 +203,20 @@ def _source_audio(animation: Animation) -> Path | None:
     path = Path(animation.meta.get("audio") or "")
     if path.is_file() and animation.meta.get("audio_sha256") == sha256(path):
         return path
-    print(f"sedtalker: the sound of {path.name or 'this animation'} is not where it was; the video is silent", file=sys.stderr)
+    print(
+        f"sedtalker: the sound of {path.name or 'this animation'} is not where it was; the video is silent",
+        file=sys.stderr,
+    )
     return None
 
 
 def _write_video(
-    animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, title: str, face: str | None = None
+    animation: Animation,
+    path: Path,
+    samples: Samples | None,
+    options: PictureOptions,
+    title: str,
+    face: str | None = None,
 ) -> None:
     from tqdm import tqdm
 
@@ -259,7 +284,9 @@ def _refuse_equal_names(paths: Iterable[Path]) -> None:
     for path in paths:
         other = seen.setdefault(path.stem, path)
         if other is not path:
-            raise SEDTalkerError(f"two inputs of one name: {other} and {path} would write the same results. Use two folders with -o")
+            raise SEDTalkerError(
+                f"two inputs of one name: {other} and {path} would write the same results. Use two folders with -o"
+            )
 
 
 def _check_writable(folder: Path) -> None:

@@ -31,7 +31,9 @@ def save_checkpoint(
         for name, tensor in state.items()
     }
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
-        raise CheckpointError(f"weights that are no numbers: nothing written to {folder}. Train again with a lower rate")
+        raise CheckpointError(
+            f"weights that are no numbers: nothing written to {folder}. Train again with a lower rate"
+        )
     with written_whole(folder / "model.safetensors") as aside:
         save_file(tensors, aside)
     described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}

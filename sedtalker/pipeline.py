@@ -16,8 +16,8 @@ from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.files import read_track
-from sedtalker.emotion.track import EmotionTrack, parse_emotion
-from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError
+from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
+from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
@@ -91,10 +91,13 @@ class Talker:
         samples = load_audio(audio)
         rig = face if isinstance(face, Face) else load_face(face or "default")
         features = self.encoder.encode(samples)  # (T, L, D)
-        track = self._emotion(emotion, features, samples, _name_of(audio, source)).scale(intensity_scale)
+        track = self._emotion(emotion, features, samples, _name_of(audio, source))
+        track.scale(intensity_scale)
         coefficients = self._decode(features, track)  # (T, K) at 50 Hz
         count = max(1, round(len(samples) / SAMPLE_RATE * fps))
-        return self._animation(coefficients, track, samples, rig, fps, count, seed, still, _meta(self.name, audio, source, seed))
+        return self._animation(
+            coefficients, track, samples, rig, fps, count, seed, still, _meta(self.name, audio, source, seed)
+        )
 
     def _track(self, features: Tensor, samples: Samples, name: str | None) -> EmotionTrack:
         return self.diarizer.diarize(features, duration=len(samples) / SAMPLE_RATE, audio=name, samples=samples)
@@ -104,20 +107,24 @@ class Talker:
     ) -> EmotionTrack:
         duration = len(samples) / SAMPLE_RATE
         if isinstance(emotion, EmotionTrack):
-            return emotion.fitted(duration)
+            if emotion.duration > duration + 1 / FRAME_RATE:
+                raise TrackError(
+                    f"a track of {emotion.duration:g} s for audio of {duration:g} s: cut it with track.clip(0, {duration:g})"
+                )
+            return emotion.copy()
         if str(emotion).lower().endswith(".json"):
             return read_track(emotion, duration=duration)
         heard = self._track(features, samples, name)
-        return heard if emotion == "auto" else parse_emotion(str(emotion), duration, heard)
+        return heard if emotion == "auto" else parse_emotion_spec(str(emotion), duration, heard)
 
     @torch.inference_mode()
     def _decode(self, features: Tensor, track: EmotionTrack) -> Float:
         place = next(self.model.parameters()).device
-        at_frames = track.at_rate(FRAME_RATE, len(features))
+        posterior, intensity = track.at_rate(FRAME_RATE, len(features))
         coefficients = self.model(
             features[None].to(place),
-            torch.from_numpy(at_frames.posterior)[None].to(place),
-            torch.from_numpy(at_frames.intensity)[None].to(place),
+            torch.from_numpy(posterior)[None].to(place),
+            torch.from_numpy(intensity)[None].to(place),
         )
         return coefficients[0].float().cpu().numpy()
 
@@ -136,7 +143,9 @@ class Talker:
         if self.model.config.head != "blendshapes":
             return self._vertex_animation(coefficients, track, face, fps, count, meta)
         if face.blendshapes is None:
-            raise FaceError(f"no blendshapes on the face {face.name}: this talker needs a rig. Use a face of the default head's topology")
+            raise FaceError(
+                f"no blendshapes on the face {face.name}: this talker needs a rig. Use a face of the default head's topology"
+            )
         head = None
         if not still:
             coefficients, head = add_life(coefficients, track, samples, seed)
@@ -198,7 +207,9 @@ def _model_folder(model: Path | str) -> Path:
     try:
         return Path(hub.snapshot_download(str(model), allow_patterns=["config.json", "model.safetensors", "README.md"]))
     except Exception as error:
-        raise CheckpointError(f"no such talker: {model} is no folder, and the hub does not give it ({error}). Check the name") from error
+        raise CheckpointError(
+            f"no such talker: {model} is no folder, and the hub does not give it ({error}). Check the name"
+        ) from error
 
 
 def _name_of(audio: AudioSource, source: Path | str | None) -> str | None:

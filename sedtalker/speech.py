@@ -79,7 +79,13 @@ class WindowedEncoder:
     """An encoder network run over overlapping windows."""
 
     def __init__(
-        self, name: str, network: nn.Module, layers: int, width: int, device: str | torch.device, windows: Windowing | None = None
+        self,
+        name: str,
+        network: nn.Module,
+        layers: int,
+        width: int,
+        device: str | torch.device,
+        windows: Windowing | None = None,
     ) -> None:
         self.name, self.layers, self.width = name, layers, width
         self.network = network.to(device).eval().requires_grad_(False)
@@ -247,9 +253,15 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Spe
     return WindowedEncoder(str(name), network, config.num_hidden_layers + 1, config.hidden_size, device)
 
 
-def _whisper_from_transformers(transformers: Any, name: Path | str, config: Any, device: str | torch.device) -> SpeechEncoder:
+def _whisper_from_transformers(
+    transformers: Any, name: Path | str, config: Any, device: str | torch.device
+) -> SpeechEncoder:
     ours = WhisperConfig(
-        config.num_mel_bins, config.d_model, config.encoder_attention_heads, config.encoder_ffn_dim, config.encoder_layers
+        config.num_mel_bins,
+        config.d_model,
+        config.encoder_attention_heads,
+        config.encoder_ffn_dim,
+        config.encoder_layers,
     )
     encoder = WhisperEncoder(ours)
     encoder.load_state_dict(transformers.WhisperModel.from_pretrained(name).encoder.float().state_dict())

@@ -12,8 +12,12 @@ EXPORTS = ("mp4", "npz", "json", "csv", "obj", "npy")
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("animate", parents=[common], help="audio files -> talking-face videos", description=__doc__)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern in quotes")
+    parser = commands.add_parser(
+        "animate", parents=[common], help="audio files -> talking-face videos", description=__doc__
+    )
+    parser.add_argument(
+        "audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern in quotes"
+    )
     add_output(parser, "the results")
     parser.add_argument(
         "--emotion",
@@ -22,17 +26,25 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="auto|TRACK.json|happy:0.8@2.0-4.5,...",
         help="what the face feels: read from the voice (default), from a track file, or as written",
     )
-    parser.add_argument("--intensity-scale", type=number(0, 4), default=1.0, metavar="X", help="multiplies the intensity (default: 1)")
-    parser.add_argument("--face", default="default", metavar="NAME|MESH", help="an identity of the default head, or your own mesh")
+    parser.add_argument(
+        "--intensity-scale", type=number(0, 4), default=1.0, metavar="X", help="multiplies the intensity (default: 1)"
+    )
+    parser.add_argument(
+        "--face", default="default", metavar="NAME|MESH", help="an identity of the default head, or your own mesh"
+    )
     parser.add_argument("--fps", type=number(1, 240, "Hz"), default=30.0, help="frames a second (default: 30)")
     parser.add_argument("--export", type=listed(*EXPORTS), default=("mp4", "npz", "json"), metavar=",".join(EXPORTS))
     parser.add_argument("--no-video", action="store_true", help="the same as leaving mp4 out of --export")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of blinks, gaze and head motion (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**31 - 1), default=0, help="of blinks, gaze and head motion (default: 0)"
+    )
     parser.add_argument("--still", action="store_true", help="no blinks, gaze or head motion")
     parser.add_argument("--dense", action="store_true", help="keep vertices in the .npz beyond 120 s")
     parser.add_argument("--model", default="default", metavar="NAME|DIR", help="the talker's folder")
-    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, open, or a folder")
+    parser.add_argument(
+        "--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, open, or a folder"
+    )
     add_picture_options(parser)
     parser.set_defaults(run=run)
 

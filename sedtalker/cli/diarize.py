@@ -13,9 +13,13 @@ FORMATS = ("json", "rttm", "csv", "textgrid")
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("diarize", parents=[common], help="audio files -> emotion tracks", description=__doc__)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern in quotes")
+    parser.add_argument(
+        "audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern in quotes"
+    )
     add_output(parser, "the tracks")
-    parser.add_argument("--format", type=listed(*FORMATS), default=("json",), metavar=",".join(FORMATS), help="default: json")
+    parser.add_argument(
+        "--format", type=listed(*FORMATS), default=("json",), metavar=",".join(FORMATS), help="default: json"
+    )
     parser.add_argument("--plot", action="store_true", help="also a picture: waveform, posteriors, intensity, segments")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")

@@ -15,7 +15,9 @@ GOOD, ABSENT, BROKEN = "ok", "--", "!!"  # works; optional and not here; needed 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("doctor", parents=[common], help="what runs here, and what would make the rest run", description=__doc__)
+    parser = commands.add_parser(
+        "doctor", parents=[common], help="what runs here, and what would make the rest run", description=__doc__
+    )
     parser.set_defaults(run=run)
 
 
@@ -25,13 +27,19 @@ def run(arguments: argparse.Namespace) -> int:
     for state, name, said in findings:
         print(f"{state}  {name:<16} {said}")
     broken = [name for state, name, _ in findings if state == BROKEN]
-    print(f"The main job does not run here: {', '.join(broken)}." if broken else "The main job runs here: sedtalker demo")
+    print(
+        f"The main job does not run here: {', '.join(broken)}." if broken else "The main job runs here: sedtalker demo"
+    )
     return 1 if broken else 0
 
 
 def _needed() -> list[tuple[str, str, str]]:
     return [
-        (GOOD, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+        (
+            GOOD,
+            "python",
+            f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        ),
         _torch(),
         _renderer(),
         *_codecs(),
@@ -55,7 +63,11 @@ def _renderer() -> tuple[str, str, str]:
     try:
         import numba
     except ImportError as error:
-        return BROKEN, "soft renderer", f"numba does not import ({error}). Install it again: pip install --force-reinstall numba"
+        return (
+            BROKEN,
+            "soft renderer",
+            f"numba does not import ({error}). Install it again: pip install --force-reinstall numba",
+        )
     return GOOD, "soft renderer", f"numba {numba.__version__}; needs no OpenGL, display or GPU"
 
 
@@ -77,7 +89,11 @@ def _weights() -> tuple[str, str, str]:
     from sedtalker.errors import SEDTalkerError
     from sedtalker.resources import asset
 
-    folders = {"speech-encoder": ("speech", "whisper-tiny.en"), "diarizer": ("diarizer", "default"), "talker": ("talker", "default")}
+    folders = {
+        "speech-encoder": ("speech", "whisper-tiny.en"),
+        "diarizer": ("diarizer", "default"),
+        "talker": ("talker", "default"),
+    }
     try:
         for kind, parts in folders.items():
             load_checkpoint(asset(*parts), kind)
@@ -110,19 +126,31 @@ def _cuda() -> tuple[str, str, str]:
         return ABSENT, "CUDA", "unknown without torch"
     if torch.cuda.is_available():
         return GOOD, "CUDA", f"{torch.cuda.get_device_name(0)}; --device cuda uses it"
-    return ABSENT, "CUDA", "no GPU that this torch can use; everything runs on the CPU. It helps training, not the main job"
+    return (
+        ABSENT,
+        "CUDA",
+        "no GPU that this torch can use; everything runs on the CPU. It helps training, not the main job",
+    )
 
 
 def _mamba() -> tuple[str, str, str]:
     try:
         return GOOD, "mamba-ssm", f"{version('mamba-ssm')}: its kernels serve on a CUDA device"
     except PackageNotFoundError:
-        return ABSENT, "mamba-ssm", "not needed: the built-in scan serves. With CUDA and nvcc: pip install 'sedtalker[cuda]'"
+        return (
+            ABSENT,
+            "mamba-ssm",
+            "not needed: the built-in scan serves. With CUDA and nvcc: pip install 'sedtalker[cuda]'",
+        )
 
 
 def _pyrender() -> tuple[str, str, str]:
     if find_spec("pyrender") is None:
-        return ABSENT, "pyrender", "not needed: the soft renderer serves. For --backend pyrender: pip install 'sedtalker[pyrender]'"
+        return (
+            ABSENT,
+            "pyrender",
+            "not needed: the soft renderer serves. For --backend pyrender: pip install 'sedtalker[pyrender]'",
+        )
     from sedtalker.render.pyrender import probe
 
     works, said = probe()
@@ -133,5 +161,3 @@ def _extra(module: str, extra: str, use: str) -> tuple[str, str, str]:
     if find_spec(module) is None:
         return ABSENT, module, f"for {use}: pip install 'sedtalker[{extra}]'"
     return GOOD, module, f"{version(module)}: {use}"
-
-

@@ -9,7 +9,9 @@ from typing import Any
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("export", parents=[common], help="an animation -> formats of other tools", description=__doc__)
+    parser = commands.add_parser(
+        "export", parents=[common], help="an animation -> formats of other tools", description=__doc__
+    )
     parser.add_argument("animation", type=Path, metavar="ANIM", help="an .npz written by sedtalker animate")
     parser.add_argument(
         "--to",

@@ -10,7 +10,13 @@ from typing import Any
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("licences", aliases=["licenses"], parents=[common], help="terms of code, weights, data and face", description=__doc__)
+    parser = commands.add_parser(
+        "licences",
+        aliases=["licenses"],
+        parents=[common],
+        help="terms of code, weights, data and face",
+        description=__doc__,
+    )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.set_defaults(run=run)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
+
 
 def listed(*allowed: str) -> object:
     """A type for comma-separated names out of `allowed`."""
@@ -13,7 +15,9 @@ def listed(*allowed: str) -> object:
         names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
         unknown = [name for name in names if name not in allowed]
         if unknown or not names:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown) or repr(text)} (known: {', '.join(allowed)})")
+            raise argparse.ArgumentTypeError(
+                f"unknown: {', '.join(unknown) or repr(text)} (known: {', '.join(allowed)})"
+            )
         return names
 
     return parse
@@ -47,25 +51,42 @@ def whole(low: int, high: int) -> object:
 
 def emotion(text: str) -> str:
     """`auto`, the path of a track file, or a specification like `happy:0.8@2.0-4.5,sad:0.5`; checked, returned as it is."""
-    from sedtalker.emotion.track import check_emotion
+    from sedtalker.emotion.track import parse_emotion_spec
     from sedtalker.errors import SEDTalkerError
 
-    try:
-        check_emotion(text)
-    except SEDTalkerError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    if text != "auto" and not text.lower().endswith(".json"):
+        try:
+            parse_emotion_spec(text, LONGEST)
+        except SEDTalkerError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 
 def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     """The option `-o DIR`, `renders` by default."""
-    parser.add_argument("-o", "--output", type=Path, default=Path("renders"), metavar="DIR", help=f"folder for {what} (default: renders)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("renders"),
+        metavar="DIR",
+        help=f"folder for {what} (default: renders)",
+    )
 
 
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that draws."""
-    parser.add_argument("--size", type=whole(64, 4096), default=512, metavar="PIXELS", help="width and height (default: 512)")
-    parser.add_argument("--quality", choices=("standard", "fine"), default="standard", help="fine: softer outline, key-light shadow, skin detail")
+    parser.add_argument(
+        "--size", type=whole(64, 4096), default=512, metavar="PIXELS", help="width and height (default: 512)"
+    )
+    parser.add_argument(
+        "--quality",
+        choices=("standard", "fine"),
+        default="standard",
+        help="fine: softer outline, key-light shadow, skin detail",
+    )
     parser.add_argument("--view", choices=("front", "three-quarter", "side", "turntable"), default="front")
-    parser.add_argument("--backend", choices=("soft", "pyrender"), default="soft", help="soft needs no OpenGL (default)")
+    parser.add_argument(
+        "--backend", choices=("soft", "pyrender"), default="soft", help="soft needs no OpenGL (default)"
+    )
     parser.add_argument("--no-strip", action="store_true", help="leave out the emotion strip under the face")

@@ -14,7 +14,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("render", parents=[common], help="animation files -> videos", description=__doc__)
     parser.add_argument("animation", nargs="+", metavar="ANIM", help=".npz files, folders, or patterns in quotes")
     add_output(parser, "the videos")
-    parser.add_argument("--audio", type=Path, metavar="FILE", help="sound for the video (default: the file the animation was made from)")
+    parser.add_argument(
+        "--audio", type=Path, metavar="FILE", help="sound for the video (default: the file the animation was made from)"
+    )
     parser.add_argument("--face", metavar="NAME|MESH", help="another identity or mesh of the same topology")
     add_picture_options(parser)
     parser.set_defaults(run=run)

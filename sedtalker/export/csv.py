@@ -32,14 +32,22 @@ def write(animation: Animation, path: Path) -> None:
         AnimationError: the animation has no blendshape weights.
     """
     if animation.blendshapes is None:
-        raise AnimationError("no blendshape weights in this animation: csv carries nothing else. Export npy or obj instead")
+        raise AnimationError(
+            "no blendshape weights in this animation: csv carries nothing else. Export npy or obj instead"
+        )
     order = [animation.blendshape_names.index(name[0].lower() + name[1:]) for name in COLUMNS]
     angles = head_angles(animation)
     with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["Timecode", "BlendshapeCount", *COLUMNS, *ANGLES])
         for index, (weights, turned) in enumerate(zip(animation.blendshapes[:, order], angles, strict=True)):
-            rows.writerow([_timecode(index, animation.fps), len(COLUMNS) + len(ANGLES), *(f"{w:.6f}" for w in (*weights, *turned))])
+            rows.writerow(
+                [
+                    _timecode(index, animation.fps),
+                    len(COLUMNS) + len(ANGLES),
+                    *(f"{w:.6f}" for w in (*weights, *turned)),
+                ]
+            )
 
 
 def head_angles(animation: Animation) -> np.ndarray:

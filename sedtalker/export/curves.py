@@ -20,10 +20,15 @@ def write(animation: Animation, path: Path) -> None:
         AnimationError: the animation has no blendshape weights.
     """
     if animation.blendshapes is None:
-        raise AnimationError("no blendshape weights in this animation: json carries nothing else. Export npy or obj instead")
+        raise AnimationError(
+            "no blendshape weights in this animation: json carries nothing else. Export npy or obj instead"
+        )
     curves = {
         name: [round(float(weight), 6) for weight in animation.blendshapes[:, column]]
         for column, name in enumerate(animation.blendshape_names)
     }
     with written_whole(path) as aside:
-        aside.write_text(json.dumps({"version": 1, "fps": animation.fps, "frames": len(animation), "curves": curves}), encoding="utf-8")
+        aside.write_text(
+            json.dumps({"version": 1, "fps": animation.fps, "frames": len(animation), "curves": curves}),
+            encoding="utf-8",
+        )

@@ -1,0 +1,328 @@
+"""The emotion track: what is felt, and how strongly, at every 20 ms; the editable object between the two models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.emotion.labels import LABELS, canonical
+from sedtalker.errors import TrackError
+
+FRAME_RATE = 50.0  # Hz, the rate of the speech features
+BLEND = 0.25  # s on each side of an edit's boundary, the time in which an emotion comes and goes
+
+Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One emotion from `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+    emotion: str
+    intensity: float = 1.0  # 0..1
+    confidence: float = 1.0  # 0..1
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+
+@dataclass
+class EmotionTrack:
+    """Posterior and intensity by frame; frame t covers t / frame_rate to (t + 1) / frame_rate.
+
+    Example:
+        >>> track = EmotionTrack.neutral(2.0)
+        >>> track.set("happy", 0.8, start=0.5, end=1.5)
+        >>> [(segment.emotion, segment.start, segment.end) for segment in track.segments]
+        [('neutral', 0.0, 0.5), ('happy', 0.5, 1.5), ('neutral', 1.5, 2.0)]
+    """
+
+    posterior: Frames  # (T, C), rows sum to 1
+    intensity: Frames  # (T,), 0..1
+    duration: float  # s; the last frame may be partial
+    labels: tuple[str, ...] = LABELS
+    frame_rate: float = FRAME_RATE
+    audio: str | None = None  # the file it was read from
+    given: list[Segment] | None = field(default=None, repr=False)  # segments of a file or an edit; None: decoded from frames
+
+    def __post_init__(self) -> None:
+        self.labels = tuple(self.labels)
+        self.posterior = np.array(self.posterior, dtype=np.float32)
+        self.intensity = np.array(self.intensity, dtype=np.float32)
+        _check(self)
+
+    @classmethod
+    def neutral(
+        cls,
+        duration: float,
+        frame_rate: float = FRAME_RATE,
+        labels: Sequence[str] = LABELS,
+        audio: str | None = None,
+    ) -> EmotionTrack:
+        """A track without emotion."""
+        if not duration > 0:
+            raise TrackError(f"no length: an emotion track of {duration} s. Give a duration above 0")
+        frames = frame_count(duration, frame_rate)
+        posterior = np.zeros((frames, len(labels)), np.float32)
+        posterior[:, list(labels).index("neutral")] = 1
+        return cls(posterior, np.zeros(frames, np.float32), duration, tuple(labels), frame_rate, audio)
+
+    @classmethod
+    def from_segments(
+        cls,
+        segments: Sequence[Segment],
+        duration: float,
+        labels: Sequence[str] = LABELS,
+        frame_rate: float = FRAME_RATE,
+        audio: str | None = None,
+    ) -> EmotionTrack:
+        """The track of segments that do not overlap; time that none covers is neutral.
+
+        Raises:
+            TrackError: a segment is empty, overlaps another, ends beyond `duration` or holds values out of range.
+        """
+        track = cls.neutral(duration, frame_rate, labels, audio)
+        track.given = checked_segments(segments, duration)
+        track.override(track.given)
+        return track
+
+    def __len__(self) -> int:
+        return len(self.intensity)
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Middle of each frame (T,), seconds."""
+        return (np.arange(len(self)) + 0.5) / self.frame_rate
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Who feels what when: as given by a file or an edit, otherwise decoded from the frames."""
+        if self.given is None:
+            from sedtalker.emotion.decode import decode
+
+            return decode(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
+        return list(self.given)
+
+    def set(self, emotion: str, intensity: float = 1.0, start: float = 0.0, end: float | None = None, blend: float = BLEND) -> None:
+        """Put one emotion at one intensity from `start` to `end` (the end of the track where None).
+
+        Frames outside the span stay as they are, but for a blend of `blend` seconds centred on each of its boundaries.
+
+        Raises:
+            TrackError: unknown emotion, an intensity outside 0..1, or a span outside the track.
+        """
+        end = self.duration if end is None else end
+        segment = Segment(start, end, canonical(emotion, self.labels), float(intensity))
+        check_segment(segment, self.duration)
+        before = self.segments
+        self.override([segment], blend)
+        self.given = paste(before, segment)
+
+    def scale(self, factor: float, start: float = 0.0, end: float | None = None) -> None:
+        """Multiply the intensity from `start` to `end`, staying within 0..1."""
+        if not factor >= 0:
+            raise TrackError(f"intensity scale {factor}: it must be 0 or more")
+        end = self.duration if end is None else end
+        inside = (self.times >= start) & (self.times < end)
+        self.intensity[inside] = np.clip(self.intensity[inside] * factor, 0, 1)
+        if self.given is not None:
+            pieces = [piece for segment in self.given for piece in _cut(segment, start, end)]
+            self.given = [_scaled(piece, factor) if start <= piece.start and piece.end <= end else piece for piece in pieces]
+
+    def smooth(self, seconds: float) -> None:
+        """Average posterior and intensity with a Gaussian of this standard deviation; edited segments stay."""
+        if not seconds >= 0:
+            raise TrackError(f"smoothing over {seconds} s: it must be 0 or more")
+        stacked = np.concatenate([self.posterior, self.intensity[:, None]], axis=1)
+        smoothed = _gaussian(stacked, seconds * self.frame_rate)
+        self.posterior = smoothed[:, :-1] / smoothed[:, :-1].sum(axis=1, keepdims=True)
+        self.intensity = np.clip(smoothed[:, -1], 0, 1)
+
+    def clip(self, start: float, end: float) -> EmotionTrack:
+        """The track of the audio between `start` and `end`, with times counted from `start`; both move to whole frames."""
+        if not 0 <= start < end <= self.duration + 1 / self.frame_rate:
+            raise TrackError(f"span {start:g}-{end:g} s: outside the track of {self.duration:g} s. Choose within it")
+        first = round(start * self.frame_rate)
+        last = min(len(self), max(first + 1, round(end * self.frame_rate)))
+        offset = first / self.frame_rate
+        duration = min(self.duration, last / self.frame_rate) - offset
+        given = None
+        if self.given is not None:
+            moved = [
+                replace(piece, start=max(0.0, piece.start - offset), end=min(duration, piece.end - offset)) for piece in self.given
+            ]
+            given = [piece for piece in moved if piece.end > piece.start]
+        return replace(
+            self, posterior=self.posterior[first:last], intensity=self.intensity[first:last], duration=duration, given=given
+        )
+
+    def copy(self) -> EmotionTrack:
+        """An independent track; editing it leaves this one alone."""
+        return replace(self, given=None if self.given is None else list(self.given))
+
+    def at_rate(self, fps: float, frames: int) -> tuple[Frames, Frames]:
+        """Posterior (frames, C) and intensity (frames,) at the middles of video frames.
+
+        Interpolated linearly by time; beyond either end the nearest frame holds.
+        """
+        wanted = (np.arange(frames) + 0.5) / fps
+        posterior = np.stack([np.interp(wanted, self.times, column) for column in self.posterior.T], axis=1)
+        return posterior.astype(np.float32), np.interp(wanted, self.times, self.intensity).astype(np.float32)
+
+    def override(self, segments: Sequence[Segment], blend: float = BLEND) -> None:
+        """Blend segments, which do not overlap, into the frames; `segments` of the track stay as they are.
+
+        The confidence says how sure a segment is, not how much of it to show: inside, the frames become one-hot.
+        Neighbours fade into each other, an end without a neighbour fades into what the frames hold.
+        """
+        ordered = sorted(segments, key=lambda segment: segment.start)
+        posterior, intensity, rest = np.zeros_like(self.posterior), np.zeros_like(self.intensity), np.ones_like(self.intensity)
+        for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
+            weight = _fade(self.times, before, segment, after, self.duration, blend)
+            posterior[:, self.labels.index(segment.emotion)] += weight
+            intensity += weight * segment.intensity
+            rest -= weight
+        rest = np.clip(rest, 0, 1)
+        self.posterior = posterior + rest[:, None] * self.posterior
+        self.intensity = np.clip(intensity + rest * self.intensity, 0, 1)
+
+
+def frame_count(duration: float, frame_rate: float = FRAME_RATE) -> int:
+    """Frames that cover `duration` seconds; the last may be partial."""
+    return max(1, int(np.ceil(round(duration * frame_rate, 6))))
+
+
+def check_segment(segment: Segment, duration: float) -> None:
+    """Refuse a segment that is empty, out of range, or beyond the audio.
+
+    Raises:
+        TrackError: with the reason.
+    """
+    span = f"{segment.start:g}-{segment.end:g} s"
+    if not (np.isfinite(segment.start) and np.isfinite(segment.end) and 0 <= segment.start < segment.end):
+        raise TrackError(f"segment {span} ({segment.emotion}): it has no length. Its end must be after its start, which is 0 or more")
+    if segment.end > duration + 0.5 / FRAME_RATE:
+        raise TrackError(f"segment {span} ({segment.emotion}): it ends beyond the audio of {duration:g} s. Shorten it")
+    for name, value in (("intensity", segment.intensity), ("confidence", segment.confidence)):
+        if not 0 <= value <= 1:
+            raise TrackError(f"segment {span} ({segment.emotion}): {name} {value:g}. It must lie in 0..1")
+
+
+def checked_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
+    """Segments in order of time, each one valid and none overlapping another.
+
+    Raises:
+        TrackError: with the first that is not.
+    """
+    ordered = sorted(segments, key=lambda segment: segment.start)
+    for segment in ordered:
+        check_segment(segment, duration)
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        if after.start < before.end - 1e-6:
+            raise TrackError(
+                f"segments overlap: {before.emotion} until {before.end:g} s and {after.emotion} from {after.start:g} s. "
+                "Let one end where the other starts"
+            )
+    return ordered
+
+
+def paste(segments: Sequence[Segment], edit: Segment) -> list[Segment]:
+    """Segments with `edit` laid over them, in order; what it covers is cut away."""
+    kept = [piece for segment in segments for piece in _cut(segment, edit.start, edit.end)]
+    kept = [piece for piece in kept if piece.end <= edit.start or piece.start >= edit.end]
+    return sorted([*kept, edit], key=lambda segment: segment.start)
+
+
+def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = None) -> EmotionTrack:
+    """The track of "happy", "happy:0.8", or "happy:0.8@2.0-4.5,sad:0.5@5-6".
+
+    Without a span an emotion holds throughout. Outside the spans `base` holds, neutral where None; it is not changed.
+
+    Raises:
+        TrackError: the text cannot be read, or names an unknown emotion or a span outside the audio.
+    """
+    track = EmotionTrack.neutral(duration) if base is None else base.copy()
+    for part in spec.split(","):
+        match = _PART.fullmatch(part.strip())
+        if match is None:
+            raise TrackError(f"cannot read emotion {part.strip()!r}. Write happy, happy:0.8 or happy:0.8@2.0-4.5, with commas between")
+        intensity = float(match["intensity"] or 1)
+        if match["start"] is None:
+            track.set(match["emotion"], intensity)
+        else:
+            track.set(match["emotion"], intensity, float(match["start"]), float(match["end"]))
+    return track
+
+
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_PART = re.compile(rf"(?P<emotion>[A-Za-z]\w*)(?::(?P<intensity>{_NUMBER}))?(?:@(?P<start>{_NUMBER})-(?P<end>{_NUMBER}))?")
+
+
+def _check(track: EmotionTrack) -> None:
+    shape = track.posterior.shape
+    if len(shape) != 2 or shape[1] != len(track.labels) or shape[0] != len(track.intensity) or track.intensity.ndim != 1:
+        raise TrackError(
+            f"track arrays do not fit: posterior {shape}, intensity {track.intensity.shape}, {len(track.labels)} labels. "
+            "Need (T, C), (T,) and C labels"
+        )
+    if shape[0] == 0 or not track.frame_rate > 0 or not track.duration > 0:
+        raise TrackError(f"empty track: {shape[0]} frames at {track.frame_rate:g} Hz for {track.duration:g} s. Give at least a frame")
+    if abs(shape[0] / track.frame_rate - track.duration) > 1.5 / track.frame_rate:
+        raise TrackError(
+            f"track of {shape[0]} frames at {track.frame_rate:g} Hz ({shape[0] / track.frame_rate:g} s) for audio of "
+            f"{track.duration:g} s: the lengths differ. Diarize the audio again"
+        )
+    if not (np.isfinite(track.posterior).all() and np.isfinite(track.intensity).all()):
+        raise TrackError("track with numbers that are not finite. Diarize the audio again")
+    if track.posterior.min() < -1e-4 or np.abs(track.posterior.sum(axis=1) - 1).max() > 1e-2:
+        raise TrackError("posterior rows must be 0 or more and sum to 1. Normalise them")
+    if track.intensity.min() < 0 or track.intensity.max() > 1:
+        raise TrackError(f"intensity from {track.intensity.min():g} to {track.intensity.max():g}. It must lie in 0..1")
+
+
+def _fade(
+    times: NDArray[np.float64], before: Segment | None, segment: Segment, after: Segment | None, duration: float, blend: float
+) -> Frames:
+    """Weight (T,) of a segment: 1 inside, 0 outside, a raised cosine of `blend` seconds centred on each boundary.
+
+    A fade is no longer than the segments that it joins, so that the weights of neighbours sum to 1; at the ends of the
+    track there is none.
+    """
+    weight = np.ones(len(times))
+    for boundary, sign, neighbour in ((segment.start, 1, before), (segment.end, -1, after)):
+        if (sign > 0 and boundary <= 0) or (sign < 0 and boundary >= duration):
+            continue
+        length = min(blend, segment.duration)
+        if neighbour is not None and abs((neighbour.end if sign > 0 else neighbour.start) - boundary) < 1e-6:
+            length = min(length, neighbour.duration)
+        position = np.clip(sign * (times - boundary) / max(length / 2, 1e-9), -1, 1)
+        weight *= 0.5 + 0.5 * np.sin(np.pi / 2 * position)
+    return weight.astype(np.float32)
+
+
+def _cut(segment: Segment, start: float, end: float) -> list[Segment]:
+    """The pieces of a segment before, within and after a span."""
+    edges = [segment.start, *(time for time in (start, end) if segment.start < time < segment.end), segment.end]
+    return [replace(segment, start=first, end=last) for first, last in zip(edges, edges[1:], strict=False)]
+
+
+def _scaled(segment: Segment, factor: float) -> Segment:
+    return replace(segment, intensity=min(1.0, segment.intensity * factor))
+
+
+def _gaussian(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Columns of (T, K) convolved with a Gaussian of `sigma` frames; the ends are held."""
+    if sigma < 1e-3:
+        return values
+    reach = int(np.ceil(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
+    columns = [np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T]
+    return np.stack(columns, axis=1).astype(np.float32)

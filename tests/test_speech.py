@@ -1,0 +1,144 @@
+"""The built-in encoder equals transformers' Whisper; other encoders load from folders; windows bound what a frame sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.audio import load_audio
+from sedtalker.errors import CheckpointError
+from sedtalker.resources import asset
+from sedtalker.speech import (
+    FRAME_SAMPLES,
+    WhisperConfig,
+    WhisperEncoder,
+    WindowedEncoder,
+    Windowing,
+    load_encoder,
+    log_mel,
+    mel_filters,
+)
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def samples(speech_file: Path) -> np.ndarray:
+    return load_audio(speech_file)
+
+
+def tiny_whisper() -> transformers.WhisperConfig:
+    return transformers.WhisperConfig(
+        d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=64, decoder_layers=1,
+        decoder_attention_heads=4, decoder_ffn_dim=64, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+
+
+def test_log_mel_equals_transformers_extractor(samples: np.ndarray) -> None:
+    theirs = transformers.WhisperFeatureExtractor()(samples, sampling_rate=16_000, return_tensors="pt").input_features[
+        0
+    ]
+    ours = log_mel(torch.nn.functional.pad(torch.from_numpy(samples), (0, 480_000 - len(samples))))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_mel_filters_equal_transformers() -> None:
+    theirs = transformers.audio_utils.mel_filter_bank(201, 80, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+    np.testing.assert_allclose(mel_filters(80).numpy(), theirs.T, atol=1e-6)
+
+
+def test_shipped_weights_equal_transformers_whisper(samples: np.ndarray) -> None:
+    encoder = load_encoder()
+    theirs = transformers.WhisperModel(
+        transformers.WhisperConfig(
+            d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, decoder_layers=1, decoder_attention_heads=6,
+            decoder_ffn_dim=64, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        )
+    ).encoder.eval()  # fmt: skip
+    theirs.load_state_dict(encoder.network.state_dict())
+    mel = torch.nn.functional.pad(log_mel(torch.from_numpy(samples[:30_720])), (0, 3000 - 192))[None]
+    with torch.inference_mode():
+        expected = theirs(mel, output_hidden_states=True).hidden_states
+        ours = encoder.network.hidden_states(mel)
+    for layer, state in enumerate(expected):
+        torch.testing.assert_close(ours[:, :, layer], state, atol=1e-4, rtol=1e-4)
+
+
+def test_any_whisper_folder_loads_through_transformers(tmp_path: Path, samples: np.ndarray) -> None:
+    torch.manual_seed(0)
+    model = transformers.WhisperModel(tiny_whisper()).eval()
+    model.save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    assert (encoder.layers, encoder.width) == (3, 32)
+    mel = torch.nn.functional.pad(log_mel(torch.from_numpy(samples[:30_720])), (0, 3000 - 192))[None]
+    with torch.inference_mode():
+        expected = model.encoder(mel).last_hidden_state
+        torch.testing.assert_close(encoder.network.hidden_states(mel)[:, :, -1], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert", "WavLM"])
+def test_waveform_encoders_load_from_a_folder(tmp_path: Path, samples: np.ndarray, kind: str) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, conv_dim=(16,) * 7, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    getattr(transformers, f"{kind}Model")(config).eval().save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    features = encoder.encode(samples)
+    assert features.shape == (int(np.ceil(len(samples) / FRAME_SAMPLES)), 3, 32)
+    assert torch.isfinite(features).all()
+
+
+def test_a_folder_that_is_no_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as refusal:
+        load_encoder(tmp_path / "absent")
+    assert "\n" not in str(refusal.value)
+    transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=10).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(CheckpointError, match="not a speech encoder"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("count", [400, 4_800, 16_001, 30_966])
+def test_one_frame_every_20_ms(samples: np.ndarray, count: int) -> None:
+    features = load_encoder().encode(samples[:count])
+    assert features.shape == (int(np.ceil(count / FRAME_SAMPLES)), 5, 384)
+
+
+@pytest.fixture(scope="module")
+def small() -> WindowedEncoder:
+    torch.manual_seed(0)
+    config = WhisperConfig(width=32, heads=2, feedforward=64, layers=2)
+    return WindowedEncoder("small", WhisperEncoder(config), 3, 32, "cpu", Windowing(left=10, hop=40, right=10))
+
+
+def test_windows_cover_every_frame_once() -> None:
+    for frames in (1, 199, 200, 201, 1234):
+        kept = [
+            t
+            for first, last, start, end in Windowing().spans(frames)
+            for t in range(start, end)
+            if first <= start and end <= last
+        ]
+        assert kept == list(range(frames))
+
+
+def test_sound_beyond_the_context_changes_nothing(small: WindowedEncoder) -> None:
+    rng = np.random.default_rng(0)
+    sound = 0.1 * rng.standard_normal(200 * FRAME_SAMPLES).astype(np.float32)
+    other = sound.copy()
+    other[120 * FRAME_SAMPLES :] *= 0.3
+    before, after = small.encode(sound), small.encode(other)
+    torch.testing.assert_close(before[:80], after[:80])  # their windows end at frame 90
+    assert not torch.allclose(before[120:], after[120:])
+
+
+def test_an_encoder_folder_in_the_assets_is_described() -> None:
+    card = (asset("speech", "whisper-tiny.en") / "README.md").read_text(encoding="utf-8")
+    assert "MIT" in card and "Whisper" in card

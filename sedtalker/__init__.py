@@ -1,8 +1,8 @@
 """SEDTalker: speech in, an emotional talking 3D face out.
 
-The way of the data, and the file of each step: `audio` (any file -> 16 kHz mono), `speech` (-> 50 feature vectors a second),
-`emotion` (-> category and intensity of every 20 ms), `talker` (-> blendshape weights or vertices), `face` (-> the mesh),
-`animation` (its file), `render` and `export` (pictures, videos, engine formats). `pipeline` walks it from end to end.
+The way of the data, and the file of each step: `audio` (any file -> 16 kHz mono), `speech` (-> 50 feature vectors a
+second), `emotion` (-> category and intensity of every 20 ms), `talker` (-> blendshape weights or vertices), `face` (->
+a mesh), `animation` (its file), `render` and `export` (pictures, videos, engine formats). `pipeline` walks all of it.
 """
 
 from __future__ import annotations

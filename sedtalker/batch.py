@@ -91,7 +91,7 @@ def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] = AUDIO_SUFFIX
         if path.is_dir():
             found += sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
         elif not path.exists() and glob.has_magic(name):
-            found += sorted(Path(match) for match in glob.glob(name, recursive=True)) or [path]
+            found += sorted(Path(match) for match in glob.glob(name, recursive=True)) or [path]  # noqa: PTH207, patterns may be absolute
         else:
             found.append(path)
     return list(dict.fromkeys(found))

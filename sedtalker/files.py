@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        os.replace(aside, path)
+        aside.replace(path)
     except OSError as error:
         raise SEDTalkerError(
             f"cannot write {path}: {error.strerror or error}. Choose another folder with -o, or free space"

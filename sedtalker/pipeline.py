@@ -76,8 +76,8 @@ class Talker:
         """Animate a face with the speech in `audio` (a path, or `(samples, rate)`) and the emotion in its voice.
 
         Args:
-            emotion: "auto" reads it from the voice; "happy:0.8", "happy:0.8@2.0-4.5,..." writes over that reading (a part
-                without a span covers the whole clip); a track, or the path of a track file, replaces it.
+            emotion: "auto" reads it from the voice; "happy:0.8", "happy:0.8@2.0-4.5,..." writes over that reading (a
+                part without a span covers the clip); a track, or the path of a track file, replaces it.
             intensity_scale: multiplies the intensity; 0 is exactly the neutral animation.
             fps: frames a second of the result.
             face: an identity, a mesh file or a `Face`; None is the default head.
@@ -109,7 +109,7 @@ class Talker:
         if isinstance(emotion, EmotionTrack):
             if emotion.duration > duration + 1 / FRAME_RATE:
                 raise TrackError(
-                    f"a track of {emotion.duration:g} s for audio of {duration:g} s: cut it with track.clip(0, {duration:g})"
+                    f"a track of {emotion.duration:g} s for audio of {duration:g} s. Cut it with track.clip"
                 )
             return emotion.copy()
         if str(emotion).lower().endswith(".json"):
@@ -144,7 +144,7 @@ class Talker:
             return self._vertex_animation(coefficients, track, face, fps, count, meta)
         if face.blendshapes is None:
             raise FaceError(
-                f"no blendshapes on the face {face.name}: this talker needs a rig. Use a face of the default head's topology"
+                f"no blendshapes on the face {face.name}: this talker needs a rig. Use the default head's topology"
             )
         head = None
         if not still:
@@ -167,8 +167,8 @@ class Talker:
     ) -> Animation:
         if len(face.template) != self.model.config.vertices:
             raise FaceError(
-                f"a face of {len(face.template)} vertices: {face.name}. This talker moves {self.model.config.vertices}; "
-                "give a template mesh of its topology with --face"
+                f"a face of {len(face.template)} vertices: {face.name}. This talker moves "
+                f"{self.model.config.vertices}; give a template mesh of its topology with --face"
             )
         moved = self.model.displacements(torch.from_numpy(_at_fps(coefficients, FRAME_RATE, fps, count)))
         return Animation(

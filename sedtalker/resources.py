@@ -31,10 +31,10 @@ def cache_folder(*parts: str) -> Path:
     written (a read-only home, a container without one).
     """
     named = os.environ.get("SEDTALKER_CACHE")
-    home_cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     candidates = [Path(named)] if named else []
-    candidates += [Path(home_cache, "sedtalker"), Path(tempfile.gettempdir(), f"sedtalker-{user}")]
+    candidates += [home_cache / "sedtalker", Path(tempfile.gettempdir(), f"sedtalker-{user}")]
     for candidate in candidates:
         folder = candidate.joinpath(*parts)
         try:

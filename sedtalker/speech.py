@@ -142,8 +142,8 @@ def mel_filters(mels: int) -> Tensor:
 def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
     """Whisper's input (mels, N // 160) of samples (N,): log10 power, 8 decades deep, scaled to about -1..1.
 
-    As in Whisper's `log_mel_spectrogram`, but that the loudest bin counts as at least 1, so that a silent window does not
-    raise its own noise floor.
+    As in Whisper's `log_mel_spectrogram`, but that the loudest bin counts as at least 1, so that a silent window
+    does not raise its own noise floor.
     """
     window = torch.hann_window(MEL_WINDOW, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, return_complex=True)[:, :-1]
@@ -241,12 +241,14 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Spe
             return _whisper_from_transformers(transformers, name, config, device)
         if config.model_type not in ("wavlm", "wav2vec2", "hubert"):
             raise CheckpointError(
-                f"not a speech encoder known here: {name} is a {config.model_type!r}. Give WavLM, wav2vec2, HuBERT or Whisper"
+                f"not a speech encoder known here: {name} is a {config.model_type!r}. "
+                "Give WavLM, wav2vec2, HuBERT or Whisper"
             )
         model = transformers.AutoModel.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"cannot load the speech encoder {name}: {str(error).splitlines()[0]}. Give a folder, or a hub name while online"
+            f"cannot load the speech encoder {name}: {str(error).splitlines()[0]}. "
+            "Give a folder, or a hub name while online"
         ) from error
     normalise = _normalises_input(transformers, name)
     network = _WaveformNetwork(model, normalise)

@@ -1,4 +1,4 @@
-"""The built-in encoder equals transformers' Whisper; other encoders load from folders; windows bound what a frame sees."""
+"""The built-in encoder equals transformers' Whisper; others load from folders; windows bound what a frame sees."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def test_shipped_weights_equal_transformers_whisper(samples: np.ndarray) -> None
     encoder = load_encoder()
     theirs = transformers.WhisperModel(
         transformers.WhisperConfig(
-            d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, decoder_layers=1, decoder_attention_heads=6,
-            decoder_ffn_dim=64, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+            d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, decoder_layers=1,
+            decoder_attention_heads=6, decoder_ffn_dim=64,
+            vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
         )
     ).encoder.eval()  # fmt: skip
     theirs.load_state_dict(encoder.network.state_dict())
@@ -84,8 +85,8 @@ def test_any_whisper_folder_loads_through_transformers(tmp_path: Path, samples: 
 def test_waveform_encoders_load_from_a_folder(tmp_path: Path, samples: np.ndarray, kind: str) -> None:
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, conv_dim=(16,) * 7, num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
     )  # fmt: skip
     getattr(transformers, f"{kind}Model")(config).eval().save_pretrained(tmp_path)
     encoder = load_encoder(tmp_path)

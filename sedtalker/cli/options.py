@@ -50,7 +50,7 @@ def whole(low: int, high: int) -> object:
 
 
 def emotion(text: str) -> str:
-    """`auto`, the path of a track file, or a specification like `happy:0.8@2.0-4.5,sad:0.5`; checked, returned as it is."""
+    """`auto`, the path of a track file, or a text like `happy:0.8@2.0-4.5,sad:0.5`; checked, returned as it is."""
     from sedtalker.emotion.track import parse_emotion_spec
     from sedtalker.errors import SEDTalkerError
 

@@ -1,4 +1,4 @@
-"""CSV in the column order of Epic's Live Link Face: timecode, blendshape count, 52 ARKit weights, head and eye angles."""
+"""CSV in the column order of Epic's Live Link Face: timecode, count, 52 ARKit weights, head and eye angles."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sedtalker.errors import AnimationError
-from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
-ANGLES = (
-    "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll",
-)  # fmt: skip
-# Live Link Face lists Apple's names with a capital, the mouth's right before its left.
-COLUMNS = tuple(
-    name[0].upper() + name[1:]
-    for name in (*ARKIT_NAMES[:21], "mouthRight", "mouthLeft", *ARKIT_NAMES[23:])
-)  # fmt: skip
+HEADER = (
+    "Timecode,BlendshapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,EyeSquintLeft,"
+    "EyeWideLeft,EyeBlinkRight,EyeLookDownRight,EyeLookInRight,EyeLookOutRight,EyeLookUpRight,EyeSquintRight,"
+    "EyeWideRight,JawForward,JawRight,JawLeft,JawOpen,MouthClose,MouthFunnel,MouthPucker,MouthRight,MouthLeft,"
+    "MouthSmileLeft,MouthSmileRight,MouthFrownLeft,MouthFrownRight,MouthDimpleLeft,MouthDimpleRight,MouthStretchLeft,"
+    "MouthStretchRight,MouthRollLower,MouthRollUpper,MouthShrugLower,MouthShrugUpper,MouthPressLeft,MouthPressRight,"
+    "MouthLowerDownLeft,MouthLowerDownRight,MouthUpperUpLeft,MouthUpperUpRight,BrowDownLeft,BrowDownRight,BrowInnerUp,"
+    "BrowOuterUpLeft,BrowOuterUpRight,CheekPuff,CheekSquintLeft,CheekSquintRight,NoseSneerLeft,NoseSneerRight,TongueOut,"
+    "HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw,LeftEyePitch,LeftEyeRoll,RightEyeYaw,RightEyePitch,RightEyeRoll"
+).split(",")  # the header of the app's own recordings, which name right before left for jaw and mouth
+WEIGHTS = HEADER[2:54]
+ANGLES = HEADER[54:]
 
 
 def write(animation: Animation, path: Path) -> None:
@@ -35,16 +38,16 @@ def write(animation: Animation, path: Path) -> None:
         raise AnimationError(
             "no blendshape weights in this animation: csv carries nothing else. Export npy or obj instead"
         )
-    order = [animation.blendshape_names.index(name[0].lower() + name[1:]) for name in COLUMNS]
+    order = [animation.blendshape_names.index(name[0].lower() + name[1:]) for name in WEIGHTS]
     angles = head_angles(animation)
     with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["Timecode", "BlendshapeCount", *COLUMNS, *ANGLES])
+        rows.writerow(HEADER)
         for index, (weights, turned) in enumerate(zip(animation.blendshapes[:, order], angles, strict=True)):
             rows.writerow(
                 [
                     _timecode(index, animation.fps),
-                    len(COLUMNS) + len(ANGLES),
+                    len(HEADER) - 2,
                     *(f"{w:.6f}" for w in (*weights, *turned)),
                 ]
             )

@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sedtalker.errors import AnimationError
+from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
-HEADER = (
-    "Timecode,BlendshapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,EyeSquintLeft,"
-    "EyeWideLeft,EyeBlinkRight,EyeLookDownRight,EyeLookInRight,EyeLookOutRight,EyeLookUpRight,EyeSquintRight,"
-    "EyeWideRight,JawForward,JawRight,JawLeft,JawOpen,MouthClose,MouthFunnel,MouthPucker,MouthRight,MouthLeft,"
-    "MouthSmileLeft,MouthSmileRight,MouthFrownLeft,MouthFrownRight,MouthDimpleLeft,MouthDimpleRight,MouthStretchLeft,"
-    "MouthStretchRight,MouthRollLower,MouthRollUpper,MouthShrugLower,MouthShrugUpper,MouthPressLeft,MouthPressRight,"
-    "MouthLowerDownLeft,MouthLowerDownRight,MouthUpperUpLeft,MouthUpperUpRight,BrowDownLeft,BrowDownRight,BrowInnerUp,"
-    "BrowOuterUpLeft,BrowOuterUpRight,CheekPuff,CheekSquintLeft,CheekSquintRight,NoseSneerLeft,NoseSneerRight,TongueOut,"
-    "HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw,LeftEyePitch,LeftEyeRoll,RightEyeYaw,RightEyePitch,RightEyeRoll"
-).split(",")  # the header of the app's own recordings, which name right before left for jaw and mouth
-WEIGHTS = HEADER[2:54]
-ANGLES = HEADER[54:]
+# The app names Apple's shapes with a capital, and right before left for the jaw and the mouth as a whole.
+_RIGHT_FIRST = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
+SHAPES = [_RIGHT_FIRST.get(name, name) for name in ARKIT_NAMES]
+ANGLES = ["HeadYaw", "HeadPitch", "HeadRoll"] + [
+    f"{side}Eye{turn}" for side in ("Left", "Right") for turn in ("Yaw", "Pitch", "Roll")
+]
+HEADER = ["Timecode", "BlendshapeCount", *(name[0].upper() + name[1:] for name in SHAPES), *ANGLES]
 
 
 def write(animation: Animation, path: Path) -> None:
@@ -38,7 +34,7 @@ def write(animation: Animation, path: Path) -> None:
         raise AnimationError(
             "no blendshape weights in this animation: csv carries nothing else. Export npy or obj instead"
         )
-    order = [animation.blendshape_names.index(name[0].lower() + name[1:]) for name in WEIGHTS]
+    order = [animation.blendshape_names.index(name) for name in SHAPES]
     angles = head_angles(animation)
     with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

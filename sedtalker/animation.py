@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,15 +60,14 @@ class Animation:
     @cached_property
     def face(self) -> Face:
         """The face that moves: the one given, the one named in `meta`, or a bare mesh of template and faces."""
-        from dataclasses import replace
-
-        from sedtalker.face.assets import load_face
         from sedtalker.face.rig import Face
 
         if self.rig is not None:
             return self.rig
         named = self.meta.get("face")
         if named and self.blendshapes is not None:
+            from sedtalker.face.assets import load_face
+
             face = load_face(named)
             if face.template.shape == self.template.shape:
                 return replace(face, template=self.template)

@@ -1,0 +1,124 @@
+"""The animation file: what was saved is what is loaded, plain numpy reads it, and broken files are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sedtalker.animation import Animation, load_animation
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.errors import AnimationError
+from sedtalker.face.rig import ARKIT_NAMES, Face
+
+
+@pytest.fixture
+def rig() -> Face:
+    rng = np.random.default_rng(0)
+    return Face(
+        name="made",
+        template=rng.standard_normal((6, 3)).astype(np.float32),
+        faces=np.array([[0, 1, 2], [3, 4, 5]], np.int32),
+        blendshapes=(0.01 * rng.standard_normal((52, 6, 3))).astype(np.float32),
+        blendshape_names=ARKIT_NAMES,
+    )
+
+
+@pytest.fixture
+def animation(rig: Face) -> Animation:
+    track = EmotionTrack.neutral(1.0)
+    track.set("happy", 0.8, start=0.4, end=0.8)
+    weights = np.random.default_rng(1).random((30, 52)).astype(np.float32)
+    head = np.tile(np.eye(4, dtype=np.float32), (30, 1, 1))
+    return Animation(
+        rig.template,
+        rig.faces,
+        30.0,
+        track,
+        weights,
+        ARKIT_NAMES,
+        head=head,
+        meta={"audio": "a.wav", "seed": 0},
+        rig=rig,
+    )
+
+
+def test_file_holds_the_contract_and_needs_no_pickle(animation: Animation, tmp_path: Path, rig: Face) -> None:
+    animation.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    shapes = {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}
+    assert shapes["vertices"] == ((30, 6, 3), "f") and shapes["faces"] == ((2, 3), "i")
+    assert shapes["posterior"] == ((30, 8), "f") and shapes["intensity"] == ((30,), "f")
+    assert shapes["blendshapes"] == ((30, 52), "f") and shapes["head"] == ((30, 4, 4), "f")
+    assert float(arrays["fps"]) == 30.0 and list(arrays["labels"])[0] == "neutral"
+    assert json.loads(str(arrays["meta"]))["audio"] == "a.wav"
+    np.testing.assert_allclose(arrays["vertices"], rig.pose(animation.blendshapes), atol=1e-6)
+    happy = arrays["posterior"][:, list(arrays["labels"]).index("happy")]
+    assert happy[17] > 0.99 and happy[2] < 0.01  # frame 17 shows 0.58 s
+
+
+def test_round_trip(animation: Animation, tmp_path: Path) -> None:
+    animation.save(tmp_path / "a.npz")
+    loaded = load_animation(tmp_path / "a.npz")
+    assert len(loaded) == 30 and loaded.duration == pytest.approx(1.0)
+    np.testing.assert_array_equal(loaded.vertices, animation.vertices)
+    np.testing.assert_array_equal(loaded.blendshapes, animation.blendshapes)
+    assert [s.emotion for s in loaded.emotion.segments] == ["neutral", "happy", "neutral"]
+
+
+def test_frames_equal_vertices_and_may_be_read_from_the_middle(animation: Animation) -> None:
+    np.testing.assert_array_equal(np.stack(list(animation.frames())), animation.vertices)
+    np.testing.assert_array_equal(np.stack(list(animation.frames(7, 9))), animation.vertices[7:9])
+
+
+def test_a_long_rigged_animation_is_saved_as_weights_and_still_gives_vertices(tmp_path: Path) -> None:
+    from sedtalker.face.assets import load_face
+
+    face = load_face("default")
+    count = 3700
+    weights = np.zeros((count, 52), np.float32)
+    weights[:, 17] = np.linspace(0, 1, count)
+    long = Animation(
+        face.template,
+        face.faces,
+        30.0,
+        EmotionTrack.neutral(count / 30),
+        weights,
+        ARKIT_NAMES,
+        meta={"face": "default"},
+        rig=face,
+    )
+    long.save(tmp_path / "long.npz")
+    with np.load(tmp_path / "long.npz") as stored:
+        assert "vertices" not in stored.files
+    loaded = load_animation(tmp_path / "long.npz")
+    np.testing.assert_allclose(next(loaded.frames(3600)), face.pose(weights[3600]), atol=1e-6)
+
+
+def test_broken_files_are_refused_in_one_line(animation: Animation, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    animation.save(path)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(AnimationError) as refusal:
+            load_animation(path)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(AnimationError, match="no such animation"):
+        load_animation(tmp_path / "absent.npz")
+    np.savez(path, vertices=np.zeros((2, 3, 3)))
+    with pytest.raises(AnimationError, match="not an animation"):
+        load_animation(path)
+
+
+def test_arrays_that_do_not_fit_are_refused(animation: Animation, tmp_path: Path) -> None:
+    animation.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["vertices"] = arrays["vertices"][:-1]
+    np.savez(tmp_path / "b.npz", **arrays)
+    with pytest.raises(AnimationError, match="do not fit"):
+        load_animation(tmp_path / "b.npz")

@@ -1,0 +1,83 @@
+"""Model folders: plain config beside safetensors, checked by sha256, never pickle; files appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.errors import CheckpointError, SEDTalkerError
+from sedtalker.files import written_whole
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    state = {"a": torch.linspace(-1, 1, 5), "count": torch.tensor([3])}
+    save_checkpoint(tmp_path / "model", "talker", {"width": 8, "order": ["mamba"]}, state)
+    return tmp_path / "model"
+
+
+def test_round_trip_is_float32_of_float16(folder: Path) -> None:
+    config, state = load_checkpoint(folder, "talker")
+    assert config == {"width": 8, "order": ["mamba"]}
+    assert state["a"].dtype == torch.float32 and state["count"].dtype == torch.int64
+    torch.testing.assert_close(state["a"], torch.linspace(-1, 1, 5).half().float(), atol=0, rtol=0)
+
+
+def test_another_kind_a_missing_file_and_damage_are_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a diarizer"):
+        load_checkpoint(folder, "diarizer")
+    with pytest.raises(CheckpointError, match="no model folder"):
+        load_checkpoint(folder / "absent", "talker")
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match="sha256"):
+        load_checkpoint(folder, "talker")
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="no weights"):
+        load_checkpoint(folder, "talker")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"kind": "talker"}', '{"kind": "talker", "config": {}, "version": 99}']
+)
+def test_configurations_that_are_none_are_refused_in_one_line(folder: Path, content: str) -> None:
+    (folder / "config.json").write_text(content)
+    with pytest.raises(CheckpointError) as refusal:
+        load_checkpoint(folder, "talker")
+    assert "\n" not in str(refusal.value)
+
+
+def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no numbers"):
+        save_checkpoint(tmp_path / "bad", "talker", {}, {"a": torch.tensor([float("nan")])})
+    assert not (tmp_path / "bad").exists()
+
+
+def test_config_is_json_that_anyone_can_read(folder: Path) -> None:
+    assert json.loads((folder / "config.json").read_text())["kind"] == "talker"
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with written_whole(path) as aside:
+            aside.write_text("ha")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SEDTalkerError, match="cannot write"), written_whole(tmp_path / "file" / "a.txt") as aside:
+        aside.write_text("x")

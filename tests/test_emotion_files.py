@@ -1,0 +1,162 @@
+"""Track files: what is written comes back, what a person edits overrides the frames, what cannot be is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sedtalker.emotion.files import from_csv, from_json, from_rttm, from_textgrid, load_track, save_track
+from sedtalker.emotion.files import to_csv, to_json, to_rttm, to_textgrid
+from sedtalker.emotion.labels import LABELS
+from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.errors import SEDTalkerError, TrackError
+from tests.test_emotion_track import spoken_track
+
+TEXT_FORMATS = [(to_rttm, from_rttm), (to_csv, from_csv), (to_textgrid, from_textgrid)]
+
+
+@st.composite
+def segmentations(draw):
+    """Segments in order, with or without gaps between, on a grid of 10 ms."""
+    edges = sorted(draw(st.lists(st.integers(0, 2000), min_size=2, max_size=12, unique=True)))
+    spans = [span for span in zip(edges, edges[1:], strict=False) if draw(st.booleans())] or [(edges[0], edges[1])]
+    unit = st.integers(0, 1000).map(lambda value: value / 1000)
+    return [Segment(a / 100, b / 100, draw(st.sampled_from(LABELS)), draw(unit), draw(unit)) for a, b in spans]
+
+
+def same_segments(one, other):
+    assert [s.emotion for s in one] == [s.emotion for s in other]
+    for name in ("start", "end", "intensity", "confidence"):
+        np.testing.assert_allclose([getattr(s, name) for s in one], [getattr(s, name) for s in other], atol=1.5e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(segmentations())
+def test_segments_survive_every_format(segments):
+    track = EmotionTrack.from_segments(segments, 21.0)
+    for write, read in [*TEXT_FORMATS, (to_json, from_json)]:
+        same_segments(read(write(track), 21.0).segments, segments)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.1, 12))
+def test_frames_survive_json(seed, duration):
+    track = spoken_track(duration, seed)
+    back = from_json(to_json(track))
+    np.testing.assert_allclose(back.posterior, track.posterior, atol=2e-4)
+    np.testing.assert_allclose(back.intensity, track.intensity, atol=1e-4)
+    assert back.duration == pytest.approx(track.duration, abs=1e-5)
+    same_segments(back.segments, track.segments)
+
+
+def test_json_follows_the_contract():
+    document = json.loads(to_json(spoken_track()))
+    assert set(document) == {"version", "audio", "duration", "frame_rate", "labels", "segments", "frames"}
+    assert (document["version"], document["frame_rate"], document["labels"]) == (1, 50, list(LABELS))
+    assert set(document["segments"][0]) == {"start", "end", "emotion", "intensity", "confidence"}
+    assert np.shape(document["frames"]["posterior"]) == (300, 8)
+    assert np.shape(document["frames"]["intensity"]) == (300,)
+
+
+def edited(change) -> tuple[EmotionTrack, EmotionTrack]:
+    track = EmotionTrack.neutral(6.0)
+    track.set("angry", 0.9, 2, 4)
+    track.given = None  # as if it had been heard
+    document = json.loads(to_json(track))
+    change(document["segments"])
+    return track, from_json(json.dumps(document))
+
+
+def test_an_untouched_file_leaves_the_frames_alone():
+    track, back = edited(lambda segments: None)
+    np.testing.assert_allclose(back.posterior, track.posterior, atol=1e-3)
+
+
+def test_an_edited_segment_overrides_its_frames_and_no_others():
+    track, back = edited(lambda segments: segments[1].update(emotion="happy", intensity=0.3))
+    start, end = track.segments[1].start, track.segments[1].end
+    inside = (back.times > start + 0.15) & (back.times < end - 0.15)
+    outside = (back.times < start - 0.15) | (back.times > end + 0.15)
+    assert back.posterior[inside, LABELS.index("happy")].min() > 0.99
+    np.testing.assert_allclose(back.intensity[inside], 0.3, atol=1e-3)
+    np.testing.assert_allclose(back.posterior[outside], track.posterior[outside], atol=1e-3)
+
+
+def test_a_deleted_segment_becomes_neutral():
+    _, back = edited(lambda segments: segments.pop(1))
+    assert back.posterior[:, 0].min() > 0.99
+    assert back.intensity.max() < 0.01
+
+
+def test_a_file_of_segments_alone_is_a_track():
+    back = from_json('{"version": 1, "segments": [{"start": 1, "end": 2, "emotion": "happy"}]}', duration=3.0)
+    assert back.duration == 3.0
+    assert back.posterior[75, LABELS.index("happy")] == 1
+    assert back.intensity[75] == 1
+
+
+def test_files_by_suffix(tmp_path):
+    track = EmotionTrack.from_segments([Segment(0.5, 1.5, "disgust", 0.5, 0.75)], 2.0, audio="my talk.wav")
+    for suffix in ("json", "rttm", "csv", "TextGrid"):
+        save_track(track, tmp_path / f"a.{suffix}")
+        same_segments(load_track(tmp_path / f"a.{suffix}", 2.0).segments, track.segments)
+    assert (tmp_path / "a.rttm").read_text().split()[:2] == ["SPEAKER", "my_talk"]
+
+
+def test_a_textgrid_of_praat_in_the_short_format_is_read():
+    text = (
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n2.5\n<exists>\n1\n"IntervalTier"\n"emotion"\n0\n2.5\n'
+        '2\n0\n1\n""\n1\n2.5\n"sad"\n'
+    )
+    track = from_textgrid(text)
+    assert track.duration == 2.5
+    assert [(s.start, s.end, s.emotion) for s in track.segments] == [(1, 2.5, "sad")]
+
+
+def test_a_track_may_be_shorter_than_the_audio_and_never_longer(tmp_path):
+    save_track(spoken_track(4.0), tmp_path / "a.json")
+    longer = load_track(tmp_path / "a.json", 5.0)
+    assert (longer.duration, longer.intensity[-1]) == (5.0, 0.0)
+    with pytest.raises(TrackError, match="audio"):
+        load_track(tmp_path / "a.json", 3.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 9, "segments": []}',
+        '{"segments": []}',
+        '{"duration": 2, "segments": [{"start": 0, "end": 1, "emotion": "bored"}]}',
+        '{"duration": 2, "segments": [{"start": 0, "end": 3, "emotion": "happy"}]}',
+        '{"duration": 2, "segments": [{"start": 1, "end": 1, "emotion": "happy"}]}',
+        '{"duration": 2, "segments": [{"start": 0, "end": 1, "emotion": "happy", "intensity": 1.2}]}',
+        '{"duration": 2, "segments": [{"start": 0, "end": NaN, "emotion": "happy"}]}',
+        '{"duration": 2, "segments": [{"start": 0, "end": 1.5, "emotion": "happy"}, {"start": 1, "end": 2, "emotion": "sad"}]}',
+        '{"duration": 2, "segments": 7}',
+        '{"duration": "long", "segments": []}',
+        '{"duration": 0.02, "frames": {"posterior": [[1, 1, 0, 0, 0, 0, 0, 0]], "intensity": [0]}}',
+        '{"duration": 0.02, "frames": {"posterior": [[1, 0]], "intensity": [0]}}',
+        '{"duration": 5, "frames": {"posterior": [[1, 0, 0, 0, 0, 0, 0, 0]], "intensity": [0]}}',
+    ],
+)
+def test_what_is_no_track_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(TrackError) as caught:
+        load_track(path)
+    assert "\n" not in str(caught.value)
+    assert "bad.json" in str(caught.value)
+
+
+def test_missing_unknown_and_binary_files_are_refused(tmp_path):
+    (tmp_path / "noise.json").write_bytes(bytes(range(128, 256)))
+    for name in ("none.json", "track.docx", "noise.json"):
+        with pytest.raises(SEDTalkerError):
+            load_track(tmp_path / name)

@@ -1,0 +1,182 @@
+"""The track: shapes, editing within a span, resampling by time, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sedtalker.emotion.labels import LABELS, canonical
+from sedtalker.emotion.track import BLEND, EmotionTrack, Segment, parse_emotion_spec
+from sedtalker.errors import TrackError
+
+HAPPY, SAD, ANGRY = (LABELS.index(name) for name in ("happy", "sad", "angry"))
+
+
+def spoken_track(duration: float = 6.0, seed: int = 0) -> EmotionTrack:
+    """A track as a diarizer gives it: soft posteriors that lean to one emotion for a second or two."""
+    rng = np.random.default_rng(seed)
+    track = EmotionTrack.neutral(duration)
+    lean = np.repeat(rng.integers(0, len(LABELS), 20), 80)[: len(track)]
+    logits = rng.normal(0, 0.3, (len(track), len(LABELS)))
+    logits[np.arange(len(track)), lean] += 3
+    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return EmotionTrack(posterior, rng.uniform(0.2, 0.9, len(track)), duration)
+
+
+def test_neutral_track_has_a_frame_for_every_20_ms():
+    track = EmotionTrack.neutral(1.01)
+    assert track.posterior.shape == (51, 8)
+    assert track.posterior[:, 0].min() == 1
+    assert track.intensity.max() == 0
+
+
+def test_set_changes_the_span_and_nothing_beyond_its_blend():
+    track = spoken_track()
+    before = track.copy()
+    track.set("happy", 0.8, start=2.0, end=4.5)
+    inside = (track.times > 2 + BLEND / 2) & (track.times < 4.5 - BLEND / 2)
+    outside = (track.times < 2 - BLEND / 2) | (track.times > 4.5 + BLEND / 2)
+    np.testing.assert_allclose(track.posterior[inside][:, HAPPY], 1, atol=1e-6)
+    np.testing.assert_allclose(track.intensity[inside], 0.8, atol=1e-6)
+    np.testing.assert_array_equal(track.posterior[outside], before.posterior[outside])
+    np.testing.assert_array_equal(track.intensity[outside], before.intensity[outside])
+
+
+def test_set_moves_continuously_across_its_boundaries():
+    track = EmotionTrack.neutral(6.0)
+    track.set("happy", 1.0, start=2.0, end=4.0)
+    assert np.abs(np.diff(track.intensity)).max() < 0.2
+
+
+def test_set_lies_over_the_segments_it_covers():
+    track = EmotionTrack.neutral(6.0)
+    track.set("happy", 0.8, 1, 5)
+    track.set("sad", 0.4, 2, 3)
+    assert [(s.emotion, s.start, s.end) for s in track.segments] == [
+        ("neutral", 0, 1), ("happy", 1, 2), ("sad", 2, 3), ("happy", 3, 5), ("neutral", 5, 6),
+    ]  # fmt: skip
+
+
+def test_a_copy_is_independent():
+    track = spoken_track()
+    other = track.copy()
+    other.set("angry", 1.0)
+    other.scale(0.5)
+    assert track.posterior[:, ANGRY].min() < 0.9
+    assert track.given is None
+
+
+def test_neighbouring_segments_fade_into_each_other_and_never_through_neutral():
+    segments = [Segment(0, 1, "happy", 0.8), Segment(1, 1.1, "angry", 0.8), Segment(1.1, 3, "sad", 0.8)]
+    track = EmotionTrack.from_segments(segments, 3.0)
+    np.testing.assert_allclose(track.intensity, 0.8, atol=1e-5)
+    assert track.posterior[:, 0].max() < 1e-5
+
+
+def test_time_that_no_segment_covers_is_neutral():
+    track = EmotionTrack.from_segments([Segment(1, 2, "fear", 0.5)], 4.0)
+    assert track.intensity[track.times > 2.2].max() == 0
+    assert track.posterior[-1, 0] == 1
+
+
+def test_scale_stays_in_range_and_zero_is_neutral_everywhere():
+    track = spoken_track()
+    track.scale(5)
+    assert track.intensity.max() == 1
+    track.scale(0)
+    assert track.intensity.max() == 0
+
+
+def test_scale_of_a_span_scales_its_segments():
+    track = EmotionTrack.neutral(4)
+    track.set("happy", 0.8)
+    track.scale(0.5, start=1, end=2)
+    assert [round(s.intensity, 3) for s in track.segments] == [0.8, 0.4, 0.8]
+
+
+def test_smoothing_keeps_rows_summing_to_one_and_calms_them():
+    track = spoken_track()
+    rough = np.abs(np.diff(track.posterior, axis=0)).mean()
+    track.smooth(0.2)
+    np.testing.assert_allclose(track.posterior.sum(axis=1), 1, atol=1e-5)
+    assert np.abs(np.diff(track.posterior, axis=0)).mean() < rough / 3
+
+
+def test_clip_takes_frames_and_segments_along():
+    track = spoken_track()
+    track.set("sad", 0.7, 2, 4)
+    part = track.clip(3, 5)
+    assert part.duration == pytest.approx(2)
+    np.testing.assert_array_equal(part.intensity, track.intensity[150:250])
+    assert (part.segments[0].emotion, part.segments[0].start, part.segments[0].end) == ("sad", 0, 1)
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30, 60])
+def test_at_rate_keeps_time(fps):
+    track = EmotionTrack.neutral(4.0)
+    track.set("happy", 1.0, 1.5, 2.5, blend=0)
+    posterior, intensity = track.at_rate(fps, round(4 * fps))
+    assert posterior.shape == (4 * fps, 8)
+    middles = (np.arange(4 * fps) + 0.5) / fps
+    assert middles[intensity > 0.5].mean() == pytest.approx(2.0, abs=0.02)
+    np.testing.assert_allclose(posterior.sum(axis=1), 1, atol=1e-5)
+
+
+def test_spec_for_the_whole_and_for_spans():
+    whole = parse_emotion_spec("happy:0.8", 3.0)
+    np.testing.assert_allclose(whole.intensity, 0.8, atol=1e-6)
+    assert parse_emotion_spec("Sadness", 3.0).posterior[:, SAD].min() == 1
+    spans = parse_emotion_spec("happy:0.8@0.5-1.5, sad:.5@2-3", 4.0)
+    assert [(s.emotion, s.intensity) for s in spans.segments] == [
+        ("neutral", 0.0), ("happy", 0.8), ("neutral", 0.0), ("sad", 0.5), ("neutral", 0.0),
+    ]  # fmt: skip
+
+
+def test_spec_over_a_base_leaves_the_base_alone():
+    base = spoken_track()
+    kept = base.posterior.copy()
+    edited = parse_emotion_spec("fear:1@2-3", base.duration, base)
+    np.testing.assert_array_equal(base.posterior, kept)
+    np.testing.assert_array_equal(edited.posterior[:90], kept[:90])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("joyful:1", "unknown emotion"),
+        ("happy:2", "0..1"),
+        ("happy:0.5@2-1", "no length"),
+        ("happy:0.5@1-9", "beyond the audio"),
+        ("happy 0.5", "cannot read"),
+        ("", "cannot read"),
+    ],
+)
+def test_bad_specs_are_refused_in_one_line(spec, message):
+    with pytest.raises(TrackError, match=message) as caught:
+        parse_emotion_spec(spec, 3.0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "intensity", "duration"),
+    [
+        (np.ones((50, 8)) / 8, np.zeros(49), 1.0),
+        (np.ones((50, 8)), np.zeros(50), 1.0),
+        (np.ones((50, 8)) / 8, np.full(50, 1.5), 1.0),
+        (np.full((50, 8), np.nan), np.zeros(50), 1.0),
+        (np.ones((50, 8)) / 8, np.zeros(50), 9.0),
+        (np.ones((0, 8)) / 8, np.zeros(0), 0.1),
+    ],
+)
+def test_arrays_that_are_no_track_are_refused(posterior, intensity, duration):
+    with pytest.raises(TrackError):
+        EmotionTrack(posterior, intensity, duration)
+
+
+def test_names_of_the_field_mean_labels():
+    assert [canonical(name) for name in ("Smile2", "Irritated1", "Afraid", " NEUTRAL ")] == [
+        "happy",
+        "angry",
+        "fear",
+        "neutral",
+    ]

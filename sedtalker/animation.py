@@ -160,7 +160,7 @@ def load_animation(path: Path | str) -> Animation:
             head=arrays.get("head"),
             meta=meta,
         )
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise AnimationError(f"not an animation file: {path} ({error}). Make it with: sedtalker animate") from error
     _check(animation, path)
     return animation

@@ -25,7 +25,10 @@ HEAVY = (
 
 def imported_by(code: str, folder: Path) -> set[str]:
     """Top-level modules that are loaded once `code` has run in a process of its own."""
-    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('MODULES', *sorted({{m.split('.')[0] for m in sys.modules}}))"
+    script = (
+        f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n"
+        "print('MODULES', *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
@@ -36,8 +39,8 @@ def imported_by(code: str, folder: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["animate", "--help"], [], ["animate"], ["animate", "absent.wav"], ["animate", "a.wav", "--emotion", "grumpy"],
-     ["render", "absent.npz"], ["licences"]],
+    [["--help"], ["--version"], ["animate", "--help"], [], ["animate"], ["animate", "absent.wav"],
+     ["animate", "a.wav", "--emotion", "grumpy"], ["render", "absent.npz"], ["licences"]],
     ids=" ".join,
 )  # fmt: skip
 def test_quick_answers_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sedtalker.emotion.files import from_csv, from_json, from_rttm, from_textgrid, load_track, save_track
-from sedtalker.emotion.files import to_csv, to_json, to_rttm, to_textgrid
+from sedtalker.emotion.files import (
+    from_csv,
+    from_json,
+    from_rttm,
+    from_textgrid,
+    read_track,
+    to_csv,
+    to_json,
+    to_rttm,
+    to_textgrid,
+    write_track,
+)
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, Segment
 from sedtalker.errors import SEDTalkerError, TrackError
@@ -47,7 +57,7 @@ def test_segments_survive_every_format(segments):
 def test_frames_survive_json(seed, duration):
     track = spoken_track(duration, seed)
     back = from_json(to_json(track))
-    np.testing.assert_allclose(back.posterior, track.posterior, atol=2e-4)
+    np.testing.assert_allclose(back.posterior, track.posterior, atol=4e-4)
     np.testing.assert_allclose(back.intensity, track.intensity, atol=1e-4)
     assert back.duration == pytest.approx(track.duration, abs=1e-5)
     same_segments(back.segments, track.segments)
@@ -88,8 +98,9 @@ def test_an_edited_segment_overrides_its_frames_and_no_others():
 
 def test_a_deleted_segment_becomes_neutral():
     _, back = edited(lambda segments: segments.pop(1))
-    assert back.posterior[:, 0].min() > 0.99
-    assert back.intensity.max() < 0.01
+    inside = (back.times > 2.2) & (back.times < 3.8)
+    assert back.posterior[inside, 0].min() > 0.99
+    assert back.intensity[inside].max() < 0.01
 
 
 def test_a_file_of_segments_alone_is_a_track():
@@ -102,8 +113,8 @@ def test_a_file_of_segments_alone_is_a_track():
 def test_files_by_suffix(tmp_path):
     track = EmotionTrack.from_segments([Segment(0.5, 1.5, "disgust", 0.5, 0.75)], 2.0, audio="my talk.wav")
     for suffix in ("json", "rttm", "csv", "TextGrid"):
-        save_track(track, tmp_path / f"a.{suffix}")
-        same_segments(load_track(tmp_path / f"a.{suffix}", 2.0).segments, track.segments)
+        write_track(track, tmp_path / f"a.{suffix}")
+        same_segments(read_track(tmp_path / f"a.{suffix}", 2.0).segments, track.segments)
     assert (tmp_path / "a.rttm").read_text().split()[:2] == ["SPEAKER", "my_talk"]
 
 
@@ -118,11 +129,11 @@ def test_a_textgrid_of_praat_in_the_short_format_is_read():
 
 
 def test_a_track_may_be_shorter_than_the_audio_and_never_longer(tmp_path):
-    save_track(spoken_track(4.0), tmp_path / "a.json")
-    longer = load_track(tmp_path / "a.json", 5.0)
+    write_track(spoken_track(4.0), tmp_path / "a.json")
+    longer = read_track(tmp_path / "a.json", 5.0)
     assert (longer.duration, longer.intensity[-1]) == (5.0, 0.0)
     with pytest.raises(TrackError, match="audio"):
-        load_track(tmp_path / "a.json", 3.0)
+        read_track(tmp_path / "a.json", 3.0)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +161,7 @@ def test_what_is_no_track_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(TrackError) as caught:
-        load_track(path)
+        read_track(path)
     assert "\n" not in str(caught.value)
     assert "bad.json" in str(caught.value)
 
@@ -159,4 +170,4 @@ def test_missing_unknown_and_binary_files_are_refused(tmp_path):
     (tmp_path / "noise.json").write_bytes(bytes(range(128, 256)))
     for name in ("none.json", "track.docx", "noise.json"):
         with pytest.raises(SEDTalkerError):
-            load_track(tmp_path / name)
+            read_track(tmp_path / name)

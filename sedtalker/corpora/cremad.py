@@ -66,7 +66,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except OSError as error:
-        raise DataError(f"CREMA-D lacks a table: {path} ({error.strerror}). Fetch the whole repository, not only AudioWAV") from error
+        raise DataError(
+            f"CREMA-D lacks a table: {path} ({error.strerror}). Fetch the whole repository, not only AudioWAV"
+        ) from error
 
 
 def _shares(heard: dict[str, str] | None) -> dict[str, float]:

@@ -93,7 +93,9 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
         utterances = [_utterance(entry) for entry in document["utterances"]]
         manifest = Manifest(document["root"], utterances, document["skipped"])
     except OSError as error:
-        raise DataError(f"manifest cannot be read: {path} ({error.strerror}). Write one with: sedtalker data prepare") from error
+        raise DataError(
+            f"manifest cannot be read: {path} ({error.strerror}). Write one with: sedtalker data prepare"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"not a manifest: {path} ({error}). Write one with: sedtalker data prepare") from error
     if version != VERSION:

@@ -45,4 +45,6 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
             table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             return {Path(row["file_id"].strip()).stem: row for row in table}
     except OSError as error:
-        raise DataError(f"nEMO lacks its table: {path} ({error.strerror}). It lies beside the folder samples") from error
+        raise DataError(
+            f"nEMO lacks its table: {path} ({error.strerror}). It lies beside the folder samples"
+        ) from error

@@ -61,8 +61,12 @@ def viterbi(scores: NDArray[np.floating], switch_cost: float, minimum: int) -> N
     frames, classes = scores.shape
     minimum = min(minimum, frames)
     cumulative = np.concatenate([np.zeros((1, classes)), np.cumsum(scores, axis=0, dtype=np.float64)])
-    best = np.full((frames + 1, classes), -np.inf)  # best[t, c]: score of frames 0..t-1, the last run being c and long enough
-    came_from = np.full((frames + 1, classes), -1, np.int64)  # the class before the run entered at t - minimum; -1: it goes on
+    best = np.full(
+        (frames + 1, classes), -np.inf
+    )  # best[t, c]: score of frames 0..t-1, the last run being c and long enough
+    came_from = np.full(
+        (frames + 1, classes), -1, np.int64
+    )  # the class before the run entered at t - minimum; -1: it goes on
     best[minimum] = cumulative[minimum]
     for t in range(minimum + 1, frames + 1):
         going_on = best[t - 1] + scores[t - 1]

@@ -29,19 +29,24 @@ DIGITS = 4  # decimals of times, posteriors and intensities
 FilePath = str | os.PathLike[str]
 
 
-def save_track(track: EmotionTrack, path: FilePath) -> None:
-    """Write a track in the format that the suffix names: .json, .rttm, .csv or .TextGrid.
+def write_track(track: EmotionTrack, path: FilePath, form: str | None = None) -> None:
+    """Write a track as `form` (json, rttm, csv or textgrid), or as the suffix of `path` says.
 
     Raises:
-        TrackError: another suffix.
+        TrackError: another format.
         SEDTalkerError: the folder cannot be written.
     """
-    text = _format(path)[0](track)
+    text = _format(f".{form}" if form else Path(path).suffix, path)[0](track)
     with written_whole(Path(path)) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def load_track(path: FilePath, duration: float | None = None) -> EmotionTrack:
+def write_json(track: EmotionTrack, path: FilePath) -> None:
+    """Write the whole track as JSON, whatever the suffix of `path`."""
+    write_track(track, path, "json")
+
+
+def read_track(path: FilePath, duration: float | None = None) -> EmotionTrack:
     """Read a track from .json, .rttm, .csv or .TextGrid.
 
     Args:
@@ -51,30 +56,37 @@ def load_track(path: FilePath, duration: float | None = None) -> EmotionTrack:
     Raises:
         TrackError: the file cannot be read, or holds what no track can.
     """
-    reader = _format(path)[1]
+    reader = _format(Path(path).suffix, path)[1]
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TrackError(f"track cannot be read: {path} ({getattr(error, 'strerror', None) or 'not text'}). Check the path") from error
+        raise TrackError(
+            f"track cannot be read: {path} ({getattr(error, 'strerror', None) or 'not text'}). Check the path"
+        ) from error
     try:
         return reader(text, duration)
     except TrackError as error:
         raise TrackError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise TrackError(f"not an emotion track: {path} ({type(error).__name__}: {error}). See sedtalker diarize") from error
+        raise TrackError(
+            f"not an emotion track: {path} ({type(error).__name__}: {error}). See sedtalker diarize"
+        ) from error
 
 
-def _format(path: FilePath) -> tuple[Callable[[EmotionTrack], str], Callable[[str, float | None], EmotionTrack]]:
-    formats = {
+Writer = Callable[[EmotionTrack], str]
+Reader = Callable[[str, float | None], EmotionTrack]
+
+
+def _format(suffix: str, path: FilePath) -> tuple[Writer, Reader]:
+    formats: dict[str, tuple[Writer, Reader]] = {
         ".json": (to_json, from_json),
         ".rttm": (to_rttm, from_rttm),
         ".csv": (to_csv, from_csv),
         ".textgrid": (to_textgrid, from_textgrid),
     }
-    suffix = Path(path).suffix.lower()
-    if suffix not in formats:
+    if suffix.lower() not in formats:
         raise TrackError(f"unknown kind of track file: {path}. Use .json, .rttm, .csv or .TextGrid")
-    return formats[suffix]
+    return formats[suffix.lower()]
 
 
 def to_json(track: EmotionTrack) -> str:
@@ -120,11 +132,15 @@ def from_json(text: str, duration: float | None = None) -> EmotionTrack:
     return track if duration is None else _extended(track, duration)
 
 
-def _track_of_frames(frames: Any, duration: Any, labels: tuple[str, ...], rate: float, audio: str | None) -> EmotionTrack:
+def _track_of_frames(
+    frames: Any, duration: Any, labels: tuple[str, ...], rate: float, audio: str | None
+) -> EmotionTrack:
     posterior = np.asarray(frames["posterior"], np.float32)
     intensity = np.asarray(frames["intensity"], np.float32)
     if posterior.ndim != 2 or not len(posterior):
-        raise TrackError(f"frames.posterior of shape {posterior.shape}. Need a row of {len(labels)} numbers for every frame")
+        raise TrackError(
+            f"frames.posterior of shape {posterior.shape}. Need a row of {len(labels)} numbers for every frame"
+        )
     total = posterior.sum(axis=1, keepdims=True)
     if not np.isfinite(posterior).all() or (np.abs(total - 1) > 1e-2).any():
         raise TrackError("frames.posterior holds rows that do not sum to 1. Diarize the audio again")
@@ -134,7 +150,11 @@ def _track_of_frames(frames: Any, duration: Any, labels: tuple[str, ...], rate: 
 
 def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment]) -> None:
     edited = [segment for segment in after if not any(_same(segment, old) for old in before)]
-    gaps = [gap for gap in _gaps(after, track.duration) if not any(_inside(gap, old) for old in _gaps(before, track.duration))]
+    gaps = [
+        gap
+        for gap in _gaps(after, track.duration)
+        if not any(_inside(gap, old) for old in _gaps(before, track.duration))
+    ]
     if edited or gaps:
         track.override([*edited, *gaps])
     track.given = after
@@ -159,7 +179,9 @@ def _same(one: Segment, other: Segment) -> bool:
 def _extended(track: EmotionTrack, duration: float) -> EmotionTrack:
     """The track on audio of another length: refused when longer than the audio, neutral for what it lacks."""
     if track.duration > duration + 1.5 / track.frame_rate:
-        raise TrackError(f"the track lasts {track.duration:g} s and the audio {duration:g} s. Diarize this audio, or shorten the track")
+        raise TrackError(
+            f"the track lasts {track.duration:g} s and the audio {duration:g} s. Diarize this audio, or shorten the track"
+        )
     whole = EmotionTrack.neutral(duration, track.frame_rate, track.labels, track.audio)
     frames = min(len(whole), len(track))
     whole.posterior[:frames] = track.posterior[:frames]
@@ -192,14 +214,17 @@ def from_rttm(text: str, duration: float | None = None) -> EmotionTrack:
         start, length = float(fields[3]), float(fields[4])
         confidence, intensity = (_number_or(field, None) for field in [*fields[8:10], "<NA>", "<NA>"][:2])
         strength = _default_intensity(emotion) if intensity is None else intensity
-        segments.append(Segment(start, round(start + length, 6), emotion, strength, 1.0 if confidence is None else confidence))
+        segments.append(
+            Segment(start, round(start + length, 6), emotion, strength, 1.0 if confidence is None else confidence)
+        )
     return _from_segments(segments, duration)
 
 
 def to_csv(track: EmotionTrack) -> str:
     """A header and one row a segment."""
     rows = (
-        f"{s.start:.{DIGITS}f},{s.end:.{DIGITS}f},{s.emotion},{s.intensity:.{DIGITS}f},{s.confidence:.{DIGITS}f}" for s in track.segments
+        f"{s.start:.{DIGITS}f},{s.end:.{DIGITS}f},{s.emotion},{s.intensity:.{DIGITS}f},{s.confidence:.{DIGITS}f}"
+        for s in track.segments
     )
     return "start,end,emotion,intensity,confidence\n" + "".join(f"{row}\n" for row in rows)
 
@@ -207,7 +232,9 @@ def to_csv(track: EmotionTrack) -> str:
 def from_csv(text: str, duration: float | None = None) -> EmotionTrack:
     """The track of CSV text with a header; intensity and confidence may be absent."""
     rows = csv.DictReader(text.splitlines())
-    return _from_segments([_segment({key: value for key, value in row.items() if value}, LABELS) for row in rows], duration)
+    return _from_segments(
+        [_segment({key: value for key, value in row.items() if value}, LABELS) for row in rows], duration
+    )
 
 
 def to_textgrid(track: EmotionTrack) -> str:
@@ -217,7 +244,12 @@ def to_textgrid(track: EmotionTrack) -> str:
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}"]
     lines += ["tiers? <exists>", "size = 3", "item []:"]
     for number, name in enumerate(("emotion", "intensity", "confidence"), 1):
-        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"', "        xmin = 0"]
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f'        name = "{name}"',
+            "        xmin = 0",
+        ]
         lines += [f"        xmax = {end}", f"        intervals: size = {len(segments)}"]
         for index, segment in enumerate(segments, 1):
             value = getattr(segment, name)

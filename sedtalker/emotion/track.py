@@ -50,7 +50,9 @@ class EmotionTrack:
     labels: tuple[str, ...] = LABELS
     frame_rate: float = FRAME_RATE
     audio: str | None = None  # the file it was read from
-    given: list[Segment] | None = field(default=None, repr=False)  # segments of a file or an edit; None: decoded from frames
+    given: list[Segment] | None = field(
+        default=None, repr=False
+    )  # segments of a file or an edit; None: decoded from frames
 
     def __post_init__(self) -> None:
         self.labels = tuple(self.labels)
@@ -110,7 +112,9 @@ class EmotionTrack:
             return decode(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
         return list(self.given)
 
-    def set(self, emotion: str, intensity: float = 1.0, start: float = 0.0, end: float | None = None, blend: float = BLEND) -> None:
+    def set(
+        self, emotion: str, intensity: float = 1.0, start: float = 0.0, end: float | None = None, blend: float = BLEND
+    ) -> None:
         """Put one emotion at one intensity from `start` to `end` (the end of the track where None).
 
         Frames outside the span stay as they are, but for a blend of `blend` seconds centred on each of its boundaries.
@@ -134,7 +138,9 @@ class EmotionTrack:
         self.intensity[inside] = np.clip(self.intensity[inside] * factor, 0, 1)
         if self.given is not None:
             pieces = [piece for segment in self.given for piece in _cut(segment, start, end)]
-            self.given = [_scaled(piece, factor) if start <= piece.start and piece.end <= end else piece for piece in pieces]
+            self.given = [
+                _scaled(piece, factor) if start <= piece.start and piece.end <= end else piece for piece in pieces
+            ]
 
     def smooth(self, seconds: float) -> None:
         """Average posterior and intensity with a Gaussian of this standard deviation; edited segments stay."""
@@ -156,11 +162,16 @@ class EmotionTrack:
         given = None
         if self.given is not None:
             moved = [
-                replace(piece, start=max(0.0, piece.start - offset), end=min(duration, piece.end - offset)) for piece in self.given
+                replace(piece, start=max(0.0, piece.start - offset), end=min(duration, piece.end - offset))
+                for piece in self.given
             ]
             given = [piece for piece in moved if piece.end > piece.start]
         return replace(
-            self, posterior=self.posterior[first:last], intensity=self.intensity[first:last], duration=duration, given=given
+            self,
+            posterior=self.posterior[first:last],
+            intensity=self.intensity[first:last],
+            duration=duration,
+            given=given,
         )
 
     def copy(self) -> EmotionTrack:
@@ -183,7 +194,11 @@ class EmotionTrack:
         Neighbours fade into each other, an end without a neighbour fades into what the frames hold.
         """
         ordered = sorted(segments, key=lambda segment: segment.start)
-        posterior, intensity, rest = np.zeros_like(self.posterior), np.zeros_like(self.intensity), np.ones_like(self.intensity)
+        posterior, intensity, rest = (
+            np.zeros_like(self.posterior),
+            np.zeros_like(self.intensity),
+            np.ones_like(self.intensity),
+        )
         for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
             weight = _fade(self.times, before, segment, after, self.duration, blend)
             posterior[:, self.labels.index(segment.emotion)] += weight
@@ -207,7 +222,9 @@ def check_segment(segment: Segment, duration: float) -> None:
     """
     span = f"{segment.start:g}-{segment.end:g} s"
     if not (np.isfinite(segment.start) and np.isfinite(segment.end) and 0 <= segment.start < segment.end):
-        raise TrackError(f"segment {span} ({segment.emotion}): it has no length. Its end must be after its start, which is 0 or more")
+        raise TrackError(
+            f"segment {span} ({segment.emotion}): it has no length. Its end must be after its start, which is 0 or more"
+        )
     if segment.end > duration + 0.5 / FRAME_RATE:
         raise TrackError(f"segment {span} ({segment.emotion}): it ends beyond the audio of {duration:g} s. Shorten it")
     for name, value in (("intensity", segment.intensity), ("confidence", segment.confidence)):
@@ -252,7 +269,9 @@ def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = N
     for part in spec.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise TrackError(f"cannot read emotion {part.strip()!r}. Write happy, happy:0.8 or happy:0.8@2.0-4.5, with commas between")
+            raise TrackError(
+                f"cannot read emotion {part.strip()!r}. Write happy, happy:0.8 or happy:0.8@2.0-4.5, with commas between"
+            )
         intensity = float(match["intensity"] or 1)
         if match["start"] is None:
             track.set(match["emotion"], intensity)
@@ -262,18 +281,27 @@ def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = N
 
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-_PART = re.compile(rf"(?P<emotion>[A-Za-z]\w*)(?::(?P<intensity>{_NUMBER}))?(?:@(?P<start>{_NUMBER})-(?P<end>{_NUMBER}))?")
+_PART = re.compile(
+    rf"(?P<emotion>[A-Za-z]\w*)(?::(?P<intensity>{_NUMBER}))?(?:@(?P<start>{_NUMBER})-(?P<end>{_NUMBER}))?"
+)
 
 
 def _check(track: EmotionTrack) -> None:
     shape = track.posterior.shape
-    if len(shape) != 2 or shape[1] != len(track.labels) or shape[0] != len(track.intensity) or track.intensity.ndim != 1:
+    if (
+        len(shape) != 2
+        or shape[1] != len(track.labels)
+        or shape[0] != len(track.intensity)
+        or track.intensity.ndim != 1
+    ):
         raise TrackError(
             f"track arrays do not fit: posterior {shape}, intensity {track.intensity.shape}, {len(track.labels)} labels. "
             "Need (T, C), (T,) and C labels"
         )
     if shape[0] == 0 or not track.frame_rate > 0 or not track.duration > 0:
-        raise TrackError(f"empty track: {shape[0]} frames at {track.frame_rate:g} Hz for {track.duration:g} s. Give at least a frame")
+        raise TrackError(
+            f"empty track: {shape[0]} frames at {track.frame_rate:g} Hz for {track.duration:g} s. Give at least a frame"
+        )
     if abs(shape[0] / track.frame_rate - track.duration) > 1.5 / track.frame_rate:
         raise TrackError(
             f"track of {shape[0]} frames at {track.frame_rate:g} Hz ({shape[0] / track.frame_rate:g} s) for audio of "
@@ -288,7 +316,12 @@ def _check(track: EmotionTrack) -> None:
 
 
 def _fade(
-    times: NDArray[np.float64], before: Segment | None, segment: Segment, after: Segment | None, duration: float, blend: float
+    times: NDArray[np.float64],
+    before: Segment | None,
+    segment: Segment,
+    after: Segment | None,
+    duration: float,
+    blend: float,
 ) -> Frames:
     """Weight (T,) of a segment: 1 inside, 0 outside, a raised cosine of `blend` seconds centred on each boundary.
 

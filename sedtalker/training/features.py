@@ -88,7 +88,9 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--encoder", default=DEFAULT_ENCODER)
-    parser.add_argument("--augment", action="store_true", help="noise, gain, reverberation, speed and telephone, at random")
+    parser.add_argument(
+        "--augment", action="store_true", help="noise, gain, reverberation, speed and telephone, at random"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
     arguments = parser.parse_args()

@@ -1,86 +1,55 @@
-"""Many files: each is done whole or not at all, a failure is told and does not stop the others."""
+"""Many files: each is done whole or not at all, a failure is told and does not stop the others, no work is lost.
+
+Beside the results lie `.sedtalker/NAME.json`, the record of each finished file by which `--resume` knows it, and,
+where there was more than one input, `sedtalker-report.json`.
+"""
 
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
+import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from sedtalker.errors import AnimationError, AudioError, SEDTalkerError
-from sedtalker.files import written_whole
-
-if TYPE_CHECKING:
-    from sedtalker.animation import Animation
-    from sedtalker.audio import Samples
-    from sedtalker.pipeline import Talker
+from sedtalker import __version__
+from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require
+from sedtalker.files import sha256, written_whole
+from sedtalker.jobs import Options, RenderOptions, Work, prepare
 
 AUDIO_SUFFIXES = (
-    ".wav",
-    ".flac",
-    ".mp3",
-    ".ogg",
-    ".opus",
-    ".m4a",
-    ".aac",
-    ".wma",
-    ".aif",
-    ".aiff",
-    ".mp4",
-    ".mkv",
-    ".mov",
-    ".webm",
-)
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mp4", ".mkv", ".mov", ".webm",
+)  # fmt: skip
+RECORDS = ".sedtalker"
+REPORT = "sedtalker-report.json"
 
 
 @dataclass(frozen=True)
-class PictureOptions:
-    """How a video is drawn; the same names as on the command line."""
+class Running:
+    """How a batch is run; nothing here changes what comes out."""
 
-    size: int = 512  # pixels, width and height
-    quality: str = "standard"  # or "fine"
-    view: str = "front"
-    backend: str = "soft"
-    strip: bool = True  # the emotion track under the face
-
-
-@dataclass(frozen=True)
-class AnimateOptions(PictureOptions):
-    """What `animate_files` makes of each audio file."""
-
-    emotion: str = "auto"
-    intensity_scale: float = 1.0
-    face: str = "default"
-    fps: float = 30.0
-    exports: tuple[str, ...] = ("mp4", "npz", "json")
-    seed: int = 0
-    still: bool = False
-    dense: bool | None = None  # vertices in the .npz; None: up to 120 s
-    device: str = "auto"
-    model: str = "default"
-    diarizer: str = "default"
+    jobs: int = 1  # processes
+    resume: bool = False  # leave out what an earlier run finished with the same input, weights and options
+    executor: str = "local"  # or "slurm": one array task for every share of the files
+    debug: bool = False  # show tracebacks
 
 
 @dataclass(frozen=True)
-class DiarizeOptions:
-    """What `diarize_files` makes of each audio file."""
+class Outcome:
+    """What became of one input."""
 
-    formats: tuple[str, ...] = ("json",)
-    plot: bool = False
-    device: str = "auto"
-    diarizer: str = "default"
-
-
-@dataclass(frozen=True)
-class RenderOptions(PictureOptions):
-    """How `render_files` draws each animation."""
-
-    audio: Path | None = None  # None: the file that the animation was made from, where it still is
-    face: str | None = None  # None: the animation's own
+    file: str
+    status: str  # done, failed, or kept (finished by an earlier run)
+    seconds: float = 0.0
+    reason: str = ""
+    made: list[str] = field(default_factory=list)
 
 
 def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] = AUDIO_SUFFIXES) -> list[Path]:
@@ -91,192 +60,219 @@ def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] = AUDIO_SUFFIX
         if path.is_dir():
             found += sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
         elif not path.exists() and glob.has_magic(name):
-            found += sorted(Path(match) for match in glob.glob(name, recursive=True)) or [path]  # noqa: PTH207, patterns may be absolute
+            matches = glob.glob(name, recursive=True)  # noqa: PTH207, patterns may be absolute
+            found += sorted(Path(match) for match in matches) or [path]
         else:
             found.append(path)
     return list(dict.fromkeys(found))
 
 
-def animate_files(inputs: Sequence[Path], folder: Path, options: AnimateOptions, debug: bool = False) -> int:
-    """Animate every audio file into `folder`; returns the exit code, 0 only if everything was written."""
+def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: Running | None = None) -> int:
+    """Make what `options` asks for of every input, in `folder`; returns the exit code, 0 only if all of it is there.
 
-    def prepare() -> Callable[[Path], list[Path]]:
-        from sedtalker.pipeline import load
+    What can be known without loading a model (absent files, two results of one name, a folder that cannot be
+    written) is told before one is loaded.
 
-        talker = load(options.model, diarizer=options.diarizer, device=options.device)
-        return lambda audio: animate_file(talker, audio, folder, options)
-
-    return _each(inputs, folder, prepare, AudioError, debug)
-
-
-def diarize_files(inputs: Sequence[Path], folder: Path, options: DiarizeOptions, debug: bool = False) -> int:
-    """Diarize every audio file into `folder`; returns the exit code."""
-
-    def prepare() -> Callable[[Path], list[Path]]:
-        from sedtalker.pipeline import load
-
-        talker = load(diarizer=options.diarizer, device=options.device)
-        return lambda audio: diarize_file(talker, audio, folder, options)
-
-    return _each(inputs, folder, prepare, AudioError, debug)
-
-
-def render_files(inputs: Sequence[Path], folder: Path, options: RenderOptions, debug: bool = False) -> int:
-    """Draw every animation file into `folder`; returns the exit code."""
-    return _each(inputs, folder, lambda: lambda path: render_file(path, folder, options), AnimationError, debug)
-
-
-def animate_file(talker: Talker, audio: Path, folder: Path, options: AnimateOptions) -> list[Path]:
-    """Write everything that `options.exports` names for one audio file, all of it or nothing; returns the paths."""
-    from sedtalker.audio import SAMPLE_RATE, load_audio
-    from sedtalker.emotion.files import write_json
-    from sedtalker.export import export_animation
-
-    samples = load_audio(audio)
-    animation = talker.animate(
-        (samples, SAMPLE_RATE),
-        emotion=options.emotion,
-        intensity_scale=options.intensity_scale,
-        fps=options.fps,
-        face=options.face,
-        seed=options.seed,
-        still=options.still,
-        source=audio,
-    )
-    endings = {"json": ".emotion.json", "csv": ".csv", "npy": ".npy", "obj": "_obj"}
-    paths = {name: folder / f"{audio.stem}{endings.get(name, '.' + name)}" for name in options.exports}
-    with ExitStack() as stack:
-        asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
-        for name, aside in asides.items():
-            if name == "mp4":
-                _write_video(animation, aside, samples, options, f"drawing {audio.name}")
-            elif name == "npz":
-                animation.save(aside, dense=options.dense)
-            elif name == "json":
-                write_json(animation.emotion, aside)
-            else:
-                export_animation(animation, name, aside)
-    return list(paths.values())
-
-
-def diarize_file(talker: Talker, audio: Path, folder: Path, options: DiarizeOptions) -> list[Path]:
-    """Write the track of one audio file in every format asked for, all of them or none; returns the paths."""
-    from sedtalker.audio import SAMPLE_RATE, load_audio
-    from sedtalker.emotion.files import write_track
-
-    samples = load_audio(audio)
-    track = talker.diarize((samples, SAMPLE_RATE), source=audio)
-    endings = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
-    paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.formats}
-    with ExitStack() as stack:
-        for name, path in paths.items():
-            write_track(track, stack.enter_context(written_whole(path)), name)
-        if options.plot:
-            from sedtalker.emotion.plot import plot_track
-
-            paths["plot"] = folder / f"{audio.stem}.emotion.png"
-            plot_track(track, stack.enter_context(written_whole(paths["plot"])), samples)
-    for segment in track.segments:
-        print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}")
-    return list(paths.values())
-
-
-def render_file(path: Path, folder: Path, options: RenderOptions) -> list[Path]:
-    """Draw one animation file, with its sound where that is known; returns the video's path."""
-    from sedtalker.animation import load_animation
-    from sedtalker.audio import load_audio
-
-    animation = load_animation(path)
-    sound = options.audio or _source_audio(animation)
-    video = folder / f"{path.stem}.mp4"
-    with written_whole(video) as aside:
-        _write_video(
-            animation, aside, load_audio(sound) if sound else None, options, f"drawing {path.name}", options.face
-        )
-    return [video]
-
-
-def _source_audio(animation: Animation) -> Path | None:
-    """The file the animation was made from, if it is still the same one."""
-    from sedtalker.files import sha256
-
-    path = Path(animation.meta.get("audio") or "")
-    if path.is_file() and animation.meta.get("audio_sha256") == sha256(path):
-        return path
-    print(
-        f"sedtalker: the sound of {path.name or 'this animation'} is not where it was; the video is silent",
-        file=sys.stderr,
-    )
-    return None
-
-
-def _write_video(
-    animation: Animation,
-    path: Path,
-    samples: Samples | None,
-    options: PictureOptions,
-    title: str,
-    face: str | None = None,
-) -> None:
-    from tqdm import tqdm
-
-    from sedtalker.audio import SAMPLE_RATE
-    from sedtalker.face.assets import load_face
-    from sedtalker.render import render_animation
-
-    with tqdm(total=len(animation), desc=title, unit="frame", leave=False, disable=None) as bar:
-        render_animation(
-            animation,
-            path,
-            face=load_face(face) if face else None,
-            width=options.size,
-            height=options.size,
-            quality=options.quality,
-            backend=options.backend,
-            view=options.view,
-            strip=options.strip,
-            audio=None if samples is None else (samples, SAMPLE_RATE),
-            progress=bar.update,
-        )
-
-
-def _each(
-    inputs: Sequence[Path],
-    folder: Path,
-    prepare: Callable[[], Callable[[Path], list[Path]]],
-    missing: type[SEDTalkerError],
-    debug: bool,
-) -> int:
-    """Run what `prepare` returns on every input that exists; tell failures, last how many there were.
-
-    What can be known without loading a model (absent files, two results of one name) is told before it is loaded.
+    Raises:
+        SEDTalkerError: nothing can be done at all.
     """
-    failures = [(path, missing(f"no such file: {path}. Check the path")) for path in inputs if not path.exists()]
-    present = [path for path in inputs if path.exists()]
-    _refuse_equal_names(present)
+    running = running or Running()
+    missing = AnimationError if isinstance(options, RenderOptions) else AudioError
     if not inputs:
         raise missing("no files found. Name files, a folder that holds some, or a pattern in quotes")
-    for _, error in failures:
-        _tell(error)
-    if present:
-        _check_writable(folder)
-        work = prepare()
-        for path in present:
-            try:
-                for made in work(path):
-                    print(made)
-            except SEDTalkerError as error:
-                if debug:
-                    traceback.print_exc()
-                failures.append((path, error))
-                _tell(error)
-    if failures and len(inputs) > 1:
-        print(f"sedtalker: {len(failures)} of {len(inputs)} files failed", file=sys.stderr)
-    return 1 if failures else 0
+    absent = [
+        Outcome(str(path), "failed", reason=f"no such file: {path}. Check the path")
+        for path in inputs
+        if not path.exists()
+    ]
+    for outcome in absent:
+        _tell(outcome)
+    present = [path for path in inputs if path.exists()]
+    _refuse_equal_names(present)
+    outcomes = absent + (_run(present, folder, options, running, len(inputs) > 1) if present else [])
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if len(inputs) > 1:
+        if present:
+            _write_report(outcomes, folder)
+        if failed:
+            print(f"sedtalker: {len(failed)} of {len(inputs)} files failed", file=sys.stderr)
+    return 1 if failed else 0
 
 
-def _tell(error: Any) -> None:
-    print(f"sedtalker: {error}", file=sys.stderr)
+def _run(paths: list[Path], folder: Path, options: Options, running: Running, many: bool) -> list[Outcome]:
+    _check_writable(folder)
+    keys = {path: _key(path, options) for path in paths} if many or running.resume else {}
+    kept = [path for path in paths if running.resume and _finished(path, folder, keys[path])]
+    outcomes = [Outcome(str(path), "kept") for path in kept]
+    todo = [path for path in paths if path not in kept]
+    for path in todo:
+        _remove_leftovers(path, folder)
+    for outcome in _progress(_outcomes(todo, folder, options, running, keys), len(todo), many):
+        outcomes.append(outcome)
+        _tell(outcome)
+    return outcomes
+
+
+def _outcomes(
+    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+) -> Iterator[Outcome]:
+    if not paths:
+        return
+    if running.executor == "slurm":
+        yield from _on_cluster(paths, folder, options, running, keys)
+    elif running.jobs > 1 and len(paths) > 1:
+        yield from _in_processes(paths, folder, options, running, keys)
+    else:
+        work = prepare(options, folder)
+        for path in paths:
+            yield _one(work, path, folder, keys.get(path), running.debug)
+
+
+def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> Outcome:
+    start = time.perf_counter()
+    try:
+        made = work(path)
+        if key is not None:
+            _record(path, folder, key, made)
+    except SEDTalkerError as error:
+        if debug:
+            traceback.print_exc()
+        return Outcome(str(path), "failed", time.perf_counter() - start, str(error))
+    return Outcome(str(path), "done", time.perf_counter() - start, made=[str(file) for file in made])
+
+
+_work: Work | None = None  # of a worker process: loaded once, used for every file it is given
+
+
+def _start_worker(options: Options, folder: Path, threads: int) -> None:
+    global _work
+    os.environ["SEDTALKER_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    _work = prepare(options, folder)
+
+
+def _in_worker(path: Path, folder: Path, key: str | None, debug: bool) -> Outcome:
+    assert _work is not None
+    return _one(_work, path, folder, key, debug)
+
+
+def _in_processes(
+    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+) -> Iterator[Outcome]:
+    jobs = min(running.jobs, len(paths))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (options, folder, threads))
+    try:
+        pending: dict[Future[Outcome], Path] = {
+            pool.submit(_in_worker, path, folder, keys.get(path), running.debug): path for path in paths
+        }
+        for done in as_completed(pending):
+            error = done.exception()
+            if error is None:
+                yield done.result()
+            else:  # the process died: out of memory, or killed
+                yield Outcome(
+                    str(pending[done]), "failed", reason=f"the process that made it ended: {pending[done]} ({error})"
+                )
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_cluster(
+    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+) -> Iterator[Outcome]:
+    """Shares of the files as jobs of Slurm, through submitit; the folder must be on a disk that all nodes see."""
+    submitit = require("submitit", "cluster")
+    executor = submitit.AutoExecutor(folder=folder / RECORDS / "cluster", cluster=os.environ.get("SEDTALKER_CLUSTER"))
+    executor.update_parameters(name="sedtalker", timeout_min=24 * 60, cpus_per_task=max(1, (os.cpu_count() or 1) // 2))
+    shares = [paths[first :: running.jobs] for first in range(min(running.jobs, len(paths)))]
+    with executor.batch():
+        submitted = [executor.submit(_share, share, folder, options, running.debug, keys) for share in shares]
+    for job in submitted:
+        yield from job.result()
+
+
+def _share(paths: list[Path], folder: Path, options: Options, debug: bool, keys: dict[Path, str]) -> list[Outcome]:
+    work = prepare(options, folder)
+    return [_one(work, path, folder, keys.get(path), debug) for path in paths]
+
+
+def _key(path: Path, options: Options) -> str:
+    """Hash of all that decides a result: the input's bytes, options, weights and the version of this program."""
+    described = json.dumps(
+        [sha256(path), type(options).__name__, asdict(options), _weights(options), __version__], default=str
+    )
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _weights(options: Options) -> list[str]:
+    """The configurations of the models, which hold the sha256 of their weights."""
+    from sedtalker.resources import asset
+
+    named = {
+        kind: getattr(options, attribute, None) for kind, attribute in (("talker", "model"), ("diarizer", "diarizer"))
+    }
+    folders = [asset(kind, name) if asset(kind, name).is_dir() else Path(name) for kind, name in named.items() if name]
+    return [sha256(folder / "config.json") for folder in folders if (folder / "config.json").is_file()]
+
+
+def _record_path(path: Path, folder: Path) -> Path:
+    return folder / RECORDS / f"{path.name}.json"
+
+
+def _record(path: Path, folder: Path, key: str, made: Iterable[Path]) -> None:
+    sizes = {str(file.relative_to(folder)): _size(file) for file in made}
+    with written_whole(_record_path(path, folder)) as aside:
+        aside.write_text(json.dumps({"key": key, "made": sizes}), encoding="utf-8")
+
+
+def _finished(path: Path, folder: Path, key: str) -> bool:
+    """Whether an earlier run made exactly this, and all of it is still there."""
+    try:
+        record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
+        return record["key"] == key and all(_size(folder / name) == size for name, size in record["made"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def _remove_leftovers(path: Path, folder: Path) -> None:
+    """Delete what a killed run was writing for this input (`files.written_whole` names it so)."""
+    for aside in folder.glob(f".{glob.escape(path.stem)}*.????????.*"):
+        if aside.is_file():
+            aside.unlink(missing_ok=True)
+
+
+def _progress(outcomes: Iterator[Outcome], count: int, many: bool) -> Iterator[Outcome]:
+    from tqdm import tqdm
+
+    yield from tqdm(outcomes, total=count, desc="files", unit="file", disable=None if many and count > 1 else True)
+
+
+def _write_report(outcomes: list[Outcome], folder: Path) -> None:
+    """The report as JSON, and on screen as a table with the failures last."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.status == "failed")
+    counts = {status: sum(outcome.status == status for outcome in ordered) for status in ("done", "kept", "failed")}
+    with written_whole(folder / REPORT) as aside:
+        aside.write_text(
+            json.dumps({"counts": counts, "files": [asdict(o) for o in ordered]}, indent=2) + "\n", encoding="utf-8"
+        )
+    for outcome in ordered:
+        print(f"{outcome.status:<7}{outcome.seconds:8.1f} s  {outcome.file}")
+
+
+def _tell(outcome: Outcome) -> None:
+    if outcome.status == "failed":
+        print(f"sedtalker: {outcome.reason}", file=sys.stderr)
+    else:
+        for made in outcome.made:
+            print(made)
 
 
 def _refuse_equal_names(paths: Iterable[Path]) -> None:
@@ -291,6 +287,7 @@ def _refuse_equal_names(paths: Iterable[Path]) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Fail before the work, not after it."""
-    with written_whole(folder / ".sedtalker-probe") as probe:
-        probe.write_bytes(b"")
-    (folder / ".sedtalker-probe").unlink()
+    probe = folder / ".sedtalker-probe"
+    with written_whole(probe) as aside:
+        aside.write_bytes(b"")
+    probe.unlink()

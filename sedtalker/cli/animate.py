@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import add_output, add_picture_options, emotion, listed, number, whole
+from sedtalker.cli.options import (
+    add_batch_options,
+    add_output,
+    add_picture_options,
+    emotion,
+    listed,
+    number,
+    running,
+    whole,
+)
 
 EXPORTS = ("mp4", "npz", "json", "csv", "obj", "npy")
 
@@ -46,12 +55,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, open, or a folder"
     )
     add_picture_options(parser)
+    add_batch_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Animate every input; failures are told and do not stop the others."""
-    from sedtalker.batch import AnimateOptions, animate_files, expand_inputs
+    from sedtalker.batch import expand_inputs, run_batch
+    from sedtalker.jobs import AnimateOptions
 
     exports = tuple(name for name in arguments.export if not (name == "mp4" and arguments.no_video))
     options = AnimateOptions(
@@ -72,4 +83,4 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         diarizer=arguments.diarizer,
     )
-    return animate_files(expand_inputs(arguments.audio), arguments.output, options, debug=arguments.debug)
+    return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))

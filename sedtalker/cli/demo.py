@@ -17,7 +17,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Animate the bundled recording with every default."""
-    from sedtalker.batch import AnimateOptions, animate_files
+    from sedtalker.batch import Running, run_batch
+    from sedtalker.jobs import AnimateOptions
     from sedtalker.resources import asset
 
-    return animate_files([asset("demo.wav")], arguments.output, AnimateOptions(), debug=arguments.debug)
+    return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), Running(debug=arguments.debug))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import add_output, listed
+from sedtalker.cli.options import add_batch_options, add_output, listed, running
 
 FORMATS = ("json", "rttm", "csv", "textgrid")
 
@@ -23,12 +23,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", action="store_true", help="also a picture: waveform, posteriors, intensity, segments")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")
+    add_batch_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Diarize every input; failures are told and do not stop the others."""
-    from sedtalker.batch import DiarizeOptions, diarize_files, expand_inputs
+    from sedtalker.batch import expand_inputs, run_batch
+    from sedtalker.jobs import DiarizeOptions
 
     options = DiarizeOptions(arguments.format, arguments.plot, arguments.device, arguments.diarizer)
-    return diarize_files(expand_inputs(arguments.audio), arguments.output, options, debug=arguments.debug)
+    return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sedtalker.batch import Running
 
 LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
 
@@ -90,3 +94,21 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=("soft", "pyrender"), default="soft", help="soft needs no OpenGL (default)"
     )
     parser.add_argument("--no-strip", action="store_true", help="leave out the emotion strip under the face")
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that takes many files."""
+    parser.add_argument("--jobs", type=whole(1, 1024), default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out what an earlier run finished with the same input and options"
+    )
+    parser.add_argument(
+        "--executor", choices=("local", "slurm"), default="local", help="slurm: N jobs of a cluster (needs submitit)"
+    )
+
+
+def running(arguments: argparse.Namespace) -> Running:
+    """How the batch of these arguments is run."""
+    from sedtalker.batch import Running
+
+    return Running(arguments.jobs, arguments.resume, arguments.executor, arguments.debug)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_output, add_picture_options
+from sedtalker.cli.options import add_batch_options, add_output, add_picture_options, running
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -19,12 +19,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--face", metavar="NAME|MESH", help="another identity or mesh of the same topology")
     add_picture_options(parser)
+    add_batch_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw every animation; failures are told and do not stop the others."""
-    from sedtalker.batch import RenderOptions, expand_inputs, render_files
+    from sedtalker.batch import expand_inputs, run_batch
+    from sedtalker.jobs import RenderOptions
 
     options = RenderOptions(
         audio=arguments.audio,
@@ -35,4 +37,4 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
         strip=not arguments.no_strip,
     )
-    return render_files(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, debug=arguments.debug)
+    return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, running(arguments))

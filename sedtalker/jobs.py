@@ -1,0 +1,206 @@
+"""What the commands make of one file: all of it or nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial, singledispatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.files import sha256, written_whole
+
+if TYPE_CHECKING:
+    from sedtalker.animation import Animation
+    from sedtalker.audio import Samples
+    from sedtalker.pipeline import Talker
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How a video is drawn; the same names as on the command line."""
+
+    size: int = 512  # pixels, width and height
+    quality: str = "standard"  # or "fine"
+    view: str = "front"
+    backend: str = "soft"
+    strip: bool = True  # the emotion track under the face
+
+
+@dataclass(frozen=True)
+class AnimateOptions(PictureOptions):
+    """What `animate_files` makes of each audio file."""
+
+    emotion: str = "auto"
+    intensity_scale: float = 1.0
+    face: str = "default"
+    fps: float = 30.0
+    exports: tuple[str, ...] = ("mp4", "npz", "json")
+    seed: int = 0
+    still: bool = False
+    dense: bool | None = None  # vertices in the .npz; None: up to 120 s
+    device: str = "auto"
+    model: str = "default"
+    diarizer: str = "default"
+
+
+@dataclass(frozen=True)
+class DiarizeOptions:
+    """What `diarize_files` makes of each audio file."""
+
+    formats: tuple[str, ...] = ("json",)
+    plot: bool = False
+    device: str = "auto"
+    diarizer: str = "default"
+
+
+@dataclass(frozen=True)
+class RenderOptions(PictureOptions):
+    """How `render_files` draws each animation."""
+
+    audio: Path | None = None  # None: the file that the animation was made from, where it still is
+    face: str | None = None  # None: the animation's own
+
+
+Options = AnimateOptions | DiarizeOptions | RenderOptions
+Work = Callable[[Path], list[Path]]  # makes what the options ask for of one file; returns the paths written
+
+
+@singledispatch
+def prepare(options: Any, folder: Path) -> Work:
+    """Load what the work needs, once; the result makes files in `folder` from one input after another."""
+    raise TypeError(f"no work is known for {type(options).__name__}")
+
+
+@prepare.register
+def _(options: AnimateOptions, folder: Path) -> Work:
+    from sedtalker.pipeline import load
+
+    talker = load(options.model, diarizer=options.diarizer, device=options.device)
+    return partial(animate_file, talker, folder, options)
+
+
+@prepare.register
+def _(options: DiarizeOptions, folder: Path) -> Work:
+    from sedtalker.pipeline import load
+
+    return partial(diarize_file, load(diarizer=options.diarizer, device=options.device), folder, options)
+
+
+@prepare.register
+def _(options: RenderOptions, folder: Path) -> Work:
+    return partial(render_file, folder, options)
+
+
+def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path) -> list[Path]:
+    """Write everything that `options.exports` names for one audio file, all of it or nothing; returns the paths."""
+    from sedtalker.audio import SAMPLE_RATE, load_audio
+    from sedtalker.emotion.files import write_json
+    from sedtalker.export import export_animation
+
+    samples = load_audio(audio)
+    animation = talker.animate(
+        (samples, SAMPLE_RATE),
+        emotion=options.emotion,
+        intensity_scale=options.intensity_scale,
+        fps=options.fps,
+        face=options.face,
+        seed=options.seed,
+        still=options.still,
+        source=audio,
+    )
+    endings = {"json": ".emotion.json", "csv": ".csv", "npy": ".npy", "obj": "_obj"}
+    paths = {name: folder / f"{audio.stem}{endings.get(name, '.' + name)}" for name in options.exports}
+    with ExitStack() as stack:
+        asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
+        for name, aside in asides.items():
+            if name == "mp4":
+                _write_video(animation, aside, samples, options, f"drawing {audio.name}")
+            elif name == "npz":
+                animation.save(aside, dense=options.dense)
+            elif name == "json":
+                write_json(animation.emotion, aside)
+            else:
+                export_animation(animation, name, aside)
+    return list(paths.values())
+
+
+def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path) -> list[Path]:
+    """Write the track of one audio file in every format asked for, all of them or none; returns the paths."""
+    from sedtalker.audio import SAMPLE_RATE, load_audio
+    from sedtalker.emotion.files import write_track
+
+    samples = load_audio(audio)
+    track = talker.diarize((samples, SAMPLE_RATE), source=audio)
+    endings = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
+    paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.formats}
+    with ExitStack() as stack:
+        for name, path in paths.items():
+            write_track(track, stack.enter_context(written_whole(path)), name)
+        if options.plot:
+            from sedtalker.emotion.plot import plot_track
+
+            paths["plot"] = folder / f"{audio.stem}.emotion.png"
+            plot_track(track, stack.enter_context(written_whole(paths["plot"])), samples)
+    for segment in track.segments:
+        print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}")
+    return list(paths.values())
+
+
+def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
+    """Draw one animation file, with its sound where that is known; returns the video's path."""
+    from sedtalker.animation import load_animation
+    from sedtalker.audio import load_audio
+
+    animation = load_animation(path)
+    sound = options.audio or _source_audio(animation)
+    video = folder / f"{path.stem}.mp4"
+    with written_whole(video) as aside:
+        _write_video(
+            animation, aside, load_audio(sound) if sound else None, options, f"drawing {path.name}", options.face
+        )
+    return [video]
+
+
+def _source_audio(animation: Animation) -> Path | None:
+    """The file the animation was made from, if it is still the same one."""
+    path = Path(animation.meta.get("audio") or "")
+    if path.is_file() and animation.meta.get("audio_sha256") == sha256(path):
+        return path
+    print(
+        f"sedtalker: the sound of {path.name or 'this animation'} is not where it was; the video is silent",
+        file=sys.stderr,
+    )
+    return None
+
+
+def _write_video(
+    animation: Animation,
+    path: Path,
+    samples: Samples | None,
+    options: PictureOptions,
+    title: str,
+    face: str | None = None,
+) -> None:
+    from tqdm import tqdm
+
+    from sedtalker.audio import SAMPLE_RATE
+    from sedtalker.face.assets import load_face
+    from sedtalker.render import render_animation
+
+    with tqdm(total=len(animation), desc=title, unit="frame", leave=False, disable=None) as bar:
+        render_animation(
+            animation,
+            path,
+            face=load_face(face) if face else None,
+            width=options.size,
+            height=options.size,
+            quality=options.quality,
+            backend=options.backend,
+            view=options.view,
+            strip=options.strip,
+            audio=None if samples is None else (samples, SAMPLE_RATE),
+            progress=bar.update,
+        )

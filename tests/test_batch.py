@@ -1,0 +1,158 @@
+"""Many files: none lost, none half-written, none done twice, and a report that says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sedtalker.batch import REPORT, Running, expand_inputs, run_batch
+from sedtalker.errors import AudioError, SEDTalkerError
+from sedtalker.files import written_whole
+from sedtalker.jobs import prepare
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Made work: copies a text in capitals, slowly, in two outputs; refuses what says "broken"."""
+
+    seconds: float = 0.0
+    repeat: int = 1
+
+
+@prepare.register
+def _(options: Copying, folder: Path):
+    return partial(copy_capitals, folder, options)
+
+
+def copy_capitals(folder: Path, options: Copying, path: Path) -> list[Path]:
+    text = path.read_text()
+    if "broken" in text:
+        raise AudioError(f"broken: {path}. Mend it")
+    if "die" in text:
+        os._exit(9)
+    with (folder / "log").open("a") as log:
+        log.write(f"{path.name}\n")
+    paths = [folder / f"{path.stem}.one", folder / f"{path.stem}.two"]
+    with written_whole(paths[0]) as first, written_whole(paths[1]) as second:
+        first.write_text(text.upper() * options.repeat)
+        time.sleep(options.seconds)
+        second.write_text(text)
+    return paths
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"in{number:02d}.txt" for number in range(10)]
+    for path in paths:
+        path.write_text(f"text of {path.stem}")
+    return paths
+
+
+def log_of(folder: Path) -> list[str]:
+    return (folder / "log").read_text().split()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_broken_file_of_many(
+    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    inputs[3].write_text("broken")
+    out = tmp_path / "out"
+    assert run_batch(inputs, out, Copying(), Running(jobs=jobs)) == 1
+    assert sorted(file.name for file in out.glob("*.one")) == [f"in{n:02d}.one" for n in range(10) if n != 3]
+    report = json.loads((out / REPORT).read_text())
+    assert report["counts"] == {"done": 9, "kept": 0, "failed": 1}
+    assert report["files"][-1]["file"] == str(inputs[3]) and "Mend it" in report["files"][-1]["reason"]
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "sedtalker: 1 of 10 files failed"
+
+    inputs[3].write_text("mended")
+    assert run_batch(inputs, out, Copying(), Running(jobs=jobs, resume=True)) == 0
+    assert log_of(out).count("in03.txt") == 1 and len(log_of(out)) == 10  # the nine others were not done again
+    assert json.loads((out / REPORT).read_text())["counts"] == {"done": 1, "kept": 9, "failed": 0}
+
+
+def test_resume_knows_changed_inputs_options_and_lost_results(inputs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_batch(inputs, out, Copying())
+    inputs[0].write_text("changed")
+    (out / "in01.two").unlink()
+    (out / "in02.one").write_text("cut")
+    run_batch(inputs, out, Copying(), Running(resume=True))
+    assert log_of(out)[10:] == ["in00.txt", "in01.txt", "in02.txt"]
+    assert (out / "in00.one").read_text() == "CHANGED"
+    run_batch(inputs, out, Copying(repeat=2), Running(resume=True))
+    assert len(log_of(out)) == 23
+
+
+def test_a_process_that_dies_fails_its_file_in_one_line(
+    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs[1].write_text("die")
+    assert run_batch(inputs[:2], tmp_path / "out", Copying(), Running(jobs=2)) == 1
+    errors = capsys.readouterr().err
+    assert str(inputs[1]) in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumes_without_redoing_or_halves(inputs: list[Path], tmp_path: Path, number: int) -> None:
+    out = tmp_path / "out"
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import run_batch\n"
+        f"run_batch([Path(name) for name in {[str(path) for path in inputs]!r}], Path({str(out)!r}), Copying(0.15))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not ((out / "log").exists() and len(log_of(out)) >= 4):
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait()
+    finished = [file.name.removesuffix(".txt.json") for file in (out / ".sedtalker").glob("*.json")]
+    assert 3 <= len(finished) < 10
+    for file in out.glob("in*.one"):
+        assert file.read_text() == f"TEXT OF {file.stem.upper()}"
+    assert run_batch(inputs, out, Copying(0.15), Running(resume=True)) == 0
+    assert all(log_of(out).count(f"{stem}.txt") == 1 for stem in finished)
+    assert not list(out.glob(".in*"))
+
+
+def test_submitit_runs_the_same_batch_on_a_local_cluster(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("SEDTALKER_CLUSTER", "local")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    inputs[3].write_text("broken")
+    out = tmp_path / "out"
+    assert run_batch(inputs, out, Copying(), Running(jobs=2, executor="slurm")) == 1
+    assert len(list(out.glob("*.two"))) == 9
+
+
+def test_inputs_may_be_folders_and_patterns(inputs: list[Path], tmp_path: Path) -> None:
+    assert expand_inputs([str(tmp_path)], (".txt",)) == inputs
+    assert expand_inputs([str(tmp_path / "in0[12].txt"), str(inputs[1])]) == inputs[1:3]
+    odd = tmp_path / "a[1].txt"
+    odd.write_text("")
+    assert expand_inputs([str(odd)]) == [odd]
+
+
+def test_what_cannot_be_done_at_all_is_told_before_the_work(inputs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="no files found"):
+        run_batch([], tmp_path, Copying())
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / inputs[0].name
+    twin.write_text("")
+    with pytest.raises(SEDTalkerError, match="two inputs of one name"):
+        run_batch([inputs[0], twin], tmp_path / "out", Copying())
+    with pytest.raises(SEDTalkerError, match="cannot write"):
+        run_batch(inputs, inputs[0] / "out", Copying())

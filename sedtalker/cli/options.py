@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
 
 
-def listed(*allowed: str) -> object:
+def listed(*allowed: str) -> Callable[[str], tuple[str, ...]]:
     """A type for comma-separated names out of `allowed`."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -27,7 +28,7 @@ def listed(*allowed: str) -> object:
     return parse
 
 
-def number(low: float, high: float, unit: str = "") -> object:
+def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
     """A type for a real number in [low, high]."""
 
     def parse(text: str) -> float:
@@ -42,7 +43,7 @@ def number(low: float, high: float, unit: str = "") -> object:
     return parse
 
 
-def whole(low: int, high: int) -> object:
+def whole(low: int, high: int) -> Callable[[str], int]:
     """A type for a whole number in [low, high]."""
 
     def parse(text: str) -> int:

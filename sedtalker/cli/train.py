@@ -1,0 +1,28 @@
+"""`sedtalker train`: a diarizer or a talker from a configuration file, through Lightning."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("train", parents=[common], help="train a diarizer or a talker", description=__doc__)
+    parser.add_argument("model", choices=("diarizer", "talker"))
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML, as in configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings that override the file, e.g. trainer.max_steps=100"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train until the configuration says, then export the checkpoint folder."""
+    if arguments.model == "diarizer":
+        from sedtalker.training.diarizer import train_diarizer as train
+    else:
+        from sedtalker.training.talker import train_talker as train
+    print(train(arguments.config, arguments.overrides))
+    return 0

@@ -1,8 +1,8 @@
 """The head asset on disk: identities that share one topology, written and read in one place.
 
 A folder holds `head.npz` (what all identities share: triangles, texture coordinates, parts, masks, landmarks, and the
-displacements of the 52 actions), `NAME.npz` for each identity (rest position, baked light, the actions that differ, what
-it wears), `faces.json` (materials) and a WebP a texture. Displacements are sparse and float16; those below 10 um are 0.
+displacements of the 52 actions), `NAME.npz` for each identity (rest position, baked light, those actions that differ,
+what it wears), `faces.json` (materials) and a WebP a texture. Displacements are sparse float16; below 10 um they are 0.
 """
 
 from __future__ import annotations

@@ -16,15 +16,15 @@ Float = NDArray[np.float32]
 Index = NDArray[np.int32]
 
 ARKIT_NAMES: tuple[str, ...] = (
-    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft", "eyeWideLeft",
-    "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight", "eyeSquintRight", "eyeWideRight",
-    "jawForward", "jawLeft", "jawRight", "jawOpen",
-    "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
-    "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
+    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
+    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
+    "eyeSquintRight", "eyeWideRight", "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose", "mouthFunnel",
+    "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft",
+    "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
-    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
-    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft",
+    "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft",
+    "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
 """Apple's 52 blendshape names in Apple's order; "left" is the person's own left."""
 
@@ -34,7 +34,7 @@ class Material:
     """How a surface answers light. Colours are linear RGB."""
 
     kind: str = "plain"  # skin, eye, cornea, mouth, teeth, tongue, hair, card (brows, lashes), cloth, plain
-    mode: str = "opaque"  # opaque; hair (opaque core, blended fringe); blend (sorted, no depth write); add (highlights alone)
+    mode: str = "opaque"  # opaque; hair (solid core, blended fringe); blend (sorted, no depth write); add (light alone)
     texture: str | None = None  # name in Face.textures; sRGB + alpha (opacity; for skin: gloss)
     bump: str | None = None  # name in Face.textures; height map, used at quality "fine"
     bump_height: float = 0.0  # metres from black to white of the bump map
@@ -93,7 +93,7 @@ class Face:
     masks: Mapping[str, Index] = field(default_factory=dict)  # region name -> vertex indices
     landmarks: Mapping[str, int] = field(default_factory=dict)
     lip_pairs: Index | None = None  # (N, 2) inner rim, upper and lower, corner to corner
-    textures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> (H, W, 1 or 4), read when asked for
+    textures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> (H, W, 1 or 4)
     uv: Float | None = None  # (V, 2), where one coordinate a vertex serves
     colors: NDArray[np.uint8] | None = None  # (V, 3) sRGB
 

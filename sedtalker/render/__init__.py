@@ -1,0 +1,32 @@
+"""Drawing: camera -> raster -> shade -> frames -> views -> video.
+
+`SoftRenderer` draws a face from its vertices, `render_animation` makes a whole video.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sedtalker.render.camera import Camera
+    from sedtalker.render.film import render_animation, render_frames
+    from sedtalker.render.soft import SoftRenderer
+    from sedtalker.render.video import write_video
+
+_HOMES = {
+    "Camera": "camera",
+    "SoftRenderer": "soft",
+    "render_animation": "film",
+    "render_frames": "film",
+    "write_video": "video",
+}
+
+__all__ = ["Camera", "SoftRenderer", "render_animation", "render_frames", "write_video"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: drawing brings a compiler with it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sedtalker.render' has no attribute {name!r}")
+    return getattr(import_module(f"sedtalker.render.{_HOMES[name]}"), name)

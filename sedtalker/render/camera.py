@@ -1,0 +1,86 @@
+"""Where the picture is taken from: a perspective camera, and the views of a face."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import RenderError
+from sedtalker.face.rig import Face
+
+Float = NDArray[np.float32]
+
+VIEWS = {"front": 0.0, "three-quarter": 35.0, "side": 90.0, "turntable": 0.0}
+"""Yaw of each view in degrees; the turntable starts there and goes once around in `TURN_SECONDS`."""
+
+TURN_SECONDS = 8.0
+
+# From the middle of the eyes to the middle of a portrait with hair, neck and shoulders.
+_PORTRAIT_OFFSET = np.array([0.0, -0.045, -0.06])
+_PORTRAIT_DISTANCE = 1.0
+_FILL = 0.86  # share of the picture that a bare mesh fills
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera that looks at a point. World axes: y up, the face looks along +z, its left is +x."""
+
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)  # metres
+    distance: float = 1.0  # metres from the target
+    yaw: float = 0.0  # degrees around the head, towards the person's left
+    pitch: float = 0.0  # degrees above the horizon
+    field_of_view: float = 20.0  # degrees across the shorter side of the picture
+
+    def eye(self) -> Float:
+        """Position (3,) in metres."""
+        yaw, pitch = math.radians(self.yaw), math.radians(self.pitch)
+        away = (math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch))
+        return (np.array(self.target) + self.distance * np.array(away)).astype(np.float32)
+
+    def axes(self) -> Float:
+        """(3, 3) rows: right, up and backward of the camera in the world."""
+        backward = (self.eye() - np.array(self.target)) / self.distance
+        right = np.cross((0.0, 1.0, 0.0), backward)
+        right /= np.linalg.norm(right)
+        return np.stack([right, np.cross(backward, right), backward]).astype(np.float32)
+
+    def focal(self, width: int, height: int) -> float:
+        """Focal length in pixels."""
+        return 0.5 * min(width, height) / math.tan(math.radians(self.field_of_view) / 2)
+
+    def project(self, points: Float, width: int, height: int) -> Float:
+        """(N, 3) metres -> (N, 3): x and y in pixels from the top left corner, and 1 / depth in 1 / metres."""
+        seen = (points - self.eye()) @ self.axes().T
+        inverse = 1.0 / np.maximum(-seen[:, 2], 1e-3)
+        focal = self.focal(width, height)
+        x, y = width / 2 + focal * seen[:, 0] * inverse, height / 2 - focal * seen[:, 1] * inverse
+        return np.stack([x, y, inverse], 1).astype(np.float32)
+
+
+def portrait_camera(face: Face) -> Camera:
+    """The front camera of a face: eyes in the upper half, shoulders at the bottom; a bare mesh fills the picture."""
+    if "eye_left" in face.parts and "eye_right" in face.parts and "torso" in face.parts:
+        eyes = (face.template[face.parts["eye_left"]].mean(0) + face.template[face.parts["eye_right"]].mean(0)) / 2
+        x, y, z = (eyes + _PORTRAIT_OFFSET).tolist()
+        return Camera(target=(x, y, z), distance=_PORTRAIT_DISTANCE)
+    used = face.template[np.unique(face.faces)] if len(face.faces) else face.template
+    low, high = used.min(0), used.max(0)
+    x, y, z = ((low + high) / 2).tolist()
+    radius = float(np.linalg.norm((high - low)[:2])) / 2
+    half = math.radians(Camera.field_of_view) / 2
+    return Camera(target=(x, y, z), distance=max(radius, 1e-6) / (_FILL * math.tan(half)) + float(high[2] - z))
+
+
+def view_camera(front: Camera, view: str, seconds: float = 0.0) -> Camera:
+    """The camera of a named view; the turntable's goes around with time.
+
+    Raises:
+        RenderError: no such view.
+    """
+    if view not in VIEWS:
+        raise RenderError(f"no such view: {view}. Choose one of {', '.join(VIEWS)}")
+    turn = 360.0 * seconds / TURN_SECONDS if view == "turntable" else 0.0
+    return replace(front, yaw=front.yaw + VIEWS[view] + turn)

@@ -1,0 +1,269 @@
+"""A face prepared for drawing: everything that does not change from frame to frame, as flat arrays.
+
+Points are the face's vertices, then those of its attachments, then (where surfaces are tessellated) the middles of edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.face.rig import Face, Material, Surface
+from sedtalker.render import raster, shade
+from sedtalker.render.camera import Camera
+from sedtalker.render.shade import to_linear
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
+
+CLAY = Material(
+    kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.5, gloss=18.0, sheen=0.10
+)  # fmt: skip
+"""What a mesh without surfaces is made of."""
+
+_MODES = {"opaque": raster.OPAQUE, "hair": raster.HAIR, "blend": raster.BLEND, "add": raster.ADD}
+_KINDS = {"skin": shade.SKIN, "hair": shade.HAIR, "cornea": shade.HIGHLIGHT}
+_TWO_SIDED = {"hair", "cloth", "card", "plain"}
+_NO_SHADOW = {"card", "cornea"}  # too thin to throw one
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the renderer needs beside `raster.Scene`: how the points of a frame come from the face's vertices."""
+
+    scene: raster.Scene
+    faces: Int  # (F, 3) triangles of face and attachments before tessellation, which normals are computed from
+    indices: Int  # (A, 3) face vertices that each attachment point hangs on
+    weights: Float  # (A, 3)
+    offsets: Float  # (A, 3) metres
+    edges: Int  # (E, 2) points whose middles are points too
+    follows: Float  # (V + A,) share of the head's motion that a point takes
+    casters: Int  # (C, 3) triangles that throw a shadow
+    blended: tuple[tuple[int, Int], ...]  # surface and its triangles that must be sorted
+
+    @property
+    def count(self) -> int:
+        """Number of points."""
+        return len(self.follows) + len(self.edges)
+
+
+def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, background: Float) -> Prepared:
+    """Flatten a face for pictures of width x height pixels (drawn pixels, before any reduction) from this camera."""
+    surfaces = list(face.surfaces) or [_clay(face)]
+    parts = [(surface, 0) for surface in surfaces]
+    start = len(face.template)
+    for attachment in face.attachments.values():
+        parts.append((attachment.surface, start))
+        start += len(attachment.indices)
+    triangles = [surface.triangles.astype(np.int32) + first for surface, first in parts]
+    corners = [_corners(surface) for surface, _ in parts]
+    faces = np.concatenate(triangles)
+    edges = np.zeros((0, 2), np.int32)
+    if fine:
+        triangles, corners, edges = _tessellate(triangles, corners, [surface.smooth for surface, _ in parts], start)
+    bound = list(face.attachments.values())
+    template = rest_points(face)
+    screen = camera.project(template, width, height)
+    textures = _Textures(face, fine)
+    table = np.zeros((len(parts), raster.SURFACE_COLUMNS), np.int32)
+    last = 0
+    for row, (surface, first), part in zip(table, parts, triangles, strict=True):
+        material = surface.material
+        row[raster.FIRST], row[raster.LAST] = last, last + len(part)
+        last += len(part)
+        row[raster.MODE], row[raster.KIND] = _MODES[material.mode], _KINDS.get(material.kind, shade.PLAIN)
+        row[raster.TWO_SIDED] = material.kind in _TWO_SIDED
+        row[raster.TEXTURE : raster.HEIGHT + 1] = textures.color(surface, screen[first:])
+        row[raster.BUMP : raster.BUMP_HEIGHT + 1] = textures.bump(surface)
+    all_triangles = np.ascontiguousarray(np.concatenate(triangles))
+    scene = raster.Scene(
+        triangles=all_triangles,
+        corners=np.ascontiguousarray(np.concatenate(corners)),
+        surface=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in triangles]),
+        surfaces=table,
+        materials=np.stack([_material(surface) for surface, _ in parts]),
+        texels=np.concatenate(textures.texels),
+        heights=np.concatenate(textures.heights),
+        background=background,
+    )
+    casts = np.array([surface.material.kind not in _NO_SHADOW for surface, _ in parts])
+    empty = np.zeros((0, 3), np.float32)
+    return Prepared(
+        scene=scene,
+        faces=faces,
+        indices=np.concatenate([item.indices for item in bound] or [empty]).astype(np.int32),
+        weights=np.concatenate([item.weights for item in bound] or [empty]).astype(np.float32),
+        offsets=np.concatenate([item.offsets for item in bound] or [empty]).astype(np.float32),
+        edges=edges,
+        follows=_follows(face, template),
+        casters=np.ascontiguousarray(all_triangles[casts[scene.surface]]),
+        blended=tuple(
+            (s, np.arange(row[raster.FIRST], row[raster.LAST], dtype=np.int32))
+            for s, row in enumerate(table)
+            if row[raster.MODE] >= raster.HAIR
+        ),
+    )
+
+
+def rest_points(face: Face) -> Float:
+    """(V + A, 3) the face at rest and its attachments, metres."""
+    placed = [attachment.place(face.template) for attachment in face.attachments.values()]
+    return np.concatenate([face.template, *placed]).astype(np.float32)
+
+
+def _clay(face: Face) -> Surface:
+    """The one surface of a bare mesh."""
+    uv = face.uv if face.uv is not None else np.zeros((len(face.template), 2), np.float32)
+    triangles = face.faces.astype(np.int32)
+    return Surface("mesh", triangles, uv, triangles, CLAY, np.ones(len(face.template), np.float32), smooth=True)
+
+
+def _corners(surface: Surface) -> Float:
+    """(F, 3, CORNERS) texture coordinates, occlusion, key light (all of it) and scalp at a surface's corners."""
+    count = len(surface.triangles)
+    corners = np.zeros((count, 3, raster.CORNERS), np.float32)
+    corners[..., :2] = surface.uv[surface.uv_triangles]
+    corners[..., 2] = surface.occlusion[surface.triangles]
+    corners[..., 3] = 1.0
+    if surface.scalp is not None:
+        corners[..., 4] = surface.scalp[surface.triangles]
+    return corners
+
+
+def _material(surface: Surface) -> Float:
+    material = surface.material
+    columns = (
+        *material.tint, *material.wrap, material.specular, material.gloss, material.ambient, material.sheen,
+        *surface.scalp_color,
+    )  # fmt: skip
+    return np.array(columns, np.float32)
+
+
+def _tessellate(
+    triangles: list[Int], corners: list[Float], smooth: list[bool], first_middle: int
+) -> tuple[list[Int], list[Float], Int]:
+    """Split the triangles of smooth surfaces in four; returns triangles, corners, and the edges whose middles are new."""
+    chosen = [part for part, splits in zip(triangles, smooth, strict=True) if splits]
+    if not chosen:
+        return triangles, corners, np.zeros((0, 2), np.int32)
+    sides = np.concatenate([part[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2) for part in chosen])
+    edges, inverse = np.unique(np.sort(sides, 1), axis=0, return_inverse=True)
+    middles = (inverse.reshape(-1, 3) + first_middle).astype(np.int32)
+    split_triangles, split_corners = [], []
+    for part, corner, splits in zip(triangles, corners, smooth, strict=True):
+        if not splits:
+            split_triangles.append(part)
+            split_corners.append(corner)
+            continue
+        (a, b, c), (ab, bc, ca) = part.T, middles[: len(part)].T
+        middles = middles[len(part) :]
+        quarters = ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
+        split_triangles.append(np.stack([np.stack(quarter, 1) for quarter in quarters], 1).reshape(-1, 3))
+        a, b, c = corner[:, 0], corner[:, 1], corner[:, 2]
+        ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
+        quarters = ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
+        split_corners.append(np.stack([np.stack(quarter, 1) for quarter in quarters], 1).reshape(-1, 3, raster.CORNERS))
+    return split_triangles, split_corners, edges.astype(np.int32)
+
+
+def _follows(face: Face, template: Float) -> Float:
+    """1 from the chin up, 0 from the shoulders down: the neck bends between them. A head alone moves as a whole."""
+    if "torso" not in face.parts or "eye_left" not in face.parts:
+        return np.ones(len(template), np.float32)
+    eyes = float(face.template[face.parts["eye_left"], 1].mean())
+    height = np.clip((template[:, 1] - (eyes - _SHOULDERS)) / (_SHOULDERS - _CHIN), 0, 1)
+    return (height * height * (3 - 2 * height)).astype(np.float32)
+
+
+_CHIN, _SHOULDERS = 0.12, 0.20  # metres below the eyes
+
+
+class _Textures:
+    """Textures packed one after another, each at the size it is seen at."""
+
+    def __init__(self, face: Face, fine: bool) -> None:
+        self._face = face
+        self._fine = fine
+        self._placed: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self.texels: list[NDArray[np.uint32]] = [np.full(1, 0xFFFFFFFF, np.uint32)]  # white, for surfaces without one
+        self.heights: list[Float] = [np.zeros(1, np.float32)]
+        self._texels_end, self._heights_end = 1, 1
+
+    def color(self, surface: Surface, screen: Float) -> tuple[int, int, int]:
+        """(offset, width, height) of a surface's colours."""
+        name = surface.material.texture
+        if name is None:
+            if surface.material.kind != "skin":
+                return 0, 1, 1
+            name = ""
+            image = np.full((1, 1, 4), 255, np.uint8)
+            image[..., 3] = round(255 / shade.SKIN_GLOSS)
+        else:
+            image = _rgba(self._face.textures[name])
+        level = _level(surface, screen, image.shape[1], image.shape[0])
+        if (name, level) not in self._placed:
+            packed = _pack(_reduce(image, level, weighted=surface.material.kind != "skin"))
+            self._placed[name, level] = (self._texels_end, packed.shape[1], packed.shape[0])
+            self.texels.append(packed.reshape(-1))
+            self._texels_end += packed.size
+        return self._placed[name, level]
+
+    def bump(self, surface: Surface) -> tuple[int, int, int]:
+        """(offset, width, height) of a surface's relief; width 0 where there is none."""
+        name = surface.material.bump
+        if name is None or not self._fine:
+            return 0, 0, 0
+        height = self._face.textures[name][..., 0].astype(np.float32) * np.float32(surface.material.bump_height / 255)
+        place = (self._heights_end, height.shape[1], height.shape[0])
+        self.heights.append(height.reshape(-1))
+        self._heights_end += height.size
+        return place
+
+
+def _rgba(image: Bytes) -> Bytes:
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] == 4:
+        return image
+    color = np.broadcast_to(image[..., :1], (*image.shape[:2], 3)) if image.shape[2] == 1 else image[..., :3]
+    return np.concatenate([color, np.full((*image.shape[:2], 1), 255, np.uint8)], 2)
+
+
+def _level(surface: Surface, screen: Float, width: int, height: int) -> int:
+    """How often to halve a texture so that about a texel falls on a pixel: the median over the surface's triangles."""
+    corners = surface.uv[surface.uv_triangles] * np.array([width, height], np.float32)
+    texels, pixels = _areas(corners), _areas(screen[surface.triangles][..., :2])
+    seen = pixels > 0.05
+    if not seen.any():
+        return 0
+    a_pixel = float(np.median(texels[seen] / pixels[seen]))
+    level = round(0.5 * np.log2(max(a_pixel, 1e-3)) - 0.25)
+    return int(np.clip(level, 0, np.log2(max(1, min(width, height)))))
+
+
+def _areas(corners: Float) -> Float:
+    """Areas of triangles (F, 3, 2)."""
+    b, c = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return np.abs(b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]) / 2
+
+
+def _reduce(image: Bytes, level: int, weighted: bool) -> Float:
+    """(H, W, 4) linear light and opacity, halved `level` times; hidden colours do not bleed where `weighted`."""
+    linear = np.concatenate([to_linear(image[..., :3] / np.float32(255)), image[..., 3:] / np.float32(255)], 2)
+    for _ in range(level):
+        linear = linear[: linear.shape[0] // 2 * 2, : linear.shape[1] // 2 * 2]
+        quads = linear.reshape(linear.shape[0] // 2, 2, linear.shape[1] // 2, 2, 4)
+        share = np.maximum(quads[..., 3:], 1e-3) if weighted else np.ones_like(quads[..., 3:])
+        color = (quads[..., :3] * share).sum((1, 3)) / share.sum((1, 3))
+        linear = np.concatenate([color, quads[..., 3:].mean((1, 3))], 2)
+    return linear
+
+
+def _pack(linear: Float) -> NDArray[np.uint32]:
+    """(H, W) RGBA bytes, red lowest; colours as square roots, which spends bits as the eye does and is quick to undo."""
+    coded = np.concatenate([np.sqrt(np.clip(linear[..., :3], 0, 1)), np.clip(linear[..., 3:], 0, 1)], 2)
+    coded = (coded * 255 + 0.5).astype(np.uint32)
+    return np.ascontiguousarray(coded @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint32))

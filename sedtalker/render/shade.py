@@ -1,0 +1,265 @@
+"""Light on surfaces: linear RGB in, display bytes out.
+
+Fragments (one shading of one pixel) are shaded by the block. A block is a flat float32 array of `ROWS` quantities of `BLOCK`
+fragments each; the loops run along the fragments, so that the compiler turns them into vector instructions. For the same
+reason there is no pow: a lobe is the sixteenth power of a clipped line, which is exactly Blinn's at an exponent of 16
+and a close, compactly supported likeness of it at others.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.resources import use_numba_cache
+
+use_numba_cache()
+
+from numba import njit  # noqa: E402
+
+BLOCK = 128
+
+# Rows of a block.
+NX, NY, NZ = 0, 1, 2  # unit normal
+U, V = 3, 4  # texture coordinates
+AO = 5  # baked ambient occlusion
+KEY = 6  # share of the key light that arrives
+SCALP = 7  # share of the hair's colour that the skin takes
+X, Y, DEPTH = 8, 9, 10  # picture coordinates in pixels, metres along the view axis
+WEIGHT = 11  # share of the pixel
+RED, GREEN, BLUE, ALPHA = 12, 13, 14, 15  # albedo and opacity; in the end, the colour
+VX, VY, VZ = 16, 17, 18  # unit vector to the eye
+DIFFUSE, SPECULAR = 19, 22  # three rows each
+ROWS = 25
+
+# Columns of the table of materials, one row a surface.
+TINT, WRAP, GLOSSY, EXPONENT, AMBIENT, SHEEN, SCALP_COLOR = 0, 3, 6, 7, 8, 9, 10
+MATERIAL_COLUMNS = 13
+
+# How a surface answers light.
+PLAIN, SKIN, HAIR, HIGHLIGHT = 0, 1, 2, 3
+
+
+def _unit(*direction: float) -> list[float]:
+    length = math.sqrt(sum(value * value for value in direction))
+    return [value / length for value in direction]
+
+
+KEY_LIGHT = 0
+LIGHT_DIRECTIONS = np.array(
+    [_unit(-0.55, 0.55, 0.75), _unit(0.85, 0.12, 0.5), _unit(0.75, 0.45, -0.75), _unit(-0.8, 0.35, -0.7)], np.float32
+)
+"""(4, 3) to the key, the fill and the two rim lights."""
+LIGHT_COLORS = np.array([(1.02, 0.93, 0.83), (0.20, 0.24, 0.30), (0.75, 0.85, 1.0), (0.40, 0.38, 0.35)], np.float32)
+SKY = np.array((0.34, 0.36, 0.40), np.float32)
+GROUND = np.array((0.15, 0.12, 0.105), np.float32)
+_HIGHLIGHT_SHARE = np.array([1.0, 0.2, 0.0, 0.0], np.float32)  # of each light in a wet eye
+
+_REFLECTANCE = np.float32(0.035)  # of skin, teeth and eyes, facing the light
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _power_16(value):
+    value *= value
+    value *= value
+    value *= value
+    return value * value
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def sample_texture(block, count, texels, offset, width, height):
+    """Bilinear albedo and opacity at (U, V); texels are packed RGBA bytes, RGB as square roots of linear light."""
+    scale = np.float32(1 / 255)
+    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    for i in range(count):
+        x = min(max(block[U * BLOCK + i] * width - np.float32(0.5), np.float32(0)), right)
+        y = min(max((np.float32(1) - block[V * BLOCK + i]) * height - np.float32(0.5), np.float32(0)), bottom)
+        column, row = np.int32(x), np.int32(y)
+        fx, fy = x - np.float32(column), y - np.float32(row)
+        at = np.int32(offset) + row * np.int32(width) + column
+        east = np.int32(1) if column < width - 1 else np.int32(0)
+        south = np.int32(width) if row < height - 1 else np.int32(0)
+        a, b, c, d = texels[at], texels[at + east], texels[at + south], texels[at + south + east]
+        wa, wb = (np.float32(1) - fx) * (np.float32(1) - fy) * scale, fx * (np.float32(1) - fy) * scale
+        wc, wd = (np.float32(1) - fx) * fy * scale, fx * fy * scale
+        red = wa * (a & 255) + wb * (b & 255) + wc * (c & 255) + wd * (d & 255)
+        green = wa * ((a >> 8) & 255) + wb * ((b >> 8) & 255) + wc * ((c >> 8) & 255) + wd * ((d >> 8) & 255)
+        blue = wa * ((a >> 16) & 255) + wb * ((b >> 16) & 255) + wc * ((c >> 16) & 255) + wd * ((d >> 16) & 255)
+        block[RED * BLOCK + i] = red * red
+        block[GREEN * BLOCK + i] = green * green
+        block[BLUE * BLOCK + i] = blue * blue
+        block[ALPHA * BLOCK + i] = wa * (a >> 24) + wb * (b >> 24) + wc * (c >> 24) + wd * (d >> 24)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _face_the_eye(block, count, view, two_sided):
+    """Vectors to the eye, unit normals, and normals turned to the viewer on surfaces seen from both sides."""
+    one = np.float32(1)
+    for i in range(count):
+        x, y = (block[X * BLOCK + i] - view[13]) * view[12], (view[14] - block[Y * BLOCK + i]) * view[12]
+        vx = view[9] - x * view[3] - y * view[6]
+        vy = view[10] - x * view[4] - y * view[7]
+        vz = view[11] - x * view[5] - y * view[8]
+        length = one / math.sqrt(vx * vx + vy * vy + vz * vz)
+        vx, vy, vz = vx * length, vy * length, vz * length
+        nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
+        length = one / math.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
+        if two_sided and nx * vx + ny * vy + nz * vz < 0:
+            length = -length
+        block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i] = nx * length, ny * length, nz * length
+        block[VX * BLOCK + i], block[VY * BLOCK + i], block[VZ * BLOCK + i] = vx, vy, vz
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_ambient(block, count, material, kind):
+    """Sky and ground by the normal's height, darkened by occlusion; in skin, red survives longer between the folds."""
+    sheen, ambient = material[SHEEN], material[AMBIENT]
+    one, half = np.float32(1), np.float32(0.5)
+    for i in range(count):
+        nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
+        facing = nx * block[VX * BLOCK + i] + ny * block[VY * BLOCK + i] + nz * block[VZ * BLOCK + i]
+        rim = one - max(facing, np.float32(0))
+        glow = sheen * rim * rim * rim
+        up = half + half * ny
+        open_ = block[AO * BLOCK + i]
+        open_red, open_blue = open_, open_
+        if kind == SKIN:  # open ** 0.75 and open ** 1.12
+            root = math.sqrt(open_)
+            open_red, open_blue = root * math.sqrt(root), open_ * (np.float32(0.88) + np.float32(0.12) * open_)
+        block[DIFFUSE * BLOCK + i] = (ambient * (GROUND[0] + (SKY[0] - GROUND[0]) * up) + glow * SKY[0]) * open_red
+        block[(DIFFUSE + 1) * BLOCK + i] = (ambient * (GROUND[1] + (SKY[1] - GROUND[1]) * up) + glow * SKY[1]) * open_
+        block[(DIFFUSE + 2) * BLOCK + i] = (
+            ambient * (GROUND[2] + (SKY[2] - GROUND[2]) * up) + glow * SKY[2]
+        ) * open_blue
+        block[SPECULAR * BLOCK + i] = np.float32(0)
+        block[(SPECULAR + 1) * BLOCK + i] = np.float32(0)
+        block[(SPECULAR + 2) * BLOCK + i] = np.float32(0)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_light(block, count, material, kind, light):
+    """One light's wrapped diffuse and its highlight: two Blinn lobes with Schlick's rise on skin, a band on hair."""
+    zero, one, tenth = np.float32(0), np.float32(1), np.float32(0.1)
+    lx, ly, lz = LIGHT_DIRECTIONS[light, 0], LIGHT_DIRECTIONS[light, 1], LIGHT_DIRECTIONS[light, 2]
+    red, green, blue = LIGHT_COLORS[light, 0], LIGHT_COLORS[light, 1], LIGHT_COLORS[light, 2]
+    wrap_red, wrap_green, wrap_blue = material[WRAP], material[WRAP + 1], material[WRAP + 2]
+    over_red, over_green, over_blue = one / (one + wrap_red), one / (one + wrap_green), one / (one + wrap_blue)
+    shadowed = one if light == KEY_LIGHT else zero
+    least = np.float32(0.35) * shadowed  # occlusion is about the sky: the key light takes it in part
+    soft = np.float32(0.5) if kind == SKIN else zero  # shadow edges on skin are red
+    strength, exponent = material[GLOSSY], material[EXPONENT]
+    sharp = (exponent + np.float32(8)) * np.float32(1 / 25.1)
+    broad = np.float32(0)
+    if kind == SKIN:
+        broad = np.float32(0.45) * (np.float32(0.3) * exponent + np.float32(8)) * np.float32(1 / 25.1)
+        sharp *= np.float32(0.55)
+    if kind == HIGHLIGHT:
+        strength *= _HIGHLIGHT_SHARE[light]
+    steep, flat = exponent * np.float32(1 / 16), exponent * np.float32(0.3 / 16)
+    for i in range(count):
+        nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
+        vx, vy, vz = block[VX * BLOCK + i], block[VY * BLOCK + i], block[VZ * BLOCK + i]
+        open_ = block[AO * BLOCK + i]
+        arrives = one - shadowed * (one - block[KEY * BLOCK + i])
+        facing = nx * lx + ny * ly + nz * lz
+        lit = (least + (one - least) * open_) * arrives
+        lit_red = (least + (one - least) * open_) * (soft * math.sqrt(arrives) + (one - soft) * arrives)
+        block[DIFFUSE * BLOCK + i] += red * max(zero, (facing + wrap_red) * over_red) * lit_red
+        block[(DIFFUSE + 1) * BLOCK + i] += green * max(zero, (facing + wrap_green) * over_green) * lit
+        block[(DIFFUSE + 2) * BLOCK + i] += blue * max(zero, (facing + wrap_blue) * over_blue) * lit
+        hx, hy, hz = lx + vx, ly + vy, lz + vz
+        length = one / math.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
+        hx, hy, hz = hx * length, hy * length, hz * length
+        if kind == HAIR:
+            # The strand runs along the vertical as it lies on the surface.
+            tx, ty, tz = -nx * ny, one - ny * ny, -nz * ny
+            along = (tx * hx + ty * hy + tz * hz) / math.sqrt(tx * tx + ty * ty + tz * tz + np.float32(1e-6))
+            across = math.sqrt(max(zero, one - along * along))
+            lobe = _power_16(max(zero, one - (one - across) * steep))
+            shine = strength * lobe * max(zero, facing + np.float32(0.25))
+        else:
+            toward = max(zero, nx * hx + ny * hy + nz * hz)
+            grazing = one - max(zero, vx * hx + vy * hy + vz * hz)
+            square = grazing * grazing
+            mirror = _REFLECTANCE + np.float32(0.9) * square * square * grazing
+            lobe = sharp * _power_16(max(zero, one - (one - toward) * steep))
+            lobe += broad * _power_16(max(zero, one - (one - toward) * flat))
+            shine = strength * mirror * lobe * max(zero, facing + tenth)
+        shine *= arrives * open_
+        block[SPECULAR * BLOCK + i] += shine * red
+        block[(SPECULAR + 1) * BLOCK + i] += shine * green
+        block[(SPECULAR + 2) * BLOCK + i] += shine * blue
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_up(block, count, material, kind):
+    """Albedo times diffuse light plus highlights, into the albedo's rows."""
+    one = np.float32(1)
+    for channel in range(3):
+        tint, scalp = material[TINT + channel], material[SCALP_COLOR + channel]
+        for i in range(count):
+            albedo = block[(RED + channel) * BLOCK + i] * tint
+            covered = block[SCALP * BLOCK + i]
+            albedo += (scalp - albedo) * covered
+            shine = block[(SPECULAR + channel) * BLOCK + i]
+            if kind == SKIN:  # the opacity of a skin texture is its gloss
+                shine *= block[ALPHA * BLOCK + i] * np.float32(SKIN_GLOSS) * (one - covered)
+            if kind == HAIR:
+                shine *= np.float32(0.25) + np.float32(2.2) * albedo
+            light = block[(DIFFUSE + channel) * BLOCK + i]
+            if kind == HIGHLIGHT:
+                light = np.float32(0)
+            block[(RED + channel) * BLOCK + i] = albedo * light + shine
+
+
+SKIN_GLOSS = 1.6  # gloss of an opaque texel
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def shade(block, count, material, kind, two_sided, view):
+    """Turn albedo into the colour that reaches the eye, in linear RGB.
+
+    Args:
+        block: (ROWS * BLOCK,) float32, its rows up to ALPHA filled; RED, GREEN and BLUE are overwritten.
+        count: fragments in the block.
+        material: (MATERIAL_COLUMNS,) float32.
+        kind: PLAIN, SKIN, HAIR or HIGHLIGHT.
+        two_sided: whether normals that face away are turned.
+        view: (15,) float32: eye, right, up, backward, 1 / focal length, and the picture's centre in pixels.
+    """
+    _face_the_eye(block, count, view, two_sided)
+    _add_ambient(block, count, material, kind)
+    for light in range(len(LIGHT_COLORS)):
+        _add_light(block, count, material, kind, light)
+    _add_up(block, count, material, kind)
+
+
+def to_linear(srgb: NDArray[np.floating]) -> NDArray[np.float32]:
+    """sRGB in [0, 1] -> linear light."""
+    srgb = np.asarray(srgb, np.float32)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((np.maximum(srgb, 0) + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_srgb(linear: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Linear light -> sRGB in [0, 1]."""
+    linear = np.clip(np.asarray(linear, np.float32), 0, 1)
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+def shoulder(linear: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Film's answer to bright light: straight up to 0.6, then ever flatter towards 1."""
+    linear = np.asarray(linear, np.float32)
+    return np.where(linear < 0.6, linear, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4))).astype(np.float32)
+
+
+TONE_STEPS = 16384
+TONE_RANGE = 4.0  # linear light at the last step of the tables
+_LIGHT = np.arange(TONE_STEPS, dtype=np.float32) * (TONE_RANGE / (TONE_STEPS - 1))
+TONE_LIGHT = shoulder(_LIGHT)
+"""Linear light in steps of TONE_RANGE / TONE_STEPS -> displayed linear light."""
+TONE_BYTES = (to_srgb(TONE_LIGHT) * 255 + 0.5).astype(np.uint8)
+"""The same -> sRGB bytes."""
+DISPLAY_BYTES = (to_srgb(np.linspace(0, 1, TONE_STEPS)) * 255 + 0.5).astype(np.uint8)
+"""Displayed linear light in [0, 1] -> sRGB bytes."""

@@ -1,0 +1,117 @@
+"""The shadow that the key light throws: a depth map from the light, read back softly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.render.shade import KEY_LIGHT, LIGHT_DIRECTIONS
+from sedtalker.resources import use_numba_cache
+
+use_numba_cache()
+
+from numba import njit  # noqa: E402
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int32]
+
+SIZE = 448  # texels along each side of the map
+_TAPS = 3  # texels around a point that are averaged, each way
+_BIAS, _SLOPE = 0.0016, 0.0022  # metres, flat on and for each unit of the tangent
+_SOFT = 0.0025  # metres behind the surface over which light fades
+_OFFSET = 0.0015  # metres along the normal from which a point looks at the light
+
+
+def light_view(points: Float) -> Float:
+    """(3, 4) world -> column and row in the map, and metres away from the light, so that all points fit."""
+    light = LIGHT_DIRECTIONS[KEY_LIGHT].astype(np.float64)
+    right = np.cross((0.0, 1.0, 0.0), light)
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(light, right), -light])
+    seen = points @ axes.T
+    low, high = seen.min(0), seen.max(0)
+    scale = (SIZE - 8) / max(float((high - low)[:2].max()), 1e-6)
+    axes[:2] *= scale
+    shift = SIZE / 2 - scale * (low + high) / 2
+    shift[2] = 0.0
+    return np.concatenate([axes, shift[:, None]], 1).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def draw_depth(points, triangles, view, depth):
+    """Distance from the light of what it sees first, into `depth` (SIZE, SIZE), which holds infinity elsewhere."""
+    size = depth.shape[0]
+    for t in range(len(triangles)):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        x0, y0, z0 = _seen(points, a, view)
+        x1, y1, z1 = _seen(points, b, view)
+        x2, y2, z2 = _seen(points, c, view)
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if abs(area) < 1e-9:
+            continue
+        over = np.float32(1) / area
+        for row in range(max(0, int(min(y0, y1, y2))), min(size - 1, int(max(y0, y1, y2))) + 1):
+            for column in range(max(0, int(min(x0, x1, x2))), min(size - 1, int(max(x0, x1, x2))) + 1):
+                x, y = np.float32(column + 0.5), np.float32(row + 0.5)
+                w0 = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) * over
+                w1 = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) * over
+                w2 = np.float32(1) - w0 - w1
+                if w0 >= 0 and w1 >= 0 and w2 >= 0:
+                    depth[row, column] = min(depth[row, column], w0 * z0 + w1 * z1 + w2 * z2)
+
+
+@njit(cache=True, nogil=True)
+def _seen(points, n, view):
+    x, y, z = points[n, 0], points[n, 1], points[n, 2]
+    return (
+        view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3],
+        view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3],
+        view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3],
+    )
+
+
+@njit(cache=True, nogil=True)
+def light_at(x, y, z, facing, view, depth):
+    """Share of the key light, 0...1, at a point whose normal has this cosine to the light."""
+    size = depth.shape[0]
+    column = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3] - np.float32(0.5)
+    row = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3] - np.float32(0.5)
+    away = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
+    left, top = int(math.floor(column)), int(math.floor(row))
+    fx, fy = column - np.float32(left), row - np.float32(top)
+    steep = max(facing, np.float32(0.15))
+    bias = np.float32(_BIAS) + np.float32(_SLOPE) * math.sqrt(np.float32(1) - steep * steep) / steep
+    lit = np.float32(0)
+    over = np.float32(1 / _SOFT)
+    for j in range(1 - _TAPS, _TAPS + 1):
+        wy = np.float32(1) - fy if j == 1 - _TAPS else (fy if j == _TAPS else np.float32(1))
+        for i in range(1 - _TAPS, _TAPS + 1):
+            wx = np.float32(1) - fx if i == 1 - _TAPS else (fx if i == _TAPS else np.float32(1))
+            u, v = left + i, top + j
+            behind = np.float32(1)
+            if 0 <= u < size and 0 <= v < size:
+                behind = np.float32(1) + (depth[v, u] + bias - away) * over
+            lit += wx * wy * min(max(behind, np.float32(0)), np.float32(1))
+    return lit * np.float32(1 / (2 * _TAPS - 1) ** 2)
+
+
+@njit(cache=True, nogil=True)
+def _light_points(points, normals, light, view, depth, out):
+    offset = np.float32(_OFFSET)
+    for n in range(len(points)):
+        nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
+        facing = nx * light[0] + ny * light[1] + nz * light[2]
+        x, y, z = points[n, 0] + offset * nx, points[n, 1] + offset * ny, points[n, 2] + offset * nz
+        out[n] = light_at(x, y, z, facing, view, depth)
+
+
+def key_light(points: Float, normals: Float, casters: Int) -> Float:
+    """(P,) share of the key light that reaches each point past the casting triangles."""
+    view = light_view(points[np.unique(casters)])
+    depth = np.full((SIZE, SIZE), np.inf, np.float32)
+    draw_depth(points, casters, view, depth)
+    out = np.ones(len(points), np.float32)
+    _light_points(points, normals, LIGHT_DIRECTIONS[KEY_LIGHT], view, depth, out)
+    return out

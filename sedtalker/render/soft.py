@@ -1,0 +1,190 @@
+"""The software renderer: needs no display, no OpenGL and no GPU, and draws the same frame from the same vertices."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import RenderError
+from sedtalker.face.rig import Face
+from sedtalker.render import raster, shadow
+from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.geometry import bend_middles, place, vertex_normals
+from sedtalker.render.scene import Prepared, prepare
+from sedtalker.render.shade import to_linear
+
+Float = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+QUALITIES = {"standard": 1, "fine": 2}
+"""Name -> pixels drawn to a pixel of the picture, along each side."""
+
+Background = tuple[float, float, float] | str | None
+
+_CENTER_COLOR, _CORNER_COLOR = (0.30, 0.33, 0.38), (0.10, 0.11, 0.13)  # sRGB
+_SORT_STEPS = 30_000  # depths told apart when sorting
+
+
+@dataclass
+class _Work:
+    """A thread's working memory."""
+
+    points: Float
+    normals: Float
+    scratch: raster.Scratch
+
+
+class SoftRenderer:
+    """Draws one face, again and again.
+
+    Frames may be drawn from several threads at once; each keeps working memory of its own, and the drawing itself
+    releases the interpreter lock.
+
+    Args:
+        face: what to draw; a bare mesh is drawn in clay.
+        width, height: pixels.
+        quality: "standard" for speed, "fine" for stills and final videos.
+        camera: by default `portrait_camera(face)`.
+        background: None for a soft grey, an sRGB colour in [0, 1], or "transparent" for RGBA frames.
+    """
+
+    def __init__(
+        self,
+        face: Face,
+        width: int = 512,
+        height: int = 512,
+        quality: str = "standard",
+        camera: Camera | None = None,
+        background: Background = None,
+    ) -> None:
+        if quality not in QUALITIES:
+            raise RenderError(f"no such quality: {quality}. Choose one of {', '.join(QUALITIES)}")
+        if width < 16 or height < 16:
+            raise RenderError(f"a picture of {width} x {height} pixels is too small: draw at least 16 x 16")
+        self.face, self.width, self.height, self.quality = face, width, height, quality
+        self.camera = camera or portrait_camera(face)
+        self.scale = QUALITIES[quality]
+        backdrop = _backdrop(width, height, None if background == "transparent" else background)
+        self._transparent = background == "transparent"
+        self._canvas = _canvas(backdrop, self._transparent)
+        self._prepared = prepare(
+            face, self.camera, width * self.scale, height * self.scale, fine=quality == "fine", background=backdrop
+        )
+        self._bake_shadow()
+        self._local = threading.local()
+
+    def frame(self, vertices: Float, head: Float | None = None, camera: Camera | None = None) -> Bytes:
+        """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent.
+
+        Raises:
+            RenderError: vertices that are not finite or do not fit the face, or a blank frame.
+        """
+        _check(vertices, self.face)
+        prepared, work = self._prepared, self._work()
+        _locate(prepared, vertices, head, work.points, work.normals)
+        camera = camera or self.camera
+        width, height = self.width * self.scale, self.height * self.scale
+        screen = camera.project(work.points, width, height)
+        chosen, count = _sort(prepared, screen)
+        out = self._canvas.copy()
+        drawn = raster.draw(
+            prepared.scene, screen, work.normals, _view(camera, width, height), chosen, count, self.scale,
+            work.scratch, out,
+        )  # fmt: skip
+        if not drawn and _in_view(screen, width, height):
+            raise RenderError(
+                "a blank frame although the face is in view: nothing of it could be drawn. Check its triangles"
+            )
+        return out
+
+    def _work(self) -> _Work:
+        if not hasattr(self._local, "work"):
+            scene, count = self._prepared.scene, self._prepared.count
+            self._local.work = _Work(
+                points=np.zeros((count, 3), np.float32),
+                normals=np.zeros((count, 3), np.float32),
+                scratch=raster.make_scratch(self.width * self.scale, len(scene.triangles), len(scene.surfaces)),
+            )
+        return self._local.work
+
+    def _bake_shadow(self) -> None:
+        """Write the key light that reaches the face at rest into the corners."""
+        prepared = self._prepared
+        points, normals = np.zeros((2, prepared.count, 3), np.float32)
+        _locate(prepared, self.face.template, None, points, normals)
+        light = shadow.key_light(points, normals, prepared.casters)
+        scene = prepared.scene
+        scene.corners[..., 3] = light[scene.triangles]
+
+
+def _check(vertices: Float, face: Face) -> None:
+    if vertices.shape != face.template.shape:
+        raise RenderError(
+            f"{len(vertices)} vertices for a face of {len(face.template)}: {face.name}. Give the face that was animated"
+        )
+    if not np.isfinite(vertices).all():
+        bad = int(np.argmin(np.isfinite(vertices).all(1)))
+        raise RenderError(f"a vertex that is not a number: vertex {bad} of {face.name}. The animation is broken")
+
+
+def _locate(prepared: Prepared, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:
+    """Fill points and normals of a frame."""
+    motion = np.eye(4, dtype=np.float32) if head is None else np.ascontiguousarray(head, np.float32)
+    base = len(prepared.follows)
+    place(
+        np.ascontiguousarray(vertices, np.float32), prepared.indices, prepared.weights, prepared.offsets,
+        prepared.follows, motion, points,
+    )  # fmt: skip
+    vertex_normals(points, prepared.faces, normals[:base])
+    bend_middles(prepared.edges, points, normals, base)
+
+
+def _sort(prepared: Prepared, screen: Float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Triangles to blend from back to front, and where each surface begins among them."""
+    count = np.zeros(len(prepared.scene.surfaces) + 1, np.int32)
+    chosen = []
+    for s, triangles in prepared.blended:
+        nearness = screen[prepared.scene.triangles[triangles], 2].sum(1)
+        low, high = float(nearness.min()), float(nearness.max())
+        steps = ((nearness - low) * (_SORT_STEPS / max(high - low, 1e-9))).astype(np.int16)
+        chosen.append(triangles[np.argsort(steps, kind="stable")])
+        count[s + 1] = len(triangles)
+    return np.concatenate(chosen or [np.zeros(0, np.int32)]), np.cumsum(count, dtype=np.int32)
+
+
+def _view(camera: Camera, width: int, height: int) -> Float:
+    """The camera as `shade.shade` takes it."""
+    over = 1.0 / camera.focal(width, height)
+    return np.concatenate([camera.eye(), camera.axes().reshape(-1), (over, width / 2, height / 2)]).astype(np.float32)
+
+
+def _in_view(screen: Float, width: int, height: int) -> bool:
+    inside = (screen[:, 0] > 0) & (screen[:, 0] < width) & (screen[:, 1] > 0) & (screen[:, 1] < height)
+    return bool(inside.any())
+
+
+def _backdrop(width: int, height: int, color: Background) -> Float:
+    """(H, W, 3) displayed linear light: one colour, or a soft vignette."""
+    if color is not None:
+        return np.broadcast_to(to_linear(np.array(color, np.float32)), (height, width, 3)).astype(np.float32)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    side = max(width, height)
+    far = np.clip(np.hypot(x - width / 2, y - 0.42 * height) * (1.25 / side), 0, 1)[..., None]
+    far = far * far * (3 - 2 * far)
+    return ((1 - far) * to_linear(np.array(_CENTER_COLOR)) + far * to_linear(np.array(_CORNER_COLOR))).astype(
+        np.float32
+    )
+
+
+def _canvas(backdrop: Float, transparent: bool) -> Bytes:
+    """What a frame is drawn on."""
+    from sedtalker.render.shade import to_srgb
+
+    if transparent:
+        return np.zeros((*backdrop.shape[:2], 4), np.uint8)
+    # Half a step of noise hides the steps of a slow gradient.
+    noise = np.random.default_rng(0).random((*backdrop.shape[:2], 1), np.float32)
+    return np.clip(to_srgb(backdrop) * 255 + noise, 0, 255).astype(np.uint8)

@@ -1,0 +1,217 @@
+"""The emotion diarizer: speech features -> posterior over the emotions and intensity, for every 20 ms.
+
+A learned mixture of the encoder's layers, averaged over pairs of frames (an emotion does not change within 40 ms), a few
+convolutions, a recurrent layer that reads both ways, and two heads. Long audio is read in overlapping windows that fade into
+each other, so that memory is flat and no seam is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.emotion.labels import LABELS
+from sedtalker.emotion.track import EmotionTrack, frame_count
+from sedtalker.errors import CheckpointError
+from sedtalker.resources import asset
+from sedtalker.speech import FRAME_RATE
+
+KIND = "diarizer"
+STRIDE = 2  # feature frames of 20 ms that share one step of the network
+WINDOW = 40 * FRAME_RATE  # frames seen at once
+OVERLAP = 8 * FRAME_RATE  # frames in which one window fades into the next
+ABSENT = -30.0  # logit of a label without training data
+
+
+@dataclass(frozen=True)
+class DiarizerConfig:
+    """Sizes and calibration of a diarizer."""
+
+    labels: tuple[str, ...] = LABELS
+    absent: tuple[str, ...] = ("upset",)  # labels that no corpus taught; their posterior is 0
+    layers: int = 5  # hidden states of the speech encoder
+    feature_width: int = 384
+    width: int = 128
+    hidden: int = 96  # of the recurrent layer, each way
+    convolutions: int = 2
+    kernel: int = 5  # steps of 40 ms
+    dropout: float = 0.3
+    temperature: float = 1.0  # divides the logits; fitted on validation speakers
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> DiarizerConfig:
+        """The configuration of plain types, as a checkpoint holds it."""
+        known = {field.name for field in fields(cls)}
+        if set(values) - known:
+            raise CheckpointError(f"unknown settings of a diarizer: {sorted(set(values) - known)}. Update sedtalker")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+class Diarizer(nn.Module):
+    """Speech features (B, T, L, D) -> logits (B, T, C) and intensity (B, T)."""
+
+    def __init__(self, config: DiarizerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DiarizerConfig()
+        self.layer_weights = nn.Parameter(torch.zeros(config.layers))
+        self.project = nn.Linear(config.feature_width, config.width)
+        self.convolutions = nn.ModuleList(ConvolutionBlock(config) for _ in range(config.convolutions))
+        self.recurrent = nn.GRU(config.width, config.hidden, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.category = nn.Linear(2 * config.hidden + config.width, len(config.labels))
+        self.strength = nn.Linear(2 * config.hidden + config.width, 1)
+        absent = torch.tensor([label in config.absent for label in config.labels])
+        self.register_buffer("absent", absent, persistent=False)
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, C) and intensity (B, T) in 0..1 of features (B, T, L, D).
+
+        Args:
+            lengths: (B,) frames of each utterance where the batch is padded at the end.
+        """
+        steps = None if lengths is None else (lengths + STRIDE - 1) // STRIDE
+        logits, strength = self.heads(self.embed(pooled(features)), steps)
+        return upsampled(logits, features.shape[1]), upsampled(strength[..., None], features.shape[1])[..., 0].sigmoid()
+
+    def embed(self, steps: Tensor) -> Tensor:
+        """What each step says by itself: (B, S, L, D) -> (B, S, width)."""
+        normed = F.layer_norm(steps.float(), steps.shape[-1:])
+        mixed = torch.einsum("bsld,l->bsd", normed, self.layer_weights.softmax(0))
+        return F.gelu(self.project(self.dropout(mixed)))
+
+    def heads(self, embedded: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, S, C) and intensity before its sigmoid (B, S), each step read with what surrounds it."""
+        local = embedded
+        for block in self.convolutions:
+            local = block(local)
+        if lengths is None:
+            context, _ = self.recurrent(local)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(local, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            context, _ = nn.utils.rnn.pad_packed_sequence(self.recurrent(packed)[0], True, total_length=local.shape[1])
+        joined = self.dropout(torch.cat([context, local], dim=-1))
+        logits = self.category(joined) / self.config.temperature
+        return logits.masked_fill(self.absent, ABSENT), self.strength(joined)[..., 0]
+
+    @torch.inference_mode()
+    def frames(self, features: Tensor | Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Posterior (T, C) and intensity (T,) of features (T, L, D), or of such blocks in order, in flat memory.
+
+        Every block but the last must hold an even number of frames.
+        """
+        device = self.layer_weights.device
+        blocks = [features] if isinstance(features, Tensor) else features
+        embedded, count = [], 0
+        for block in blocks:
+            embedded.append(self.embed(pooled(block[None].to(device)))[0])
+            count += len(block)
+        logits, strength = self._windowed(torch.cat(embedded))
+        posterior = upsampled(logits.softmax(-1)[None], count)[0]
+        return posterior.cpu(), upsampled(strength.sigmoid()[None, :, None], count)[0, :, 0].cpu()
+
+    def _windowed(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """The heads over overlapping windows of (S, width); neighbours fade linearly into each other."""
+        total = torch.zeros(len(embedded), len(self.config.labels) + 1, device=embedded.device)
+        for first, last, weight in fading_windows(len(embedded), WINDOW // STRIDE, OVERLAP // STRIDE):
+            logits, strength = self.heads(embedded[None, first:last])
+            total[first:last] += weight.to(embedded.device)[:, None] * torch.cat([logits, strength[..., None]], -1)[0]
+        return total[:, :-1], total[:, -1]
+
+    def diarize(
+        self,
+        features: Tensor | Iterable[Tensor],
+        duration: float,
+        audio: str | None = None,
+        samples: NDArray[np.float32] | None = None,
+    ) -> EmotionTrack:
+        """The emotion track of features (T, L, D) at 50 Hz, or of blocks of them.
+
+        Args:
+            duration: of the audio, in seconds.
+            audio: name of the file, kept in the track.
+            samples: (N,) at 16 kHz; where given, long silence is neutral.
+        """
+        training = self.training
+        self.eval()
+        posterior, intensity = (values.numpy() for values in self.frames(features))
+        self.train(training)
+        count = frame_count(duration, FRAME_RATE)
+        posterior, intensity = _fitted(posterior, count), _fitted(intensity, count)
+        return EmotionTrack(posterior, intensity, duration, self.config.labels, float(FRAME_RATE), audio)
+
+
+class ConvolutionBlock(nn.Module):
+    """Residual convolution over neighbouring steps: (B, S, width) -> (B, S, width)."""
+
+    def __init__(self, config: DiarizerConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.convolution = nn.Conv1d(config.width, config.width, config.kernel, padding=config.kernel // 2)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.dropout(F.gelu(self.convolution(self.norm(x).transpose(1, 2)))).transpose(1, 2)
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Mean over pairs of frames: (B, T, L, D) -> (B, ceil(T / 2), L, D); an odd last frame stands alone."""
+    pairs = features.shape[1] // STRIDE * STRIDE
+    steps = features[:, :pairs].unflatten(1, (-1, STRIDE)).mean(2)
+    return torch.cat([steps, features[:, pairs:]], 1) if pairs < features.shape[1] else steps
+
+
+def upsampled(steps: Tensor, frames: int) -> Tensor:
+    """Steps (B, S, C) -> frames (B, frames, C), linearly between the middles of the steps."""
+    whole = F.interpolate(steps.transpose(1, 2), scale_factor=STRIDE, mode="linear", align_corners=False)
+    return whole.transpose(1, 2)[:, :frames]
+
+
+def fading_windows(length: int, window: int, overlap: int) -> Iterator[tuple[int, int, Tensor]]:
+    """(first, last, weights (last - first,)) of windows over `length` steps; at every step the weights sum to 1."""
+    hop = window - overlap
+    ramp = (torch.arange(overlap) + 0.5) / overlap
+    starts = range(0, max(1, length - overlap), hop)
+    for start in starts:
+        last = min(start + window, length)
+        weight = torch.ones(last - start)
+        if start > 0:
+            weight[:overlap] = ramp
+        if last < length:
+            weight[-overlap:] = 1 - ramp
+        yield start, last, weight
+
+
+def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
+    """Write a diarizer to a folder that `load_diarizer` reads."""
+    save_checkpoint(folder, KIND, asdict(diarizer.config), diarizer.state_dict())
+
+
+def load_diarizer(name: Path | str = "default") -> Diarizer:
+    """A packaged diarizer ("default", "open") or one in a folder, ready to use.
+
+    Raises:
+        CheckpointError: no such diarizer, or one that does not fit this version.
+    """
+    packaged = asset("diarizer", str(name))
+    folder = packaged if packaged.is_dir() and not Path(name).is_absolute() else Path(name)
+    config, state = load_checkpoint(folder, KIND)
+    diarizer = Diarizer(DiarizerConfig.from_plain(config))
+    try:
+        diarizer.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"weights that do not fit their configuration: {folder}. Copy the folder again") from error
+    return diarizer.eval().requires_grad_(False)
+
+
+def _fitted(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Frames cut to `count`, or their last one held until then."""
+    return values[:count] if len(values) >= count else np.concatenate([values, np.repeat(values[-1:], count - len(values), axis=0)])

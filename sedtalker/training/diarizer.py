@@ -1,0 +1,218 @@
+"""Training of the emotion diarizer on cached features: losses, balance, calibration, export. Lightning runs the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from sedtalker.corpora.manifest import Utterance, load_manifest
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, save_diarizer
+from sedtalker.emotion.labels import LABELS
+from sedtalker.errors import DataError
+from sedtalker.training.config import read_config
+from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing, targets
+
+
+@dataclass(frozen=True)
+class DiarizerTraining:
+    """Everything that a training run needs; YAML fills it."""
+
+    manifest: str  # of `sedtalker data prepare`, with splits
+    features: tuple[str, ...]  # folders of cached features, the clean ones first
+    output: str  # folder: Lightning's checkpoints, and the exported model
+    model: DiarizerConfig = field(default_factory=DiarizerConfig)
+    mixing: Mixing = field(default_factory=Mixing)
+    corpora: dict[str, float] = field(default_factory=dict)  # share of the draws; a corpus at 0 is left out
+    splits: tuple[str, ...] = ("train",)  # that are trained on
+    steps: int = 3000
+    batch: int = 32  # made utterances
+    rate: float = 1e-3
+    warmup: int = 100  # steps
+    decay: float = 0.01
+    smoothing: float = 0.05  # of the labels
+    adjustment: float = 1.0  # weight of the log prior that is added to the logits in training
+    intensity_weight: float = 0.5
+    validate_every: int = 250  # steps
+    threads: int = 1
+    seed: int = 0
+
+
+class MixedUtterances(IterableDataset[Mix]):
+    """An endless stream of made utterances."""
+
+    def __init__(self, mixer: Mixer) -> None:
+        self.mixer = mixer
+
+    def __iter__(self) -> Iterator[Mix]:
+        while True:
+            yield self.mixer.draw()
+
+
+@dataclass
+class Batch:
+    """Made utterances padded to the longest; the weight is 0 where there is padding."""
+
+    features: Tensor  # (B, S, L, D)
+    lengths: Tensor  # (B,) steps
+    target: Tensor  # (B, S, C)
+    intensity: Tensor  # (B, S), NaN where unknown
+    weight: Tensor  # (B, S)
+
+
+def collate(mixes: Sequence[Mix]) -> Batch:
+    """Utterances of several lengths as one batch."""
+
+    def padded(arrays: list[Tensor]) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence(arrays, batch_first=True)
+
+    return Batch(
+        padded([mix.features for mix in mixes]),
+        torch.tensor([len(mix.features) for mix in mixes]),
+        padded([torch.from_numpy(mix.target) for mix in mixes]),
+        padded([torch.from_numpy(mix.intensity) for mix in mixes]),
+        padded([torch.from_numpy(mix.weight) for mix in mixes]),
+    )
+
+
+class DiarizerModule(lightning.LightningModule):
+    """Losses, optimiser and validation of a diarizer."""
+
+    def __init__(self, training: DiarizerTraining, log_prior: Tensor) -> None:
+        super().__init__()
+        self.settings = training
+        self.diarizer = Diarizer(training.model)
+        self.register_buffer("log_prior", log_prior)
+        self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech steps in the running validation
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        logits, strength = self.diarizer.heads(self.diarizer.embed(batch.features), batch.lengths)
+        adjusted = logits + self.settings.adjustment * self.log_prior
+        category = category_loss(adjusted, batch.target, batch.weight, self.settings.smoothing)
+        intensity = intensity_loss(strength, batch.intensity, batch.weight)
+        self.log_dict({"category": category, "intensity": intensity}, prog_bar=True)
+        return category + self.settings.intensity_weight * intensity
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch if isinstance(batch, Clip) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def validation_step(self, clip: Clip, index: int) -> None:
+        logits, _ = self.diarizer.heads(self.diarizer.embed(clip.features()[None].to(self.device)))
+        heard = logits[0].argmax(-1).cpu().numpy()[clip.speech]
+        confusion = self.hits.setdefault(clip.utterance.corpus, np.zeros((len(LABELS), len(LABELS)), np.int64))
+        np.add.at(confusion, (LABELS.index(clip.utterance.emotion), heard), 1)
+
+    def on_validation_epoch_end(self) -> None:
+        recalls = {corpus: unweighted_recall(confusion) for corpus, confusion in self.hits.items()}
+        self.hits = {}
+        figures = {f"uar/{corpus}": value for corpus, value in recalls.items()}
+        figures["uar"] = float(np.mean(list(recalls.values())))
+        self.log_dict(figures)
+        self.print(f"step {self.global_step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+    def configure_optimizers(self) -> Any:
+        settings = self.settings
+        optimiser = torch.optim.AdamW(self.parameters(), settings.rate, weight_decay=settings.decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.rate, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+    """Weighted mean cross-entropy of logits (B, S, C) against distributions (B, S, C); weight (B, S)."""
+    present = logits > logits.amin()  # a label that is absent takes no share of the smoothing
+    smooth = present / present.sum(-1, keepdim=True)
+    blended = (1 - smoothing) * target + smoothing * smooth
+    entropy = -(blended * F.log_softmax(logits, -1)).sum(-1)
+    return (entropy * weight).sum() / weight.sum().clamp(min=1)
+
+
+def intensity_loss(strength: Tensor, intensity: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean cross-entropy of intensity logits (B, S) against intensities in 0..1, where they are known."""
+    known = weight * ~intensity.isnan()
+    entropy = F.binary_cross_entropy_with_logits(strength, intensity.nan_to_num(0), reduction="none")
+    return (entropy * known).sum() / known.sum().clamp(min=1)
+
+
+def unweighted_recall(confusion: np.ndarray) -> float:
+    """Mean recall (UAR) over the classes that occur; rows are the truth."""
+    occurring = confusion.sum(1) > 0
+    return float((confusion.diagonal()[occurring] / confusion.sum(1)[occurring]).mean())
+
+
+def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Path:
+    """Train a diarizer, calibrate it on the validation speakers, and export it; the exported folder comes back.
+
+    A run that was stopped goes on from its last checkpoint in `output`.
+    """
+    return run_training(read_config(config_path, overrides, DiarizerTraining))
+
+
+def run_training(training: DiarizerTraining) -> Path:
+    """`train_diarizer` for a configuration in hand."""
+    torch.set_num_threads(training.threads)
+    lightning.seed_everything(training.seed, verbose=False)
+    manifest = load_manifest(training.manifest)
+    utterances = [item for item in manifest.select(*training.splits) if training.corpora.get(item.corpus, 1) > 0]
+    held_out = [item for item in manifest.select("validation") if training.corpora.get(item.corpus, 1) > 0]
+    if not utterances or not held_out:
+        raise DataError(f"no training or no validation speakers: {training.manifest}. Write it anew with splits")
+    caches = [Path(folder) for folder in training.features]
+    mixer = Mixer(utterances, caches, training.mixing, training.corpora, training.seed)
+    module = DiarizerModule(training, log_prior_of(mixer))
+    output = Path(training.output)
+    best = ModelCheckpoint(output, "best", monitor="uar", mode="max", save_last=True)
+    trainer = lightning.Trainer(
+        max_steps=training.steps, val_check_interval=training.validate_every, accelerator="auto", devices=1,
+        callbacks=[best], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
+    )  # fmt: skip
+    clips = [Clip(item, caches[:1]) for item in held_out]
+    last = output / "last.ckpt"
+    trainer.fit(
+        module,
+        DataLoader(MixedUtterances(mixer), training.batch, collate_fn=collate),
+        DataLoader(clips, batch_size=None),
+        ckpt_path=str(last) if last.exists() else None,
+        weights_only=False,
+    )
+    module.load_state_dict(torch.load(best.best_model_path, weights_only=False)["state_dict"])
+    exported = output / "model"
+    save_diarizer(calibrated(module.diarizer.cpu().eval(), clips), exported)
+    return exported
+
+
+def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
+    """Log share (C,) of each label in the steps of what the mixer draws, weighted as in the loss."""
+    total = np.zeros(len(LABELS))
+    for _ in range(draws):
+        mix = mixer.draw()
+        total += (mix.target * mix.weight[:, None]).sum(0)
+    share = total / total.sum()
+    return torch.from_numpy(np.log(np.where(share > 0, share, 1.0))).float()
+
+
+@torch.no_grad()
+def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
+    """The diarizer with the temperature that makes the speech of held-out clips likeliest; each clip counts alike."""
+    logits, truths = [], []
+    for clip in clips:
+        steps = diarizer.heads(diarizer.embed(clip.features()[None]))[0][0][torch.from_numpy(clip.speech)]
+        logits.append(steps[:: max(1, len(steps) // 20)])
+        truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
+    joined, truth = torch.cat(logits), torch.cat(truths)
+    candidates = torch.linspace(0.5, 4.0, 71)
+    losses = torch.stack([F.cross_entropy(joined / candidate, truth) for candidate in candidates])
+    temperature = diarizer.config.temperature * float(candidates[losses.argmin()])
+    tempered = Diarizer(replace(diarizer.config, temperature=round(temperature, 3)))
+    tempered.load_state_dict(diarizer.state_dict())
+    return tempered.eval()

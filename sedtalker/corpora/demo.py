@@ -1,0 +1,118 @@
+"""The demo's audio: one CREMA-D actor in four moods. `python -m sedtalker.corpora.demo CREMA-D -o assets/demo.wav`.
+
+The actor is on the validation side of the split, so that no weights were trained on her voice, and the clips are ones whose
+emotion the listeners of CREMA-D recognised from the sound alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.corpora.manifest import audio_files
+from sedtalker.errors import DataError
+from sedtalker.files import written_whole
+
+CLIPS = ("1028_WSI_NEU_XX", "1028_ITS_HAP_XX", "1028_IOM_ANG_XX", "1028_MTI_SAD_XX")
+LEVEL = -23.0  # dB of full scale, root mean square of the speech
+PEAK = 0.9
+PAUSE = 0.35  # s between the sentences
+EDGE = 0.25  # s of silence kept around the speech, faded
+FRAME = SAMPLE_RATE // 50
+WINDOW = 512  # samples, of the noise reduction
+RESIDUE = 0.12  # least gain; some room tone stays, silence would sound cut out
+
+
+def demo_samples(folder: Path) -> NDArray[np.float32]:
+    """Samples (N,) of the demo's sentences at one level, with pauses between.
+
+    Raises:
+        DataError: the folder lacks one of the clips.
+    """
+    by_name = {path.stem: path for path in audio_files(folder)}
+    missing = [name for name in CLIPS if name not in by_name]
+    if missing:
+        raise DataError(f"no clip {missing[0]}: {folder}. Give the CREMA-D folder with its AudioWAV")
+    pause = np.zeros(int(PAUSE * SAMPLE_RATE), np.float32)
+    pieces = [pause]
+    for name in CLIPS:
+        pieces += [levelled(trimmed(denoised(load_audio(by_name[name])))), pause]
+    return np.concatenate(pieces)
+
+
+def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The speech of a clip with `EDGE` seconds around it, faded in and out."""
+    voiced = np.flatnonzero(_speech(samples))
+    edge = int(EDGE * SAMPLE_RATE)
+    first = max(0, voiced[0] * FRAME - edge)
+    last = min(len(samples), (voiced[-1] + 1) * FRAME + edge)
+    piece = samples[first:last].copy()
+    fade = np.linspace(0, 1, edge // 2, dtype=np.float32)
+    piece[: len(fade)] *= fade
+    piece[-len(fade) :] *= fade[::-1]
+    return piece
+
+
+def denoised(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The samples with the room's steady noise taken down to `RESIDUE`, by a Wiener gain smoothed over time and frequency."""
+    window = np.sqrt(np.hanning(WINDOW + 1)[:-1])
+    padded = np.pad(samples, WINDOW)
+    starts = range(0, len(padded) - WINDOW, WINDOW // 4)
+    spectra = np.stack([np.fft.rfft(window * padded[start : start + WINDOW]) for start in starts])  # (frames, bins)
+    power = _smoothed(np.square(np.abs(spectra)))
+    loud = power.sum(axis=1) > 0
+    noise = np.percentile(power[loud], 10, axis=0)
+    gain = np.maximum(1 - 2 * noise / np.maximum(power, 1e-12), RESIDUE)
+    clean = np.zeros(len(padded))
+    for start, spectrum in zip(starts, spectra * _smoothed(gain), strict=True):
+        clean[start : start + WINDOW] += window * np.fft.irfft(spectrum) / 2  # the squared windows sum to 2
+    return clean[WINDOW : WINDOW + len(samples)].astype(np.float32)
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over three frames and three bins around each of (frames, bins)."""
+    for axis in (0, 1):
+        values = (np.roll(values, 1, axis) + values + np.roll(values, -1, axis)) / 3
+    return values
+
+
+def levelled(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The samples with their speech at `LEVEL`, as far as the peak allows."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)[_speech(samples)]
+    gain = 10 ** (LEVEL / 20) / float(np.sqrt(np.square(frames).mean()))
+    return samples * min(gain, PEAK / float(np.abs(samples).max()))
+
+
+def _speech(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which 20 ms frames lie within 22 dB of the loud ones; clicks of a frame or two are none."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    decibels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
+    loud = (decibels > np.percentile(decibels, 95) - 22).astype(int)
+    return (np.convolve(loud, np.ones(7, int), mode="same") >= 4) & (loud > 0)
+
+
+def write_wave(path: Path, samples: NDArray[np.float32]) -> None:
+    """Write samples (N,) as 16-bit PCM at 16 kHz."""
+    pcm = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
+    with written_whole(path) as aside, wave.open(str(aside), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(pcm.tobytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    write_wave(arguments.output, demo_samples(arguments.folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The measures, held to golden numbers and to independent implementations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from sedtalker.emotion.labels import LABELS
+from sedtalker.emotion.track import Segment
+from sedtalker.evaluation.diarization import (
+    auc,
+    boundary_errors,
+    classify,
+    concordance,
+    eder,
+    expected_calibration_error,
+    found_insertions,
+    rank_correlation,
+    switches_per_second,
+    windowed_segments,
+)
+from tests.test_emotion_files import segmentations
+
+
+def test_eder_golden_case_of_the_literature():
+    """speechbrain's test of EDER: n n n a a a at 0.2 s, 1.22 s long, angry from 0.39 to 1.10 s."""
+    predicted = windowed_segments(["neutral"] * 3 + ["angry"] * 3, 0.2, 1.22)
+    assert eder(predicted, [Segment(0.39, 1.10, "angry")], 1.22) == pytest.approx(0.2704918, abs=1e-7)
+
+
+def covered(segments: list[Segment], duration: float) -> list[Segment]:
+    """Segments with neutral ones in their gaps."""
+    times = [0.0, *(time for segment in segments for time in (segment.start, segment.end)), duration]
+    gaps = [Segment(start, end, "neutral") for start, end in zip(times[::2], times[1::2], strict=True) if end > start]
+    return sorted([*segments, *gaps], key=lambda segment: segment.start)
+
+
+@settings(max_examples=40, deadline=None)
+@given(segmentations(), segmentations())
+def test_eder_equals_the_identification_error_rate_of_pyannote(predicted, reference):
+    core = pytest.importorskip("pyannote.core")
+    identification = pytest.importorskip("pyannote.metrics.identification")
+
+    def annotation(segments):
+        result = core.Annotation()
+        for index, segment in enumerate(covered(segments, 21.0)):
+            result[core.Segment(segment.start, segment.end), index] = segment.emotion
+        return result
+
+    theirs = identification.IdentificationErrorRate()(annotation(reference), annotation(predicted))
+    assert eder(predicted, reference, 21.0) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_boundaries_and_switches():
+    reference = [Segment(0, 1, "neutral"), Segment(1, 2, "happy"), Segment(2, 4, "neutral")]
+    predicted = [Segment(0, 1.2, "neutral"), Segment(1.2, 4, "happy")]
+    np.testing.assert_allclose(boundary_errors(predicted, reference), [0.2, 0.8])
+    np.testing.assert_allclose(boundary_errors([Segment(0, 4, "sad")], reference), [1.0, 1.0])
+    assert switches_per_second(reference, 4.0) == 0.5
+
+
+def test_an_insertion_is_found_when_its_emotion_holds_half_of_it():
+    reference = [Segment(0, 1, "neutral"), Segment(1, 1.5, "happy"), Segment(1.5, 3, "neutral")]
+    half = [Segment(0, 1.2, "neutral"), Segment(1.2, 1.5, "happy"), Segment(1.5, 3, "neutral")]
+    late = [Segment(0, 1.3, "neutral"), Segment(1.3, 3, "happy")]
+    assert found_insertions(half, reference) == [(0.5, True)]
+    assert found_insertions(late, reference) == [(0.5, False)]
+
+
+def test_classification_equals_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 6, 500), rng.integers(0, 6, 500)
+    predicted[:250] = truth[:250]
+    ours = classify(truth, predicted, LABELS)
+    assert ours.uar == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
+    assert ours.macro_f1 == pytest.approx(metrics.f1_score(truth, predicted, average="macro"))
+    assert ours.weighted_f1 == pytest.approx(metrics.f1_score(truth, predicted, average="weighted"))
+    assert ours.accuracy == pytest.approx(np.mean(truth == predicted))
+
+
+def test_false_rates_of_a_class():
+    ours = classify(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ("neutral", "happy"))
+    assert ours.false_rates("happy") == pytest.approx((1 / 3, 0))
+    assert ours.false_rates("neutral") == pytest.approx((0, 1 / 3))
+
+
+def test_calibration_error():
+    sure = np.full(100, 0.75)
+    assert expected_calibration_error(sure, np.arange(100) < 75) == pytest.approx(0)
+    assert expected_calibration_error(sure, np.arange(100) < 25) == pytest.approx(0.5)
+
+
+def test_intensity_measures_equal_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(1)
+    one = rng.integers(0, 10, 80).astype(float)
+    other = one + rng.normal(0, 3, 80)
+    assert rank_correlation(one, other) == pytest.approx(stats.spearmanr(one, other).statistic)
+    positive = rng.random(80) < 0.4
+    statistic = stats.mannwhitneyu(other[positive], other[~positive]).statistic
+    assert auc(other, positive) == pytest.approx(statistic / (positive.sum() * (~positive).sum()))
+    assert concordance(one, one) == pytest.approx(1)
+    assert concordance(one, one + 5) < 0.8

@@ -208,10 +208,16 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     try:
         diarizer.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"weights that do not fit their configuration: {folder}. Copy the folder again") from error
+        raise CheckpointError(
+            f"weights that do not fit their configuration: {folder}. Copy the folder again"
+        ) from error
     return diarizer.eval().requires_grad_(False)
 
 
 def _fitted(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Frames cut to `count`, or their last one held until then."""
-    return values[:count] if len(values) >= count else np.concatenate([values, np.repeat(values[-1:], count - len(values), axis=0)])
+    return (
+        values[:count]
+        if len(values) >= count
+        else np.concatenate([values, np.repeat(values[-1:], count - len(values), axis=0)])
+    )

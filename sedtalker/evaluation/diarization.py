@@ -46,10 +46,14 @@ def windowed_segments(labels: Sequence[str], window: float, duration: float) -> 
     return segments
 
 
-def boundary_errors(predicted: Sequence[Segment], reference: Sequence[Segment], limit: float = 1.0) -> NDArray[np.float64]:
+def boundary_errors(
+    predicted: Sequence[Segment], reference: Sequence[Segment], limit: float = 1.0
+) -> NDArray[np.float64]:
     """Distance in seconds from each true change of emotion to the nearest predicted one; `limit` where none is nearer."""
     found = np.array(changes(predicted))
-    return np.array([min(limit, float(np.abs(found - time).min())) if len(found) else limit for time in changes(reference)])
+    return np.array(
+        [min(limit, float(np.abs(found - time).min())) if len(found) else limit for time in changes(reference)]
+    )
 
 
 def changes(segments: Sequence[Segment]) -> list[float]:

@@ -131,7 +131,9 @@ class Mixer:
         self.mixing = mixing or Mixing()
         self.caches = [Path(cache) for cache in caches]
         self.rng = np.random.default_rng(seed)
-        self.clips: dict[str, dict[str, dict[str, list[Clip]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        self.clips: dict[str, dict[str, dict[str, list[Clip]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
         for utterance in utterances:
             self.clips[utterance.corpus][utterance.speaker][utterance.emotion].append(Clip(utterance, self.caches))
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
@@ -147,7 +149,10 @@ class Mixer:
         pieces: list[Mix] = []
         for kind in self._pattern():
             piece = self._piece(_choose(rng, by_emotion[self._emotion(kind, list(by_emotion))]), variant)
-            if sum(len(other.features) for other in pieces) + len(piece.features) > self.mixing.longest * STEP_RATE and pieces:
+            if (
+                sum(len(other.features) for other in pieces) + len(piece.features) > self.mixing.longest * STEP_RATE
+                and pieces
+            ):
                 break
             pieces.append(piece)
         return joined(pieces)

@@ -1,0 +1,216 @@
+"""The selective scan on a CPU in one pass over memory, forward and backward (numba).
+
+Channels lie side by side in the vector lanes, a block of them at a time; their states stay in the first-level cache while
+time runs. Nothing of size (time, channels, states) is built: the way back keeps one state in `CHUNK` steps and computes the
+states between again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sedtalker.resources import use_numba_cache
+
+use_numba_cache()
+
+from llvmlite import ir  # noqa: E402
+from numba import njit, types  # noqa: E402
+from numba.extending import intrinsic  # noqa: E402
+
+Array = NDArray[np.float32]
+
+LANES = 64  # channels a block: enough to fill the vector units, few enough for the first-level cache
+CHUNK = 16  # steps between two kept states
+
+LOG2_E = 1.4426950408889634
+
+compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+
+
+@intrinsic
+def _bits_of(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32 as an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def _float_of(typing_context: Any, value: Any) -> Any:
+    """The float32 that these bits of an int32 mean."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@njit(inline="always", fastmath=True)
+def _exp2(x: float) -> float:
+    """2 ** x of a float32 to 2e-7: the integer part goes into the exponent's bits, a polynomial gives the rest.
+
+    The polynomial's largest relative error on [-0.5, 0.5] is the smallest that fifth degree allows.
+    """
+    x = min(max(x, np.float32(-126.0)), np.float32(126.0))
+    whole = np.floor(x + np.float32(0.5))
+    f = x - whole
+    p = np.float32(0.00132764818)
+    p = p * f + np.float32(0.00967554655)
+    p = p * f + np.float32(0.0555071346)
+    p = p * f + np.float32(0.240221202)
+    p = p * f + np.float32(0.693146944)
+    p = p * f + np.float32(1.00000012)
+    return _float_of(np.int32(_bits_of(p) + (np.int32(whole) << np.int32(23))))
+
+
+@compiled
+def _forward(
+    u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, state: Array, y: Array, kept: Array
+) -> None:
+    """Fill y and walk `state` (batch, N, E) to the end; `kept` (batch, chunks, N, E) takes the states between chunks.
+
+    A is (N, E) and already multiplied by log2(e).
+    """
+    batch, steps, channels = u.shape
+    states = A.shape[0]
+    for b in range(batch):
+        for first in range(0, channels, LANES):
+            width = min(LANES, channels - first)
+            rate = A[:, first : first + width].copy()
+            h = state[b, :, first : first + width].copy()
+            step = np.empty(width, np.float32)
+            entering = np.empty(width, np.float32)
+            read = np.empty(width, np.float32)
+            for t in range(steps):
+                if t % CHUNK == 0 and kept.shape[1] > 0:
+                    kept[b, t // CHUNK, :, first : first + width] = h
+                for i in range(width):
+                    step[i] = delta[b, t, first + i]
+                    entering[i] = step[i] * u[b, t, first + i]
+                    read[i] = D[first + i] * u[b, t, first + i]
+                for n in range(states):
+                    into, out = B[b, t, n], C[b, t, n]
+                    for i in range(width):
+                        h[n, i] = _exp2(step[i] * rate[n, i]) * h[n, i] + entering[i] * into
+                        read[i] += out * h[n, i]
+                for i in range(width):
+                    y[b, t, first + i] = read[i]
+            state[b, :, first : first + width] = h
+
+
+@compiled
+def _backward(
+    u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, kept: Array, dy: Array, dstate: Array,
+    du: Array, ddelta: Array, dA: Array, dB: Array, dC: Array,
+) -> None:  # fmt: skip
+    """Fill du, ddelta and add to dA, dB, dC; `dstate` (batch, N, E) is walked from the end to the start.
+
+    A is (N, E) and already multiplied by log2(e); dA is the gradient of the unmultiplied one.
+    """
+    batch, steps, channels = u.shape
+    states = A.shape[0]
+    for b in range(batch):
+        for first in range(0, channels, LANES):
+            width = min(LANES, channels - first)
+            rate = A[:, first : first + width].copy()
+            g = dstate[b, :, first : first + width].copy()
+            change = np.zeros((states, width), np.float32)
+            h = np.empty((CHUNK + 1, states, width), np.float32)
+            decay = np.empty((CHUNK, states, width), np.float32)
+            by_entering = np.empty(width, np.float32)
+            by_step = np.empty(width, np.float32)
+            step = np.empty(width, np.float32)
+            entering = np.empty(width, np.float32)
+            came = np.empty(width, np.float32)
+            for chunk in range(kept.shape[1] - 1, -1, -1):
+                start = chunk * CHUNK
+                length = min(CHUNK, steps - start)
+                h[0] = kept[b, chunk, :, first : first + width]
+                for k in range(length):
+                    t = start + k
+                    for i in range(width):
+                        step[i] = delta[b, t, first + i]
+                        entering[i] = step[i] * u[b, t, first + i]
+                    for n in range(states):
+                        into = B[b, t, n]
+                        for i in range(width):
+                            decay[k, n, i] = _exp2(step[i] * rate[n, i])
+                            h[k + 1, n, i] = decay[k, n, i] * h[k, n, i] + entering[i] * into
+                for k in range(length - 1, -1, -1):
+                    t = start + k
+                    for i in range(width):
+                        step[i] = delta[b, t, first + i]
+                        entering[i] = step[i] * u[b, t, first + i]
+                        came[i] = dy[b, t, first + i]
+                        by_entering[i] = np.float32(0.0)
+                        by_step[i] = np.float32(0.0)
+                    for n in range(states):
+                        into, out = B[b, t, n], C[b, t, n]
+                        read = np.float32(0.0)
+                        entered = np.float32(0.0)
+                        for i in range(width):
+                            total = g[n, i] + out * came[i]
+                            read += came[i] * h[k + 1, n, i]
+                            entered += total * entering[i]
+                            by_entering[i] += total * into
+                            before = total * decay[k, n, i]
+                            faded = before * h[k, n, i]
+                            by_step[i] += faded * rate[n, i]
+                            change[n, i] += faded * step[i]
+                            g[n, i] = before
+                        dC[b, t, n] += read
+                        dB[b, t, n] += entered
+                    for i in range(width):
+                        x = u[b, t, first + i]
+                        du[b, t, first + i] = D[first + i] * came[i] + step[i] * by_entering[i]
+                        ddelta[b, t, first + i] = by_step[i] * np.float32(1 / LOG2_E) + x * by_entering[i]
+            dstate[b, :, first : first + width] = g
+            for n in range(states):
+                for i in range(width):
+                    dA[n, first + i] += change[n, i]
+
+
+class _FusedScan(torch.autograd.Function):
+    """Arguments and results of `fused_scan`, all float32 and contiguous; states are (batch, N, E)."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        u, delta, A, B, C, D, state = inputs
+        scaled = (A.t() * LOG2_E).contiguous()
+        last = state.clone()
+        y = torch.empty_like(u)
+        chunks = -(-u.shape[1] // CHUNK) if any(ctx.needs_input_grad) else 0
+        kept = u.new_empty(u.shape[0], chunks, *scaled.shape)
+        _forward(*_arrays(u, delta, scaled, B, C, D, last, y, kept))
+        ctx.save_for_backward(u, delta, scaled, B, C, D, kept)
+        return y, last
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        u, delta, scaled, B, C, D, kept = ctx.saved_tensors
+        dy, dstate = gradients[0].contiguous(), gradients[1].clone(memory_format=torch.contiguous_format)
+        du, ddelta, dA, dB, dC = (torch.zeros_like(x) for x in (u, delta, scaled, B, C))
+        _backward(*_arrays(u, delta, scaled, B, C, D, kept, dy, dstate, du, ddelta, dA, dB, dC))
+        return du, ddelta, dA.t(), dB, dC, (dy * u).sum((0, 1)), dstate
+
+
+def fused_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan` for CPU tensors, computed in float32; arguments, results and gradients as there."""
+    if state is None:
+        state = u.new_zeros(u.shape[0], *A.shape)
+    tensors = (x.float().contiguous() for x in (u, delta, A, B, C, D, state.transpose(1, 2)))
+    y, last = _FusedScan.apply(*tensors)
+    return y.to(u.dtype), last.transpose(1, 2)
+
+
+def _arrays(*tensors: Tensor) -> list[Array]:
+    return [tensor.detach().numpy() for tensor in tensors]

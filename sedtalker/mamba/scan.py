@@ -1,0 +1,121 @@
+"""The selective scan of Mamba (Gu and Dao 2023): the formula, and the fast ways to compute it.
+
+For every batch row and channel e with N states, over time t:
+
+    h[t] = exp(delta[t, e] A[e]) h[t - 1] + delta[t, e] B[t] u[t, e]        (N,)
+    y[t, e] = C[t] . h[t] + D[e] u[t, e]
+
+`selective_scan` chooses the implementation, `scan_backend` says which one and why.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Backend(NamedTuple):
+    """An implementation of the scan, and why it was chosen."""
+
+    name: str  # "mamba_ssm", "fused" or "reference"
+    reason: str
+
+
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The scan by the fastest implementation that fits the tensors.
+
+    Args:
+        u: (batch, T, E) input.
+        delta: (batch, T, E) positive step sizes.
+        A: (E, N) negative decay rates.
+        B: (batch, T, N) how the input enters the states.
+        C: (batch, T, N) how the states are read.
+        D: (E,) what passes the states by.
+        state: (batch, E, N) before the first step; None starts at zero.
+
+    Returns:
+        y (batch, T, E) in the type of `u`, and the state (batch, E, N) after the last step, for the next call.
+    """
+    backend = scan_backend(u).name
+    if backend == "mamba_ssm":
+        return _scan_mamba_ssm(u, delta, A, B, C, D, state)
+    if backend == "fused":
+        from sedtalker.mamba.fused import fused_scan
+
+        return fused_scan(u, delta, A, B, C, D, state)
+    return selective_scan_reference(u, delta, A, B, C, D, state)
+
+
+def scan_backend(u: Tensor) -> Backend:
+    """The implementation that `selective_scan` uses for an input like `u`."""
+    if u.is_cuda:
+        if _mamba_ssm() is not None:
+            return Backend("mamba_ssm", "the input is on a CUDA device and mamba_ssm is installed")
+        return Backend("reference", "the input is on a CUDA device and mamba_ssm is not installed (extra: cuda)")
+    if u.device.type != "cpu":
+        return Backend("reference", f"there is no kernel for {u.device.type} devices")
+    if u.dtype == torch.float64:
+        return Backend("reference", "the fused kernel computes in float32, the input is float64")
+    return Backend("fused", "the input is on the CPU")
+
+
+def selective_scan_reference(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The formula, step by step; arguments and results as `selective_scan`. Right anywhere, and slow."""
+    kind = u.dtype
+    u, delta, A, B, C, D = (x.double() if kind == torch.float64 else x.float() for x in (u, delta, A, B, C, D))
+    decay = torch.exp(delta[..., None] * A)  # (batch, T, E, N)
+    entering = delta[..., None] * B[:, :, None, :] * u[..., None]  # (batch, T, E, N)
+    h = torch.zeros_like(decay[:, 0]) if state is None else state.to(decay.dtype)  # (batch, E, N)
+    steps = []
+    for t in range(u.shape[1]):
+        h = decay[:, t] * h + entering[:, t]
+        steps.append(torch.einsum("ben,bn->be", h, C[:, t]))
+    y = torch.stack(steps, dim=1) + D * u
+    return y.to(kind), h
+
+
+@lru_cache(maxsize=1)
+def _mamba_ssm() -> ModuleType | None:
+    try:
+        return importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+    except ImportError:
+        return None
+
+
+def _scan_mamba_ssm(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """mamba_ssm's CUDA kernel; it wants channels before time, and starts at zero."""
+    kernel = _mamba_ssm()
+    assert kernel is not None
+    y, last = kernel.selective_scan_fn(
+        *(x.transpose(1, 2).contiguous() for x in (u, delta)),
+        A.float(),
+        *(x.transpose(1, 2).contiguous() for x in (B, C)),
+        D.float(),
+        return_last_state=True,
+    )
+    y = y.transpose(1, 2)
+    if state is None:
+        return y, last
+    carried, remaining = fading_state(delta, A, C, state)
+    return y + carried.to(y.dtype), last + remaining
+
+
+def fading_state(delta: Tensor, A: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """What a state before the first step adds to every output, and what is left of it at the end.
+
+    The scan is linear in the state: it may be added to a scan that started at zero. Builds (batch, T, E, N).
+    """
+    decay = torch.exp(delta.float().cumsum(1)[..., None] * A.float())  # (batch, T, E, N)
+    faded = decay * state[:, None]
+    return torch.einsum("bten,btn->bte", faded, C.float()), faded[:, -1]

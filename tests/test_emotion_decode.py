@@ -1,8 +1,10 @@
-"""The decoder: the best path under a minimum duration, held to an exhaustive search, and what it does to noisy posteriors."""
+"""The decoder: the best path under a minimum duration, held to an exhaustive search, and what it does to noisy
+posteriors.
+"""
 
 from __future__ import annotations
 
-from itertools import groupby, product
+from itertools import groupby, pairwise, product
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_segments_cover_the_track_without_gaps():
     segments = decode(posterior, np.full(400, 0.5, np.float32), LABELS, 50.0, 7.99)
     assert segments[0].start == 0
     assert segments[-1].end == 7.99
-    assert all(a.end == b.start for a, b in zip(segments, segments[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(segments))
 
 
 def test_no_segment_is_shorter_than_the_minimum():

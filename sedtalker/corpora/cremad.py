@@ -1,4 +1,5 @@
-"""CREMA-D (Cao et al. 2014), ODbL 1.0: `AudioWAV/1001_IEO_ANG_HI.wav`, `VideoDemographics.csv`, `processedResults/summaryTable.csv`.
+"""CREMA-D (Cao et al. 2014), ODbL 1.0: `AudioWAV/1001_IEO_ANG_HI.wav`, `VideoDemographics.csv`,
+`processedResults/summaryTable.csv`.
 
 What the actor meant stands in the file's name; what people heard in the sound alone stands in the summary table. Its
 votes name only the winner (or the winners of a tie), which share the whole of `perceived`.
@@ -23,7 +24,8 @@ LEVELS = {"LO": 1 / 3, "MD": 2 / 3, "HI": 1.0}
 HEARD_NEUTRAL = 0.25
 SENTENCES = {
     "IEO": "It's eleven o'clock.", "TIE": "That is exactly what happened.", "IOM": "I'm on my way to the meeting.",
-    "IWW": "I wonder what this is about.", "TAI": "The airplane is almost full.", "MTI": "Maybe tomorrow it will be cold.",
+    "IWW": "I wonder what this is about.", "TAI": "The airplane is almost full.",
+    "MTI": "Maybe tomorrow it will be cold.",
     "IWL": "I would like a new alarm clock.", "ITH": "I think I have a doctor's appointment.",
     "DFA": "Don't forget a jacket.", "ITS": "I think I've seen this before.", "TSI": "The surface is slick.",
     "WSI": "We'll stop in a couple of minutes.",

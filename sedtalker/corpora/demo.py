@@ -1,7 +1,7 @@
 """The demo's audio: one CREMA-D actor in four moods. `python -m sedtalker.corpora.demo CREMA-D -o assets/demo.wav`.
 
-The actor is on the validation side of the split, so that no weights were trained on her voice, and the clips are ones whose
-emotion the listeners of CREMA-D recognised from the sound alone.
+The actor is on the validation side of the split, so that no weights were trained on her voice, and the clips are
+ones whose emotion the listeners of CREMA-D recognised from the sound alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def denoised(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The samples with the room's steady noise taken down to `RESIDUE`, by a Wiener gain smoothed over time and frequency."""
+    """The samples with the room's steady noise taken down to `RESIDUE`, by a Wiener gain smoothed over time and
+    frequency.
+    """
     window = np.sqrt(np.hanning(WINDOW + 1)[:-1])
     padded = np.pad(samples, WINDOW)
     starts = range(0, len(padded) - WINDOW, WINDOW // 4)

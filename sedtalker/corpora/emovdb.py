@@ -1,4 +1,6 @@
-"""EmoV-DB (Adigwe et al. 2018): `bea_Amused/amused_1-15_0001.wav`. Sleepiness has no label here; amused counts as happy."""
+"""EmoV-DB (Adigwe et al. 2018): `bea_Amused/amused_1-15_0001.wav`. Sleepiness has no label here; amused counts as
+happy.
+"""
 
 from __future__ import annotations
 

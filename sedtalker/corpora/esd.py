@@ -1,7 +1,8 @@
-"""ESD (Zhou et al. 2021): `0011/Angry/0011_000351.wav` with `0011/0011.txt`. Mandarin (0001-0010) and English, no intensities.
+"""ESD (Zhou et al. 2021): `0011/Angry/0011_000351.wav` with `0011/0011.txt`. Mandarin (0001-0010) and English, no
+intensities.
 
-Some archives hold the recordings in `train`, `test` and `evaluation` below the emotion; those splits mix the speakers and are
-not used. The texts come in several encodings.
+Some archives hold the recordings in `train`, `test` and `evaluation` below the emotion; those splits mix the
+speakers and are not used. The texts come in several encodings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""IEMOCAP (Busso et al. 2008): `SessionN/sentences/wav/...`, `SessionN/dialog/EmoEvaluation/*.txt` and `.../transcriptions/*.txt`.
+"""IEMOCAP (Busso et al. 2008): `SessionN/sentences/wav/...`, `SessionN/dialog/EmoEvaluation/*.txt` and
+`.../transcriptions/*.txt`.
 
 Excited counts as happy, frustrated as upset. What the raters did not agree on (`xxx`) or called other is skipped. The
 intensity of an emotion is its activation, rated from 1 to 5, as 0 to 1.

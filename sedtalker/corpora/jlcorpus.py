@@ -1,6 +1,7 @@
 """JL-Corpus (James et al. 2018), CC0: `female1_angry_10a_1.wav` with `female1_angry_10a_1.txt`. New Zealand English.
 
-Excited counts as happy. The secondary emotions (anxious, apologetic, assertive, concerned, encouraging) have no label here.
+Excited counts as happy. The secondary emotions (anxious, apologetic, assertive, concerned, encouraging) have no
+label here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One manifest for every speech corpus: who says what, with which emotion, in which file, and on which side of the split."""
+"""One manifest for every speech corpus: who says what, with which emotion, in which file, and on which side of the
+split.
+"""
 
 from __future__ import annotations
 

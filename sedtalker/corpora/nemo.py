@@ -1,4 +1,6 @@
-"""nEMO (Christop 2024), Polish, CC BY-NC-SA 4.0: `data.tsv` and `samples/WR0_surprised_64.wav`. It has no intensities."""
+"""nEMO (Christop 2024), Polish, CC BY-NC-SA 4.0: `data.tsv` and `samples/WR0_surprised_64.wav`. It has no
+intensities.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
 
 EMOTIONS = {
-    "01": "neutral", "02": "neutral", "03": "happy", "04": "sad", "05": "angry", "06": "fear", "07": "disgust", "08": "surprise",
+    "01": "neutral", "02": "neutral", "03": "happy", "04": "sad", "05": "angry", "06": "fear", "07": "disgust",
+    "08": "surprise",
 }  # fmt: skip
 INTENSITIES = {"01": 0.5, "02": 1.0}
 STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}

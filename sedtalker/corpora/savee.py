@@ -1,4 +1,6 @@
-"""SAVEE (Haq & Jackson 2009): `AudioData/DC/sa01.wav`, or flat, `DC_sa01.wav`. Four men, British English, no intensities."""
+"""SAVEE (Haq & Jackson 2009): `AudioData/DC/sa01.wav`, or flat, `DC_sa01.wav`. Four men, British English, no
+intensities.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import re
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
 
 EMOTIONS = {
-    "angry": "angry", "disgust": "disgust", "fear": "fear", "happy": "happy", "neutral": "neutral", "ps": "surprise", "sad": "sad",
+    "angry": "angry", "disgust": "disgust", "fear": "fear", "happy": "happy", "neutral": "neutral", "ps": "surprise",
+    "sad": "sad",
 }  # fmt: skip
 _NAME = re.compile(r"(?P<speaker>OAF?|YAF)_(?P<word>\w+)_(?P<emotion>[a-z]+)")
 

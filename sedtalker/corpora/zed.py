@@ -1,8 +1,9 @@
 """ZED, the Zaion Emotion Dataset (Wang et al. 2023), CC BY-NC 4.0: `ZED.json` and the recordings it names.
 
-An entry: `{"wav": "datafolder/...", "duration": s, "emotion": [{"emo": "angry", "start": s, "end": s}], "transcription": ...}`.
-The utterance is labelled by its emotion; its segments say where that is, and the rest is neutral. Speakers are told by the
-folder of the recording; gender is not given.
+An entry: `{"wav": "datafolder/...", "duration": s, "emotion": [{"emo": "angry", "start": s, "end": s}],
+"transcription": ...}`.
+The utterance is labelled by its emotion; its segments say where that is, and the rest is neutral. Speakers are told
+by the folder of the recording; gender is not given.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def decode(
     path = viterbi(scores, decoding.switch_cost, max(1, round(decoding.minimum * frame_rate)))
     edges = [0, *(np.flatnonzero(np.diff(path)) + 1), len(path)]
     segments = []
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in itertools.pairwise(edges):
         label = int(path[first])
         strength = 0.0 if labels[label] == "neutral" else float(intensity[first:last].mean())
         confidence = float(posterior[first:last, label].mean())

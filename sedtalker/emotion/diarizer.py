@@ -1,8 +1,8 @@
 """The emotion diarizer: speech features -> posterior over the emotions and intensity, for every 20 ms.
 
-A learned mixture of the encoder's layers, averaged over pairs of frames (an emotion does not change within 40 ms), a few
-convolutions, a recurrent layer that reads both ways, and two heads. Long audio is read in overlapping windows that fade into
-each other, so that memory is flat and no seam is left.
+A learned mixture of the encoder's layers, averaged over pairs of frames (an emotion does not change within 40 ms), a
+few convolutions, a recurrent layer that reads both ways, and two heads. Long audio is read in overlapping windows that
+fade into each other, so that memory is flat and no seam is left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Track files: JSON (the whole track), and RTTM, CSV and TextGrid (its segments), each read and written.
 
-In JSON, `frames.segments` repeats the segments that belonged to the frames when they were written. What differs from it in
-`segments` was edited by a person and overrides the frames; time that no segment covers any more is neutral.
+In JSON, `frames.segments` repeats the segments that belonged to the frames when they were written. What differs from
+it in `segments` was edited by a person and overrides the frames; time that no segment covers any more is neutral.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _extended(track: EmotionTrack, duration: float) -> EmotionTrack:
     """The track on audio of another length: refused when longer than the audio, neutral for what it lacks."""
     if track.duration > duration + 1.5 / track.frame_rate:
         raise TrackError(
-            f"the track lasts {track.duration:g} s and the audio {duration:g} s. Diarize this audio, or shorten the track"
+            f"the track lasts {track.duration:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
         )
     whole = EmotionTrack.neutral(duration, track.frame_rate, track.labels, track.audio)
     frames = min(len(whole), len(track))
@@ -197,7 +197,8 @@ def to_rttm(track: EmotionTrack) -> str:
     """
     name = re.sub(r"\s+", "_", Path(track.audio).stem) if track.audio else "audio"
     rows = (
-        f"SPEAKER {name} 1 {s.start:.{DIGITS}f} {s.duration:.{DIGITS}f} <NA> <NA> {s.emotion} {s.confidence:.{DIGITS}f} {s.intensity:.{DIGITS}f}"
+        f"SPEAKER {name} 1 {s.start:.{DIGITS}f} {s.duration:.{DIGITS}f} <NA> <NA> {s.emotion} "
+        f"{s.confidence:.{DIGITS}f} {s.intensity:.{DIGITS}f}"
         for s in track.segments
     )
     return "".join(f"{row}\n" for row in rows)

@@ -11,7 +11,8 @@ NEUTRAL = LABELS.index("neutral")
 
 ALIASES: dict[str, str] = {
     "neu": "neutral", "calm": "neutral",
-    "happiness": "happy", "happiest": "happy", "joy": "happy", "hap": "happy", "smile": "happy", "smile2": "happy", "excited": "happy",
+    "happiness": "happy", "happiest": "happy", "joy": "happy", "hap": "happy", "smile": "happy", "smile2": "happy",
+    "excited": "happy",
     "sadness": "sad", "sad1": "sad",
     "anger": "angry", "ang": "angry", "irritated": "angry", "irritated1": "angry",
     "frustrated": "upset", "frustration": "upset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -152,7 +153,9 @@ class EmotionTrack:
         self.intensity = np.clip(smoothed[:, -1], 0, 1)
 
     def clip(self, start: float, end: float) -> EmotionTrack:
-        """The track of the audio between `start` and `end`, with times counted from `start`; both move to whole frames."""
+        """The track of the audio between `start` and `end`, with times counted from `start`; both move to whole
+        frames.
+        """
         if not 0 <= start < end <= self.duration + 1 / self.frame_rate:
             raise TrackError(f"span {start:g}-{end:g} s: outside the track of {self.duration:g} s. Choose within it")
         first = round(start * self.frame_rate)
@@ -241,10 +244,10 @@ def checked_segments(segments: Sequence[Segment], duration: float) -> list[Segme
     ordered = sorted(segments, key=lambda segment: segment.start)
     for segment in ordered:
         check_segment(segment, duration)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if after.start < before.end - 1e-6:
             raise TrackError(
-                f"segments overlap: {before.emotion} until {before.end:g} s and {after.emotion} from {after.start:g} s. "
+                f"segments overlap: {before.emotion} until {before.end:g} s and {after.emotion} at {after.start:g} s. "
                 "Let one end where the other starts"
             )
     return ordered
@@ -270,7 +273,7 @@ def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = N
         match = _PART.fullmatch(part.strip())
         if match is None:
             raise TrackError(
-                f"cannot read emotion {part.strip()!r}. Write happy, happy:0.8 or happy:0.8@2.0-4.5, with commas between"
+                f"cannot read emotion {part.strip()!r}. Write happy, happy:0.8 or happy:0.8@2.0-4.5, commas between"
             )
         intensity = float(match["intensity"] or 1)
         if match["start"] is None:
@@ -295,7 +298,7 @@ def _check(track: EmotionTrack) -> None:
         or track.intensity.ndim != 1
     ):
         raise TrackError(
-            f"track arrays do not fit: posterior {shape}, intensity {track.intensity.shape}, {len(track.labels)} labels. "
+            f"arrays of no track: posterior {shape}, intensity {track.intensity.shape}, {len(track.labels)} labels. "
             "Need (T, C), (T,) and C labels"
         )
     if shape[0] == 0 or not track.frame_rate > 0 or not track.duration > 0:
@@ -343,7 +346,7 @@ def _fade(
 def _cut(segment: Segment, start: float, end: float) -> list[Segment]:
     """The pieces of a segment before, within and after a span."""
     edges = [segment.start, *(time for time in (start, end) if segment.start < time < segment.end), segment.end]
-    return [replace(segment, start=first, end=last) for first, last in zip(edges, edges[1:], strict=False)]
+    return [replace(segment, start=first, end=last) for first, last in itertools.pairwise(edges)]
 
 
 def _scaled(segment: Segment, factor: float) -> Segment:

@@ -1,4 +1,6 @@
-"""Measures of emotion diarization: by time (EDER, boundaries), by frame (recalls, calibration), and of the intensity."""
+"""Measures of emotion diarization: by time (EDER, boundaries), by frame (recalls, calibration), and of the
+intensity.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from sedtalker.emotion.track import Segment
 def eder(predicted: Sequence[Segment], reference: Sequence[Segment], duration: float) -> float:
     """Emotion diarization error rate (Wang et al. 2023): the share of the time in which the two disagree.
 
-    Time that a side does not cover counts as neutral; with one label at a time, false alarms, missed emotion and confusion
-    then add up to exactly this.
+    Time that a side does not cover counts as neutral; with one label at a time, false alarms, missed emotion and
+    confusion then add up to exactly this.
     """
     edges = {0.0, duration}
     for segment in (*predicted, *reference):
@@ -49,7 +51,9 @@ def windowed_segments(labels: Sequence[str], window: float, duration: float) -> 
 def boundary_errors(
     predicted: Sequence[Segment], reference: Sequence[Segment], limit: float = 1.0
 ) -> NDArray[np.float64]:
-    """Distance in seconds from each true change of emotion to the nearest predicted one; `limit` where none is nearer."""
+    """Distance in seconds from each true change of emotion to the nearest predicted one; `limit` where none is
+    nearer.
+    """
     found = np.array(changes(predicted))
     return np.array(
         [min(limit, float(np.abs(found - time).min())) if len(found) else limit for time in changes(reference)]
@@ -67,7 +71,9 @@ def switches_per_second(segments: Sequence[Segment], duration: float) -> float:
 
 
 def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment]) -> list[tuple[float, bool]]:
-    """(length in seconds, found) of each true segment between two others; found if its emotion holds half of its time."""
+    """(length in seconds, found) of each true segment between two others; found if its emotion holds half of its
+    time.
+    """
     found = []
     for segment in reference[1:-1]:
         times = np.linspace(segment.start, segment.end, 41)[:-1] + segment.duration / 80
@@ -78,7 +84,9 @@ def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment])
 
 @dataclass(frozen=True)
 class Classification:
-    """What a confusion matrix (C, C) of frames says; rows are the truth. Classes that never occur are left out of means."""
+    """What a confusion matrix (C, C) of frames says; rows are the truth. Classes that never occur are left out of
+    means.
+    """
 
     labels: tuple[str, ...]
     confusion: NDArray[np.int64]

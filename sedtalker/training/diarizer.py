@@ -1,9 +1,11 @@
-"""Training of the emotion diarizer on cached features: losses, balance, calibration, export. Lightning runs the loop."""
+"""Training of the emotion diarizer on cached features: losses, balance, calibration, export. Lightning runs the
+loop.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sedtalker.corpora.manifest import Utterance, load_manifest
+from sedtalker.corpora.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.training.config import read_config
-from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing, targets
+from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 
 
 @dataclass(frozen=True)

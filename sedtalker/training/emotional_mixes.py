@@ -1,13 +1,14 @@
 """Utterances whose emotion changes, made on the fly from one speaker's clips, with the true boundaries.
 
-Everything is in steps of the diarizer (40 ms): cached features averaged over pairs of frames, and a target for each step.
-A made utterance is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a longer
-run of them. Clips are cut to their speech with random margins; some are cropped to a part of from 0.4 s up; some keep their
-silence, which is neutral where speech is far.
+Everything is in steps of the diarizer (40 ms): cached features averaged over pairs of frames, and a target for each
+step. A made utterance is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two
+emotions, or a longer run of them. Clips are cut to their speech with random margins; some are cropped to a part of
+from 0.4 s up; some keep their silence, which is neutral where speech is far.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def speech_steps(loudness: NDArray[np.float32]) -> NDArray[np.bool_]:
     frames = np.pad(frames, (0, -len(frames) % STRIDE))
     steps = frames.reshape(-1, STRIDE).any(axis=1)
     voiced = np.flatnonzero(steps)
-    for before, after in zip(voiced, voiced[1:], strict=False):
+    for before, after in itertools.pairwise(voiced):
         if after - before <= BRIDGE * STEP_RATE:
             steps[before:after] = True
     return steps

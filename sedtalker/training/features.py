@@ -1,8 +1,8 @@
 """Speech features computed once: `python -m sedtalker.training.features MANIFEST -o CACHE`.
 
-Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training store (its `manifest.json`), and writes for each
-clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A clip that is there
-already is not computed again, so a run that was stopped goes on.
+Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training store (its `manifest.json`), and writes
+for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
+clip that is there already is not computed again, so a run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -14,10 +14,9 @@ WOMEN = frozenset({"08", "09", "13", "14", "16"})
 _NAME = re.compile(r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<take>[a-f])")
 TEXTS = {
     "a01": "Der Lappen liegt auf dem Eisschrank.", "a02": "Das will sie am Mittwoch abgeben.",
-    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a04": "Heute abend könnte ich es ihm sagen.", "a07": "In sieben Stunden wird es soweit sein.",
     "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
-    "a07": "In sieben Stunden wird es soweit sein.", "b01": "Was sind denn das für Tüten,
-    die da unter dem Tisch stehen?",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
     "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
     "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
     "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",

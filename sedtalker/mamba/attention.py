@@ -1,0 +1,106 @@
+"""Causal attention over a bounded window: grouped queries, rotary positions, cost linear in length, carried keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROTARY_BASE = 10_000.0
+
+
+class AttentionState(NamedTuple):
+    """The keys and values that the next frames may still look at; what lies before the first frame is masked."""
+
+    keys: Tensor  # (batch, kv_heads, window, d), not yet turned by their positions
+    values: Tensor  # (batch, kv_heads, window, d)
+    known: int  # how many of them, from the right, are real
+
+
+class WindowedAttention(nn.Module):
+    """Each frame attends to itself and the `window - 1` frames before: (batch, T, width) -> (batch, T, width)."""
+
+    def __init__(
+        self, width: int, heads: int = 4, kv_heads: int = 2, window: int = 50, rotary: str = "plain", rank: int = 4
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.window = heads, kv_heads, window
+        self.size = width // heads
+        self.q_proj = nn.Linear(width, heads * self.size, bias=False)
+        self.k_proj = nn.Linear(width, kv_heads * self.size, bias=False)
+        self.v_proj = nn.Linear(width, kv_heads * self.size, bias=False)
+        self.o_proj = nn.Linear(heads * self.size, width, bias=False)
+        self.rotary = RotaryPositions(kv_heads, self.size, rank if rotary == "low-rank" else 0)
+
+    def forward(self, x: Tensor, state: AttentionState | None = None) -> tuple[Tensor, AttentionState]:
+        """y (batch, T, width), and the state after the last frame.
+
+        Queries are taken in blocks of up to `window` frames; a block sees its own keys and the `window` before it.
+        """
+        q = self.q_proj(x).unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # (batch, heads, T, d)
+        k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.size)).transpose(1, 2)  # (batch, kv_heads, T, d)
+        v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.size)).transpose(1, 2)
+        state = state or self._start(k)
+        k, v = torch.cat([state.keys, k], dim=2), torch.cat([state.values, v], dim=2)
+        mixed = self._attend(q, k, v, state.known)  # (batch, heads, T, d)
+        y = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        known = min(self.window, state.known + x.shape[1])
+        return y, AttentionState(k[:, :, -self.window :], v[:, :, -self.window :], known)
+
+    def _start(self, like: Tensor) -> AttentionState:
+        empty = like.new_zeros(like.shape[0], self.kv_heads, self.window, self.size)
+        return AttentionState(empty, empty, 0)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, known: int) -> Tensor:
+        """Queries (batch, heads, T, d) over keys and values (batch, kv_heads, window + T, d)."""
+        batch, _, frames, _ = q.shape
+        block = min(self.window, frames)
+        count = -(-frames // block)
+        padding = (0, 0, 0, count * block - frames)
+        q = F.pad(q, padding).unflatten(2, (count, block))  # (batch, heads, count, block, d)
+        q = q.unflatten(1, (self.kv_heads, -1)).permute(0, 3, 1, 2, 4, 5)  # (batch, count, kv_heads, group, block, d)
+        k, v = (F.pad(t, padding).unfold(2, self.window + block, block) for t in (k, v))
+        k, v = (t.permute(0, 2, 1, 4, 3)[:, :, :, None] for t in (k, v))  # (batch, count, kv_heads, 1, reach, d)
+        q = self.rotary(q, first=self.window)
+        k = self.rotary(k, first=0)
+        scores = q @ k.transpose(-1, -2) * self.size**-0.5
+        weights = scores.masked_fill(~self._visible(count, block, known, q.device), float("-inf")).softmax(-1)
+        mixed = weights.to(v.dtype) @ v  # (batch, count, kv_heads, group, block, d)
+        return mixed.permute(0, 2, 3, 1, 4, 5).reshape(batch, self.heads, count * block, self.size)[:, :, :frames]
+
+    def _visible(self, count: int, block: int, known: int, device: torch.device) -> Tensor:
+        """(count, 1, 1, block, window + block): which keys each query of each block may look at."""
+        query = torch.arange(block, device=device)[:, None] + self.window
+        key = torch.arange(self.window + block, device=device)
+        near = (key <= query) & (key > query - self.window)  # (block, reach)
+        place = torch.arange(count, device=device)[:, None] * block + key  # in the whole row of keys
+        real = place >= self.window - known  # (count, reach)
+        return (near & real[:, None])[:, None, None]
+
+
+class RotaryPositions(nn.Module):
+    """Turns pairs of a head's numbers by angles that grow with the position (Su et al. 2021).
+
+    With rank > 0 each head's frequencies are the plain ones times exp(a learned low-rank correction), zero at the start.
+    Only differences of positions matter, so a block may count from anywhere.
+    """
+
+    def __init__(self, heads: int, size: int, rank: int = 0) -> None:
+        super().__init__()
+        plain = ROTARY_BASE ** -(torch.arange(0, size, 2) / size)
+        self.register_buffer("plain", plain, persistent=False)
+        self.heads_factor = nn.Parameter(torch.zeros(heads, rank)) if rank else None
+        self.pairs_factor = nn.Parameter(torch.randn(rank, size // 2) * rank**-0.5) if rank else None
+
+    def forward(self, x: Tensor, first: int) -> Tensor:
+        """x (batch, count, heads, group, T, d), its frames at the positions first, first + 1, ..."""
+        frequency = self.plain[None]  # (1 or heads, d / 2)
+        if self.heads_factor is not None and self.pairs_factor is not None:
+            frequency = frequency * torch.exp(self.heads_factor @ self.pairs_factor)
+        position = torch.arange(first, first + x.shape[-2], device=x.device)
+        angle = (position[:, None] * frequency[:, None, None, :].float()).to(x.dtype)  # (heads, 1, T, d / 2)
+        even, odd = x.chunk(2, dim=-1)
+        cosine, sine = angle.cos(), angle.sin()
+        return torch.cat([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1)

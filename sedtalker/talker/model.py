@@ -1,0 +1,365 @@
+"""The talker: speech features and the emotion of every frame -> coefficients of the face's motion.
+
+    features (B, T, L, D) -> weighted sum of the encoder's layers -> hybrid stack (Mamba, experts, attention) -> lip path
+    posterior, intensity  -> c(t) = e_neutral + i(t) sum_k p_k(t) (e_k - e_neutral)               -> emotion residual
+    coefficients = lip path + emotion residual, damped in the lower face while speaking
+
+The coefficients are the rig's blendshape weights, or those of a basis of vertex displacements, or the displacements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.errors import CheckpointError
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.mamba.attention import AttentionState, WindowedAttention
+from sedtalker.mamba.block import MambaBlock, MambaState
+from sedtalker.mamba.experts import MixtureOfExperts
+
+KIND = "talker"
+MEAN_STYLE = -1  # index of the mean of all styles, for a speaker who is none of them
+LOWER_FACE = ("jaw", "mouth", "cheekPuff", "tongue")  # how the names of the lower face's blendshapes begin
+
+INJECTIONS = ("residual", "added", "film", "adaptive-norm")
+HEADS = ("blendshapes", "basis", "pca", "dense")
+MIXERS = ("mamba", "attention")
+
+LayerState = MambaState | AttentionState
+
+
+@dataclass(frozen=True)
+class TalkerConfig:
+    """Sizes and parts of a talker; enough to build it."""
+
+    encoder: str = "whisper-tiny.en"  # whose features it reads
+    layers: int = 5  # hidden states of the encoder
+    feature_width: int = 384
+    labels: tuple[str, ...] = LABELS  # of the posterior; "neutral" stands where it does in the default labels
+    width: int = 160
+    order: tuple[str, ...] = ("mamba", "mamba+moe", "attention", "mamba")
+    states: int = 16  # of a Mamba block, a channel
+    conv: int = 4  # frames of a Mamba block's convolution
+    expand: int = 2  # inner width of a Mamba block over `width`
+    experts: int = 2
+    top_k: int = 2
+    expert_hidden: int = 320
+    heads: int = 4
+    kv_heads: int = 2
+    window: int = 50  # frames of 20 ms that attention looks back on
+    rotary: str = "plain"  # or "low-rank": learned corrections of the frequencies
+    rotary_rank: int = 4
+    look_ahead: int = 5  # frames of 20 ms that an output waits for
+    dropout: float = 0.1
+    injection: str = "residual"  # of the emotion: residual, added, film, adaptive-norm
+    emotion_width: int = 32
+    styles: int = 1  # speakers with a style of their own
+    head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
+    coefficients: int = len(ARKIT_NAMES)
+    vertices: int = 0  # of the topology, where the head is not a rig
+
+    def __post_init__(self) -> None:
+        mixers = {name.split("+")[0] for name in self.order}
+        problems = {
+            f"injection {self.injection!r} is none of {INJECTIONS}": self.injection not in INJECTIONS,
+            f"head {self.head!r} is none of {HEADS}": self.head not in HEADS,
+            f"order {self.order} needs mamba, attention, mamba+moe or attention+moe": not mixers <= set(MIXERS),
+            "width must be a multiple of heads, and heads of kv_heads": self.width % self.heads
+            or self.heads % self.kv_heads,
+            f"head {self.head!r} needs vertices": self.head != "blendshapes" and self.vertices < 1,
+            "a dense head has 3 x vertices coefficients": self.head == "dense"
+            and self.coefficients != 3 * self.vertices,
+        }
+        for problem, present in problems.items():
+            if present:
+                raise CheckpointError(f"not a talker: {problem}. Mend the configuration")
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> TalkerConfig:
+        """The configuration of plain types, as a checkpoint holds it."""
+        known = {field.name for field in fields(cls)}
+        if set(values) - known:
+            raise CheckpointError(f"unknown settings of a talker: {sorted(set(values) - known)}. Update sedtalker")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+class TalkerState(NamedTuple):
+    """What the talker carries from one chunk to the next."""
+
+    layers: tuple[LayerState, ...]
+    waiting: Tensor  # (B, <= look_ahead, emotion_width), departures of frames that are not out yet
+    last: Tensor  # (B, 1, width), the stack's last input, repeated at the end
+    ahead: int  # frames to come before the first output
+
+
+class Motion(NamedTuple):
+    """What training looks at."""
+
+    coefficients: Tensor  # (B, T, K)
+    lips: Tensor  # (B, T, K), the same speech at intensity 0
+    balance: Tensor  # (), load-balancing loss, 1 where all experts get the same share
+
+
+class TalkerModel(nn.Module):
+    """The decoder from speech features and emotion to coefficients, at the features' 50 Hz."""
+
+    def __init__(self, config: TalkerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or TalkerConfig()
+        self.layer_weights = nn.Parameter(torch.zeros(config.layers))
+        self.project = nn.Linear(config.feature_width, config.width)
+        self.styles = nn.Embedding(config.styles, config.width)
+        self.emotions = nn.Embedding(len(config.labels), config.emotion_width)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.injection == "added":
+            self.added = nn.Linear(config.emotion_width, config.width)
+        self.stack = nn.ModuleList(HybridLayer(config, name) for name in config.order)
+        self.norm = nn.LayerNorm(config.width)
+        self.lips = nn.Linear(config.width, config.coefficients)
+        self.residual = EmotionResidual(config) if config.injection == "residual" else None
+        if config.head == "basis":
+            self.basis = nn.Parameter(torch.randn(config.coefficients, 3 * config.vertices) * 1e-3)  # metres
+        elif config.head == "pca":
+            self.register_buffer("basis", torch.zeros(config.coefficients, 3 * config.vertices))
+        nn.init.zeros_(self.styles.weight)
+        nn.init.zeros_(self.lips.weight)
+        nn.init.zeros_(self.lips.bias)
+
+    def forward(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Tensor:
+        """Coefficients (B, T, K) of whole utterances.
+
+        Args:
+            features: (B, T, L, D) of the speech encoder.
+            posterior: (B, T, C) over the emotions, rows sum to 1.
+            intensity: (B, T) in 0..1; 0 is exactly the neutral animation.
+            style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
+        """
+        departure = self.departure(posterior, intensity)
+        hidden, _ = self._hidden(self.embed(features, style), departure)
+        return self._coefficients(hidden, departure)
+
+    def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
+        """`forward`, with the lips alone and the load-balancing loss."""
+        x = self.embed(features, style)
+        departure = self.departure(posterior, intensity)
+        neutral = torch.zeros_like(departure)
+        hidden, balance = self._hidden(x, departure)
+        without = hidden if self.residual is not None else self._hidden(x, neutral)[0]
+        return Motion(self._coefficients(hidden, departure), self._coefficients(without, neutral), balance)
+
+    def step(
+        self,
+        features: Tensor,
+        posterior: Tensor,
+        intensity: Tensor,
+        style: Tensor | None = None,
+        state: TalkerState | None = None,
+    ) -> tuple[Tensor, TalkerState]:
+        """The next chunk of utterances; arguments as `forward`, a state of None is before the first chunk.
+
+        Returns:
+            Coefficients of the frames that are complete, `look_ahead` frames behind the chunk's end, and the state.
+        """
+        x = self.embed(features, style)
+        departure = self.departure(posterior, intensity)
+        return self._advance(x, departure, state or self._start(x, departure))
+
+    def finish(self, state: TalkerState) -> Tensor:
+        """Coefficients (B, <= look_ahead, K) of the last frames, once no more sound will come."""
+        frames = self.config.look_ahead
+        nothing = state.waiting.new_zeros(len(state.waiting), frames, self.config.emotion_width)
+        held = state.waiting[:, -1:].expand_as(nothing) if state.waiting.shape[1] else nothing
+        return self._advance(state.last.expand(-1, frames, -1), held, state)[0]
+
+    def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
+        """The stack's input (B, T, width): the encoder's layers in a learned mixture, and the speaker's style."""
+        normed = F.layer_norm(features.float(), features.shape[-1:])
+        mixed = torch.einsum("btld,l->btd", normed, self.layer_weights.softmax(0))
+        return self.project(self.dropout(mixed)) + self._style(style)[:, None]
+
+    def _style(self, style: Tensor | None) -> Tensor:
+        """(B or 1, width)."""
+        mean = self.styles.weight.mean(0, keepdim=True)
+        if style is None:
+            return mean
+        return torch.where((style == MEAN_STYLE)[:, None], mean, self.styles(style.clamp(min=0)))
+
+    def departure(self, posterior: Tensor, intensity: Tensor) -> Tensor:
+        """c(t) - e_neutral = i(t) sum_k p_k(t) (e_k - e_neutral), (B, T, emotion_width): zero at intensity 0."""
+        directions = self.emotions.weight - self.emotions.weight[NEUTRAL]
+        return intensity[..., None].float() * (posterior.float() @ directions)
+
+    def displacements(self, coefficients: Tensor) -> Tensor:
+        """Vertex displacements (T, V, 3) in metres of coefficients (T, K), where the head is not a rig."""
+        if self.config.head == "blendshapes":
+            raise ValueError("blendshape weights move a face by Face.pose")
+        moved = coefficients if self.config.head == "dense" else coefficients @ self.basis
+        return moved.unflatten(-1, (self.config.vertices, 3))
+
+    def _start(self, x: Tensor, departure: Tensor) -> TalkerState:
+        return TalkerState((), departure[:, :0], x[:, :1], self.config.look_ahead)
+
+    def _hidden(self, x: Tensor, departure: Tensor) -> tuple[Tensor, Tensor]:
+        """The stack's output (B, T, width) for whole utterances, and the load-balancing loss ()."""
+        ahead = self.config.look_ahead
+        hidden, _, balance = self._stacked(_held(x, ahead), _held(departure, ahead), ())
+        return hidden[:, ahead:], balance
+
+    def _advance(self, x: Tensor, departure: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
+        hidden, layers, _ = self._stacked(x, departure, state.layers)
+        hidden = hidden[:, state.ahead :]
+        waiting = torch.cat([state.waiting, departure], dim=1)
+        out = hidden.shape[1]
+        ahead = max(0, state.ahead - x.shape[1])
+        return self._coefficients(hidden, waiting[:, :out]), TalkerState(layers, waiting[:, out:], x[:, -1:], ahead)
+
+    def _stacked(
+        self, x: Tensor, departure: Tensor, states: tuple[LayerState, ...]
+    ) -> tuple[Tensor, tuple[LayerState, ...], Tensor]:
+        if self.config.injection == "added":
+            x = x + self.added(departure + self.emotions.weight[NEUTRAL])
+        after, balances = [], []
+        for layer, state in zip(self.stack, states or (None,) * len(self.stack), strict=True):
+            x, new, balance = layer(x, departure, state)
+            after.append(new)
+            balances.append(balance)
+        return self.norm(x), tuple(after), torch.stack(balances).mean()
+
+    def _coefficients(self, hidden: Tensor, departure: Tensor) -> Tensor:
+        hidden = self.dropout(hidden)
+        raw = self.lips(hidden)
+        if self.residual is not None:
+            raw = raw + self.residual(hidden, departure)
+        return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
+
+
+class HybridLayer(nn.Module):
+    """A mixer over time (Mamba or attention), then perhaps experts; both pre-norm residuals."""
+
+    def __init__(self, config: TalkerConfig, name: str) -> None:
+        super().__init__()
+        mixer, _, experts = name.partition("+")
+        self.norm = nn.LayerNorm(config.width)
+        self.mixer: nn.Module
+        if mixer == "mamba":
+            self.mixer = MambaBlock(config.width, config.states, config.conv, config.expand)
+        else:
+            self.mixer = WindowedAttention(
+                config.width, config.heads, config.kv_heads, config.window, config.rotary, config.rotary_rank
+            )
+        self.experts = None
+        if experts:
+            self.experts_norm = nn.LayerNorm(config.width)
+            self.experts = MixtureOfExperts(config.width, config.expert_hidden, config.experts, config.top_k)
+        self.injection = config.injection
+        if config.injection in ("film", "adaptive-norm"):
+            self.modulation = nn.Linear(config.emotion_width, 2 * config.width, bias=False)
+            nn.init.zeros_(self.modulation.weight)
+
+    def forward(
+        self, x: Tensor, departure: Tensor, state: LayerState | None
+    ) -> tuple[Tensor, LayerState, Tensor]:
+        """y (B, T, width), the state, and the load-balancing loss (), 1 without experts."""
+        normed = self.norm(x)
+        if self.injection == "adaptive-norm":
+            normed = self._modulated(normed, departure)
+        mixed, state = self.mixer(normed, state)
+        x = x + mixed
+        balance = x.new_ones(())
+        if self.experts is not None:
+            fed, balance = self.experts(self.experts_norm(x))
+            x = x + fed
+        if self.injection == "film":
+            x = self._modulated(x, departure)
+        return x, state, balance
+
+    def _modulated(self, x: Tensor, departure: Tensor) -> Tensor:
+        scale, shift = self.modulation(departure).chunk(2, dim=-1)
+        return x * (1 + scale) + shift
+
+
+class EmotionResidual(nn.Module):
+    """What the emotion adds to the coefficients: g(h, c) - g(h, e_neutral), damped in the lower face while speaking.
+
+    g(h, c) = out(gain(h) * direction(c)) is linear in c, so the residual grows in proportion to the intensity and is
+    exactly zero at intensity 0; it is zero everywhere before training.
+    """
+
+    def __init__(self, config: TalkerConfig) -> None:
+        super().__init__()
+        self.gain = nn.Linear(config.width, 4 * config.emotion_width)
+        self.direction = nn.Linear(config.emotion_width, 4 * config.emotion_width, bias=False)
+        self.out = nn.Linear(4 * config.emotion_width, config.coefficients, bias=False)
+        self.speaking = nn.Linear(config.width, 1)
+        self.damping = nn.Parameter(torch.zeros(config.coefficients))
+        self.register_buffer("lower", _lower_face(config), persistent=False)
+        nn.init.zeros_(self.gain.weight)
+        nn.init.ones_(self.gain.bias)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, hidden: Tensor, departure: Tensor) -> Tensor:
+        """(B, T, K) of hidden (B, T, width) and c - e_neutral (B, T, emotion_width)."""
+        moved = self.out(self.gain(hidden) * self.direction(departure))
+        damped = self.speaking(hidden).sigmoid() * self.damping.sigmoid() * self.lower
+        return moved * (1 - damped)
+
+
+def _lower_face(config: TalkerConfig) -> Tensor:
+    """(K,) 1 where a coefficient moves the lower face; a basis without names may move it anywhere."""
+    if config.head != "blendshapes":
+        return torch.ones(config.coefficients)
+    return torch.tensor([float(name.startswith(LOWER_FACE)) for name in ARKIT_NAMES])
+
+
+def _held(x: Tensor, frames: int) -> Tensor:
+    """x (B, T, ...) with its last frame repeated `frames` times more."""
+    return torch.cat([x, x[:, -1:].expand(-1, frames, -1)], dim=1)
+
+
+class _ClampWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        outward = ((x < 0) & (gradient > 0)) | ((x > 1) & (gradient < 0))
+        return gradient.masked_fill(outward, 0)
+
+
+def clamp_with_gradient(x: Tensor) -> Tensor:
+    """x kept in 0..1; the gradient passes unless it would push a value that is outside further out.
+
+    A plain clamp has no gradient outside, so a channel that once fell below 0 would stay there.
+    """
+    return _ClampWithGradient.apply(x)
+
+
+def save_talker_model(model: TalkerModel, folder: Path | str) -> None:
+    """Write a talker to a folder that `load_talker_model` reads."""
+    save_checkpoint(folder, KIND, asdict(model.config), model.state_dict())
+
+
+def load_talker_model(folder: Path | str) -> TalkerModel:
+    """The talker of a folder, ready to use.
+
+    Raises:
+        CheckpointError: no such talker, or one that does not fit this version.
+    """
+    config, state = load_checkpoint(folder, KIND)
+    model = TalkerModel(TalkerConfig.from_plain(config))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"weights that do not fit their configuration: {folder}. Copy the folder again") from error
+    return model.eval().requires_grad_(False)

@@ -17,8 +17,16 @@ from sedtalker.face.rig import ARKIT_NAMES
 CLOTH = "male_casualsuit04"
 SLEEVE_WIDTH = 0.155  # metres: what of the torso lies farther out is arm, always in a sleeve
 EYE_FRONT = -0.15  # cosine from straight ahead beyond which an eyeball's back never comes into view
-TEETH_NARROWING = np.array([0.95, 1.0, 1.0])  # or the teeth cut through the corners of the mouth
-TEETH_RETREAT = np.array([0.0, 0.0, -0.001])  # metres
+TEETH_NARROWING = np.array([0.93, 1.0, 1.0])  # or the teeth cut through the corners of the mouth
+TEETH_RETREAT = -0.001  # metres along z
+# Heights above the cutting edge, as modelled and as built (metres): edges kept, crowns, modelled half as high as real
+# ones, stretched, and gums pressed together, which would come through the cheeks.
+TEETH_HEIGHTS = {
+    "upper": ((0.0, 0.002, 0.006, 0.030), (0.0, 0.002, 0.0105, 0.0175)),
+    "lower": ((0.0, 0.002, 0.006, 0.030), (0.0, 0.002, 0.0080, 0.0160)),
+}
+TEETH_SHOW = 0.0015  # metres that the upper row ends below the line of the shut lips, so that a smile bares it
+OVERBITE = 0.0005  # metres that the lower row ends above the upper's edge, behind it
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,14 @@ class Skeleton:
 
     def place(self, shaped: Array, rest: Array) -> Array:
         """The face's vertices (V, 3) from a person's base mesh as modelled, which sets scales, and at rest."""
-        placed = []
-        for name, piece in self.pieces.items():
-            proxy = piece.proxy
-            vertices = proxy.moved(rest) + proxy.offsets * proxy.scale(shaped)
-            placed.append(vertices * TEETH_NARROWING + TEETH_RETREAT if name == "teeth" else vertices)
-        return np.concatenate(placed)
+        placed = {
+            name: piece.proxy.moved(rest) + piece.proxy.offsets * piece.proxy.scale(shaped)
+            for name, piece in self.pieces.items()
+        }
+        upper = np.isin(self.pieces["teeth"].proxy.refs[:, 0], UPPER_TEETH)
+        placed["teeth"], drop = _set_teeth(placed["teeth"], upper, rest[LOOP_B, 1])
+        placed["tongue"] = placed["tongue"] + (0.0, drop, 0.0)
+        return np.concatenate(list(placed.values()))
 
     def moved(self, displacement: Array) -> Array:
         """What displacements (..., base vertices, 3) of the base mesh do to the face's vertices (..., V, 3)."""
@@ -155,12 +165,15 @@ def find_landmarks(template: Array, actions: Array, skeleton: Skeleton, anatomy:
 
 def pair_lips(template: Array, skeleton: Skeleton, anatomy: Anatomy) -> Ids:
     """The inner rim's vertices (N, 2), upper and lower, each with the one facing it, from the right corner to the left."""
-    upper, lower = (skeleton.base_to_face[half] for half in lip_halves(anatomy.loops[LOOP_B]))
-    upper, lower = upper[1:-1], lower[1:-1]
-    facing = upper[np.argmin(np.abs(template[lower, None, 0] - template[upper, 0]), axis=1)]
-    first = np.unique(facing, return_index=True)[1]
-    pairs = np.stack([facing, lower], axis=1)[np.sort(first)]
-    return pairs[np.argsort(template[pairs[:, 0], 0], kind="stable")].astype(np.int32)
+    upper, lower = lip_halves(anatomy.loops[LOOP_B])
+    at = skeleton.base_to_face
+    upper, lower = (half[len(half) // 2 : -1] for half in (upper, lower))  # the left half, without the shared corner
+    facing = upper[np.argmin(np.abs(template[at[lower], None, 0] - template[at[upper], 0]), axis=1)]
+    first = np.sort(np.unique(facing, return_index=True)[1])
+    left = np.stack([facing, lower], axis=1)[first]
+    right = anatomy.mirror[left[:0:-1]]
+    pairs: Ids = at[np.concatenate([right, left])]
+    return pairs
 
 
 def _skeleton(proxies: Mapping[str, Proxy], skin_quads: int, anatomy: Anatomy, base_count: int) -> Skeleton:
@@ -241,6 +254,20 @@ def _faces_front(eyes: Proxy, base: Array) -> NDArray[np.bool_]:
         direction = middle[ball] - sphere_centre(vertices[vertices[:, 0] * side > 0])
         seen[ball] = direction[:, 2] / np.linalg.norm(direction, axis=1) > EYE_FRONT
     return seen
+
+
+def _set_teeth(teeth: Array, upper: NDArray[np.bool_], lip_line: float) -> tuple[Array, float]:
+    """The teeth (N, 3) in their place behind lips that meet at a height, and how far the upper row went up."""
+    teeth = teeth * TEETH_NARROWING + (0.0, 0.0, TEETH_RETREAT)
+    heights = {"upper": lip_line - TEETH_SHOW, "lower": lip_line - TEETH_SHOW + OVERBITE}
+    for row, members, down in (("upper", upper, -1), ("lower", ~upper, 1)):
+        edge = teeth[_incisal_edge(teeth, np.flatnonzero(members), down), 1]
+        above = (edge - teeth[members, 1]) * down
+        stretched = np.where(above < 0, above, np.interp(above, *TEETH_HEIGHTS[row]))
+        teeth[members, 1] = heights[row] - stretched * down
+        if row == "upper":
+            rise = heights[row] - edge
+    return teeth, rise
 
 
 def _incisal_edge(template: Array, teeth: Ids, down: int) -> int:

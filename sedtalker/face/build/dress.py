@@ -69,9 +69,7 @@ def materials(person: Person) -> dict[str, Material]:
             ambient=0.9,
         ),
         "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
-        "teeth": Material(
-            kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.4
-        ),
+        "teeth": Material(kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.4),
         "tongue": Material(
             kind="tongue",
             texture="tongue",
@@ -157,9 +155,7 @@ def _attach(name: str, proxy: Proxy, material: Material, body: Person3D, skeleto
         np.ones(len(points), np.float32),
         smooth=name in SMOOTH,
     )
-    return Attachment(
-        surface, indices.astype(np.int32), weights.astype(np.float32), offsets.astype(np.float32)
-    )
+    return Attachment(surface, indices.astype(np.int32), weights.astype(np.float32), offsets.astype(np.float32))
 
 
 def scalp_color(picture: NDArray[np.uint8]) -> tuple[float, float, float]:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_JAW = 0.55  # at which the inner mouth's light is baked: shut, it would be black
 OPEN_SHARE = 0.7  # how much of the light of the open mouth the skin around it keeps
-TEETH_LIGHT = 0.35  # the least light on teeth, which shine through
+TEETH_LIGHT = 0.5  # the least light on teeth, which shine through
 
 # Mouths that show as much of the teeth as any expression does, and the views to look from, in degrees.
 _BARING_MOUTHS: Sequence[dict[str, float]] = (

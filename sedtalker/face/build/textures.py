@@ -61,12 +61,12 @@ def paint_brows(person: Person, sources: Sources) -> NDArray[np.uint8]:
 
 def paint_lashes(person: Person, sources: Sources) -> NDArray[np.uint8]:
     folder = LASH_FOLDERS.get(person.lashes, person.lashes)
-    return _tinted(sources.texture("eyelashes", folder, person.lashes), _LASH_TINT)
+    return _tinted(sources.texture("eyelashes", folder, person.lashes), _LASH_TINT, person.lash_strength)
 
 
-def _tinted(picture: Image.Image, tint: Color) -> NDArray[np.uint8]:
+def _tinted(picture: Image.Image, tint: Color, strength: float = 1.0) -> NDArray[np.uint8]:
     linear = _linear(picture)
-    return _with_alpha(linear[..., :3] * tint, linear[..., 3])
+    return _with_alpha(linear[..., :3] * tint, linear[..., 3] * strength)
 
 
 def _linear(picture: Image.Image) -> Picture:

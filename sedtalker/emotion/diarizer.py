@@ -1,8 +1,9 @@
 """The emotion diarizer: speech features -> posterior over the emotions and intensity, for every 20 ms.
 
-A learned mixture of the encoder's layers, averaged over pairs of frames (an emotion does not change within 40 ms), a
-few convolutions, a recurrent layer that reads both ways, and two heads. Long audio is read in overlapping windows that
-fade into each other, so that memory is flat and no seam is left.
+A learned mixture of the encoder's layers, and of further attention blocks that start as the encoder's own and are
+tuned to emotion; averaged over pairs of frames (an emotion does not change within 40 ms); then convolutions, a
+recurrent layer that reads both ways, and two heads. Long audio is read in overlapping windows that fade into each
+other, so that memory is flat and no seam is left.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import CheckpointError
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE
+from sedtalker.speech import FRAME_RATE, WhisperConfig, WhisperLayer, Windowing
 
 KIND = "diarizer"
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
 WINDOW = 40 * FRAME_RATE  # frames seen at once
 OVERLAP = 8 * FRAME_RATE  # frames in which one window fades into the next
+TUNED_WINDOWS = Windowing(left=FRAME_RATE, hop=8 * FRAME_RATE, right=FRAME_RATE)  # of the tuned blocks' attention
 ABSENT = -30.0  # logit of a label without training data
 
 
@@ -40,6 +42,9 @@ class DiarizerConfig:
     absent: tuple[str, ...] = ("upset",)  # labels that no corpus taught; their posterior is 0
     layers: int = 5  # hidden states of the speech encoder
     feature_width: int = 384
+    tuned: int = 0  # attention blocks of its own on top of one of the encoder's layers
+    tuned_from: int = 2  # the hidden state that they read
+    heads: int = 6  # of their attention
     width: int = 128
     hidden: int = 96  # of the recurrent layer, each way
     convolutions: int = 2
@@ -62,7 +67,9 @@ class Diarizer(nn.Module):
     def __init__(self, config: DiarizerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DiarizerConfig()
-        self.layer_weights = nn.Parameter(torch.zeros(config.layers))
+        self.layer_weights = nn.Parameter(torch.zeros(config.layers + config.tuned))
+        block = WhisperConfig(width=config.feature_width, heads=config.heads, feedforward=4 * config.feature_width)
+        self.tuned = nn.ModuleList(WhisperLayer(block) for _ in range(config.tuned))
         self.project = nn.Linear(config.feature_width, config.width)
         self.convolutions = nn.ModuleList(ConvolutionBlock(config) for _ in range(config.convolutions))
         self.recurrent = nn.GRU(config.width, config.hidden, batch_first=True, bidirectional=True)
@@ -72,48 +79,40 @@ class Diarizer(nn.Module):
         absent = torch.tensor([label in config.absent for label in config.labels])
         self.register_buffer("absent", absent, persistent=False)
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, C) and intensity (B, T) in 0..1 of features (B, T, L, D).
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, C) and intensity before its sigmoid (B, T) of features (B, T, L, D)."""
+        logits, strength = self.heads(self.embed(features))
+        return upsampled(logits, features.shape[1]), upsampled(strength[..., None], features.shape[1])[..., 0]
 
-        Args:
-            lengths: (B,) frames of each utterance where the batch is padded at the end.
-        """
-        steps = None if lengths is None else (lengths + STRIDE - 1) // STRIDE
-        logits, strength = self.heads(self.embed(pooled(features)), steps)
-        return upsampled(logits, features.shape[1]), upsampled(strength[..., None], features.shape[1])[..., 0].sigmoid()
-
-    def embed(self, steps: Tensor) -> Tensor:
-        """What each step says by itself: (B, S, L, D) -> (B, S, width)."""
-        normed = F.layer_norm(steps.float(), steps.shape[-1:])
+    def embed(self, features: Tensor) -> Tensor:
+        """What each step says by itself: features (B, T, L, D) -> (B, ceil(T / 2), width)."""
+        states = pooled(features)
+        x = features[:, :, self.config.tuned_from].float()
+        for block in self.tuned:
+            x = block(x)
+            states = torch.cat([states, pooled(x[:, :, None])], dim=2)
+        normed = F.layer_norm(states, states.shape[-1:])
         mixed = torch.einsum("bsld,l->bsd", normed, self.layer_weights.softmax(0))
         return F.gelu(self.project(self.dropout(mixed)))
 
-    def heads(self, embedded: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, S, C) and intensity before its sigmoid (B, S), each step read with what surrounds it."""
         local = embedded
         for block in self.convolutions:
             local = block(local)
-        if lengths is None:
-            context, _ = self.recurrent(local)
-        else:
-            packed = nn.utils.rnn.pack_padded_sequence(local, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            context, _ = nn.utils.rnn.pad_packed_sequence(self.recurrent(packed)[0], True, total_length=local.shape[1])
-        joined = self.dropout(torch.cat([context, local], dim=-1))
+        joined = self.dropout(torch.cat([self.recurrent(local)[0], local], dim=-1))
         logits = self.category(joined) / self.config.temperature
         return logits.masked_fill(self.absent, ABSENT), self.strength(joined)[..., 0]
 
     @torch.inference_mode()
     def frames(self, features: Tensor | Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Posterior (T, C) and intensity (T,) of features (T, L, D), or of such blocks in order, in flat memory.
-
-        Every block but the last must hold an even number of frames.
-        """
+        """Posterior (T, C) and intensity (T,) of features (T, L, D), or of blocks of them in order, in flat memory."""
         device = self.layer_weights.device
         blocks = [features] if isinstance(features, Tensor) else features
         embedded, count = [], 0
-        for block in blocks:
-            embedded.append(self.embed(pooled(block[None].to(device)))[0])
-            count += len(block)
+        for window, first, last in windows_of(blocks, TUNED_WINDOWS):
+            embedded.append(self.embed(window[None].to(device))[0, first // STRIDE : -(-last // STRIDE)])
+            count += last - first
         logits, strength = self._windowed(torch.cat(embedded))
         posterior = upsampled(logits.softmax(-1)[None], count)[0]
         return posterior.cpu(), upsampled(strength.sigmoid()[None, :, None], count)[0, :, 0].cpu()
@@ -165,8 +164,8 @@ class ConvolutionBlock(nn.Module):
 def pooled(features: Tensor) -> Tensor:
     """Mean over pairs of frames: (B, T, L, D) -> (B, ceil(T / 2), L, D); an odd last frame stands alone."""
     pairs = features.shape[1] // STRIDE * STRIDE
-    steps = features[:, :pairs].unflatten(1, (-1, STRIDE)).mean(2)
-    return torch.cat([steps, features[:, pairs:]], 1) if pairs < features.shape[1] else steps
+    steps = features[:, :pairs].unflatten(1, (-1, STRIDE)).float().mean(2)
+    return torch.cat([steps, features[:, pairs:].float()], 1) if pairs < features.shape[1] else steps
 
 
 def upsampled(steps: Tensor, frames: int) -> Tensor:
@@ -188,6 +187,26 @@ def fading_windows(length: int, window: int, overlap: int) -> Iterator[tuple[int
         if last < length:
             weight[-overlap:] = 1 - ramp
         yield start, last, weight
+
+
+def windows_of(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[Tensor, int, int]]:
+    """Overlapping windows (T, L, D) over blocks (t, L, D) of any length, and which of their frames, first to last,
+    are new.
+
+    Holds no more than a window and a block at a time.
+    """
+    held = None  # what has come in and is still needed
+    known = 0  # frames at its start that were new in an earlier window
+    for block in blocks:
+        held = block if held is None else torch.cat([held, block])
+        while len(held) >= known + windows.hop + windows.right:
+            yield held[: known + windows.hop + windows.right], known, known + windows.hop
+            drop = max(0, known + windows.hop - windows.left)
+            held, known = held[drop:], known + windows.hop - drop
+    while held is not None and known < len(held):
+        last = min(known + windows.hop, len(held))
+        yield held[: last + windows.right], known, last
+        known = last
 
 
 def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:

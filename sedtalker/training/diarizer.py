@@ -5,7 +5,7 @@ loop.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from sedtalker.corpora.manifest import load_manifest
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, save_diarizer
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
+from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 
@@ -32,6 +33,7 @@ class DiarizerTraining:
     manifest: str  # of `sedtalker data prepare`, with splits
     features: tuple[str, ...]  # folders of cached features, the clean ones first
     output: str  # folder: Lightning's checkpoints, and the exported model
+    start: str = ""  # folder of a diarizer to start from; empty: from random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
     mixing: Mixing = field(default_factory=Mixing)
     corpora: dict[str, float] = field(default_factory=dict)  # share of the draws; a corpus at 0 is left out
@@ -39,6 +41,7 @@ class DiarizerTraining:
     steps: int = 3000
     batch: int = 32  # made utterances
     rate: float = 1e-3
+    tuned_rate: float = 1e-4  # of the tuned attention blocks
     warmup: int = 100  # steps
     decay: float = 0.01
     smoothing: float = 0.05  # of the labels
@@ -49,41 +52,41 @@ class DiarizerTraining:
     seed: int = 0
 
 
-class MixedUtterances(IterableDataset[Mix]):
-    """An endless stream of made utterances."""
-
-    def __init__(self, mixer: Mixer) -> None:
-        self.mixer = mixer
-
-    def __iter__(self) -> Iterator[Mix]:
-        while True:
-            yield self.mixer.draw()
+SORTED_BATCHES = 8  # batches whose utterances are drawn together and sorted by length
 
 
 @dataclass
 class Batch:
-    """Made utterances padded to the longest; the weight is 0 where there is padding."""
+    """Made utterances of one length."""
 
-    features: Tensor  # (B, S, L, D)
-    lengths: Tensor  # (B,) steps
-    target: Tensor  # (B, S, C)
-    intensity: Tensor  # (B, S), NaN where unknown
-    weight: Tensor  # (B, S)
+    features: Tensor  # (B, T, L, D)
+    target: Tensor  # (B, T, C)
+    intensity: Tensor  # (B, T), NaN where unknown
+    weight: Tensor  # (B, T)
 
 
-def collate(mixes: Sequence[Mix]) -> Batch:
-    """Utterances of several lengths as one batch."""
+class MixedUtterances(IterableDataset[Batch]):
+    """An endless stream of batches; utterances of like length come together, cut to the shortest, so nothing is
+    padded.
+    """
 
-    def padded(arrays: list[Tensor]) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence(arrays, batch_first=True)
+    def __init__(self, mixer: Mixer, size: int) -> None:
+        self.mixer, self.size = mixer, size
 
-    return Batch(
-        padded([mix.features for mix in mixes]),
-        torch.tensor([len(mix.features) for mix in mixes]),
-        padded([torch.from_numpy(mix.target) for mix in mixes]),
-        padded([torch.from_numpy(mix.intensity) for mix in mixes]),
-        padded([torch.from_numpy(mix.weight) for mix in mixes]),
-    )
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            drawn = sorted(
+                (self.mixer.draw() for _ in range(SORTED_BATCHES * self.size)), key=lambda mix: len(mix.weight)
+            )
+            for k in self.mixer.rng.permutation(SORTED_BATCHES):
+                yield self._batch(drawn[k * self.size : (k + 1) * self.size])
+
+    def _batch(self, mixes: Sequence[Mix]) -> Batch:
+        length = min(len(mix.weight) for mix in mixes)
+        starts = [int(self.mixer.rng.integers(len(mix.weight) - length + 1)) for mix in mixes]
+        parts = [mix.part(start, start + length) for mix, start in zip(mixes, starts, strict=True)]
+        names = [field.name for field in fields(Batch)]
+        return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names))
 
 
 class DiarizerModule(lightning.LightningModule):
@@ -92,12 +95,12 @@ class DiarizerModule(lightning.LightningModule):
     def __init__(self, training: DiarizerTraining, log_prior: Tensor) -> None:
         super().__init__()
         self.settings = training
-        self.diarizer = Diarizer(training.model)
+        self.diarizer = starting_diarizer(training)
         self.register_buffer("log_prior", log_prior)
-        self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech steps in the running validation
+        self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech frames in the running validation
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        logits, strength = self.diarizer.heads(self.diarizer.embed(batch.features), batch.lengths)
+        logits, strength = self.diarizer(batch.features)
         adjusted = logits + self.settings.adjustment * self.log_prior
         category = category_loss(adjusted, batch.target, batch.weight, self.settings.smoothing)
         intensity = intensity_loss(strength, batch.intensity, batch.weight)
@@ -108,7 +111,7 @@ class DiarizerModule(lightning.LightningModule):
         return batch if isinstance(batch, Clip) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def validation_step(self, clip: Clip, index: int) -> None:
-        logits, _ = self.diarizer.heads(self.diarizer.embed(clip.features()[None].to(self.device)))
+        logits, _ = self.diarizer(clip.features()[None].to(self.device))
         heard = logits[0].argmax(-1).cpu().numpy()[clip.speech]
         confusion = self.hits.setdefault(clip.utterance.corpus, np.zeros((len(LABELS), len(LABELS)), np.int64))
         np.add.at(confusion, (LABELS.index(clip.utterance.emotion), heard), 1)
@@ -123,11 +126,38 @@ class DiarizerModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        optimiser = torch.optim.AdamW(self.parameters(), settings.rate, weight_decay=settings.decay)
+        tuned = list(self.diarizer.tuned.parameters())
+        others = [parameter for name, parameter in self.diarizer.named_parameters() if not name.startswith("tuned.")]
+        groups, rates = [{"params": others}], [settings.rate]
+        if tuned:
+            groups, rates = [*groups, {"params": tuned}], [*rates, settings.tuned_rate]
+        optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.rate, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
+            optimiser, rates, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def starting_diarizer(training: DiarizerTraining) -> Diarizer:
+    """The network to train: its tuned blocks start as the encoder's own, the rest at random or as `start` has it."""
+    diarizer = Diarizer(training.model)
+    if training.model.tuned:
+        encoder = load_encoder()
+        first = training.model.tuned_from
+        for k, block in enumerate(diarizer.tuned):
+            block.load_state_dict(encoder.network.layers[first + k].state_dict())
+        diarizer.tuned.requires_grad_(True)
+    if training.start:
+        _take_over(diarizer, load_diarizer(training.start))
+    return diarizer
+
+
+def _take_over(diarizer: Diarizer, trained: Diarizer) -> None:
+    """Copy the weights of a diarizer with the same heads; tuned blocks that it lacks enter the mixture near zero."""
+    state = dict(trained.state_dict())
+    missing = len(diarizer.layer_weights) - len(state["layer_weights"])
+    state["layer_weights"] = F.pad(state["layer_weights"], (0, missing), value=float(state["layer_weights"].min()))
+    diarizer.load_state_dict(state, strict=False)
 
 
 def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
@@ -182,7 +212,7 @@ def run_training(training: DiarizerTraining) -> Path:
     last = output / "last.ckpt"
     trainer.fit(
         module,
-        DataLoader(MixedUtterances(mixer), training.batch, collate_fn=collate),
+        DataLoader(MixedUtterances(mixer, training.batch), batch_size=None),
         DataLoader(clips, batch_size=None),
         ckpt_path=str(last) if last.exists() else None,
         weights_only=False,
@@ -198,7 +228,7 @@ def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
     total = np.zeros(len(LABELS))
     for _ in range(draws):
         mix = mixer.draw()
-        total += (mix.target * mix.weight[:, None]).sum(0)
+        total += (mix.target * mix.weight[:, None]).sum(0).numpy()
     share = total / total.sum()
     return torch.from_numpy(np.log(np.where(share > 0, share, 1.0))).float()
 
@@ -208,7 +238,7 @@ def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
     """The diarizer with the temperature that makes the speech of held-out clips likeliest; each clip counts alike."""
     logits, truths = [], []
     for clip in clips:
-        steps = diarizer.heads(diarizer.embed(clip.features()[None]))[0][0][torch.from_numpy(clip.speech)]
+        steps = diarizer(clip.features()[None])[0][0][torch.from_numpy(clip.speech)]
         logits.append(steps[:: max(1, len(steps) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
     joined, truth = torch.cat(logits), torch.cat(truths)

@@ -1,18 +1,17 @@
 """Utterances whose emotion changes, made on the fly from one speaker's clips, with the true boundaries.
 
-Everything is in steps of the diarizer (40 ms): cached features averaged over pairs of frames, and a target for each
-step. A made utterance is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two
-emotions, or a longer run of them. Clips are cut to their speech with random margins; some are cropped to a part of
-from 0.4 s up; some keep their silence, which is neutral where speech is far.
+A made utterance is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a
+longer run of them. Clips are cut to their speech with random margins; some are cropped to a part of from 0.4 s up; some
+keep their silence, which is neutral where speech is far. The clips are joined as cached features, 50 frames a second.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.corpora.manifest import Utterance
-from sedtalker.emotion.diarizer import STRIDE, pooled
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.speech import FRAME_RATE
 
-STEP_RATE = FRAME_RATE / STRIDE  # Hz
 SPEECH_RANGE = 30.0  # dB below a clip's loud parts (their 95th percentile) that still count as speech
 BRIDGE = 0.3  # s, pauses up to this belong to the speech around them
 NEAR_SPEECH = 0.3  # s around speech whose silence is nobody's: no target
-SILENCE_WEIGHT = 0.3  # of a silent step in the loss, beside 1 for speech
+SILENCE_WEIGHT = 0.3  # of a silent frame in the loss, beside 1 for speech
 
 PATTERNS: tuple[tuple[str, float], ...] = (
     ("E", 0.35),  # one clip of any emotion, neutral among them
@@ -59,40 +56,43 @@ class Mixing:
 
 @dataclass
 class Mix:
-    """A made utterance: features (S, L, D) float16, and a target for each step."""
+    """A made utterance: features (T, L, D) float16, and a target for each frame."""
 
     features: Tensor
-    target: NDArray[np.float32]  # (S, C) distribution over the labels
-    intensity: NDArray[np.float32]  # (S,), NaN where unknown
-    weight: NDArray[np.float32]  # (S,), 0 where there is no target
+    target: Tensor  # (T, C) distribution over the labels
+    intensity: Tensor  # (T,), NaN where unknown
+    weight: Tensor  # (T,), 0 where there is no target
+
+    def part(self, first: int, last: int) -> Mix:
+        """The frames from `first` until `last`."""
+        return Mix(*(values[first:last] for values in (self.features, self.target, self.intensity, self.weight)))
 
 
 @dataclass
 class Clip:
-    """A corpus clip with its cached features, read from each variant of the cache when first asked for."""
+    """A corpus clip with its cached features, read from the disk (and so from the system's file cache) at each use."""
 
     utterance: Utterance
     caches: Sequence[Path]
-    _features: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def features(self, variant: int = 0) -> Tensor:
-        """Steps (S, L, D) float16 of one variant."""
-        if variant not in self._features:
-            frames = torch.from_numpy(np.load(self._file(variant, ".npy")))
-            self._features[variant] = pooled(frames[None].float())[0].half()
-        return self._features[variant]
+        """Frames (T, L, D) float16 of one variant."""
+        return torch.from_numpy(np.load(self._file(variant, ".npy")))
 
     @cached_property
     def speech(self) -> NDArray[np.bool_]:
-        """Which steps of the first variant hold speech (S,)."""
-        return speech_steps(np.load(self._file(0, ".loudness.npy")).astype(np.float32))
+        """Which frames of the first variant hold speech (T,)."""
+        return speech_frames(np.load(self._file(0, ".loudness.npy")).astype(np.float32))
 
-    def speech_of(self, variant: int) -> NDArray[np.bool_]:
-        """The same for another variant, whose speed may differ: the speech of the first, stretched."""
-        steps = len(self.features(variant))
-        if steps == len(self.speech):
-            return self.speech
-        return self.speech[np.arange(steps) * len(self.speech) // steps]
+    def speech_of(self, variant: int, frames: int) -> NDArray[np.bool_]:
+        """The same for a variant of that many frames, whose speed may differ: the speech of the first, stretched."""
+        return self.speech[np.arange(frames) * len(self.speech) // frames]
+
+    def mix(self, variant: int, heard: float) -> Mix:
+        """The whole clip with its targets."""
+        features = self.features(variant)
+        target, intensity, weight = targets(self.utterance, self.speech_of(variant, len(features)), heard)
+        return Mix(features, *(torch.from_numpy(values) for values in (target, intensity, weight)))
 
     def _file(self, variant: int, ending: str) -> Path:
         path = self.caches[variant] / f"{self.utterance.id}{ending}"
@@ -101,16 +101,13 @@ class Clip:
         return path
 
 
-def speech_steps(loudness: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Steps (S,) that hold speech, of the loudness (T,) in dB of 20 ms frames; short pauses are bridged."""
-    frames = loudness > np.percentile(loudness, 95) - SPEECH_RANGE
-    frames = np.pad(frames, (0, -len(frames) % STRIDE))
-    steps = frames.reshape(-1, STRIDE).any(axis=1)
-    voiced = np.flatnonzero(steps)
-    for before, after in itertools.pairwise(voiced):
-        if after - before <= BRIDGE * STEP_RATE:
-            steps[before:after] = True
-    return steps
+def speech_frames(loudness: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Frames (T,) that hold speech, of the loudness (T,) in dB of 20 ms frames; short pauses are bridged."""
+    speech = loudness > np.percentile(loudness, 95) - SPEECH_RANGE
+    for before, after in pairwise(np.flatnonzero(speech)):
+        if after - before <= BRIDGE * FRAME_RATE:
+            speech[before:after] = True
+    return speech
 
 
 class Mixer:
@@ -151,7 +148,7 @@ class Mixer:
         for kind in self._pattern():
             piece = self._piece(_choose(rng, by_emotion[self._emotion(kind, list(by_emotion))]), variant)
             if (
-                sum(len(other.features) for other in pieces) + len(piece.features) > self.mixing.longest * STEP_RATE
+                sum(len(other.features) for other in pieces) + len(piece.features) > self.mixing.longest * FRAME_RATE
                 and pieces
             ):
                 break
@@ -170,33 +167,32 @@ class Mixer:
 
     def _piece(self, clip: Clip, variant: int) -> Mix:
         rng, mixing = self.rng, self.mixing
-        speech = clip.speech_of(variant)
-        voiced = np.flatnonzero(speech)
-        first, last = 0, len(speech)
-        if rng.random() >= mixing.keep_silence and len(voiced):
-            margin = mixing.margin * STEP_RATE
+        whole = clip.mix(variant, mixing.heard)
+        first, last = 0, len(whole.features)
+        voiced = np.flatnonzero(clip.speech_of(variant, last))
+        if rng.random() >= mixing.keep_silence:
+            margin = mixing.margin * FRAME_RATE
             first = max(0, int(voiced[0] - rng.uniform(0, margin)))
-            last = min(len(speech), int(voiced[-1] + 1 + rng.uniform(0, margin)))
+            last = min(last, int(voiced[-1] + 1 + rng.uniform(0, margin)))
         if rng.random() < mixing.crop:
-            length = int(rng.uniform(mixing.shortest, mixing.longest_crop) * STEP_RATE)
+            length = int(rng.uniform(mixing.shortest, mixing.longest_crop) * FRAME_RATE)
             if last - first > length:
                 first = int(rng.integers(first, last - length + 1))
                 last = first + length
-        target, intensity, weight = targets(clip.utterance, speech, mixing.heard)
-        return Mix(clip.features(variant)[first:last], target[first:last], intensity[first:last], weight[first:last])
+        return whole.part(first, last)
 
 
 def targets(
     utterance: Utterance, speech: NDArray[np.bool_], heard: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Distribution (S, C), intensity (S,) and weight (S,) of a clip's steps; silence far from speech is neutral."""
+    """Distribution (T, C), intensity (T,) and weight (T,) of a clip's frames; silence far from speech is neutral."""
     emotion = np.zeros(len(LABELS), np.float32)
     emotion[LABELS.index(utterance.emotion)] = 1
     if utterance.perceived:
         emotion *= 1 - heard
         for name, share in utterance.perceived.items():
             emotion[LABELS.index(name)] += heard * share
-    silence = ~_widened(speech, round(NEAR_SPEECH * STEP_RATE))
+    silence = ~_widened(speech, round(NEAR_SPEECH * FRAME_RATE))
     target = np.repeat(emotion[None], len(speech), axis=0)
     target[silence] = np.eye(len(LABELS), dtype=np.float32)[LABELS.index("neutral")]
     strength = np.nan if utterance.intensity is None else utterance.intensity
@@ -209,14 +205,14 @@ def joined(pieces: Sequence[Mix]) -> Mix:
     """Pieces one after the other, as one utterance."""
     return Mix(
         torch.cat([piece.features for piece in pieces]),
-        np.concatenate([piece.target for piece in pieces]),
-        np.concatenate([piece.intensity for piece in pieces]),
-        np.concatenate([piece.weight for piece in pieces]),
+        torch.cat([piece.target for piece in pieces]),
+        torch.cat([piece.intensity for piece in pieces]),
+        torch.cat([piece.weight for piece in pieces]),
     )
 
 
-def _widened(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    return np.convolve(mask, np.ones(2 * steps + 1), mode="same")[: len(mask)] > 0.5
+def _widened(mask: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+    return np.convolve(mask, np.ones(2 * frames + 1), mode="same")[: len(mask)] > 0.5
 
 
 def _choose(rng: np.random.Generator, items: list) -> str | Clip:

@@ -1,0 +1,97 @@
+"""A picture of an emotion track: waveform, segments, posterior and intensity over one axis of time."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.audio import SAMPLE_RATE
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.errors import require
+
+COLOURS = {
+    "neutral": "#9aa0a6", "happy": "#f2b01e", "sad": "#3f7fbf", "angry": "#d6403a", "upset": "#a0522d",
+    "disgust": "#6a9a3b", "fear": "#7b52ab", "surprise": "#1fa6a0",
+}  # fmt: skip
+OTHER = "#444444"  # a label without a colour of its own
+INCHES_A_SECOND = 0.9
+WIDTHS = (9.0, 40.0)  # inches, least and most
+COLUMNS = 4000  # of the waveform's outline
+
+
+def plot_track(track: EmotionTrack, path: str | os.PathLike[str], samples: NDArray[np.float32] | None = None) -> None:
+    """Draw a track, with the waveform of samples (N,) at 16 kHz above it, to a picture file.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    require("matplotlib", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width = float(np.clip(INCHES_A_SECOND * track.duration + 2, *WIDTHS))
+    heights = [1.2, 0.55, 1.6, 0.9] if samples is not None else [0.55, 1.6, 0.9]
+    figure = Figure(figsize=(width, 1.35 * sum(heights)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+    if samples is not None:
+        _waveform(axes.pop(0), track, samples)
+    _segments(axes[0], track)
+    _posterior(axes[1], track)
+    _intensity(axes[2], track)
+    axes[2].set_xlim(0, track.duration)
+    axes[2].set_xlabel("time, s")
+    _legend(figure, track)
+    figure.savefig(path, dpi=120)
+
+
+def _waveform(axis: Any, track: EmotionTrack, samples: NDArray[np.float32]) -> None:
+    size = max(1, len(samples) // COLUMNS)
+    blocks = samples[: len(samples) // size * size].reshape(-1, size)
+    times = (np.arange(len(blocks)) + 0.5) * size / SAMPLE_RATE
+    for segment in track.segments:
+        inside = (times >= segment.start) & (times < segment.end)
+        colour = COLOURS.get(segment.emotion, OTHER)
+        axis.fill_between(times[inside], blocks.min(1)[inside], blocks.max(1)[inside], color=colour, linewidth=0)
+    reach = float(np.abs(samples).max(initial=1e-3)) * 1.05
+    axis.set_ylim(-reach, reach)
+    axis.set_yticks([])
+    axis.set_ylabel("sound")
+
+
+def _segments(axis: Any, track: EmotionTrack) -> None:
+    for segment in track.segments:
+        colour = COLOURS.get(segment.emotion, OTHER)
+        axis.axvspan(segment.start, segment.end, color=colour, alpha=0.35 + 0.65 * segment.confidence, linewidth=0)
+        if segment.duration > 0.02 * track.duration:
+            text = segment.emotion if segment.emotion == "neutral" else f"{segment.emotion} {segment.intensity:.2f}"
+            middle = (segment.start + segment.end) / 2
+            axis.text(middle, 0.5, text, ha="center", va="center", fontsize=8, clip_on=True)
+    axis.set_ylim(0, 1)
+    axis.set_yticks([])
+    axis.set_ylabel("segments")
+
+
+def _posterior(axis: Any, track: EmotionTrack) -> None:
+    colours = [COLOURS.get(label, OTHER) for label in track.labels]
+    axis.stackplot(track.times, track.posterior.T, colors=colours, linewidth=0)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("posterior")
+
+
+def _intensity(axis: Any, track: EmotionTrack) -> None:
+    axis.plot(track.times, track.intensity, color="black", linewidth=1.2)
+    axis.fill_between(track.times, track.intensity, color="black", alpha=0.12, linewidth=0)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("intensity")
+
+
+def _legend(figure: Any, track: EmotionTrack) -> None:
+    from matplotlib.patches import Patch
+
+    shown = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.05]
+    patches = [Patch(color=COLOURS.get(label, OTHER), label=label) for label in shown]
+    figure.legend(handles=patches, loc="outside upper right", ncols=len(shown), frameon=False, fontsize=8)

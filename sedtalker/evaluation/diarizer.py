@@ -1,0 +1,268 @@
+"""`sedtalker evaluate diarizer MANIFEST`: a diarizer on the speakers of a split; a table, JSON and Markdown.
+
+Whole clips are judged by their frames of speech and by their mean posterior; recordings whose emotion changes are
+made of the same speakers' clips and judged by time. Everything is read from the audio, as in use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.corpora.concatenate import draw_recipes, insertions, rendered
+from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
+from sedtalker.emotion.diarizer import Diarizer, load_diarizer
+from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.errors import DataError
+from sedtalker.evaluation import diarization as measure
+from sedtalker.files import written_whole
+from sedtalker.speech import FRAME_RATE, SpeechEncoder, load_encoder
+
+Samples = NDArray[np.float32]
+Disturbance = Callable[[Samples], Samples]
+
+RANGE = 30.0  # dB below a clip's loud frames that still count as speech
+INSERTIONS = (0.3, 0.5, 1.0, 2.0)  # s
+
+
+@dataclass
+class HeardClip:
+    """What the diarizer made of one clip."""
+
+    utterance: Utterance
+    posterior: NDArray[np.float32]  # (T, C), frames of speech only
+    intensity: NDArray[np.float32]  # (T,)
+    truth: int  # label number
+
+
+@dataclass
+class HeardMix:
+    """What the diarizer made of one recording whose emotion changes."""
+
+    corpus: str
+    predicted: list[Segment]
+    reference: list[Segment]
+    duration: float
+    crop: float | None  # s, of the inserted part
+
+
+def hear_clips(
+    manifest: Manifest,
+    utterances: Sequence[Utterance],
+    diarizer: Diarizer,
+    encoder: SpeechEncoder,
+    disturb: Disturbance | None = None,
+) -> list[HeardClip]:
+    """Diarize whole clips; frames without speech are left out."""
+    heard = []
+    for item in tqdm(utterances, desc="clips", unit="clip"):
+        samples = load_audio(manifest.audio(item))
+        spoken = speech_frames(samples)
+        track = diarized(samples if disturb is None else disturb(samples), diarizer, encoder)
+        truth = diarizer.config.labels.index(item.emotion)
+        heard.append(HeardClip(item, track.posterior[spoken], track.intensity[spoken], truth))
+    return heard
+
+
+def hear_mixes(
+    manifest: Manifest,
+    utterances: Sequence[Utterance],
+    diarizer: Diarizer,
+    encoder: SpeechEncoder,
+    per_speaker: int,
+    seed: int,
+) -> list[HeardMix]:
+    """Diarize recordings made of the speakers' clips, and those with a short insertion."""
+    recipes = draw_recipes(utterances, per_speaker, seed)
+    recipes += insertions(recipes, INSERTIONS)
+    heard = []
+    for recipe, samples, reference in tqdm(rendered(manifest, recipes), total=len(recipes), desc="mixes", unit="mix"):
+        track = diarized(samples, diarizer, encoder)
+        heard.append(HeardMix(recipe.clips[0].corpus, track.segments, reference, track.duration, recipe.crop))
+    return heard
+
+
+def diarized(samples: Samples, diarizer: Diarizer, encoder: SpeechEncoder) -> EmotionTrack:
+    """The track of samples (N,) at 16 kHz."""
+    return diarizer.diarize(encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
+
+
+def speech_frames(samples: Samples) -> NDArray[np.bool_]:
+    """Which 20 ms frames (T,) lie within `RANGE` of the loud ones."""
+    size = SAMPLE_RATE // FRAME_RATE
+    frames = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    decibels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
+    return decibels > np.percentile(decibels, 95) - RANGE
+
+
+def clip_figures(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str, Any]:
+    """Figures of a group of clips, by frame and by clip, over the classes that occur in the group."""
+    frames = np.concatenate([clip.posterior for clip in clips])
+    truth = np.concatenate([np.full(len(clip.posterior), clip.truth) for clip in clips])
+    by_frame = measure.classify(truth, frames.argmax(1), labels)
+    means = np.stack([clip.posterior.mean(0) for clip in clips])
+    by_clip = measure.classify(np.array([clip.truth for clip in clips]), means.argmax(1), labels)
+    return {
+        "clips": len(clips),
+        "frames": len(frames),
+        "accuracy": by_frame.accuracy,
+        "uar": by_frame.uar,
+        "macro_f1": by_frame.macro_f1,
+        "weighted_f1": by_frame.weighted_f1,
+        "recalls": by_frame.recalls,
+        "false_rates": {name: by_frame.false_rates(name) for name in by_frame.recalls},
+        "confusion": by_frame.confusion.tolist(),
+        "calibration_error": measure.expected_calibration_error(frames.max(1), frames.argmax(1) == truth),
+        "clip_accuracy": by_clip.accuracy,
+        "clip_uar": by_clip.uar,
+        "intensity": intensity_figures(clips),
+    }
+
+
+def intensity_figures(clips: Sequence[HeardClip]) -> dict[str, float]:
+    """How the mean intensity of emotional clips follows their labels: rank, concordance, strong against the others."""
+    known = [clip for clip in clips if clip.utterance.intensity is not None and clip.utterance.emotion != "neutral"]
+    if len(known) < 3:
+        return {}
+    said = np.array([clip.intensity.mean() for clip in known])
+    meant = np.array([clip.utterance.intensity for clip in known], dtype=float)
+    if meant.std() == 0:
+        return {}
+    within = [
+        measure.auc(said[mask], meant[mask] > meant[mask].min())
+        for emotion in {clip.utterance.emotion for clip in known}
+        if (mask := np.array([clip.utterance.emotion == emotion for clip in known])).sum() > 2
+    ]
+    return {
+        "rank_correlation": measure.rank_correlation(said, meant),
+        "concordance": measure.concordance(said, meant),
+        "auc_strong": measure.auc(said, meant >= meant.max()),
+        "auc_strong_within_emotion": float(np.nanmean(within)),
+    }
+
+
+def mix_figures(mixes: Sequence[HeardMix]) -> dict[str, Any]:
+    """Figures by time of recordings whose emotion changes; insertions apart, by their length."""
+    whole = [mix for mix in mixes if mix.crop is None]
+    errors = np.concatenate([measure.boundary_errors(mix.predicted, mix.reference) for mix in whole])
+    duration = sum(mix.duration for mix in whole)
+    found = {
+        f"{length:g}": float(np.mean([measure.found_insertions(mix.predicted, mix.reference)[0][1] for mix in group]))
+        for length in INSERTIONS
+        if (group := [mix for mix in mixes if mix.crop == length])
+    }
+    return {
+        "recordings": len(whole),
+        "eder": sum(measure.eder(mix.predicted, mix.reference, mix.duration) * mix.duration for mix in whole)
+        / duration,
+        "boundary_error_median": float(np.median(errors)),
+        "boundary_error_p90": float(np.percentile(errors, 90)),
+        "switches_per_second": sum(len(measure.changes(mix.predicted)) for mix in whole) / duration,
+        "true_switches_per_second": sum(len(measure.changes(mix.reference)) for mix in whole) / duration,
+        "insertions_found": found,
+    }
+
+
+def evaluate_diarizer(
+    manifest_path: Path | str,
+    diarizer: Diarizer | str | Path = "default",
+    split: str = "test",
+    per_speaker: int = 20,
+    seed: int = 0,
+    disturbances: dict[str, Disturbance] | None = None,
+) -> dict[str, Any]:
+    """Everything that is measured of a diarizer on one split of a manifest, as plain types.
+
+    Args:
+        per_speaker: recordings whose emotion changes that are made of each speaker's clips.
+        disturbances: name -> what is done to the samples of clips before they are heard once more.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    manifest = load_manifest(manifest_path)
+    utterances = manifest.select(split)
+    if not utterances:
+        raise DataError(f"no utterances in split {split!r}: {manifest_path}. Choose train, validation or test")
+    network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
+    encoder = load_encoder()
+    labels = network.config.labels
+    clips = hear_clips(manifest, utterances, network, encoder)
+    mixes = hear_mixes(manifest, utterances, network, encoder, per_speaker, seed)
+    report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
+    for name, group in grouped(clips).items():
+        report["groups"][name] = clip_figures(group, labels)
+    for corpus in sorted({mix.corpus for mix in mixes}):
+        report["mixes"][corpus] = mix_figures([mix for mix in mixes if mix.corpus == corpus])
+    for name, disturb in (disturbances or {}).items():
+        again = hear_clips(manifest, utterances, network, encoder, disturb)
+        report["disturbed"][name] = {
+            corpus: clip_figures([clip for clip in again if clip.utterance.corpus == corpus], labels)["uar"]
+            for corpus in sorted({item.corpus for item in utterances})
+        }
+    report["worst_speaker"] = worst_speaker(report["groups"])
+    return report
+
+
+def grouped(clips: Sequence[HeardClip]) -> dict[str, list[HeardClip]]:
+    """Clips by corpus, and within it by gender and speaker: "ravdess", "ravdess/female", "ravdess/ravdess-08"."""
+    groups: dict[str, list[HeardClip]] = defaultdict(list)
+    for clip in clips:
+        item = clip.utterance
+        for name in (item.corpus, f"{item.corpus}/{item.gender}", f"{item.corpus}/{item.speaker}"):
+            groups[name].append(clip)
+    return dict(sorted(groups.items()))
+
+
+def worst_speaker(groups: dict[str, Any]) -> dict[str, Any]:
+    """The speaker with the lowest frame UAR, and the false-positive and false-negative rate of each emotion."""
+    speakers = {name: figures for name, figures in groups.items() if "-" in name.split("/")[-1] and "/" in name}
+    name = min(speakers, key=lambda key: speakers[key]["uar"])
+    return {"name": name, "uar": speakers[name]["uar"], "false_rates": speakers[name]["false_rates"]}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown, which reads as a table on screen too."""
+    lines = [f"Diarizer on split `{report['split']}`", ""]
+    lines += [
+        "| group | clips | UAR | accuracy | macro F1 | clip UAR | calibration error | strong AUC |",
+        "|" + "---|" * 8,
+    ]
+    for name, row in report["groups"].items():
+        strong = row["intensity"].get("auc_strong")
+        figures = [row["uar"], row["accuracy"], row["macro_f1"], row["clip_uar"], row["calibration_error"], strong]
+        lines.append(
+            f"| {name} | {row['clips']} | " + " | ".join("" if x is None else f"{x:.3f}" for x in figures) + " |"
+        )
+    lines += [
+        "",
+        "| recordings with changes | EDER | boundary, median s | switches/s (true) | insertions found |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in report["mixes"].items():
+        found = ", ".join(f"{length} s {share:.2f}" for length, share in row["insertions_found"].items())
+        switches = f"{row['switches_per_second']:.2f} ({row['true_switches_per_second']:.2f})"
+        lines.append(f"| {name} | {row['eder']:.3f} | {row['boundary_error_median']:.2f} | {switches} | {found} |")
+    for name, row in report["disturbed"].items():
+        lines.append(f"\n{name}: frame UAR " + ", ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
+    worst = report["worst_speaker"]
+    lines.append(f"\nWorst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(report: dict[str, Any], folder: Path | str) -> list[Path]:
+    """Write `diarizer.json` and `diarizer.md`; their paths come back."""
+    paths = [Path(folder) / "diarizer.json", Path(folder) / "diarizer.md"]
+    for path, text in zip(paths, (json.dumps(report, indent=1), table(report)), strict=True):
+        with written_whole(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return paths

@@ -264,9 +264,7 @@ class HybridLayer(nn.Module):
             self.modulation = nn.Linear(config.emotion_width, 2 * config.width, bias=False)
             nn.init.zeros_(self.modulation.weight)
 
-    def forward(
-        self, x: Tensor, departure: Tensor, state: LayerState | None
-    ) -> tuple[Tensor, LayerState, Tensor]:
+    def forward(self, x: Tensor, departure: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState, Tensor]:
         """y (B, T, width), the state, and the load-balancing loss (), 1 without experts."""
         normed = self.norm(x)
         if self.injection == "adaptive-norm":
@@ -361,5 +359,7 @@ def load_talker_model(folder: Path | str) -> TalkerModel:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"weights that do not fit their configuration: {folder}. Copy the folder again") from error
+        raise CheckpointError(
+            f"weights that do not fit their configuration: {folder}. Copy the folder again"
+        ) from error
     return model.eval().requires_grad_(False)

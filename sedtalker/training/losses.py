@@ -1,0 +1,128 @@
+"""What a talker is trained for: every term with its reason, weighted in the configuration.
+
+Values are blendshape weights (B, T, 52), or displacements (B, T, 3 V) in millimetres where the topology has no rig.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sedtalker.face.rig import Face
+
+MILLIMETRES = 1000.0  # a metre
+CLOSED_SLACK = 0.4  # mm beyond the distance at rest that still looks closed
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the terms; 0 leaves a term out."""
+
+    values: float = 1.0  # squared error: the pose of every frame
+    velocity: float = 5.0  # of frame differences: timing, and no trembling that the pose alone would forgive
+    acceleration: float = 5.0  # of second differences: onsets as quick as they are, without jerks
+    lips: float = 1e-3  # mm^2 at the lips' vertices: what a weight does to the mouth, not its number, is what is seen
+    closure: float = 1e-3  # mm^2 of gap where /p b m/ are said: listeners notice these frames before all others
+    neutral: float = 0.5  # squared error of the lips alone: content and emotion stay apart, so a track can be swapped
+    sparsity: float = 1e-4  # mean weight: a rig has many ways to one pose, the one with fewest actions edits best
+    balance: float = 1e-2  # of the experts' load: else one takes all and the others never learn
+
+
+class Target(NamedTuple):
+    """The truth of a batch."""
+
+    values: Tensor  # (B, T, K)
+    trust: Tensor  # (B, T, K), weight of each error; 0 where the truth is unknown
+    neutral: Tensor | None  # (B, T, K), the same without the emotion's part, where that is known
+    closed: Tensor  # (B, T), 1 where the lips must meet
+
+
+class Mouth(nn.Module):
+    """What blendshape weights do to a mouth, as matrices: lip vertices, and the gap between facing ones."""
+
+    def __init__(self, face: Face) -> None:
+        super().__init__()
+        if face.blendshapes is None or face.lip_pairs is None:
+            raise ValueError(f"face {face.name!r} has no rig or no lip pairs")
+        moved = face.blendshapes * MILLIMETRES  # (52, V, 3)
+        upper, lower = _middle(face.lip_pairs).T
+        lips = moved[:, face.masks["lips"]].reshape(len(moved), -1)
+        gap = (face.template[upper] - face.template[lower]) * MILLIMETRES  # (N, 3)
+        self.metric: Tensor
+        self.gap: Tensor
+        self.gap_moved: Tensor
+        # d metric d is the mean over lip vertices of the squared distance, for a difference of weights d
+        self.register_buffer("metric", _float(lips @ lips.T / len(face.masks["lips"])))
+        self.register_buffer("gap", _float(gap))
+        self.register_buffer("gap_moved", _float(moved[:, upper] - moved[:, lower]))  # (52, N, 3)
+
+    def squared_distance(self, difference: Tensor) -> Tensor:
+        """Mean squared distance (B, T) of the lip vertices in mm^2, for differences of weights (B, T, 52)."""
+        return ((difference @ self.metric) * difference).sum(-1)
+
+    def gaps(self, weights: Tensor) -> Tensor:
+        """Distances (B, T, N) in mm between facing vertices in the middle of the mouth."""
+        between = self.gap + torch.einsum("btk,knc->btnc", weights, self.gap_moved)
+        return (between.square().sum(-1) + 1e-6).sqrt()
+
+    def beyond_closed(self, weights: Tensor) -> Tensor:
+        """How many mm (B, T, N) the lips are further apart than closed lips are."""
+        rest = self.gap.square().sum(-1).sqrt()
+        return torch.relu(self.gaps(weights) - rest - CLOSED_SLACK)
+
+
+def talker_losses(
+    values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Mouth | None, rig: bool
+) -> dict[str, Tensor]:
+    """The terms, unweighted, by their names in `LossWeights`.
+
+    Args:
+        values: (B, T, K) predicted.
+        lips: (B, T, K) predicted at intensity 0.
+        balance: () load-balancing loss of the experts.
+        mouth: of the rig's face, where its asset is there.
+        rig: whether the values are blendshape weights.
+    """
+    error = (values - target.values) * target.trust.sqrt()
+    terms = {
+        "values": error.square().mean(),
+        "velocity": error.diff(dim=1).square().mean(),
+        "acceleration": error.diff(n=2, dim=1).square().mean(),
+        "balance": balance,
+    }
+    if target.neutral is not None:
+        terms["neutral"] = (target.trust * (lips - target.neutral).square()).mean()
+    if rig:
+        terms["sparsity"] = values.abs().mean()
+    if mouth is not None:
+        beyond = mouth.beyond_closed(values).square().mean(-1)
+        terms["lips"] = mouth.squared_distance(error).mean()
+        terms["closure"] = (target.closed * beyond).sum() / target.closed.sum().clamp(min=1)
+    return terms
+
+
+def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """The weighted sum ()."""
+    factors = asdict(weights)
+    return torch.stack([factors[name] * term for name, term in terms.items()]).sum()
+
+
+def motion_ratio(values: Tensor, target: Target) -> Tensor:
+    """Variance over time of the prediction over that of the truth, (): far below 1 the talker has gone still."""
+    trusted = target.trust > 0
+    spread = [(x * trusted).var(dim=1).sum() for x in (values, target.values)]
+    return spread[0] / spread[1].clamp(min=1e-8)
+
+
+def _middle(pairs: np.ndarray) -> np.ndarray:
+    """The middle half of the lip pairs: the corners of the mouth touch in any case."""
+    quarter = len(pairs) // 4
+    return pairs[quarter : len(pairs) - quarter]
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

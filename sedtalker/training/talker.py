@@ -1,0 +1,233 @@
+"""Training of the talker on windows of speech and motion: optimiser, logs, alarms, export. Lightning runs the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.face.assets import load_face
+from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.model import Motion, TalkerConfig, TalkerModel, save_talker_model
+from sedtalker.training.config import read_config
+from sedtalker.training.losses import MILLIMETRES, LossWeights, Mouth, motion_ratio, talker_losses, total
+from sedtalker.training.talker_data import (
+    ClipInfo,
+    Example,
+    MotionStore,
+    WholeClips,
+    Windows,
+    collate,
+    open_motion_store,
+)
+
+COLLAPSED = 0.25  # motion ratio below which the alarm is given
+
+
+@dataclass(frozen=True)
+class TalkerTraining:
+    """Everything that a training run needs; YAML fills it."""
+
+    store: str  # folder of rigged clips, or of a vertex corpus
+    output: str  # folder: Lightning's checkpoints and logs, and the exported model
+    model: TalkerConfig = field(default_factory=TalkerConfig)
+    losses: LossWeights = field(default_factory=LossWeights)
+    shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance to be drawn
+    steps: int = 3000
+    batch: int = 8  # windows
+    window: float = 4.0  # seconds
+    accumulate: int = 1  # batches a step
+    rate: float = 2e-3
+    warmup: int = 100  # steps
+    decay: float = 0.01
+    unseen: float = 0.2  # share of the windows shown without their speaker's style
+    validate_every: int = 250  # steps
+    validation_clips: int = 40
+    validation_window: float = 12.0  # seconds from the start of each clip
+    patience: int = 8  # validations without a better one that end the run
+    overfit_one: bool = False  # train and validate on one clip: what cannot learn it cannot learn anything
+    logger: str = "csv"  # or tensorboard
+    trainer: dict[str, Any] = field(default_factory=dict)  # Lightning's own flags: devices, strategy, precision, ...
+    threads: int = 1
+    seed: int = 0
+
+
+class TalkerModule(lightning.LightningModule):
+    """Losses, optimiser and validation of a talker."""
+
+    def __init__(self, training: TalkerTraining, mouth: Mouth | None = None) -> None:
+        super().__init__()
+        self.settings, self.mouth = training, mouth
+        self.talker = TalkerModel(training.model)
+        self.rig = training.model.head == "blendshapes"
+
+    def training_step(self, batch: Example, index: int) -> Tensor:
+        torch.manual_seed(self.settings.seed + self.global_step)  # dropout; a resumed run goes on with the same
+        terms = self._terms(self._motion(batch), batch)
+        loss = total(terms, self.settings.losses)
+        self.log_dict({f"train/{name}": term for name, term in terms.items()} | {"train/loss": loss})
+        return loss
+
+    def validation_step(self, batch: Example, index: int) -> None:
+        motion = self._motion(batch)
+        terms = self._terms(motion, batch)
+        figures = {name: term for name, term in terms.items() if name != "balance"}
+        figures["loss"] = total(figures, self.settings.losses)
+        figures["motion_ratio"] = motion_ratio(motion.coefficients, batch.target)
+        if self.mouth is not None:
+            figures["lips_mm"] = terms["lips"].sqrt()
+        self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
+
+    def on_validation_epoch_end(self) -> None:
+        figures = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name.startswith("val/")}
+        if self.trainer.is_global_zero and figures:
+            self.print(f"step {self.global_step}: " + ", ".join(f"{name[4:]} {v:.4g}" for name, v in figures.items()))
+        if figures.get("val/motion_ratio", 1.0) < COLLAPSED:
+            self.print(
+                f"collapse: the talker moves {figures['val/motion_ratio']:.0%} of what the truth does. "
+                "Lower the rate, or the weights of velocity and acceleration"
+            )
+
+    def configure_optimizers(self) -> Any:
+        settings = self.settings
+        plain = [p for p in self.parameters() if p.ndim < 2]
+        decayed = [p for name, p in self.named_parameters() if p.ndim >= 2 and not name.endswith("A_log")]
+        rates = [p for name, p in self.named_parameters() if name.endswith("A_log")]
+        groups = [
+            {"params": decayed, "weight_decay": settings.decay},
+            {"params": plain + rates, "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, settings.rate, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.rate, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _motion(self, batch: Example) -> Motion:
+        motion = self.talker.motion(batch.features, batch.posterior, batch.intensity, batch.style)
+        if self.rig:
+            return motion
+        values, lips = (self.talker.displacements(x).flatten(-2) * MILLIMETRES for x in motion[:2])
+        return Motion(values, lips, motion.balance)
+
+    def _terms(self, motion: Motion, batch: Example) -> dict[str, Tensor]:
+        return talker_losses(*motion, batch.target, self.mouth, self.rig)
+
+
+class TalkerData(lightning.LightningDataModule):
+    """Training windows, another set of them each epoch, and whole validation clips."""
+
+    def __init__(self, training: TalkerTraining, store: MotionStore, styles: dict[str, int]) -> None:
+        super().__init__()
+        self.settings, self.store, self.styles = training, store, styles
+        self.train_clips = _of_split(store, "train")
+        self.validation_clips = _of_split(store, "validation")
+        if training.overfit_one:
+            self.train_clips = self.validation_clips = self.train_clips[:1]
+
+    def train_dataloader(self) -> DataLoader[Example]:
+        settings = self.settings
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        count = settings.validate_every * settings.accumulate * settings.batch
+        frames = round(settings.window * FRAME_RATE)
+        windows = Windows(
+            self.store,
+            self.train_clips,
+            self.styles,
+            frames,
+            count,
+            settings.seed,
+            epoch,
+            settings.shares,
+            settings.unseen,
+        )
+        return DataLoader(windows, settings.batch, collate_fn=collate)
+
+    def val_dataloader(self) -> DataLoader[Example]:
+        step = max(1, len(self.validation_clips) // self.settings.validation_clips)
+        chosen = self.validation_clips[::step][: self.settings.validation_clips]
+        frames = round(self.settings.validation_window * FRAME_RATE)
+        return DataLoader(WholeClips(self.store, chosen, frames), 1, collate_fn=collate)
+
+
+def train_talker(config_path: Path | str, overrides: Sequence[str] = ()) -> Path:
+    """Train a talker and export the one that validated best; the exported folder comes back.
+
+    A run that was stopped goes on from its last checkpoint in `output`.
+    """
+    return run_training(read_config(config_path, overrides, TalkerTraining))
+
+
+def run_training(training: TalkerTraining) -> Path:
+    """`train_talker` for a configuration in hand."""
+    torch.set_num_threads(training.threads)
+    lightning.seed_everything(training.seed, verbose=False)
+    store = open_motion_store(training.store)
+    speakers = sorted({clip.speaker for clip in _of_split(store, "train")})
+    styles = {speaker: index for index, speaker in enumerate(speakers)}
+    training = replace(training, model=replace(training.model, styles=len(speakers)))
+    module = TalkerModule(training, _mouth(training.model))
+    output = Path(training.output)
+    best = ModelCheckpoint(output, "best", monitor="val/loss", save_last=True, enable_version_counter=False)
+    callbacks: list[Callback] = [best, EarlyStopping("val/loss", patience=training.patience)]
+    trainer = lightning.Trainer(**_flags(training, callbacks, _logger(training.logger, output)))
+    last = output / "last.ckpt"
+    trainer.fit(
+        module,
+        datamodule=TalkerData(training, store, styles),
+        ckpt_path=str(last) if last.exists() else None,
+        weights_only=False,
+    )
+    module.load_state_dict(torch.load(best.best_model_path, weights_only=False)["state_dict"])
+    exported = output / "model"
+    save_talker_model(module.talker.cpu().eval(), exported)
+    return exported
+
+
+def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) -> dict[str, Any]:
+    """Lightning's flags: mixed precision where there is a GPU, and what the configuration says in its own words."""
+    mixed = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return {
+        "max_steps": training.steps,
+        "accumulate_grad_batches": training.accumulate,
+        "reload_dataloaders_every_n_epochs": 1,
+        "accelerator": "auto",
+        "devices": 1,
+        "precision": "bf16-mixed" if mixed else "32-true",
+        "gradient_clip_val": 1.0,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 25,
+        "default_root_dir": Path(training.output),
+        "callbacks": callbacks,
+        "logger": logger,
+        **training.trainer,
+    }
+
+
+def _logger(name: str, output: Path) -> Logger:
+    if name == "csv":
+        return CSVLogger(output, "log", version="")
+    if name == "tensorboard":
+        return TensorBoardLogger(output, "log", version="")
+    raise DataError(f"unknown logger: {name!r}. Use csv or tensorboard")
+
+
+def _of_split(store: MotionStore, split: str) -> list[ClipInfo]:
+    clips = [clip for clip in store.clips if clip.split == split]
+    if not clips:
+        raise DataError(f"no clips of the {split} split. Write the store's manifest with train and validation speakers")
+    return clips
+
+
+def _mouth(model: TalkerConfig) -> Mouth | None:
+    """The default face's mouth, for a talker of blendshapes."""
+    return Mouth(load_face("default")) if model.head == "blendshapes" else None

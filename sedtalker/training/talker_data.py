@@ -1,0 +1,226 @@
+"""Windows of speech and motion for the talker, out of a store of rigged clips or of a vertex corpus.
+
+A store of rigged clips (version 1):
+    STORE/manifest.json    names (52), frame_rate 50, clips: id, speaker, source, split, frames
+    STORE/clips/ID.npz     weights, trust, expression (T, 52); posterior (T, C); intensity, closed (T,), float16
+    STORE/features/ID.npy  (T, L, D) float16 of the speech encoder, opened by memory map
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sedtalker.corpora.store import Store, is_store, open_store
+from sedtalker.emotion.labels import NEUTRAL
+from sedtalker.errors import DataError
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.model import MEAN_STYLE
+from sedtalker.training.losses import MILLIMETRES, Target
+
+Float = NDArray[np.float32]
+FILE_CACHE = 4096  # clips whose small arrays stay in memory
+
+
+class Example(NamedTuple):
+    """A window of a clip, or with a leading dimension a batch of them."""
+
+    features: Tensor  # (T, L, D)
+    posterior: Tensor  # (T, C)
+    intensity: Tensor  # (T,)
+    style: Tensor  # (), index of the speaker or MEAN_STYLE
+    target: Target
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """One clip of a store."""
+
+    id: str
+    speaker: str
+    source: str
+    split: str
+    frames: int  # of 20 ms
+
+
+class MotionStore(Protocol):
+    """What the windows are cut from."""
+
+    clips: Sequence[ClipInfo]
+
+    def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+        """Frames start..stop (of 20 ms) of a clip."""
+        ...
+
+
+def open_motion_store(folder: Path | str) -> MotionStore:
+    """A store of rigged clips or of vertices.
+
+    Raises:
+        DataError: it is neither, or its features are missing.
+    """
+    root = Path(folder)
+    return VertexStore(open_store(root)) if is_store(root) else RigStore(root)
+
+
+class RigStore:
+    """Clips with blendshape weights."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+            names, rate, clips = tuple(manifest["names"]), manifest["frame_rate"], manifest["clips"]
+            self.clips = [
+                ClipInfo(*(clip[key] for key in ("id", "speaker", "source", "split", "frames"))) for clip in clips
+            ]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"not a store of a talker: {root} ({error}). See sedtalker.training.talker_data") from error
+        if names != ARKIT_NAMES or rate != FRAME_RATE:
+            raise DataError(f"blendshapes or rate that do not fit: {root}. Write {FRAME_RATE} Hz and ARKit's order")
+        _require_features(root, self.clips, [clip.id for clip in self.clips])
+
+    def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+        arrays = _arrays(self.root / "clips" / f"{clip.id}.npz")
+        weights, trust, expression, posterior, intensity, closed = (
+            torch.from_numpy(arrays[name][start:stop].astype(np.float32))
+            for name in ("weights", "trust", "expression", "posterior", "intensity", "closed")
+        )
+        target = Target(weights, trust, (weights - expression).clamp(0, 1), closed)
+        features = _features(self.root, clip.id, start, stop)
+        return Example(features, posterior, intensity, torch.tensor(style), target)
+
+
+class VertexStore:
+    """Clips of a vertex corpus, one emotion and intensity each, read at the features' 50 Hz."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.by_id = {clip.id: clip for clip in store}
+        self.clips = [
+            ClipInfo(clip.id, clip.subject, store.corpus, clip.split, int(clip.frames / store.fps * FRAME_RATE))
+            for clip in store
+        ]
+        _require_features(store.root, self.clips, [clip.audio for clip in store])
+
+    def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+        stored = self.by_id[clip.id]
+        times = (np.arange(start, stop) + 0.5) / FRAME_RATE * self.store.fps - 0.5
+        times = np.clip(times, 0, stored.frames - 1)
+        first, last = int(times[0]), min(int(times[-1]) + 2, stored.frames)
+        read = self.store.displacements(stored, first, last).reshape(last - first, -1) * MILLIMETRES
+        before = np.minimum(times.astype(int) - first, max(0, len(read) - 2))
+        share = (times - first - before)[:, None].astype(np.float32)
+        values = torch.from_numpy(read[before] * (1 - share) + read[np.minimum(before + 1, len(read) - 1)] * share)
+        labels = self.store.labels
+        posterior = torch.zeros(len(times), len(labels))
+        posterior[:, labels.index(stored.emotion)] = 1
+        features = _features(self.store.root, stored.audio, start, stop)
+        features = torch.cat([features, features[-1:].expand(len(times) - len(features), -1, -1)])
+        intensity = torch.full((len(times),), 0.0 if labels.index(stored.emotion) == NEUTRAL else stored.intensity)
+        target = Target(values, torch.ones_like(values), None, torch.zeros(len(times)))
+        return Example(features, posterior, intensity, torch.tensor(style), target)
+
+
+@dataclass
+class Windows(Dataset[Example]):
+    """Windows drawn at random, each by its own seed, so that the same epoch gives the same windows anywhere."""
+
+    store: MotionStore
+    clips: Sequence[ClipInfo]
+    styles: dict[str, int]  # speaker -> index
+    frames: int  # of a window; a shorter clip is drawn whole and padded without trust
+    count: int  # windows an epoch
+    seed: int
+    epoch: int = 0
+    shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance; 1 where it is not named
+    unseen: float = 0.2  # share of the windows shown without their speaker's style
+
+    def __post_init__(self) -> None:
+        chance = np.array([clip.frames * self.shares.get(clip.source, 1.0) for clip in self.clips], float)
+        if not chance.sum() > 0:
+            raise DataError("nothing to train on: no clips, or shares of 0 for all of them. Check splits and sources")
+        self.chance = chance / chance.sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        clip = self.clips[rng.choice(len(self.clips), p=self.chance)]
+        start = int(rng.integers(0, max(1, clip.frames - self.frames + 1)))
+        style = MEAN_STYLE if rng.random() < self.unseen else self.styles.get(clip.speaker, MEAN_STYLE)
+        example = self.store.example(clip, start, min(clip.frames, start + self.frames), style)
+        return _padded(example, self.frames)
+
+
+@dataclass
+class WholeClips(Dataset[Example]):
+    """Clips from their start, at most `frames` long, for validation: by the mean style, as for an unseen speaker."""
+
+    store: MotionStore
+    clips: Sequence[ClipInfo]
+    frames: int
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Example:
+        clip = self.clips[index]
+        return self.store.example(clip, 0, min(clip.frames, self.frames), MEAN_STYLE)
+
+
+def _padded(example: Example, frames: int) -> Example:
+    """The last frame held until the window is full; what is padded has no trust and counts nowhere as closed."""
+    missing = frames - len(example.intensity)
+    if missing <= 0:
+        return example
+
+    def held(x: Tensor) -> Tensor:
+        return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+
+    def nothing(x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+
+    values, trust, neutral, closed = example.target
+    target = Target(held(values), nothing(trust), None if neutral is None else held(neutral), nothing(closed))
+    return Example(held(example.features), held(example.posterior), held(example.intensity), example.style, target)
+
+
+def collate(examples: Sequence[Example]) -> Example:
+    """Windows of one length as a batch."""
+    features, posterior, intensity, style = (torch.stack(parts) for parts in list(zip(*examples, strict=True))[:4])
+    targets = [example.target for example in examples]
+    stacked = [None if part[0] is None else torch.stack(part) for part in zip(*targets, strict=True)]
+    return Example(features, posterior, intensity, style, Target(*stacked))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=FILE_CACHE)
+def _arrays(path: Path) -> dict[str, NDArray[np.float16]]:
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _features(root: Path, key: str, start: int, stop: int) -> Tensor:
+    mapped = np.load(root / "features" / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+    return torch.from_numpy(np.array(mapped[start:stop]))
+
+
+def _require_features(root: Path, clips: Sequence[ClipInfo], keys: Sequence[str]) -> None:
+    missing = [key for key in keys if not (root / "features" / f"{key}.npy").is_file()]
+    if missing:
+        raise DataError(
+            f"no features of {missing[0]} and {len(missing) - 1} more of {len(clips)} clips: {root / 'features'}. "
+            f"Compute them: python -m sedtalker.training.features {root / 'manifest.json'} -o {root / 'features'}"
+        )

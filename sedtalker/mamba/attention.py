@@ -83,14 +83,14 @@ class WindowedAttention(nn.Module):
 class RotaryPositions(nn.Module):
     """Turns pairs of a head's numbers by angles that grow with the position (Su et al. 2021).
 
-    With rank > 0 each head's frequencies are the plain ones times exp(a learned low-rank correction), zero at the start.
-    Only differences of positions matter, so a block may count from anywhere.
+    With rank > 0 each head's frequencies are the plain ones times exp(a learned low-rank correction), zero at the
+    start. Only differences of positions matter, so a block may count from anywhere.
     """
 
     def __init__(self, heads: int, size: int, rank: int = 0) -> None:
         super().__init__()
-        plain = ROTARY_BASE ** -(torch.arange(0, size, 2) / size)
-        self.register_buffer("plain", plain, persistent=False)
+        self.plain: Tensor  # (d / 2,)
+        self.register_buffer("plain", ROTARY_BASE ** -(torch.arange(0, size, 2) / size), persistent=False)
         self.heads_factor = nn.Parameter(torch.zeros(heads, rank)) if rank else None
         self.pairs_factor = nn.Parameter(torch.randn(rank, size // 2) * rank**-0.5) if rank else None
 

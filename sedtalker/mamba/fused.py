@@ -1,8 +1,8 @@
 """The selective scan on a CPU in one pass over memory, forward and backward (numba).
 
-Channels lie side by side in the vector lanes, a block of them at a time; their states stay in the first-level cache while
-time runs. Nothing of size (time, channels, states) is built: the way back keeps one state in `CHUNK` steps and computes the
-states between again.
+Channels lie side by side in the vector lanes, a block of them at a time; their states stay in the first-level cache
+while time runs. Nothing of size (time, channels, states) is built: the way back keeps one state in `CHUNK` steps and
+computes the states between again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sedtalker.resources import use_numba_cache
 
 use_numba_cache()
 
-from llvmlite import ir  # noqa: E402
+from llvmlite import ir  # type: ignore[import-untyped]  # noqa: E402
 from numba import njit, types  # noqa: E402
 from numba.extending import intrinsic  # noqa: E402
 

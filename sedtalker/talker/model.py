@@ -1,7 +1,7 @@
 """The talker: speech features and the emotion of every frame -> coefficients of the face's motion.
 
-    features (B, T, L, D) -> weighted sum of the encoder's layers -> hybrid stack (Mamba, experts, attention) -> lip path
-    posterior, intensity  -> c(t) = e_neutral + i(t) sum_k p_k(t) (e_k - e_neutral)               -> emotion residual
+    features (B, T, L, D) -> weighted sum of the encoder's layers -> hybrid stack (Mamba, experts, attention) -> lips
+    posterior, intensity  -> c(t) = e_neutral + i(t) sum_k p_k(t) (e_k - e_neutral)            -> emotion residual
     coefficients = lip path + emotion residual, damped in the lower face while speaking
 
 The coefficients are the rig's blendshape weights, or those of a basis of vertex displacements, or the displacements.
@@ -85,10 +85,11 @@ class TalkerConfig:
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TalkerConfig:
         """The configuration of plain types, as a checkpoint holds it."""
-        known = {field.name for field in fields(cls)}
-        if set(values) - known:
-            raise CheckpointError(f"unknown settings of a talker: {sorted(set(values) - known)}. Update sedtalker")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise CheckpointError(f"unknown settings of a talker: {sorted(unknown)}. Update sedtalker")
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**settings)
 
 
 class TalkerState(NamedTuple):

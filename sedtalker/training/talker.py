@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import Motion, TalkerConfig, TalkerModel, save_talker_model

@@ -57,7 +57,8 @@ class ClipInfo:
 class MotionStore(Protocol):
     """What the windows are cut from."""
 
-    clips: Sequence[ClipInfo]
+    @property
+    def clips(self) -> Sequence[ClipInfo]: ...
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
         """Frames start..stop (of 20 ms) of a clip."""

@@ -62,7 +62,7 @@ class Camera:
 
 def portrait_camera(face: Face) -> Camera:
     """The front camera of a face: eyes in the upper half, shoulders at the bottom; a bare mesh fills the picture."""
-    if "eye_left" in face.parts and "eye_right" in face.parts and "torso" in face.parts:
+    if "eye_left" in face.parts and "eye_right" in face.parts and face.attachments:
         eyes = (face.template[face.parts["eye_left"]].mean(0) + face.template[face.parts["eye_right"]].mean(0)) / 2
         x, y, z = (eyes + _PORTRAIT_OFFSET).tolist()
         return Camera(target=(x, y, z), distance=_PORTRAIT_DISTANCE)

@@ -6,14 +6,10 @@ import math
 
 import numpy as np
 
-from sedtalker.resources import use_numba_cache
-
-use_numba_cache()
-
-from numba import njit  # noqa: E402
+from sedtalker.render.compiled import exact
 
 
-@njit(cache=True, nogil=True)
+@exact
 def place(vertices, indices, weights, offsets, follows, motion, points):
     """The face's vertices and its attachments, each moved by its share of the head's rigid motion, into `points`.
 
@@ -42,7 +38,7 @@ def place(vertices, indices, weights, offsets, follows, motion, points):
         points[n, 2] = z + share * (motion[2, 0] * x + motion[2, 1] * y + motion[2, 2] * z + motion[2, 3] - z)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def vertex_normals(points, triangles, normals):
     """Unit normals, weighted by the areas of the triangles (F, 3) around each point, into `normals` (P, 3)."""
     normals[:] = np.float32(0)
@@ -62,7 +58,7 @@ def vertex_normals(points, triangles, normals):
         normals[n, 0], normals[n, 1], normals[n, 2] = x * over, y * over, z * over
 
 
-@njit(cache=True, nogil=True)
+@exact
 def bend_middles(edges, points, normals, first):
     """Middles of edges (E, 2), drawn towards the tangent planes of both ends (Phong tessellation), from `first` on."""
     strength = np.float32(0.3)  # half of the usual 0.6, since each end pulls
@@ -83,3 +79,16 @@ def bend_middles(edges, points, normals, first):
         over = np.float32(1) / math.sqrt(length)
         for k in range(3):
             normals[n, k] *= over
+
+
+@exact
+def project(points, view, screen):
+    """Points (P, 3) in metres -> x and y in pixels and 1 / depth, into `screen`; `view` as in `buffers.Shot`."""
+    for n in range(len(points)):
+        x, y, z = points[n, 0] - view[0], points[n, 1] - view[1], points[n, 2] - view[2]
+        away = -(view[9] * x + view[10] * y + view[11] * z)
+        near = np.float32(1) / max(away, np.float32(1e-3))
+        scale = near / view[12]
+        screen[n, 0] = view[13] + (view[3] * x + view[4] * y + view[5] * z) * scale
+        screen[n, 1] = view[14] - (view[6] * x + view[7] * y + view[8] * z) * scale
+        screen[n, 2] = near

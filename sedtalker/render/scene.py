@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from sedtalker.face.neck import follow_share
 from sedtalker.face.rig import Face, Material, Surface
-from sedtalker.render import raster, shade
+from sedtalker.render import buffers, shade
 from sedtalker.render.camera import Camera
+from sedtalker.render.raster import HAIR_CORE
 from sedtalker.render.shade import to_linear
 
 Float = NDArray[np.float32]
@@ -20,11 +23,11 @@ Int = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
 CLAY = Material(
-    kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.5, gloss=18.0, sheen=0.10
+    kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10
 )  # fmt: skip
 """What a mesh without surfaces is made of."""
 
-_MODES = {"opaque": raster.OPAQUE, "hair": raster.HAIR, "blend": raster.BLEND, "add": raster.ADD}
+_MODES = {"opaque": buffers.OPAQUE, "hair": buffers.HAIR, "blend": buffers.BLEND, "add": buffers.ADD}
 _KINDS = {"skin": shade.SKIN, "hair": shade.HAIR, "cornea": shade.HIGHLIGHT}
 _TWO_SIDED = {"hair", "cloth", "card", "plain"}
 _NO_SHADOW = {"card", "cornea"}  # too thin to throw one
@@ -32,17 +35,17 @@ _NO_SHADOW = {"card", "cornea"}  # too thin to throw one
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the renderer needs beside `raster.Scene`: how the points of a frame come from the face's vertices."""
+    """What the renderer needs beside `buffers.Scene`: how the points of a frame come from the face's vertices."""
 
-    scene: raster.Scene
+    scene: buffers.Scene
     faces: Int  # (F, 3) triangles of face and attachments before tessellation, which normals are computed from
     indices: Int  # (A, 3) face vertices that each attachment point hangs on
     weights: Float  # (A, 3)
     offsets: Float  # (A, 3) metres
     edges: Int  # (E, 2) points whose middles are points too
     follows: Float  # (V + A,) share of the head's motion that a point takes
-    casters: Int  # (C, 3) triangles that throw a shadow
-    blended: tuple[tuple[int, Int], ...]  # surface and its triangles that must be sorted
+    casters: buffers.Index  # (C, 3) triangles that throw a shadow
+    blended: tuple[tuple[int, buffers.Index], ...]  # surface and its triangles that must be sorted
 
     @property
     def count(self) -> int:
@@ -68,27 +71,31 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
     template = rest_points(face)
     screen = camera.project(template, width, height)
     textures = _Textures(face, fine)
-    table = np.zeros((len(parts), raster.SURFACE_COLUMNS), np.int32)
+    table = np.zeros((len(parts), buffers.SURFACE_COLUMNS), np.int32)
     last = 0
     for row, (surface, first), part in zip(table, parts, triangles, strict=True):
         material = surface.material
-        row[raster.FIRST], row[raster.LAST] = last, last + len(part)
+        row[buffers.FIRST], row[buffers.LAST] = last, last + len(part)
         last += len(part)
-        row[raster.MODE], row[raster.KIND] = _MODES[material.mode], _KINDS.get(material.kind, shade.PLAIN)
-        row[raster.TWO_SIDED] = material.kind in _TWO_SIDED
-        row[raster.TEXTURE : raster.HEIGHT + 1] = textures.color(surface, screen[first:])
-        row[raster.BUMP : raster.BUMP_HEIGHT + 1] = textures.bump(surface)
-    all_triangles = np.ascontiguousarray(np.concatenate(triangles))
-    scene = raster.Scene(
+        row[buffers.MODE], row[buffers.KIND] = _MODES[material.mode], _KINDS.get(material.kind, shade.PLAIN)
+        row[buffers.TWO_SIDED] = material.kind in _TWO_SIDED
+        row[buffers.TEXTURE : buffers.HEIGHT + 1] = textures.color(surface, screen[first:])
+        row[buffers.BUMP : buffers.BUMP_HEIGHT + 1] = textures.bump(surface, screen[first:])
+    all_triangles = np.concatenate(triangles).astype(np.uint32)
+    all_corners = np.ascontiguousarray(np.concatenate(corners))
+    texels = np.concatenate(textures.texels)
+    scene = buffers.Scene(
         triangles=all_triangles,
-        corners=np.ascontiguousarray(np.concatenate(corners)),
+        corners=all_corners,
         surface=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in triangles]),
+        opacity=_opacities(table, all_corners, texels),
         surfaces=table,
         materials=np.stack([_material(surface) for surface, _ in parts]),
-        texels=np.concatenate(textures.texels),
+        texels=texels,
         heights=np.concatenate(textures.heights),
         background=background,
     )
+    opacity = scene.opacity
     casts = np.array([surface.material.kind not in _NO_SHADOW for surface, _ in parts])
     empty = np.zeros((0, 3), np.float32)
     return Prepared(
@@ -98,12 +105,16 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         weights=np.concatenate([item.weights for item in bound] or [empty]).astype(np.float32),
         offsets=np.concatenate([item.offsets for item in bound] or [empty]).astype(np.float32),
         edges=edges,
-        follows=_follows(face, template),
+        follows=follow_share(face, template),
         casters=np.ascontiguousarray(all_triangles[casts[scene.surface]]),
         blended=tuple(
-            (s, np.arange(row[raster.FIRST], row[raster.LAST], dtype=np.int32))
+            (
+                s,
+                row[buffers.FIRST]
+                + np.flatnonzero(opacity[row[buffers.FIRST] : row[buffers.LAST]] != buffers.SOLID).astype(np.int32),
+            )
             for s, row in enumerate(table)
-            if row[raster.MODE] >= raster.HAIR
+            if row[buffers.MODE] >= buffers.HAIR
         ),
     )
 
@@ -124,13 +135,46 @@ def _clay(face: Face) -> Surface:
 def _corners(surface: Surface) -> Float:
     """(F, 3, CORNERS) texture coordinates, occlusion, key light (all of it) and scalp at a surface's corners."""
     count = len(surface.triangles)
-    corners = np.zeros((count, 3, raster.CORNERS), np.float32)
+    corners = np.zeros((count, 3, buffers.CORNERS), np.float32)
     corners[..., :2] = surface.uv[surface.uv_triangles]
     corners[..., 2] = surface.occlusion[surface.triangles]
     corners[..., 3] = 1.0
     if surface.scalp is not None:
         corners[..., 4] = surface.scalp[surface.triangles]
     return corners
+
+
+def _opacities(table: Int, corners: Float, texels: NDArray[np.uint32]) -> Int:
+    """(M,) whether each triangle hides all, some or nothing of what is behind it, by its texture's opacity."""
+    opacity = np.full(len(corners), buffers.SOLID, np.int32)
+    grid = [(a, b) for a in range(_STEPS + 1) for b in range(_STEPS + 1 - a)]
+    shares = np.array([(a, b, _STEPS - a - b) for a, b in grid], np.float32) / _STEPS
+    for row in table:
+        if row[buffers.MODE] == buffers.OPAQUE:
+            continue
+        chosen = slice(row[buffers.FIRST], row[buffers.LAST])
+        if row[buffers.MODE] != buffers.HAIR:
+            opacity[chosen] = buffers.MIXED
+            continue
+        width, height = row[buffers.WIDTH], row[buffers.HEIGHT]
+        alpha = (texels[row[buffers.TEXTURE] :][: width * height] >> 24).reshape(height, width)
+        uv = np.einsum("pk,tkc->tpc", shares, corners[chosen, :, :2])
+        x = np.clip((uv[..., 0] * width).astype(np.int32), 0, width - 1)
+        y = np.clip(((1 - uv[..., 1]) * height).astype(np.int32), 0, height - 1)
+        least, most = _spread(alpha, np.minimum)[y, x].min(1), _spread(alpha, np.maximum)[y, x].max(1)
+        core = HAIR_CORE * 255
+        opacity[chosen] = np.select([least >= core, most < core], [buffers.SOLID, buffers.CLEAR], buffers.MIXED)
+    return opacity
+
+
+_STEPS = 10  # along a triangle's side, when its texture is looked through
+
+
+def _spread(image: NDArray[np.uint32], choose: np.ufunc) -> NDArray[np.uint32]:
+    """The least or greatest of each texel and its eight neighbours."""
+    padded = np.pad(image, 1, mode="edge")
+    rows = choose(choose(padded[:-2], padded[1:-1]), padded[2:])
+    return choose(choose(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
 
 
 def _material(surface: Surface) -> Float:
@@ -165,20 +209,10 @@ def _tessellate(
         a, b, c = corner[:, 0], corner[:, 1], corner[:, 2]
         ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
         quarters = ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
-        split_corners.append(np.stack([np.stack(quarter, 1) for quarter in quarters], 1).reshape(-1, 3, raster.CORNERS))
+        split_corners.append(
+            np.stack([np.stack(quarter, 1) for quarter in quarters], 1).reshape(-1, 3, buffers.CORNERS)
+        )
     return split_triangles, split_corners, edges.astype(np.int32)
-
-
-def _follows(face: Face, template: Float) -> Float:
-    """1 from the chin up, 0 from the shoulders down: the neck bends between them. A head alone moves as a whole."""
-    if "torso" not in face.parts or "eye_left" not in face.parts:
-        return np.ones(len(template), np.float32)
-    eyes = float(face.template[face.parts["eye_left"], 1].mean())
-    height = np.clip((template[:, 1] - (eyes - _SHOULDERS)) / (_SHOULDERS - _CHIN), 0, 1)
-    return (height * height * (3 - 2 * height)).astype(np.float32)
-
-
-_CHIN, _SHOULDERS = 0.12, 0.20  # metres below the eyes
 
 
 class _Textures:
@@ -196,27 +230,25 @@ class _Textures:
         """(offset, width, height) of a surface's colours."""
         name = surface.material.texture
         if name is None:
-            if surface.material.kind != "skin":
-                return 0, 1, 1
-            name = ""
-            image = np.full((1, 1, 4), 255, np.uint8)
-            image[..., 3] = round(255 / shade.SKIN_GLOSS)
-        else:
-            image = _rgba(self._face.textures[name])
+            return 0, 1, 1
+        image = _rgba(self._face.textures[name])
         level = _level(surface, screen, image.shape[1], image.shape[0])
         if (name, level) not in self._placed:
-            packed = _pack(_reduce(image, level, weighted=surface.material.kind != "skin"))
+            packed = _pack(_reduce(image, level, opaque=surface.material.kind == "skin"))
             self._placed[name, level] = (self._texels_end, packed.shape[1], packed.shape[0])
             self.texels.append(packed.reshape(-1))
             self._texels_end += packed.size
         return self._placed[name, level]
 
-    def bump(self, surface: Surface) -> tuple[int, int, int]:
+    def bump(self, surface: Surface, screen: Float) -> tuple[int, int, int]:
         """(offset, width, height) of a surface's relief; width 0 where there is none."""
         name = surface.material.bump
         if name is None or not self._fine:
             return 0, 0, 0
-        height = self._face.textures[name][..., 0].astype(np.float32) * np.float32(surface.material.bump_height / 255)
+        image = self._face.textures[name][..., 0]
+        level = _level(surface, screen, image.shape[1], image.shape[0])
+        reduced = np.asarray(Image.fromarray(image).reduce(1 << level))
+        height = reduced.astype(np.float32) * np.float32(surface.material.bump_height / 255)
         place = (self._heights_end, height.shape[1], height.shape[0])
         self.heights.append(height.reshape(-1))
         self._heights_end += height.size
@@ -240,7 +272,8 @@ def _level(surface: Surface, screen: Float, width: int, height: int) -> int:
     if not seen.any():
         return 0
     a_pixel = float(np.median(texels[seen] / pixels[seen]))
-    level = round(0.5 * np.log2(max(a_pixel, 1e-3)) - 0.25)
+    sharper = 1.0 if surface.material.kind == "card" else 0.25  # single hairs drown in what is between them
+    level = round(0.5 * np.log2(max(a_pixel, 1e-3)) - sharper)
     return int(np.clip(level, 0, np.log2(max(1, min(width, height)))))
 
 
@@ -250,20 +283,22 @@ def _areas(corners: Float) -> Float:
     return np.abs(b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]) / 2
 
 
-def _reduce(image: Bytes, level: int, weighted: bool) -> Float:
-    """(H, W, 4) linear light and opacity, halved `level` times; hidden colours do not bleed where `weighted`."""
-    linear = np.concatenate([to_linear(image[..., :3] / np.float32(255)), image[..., 3:] / np.float32(255)], 2)
-    for _ in range(level):
-        linear = linear[: linear.shape[0] // 2 * 2, : linear.shape[1] // 2 * 2]
-        quads = linear.reshape(linear.shape[0] // 2, 2, linear.shape[1] // 2, 2, 4)
-        share = np.maximum(quads[..., 3:], 1e-3) if weighted else np.ones_like(quads[..., 3:])
-        color = (quads[..., :3] * share).sum((1, 3)) / share.sum((1, 3))
-        linear = np.concatenate([color, quads[..., 3:].mean((1, 3))], 2)
-    return linear
+def _reduce(image: Bytes, level: int, opaque: bool) -> Bytes:
+    """(H, W, 4) halved `level` times; colours count by their opacity, unless the fourth channel is something else."""
+    factor = 1 << level
+    if factor == 1:
+        return image
+    if not opaque:
+        return np.asarray(Image.fromarray(image).reduce(factor))
+    color, rest = Image.fromarray(image[..., :3]).reduce(factor), Image.fromarray(image[..., 3]).reduce(factor)
+    return np.concatenate([np.asarray(color), np.asarray(rest)[..., None]], 2)
 
 
-def _pack(linear: Float) -> NDArray[np.uint32]:
-    """(H, W) RGBA bytes, red lowest; colours as square roots, which spends bits as the eye does and is quick to undo."""
-    coded = np.concatenate([np.sqrt(np.clip(linear[..., :3], 0, 1)), np.clip(linear[..., 3:], 0, 1)], 2)
-    coded = (coded * 255 + 0.5).astype(np.uint32)
-    return np.ascontiguousarray(coded @ np.array([1, 1 << 8, 1 << 16, 1 << 24], np.uint32))
+# Colours are kept as square roots of linear light, which spends bits as the eye does and is quick to undo.
+_ROOTS = (np.sqrt(to_linear(np.arange(256) / 255)) * 255 + 0.5).astype(np.uint32)
+
+
+def _pack(image: Bytes) -> buffers.Index:
+    """(H, W, 4) sRGB and opacity -> (H, W) bytes side by side, red lowest."""
+    red, green, blue = (_ROOTS[image[..., channel]] for channel in range(3))
+    return red | green << 8 | blue << 16 | image[..., 3].astype(np.uint32) << 24

@@ -13,11 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.resources import use_numba_cache
-
-use_numba_cache()
-
-from numba import njit  # noqa: E402
+from sedtalker.render.compiled import fast
 
 BLOCK = 128
 
@@ -60,7 +56,7 @@ _HIGHLIGHT_SHARE = np.array([1.0, 0.2, 0.0, 0.0], np.float32)  # of each light i
 _REFLECTANCE = np.float32(0.035)  # of skin, teeth and eyes, facing the light
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@fast
 def _power_16(value):
     value *= value
     value *= value
@@ -68,32 +64,51 @@ def _power_16(value):
     return value * value
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def sample_texture(block, count, texels, offset, width, height):
-    """Bilinear albedo and opacity at (U, V); texels are packed RGBA bytes, RGB as square roots of linear light."""
-    scale = np.float32(1 / 255)
+@fast
+def sample_texture(block, texel, count, texels, offset, width, height):
+    """Bilinear albedo and opacity at (U, V); texels are packed RGBA bytes, RGB as square roots of linear light.
+
+    `texel` (4 * BLOCK,) is working memory: reading scattered texels is a loop of its own, so that the others are vectors.
+    """
+    one, half = np.float32(1), np.float32(0.5)
+    if width == 1 and height == 1:
+        for channel in range(4):
+            value = _byte(texels[offset], np.uint32(8 * channel))
+            block[(RED + channel) * BLOCK : (RED + channel) * BLOCK + count] = value * (value if channel < 3 else one)
+        return
     right, bottom = np.float32(width - 1), np.float32(height - 1)
     for i in range(count):
-        x = min(max(block[U * BLOCK + i] * width - np.float32(0.5), np.float32(0)), right)
-        y = min(max((np.float32(1) - block[V * BLOCK + i]) * height - np.float32(0.5), np.float32(0)), bottom)
-        column, row = np.int32(x), np.int32(y)
-        fx, fy = x - np.float32(column), y - np.float32(row)
-        at = np.int32(offset) + row * np.int32(width) + column
-        east = np.int32(1) if column < width - 1 else np.int32(0)
-        south = np.int32(width) if row < height - 1 else np.int32(0)
-        a, b, c, d = texels[at], texels[at + east], texels[at + south], texels[at + south + east]
-        wa, wb = (np.float32(1) - fx) * (np.float32(1) - fy) * scale, fx * (np.float32(1) - fy) * scale
-        wc, wd = (np.float32(1) - fx) * fy * scale, fx * fy * scale
-        red = wa * (a & 255) + wb * (b & 255) + wc * (c & 255) + wd * (d & 255)
-        green = wa * ((a >> 8) & 255) + wb * ((b >> 8) & 255) + wc * ((c >> 8) & 255) + wd * ((d >> 8) & 255)
-        blue = wa * ((a >> 16) & 255) + wb * ((b >> 16) & 255) + wc * ((c >> 16) & 255) + wd * ((d >> 16) & 255)
-        block[RED * BLOCK + i] = red * red
-        block[GREEN * BLOCK + i] = green * green
-        block[BLUE * BLOCK + i] = blue * blue
-        block[ALPHA * BLOCK + i] = wa * (a >> 24) + wb * (b >> 24) + wc * (c >> 24) + wd * (d >> 24)
+        x = min(max(block[U * BLOCK + i] * np.float32(width) - half, np.float32(0)), right)
+        y = min(max((one - block[V * BLOCK + i]) * np.float32(height) - half, np.float32(0)), bottom)
+        column, row = np.floor(x), np.floor(y)
+        block[RED * BLOCK + i], block[GREEN * BLOCK + i] = column, row
+        block[U * BLOCK + i], block[V * BLOCK + i] = x - column, y - row
+    for i in range(count):
+        column, row = int(block[RED * BLOCK + i]), int(block[GREEN * BLOCK + i])
+        at = offset + row * width + column
+        east = 1 if column < width - 1 else 0
+        south = width if row < height - 1 else 0
+        texel[i] = texels[at]
+        texel[BLOCK + i] = texels[at + east]
+        texel[2 * BLOCK + i] = texels[at + south]
+        texel[3 * BLOCK + i] = texels[at + south + east]
+    for channel in range(4):
+        shift = np.uint32(8 * channel)
+        for i in range(count):
+            a, b = _byte(texel[i], shift), _byte(texel[BLOCK + i], shift)
+            c, d = _byte(texel[2 * BLOCK + i], shift), _byte(texel[3 * BLOCK + i], shift)
+            upper, lower = a + (b - a) * block[U * BLOCK + i], c + (d - c) * block[U * BLOCK + i]
+            value = upper + (lower - upper) * block[V * BLOCK + i]
+            block[(RED + channel) * BLOCK + i] = value * (value if channel < 3 else one)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@fast
+def _byte(packed, shift):
+    """A byte of a packed texel in [0, 1]."""
+    return np.float32(np.int32((packed >> shift) & np.uint32(255))) * np.float32(1 / 255)
+
+
+@fast
 def _face_the_eye(block, count, view, two_sided):
     """Vectors to the eye, unit normals, and normals turned to the viewer on surfaces seen from both sides."""
     one = np.float32(1)
@@ -112,7 +127,7 @@ def _face_the_eye(block, count, view, two_sided):
         block[VX * BLOCK + i], block[VY * BLOCK + i], block[VZ * BLOCK + i] = vx, vy, vz
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@fast
 def _add_ambient(block, count, material, kind):
     """Sky and ground by the normal's height, darkened by occlusion; in skin, red survives longer between the folds."""
     sheen, ambient = material[SHEEN], material[AMBIENT]
@@ -138,7 +153,7 @@ def _add_ambient(block, count, material, kind):
         block[(SPECULAR + 2) * BLOCK + i] = np.float32(0)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@fast
 def _add_light(block, count, material, kind, light):
     """One light's wrapped diffuse and its highlight: two Blinn lobes with Schlick's rise on skin, a band on hair."""
     zero, one, tenth = np.float32(0), np.float32(1), np.float32(0.1)
@@ -193,7 +208,7 @@ def _add_light(block, count, material, kind, light):
         block[(SPECULAR + 2) * BLOCK + i] += shine * blue
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@fast
 def _add_up(block, count, material, kind):
     """Albedo times diffuse light plus highlights, into the albedo's rows."""
     one = np.float32(1)
@@ -205,7 +220,7 @@ def _add_up(block, count, material, kind):
             albedo += (scalp - albedo) * covered
             shine = block[(SPECULAR + channel) * BLOCK + i]
             if kind == SKIN:  # the opacity of a skin texture is its gloss
-                shine *= block[ALPHA * BLOCK + i] * np.float32(SKIN_GLOSS) * (one - covered)
+                shine *= block[ALPHA * BLOCK + i] * (one - covered)
             if kind == HAIR:
                 shine *= np.float32(0.25) + np.float32(2.2) * albedo
             light = block[(DIFFUSE + channel) * BLOCK + i]
@@ -214,10 +229,7 @@ def _add_up(block, count, material, kind):
             block[(RED + channel) * BLOCK + i] = albedo * light + shine
 
 
-SKIN_GLOSS = 1.6  # gloss of an opaque texel
-
-
-@njit(cache=True, nogil=True, fastmath=True)
+@fast
 def shade(block, count, material, kind, two_sided, view):
     """Turn albedo into the colour that reaches the eye, in linear RGB.
 

@@ -7,12 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.render.shade import KEY_LIGHT, LIGHT_DIRECTIONS
-from sedtalker.resources import use_numba_cache
-
-use_numba_cache()
-
-from numba import njit  # noqa: E402
+from sedtalker.render.compiled import exact
+from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
@@ -39,9 +35,10 @@ def light_view(points: Float) -> Float:
     return np.concatenate([axes, shift[:, None]], 1).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def draw_depth(points, triangles, view, depth):
-    """Distance from the light of what it sees first, into `depth` (SIZE, SIZE), which holds infinity elsewhere."""
+    """Distance from the light of what it sees first, into `depth` (SIZE, SIZE); infinity elsewhere."""
+    depth[:] = np.float32(np.inf)
     size = depth.shape[0]
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -62,7 +59,7 @@ def draw_depth(points, triangles, view, depth):
                     depth[row, column] = min(depth[row, column], w0 * z0 + w1 * z1 + w2 * z2)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _seen(points, n, view):
     x, y, z = points[n, 0], points[n, 1], points[n, 2]
     return (
@@ -72,7 +69,7 @@ def _seen(points, n, view):
     )
 
 
-@njit(cache=True, nogil=True)
+@exact
 def light_at(x, y, z, facing, view, depth):
     """Share of the key light, 0...1, at a point whose normal has this cosine to the light."""
     size = depth.shape[0]
@@ -97,7 +94,7 @@ def light_at(x, y, z, facing, view, depth):
     return lit * np.float32(1 / (2 * _TAPS - 1) ** 2)
 
 
-@njit(cache=True, nogil=True)
+@exact
 def _light_points(points, normals, light, view, depth, out):
     offset = np.float32(_OFFSET)
     for n in range(len(points)):
@@ -107,10 +104,28 @@ def _light_points(points, normals, light, view, depth, out):
         out[n] = light_at(x, y, z, facing, view, depth)
 
 
+@exact
+def shadow_fragments(block, count, view, sun, depth):
+    """Share of the key light at each fragment of a block, into its row KEY."""
+    offset = np.float32(_OFFSET)
+    light = LIGHT_DIRECTIONS[KEY_LIGHT]
+    for i in range(count):
+        far = block[DEPTH * BLOCK + i]
+        x, y = (block[X * BLOCK + i] - view[13]) * view[12] * far, (view[14] - block[Y * BLOCK + i]) * view[12] * far
+        nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
+        unit = np.float32(1) / math.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
+        nx, ny, nz = nx * unit, ny * unit, nz * unit
+        px = view[0] + x * view[3] + y * view[6] - far * view[9] + offset * nx
+        py = view[1] + x * view[4] + y * view[7] - far * view[10] + offset * ny
+        pz = view[2] + x * view[5] + y * view[8] - far * view[11] + offset * nz
+        facing = nx * light[0] + ny * light[1] + nz * light[2]
+        block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, depth)
+
+
 def key_light(points: Float, normals: Float, casters: Int) -> Float:
     """(P,) share of the key light that reaches each point past the casting triangles."""
-    view = light_view(points[np.unique(casters)])
-    depth = np.full((SIZE, SIZE), np.inf, np.float32)
+    view = light_view(points)
+    depth = np.empty((SIZE, SIZE), np.float32)
     draw_depth(points, casters, view, depth)
     out = np.ones(len(points), np.float32)
     _light_points(points, normals, LIGHT_DIRECTIONS[KEY_LIGHT], view, depth, out)

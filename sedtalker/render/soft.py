@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
-from sedtalker.render import raster, shadow
+from sedtalker.render import shadow
+from sedtalker.render.buffers import Index, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
-from sedtalker.render.geometry import bend_middles, place, vertex_normals
+from sedtalker.render.geometry import bend_middles, place, project, vertex_normals
+from sedtalker.render.paint import draw
 from sedtalker.render.scene import Prepared, prepare
 from sedtalker.render.shade import to_linear
 
@@ -25,6 +27,7 @@ QUALITIES = {"standard": 1, "fine": 2}
 Background = tuple[float, float, float] | str | None
 
 _CENTER_COLOR, _CORNER_COLOR = (0.30, 0.33, 0.38), (0.10, 0.11, 0.13)  # sRGB
+_NO_SUN = np.zeros((3, 4), np.float32)
 _SORT_STEPS = 30_000  # depths told apart when sorting
 
 
@@ -34,7 +37,9 @@ class _Work:
 
     points: Float
     normals: Float
-    scratch: raster.Scratch
+    screen: Float
+    shadow: Float
+    scratch: Scratch
 
 
 class SoftRenderer:
@@ -73,7 +78,9 @@ class SoftRenderer:
         self._prepared = prepare(
             face, self.camera, width * self.scale, height * self.scale, fine=quality == "fine", background=backdrop
         )
-        self._bake_shadow()
+        self._casts = quality == "fine"
+        if not self._casts:
+            self._bake_shadow()
         self._local = threading.local()
 
     def frame(self, vertices: Float, head: Float | None = None, camera: Camera | None = None) -> Bytes:
@@ -87,14 +94,16 @@ class SoftRenderer:
         _locate(prepared, vertices, head, work.points, work.normals)
         camera = camera or self.camera
         width, height = self.width * self.scale, self.height * self.scale
-        screen = camera.project(work.points, width, height)
-        chosen, count = _sort(prepared, screen)
+        view = _view(camera, width, height)
+        project(work.points, view, work.screen)
+        chosen, chosen_from = _sort(prepared, work.screen)
+        sun = shadow.light_view(work.points) if self._casts else _NO_SUN
+        if self._casts:
+            shadow.draw_depth(work.points, prepared.casters, sun, work.shadow)
+        shot = Shot(work.points, work.normals, work.screen, view, chosen, chosen_from, sun, work.shadow)
         out = self._canvas.copy()
-        drawn = raster.draw(
-            prepared.scene, screen, work.normals, _view(camera, width, height), chosen, count, self.scale,
-            work.scratch, out,
-        )  # fmt: skip
-        if not drawn and _in_view(screen, width, height):
+        drawn = draw(prepared.scene, shot, self.scale, work.scratch, out)
+        if not drawn and _in_view(work.screen, width, height):
             raise RenderError(
                 "a blank frame although the face is in view: nothing of it could be drawn. Check its triangles"
             )
@@ -106,7 +115,9 @@ class SoftRenderer:
             self._local.work = _Work(
                 points=np.zeros((count, 3), np.float32),
                 normals=np.zeros((count, 3), np.float32),
-                scratch=raster.make_scratch(self.width * self.scale, len(scene.triangles), len(scene.surfaces)),
+                screen=np.zeros((count, 3), np.float32),
+                shadow=np.zeros((shadow.SIZE, shadow.SIZE) if self._casts else (1, 1), np.float32),
+                scratch=make_scratch(self.width * self.scale, len(scene.triangles), len(scene.surfaces)),
             )
         return self._local.work
 
@@ -142,7 +153,7 @@ def _locate(prepared: Prepared, vertices: Float, head: Float | None, points: Flo
     bend_middles(prepared.edges, points, normals, base)
 
 
-def _sort(prepared: Prepared, screen: Float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _sort(prepared: Prepared, screen: Float) -> tuple[Index, NDArray[np.int32]]:
     """Triangles to blend from back to front, and where each surface begins among them."""
     count = np.zeros(len(prepared.scene.surfaces) + 1, np.int32)
     chosen = []
@@ -152,7 +163,7 @@ def _sort(prepared: Prepared, screen: Float) -> tuple[NDArray[np.int32], NDArray
         steps = ((nearness - low) * (_SORT_STEPS / max(high - low, 1e-9))).astype(np.int16)
         chosen.append(triangles[np.argsort(steps, kind="stable")])
         count[s + 1] = len(triangles)
-    return np.concatenate(chosen or [np.zeros(0, np.int32)]), np.cumsum(count, dtype=np.int32)
+    return np.concatenate(chosen or [np.zeros(0, np.uint32)]), np.cumsum(count, dtype=np.int32)
 
 
 def _view(camera: Camera, width: int, height: int) -> Float:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from sedtalker.resources import use_numba_cache
+import numpy as np
 
-use_numba_cache()
-
-from numba import njit  # noqa: E402
-import numpy as np  # noqa: E402
+from sedtalker.render.compiled import exact
 
 # BT.709 weights times 2 ** 16 and the limited ranges 219 and 224 over 255.
 _Y_RED, _Y_GREEN, _Y_BLUE = 11966, 40254, 4064
@@ -16,7 +13,7 @@ _V_GREEN, _V_BLUE = -26145, -2640
 _HALF = 1 << 15
 
 
-@njit(cache=True, nogil=True)
+@exact
 def to_yuv420(frame, out):
     """Convert a frame (H, W, 3) with even sides into `out` (H * 3 / 2, W): luma, then U and V at half the size."""
     height, width = frame.shape[0], frame.shape[1]

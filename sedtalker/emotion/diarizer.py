@@ -87,7 +87,7 @@ class Diarizer(nn.Module):
     def embed(self, features: Tensor) -> Tensor:
         """What each step says by itself: features (B, T, L, D) -> (B, ceil(T / 2), width)."""
         states = pooled(features)
-        x = features[:, :, self.config.tuned_from].float()
+        x = features[:, :, self.config.tuned_from].float() if self.tuned else features
         for block in self.tuned:
             x = block(x)
             states = torch.cat([states, pooled(x[:, :, None])], dim=2)
@@ -195,18 +195,20 @@ def windows_of(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[T
 
     Holds no more than a window and a block at a time.
     """
-    held = None  # what has come in and is still needed
-    known = 0  # frames at its start that were new in an earlier window
+    held = None  # what has come in and is still needed: at most `left` frames of context, then new ones
+    known = 0  # how many of them are context
     for block in blocks:
         held = block if held is None else torch.cat([held, block])
         while len(held) >= known + windows.hop + windows.right:
-            yield held[: known + windows.hop + windows.right], known, known + windows.hop
-            drop = max(0, known + windows.hop - windows.left)
-            held, known = held[drop:], known + windows.hop - drop
+            last = known + windows.hop
+            yield held[: last + windows.right], known, last
+            drop = max(0, last - windows.left)
+            held, known = held[drop:], last - drop
     while held is not None and known < len(held):
         last = min(known + windows.hop, len(held))
         yield held[: last + windows.right], known, last
-        known = last
+        drop = max(0, last - windows.left)
+        held, known = held[drop:], last - drop
 
 
 def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:

@@ -1,0 +1,156 @@
+"""The diarizer network: shapes, long audio without seams, the checkpoint, and what inference imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.emotion.diarizer import (
+    Diarizer,
+    DiarizerConfig,
+    fading_windows,
+    load_diarizer,
+    pooled,
+    save_diarizer,
+    upsampled,
+    windows_of,
+)
+from sedtalker.emotion.labels import LABELS
+from sedtalker.errors import CheckpointError
+from sedtalker.speech import Windowing
+
+SMALL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12, heads=2)
+TUNED = replace(SMALL, tuned=1, tuned_from=1)
+
+
+def small_diarizer(config: DiarizerConfig = SMALL) -> Diarizer:
+    torch.manual_seed(0)
+    return Diarizer(config).eval()
+
+
+@pytest.mark.parametrize("config", [SMALL, TUNED])
+@pytest.mark.parametrize("frames", [1, 2, 75, 400])
+def test_one_posterior_for_every_frame(config, frames):
+    diarizer = small_diarizer(config)
+    logits, strength = diarizer(torch.randn(2, frames, 3, 24))
+    assert logits.shape == (2, frames, len(LABELS))
+    assert strength.shape == (2, frames)
+    posterior, intensity = diarizer.frames(torch.randn(frames, 3, 24))
+    torch.testing.assert_close(posterior.sum(-1), torch.ones(frames))
+    assert ((intensity >= 0) & (intensity <= 1)).all()
+
+
+def test_a_label_without_training_data_has_no_share():
+    posterior, _ = small_diarizer().frames(torch.randn(50, 3, 24))
+    assert posterior[:, LABELS.index("upset")].max() < 1e-9
+
+
+@pytest.mark.parametrize("config", [SMALL, TUNED])
+def test_blocks_of_any_length_give_what_the_whole_gives(config):
+    diarizer = small_diarizer(config)
+    features = torch.randn(2_711, 3, 24)
+    whole = diarizer.frames(features)
+    blocks = diarizer.frames(iter(features.split([1, 200, 333, 1700, 477])))
+    for one, other in zip(whole, blocks, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_long_audio_is_read_as_if_at_once():
+    """The recurrent layer forgets within the overlap, so that windows change next to nothing and leave no seam."""
+    diarizer = small_diarizer()
+    features = torch.randn(6_000, 3, 24)
+    windowed, _ = diarizer.frames(features)
+    at_once = diarizer(features[None])[0][0].softmax(-1)
+    assert (windowed - at_once).abs().max() < 0.02
+
+
+def test_fading_windows_cover_every_step_once_in_sum():
+    for length in (1, 5, 30, 31, 100, 1003):
+        total = torch.zeros(length)
+        for first, last, weight in fading_windows(length, 30, 10):
+            assert last - first <= 30
+            total[first:last] += weight
+        torch.testing.assert_close(total, torch.ones(length))
+
+
+def test_windows_of_blocks_hold_their_context():
+    frames = torch.arange(103.0)[:, None, None]
+    windows = Windowing(left=4, hop=10, right=6)
+    new = []
+    for window, first, last in windows_of(iter(frames.split(7)), windows):
+        assert len(window) <= 4 + 10 + 6
+        new.append(window[first:last])
+        start = int(window[first, 0, 0])
+        assert first == min(4, start)
+        assert len(window) - last == min(6, 103 - start - (last - first))
+    torch.testing.assert_close(torch.cat(new), frames)
+
+
+def test_pooling_and_upsampling_keep_time():
+    ramp = torch.arange(101.0)[None, :, None, None]
+    steps = pooled(ramp)
+    assert steps.shape == (1, 51, 1, 1)
+    back = upsampled(steps[..., 0], 101)[0, :, 0]
+    torch.testing.assert_close(back[2:98], torch.arange(2.0, 98.0))
+
+
+def test_the_track_has_the_audios_length():
+    diarizer = small_diarizer()
+    track = diarizer.diarize(torch.randn(120, 3, 24), duration=2.385, audio="a.wav")
+    assert len(track) == 120
+    assert (track.duration, track.audio, track.labels) == (2.385, "a.wav", LABELS)
+
+
+def test_temperature_softens():
+    hot = small_diarizer(replace(SMALL, temperature=5.0))
+    features = torch.randn(50, 3, 24)
+    assert hot.frames(features)[0].max() < small_diarizer().frames(features)[0].max()
+
+
+@pytest.mark.parametrize("config", [SMALL, TUNED])
+def test_a_saved_diarizer_comes_back(tmp_path, config):
+    diarizer = small_diarizer(config)
+    save_diarizer(diarizer, tmp_path / "model")
+    again = load_diarizer(tmp_path / "model")
+    assert again.config == diarizer.config
+    features = torch.randn(60, 3, 24)
+    torch.testing.assert_close(again.frames(features)[0], diarizer.frames(features)[0], atol=5e-3, rtol=0)
+
+
+def test_what_is_no_diarizer_is_refused(tmp_path):
+    with pytest.raises(CheckpointError):
+        load_diarizer(tmp_path)
+    with pytest.raises(CheckpointError, match="unknown settings"):
+        DiarizerConfig.from_plain({"colour": 3})
+    save_diarizer(small_diarizer(), tmp_path / "model")
+    text = (tmp_path / "model" / "config.json").read_text().replace('"hidden": 12', '"hidden": 13')
+    (tmp_path / "model" / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_diarizer(tmp_path / "model")
+
+
+def test_inference_imports_nothing_of_training():
+    code = (
+        "import sys, torch; from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig\n"
+        "track = Diarizer(DiarizerConfig()).diarize(torch.randn(50, 5, 384), 1.0); track.segments\n"
+        "heavy = {'lightning', 'scipy', 'matplotlib', 'transformers', 'torchaudio'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["default", "open"])
+def test_the_packaged_diarizers_are_sure_of_what_is_plain(name):
+    """They load, know the labels of the contract, and hear no emotion in silence."""
+    from sedtalker.speech import load_encoder
+
+    diarizer = load_diarizer(name)
+    assert diarizer.config.labels == LABELS
+    silence = np.random.default_rng(0).normal(0, 1e-4, 32_000).astype(np.float32)
+    track = diarizer.diarize(load_encoder().encode(silence), 2.0, samples=silence)
+    assert [segment.emotion for segment in track.segments] == ["neutral"]

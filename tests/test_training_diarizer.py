@@ -1,0 +1,224 @@
+"""Training the diarizer: what is mixed, what is lost, what is cached, and a whole tiny run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer
+from sedtalker.emotion.labels import LABELS
+from sedtalker.errors import DataError
+from sedtalker.training.augmentation import add_noise, augment, change_speed, coloured_noise, scale, telephone
+from sedtalker.training.config import read_config
+from sedtalker.training.diarizer import (
+    DiarizerTraining,
+    MixedUtterances,
+    category_loss,
+    intensity_loss,
+    train_diarizer,
+    unweighted_recall,
+)
+from sedtalker.training.emotional_mixes import Mixer, Mixing, speech_frames, targets
+from sedtalker.training.features import cache_features, listed_clips, loudness
+
+SPOKEN = ("neutral", "happy", "angry")
+
+
+def made_corpus(folder: Path, speakers: int = 4, takes: int = 3) -> Manifest:
+    """A manifest and its cached features: each emotion is a direction in the features, so that it can be learned."""
+    rng = np.random.default_rng(0)
+    items = []
+    for s in range(speakers):
+        split = ("train", "train", "validation", "test")[s % 4]
+        for emotion in SPOKEN:
+            for take in range(takes):
+                identity = f"made/{s}-{emotion}-{take}"
+                strength = 0.0 if emotion == "neutral" else 0.5
+                items.append(Utterance(identity, "x.wav", "made", f"s{s}", "female", "en", emotion, strength, split=split))
+                frames = rng.normal(0, 0.3, (60, 2, 12)).astype(np.float16)
+                frames[10:50, :, LABELS.index(emotion)] += 3
+                loud = np.full(60, -80, np.float16)
+                loud[10:50] = -20
+                path = folder / "features" / f"{identity}.npy"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, frames)
+                np.save(path.with_suffix(".loudness.npy"), loud)
+    manifest = Manifest(str(folder), items)
+    manifest.save(folder / "manifest.json")
+    return manifest
+
+
+def mixer(folder: Path, **mixing) -> Mixer:
+    manifest = made_corpus(folder)
+    return Mixer(manifest.select("train"), [folder / "features"], Mixing(**mixing), seed=1)
+
+
+def test_mixes_change_where_they_say(tmp_path):
+    """The features of a frame of speech lie in the direction of the emotion that its target names."""
+    draws = mixer(tmp_path)
+    changes = 0
+    for _ in range(50):
+        mix = draws.draw()
+        spoken = mix.weight == 1
+        named = mix.target[spoken].argmax(1)
+        heard = mix.features[spoken].float().mean(1)[:, : len(LABELS)].argmax(1)
+        assert (named == heard).float().mean() > 0.98
+        changes += int((named.diff() != 0).sum())
+    assert changes > 20
+
+
+def test_the_same_seed_draws_the_same(tmp_path):
+    made_corpus(tmp_path)
+    one, other = mixer(tmp_path), mixer(tmp_path)
+    for _ in range(5):
+        torch.testing.assert_close(one.draw().features, other.draw().features)
+
+
+def test_silence_far_from_speech_is_neutral_and_near_it_has_no_target():
+    speech = np.zeros(100, bool)
+    speech[:20] = True
+    item = Utterance("a", "a", "c", "s", "female", "en", "happy", 0.5, perceived={"neutral": 1.0})
+    target, intensity, weight = targets(item, speech, heard=0.2)
+    assert target[5, LABELS.index("happy")] == pytest.approx(0.8)
+    assert target[5, 0] == pytest.approx(0.2)
+    assert (weight[5], weight[25], target[90, 0], intensity[90], intensity[5]) == (1, 0, 1, 0, 0.5)
+
+
+def test_speech_is_told_by_loudness_and_short_pauses_belong_to_it():
+    levels = np.full(100, -70.0, np.float32)
+    levels[20:40] = levels[48:60] = -20
+    speech = speech_frames(levels)
+    assert speech[20:60].all()
+    assert not speech[:20].any()
+
+
+def test_batches_are_of_one_length(tmp_path):
+    batch = next(iter(MixedUtterances(mixer(tmp_path), 4)))
+    assert batch.features.shape[:2] == batch.target.shape[:2] == batch.weight.shape
+    assert batch.features.shape[0] == 4
+
+
+def test_losses_ignore_what_has_no_weight_or_no_label():
+    logits = torch.randn(2, 10, 8)
+    target = torch.eye(8)[torch.randint(8, (2, 10))]
+    weight = torch.ones(2, 10)
+    weight[:, 5:] = 0
+    changed = target.clone()
+    changed[:, 5:] = torch.eye(8)[0]
+    torch.testing.assert_close(category_loss(logits, target, weight, 0.1), category_loss(logits, changed, weight, 0.1))
+    known = torch.full((2, 10), float("nan"))
+    assert intensity_loss(torch.randn(2, 10), known, torch.ones(2, 10)) == 0
+
+
+def test_smoothing_leaves_absent_labels_out():
+    logits = torch.zeros(1, 1, 3)
+    logits[..., 2] = -30
+    target = torch.tensor([[[1.0, 0.0, 0.0]]])
+    assert category_loss(logits, target, torch.ones(1, 1), 0.1) == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_recall_counts_only_classes_that_occur():
+    assert unweighted_recall(np.array([[3, 1, 0], [0, 0, 0], [0, 2, 2]])) == pytest.approx((0.75 + 0.5) / 2)
+
+
+def test_a_tiny_training_learns_calibrates_and_exports(tmp_path):
+    made_corpus(tmp_path)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
+        "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1}\n"
+        "steps: 60\nbatch: 8\nvalidate_every: 30\nrate: 1e-2\nwarmup: 5\n"
+    )
+    exported = train_diarizer(config, ["seed=3"])
+    diarizer = load_diarizer(exported)
+    features = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()
+    posterior, _ = diarizer.frames(features)
+    assert posterior[20:40, LABELS.index("angry")].mean() > 0.6
+    assert diarizer.config.temperature != 1.0
+
+
+def test_configuration_errors_are_one_line(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("manifest: m\nfeatures: [f]\noutput: o\n")
+    assert read_config(config, ["model.width=32", "rate=1e-3"], DiarizerTraining).model == DiarizerConfig(width=32)
+    for override in ("colour=1", "model.colour=1", "rate=fast", "nonsense", "steps=many"):
+        with pytest.raises(DataError) as caught:
+            read_config(config, [override], DiarizerTraining)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError):
+        read_config(tmp_path / "none.yaml", [], DiarizerTraining)
+
+
+def test_missing_features_name_the_command(tmp_path):
+    manifest = made_corpus(tmp_path)
+    with pytest.raises(DataError, match="training.features"):
+        Mixer(manifest.select("train"), [tmp_path / "elsewhere"]).draw()
+
+
+class CountingEncoder:
+    """An encoder that gives zeros and counts its calls."""
+
+    name, layers, width = "counting", 2, 4
+    calls = 0
+
+    def encode(self, samples):
+        self.calls += 1
+        return torch.zeros(-(-len(samples) // 320), 2, 4)
+
+
+def test_features_are_cached_once_and_unreadable_clips_are_named(tmp_path):
+    import wave
+
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(np.zeros(16_000, "<i2").tobytes())
+    (tmp_path / "b.wav").write_text("text")
+    items = [Utterance(f"c/{n}", f"{n}.wav", "c", "s", "female", "en", "happy") for n in "ab"]
+    Manifest(str(tmp_path), items).save(tmp_path / "m.json")
+    clips, encoder = listed_clips(tmp_path / "m.json"), CountingEncoder()
+    assert cache_features(clips, tmp_path / "cache", encoder) == ["c/b"]
+    assert cache_features(clips, tmp_path / "cache", encoder) == ["c/b"]
+    assert encoder.calls == 1
+    assert np.load(tmp_path / "cache/c/a.npy").shape == (50, 2, 4)
+    assert np.load(tmp_path / "cache/c/a.loudness.npy").max() == -100
+
+
+def tone(seconds: float = 1.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * 1000 * np.arange(int(16_000 * seconds)) / 16_000)).astype(np.float32)
+
+
+def test_loudness_is_that_of_the_tone():
+    np.testing.assert_allclose(loudness(tone()), 20 * np.log10(0.3 / np.sqrt(2)), atol=0.01)
+
+
+def test_noise_has_the_ratio_asked_for_and_falls_with_frequency():
+    rng = np.random.default_rng(0)
+    noisy = add_noise(tone(), 10, 0, rng)
+    ratio = 10 * np.log10(np.mean(tone() ** 2) / np.mean((noisy - tone()) ** 2))
+    assert ratio == pytest.approx(10, abs=0.1)
+    spectrum = np.abs(np.fft.rfft(coloured_noise(160_000, 2, rng))) ** 2
+    low, high = spectrum[1_000:2_000].mean(), spectrum[10_000:20_000].mean()
+    assert low / high == pytest.approx(100, rel=0.3)
+
+
+def test_speed_level_and_telephone():
+    assert len(change_speed(tone(), 1.1)) == pytest.approx(16_000 / 1.1, rel=0.01)
+    assert np.abs(scale(tone(), 30)).max() <= 1
+    low = (0.3 * np.sin(2 * np.pi * 100 * np.arange(16_000) / 16_000)).astype(np.float32)
+    assert np.abs(telephone(low)).max() < 0.02
+    assert np.abs(telephone(tone())).max() > 0.2
+
+
+def test_augmentation_is_seeded_and_finite():
+    one, other = (augment(tone(), np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    for seed in range(30):
+        made = augment(tone(), np.random.default_rng(seed))
+        assert np.isfinite(made).all()
+        assert np.abs(made).max() <= 1.01

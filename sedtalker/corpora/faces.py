@@ -1,0 +1,112 @@
+"""Measured faces -> ARKit weights on the default head at 50 Hz, each with how far it can be trusted.
+
+FACEGOOD (MIT, FACEGOOD/FACEGOOD-Audio2Face): `NAME.npz` with weights made from video in Maya, of which sixteen, all of
+the mouth, move. GRID (Cooke et al. 2006, CC BY 4.0): `NAME.npz` with MediaPipe's lip landmarks; the distances between the
+lips and between the mouth's corners are sound, most of its weights are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import DataError
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.visemes import columns, split_opening
+from sedtalker.loudness import smooth
+from sedtalker.speech import FRAME_RATE
+
+Float = NDArray[np.float32]
+
+# The default head, measured with `face.pose`: 87.2 mm between the outer corners of the eyes, 34.4 mm between the lips'
+# middles at jawOpen 1; mouthPucker 1 narrows the mouth by 19 % and jawOpen 1 by 8 %, mouthStretch 1 widens it by 22 %.
+EYE_DISTANCE = 0.0872
+JAW_GAP = 0.0344
+PUCKER_NARROWS, JAW_NARROWS, STRETCH_WIDENS = 0.19, 0.08, 0.22
+
+GRID_CLOSED = 0.004  # lip gap over the eye distance that the tracker reads at closed lips
+MOVING = 0.03  # opening from which a mouth counts as speaking
+FACEGOOD_STILL = ("mouthClose", "cheekPuff", "mouthShrugLower", "jawLeft", "jawRight", "jawForward", "mouthLeft",
+                  "mouthRight", "mouthFrown", "mouthDimple", "tongueOut")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FaceMotion:
+    """A measured performance."""
+
+    weights: Float  # (T, 52) at 50 Hz, in the order of ARKIT_NAMES
+    trust: Float  # (T, 52) in 0..1: weight of a channel in a loss
+
+
+def read_facegood(path: Path | str) -> FaceMotion:
+    """One of FACEGOOD's recordings: its sixteen mouth weights, all of them trusted.
+
+    Raises:
+        DataError: the file is missing or is no such recording.
+    """
+    data = _arrays(path, "weights", "fps")
+    weights = resample(data["weights"].astype(np.float32), float(data["fps"]))
+    trust = np.zeros_like(weights)
+    for name in ARKIT_NAMES:
+        mouth = name.startswith(("mouth", "jawOpen")) and not name.startswith(FACEGOOD_STILL)
+        trust[:, ARKIT_NAMES.index(name)] = mouth
+    jaw = weights[:, ARKIT_NAMES.index("jawOpen")].copy()
+    _set_opening(weights, trust, jaw)
+    return FaceMotion(weights, trust)
+
+
+def read_grid(path: Path | str) -> FaceMotion:
+    """One of GRID's sentences: the opening, and how the width divides into rounding and spreading.
+
+    Raises:
+        DataError: the file is missing or is no such recording.
+    """
+    data = _arrays(path, "lip_gap", "lip_width", "fps")
+    gap, width = (resample(data[name].astype(np.float32), float(data["fps"])) for name in ("lip_gap", "lip_width"))
+    opening = np.clip(gap - GRID_CLOSED, 0, None) * (EYE_DISTANCE / JAW_GAP)
+    change = width / np.median(width) - 1 + JAW_NARROWS * (opening - np.median(opening))
+    weights, trust = np.zeros((2, len(gap), len(ARKIT_NAMES)), np.float32)
+    for name, values, weight in (
+        ("mouthPucker", -change / PUCKER_NARROWS, 0.5),
+        ("mouthStretch", change / STRETCH_WIDENS, 0.2),
+    ):
+        for column in columns(name):
+            weights[:, column] = np.clip(values, 0, 1)
+            trust[:, column] = weight
+    _set_opening(weights, trust, opening)
+    return FaceMotion(weights, trust)
+
+
+def resample(curves: Float, fps: float, rate: float = FRAME_RATE) -> Float:
+    """Curves (T,) or (T, K) of frames at `fps`, read at the middles of frames at `rate`, linearly."""
+    count = max(1, round(len(curves) / fps * rate))
+    times = (np.arange(count) + 0.5) / rate
+    known = (np.arange(len(curves)) + 0.5) / fps
+    if curves.ndim == 1:
+        return np.interp(times, known, curves).astype(np.float32)
+    return np.stack([np.interp(times, known, column) for column in curves.T], axis=1).astype(np.float32)
+
+
+def _set_opening(weights: Float, trust: Float, opening: Float) -> None:
+    """Write jawOpen and mouthClose as the made motion has them, so that both kinds of data ask for the same."""
+    speaking = smooth(_dilated(opening > MOVING, FRAME_RATE // 5).astype(np.float32), 2.0)
+    for name, values in zip(("jawOpen", "mouthClose"), split_opening(opening, speaking), strict=True):
+        column = ARKIT_NAMES.index(name)
+        weights[:, column], trust[:, column] = values, 1.0
+
+
+def _dilated(active: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+    reach = np.ones(2 * frames + 1)
+    return np.convolve(active, reach, mode="full")[frames : frames + len(active)] > 0
+
+
+def _arrays(path: Path | str, *names: str) -> Mapping[str, NDArray]:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in names}
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"not a measured face: {path} ({error}). Give the corpus' own .npz files") from error

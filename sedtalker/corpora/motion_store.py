@@ -1,0 +1,209 @@
+"""The talker's training store: `python -m sedtalker.corpora.motion_store -o STORE --tts DIR --grid DIR ...`.
+
+    STORE/manifest.json   version, frame_rate 50, names (52 ARKit), clips: id, audio, speaker, source, split, language, frames
+    STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
+    STORE/features/ID.npy (T, L, D) float16, written by: python -m sedtalker.training.features STORE/manifest.json -o STORE/features
+
+`weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds, `closed` 1
+where /p b m/ must be closed. Splits are by speaker, but for measured faces, of which there is one a corpus: those by
+recording.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sedtalker.audio import load_audio
+from sedtalker.corpora.align import Phone, read_phones
+from sedtalker.corpora.faces import FaceMotion, read_facegood, read_grid
+from sedtalker.corpora.manifest import Utterance, load_manifest
+from sedtalker.corpora.synthesize import Float, Performance, Voice, held_track, perform, random_track
+from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.files import written_whole
+from sedtalker.loudness import loudness
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
+
+VERSION = 1
+RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
+DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
+
+# GRID's words that begin with closed lips, and by how much of a second they are closed (medians of its lip gap).
+GRID_CLOSURES = dict.fromkeys(("bin", "blue", "by", "b", "place", "please", "p"), (-0.01, 0.07))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One entry of the manifest."""
+
+    id: str
+    audio: str
+    speaker: str
+    source: str  # tts, grid, facegood, ravdess, crema-d, nemo
+    split: str
+    language: str
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What is stored of a clip."""
+
+    weights: Float
+    trust: Float
+    expression: Float
+    posterior: Float
+    intensity: Float
+    closed: Float
+
+
+def made_arrays(performance: Performance, posterior: Float, intensity: Float) -> Arrays:
+    """A made performance; every channel is trusted."""
+    weights = performance.weights
+    return Arrays(weights, np.ones_like(weights), performance.expression, posterior, intensity, performance.closed)
+
+
+def measured_arrays(motion: FaceMotion, closed: Float, frames: int) -> Arrays:
+    """A measured performance without emotion, brought to the length of its sound; what is added has no trust."""
+    added = max(0, frames - len(closed))
+    weights, trust, closed = (
+        np.pad(curves[:frames], [(0, added)] + [(0, 0)] * (curves.ndim - 1))
+        for curves in (motion.weights, motion.trust, closed)
+    )
+    posterior, intensity = held_track(LABELS[NEUTRAL], 0.0, frames)
+    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
+
+
+def tts_clips(folder: Path, phones: Path | None = None) -> Iterator[tuple[Clip, Arrays]]:
+    """Synthetic voices with phone times, each clip under a random track."""
+    known = read_phones(phones or folder / "phones.tsv")
+    with (folder / "utterances.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    speakers = sorted({row["speaker"] for row in rows})
+    sides = dict.fromkeys(speakers, "train")
+    sides.update(dict.fromkeys(speakers[-4:-2], "validation") | dict.fromkeys(speakers[-2:], "test"))
+    for row in rows:
+        if row["id"] in known:
+            clip = Clip(
+                row["id"],
+                str(folder / "audio" / f"{row['id']}.opus"),
+                row["speaker"],
+                "tts",
+                sides[row["speaker"]],
+                "en",
+            )
+            yield clip, _made(clip, known[row["id"]], None)
+
+
+def acted_clips(manifest_path: Path, phones: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """Acted speech of a manifest that was aligned, under the emotion of its label or a random track."""
+    manifest, known = load_manifest(manifest_path), read_phones(phones)
+    for item in manifest:
+        if item.id in known:
+            clip = Clip(
+                item.id.replace("/", "_"),
+                str(manifest.audio(item)),
+                item.speaker,
+                item.corpus,
+                item.split,
+                item.language,
+            )
+            yield clip, _made(clip, known[item.id], item)
+
+
+def grid_clips(folder: Path, words: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """GRID's measured sentences, a tenth of them for testing."""
+    closures: dict[str, list[float]] = {}
+    with words.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["word"] in GRID_CLOSURES:
+                closures.setdefault(row["id"], []).append(float(row["start"]))
+    for path in sorted(folder.glob("*.npz")):
+        draw = zlib.crc32(path.stem.encode()) % 20
+        split = "test" if draw < 2 else "validation" if draw == 2 else "train"
+        motion = read_grid(path)
+        times = (np.arange(len(motion.weights)) + 0.5) / FRAME_RATE
+        closed = np.zeros(len(times), np.float32)
+        for start in closures.get(path.stem, []):
+            closed[(times > start) & (times < start + 0.05)] = 1
+        clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
+        yield clip, measured_arrays(motion, closed, _frames(clip))
+
+
+def facegood_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """FACEGOOD's measured recordings, the last of the word lists for testing."""
+    for path in sorted(folder.glob("*.npz")):
+        motion = read_facegood(path)
+        split = "test" if path.stem.endswith("2_04") else "train"
+        clip = Clip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
+        yield clip, measured_arrays(motion, np.zeros(len(motion.weights), np.float32), _frames(clip))
+
+
+def _frames(clip: Clip) -> int:
+    return math.ceil(len(load_audio(clip.audio)) / FRAME_SAMPLES)
+
+
+def _made(clip: Clip, phones: tuple[Phone, ...], acted: Utterance | None) -> Arrays:
+    decibels = loudness(load_audio(clip.audio))
+    rng = np.random.default_rng(zlib.crc32(clip.id.encode()))
+    voice = Voice.drawn(np.random.default_rng(zlib.crc32(clip.speaker.encode())))
+    if acted is None or rng.uniform() < RANDOM_TRACKS:
+        posterior, intensity = random_track(len(decibels), rng)
+    else:
+        level = DEFAULT_INTENSITY if acted.intensity is None else acted.intensity
+        posterior, intensity = held_track(acted.emotion, level, len(decibels))
+    return made_arrays(perform(phones, decibels, posterior, intensity, voice), posterior, intensity)
+
+
+def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip]:
+    """Write clips and the manifest over all of them; features are a step of their own."""
+    listed = []
+    for clip, arrays in tqdm(clips, desc=f"store -> {folder}", unit="clip"):
+        frames = len(arrays.weights)
+        with written_whole(folder / "clips" / f"{clip.id}.npz") as aside:
+            np.savez_compressed(aside, **{name: array.astype(np.float16) for name, array in vars(arrays).items()})
+        listed.append(Clip(**{**asdict(clip), "frames": frames}))
+    document = {
+        "version": VERSION, "frame_rate": FRAME_RATE, "names": list(ARKIT_NAMES), "clips": [asdict(clip) for clip in listed]
+    }  # fmt: skip
+    with written_whole(folder / "manifest.json") as aside:
+        aside.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return listed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--tts", type=Path, help="folder with audio/, utterances.tsv and phones.tsv")
+    parser.add_argument("--grid", type=Path, help="folder with s1/ and s1_words.tsv")
+    parser.add_argument("--facegood", type=Path)
+    parser.add_argument("--manifest", type=Path, help="of acted corpora (sedtalker data prepare)")
+    parser.add_argument("--phones", type=Path, nargs="*", default=[], help="tables of sedtalker.corpora.align")
+    arguments = parser.parse_args()
+
+    def chosen() -> Iterator[tuple[Clip, Arrays]]:
+        if arguments.tts:
+            yield from tts_clips(arguments.tts)
+        if arguments.grid:
+            yield from grid_clips(arguments.grid / "s1", arguments.grid / "s1_words.tsv")
+        if arguments.facegood:
+            yield from facegood_clips(arguments.facegood)
+        for table in arguments.phones:
+            yield from acted_clips(arguments.manifest, table)
+
+    clips = write_store(arguments.output, chosen())
+    print(f"{len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h; {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

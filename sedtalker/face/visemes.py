@@ -1,0 +1,116 @@
+"""Visemes: ARPAbet phone -> viseme -> what the mouth aims for, in ARKit weights, and how firmly it does.
+
+The inventory is the 22 visemes of Microsoft's Speech API (SAPI 5, `SpVisemes`; drawn from Disney's thirteen mouth
+positions), whose phones are ARPAbet's. How firmly a viseme holds its own against its neighbours is its dominance, in the
+sense of Cohen & Massaro, "Modeling coarticulation in synthetic visual speech" (1993): /m/ yields nothing at the lips,
+/h/ yields everything. Jaw and lips have dominances of their own, as in JALI (Edwards et al. 2016).
+
+`opening` is the distance between the lips, in units of the jawOpen that alone would part them so far (1 = 34 mm on the
+default head). Closures and contacts follow from it whatever the jaw does: see `split_opening`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.face.rig import ARKIT_NAMES
+
+Float = NDArray[np.float32]
+
+JAW_REST_IN_SPEECH = 0.05  # jawOpen under closed lips while speaking; the jaw does not shut for a fast /b/
+
+
+@dataclass(frozen=True)
+class Viseme:
+    """Targets of one mouth position, and their dominances over the neighbours', 0 (yields) to 1 (holds)."""
+
+    number: int  # SAPI's
+    opening: float  # between the lips
+    hold: float  # dominance of the opening
+    shape: dict[str, float] = field(default_factory=dict)  # ARKit weights of the lips; sides are equal
+    shape_hold: float = 0.3  # dominance of the lips' shape
+
+
+_ROUND = {"mouthPucker": 0.62, "mouthFunnel": 0.16}
+_OPEN_ROUND = {"mouthPucker": 0.28, "mouthFunnel": 0.34}
+_SPREAD = {"mouthStretch": 0.16, "mouthSmile": 0.08, "mouthLowerDown": 0.16, "mouthUpperUp": 0.08}
+
+VISEMES: dict[str, Viseme] = {
+    "silence": Viseme(0, 0.00, 1.0, {}, 0.6),
+    "ae": Viseme(1, 0.32, 0.8, {"mouthLowerDown": 0.14, "mouthUpperUp": 0.08, "mouthStretch": 0.06}, 0.3),
+    "ah": Viseme(1, 0.24, 0.6, {"mouthLowerDown": 0.08, "mouthUpperUp": 0.04}, 0.2),
+    "aa": Viseme(2, 0.38, 0.9, {"mouthLowerDown": 0.10, "mouthUpperUp": 0.05}, 0.3),
+    "ao": Viseme(3, 0.31, 0.8, _OPEN_ROUND, 0.7),
+    "eh": Viseme(4, 0.28, 0.7, {"mouthLowerDown": 0.14, "mouthUpperUp": 0.07, "mouthStretch": 0.08}, 0.3),
+    "uh": Viseme(4, 0.17, 0.6, {"mouthPucker": 0.30, "mouthFunnel": 0.20}, 0.5),
+    "er": Viseme(5, 0.16, 0.6, {"mouthPucker": 0.18, "mouthFunnel": 0.22}, 0.4),
+    "iy": Viseme(6, 0.17, 0.7, _SPREAD, 0.6),
+    "ih": Viseme(6, 0.21, 0.6, {"mouthStretch": 0.08, "mouthLowerDown": 0.12, "mouthUpperUp": 0.06}, 0.3),
+    "uw": Viseme(7, 0.10, 0.7, _ROUND, 0.9),
+    "ow": Viseme(8, 0.24, 0.7, {"mouthPucker": 0.42, "mouthFunnel": 0.28}, 0.8),
+    "h": Viseme(12, 0.20, 0.1, {}, 0.05),
+    "r": Viseme(13, 0.11, 0.5, {"mouthPucker": 0.22, "mouthFunnel": 0.24}, 0.6),
+    "l": Viseme(14, 0.19, 0.3, {"mouthLowerDown": 0.06, "tongueOut": 0.04}, 0.2),
+    "s": Viseme(15, 0.09, 0.7, {"mouthStretch": 0.10, "mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, 0.4),
+    "sh": Viseme(16, 0.10, 0.7, {"mouthFunnel": 0.38, "mouthPucker": 0.14, "mouthLowerDown": 0.08}, 0.7),
+    "th": Viseme(17, 0.12, 0.6, {"mouthLowerDown": 0.12, "tongueOut": 0.16}, 0.4),
+    "f": Viseme(18, 0.03, 0.95, {"mouthRollLower": 0.34, "mouthUpperUp": 0.16, "mouthShrugLower": 0.10}, 0.95),
+    "t": Viseme(19, 0.13, 0.4, {"mouthLowerDown": 0.08, "mouthStretch": 0.04}, 0.15),
+    "k": Viseme(20, 0.17, 0.25, {"mouthLowerDown": 0.04}, 0.1),
+    "w": Viseme(7, 0.05, 0.8, {"mouthPucker": 0.72, "mouthFunnel": 0.12}, 0.95),
+    "m": Viseme(21, 0.00, 1.0, {"mouthPress": 0.06, "mouthRollLower": 0.08, "mouthRollUpper": 0.06}, 0.9),
+}  # fmt: skip
+"""Openings and shapes are medians of measured mouths by phone class where they were measured (GRID s1's lip gap and
+width; the range and the roles of the weights: FACEGOOD), and drawn by eye on the default head elsewhere."""
+
+PHONES: dict[str, tuple[str, ...]] = {
+    "SIL": ("silence",),
+    "AA": ("aa",), "AE": ("ae",), "AH": ("ah",), "AO": ("ao",), "EH": ("eh",), "ER": ("er",), "IH": ("ih",),
+    "IY": ("iy",), "UH": ("uh",), "UW": ("uw",), "OW": ("ow", "uw"), "AW": ("aa", "uw"), "AY": ("aa", "iy"),
+    "EY": ("eh", "iy"), "OY": ("ao", "iy"),
+    "HH": ("h",), "R": ("r",), "L": ("l",), "S": ("s",), "Z": ("s",), "SH": ("sh",), "ZH": ("sh",), "CH": ("sh",),
+    "JH": ("sh",), "TH": ("th",), "DH": ("th",), "F": ("f",), "V": ("f",), "T": ("t",), "D": ("t",), "N": ("t",),
+    "K": ("k",), "G": ("k",), "NG": ("k",), "P": ("m",), "B": ("m",), "M": ("m",), "W": ("w",), "Y": ("iy",),
+}  # fmt: skip
+"""ARPAbet (CMUdict's 39 phones, and silence) -> one viseme, or the two that a diphthong glides between."""
+
+BILABIALS = frozenset({"P", "B", "M"})
+LABIODENTALS = frozenset({"F", "V"})
+NARROW = frozenset({"R", "W", "UW", "OW", "AO", "UH", "OY", "AW", "ER"})  # round enough to pass for closed
+VOWELS = frozenset({"AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"})
+OPEN_VOWELS = frozenset({"AA", "AE", "AY", "AW", "EH", "EY"})
+ROUNDED = frozenset({"UW", "W", "OW"})
+
+SHAPE_CHANNELS: tuple[str, ...] = (
+    "mouthFunnel", "mouthPucker", "mouthSmile", "mouthStretch", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
+    "mouthPress", "mouthLowerDown", "mouthUpperUp", "tongueOut",
+)  # fmt: skip
+"""The channels of `Viseme.shape`, ARKit's names without the side."""
+
+OPENERS: tuple[str, ...] = ("mouthFunnel", "mouthLowerDown", "mouthUpperUp", "tongueOut")
+"""Shapes that part the lips, and so have to yield at a closure."""
+
+
+def columns(name: str) -> tuple[int, ...]:
+    """Positions in ARKIT_NAMES of a weight: one, or the left and the right."""
+    if name in ARKIT_NAMES:
+        return (ARKIT_NAMES.index(name),)
+    return ARKIT_NAMES.index(f"{name}Left"), ARKIT_NAMES.index(f"{name}Right")
+
+
+def shape_targets(viseme: Viseme) -> Float:
+    """Targets (S,) of a viseme in the order of SHAPE_CHANNELS."""
+    return np.array([viseme.shape.get(name, 0.0) for name in SHAPE_CHANNELS], np.float32)
+
+
+def split_opening(opening: Float, speaking: Float) -> tuple[Float, Float]:
+    """jawOpen and mouthClose (T,) that part the lips by `opening` (T,).
+
+    mouthClose takes back what the jaw opens, one for one. While speaking (`speaking` (T,) in 0..1) the jaw stays
+    lowered a little under closed lips; in silence both are zero.
+    """
+    jaw = np.sqrt(np.square(opening) + np.square(JAW_REST_IN_SPEECH * speaking))
+    return jaw, jaw - opening

@@ -1,0 +1,212 @@
+"""What a living face does besides speaking: blinks, gaze, small movements of the head, brows that follow accents.
+
+A seeded layer over the talker's coefficients. It touches the weights of eyes and brows and the head's rigid motion, never
+the mouth. Rates and times are published or measured ones:
+
+- blinks: 26 a minute in conversation, log-normal intervals, half of them partial, closing faster than opening (Bentivoglio et
+  al. 1997; Doughty 2001); 100 to 150 ms at half height and fewer in fear and surprise (RAVDESS' performances, OpenFace's
+  AU45); drawn towards pauses.
+- gaze: fixations of about a second, saccades of a few degrees in 40 to 60 ms.
+- head: standard deviations of a seated speaker (GRID s1: pitch .57, yaw .36, roll .21 degrees in three seconds), twice as
+  large for one who does not read; nods with the voice's accents.
+- brows: raised a little with every other accent, as in Cassell et al. 1994.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.loudness import FLOOR, loudness, smooth, speech_activity
+from sedtalker.speech import FRAME_RATE
+
+Float = NDArray[np.float32]
+
+BLINK_INTERVAL = 3.2  # seconds, the mean; pauses and emotions move it
+BLINK_SPREAD = 0.5  # of the intervals' logarithm
+BLINK_LEAST = 0.8  # seconds between two blinks
+BLINK_RATES = {"sad": 1.0, "disgust": 0.95, "happy": 0.9, "angry": 0.85, "surprise": 0.55, "fear": 0.45}  # of neutral's
+CLOSING, SHUT, OPENING = 0.08, 0.02, 0.14  # seconds
+PAUSE_PULL = 0.5  # seconds within which a blink moves to a pause's beginning
+
+FIXATION, SHORTEST_FIXATION = 1.1, 0.35  # seconds
+GAZE_DEGREES = (2.6, 1.4)  # standard deviation of the target to the side, and up or down
+SACCADE = 0.05  # seconds
+EYE_DEGREES = {"In": 15.0, "Out": 15.0, "Up": 9.8, "Down": 11.4}  # turned by a weight of 1 of eyeLook...
+
+HEAD_DEGREES = (1.1, 0.9, 0.5)  # standard deviation of pitch, yaw and roll while speaking
+HEAD_AT_REST = 0.5  # share of it in silence
+HEAD_SMOOTHING = 0.45  # seconds: slow enough for 95 % of the speeds to stay under 6 degrees/s
+NOD_DEGREES = 1.4  # at a full accent
+NECK = (0.0, 0.66, 0.03)  # metres on the default head, the point it turns about
+ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # dB over the neighbourhood from which an accent counts, and counts fully
+ACCENT_APART = 0.4  # seconds
+BROW_RAISE = {"browInnerUp": 0.16, "browOuterUpLeft": 0.20, "browOuterUpRight": 0.20}
+
+
+@dataclass(frozen=True)
+class Life:
+    """How strong each part is; 0 leaves it out."""
+
+    blinks: float = 1.0
+    gaze: float = 1.0
+    head: float = 1.0
+    brows: float = 1.0
+
+
+def add_life(
+    coefficients: Float, track: EmotionTrack, samples: Float, seed: int = 0, strengths: Life | None = None
+) -> tuple[Float, Float]:
+    """Weights (T, 52) with life added, and the head's rigid motion (T, 4, 4), both at 50 Hz.
+
+    Args:
+        coefficients: (T, 52) of the talker, in the order of ARKIT_NAMES.
+        track: the emotion; it sets how often the eyes blink.
+        samples: (N,) of the speech at 16 kHz.
+        seed: the same seed gives the same life.
+        strengths: of each part.
+    """
+    strengths = strengths or Life()
+    frames = len(coefficients)
+    decibels = _fitted(loudness(samples), frames)
+    speaking = speech_activity(decibels)
+    peaks = accents(decibels, speaking)
+    blink_rng, gaze_rng, head_rng, brow_rng = (np.random.default_rng([seed, part]) for part in range(4))
+
+    alive = coefficients.astype(np.float32)
+    _raise_brows(alive, strengths.brows * _brow_curve(peaks, frames, brow_rng))
+    _turn_eyes(alive, strengths.gaze * _gaze(frames, gaze_rng))
+    _close_lids(alive, strengths.blinks * blinks(_blink_rate(track, frames), speaking, blink_rng))
+    turns = strengths.head * _head_turns(speaking, peaks, head_rng)
+    return np.clip(alive, 0, 1), rigid(turns)
+
+
+def blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -> Float:
+    """Closure (T,) of the lids, 0 open to 1 shut, at a rate (T,) relative to a calm speaker's."""
+    frames = len(rate)
+    closed = np.zeros(frames, np.float32)
+    pauses = np.flatnonzero(speaking[:-1] & ~speaking[1:]) / FRAME_RATE
+    mean = np.log(BLINK_INTERVAL) - BLINK_SPREAD**2 / 2
+    time = float(rng.uniform(0.3, BLINK_INTERVAL))
+    last = -BLINK_LEAST
+    while time < frames / FRAME_RATE:
+        near = pauses[np.abs(pauses - time) < PAUSE_PULL]
+        start = float(near[0]) if len(near) and near[0] - last > BLINK_LEAST else time
+        depth = rng.uniform(0.55, 0.8) if rng.uniform() < 0.4 else rng.uniform(0.92, 1.0)
+        closed = np.maximum(closed, np.float32(depth) * _lid_curve(start, frames, float(rng.uniform(0.9, 1.15))))
+        last = start
+        pace = max(0.2, float(rate[min(frames - 1, int(max(start, time) * FRAME_RATE))]))
+        time = max(start, time) + max(BLINK_LEAST, float(rng.lognormal(mean, BLINK_SPREAD)) / pace)
+    return closed
+
+
+def accents(decibels: Float, speaking: NDArray[np.bool_]) -> list[tuple[int, float]]:
+    """Frames of the voice's accents with their strength in 0..1: peaks of loudness over their neighbourhood."""
+    heard = np.maximum(decibels, np.percentile(decibels, 95) - 30)
+    prominence = np.where(speaking, smooth(heard, 0.06 * FRAME_RATE) - smooth(heard, 0.5 * FRAME_RATE), 0)
+    found: list[tuple[int, float]] = []
+    for frame in np.argsort(-prominence):
+        if prominence[frame] < ACCENT_DB:
+            break
+        if all(abs(frame - other) >= ACCENT_APART * FRAME_RATE for other, _ in found):
+            found.append((int(frame), float(min(1.0, prominence[frame] / ACCENT_FULL_DB))))
+    return sorted(found)
+
+
+def rigid(turns: Float) -> Float:
+    """Rigid motions (T, 4, 4) that turn the head about the neck by pitch, yaw and roll (T, 3) in degrees."""
+    (cp, cy, cr), (sp, sy, sr) = np.cos(np.radians(turns)).T, np.sin(np.radians(turns)).T
+    motion = np.tile(np.eye(4, dtype=np.float32), (len(turns), 1, 1))
+    # yaw @ pitch @ roll, y up and the face along +z
+    motion[:, 0, :3] = np.stack([cy * cr + sy * sp * sr, -cy * sr + sy * sp * cr, sy * cp], axis=1)
+    motion[:, 1, :3] = np.stack([cp * sr, cp * cr, -sp], axis=1)
+    motion[:, 2, :3] = np.stack([-sy * cr + cy * sp * sr, sy * sr + cy * sp * cr, cy * cp], axis=1)
+    neck = np.array(NECK, np.float32)
+    motion[:, :3, 3] = neck - motion[:, :3, :3] @ neck
+    return motion
+
+
+def _fitted(decibels: Float, frames: int) -> Float:
+    return np.pad(decibels[:frames], (0, max(0, frames - len(decibels))), constant_values=FLOOR)
+
+
+def _blink_rate(track: EmotionTrack, frames: int) -> Float:
+    posterior, intensity = track.at_rate(FRAME_RATE, frames)
+    rates = np.array([BLINK_RATES.get(label, 1.0) for label in track.labels], np.float32)
+    return 1 + intensity * (posterior @ rates - 1)
+
+
+def _lid_curve(start: float, frames: int, pace: float) -> Float:
+    times = (np.arange(frames) + 0.5) / FRAME_RATE - start
+    closing = np.clip(times / (CLOSING * pace), 0, 1)
+    opening = np.clip((times - (CLOSING + SHUT) * pace) / (OPENING * pace), 0, 1)
+    return (np.sin(0.5 * np.pi * closing) ** 2 * np.cos(0.5 * np.pi * opening) ** 2).astype(np.float32)
+
+
+def _gaze(frames: int, rng: np.random.Generator) -> Float:
+    """Degrees (T, 2) to the person's left and up."""
+    aim = np.zeros((frames, 2), np.float32)
+    time = 0.0
+    while time < frames / FRAME_RATE:
+        length = max(SHORTEST_FIXATION, float(rng.exponential(FIXATION)))
+        target = rng.normal(0, GAZE_DEGREES) * (rng.uniform() < 0.6)  # the rest of the time at the listener
+        aim[int(time * FRAME_RATE) : int((time + length) * FRAME_RATE)] = target
+        time += length
+    return smooth(aim, SACCADE * FRAME_RATE / 2.5)
+
+
+def _head_turns(speaking: NDArray[np.bool_], peaks: list[tuple[int, float]], rng: np.random.Generator) -> Float:
+    """Pitch, yaw and roll (T, 3) in degrees; pitch down is positive."""
+    frames = len(speaking)
+    width = HEAD_SMOOTHING * FRAME_RATE
+    noise = smooth(rng.normal(size=(frames, 3)).astype(np.float32), width)
+    noise *= np.sqrt(2 * width * np.sqrt(np.pi))  # the smoothing's loss of deviation
+    activity = HEAD_AT_REST + (1 - HEAD_AT_REST) * smooth(speaking.astype(np.float32), 0.3 * FRAME_RATE)
+    turns = noise * np.array(HEAD_DEGREES, np.float32) * activity[:, None]
+    for frame, strength in peaks:
+        turns[:, 0] += NOD_DEGREES * strength * rng.uniform(0.3, 1.0) * _bump(frame, frames, 0.11)
+    return turns
+
+
+def _brow_curve(peaks: list[tuple[int, float]], frames: int, rng: np.random.Generator) -> Float:
+    raised = np.zeros(frames, np.float32)
+    for frame, strength in peaks:
+        if rng.uniform() < 0.5:
+            raised = np.maximum(raised, np.float32(strength * rng.uniform(0.5, 1.0)) * _bump(frame, frames, 0.14))
+    return raised
+
+
+def _bump(frame: int, frames: int, seconds: float) -> Float:
+    away = (np.arange(frames) - frame) / (seconds * FRAME_RATE)
+    return np.exp(-0.5 * np.square(away)).astype(np.float32)
+
+
+def _raise_brows(weights: Float, raised: Float) -> None:
+    for name, share in BROW_RAISE.items():
+        column = ARKIT_NAMES.index(name)
+        weights[:, column] += share * raised * (1 - weights[:, column])
+
+
+def _turn_eyes(weights: Float, degrees: Float) -> None:
+    """Turn both eyes by degrees (T, 2) to the person's left and up."""
+    left, up = degrees.T
+    turns = {
+        "LookOutLeft": left, "LookInRight": left, "LookInLeft": -left, "LookOutRight": -left,
+        "LookUpLeft": up, "LookUpRight": up, "LookDownLeft": -up, "LookDownRight": -up,
+    }  # fmt: skip
+    for name, turn in turns.items():
+        side = name.removeprefix("Look").removesuffix("Left").removesuffix("Right")
+        weights[:, ARKIT_NAMES.index(f"eye{name}")] += np.maximum(turn, 0) / EYE_DEGREES[side]
+
+
+def _close_lids(weights: Float, closed: Float) -> None:
+    """Close the lids by `closed` (T,) of what is still open; a wide or narrowed eye gives way, or lids would collide."""
+    for side in ("Left", "Right"):
+        blink, wide, squint = (ARKIT_NAMES.index(f"eye{name}{side}") for name in ("Blink", "Wide", "Squint"))
+        weights[:, blink] += closed * (1 - weights[:, blink])
+        weights[:, wide] *= 1 - closed
+        weights[:, squint] *= 1 - 0.7 * closed

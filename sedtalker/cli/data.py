@@ -1,0 +1,155 @@
+"""`sedtalker data`: prepare a corpus for training, look one over, or make one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.cli.options import number, whole
+
+if TYPE_CHECKING:
+    from sedtalker.corpora.prepare import Outcome
+    from sedtalker.corpora.sequences import Source
+
+CORPORA = ("emovoca", "vocaset", "biwi", "own")
+SHOWN = 20  # lines of each list on the screen; the manifest has them all
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("data", parents=[common], help="prepare, check or make a corpus", description=__doc__)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_prepare(actions, common)
+    _add_check(actions, common)
+    _add_synthesize(actions, common)
+
+
+def _add_prepare(actions: Any, common: argparse.ArgumentParser) -> None:
+    parser = actions.add_parser("prepare", parents=[common], help="a corpus -> a store of vertices that trains fast")
+    parser.add_argument("corpus", choices=CORPORA)
+    parser.add_argument("source", type=Path, metavar="SRC", help="the folder that the publisher's archive unpacks to")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
+    _add_reading(parser)
+    parser.set_defaults(run=run_prepare)
+
+
+def _add_check(actions: Any, common: argparse.ArgumentParser) -> None:
+    parser = actions.add_parser("check", parents=[common], help="look a store, or a corpus before preparing it, over")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a store, or a folder of a corpus")
+    parser.add_argument("--corpus", choices=CORPORA, default="own", help="what DIR holds if no store (default: own)")
+    _add_reading(parser)
+    parser.set_defaults(run=run_check)
+
+
+def _add_synthesize(actions: Any, common: argparse.ArgumentParser) -> None:
+    parser = actions.add_parser(
+        "synthesize", parents=[common], help="make an EmoVOCA of the default head, in its generator's layout"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--subjects", type=whole(1, 12), default=4, metavar="N", help="default: 4")
+    parser.add_argument("--sentences", type=whole(1, 20), default=4, metavar="N", help="default: 4")
+    parser.add_argument("--seconds", type=number(0.5, 60, "s"), default=2.0, help="of each sentence (default: 2)")
+    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0)
+    parser.set_defaults(run=run_synthesize)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fps", type=number(1, 240, "Hz"), help="of the store (default: 30 where it divides the corpus's rate)"
+    )
+    parser.add_argument(
+        "--source-fps", type=number(1, 240, "Hz"), help="of the corpus (default: told by the sounds' lengths)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=number(1e-6, 1e6),
+        default=1.0,
+        metavar="METRES",
+        help="metres a unit of the corpus (default: 1)",
+    )
+    parser.add_argument("--templates", type=Path, metavar="FILE", help="templates.pkl, or the mesh of your own data")
+    parser.add_argument("--all-expressions", action="store_true", help="also EmoVOCA's that the model has no label for")
+
+
+def run_prepare(arguments: argparse.Namespace) -> int:
+    """Prepare a corpus; exit code 1 if a sequence had to be left out."""
+    from sedtalker.corpora.prepare import Options, prepare
+    from sedtalker.corpora.store import split_counts
+
+    options = Options(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
+    outcome = prepare(_read(arguments.corpus, arguments.source, arguments), arguments.output, options)
+    _tell(outcome)
+    for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
+        print(f"{split}: {clips} clips, {frames} frames, {subjects} subjects")
+    print(f"{arguments.output}: {len(outcome.clips)} clips at {outcome.fps:g} fps, {len(outcome.refused)} refused")
+    return 1 if outcome.refused else 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Check a store or a corpus; exit code 1 if something is wrong with a clip."""
+    from sedtalker.corpora.prepare import Options, check_source, check_store
+    from sedtalker.corpora.store import is_store, open_store
+
+    if is_store(arguments.folder):
+        store = open_store(arguments.folder)
+        wrong, count = check_store(store), len(store)
+        _list("refused", [f"{name}: {reason}" for name, reason in wrong.items()])
+    else:
+        options = Options(arguments.fps, arguments.source_fps, scale=arguments.scale)
+        outcome = check_source(_read(arguments.corpus, arguments.folder, arguments), options)
+        _tell(outcome)
+        wrong, count = outcome.refused, len(outcome.clips) + len(outcome.refused)
+    print(f"{arguments.folder}: {count - len(wrong)} of {count} clips are in order")
+    return 1 if wrong else 0
+
+
+def run_synthesize(arguments: argparse.Namespace) -> int:
+    """Make an EmoVOCA of the default head."""
+    from sedtalker.corpora.synthetic import Size, synthesize_emovoca
+    from sedtalker.corpora.vocaset import SENTENCES, SPLITS
+    from sedtalker.face.assets import load_face
+
+    test, validation, *others = SPLITS["test"][0], SPLITS["validation"][0], *SPLITS["train"]
+    subjects = (others[0], test, validation, *others[1:], SPLITS["validation"][1], SPLITS["test"][1])
+    size = Size(
+        subjects=subjects[: arguments.subjects],
+        sentences=SENTENCES[20 : 20 + arguments.sentences],
+        seconds=arguments.seconds,
+    )
+    made = synthesize_emovoca(arguments.output, load_face(), size, arguments.seed)
+    print(f"{arguments.output}/New_EmoVOCA: {made} sequences")
+    return 0
+
+
+def _read(corpus: str, source: Path, arguments: argparse.Namespace) -> Source:
+    if corpus == "emovoca":
+        from sedtalker.corpora.emovoca import read_emovoca
+
+        return read_emovoca(source, arguments.templates, arguments.all_expressions)
+    if corpus == "vocaset":
+        from sedtalker.corpora.vocaset import read_vocaset
+
+        return read_vocaset(source)
+    if corpus == "biwi":
+        from sedtalker.corpora.biwi import read_biwi
+
+        return read_biwi(source, arguments.templates)
+    from sedtalker.corpora.own import read_own
+
+    return read_own(source, arguments.templates)
+
+
+def _tell(outcome: Outcome) -> None:
+    for note in outcome.notes:
+        print(note)
+    _list("missing", outcome.missing)
+    _list("refused", [f"{name}: {reason}" for name, reason in outcome.refused.items()])
+
+
+def _list(title: str, lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        print(f"{title}: {line}")
+    if len(lines) > SHOWN:
+        print(f"{title}: and {len(lines) - SHOWN} more")

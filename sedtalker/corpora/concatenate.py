@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.emotion.activity import trimmed
 from sedtalker.emotion.track import Segment
 
 Samples = NDArray[np.float32]
 
-FRAME = SAMPLE_RATE // 50
-RANGE = 30.0  # dB below the loud frames (their 95th percentile) that still count as speech
 EDGE = 0.05  # s kept around the speech
 FADE = 0.01  # s, so that a joint does not click
 LEVEL = -26.0  # dB of full scale, root mean square of every piece
@@ -62,7 +61,7 @@ def render(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
     """Samples (N,) of a recipe, and its true segments."""
     pieces = []
     for number, item in enumerate(recipe.clips):
-        piece = speech_of(load_audio(manifest.audio(item)))
+        piece = trimmed(load_audio(manifest.audio(item)), EDGE)
         if recipe.crop is not None and number == 1:
             middle, half = len(piece) // 2, int(recipe.crop * SAMPLE_RATE / 2)
             piece = piece[max(0, middle - half) : middle + half]
@@ -80,15 +79,6 @@ def rendered(manifest: Manifest, recipes: Sequence[Recipe]) -> Iterator[tuple[Re
     """Each recipe with its samples and segments."""
     for recipe in recipes:
         yield recipe, *render(manifest, recipe)
-
-
-def speech_of(samples: Samples) -> Samples:
-    """The samples from the first to the last speech, with `EDGE` seconds around."""
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    decibels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
-    voiced = np.flatnonzero(decibels > np.percentile(decibels, 95) - RANGE)
-    edge = int(EDGE * SAMPLE_RATE)
-    return samples[max(0, voiced[0] * FRAME - edge) : (voiced[-1] + 1) * FRAME + edge]
 
 
 def levelled(samples: Samples) -> Samples:

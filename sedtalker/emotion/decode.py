@@ -42,7 +42,7 @@ def decode(
     decoding = decoding or Decoding()
     scores = decoding.sharpness * np.log(np.maximum(posterior, FLOOR))
     path = viterbi(scores, decoding.switch_cost, max(1, round(decoding.minimum * frame_rate)))
-    edges = [0, *(np.flatnonzero(np.diff(path)) + 1), len(path)]
+    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     segments = []
     for first, last in itertools.pairwise(edges):
         label = int(path[first])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.emotion.activity import silence_weight
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import CheckpointError
@@ -145,6 +146,11 @@ class Diarizer(nn.Module):
         self.train(training)
         count = frame_count(duration, FRAME_RATE)
         posterior, intensity = _fitted(posterior, count), _fitted(intensity, count)
+        if samples is not None:
+            silence = _fitted(silence_weight(samples), count)
+            neutral = np.eye(len(self.config.labels), dtype=np.float32)[self.config.labels.index("neutral")]
+            posterior = posterior + silence[:, None] * (neutral - posterior)
+            intensity = intensity * (1 - silence)
         return EmotionTrack(posterior, intensity, duration, self.config.labels, float(FRAME_RATE), audio)
 
 

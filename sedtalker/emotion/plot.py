@@ -72,7 +72,7 @@ def _segments(axis: Any, track: EmotionTrack) -> None:
             axis.text(middle, 0.5, text, ha="center", va="center", fontsize=8, clip_on=True)
     axis.set_ylim(0, 1)
     axis.set_yticks([])
-    axis.set_ylabel("segments")
+    axis.set_ylabel("segments", rotation=0, ha="right", va="center")
 
 
 def _posterior(axis: Any, track: EmotionTrack) -> None:

@@ -20,17 +20,17 @@ from tqdm import tqdm
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.corpora.concatenate import draw_recipes, insertions, rendered
 from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
+from sedtalker.emotion.activity import loudness, speech_frames
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.track import EmotionTrack, Segment
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
 from sedtalker.files import written_whole
-from sedtalker.speech import FRAME_RATE, SpeechEncoder, load_encoder
+from sedtalker.speech import SpeechEncoder, load_encoder
 
 Samples = NDArray[np.float32]
 Disturbance = Callable[[Samples], Samples]
 
-RANGE = 30.0  # dB below a clip's loud frames that still count as speech
 INSERTIONS = (0.3, 0.5, 1.0, 2.0)  # s
 
 
@@ -66,7 +66,7 @@ def hear_clips(
     heard = []
     for item in tqdm(utterances, desc="clips", unit="clip"):
         samples = load_audio(manifest.audio(item))
-        spoken = speech_frames(samples)
+        spoken = speech_frames(loudness(samples))
         track = diarized(samples if disturb is None else disturb(samples), diarizer, encoder)
         truth = diarizer.config.labels.index(item.emotion)
         heard.append(HeardClip(item, track.posterior[spoken], track.intensity[spoken], truth))
@@ -94,14 +94,6 @@ def hear_mixes(
 def diarized(samples: Samples, diarizer: Diarizer, encoder: SpeechEncoder) -> EmotionTrack:
     """The track of samples (N,) at 16 kHz."""
     return diarizer.diarize(encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
-
-
-def speech_frames(samples: Samples) -> NDArray[np.bool_]:
-    """Which 20 ms frames (T,) lie within `RANGE` of the loud ones."""
-    size = SAMPLE_RATE // FRAME_RATE
-    frames = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
-    decibels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
-    return decibels > np.percentile(decibels, 95) - RANGE
 
 
 def clip_figures(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.corpora.manifest import Utterance
+from sedtalker.emotion.activity import speech_frames
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.speech import FRAME_RATE
 
-SPEECH_RANGE = 30.0  # dB below a clip's loud parts (their 95th percentile) that still count as speech
 BRIDGE = 0.3  # s, pauses up to this belong to the speech around them
 NEAR_SPEECH = 0.3  # s around speech whose silence is nobody's: no target
 SILENCE_WEIGHT = 0.3  # of a silent frame in the loss, beside 1 for speech
@@ -82,7 +81,7 @@ class Clip:
     @cached_property
     def speech(self) -> NDArray[np.bool_]:
         """Which frames of the first variant hold speech (T,)."""
-        return speech_frames(np.load(self._file(0, ".loudness.npy")).astype(np.float32))
+        return speech_frames(np.load(self._file(0, ".loudness.npy")).astype(np.float32), BRIDGE)
 
     def speech_of(self, variant: int, frames: int) -> NDArray[np.bool_]:
         """The same for a variant of that many frames, whose speed may differ: the speech of the first, stretched."""
@@ -99,15 +98,6 @@ class Clip:
         if not path.exists():
             raise DataError(f"no cached features: {path}. Run: python -m sedtalker.training.features MANIFEST -o CACHE")
         return path
-
-
-def speech_frames(loudness: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Frames (T,) that hold speech, of the loudness (T,) in dB of 20 ms frames; short pauses are bridged."""
-    speech = loudness > np.percentile(loudness, 95) - SPEECH_RANGE
-    for before, after in pairwise(np.flatnonzero(speech)):
-        if after - before <= BRIDGE * FRAME_RATE:
-            speech[before:after] = True
-    return speech
 
 
 class Mixer:

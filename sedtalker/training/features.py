@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,21 +19,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
+from sedtalker.emotion.activity import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
-from sedtalker.speech import DEFAULT_ENCODER, FRAME_SAMPLES, SpeechEncoder, load_encoder
-
-SILENCE = -100.0  # dB, the floor of the loudness
+from sedtalker.speech import DEFAULT_ENCODER, SpeechEncoder, load_encoder
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
-
-
-def loudness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Root mean square (T,) of every 20 ms of samples (N,), dB of full scale."""
-    frames = math.ceil(len(samples) / FRAME_SAMPLES)
-    padded = np.pad(samples, (0, frames * FRAME_SAMPLES - len(samples))).reshape(frames, FRAME_SAMPLES)
-    power = np.square(padded, dtype=np.float32).mean(axis=1)
-    return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), SILENCE).astype(np.float32)
 
 
 def listed_clips(manifest: Path) -> list[tuple[str, Path]]:

@@ -24,7 +24,7 @@ from numba.extending import intrinsic  # noqa: E402
 
 Array = NDArray[np.float32]
 
-LANES = 64  # channels a block: enough to fill the vector units, few enough for the first-level cache
+LANES = 128  # channels a block: enough to fill the vector units, few enough for the first-level cache
 CHUNK = 16  # steps between two kept states
 
 LOG2_E = 1.4426950408889634
@@ -54,20 +54,36 @@ def _float_of(typing_context: Any, value: Any) -> Any:
 
 @njit(inline="always", fastmath=True)
 def _exp2(x: float) -> float:
-    """2 ** x of a float32 to 2e-7: the integer part goes into the exponent's bits, a polynomial gives the rest.
+    """2 ** x of a float32 x <= 0 to 2e-7: the integer part goes into the exponent's bits, a polynomial gives the rest.
 
     The polynomial's largest relative error on [-0.5, 0.5] is the smallest that fifth degree allows.
     """
-    x = min(max(x, np.float32(-126.0)), np.float32(126.0))
-    whole = np.floor(x + np.float32(0.5))
-    f = x - whole
+    x = max(x, np.float32(-126.0))
+    whole = np.int32(x - np.float32(0.5))
+    f = x - np.float32(whole)
     p = np.float32(0.00132764818)
     p = p * f + np.float32(0.00967554655)
     p = p * f + np.float32(0.0555071346)
     p = p * f + np.float32(0.240221202)
     p = p * f + np.float32(0.693146944)
     p = p * f + np.float32(1.00000012)
-    return _float_of(np.int32(_bits_of(p) + (np.int32(whole) << np.int32(23))))
+    return _float_of(np.int32(_bits_of(p) + (whole << np.int32(23))))
+
+
+@compiled
+def _load(block: Array, rows: Array, first: int) -> None:
+    """block (N, width) = rows (N, E) from column `first` on; loops compile in a tenth of the time of slices."""
+    for n in range(block.shape[0]):
+        for i in range(block.shape[1]):
+            block[n, i] = rows[n, first + i]
+
+
+@compiled
+def _store(block: Array, rows: Array, first: int) -> None:
+    """rows (N, E) from column `first` on = block (N, width)."""
+    for n in range(block.shape[0]):
+        for i in range(block.shape[1]):
+            rows[n, first + i] = block[n, i]
 
 
 @compiled
@@ -83,14 +99,16 @@ def _forward(
     for b in range(batch):
         for first in range(0, channels, LANES):
             width = min(LANES, channels - first)
-            rate = A[:, first : first + width].copy()
-            h = state[b, :, first : first + width].copy()
+            rate = np.empty((states, width), np.float32)
+            h = np.empty((states, width), np.float32)
+            _load(rate, A, first)
+            _load(h, state[b], first)
             step = np.empty(width, np.float32)
             entering = np.empty(width, np.float32)
             read = np.empty(width, np.float32)
             for t in range(steps):
                 if t % CHUNK == 0 and kept.shape[1] > 0:
-                    kept[b, t // CHUNK, :, first : first + width] = h
+                    _store(h, kept[b, t // CHUNK], first)
                 for i in range(width):
                     step[i] = delta[b, t, first + i]
                     entering[i] = step[i] * u[b, t, first + i]
@@ -102,7 +120,7 @@ def _forward(
                         read[i] += out * h[n, i]
                 for i in range(width):
                     y[b, t, first + i] = read[i]
-            state[b, :, first : first + width] = h
+            _store(h, state[b], first)
 
 
 @compiled
@@ -119,8 +137,10 @@ def _backward(
     for b in range(batch):
         for first in range(0, channels, LANES):
             width = min(LANES, channels - first)
-            rate = A[:, first : first + width].copy()
-            g = dstate[b, :, first : first + width].copy()
+            rate = np.empty((states, width), np.float32)
+            g = np.empty((states, width), np.float32)
+            _load(rate, A, first)
+            _load(g, dstate[b], first)
             change = np.zeros((states, width), np.float32)
             h = np.empty((CHUNK + 1, states, width), np.float32)
             decay = np.empty((CHUNK, states, width), np.float32)
@@ -132,7 +152,7 @@ def _backward(
             for chunk in range(kept.shape[1] - 1, -1, -1):
                 start = chunk * CHUNK
                 length = min(CHUNK, steps - start)
-                h[0] = kept[b, chunk, :, first : first + width]
+                _load(h[0], kept[b, chunk], first)
                 for k in range(length):
                     t = start + k
                     for i in range(width):
@@ -171,7 +191,7 @@ def _backward(
                         x = u[b, t, first + i]
                         du[b, t, first + i] = D[first + i] * came[i] + step[i] * by_entering[i]
                         ddelta[b, t, first + i] = by_step[i] * np.float32(1 / LOG2_E) + x * by_entering[i]
-            dstate[b, :, first : first + width] = g
+            _store(g, dstate[b], first)
             for n in range(states):
                 for i in range(width):
                     dA[n, first + i] += change[n, i]

@@ -202,5 +202,5 @@ def _write_video(
             view=options.view,
             strip=options.strip,
             audio=None if samples is None else (samples, SAMPLE_RATE),
-            progress=bar.update,
+            progress=lambda done, _: bar.update(done - bar.n),
         )

@@ -59,7 +59,8 @@ class DiarizerConfig:
         known = {field.name for field in fields(cls)}
         if set(values) - known:
             raise CheckpointError(f"unknown settings of a diarizer: {sorted(set(values) - known)}. Update sedtalker")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
+        return cls(**plain)
 
 
 class Diarizer(nn.Module):

@@ -102,7 +102,7 @@ class EmotionTrack:
     @property
     def times(self) -> NDArray[np.float64]:
         """Middle of each frame (T,), seconds."""
-        return (np.arange(len(self)) + 0.5) / self.frame_rate
+        return (np.arange(len(self), dtype=np.float64) + 0.5) / self.frame_rate
 
     @property
     def segments(self) -> list[Segment]:

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sedtalker.corpora.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
-from sedtalker.speech import load_encoder
+from sedtalker.speech import WhisperEncoder, WindowedEncoder, load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 
@@ -89,6 +89,19 @@ class MixedUtterances(IterableDataset[Batch]):
         return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names))
 
 
+class Clips(Dataset[Clip]):
+    """Whole clips, for validation."""
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self.clips[index]
+
+
 class DiarizerModule(lightning.LightningModule):
     """Losses, optimiser and validation of a diarizer."""
 
@@ -143,10 +156,10 @@ def starting_diarizer(training: DiarizerTraining) -> Diarizer:
     diarizer = Diarizer(training.model)
     if training.model.tuned:
         encoder = load_encoder()
+        assert isinstance(encoder, WindowedEncoder) and isinstance(encoder.network, WhisperEncoder)
         first = training.model.tuned_from
         for k, block in enumerate(diarizer.tuned):
             block.load_state_dict(encoder.network.layers[first + k].state_dict())
-        diarizer.tuned.requires_grad_(True)
     if training.start:
         _take_over(diarizer, load_diarizer(training.start))
     return diarizer
@@ -213,7 +226,7 @@ def run_training(training: DiarizerTraining) -> Path:
     trainer.fit(
         module,
         DataLoader(MixedUtterances(mixer, training.batch), batch_size=None),
-        DataLoader(clips, batch_size=None),
+        DataLoader(Clips(clips), batch_size=None),
         ckpt_path=str(last) if last.exists() else None,
         weights_only=False,
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +38,9 @@ PATTERNS: tuple[tuple[str, float], ...] = (
     ("EEEE", 0.15),  # any emotions, four to seven clips
 )
 """What is made, and how often: N a neutral clip, E a clip of an emotion."""
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -205,5 +209,5 @@ def _widened(mask: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
     return np.convolve(mask, np.ones(2 * frames + 1), mode="same")[: len(mask)] > 0.5
 
 
-def _choose(rng: np.random.Generator, items: list) -> str | Clip:
+def _choose(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]

@@ -23,6 +23,7 @@ from sedtalker.emotion.activity import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import DEFAULT_ENCODER, SpeechEncoder, load_encoder
+from sedtalker.training.augmentation import augment
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
 
@@ -86,9 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     shard, shards = map(int, arguments.shard.split("/"))
-    augmentation = None
-    if arguments.augment:
-        from sedtalker.training.augmentation import augment as augmentation
+    augmentation = augment if arguments.augment else None
     clips = listed_clips(arguments.manifest)[shard::shards]
     cache_features(clips, arguments.output, load_encoder(arguments.encoder), augmentation, arguments.seed)
 

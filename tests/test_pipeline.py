@@ -1,0 +1,116 @@
+"""The whole way in Python, with the shipped weights, on a real recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sedtalker
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
+
+
+@pytest.fixture(scope="module")
+def talker() -> sedtalker.Talker:
+    return sedtalker.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(speech_file: Path) -> np.ndarray:
+    return load_audio(speech_file)
+
+
+def test_a_path_and_its_samples_give_the_same_animation(talker, speech_file: Path, samples: np.ndarray) -> None:
+    from_path = talker.animate(speech_file)
+    from_samples = talker.animate((samples, SAMPLE_RATE))
+    np.testing.assert_array_equal(from_path.blendshapes, from_samples.blendshapes)
+    np.testing.assert_array_equal(from_path.head, from_samples.head)
+    assert from_path.meta["audio"] == str(speech_file) and len(from_path.meta["audio_sha256"]) == 64
+
+
+def test_shapes_ranges_and_units(talker, speech_file: Path) -> None:
+    animation = talker.animate(speech_file)
+    count = round(30_966 / 16_000 * 30)
+    assert animation.vertices.shape == (count, len(animation.template), 3) and animation.vertices.dtype == np.float32
+    assert animation.blendshapes.min() >= 0 and animation.blendshapes.max() <= 1
+    assert animation.blendshapes.std(axis=0).max() > 0.05
+    assert 0.2 < np.ptp(animation.template[:, 1]) < 1.0  # a head with shoulders, in metres
+    rotations = animation.head[:, :3, :3]
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (count, 1, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("fps", [24, 25, 29.97, 60, 12.5])
+def test_any_frame_rate_shows_the_same_motion(talker, speech_file: Path, fps: float) -> None:
+    animation = talker.animate(speech_file, fps=fps, still=True)
+    assert abs(animation.duration - 30_966 / 16_000) <= 0.5 / fps
+    fine = talker.animate(speech_file, fps=50, still=True)
+    jaw = animation.blendshape_names.index("jawOpen")
+    middles = (np.arange(len(animation)) + 0.5) / fps
+    expected = np.interp(middles, (np.arange(len(fine)) + 0.5) / 50, fine.blendshapes[:, jaw])
+    np.testing.assert_allclose(animation.blendshapes[:, jaw], expected, atol=1e-4)
+
+
+def test_intensity_0_is_exactly_neutral_and_more_moves_more(talker, speech_file: Path) -> None:
+    neutral = talker.animate(speech_file, emotion="neutral", still=True)
+    for emotion in ("happy", "sad", "angry", "disgust", "fear", "surprise"):
+        moved = []
+        for intensity in (0.0, 1 / 3, 2 / 3, 1.0):
+            animation = talker.animate(speech_file, emotion=f"{emotion}:{intensity}", still=True)
+            moved.append(float(np.abs(animation.blendshapes - neutral.blendshapes).mean()))
+        assert moved[0] == 0.0
+        assert moved[1] < moved[2] < moved[3], emotion
+    silenced = talker.animate(speech_file, emotion="happy", intensity_scale=0, still=True)
+    np.testing.assert_array_equal(silenced.blendshapes, neutral.blendshapes)
+
+
+def test_life_is_seeded_and_leaves_the_lips_alone(talker, speech_file: Path) -> None:
+    still = talker.animate(speech_file, still=True)
+    first, again, other = (talker.animate(speech_file, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.blendshapes, again.blendshapes)
+    np.testing.assert_array_equal(first.head, again.head)
+    assert not np.array_equal(first.head, other.head) and still.head is None
+    lips = still.face.masks["lips"]
+    assert np.abs(first.vertices[:, lips] - still.vertices[:, lips]).max() < 1e-6
+
+
+def test_an_edited_track_changes_its_span_and_its_blend_alone(talker, speech_file: Path) -> None:
+    track = talker.diarize(speech_file)
+    before = talker.animate(speech_file, emotion=track, still=True)
+    track.set("sad", 1.0, start=1.0, end=1.5)
+    after = talker.animate(speech_file, emotion=track, still=True)
+    times = (np.arange(len(before)) + 0.5) / 30
+    moved = np.abs(before.blendshapes - after.blendshapes).max(axis=1)
+    assert moved[times < 0.7].max() < 0.02
+    assert moved[(times > 1.2) & (times < 1.4)].min() > 0.05
+
+
+def test_other_identities_move_alike(talker, speech_file: Path) -> None:
+    default = talker.animate(speech_file)
+    man = talker.animate(speech_file, face="man")
+    np.testing.assert_array_equal(default.blendshapes, man.blendshapes)
+    assert np.abs(default.template - man.template).max() > 0.005
+
+
+def test_a_second_of_silence_keeps_the_mouth_shut(talker) -> None:
+    silence = talker.animate((np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE), still=True)
+    pairs = silence.face.lip_pairs
+    gap = np.linalg.norm(silence.vertices[:, pairs[:, 0]] - silence.vertices[:, pairs[:, 1]], axis=2).mean(axis=1)
+    rest = np.linalg.norm(silence.template[pairs[:, 0]] - silence.template[pairs[:, 1]], axis=1).mean()
+    assert np.abs(gap - rest).max() < 0.001
+
+
+def test_what_cannot_be_used_is_refused(talker, speech_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrackError, match="unknown emotion"):
+        talker.animate(speech_file, emotion="grumpy:0.5")
+    with pytest.raises(TrackError, match="Cut it"):
+        long = sedtalker.EmotionTrack.neutral(20.0)
+        talker.animate(speech_file, emotion=long)
+    (tmp_path / "cube.obj").write_text("v 0 0 0\nv 0.2 0 0\nv 0 0.2 0\nf 1 2 3\n")
+    with pytest.raises(FaceError, match="no blendshapes"):
+        talker.animate(speech_file, face=tmp_path / "cube.obj")
+    with pytest.raises(CheckpointError):
+        sedtalker.load(tmp_path / "absent")
+    with pytest.raises(SEDTalkerError, match="no such device"):
+        sedtalker.load(device="cuda:99")

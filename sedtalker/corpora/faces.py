@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.curves import resample, smooth
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.face.visemes import columns, split_opening
-from sedtalker.loudness import smooth
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -49,7 +49,7 @@ def read_facegood(path: Path | str) -> FaceMotion:
         DataError: the file is missing or is no such recording.
     """
     data = _arrays(path, "weights", "fps")
-    weights = resample(data["weights"].astype(np.float32), float(data["fps"]))
+    weights = resample(data["weights"].astype(np.float32), float(data["fps"]), FRAME_RATE)
     trust = np.zeros_like(weights)
     for name in ARKIT_NAMES:
         mouth = name.startswith(("mouth", "jawOpen")) and not name.startswith(FACEGOOD_STILL)
@@ -66,7 +66,7 @@ def read_grid(path: Path | str) -> FaceMotion:
         DataError: the file is missing or is no such recording.
     """
     data = _arrays(path, "lip_gap", "lip_width", "fps")
-    gap, width = (resample(data[name].astype(np.float32), float(data["fps"])) for name in ("lip_gap", "lip_width"))
+    gap, width = (resample(data[name].astype(np.float32), float(data["fps"]), FRAME_RATE) for name in ("lip_gap", "lip_width"))
     opening = np.clip(gap - GRID_CLOSED, 0, None) * (EYE_DISTANCE / JAW_GAP)
     change = width / np.median(width) - 1 + JAW_NARROWS * (opening - np.median(opening))
     weights, trust = np.zeros((2, len(gap), len(ARKIT_NAMES)), np.float32)
@@ -79,16 +79,6 @@ def read_grid(path: Path | str) -> FaceMotion:
             trust[:, column] = weight
     _set_opening(weights, trust, opening)
     return FaceMotion(weights, trust)
-
-
-def resample(curves: Float, fps: float, rate: float = FRAME_RATE) -> Float:
-    """Curves (T,) or (T, K) of frames at `fps`, read at the middles of frames at `rate`, linearly."""
-    count = max(1, round(len(curves) / fps * rate))
-    times = (np.arange(count) + 0.5) / rate
-    known = (np.arange(len(curves)) + 0.5) / fps
-    if curves.ndim == 1:
-        return np.interp(times, known, curves).astype(np.float32)
-    return np.stack([np.interp(times, known, column) for column in curves.T], axis=1).astype(np.float32)
 
 
 def _set_opening(weights: Float, trust: Float, opening: Float) -> None:

@@ -28,10 +28,10 @@ from sedtalker.corpora.align import Phone, read_phones
 from sedtalker.corpora.faces import FaceMotion, read_facegood, read_grid
 from sedtalker.corpora.manifest import Utterance, load_manifest
 from sedtalker.corpora.synthesize import Float, Performance, Voice, held_track, perform, random_track
+from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.files import written_whole
-from sedtalker.loudness import loudness
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
 VERSION = 1

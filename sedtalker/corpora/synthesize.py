@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.corpora.align import SILENCE, Phone
+from sedtalker.curves import smooth
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.face import actions
 from sedtalker.face.rig import ARKIT_NAMES
@@ -29,7 +30,6 @@ from sedtalker.face.visemes import (
     shape_targets,
     split_opening,
 )
-from sedtalker.loudness import smooth
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]

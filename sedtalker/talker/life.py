@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.curves import smooth
+from sedtalker.emotion.activity import FLOOR, loudness, speech_frames
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.loudness import FLOOR, loudness, smooth, speech_activity
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -31,6 +32,7 @@ BLINK_SPREAD = 0.5  # of the intervals' logarithm
 BLINK_LEAST = 0.8  # seconds between two blinks
 BLINK_RATES = {"sad": 1.0, "disgust": 0.95, "happy": 0.9, "angry": 0.85, "surprise": 0.55, "fear": 0.45}  # of neutral's
 CLOSING, SHUT, OPENING = 0.08, 0.02, 0.14  # seconds
+PAUSE = 0.12  # seconds; a shorter gap, as of a stop consonant, is no pause
 PAUSE_PULL = 0.5  # seconds within which a blink moves to a pause's beginning
 
 FIXATION, SHORTEST_FIXATION = 1.1, 0.35  # seconds
@@ -41,10 +43,11 @@ EYE_DEGREES = {"In": 15.0, "Out": 15.0, "Up": 9.8, "Down": 11.4}  # turned by a 
 HEAD_DEGREES = (1.1, 0.9, 0.5)  # standard deviation of pitch, yaw and roll while speaking
 HEAD_AT_REST = 0.5  # share of it in silence
 HEAD_SMOOTHING = 0.45  # seconds: slow enough for 95 % of the speeds to stay under 6 degrees/s
-NOD_DEGREES = 1.4  # at a full accent
+NOD_DEGREES, NOD_SECONDS = 1.4, 0.11  # at a full accent, and the bump's standard deviation
 NECK = (0.0, 0.66, 0.03)  # metres on the default head, the point it turns about
 ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # dB over the neighbourhood from which an accent counts, and counts fully
 ACCENT_APART = 0.4  # seconds
+BROW_SECONDS = 0.14
 BROW_RAISE = {"browInnerUp": 0.16, "browOuterUpLeft": 0.20, "browOuterUpRight": 0.20}
 
 
@@ -73,7 +76,7 @@ def add_life(
     strengths = strengths or Life()
     frames = len(coefficients)
     decibels = _fitted(loudness(samples), frames)
-    speaking = speech_activity(decibels)
+    speaking = speech_frames(decibels, bridge=PAUSE)
     peaks = accents(decibels, speaking)
     blink_rng, gaze_rng, head_rng, brow_rng = (np.random.default_rng([seed, part]) for part in range(4))
 
@@ -97,7 +100,9 @@ def blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -
         near = pauses[np.abs(pauses - time) < PAUSE_PULL]
         start = float(near[0]) if len(near) and near[0] - last > BLINK_LEAST else time
         depth = rng.uniform(0.55, 0.8) if rng.uniform() < 0.4 else rng.uniform(0.92, 1.0)
-        closed = np.maximum(closed, np.float32(depth) * _lid_curve(start, frames, float(rng.uniform(0.9, 1.15))))
+        first = int(start * FRAME_RATE)
+        curve = np.float32(depth) * _lid_curve(float(rng.uniform(0.9, 1.15)))[: frames - first]
+        closed[first : first + len(curve)] = np.maximum(closed[first : first + len(curve)], curve)
         last = start
         pace = max(0.2, float(rate[min(frames - 1, int(max(start, time) * FRAME_RATE))]))
         time = max(start, time) + max(BLINK_LEAST, float(rng.lognormal(mean, BLINK_SPREAD)) / pace)
@@ -109,11 +114,13 @@ def accents(decibels: Float, speaking: NDArray[np.bool_]) -> list[tuple[int, flo
     heard = np.maximum(decibels, np.percentile(decibels, 95) - 30)
     prominence = np.where(speaking, smooth(heard, 0.06 * FRAME_RATE) - smooth(heard, 0.5 * FRAME_RATE), 0)
     found: list[tuple[int, float]] = []
-    for frame in np.argsort(-prominence):
-        if prominence[frame] < ACCENT_DB:
-            break
-        if all(abs(frame - other) >= ACCENT_APART * FRAME_RATE for other, _ in found):
+    taken = np.zeros(len(prominence), bool)
+    reach = int(ACCENT_APART * FRAME_RATE)
+    candidates = np.flatnonzero(prominence > ACCENT_DB)
+    for frame in candidates[np.argsort(-prominence[candidates])]:
+        if not taken[frame]:
             found.append((int(frame), float(min(1.0, prominence[frame] / ACCENT_FULL_DB))))
+            taken[max(0, frame - reach) : frame + reach] = True
     return sorted(found)
 
 
@@ -140,8 +147,9 @@ def _blink_rate(track: EmotionTrack, frames: int) -> Float:
     return 1 + intensity * (posterior @ rates - 1)
 
 
-def _lid_curve(start: float, frames: int, pace: float) -> Float:
-    times = (np.arange(frames) + 0.5) / FRAME_RATE - start
+def _lid_curve(pace: float) -> Float:
+    """Closure of the lids from the start of a blink on, a `pace` of 1 being the mean duration."""
+    times = np.arange(0.5, (CLOSING + SHUT + OPENING) * pace * FRAME_RATE + 1) / FRAME_RATE
     closing = np.clip(times / (CLOSING * pace), 0, 1)
     opening = np.clip((times - (CLOSING + SHUT) * pace) / (OPENING * pace), 0, 1)
     return (np.sin(0.5 * np.pi * closing) ** 2 * np.cos(0.5 * np.pi * opening) ** 2).astype(np.float32)
@@ -168,7 +176,7 @@ def _head_turns(speaking: NDArray[np.bool_], peaks: list[tuple[int, float]], rng
     activity = HEAD_AT_REST + (1 - HEAD_AT_REST) * smooth(speaking.astype(np.float32), 0.3 * FRAME_RATE)
     turns = noise * np.array(HEAD_DEGREES, np.float32) * activity[:, None]
     for frame, strength in peaks:
-        turns[:, 0] += NOD_DEGREES * strength * rng.uniform(0.3, 1.0) * _bump(frame, frames, 0.11)
+        _add_bump(turns[:, 0], frame, NOD_DEGREES * strength * rng.uniform(0.3, 1.0), NOD_SECONDS)
     return turns
 
 
@@ -176,13 +184,15 @@ def _brow_curve(peaks: list[tuple[int, float]], frames: int, rng: np.random.Gene
     raised = np.zeros(frames, np.float32)
     for frame, strength in peaks:
         if rng.uniform() < 0.5:
-            raised = np.maximum(raised, np.float32(strength * rng.uniform(0.5, 1.0)) * _bump(frame, frames, 0.14))
-    return raised
+            _add_bump(raised, frame, strength * rng.uniform(0.5, 1.0), BROW_SECONDS)
+    return np.minimum(raised, 1)
 
 
-def _bump(frame: int, frames: int, seconds: float) -> Float:
-    away = (np.arange(frames) - frame) / (seconds * FRAME_RATE)
-    return np.exp(-0.5 * np.square(away)).astype(np.float32)
+def _add_bump(curve: Float, frame: int, height: float, seconds: float) -> None:
+    """Add a Gaussian bump of a standard deviation in seconds around a frame of a curve (T,)."""
+    width = seconds * FRAME_RATE
+    frames = np.arange(max(0, frame - round(4 * width)), min(len(curve), frame + round(4 * width)))
+    curve[frames] += height * np.exp(-0.5 * np.square((frames - frame) / width))
 
 
 def _raise_brows(weights: Float, raised: Float) -> None:

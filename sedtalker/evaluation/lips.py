@@ -1,0 +1,248 @@
+"""Measures of lip motion that follow what people see, most of which need no recorded truth.
+
+The lip gap (T,) is the distance between the middles of the inner lips, in metres; frames lie at (i + 0.5) / fps seconds.
+"p95" is the clip's own 95th percentile of the gap, which makes faces and trackers comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.corpora.align import SILENCE, Phone
+from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
+
+Array = NDArray[np.floating]
+
+CLOSED = 0.15  # of p95, under which lips count as closed
+WINDOW = 0.060  # seconds on either side of a phone's start
+NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
+SEARCH = 0.30  # seconds either way in which audio and lips are aligned
+
+
+@dataclass(frozen=True)
+class ClosureFigures:
+    """Counts over one clip; add clips up with `pooled`."""
+
+    bilabials: int  # /p b m/ inside speech
+    closed_bilabials: int  # closed within 60 ms of their start
+    others: int  # phones far from any labial or rounded one
+    closed_others: int
+    labiodentals: int
+    touching_labiodentals: int
+    durations: tuple[float, ...]  # seconds that closed bilabials stay closed
+    apex_errors: tuple[float, ...]  # seconds from the middle of the phone to the smallest gap, signed
+    open_vowels: tuple[float, ...]  # widest gap in each open vowel, over p95
+    bilabial_minima: tuple[float, ...]  # smallest gap at each bilabial, over p95
+
+    def summary(self) -> dict[str, float]:
+        """Shares and medians, by name; a share of nothing is nan."""
+        return {
+            "closure_recall": _share(self.closed_bilabials, self.bilabials),
+            "false_contact": _share(self.closed_others, self.others),
+            "labiodental_contact": _share(self.touching_labiodentals, self.labiodentals),
+            "closure_seconds": _median(self.durations),
+            "apex_error_seconds": _median(np.abs(self.apex_errors)),
+            "apex_error_seconds_p95": _percentile(np.abs(self.apex_errors), 95),
+            "open_vowel_over_closure": _share(_mean(self.open_vowels), max(_mean(self.bilabial_minima), 1e-6)),
+            "bilabials": self.bilabials,
+            "others": self.others,
+        }
+
+
+def lip_gap(vertices: Array, face: Face) -> Array:
+    """Distance (T,) in metres between the middles of the inner lips, never below 0: crossed lips are closed ones.
+
+    Vertices (T, V, 3) in metres. What counts is the upper lip's height over the lower's, in the face's own upright.
+    """
+    if face.lip_pairs is None:
+        raise ValueError(f"face {face.name!r} has no lip pairs")
+    pairs = face.lip_pairs[len(face.lip_pairs) // 2 - 1 : len(face.lip_pairs) // 2 + 2]
+    return np.maximum((vertices[:, pairs[:, 0], 1] - vertices[:, pairs[:, 1], 1]).mean(axis=1), 0.0)
+
+
+def lip_gap_of_weights(weights: Array, face: Face) -> Array:
+    """The same for ARKit weights (T, 52), without posing the whole face."""
+    if face.lip_pairs is None or face.blendshapes is None:
+        raise ValueError(f"face {face.name!r} has no lip pairs or no blendshapes")
+    pairs = face.lip_pairs[len(face.lip_pairs) // 2 - 1 : len(face.lip_pairs) // 2 + 2]
+    upper, lower = pairs.T
+    rest = (face.template[upper, 1] - face.template[lower, 1]).mean()
+    moved = (face.blendshapes[:, upper, 1] - face.blendshapes[:, lower, 1]).mean(axis=1)
+    return np.maximum(rest + weights @ moved, 0.0)
+
+
+def closure_figures(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureFigures:
+    """How a clip's lip gap (T,) at `fps` keeps to its phones."""
+    times = (np.arange(len(gap)) + 0.5) / fps
+    relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
+    spoken = [phone for phone in phones if phone.name != SILENCE]
+    first, last = (spoken[0].start, spoken[-1].end) if spoken else (0.0, 0.0)
+    bilabials = [p for p in spoken if p.name in BILABIALS and first + 0.05 < p.start and p.end < last]
+    minima = [_least_near(relative, times, p.start) for p in bilabials]
+    closed = [p for p, least in zip(bilabials, minima, strict=True) if least < CLOSED]
+    free = [_least_near(relative, times, p.start) for p in spoken if _is_free(p, phones)]
+    labiodentals = [_least_within(relative, times, p) for p in spoken if p.name in LABIODENTALS]
+    vowels = [_most_within(relative, times, p) for p in spoken if p.name in OPEN_VOWELS]
+    return ClosureFigures(
+        len(bilabials), len(closed), len(free), int(np.sum(np.array(free) < CLOSED)),
+        len(labiodentals), int(np.sum(np.array(labiodentals) < CONTACT)),
+        tuple(_closed_seconds(relative, times, p.start) for p in closed),
+        tuple(_apex(gap, times, p) - (p.start + p.end) / 2 for p in closed),
+        tuple(vowels), tuple(minima),
+    )  # fmt: skip
+
+
+CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
+
+
+def pooled(figures: Sequence[ClosureFigures]) -> ClosureFigures:
+    """Counts and lists of several clips as one."""
+    names = ClosureFigures.__dataclass_fields__
+    return ClosureFigures(
+        *(sum((getattr(item, name) for item in figures[1:]), getattr(figures[0], name)) for name in names)
+    )
+
+
+def audio_lip_offset(gap: Array, decibels: Array, fps: float) -> float:
+    """Seconds by which the lips follow the sound: where gap (T,) and loudness (T,) correlate best. Negative: lips lead.
+
+    Read between frames by a parabola through the best lag and its neighbours.
+    """
+    reach = round(SEARCH * fps)
+    lags = np.arange(-reach, reach + 1)
+    scores = np.array([_correlation_at(gap, decibels, lag) for lag in lags])
+    best = int(scores.argmax())
+    if 0 < best < len(lags) - 1:
+        before, at, after = scores[best - 1 : best + 2]
+        shift = 0.5 * (before - after) / min(before - 2 * at + after, -1e-12)
+    else:
+        shift = 0.0
+    return float((lags[best] + shift) / fps)
+
+
+def spectral_edge(gaps: Sequence[Array], fps: float, share: float = 0.95) -> float:
+    """Frequency in Hz below which this share of the gaps' variance lies (Hann window, means off, pooled)."""
+    size = 1 << int(np.ceil(np.log2(max(len(gap) for gap in gaps))))
+    power = np.zeros(size // 2 + 1)
+    for gap in gaps:
+        power += np.abs(np.fft.rfft((gap - gap.mean()) * np.hanning(len(gap)), size)) ** 2
+    cumulative = np.cumsum(power) / max(power.sum(), 1e-30)
+    return float(np.searchsorted(cumulative, share) * fps / size)
+
+
+def speeds(gap: Array, fps: float) -> tuple[float, float]:
+    """95th percentiles of opening and of closing speed of a gap (T,), in p95 a second."""
+    change = np.diff(gap) * fps / max(float(np.percentile(gap, 95)), 1e-9)
+    return _percentile(change[change > 0], 95), _percentile(-change[change < 0], 95)
+
+
+def jitter(vertices: Array, fps: float) -> float:
+    """Mean length of the third difference of lip vertices (T, L, 3), in m/s^3: how much they tremble."""
+    return float(np.linalg.norm(np.diff(vertices, n=3, axis=0), axis=-1).mean() * fps**3)
+
+
+def silence_opening(gap: Array, phones: Sequence[Phone], fps: float, settle: float = 0.125) -> float:
+    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; nan without one."""
+    times = (np.arange(len(gap)) + 0.5) / fps
+    within = np.zeros(len(gap), bool)
+    for phone in phones:
+        if phone.name == SILENCE:
+            start = phone.start + (settle if phone.start > 0 else 0.0)
+            within |= (times > start) & (times < phone.end - 0.1)
+    return float(gap[within].max()) if within.any() else float("nan")
+
+
+def rounding(weights: Array, phones: Sequence[Phone], fps: float) -> float:
+    """Mean rounding (pucker + funnel) of ARKit weights (T, 52) at /u w o/ over that at the other vowels."""
+    times = (np.arange(len(weights)) + 0.5) / fps
+    rounded = weights[:, ARKIT_NAMES.index("mouthPucker")] + weights[:, ARKIT_NAMES.index("mouthFunnel")]
+    inside = [_most_within(rounded, times, p) for p in phones if p.name in ROUNDED]
+    outside = [_most_within(rounded, times, p) for p in phones if p.name in OPEN_VOWELS]
+    return _share(_mean(inside), max(_mean(outside), 1e-6))
+
+
+def _is_free(phone: Phone, phones: Sequence[Phone]) -> bool:
+    """Whether neither the phone nor a neighbour closes, rounds or pauses."""
+    labial = BILABIALS | LABIODENTALS | NARROW | {SILENCE}
+    return not any(
+        other.name in labial
+        and other.start < phone.start + NEIGHBOURHOOD
+        and other.end > phone.start - NEIGHBOURHOOD
+        for other in phones
+    )
+
+
+def _least_near(values: Array, times: Array, centre: float) -> float:
+    near = np.abs(times - centre) <= max(WINDOW, 0.5 * (times[1] - times[0]) if len(times) > 1 else WINDOW)
+    return float(values[near].min()) if near.any() else float("nan")
+
+
+def _inside(times: Array, phone: Phone) -> NDArray[np.bool_]:
+    inside = (times >= phone.start) & (times < phone.end)
+    if not inside.any() and len(times):
+        inside[np.abs(times - (phone.start + phone.end) / 2).argmin()] = True
+    return inside
+
+
+def _least_within(values: Array, times: Array, phone: Phone) -> float:
+    return float(values[_inside(times, phone)].min())
+
+
+def _most_within(values: Array, times: Array, phone: Phone) -> float:
+    return float(values[_inside(times, phone)].max())
+
+
+def _apex(gap: Array, times: Array, phone: Phone) -> float:
+    """Time of the smallest gap near a phone; the middle of the flat bottom where several frames share it."""
+    near = np.flatnonzero((times > phone.start - WINDOW) & (times < phone.end + WINDOW))
+    lowest = gap[near] <= gap[near].min() + 1e-6
+    return float(times[near[lowest]].mean())
+
+
+def _closed_seconds(relative: Array, times: Array, start: float) -> float:
+    """How long the gap stays under CLOSED around its minimum, with linear crossings."""
+    near = np.flatnonzero(np.abs(times - start) <= WINDOW)
+    lowest = int(near[relative[near].argmin()])
+    return _crossing(relative, times, lowest, 1) - _crossing(relative, times, lowest, -1)
+
+
+def _crossing(relative: Array, times: Array, frame: int, step: int) -> float:
+    while 0 <= frame + step < len(relative) and relative[frame + step] < CLOSED:
+        frame += step
+    outside = frame + step
+    if not 0 <= outside < len(relative):
+        return float(times[frame])
+    share = (CLOSED - relative[frame]) / (relative[outside] - relative[frame])
+    return float(times[frame] + share * (times[outside] - times[frame]))
+
+
+def _correlation_at(gap: Array, decibels: Array, lag: int) -> float:
+    """Correlation of gap(t + lag) with loudness(t)."""
+    count = min(len(gap), len(decibels)) - abs(lag)
+    if count < 3:
+        return -1.0
+    moved, fixed = gap[max(lag, 0) :][:count], decibels[max(-lag, 0) :][:count]
+    if moved.std() < 1e-12 or fixed.std() < 1e-12:
+        return -1.0
+    return float(np.corrcoef(moved, fixed)[0, 1])
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _median(values: Sequence[float] | Array) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def _percentile(values: Sequence[float] | Array, percent: float) -> float:
+    return float(np.percentile(values, percent)) if len(values) else float("nan")

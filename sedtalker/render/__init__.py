@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sedtalker.render.camera import Camera
-    from sedtalker.render.film import render_animation, render_frames
+    from sedtalker.render.film import contact_sheet, poster, render_animation, render_comparison, render_frames
     from sedtalker.render.soft import SoftRenderer
     from sedtalker.render.video import write_video
 
 _HOMES = {
     "Camera": "camera",
     "SoftRenderer": "soft",
+    "contact_sheet": "film",
+    "poster": "film",
     "render_animation": "film",
+    "render_comparison": "film",
     "render_frames": "film",
     "write_video": "video",
 }
 
-__all__ = ["Camera", "SoftRenderer", "render_animation", "render_frames", "write_video"]
+__all__ = [
+    "Camera",
+    "SoftRenderer",
+    "contact_sheet",
+    "poster",
+    "render_animation",
+    "render_comparison",
+    "render_frames",
+    "write_video",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,14 +28,17 @@ CLEAR, MIXED, SOLID = 0, 1, 2
 FIRST, LAST, MODE, KIND, TWO_SIDED, TEXTURE, WIDTH, HEIGHT, BUMP, BUMP_WIDTH, BUMP_HEIGHT = range(11)
 SURFACE_COLUMNS = 11
 
-CORNERS = 5  # quantities at a triangle's corners: texture coordinates u and v, occlusion, key light, scalp
+# Quantities at a triangle's corners: texture coordinates u and v, occlusion, key light, scalp, and linear RGB if there are
+# colours.
+CORNERS = 5
+COLORED_CORNERS = 8
 
 
 class Scene(NamedTuple):
     """What does not change from frame to frame; triangles of one surface are neighbours."""
 
     triangles: Index  # (M, 3) into the points
-    corners: Float  # (M, 3, CORNERS)
+    corners: Float  # (M, 3, CORNERS or COLORED_CORNERS)
     surface: Int  # (M,) row in the tables
     opacity: Int  # (M,) CLEAR, MIXED or SOLID
     surfaces: Int  # (S, SURFACE_COLUMNS)

@@ -103,6 +103,9 @@ def _gather(scene, normals, t, b, c, block, n):
     corners = scene.corners
     for q in range(CORNERS):
         block[(shade.U + q) * size + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
+    for q in range(CORNERS, corners.shape[2]):
+        row = shade.PAINT + q - CORNERS
+        block[row * size + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
 
 
 @exact
@@ -122,6 +125,8 @@ def _finish(scene, shot, s, scratch, count, mode):
     """Texture, shadow and light for the block's fragments of one surface; then onto the picture, in their order."""
     block, color, row, size = scratch.block, scratch.color, scene.surfaces[s], shade.BLOCK
     shade.sample_texture(block, scratch.texel, count, scene.texels, row[TEXTURE], row[WIDTH], row[HEIGHT])
+    if scene.corners.shape[2] > CORNERS:
+        shade.tint_fragments(block, count)
     if len(shot.shadow) > 1:
         shadow_fragments(block, count, shot.eye, shot.sun, shot.shadow)
     shade.shade(block, count, scene.materials[s], row[KIND], row[TWO_SIDED], shot.eye)

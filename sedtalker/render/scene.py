@@ -5,7 +5,7 @@ Points are the face's vertices, then those of its attachments, then (where surfa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from sedtalker.face.neck import follow_share
 from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import buffers, shade
 from sedtalker.render.camera import Camera
+from sedtalker.render.geometry import vertex_normals
 from sedtalker.render.raster import HAIR_CORE
 from sedtalker.render.shade import to_linear
+from sedtalker.render.shadow import sky_light
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
@@ -62,7 +64,8 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         parts.append((attachment.surface, start))
         start += len(attachment.indices)
     triangles = [surface.triangles.astype(np.int32) + first for surface, first in parts]
-    corners = [_corners(surface) for surface, _ in parts]
+    colored = face.colors is not None and not face.surfaces  # where there are surfaces, textures say it better
+    corners = [_corners(surface, face.colors if first == 0 else None, colored) for surface, first in parts]
     faces = np.concatenate(triangles)
     edges = np.zeros((0, 2), np.int32)
     if fine:
@@ -126,21 +129,29 @@ def rest_points(face: Face) -> Float:
 
 
 def _clay(face: Face) -> Surface:
-    """The one surface of a bare mesh."""
+    """The one surface of a bare mesh, in its own colours or texture if it has any."""
     uv = face.uv if face.uv is not None else np.zeros((len(face.template), 2), np.float32)
+    texture = next(iter(face.textures), None) if face.uv is not None else None
+    plain = texture is None and face.colors is None
+    material = replace(CLAY, texture=texture, tint=CLAY.tint if plain else (1.0, 1.0, 1.0))
     triangles = face.faces.astype(np.int32)
-    return Surface("mesh", triangles, uv, triangles, CLAY, np.ones(len(face.template), np.float32), smooth=True)
+    normals = np.zeros_like(face.template)
+    vertex_normals(face.template, triangles, normals)
+    open_ = sky_light(face.template, normals, triangles.astype(np.uint32))
+    return Surface("mesh", triangles, uv, triangles, material, open_, smooth=True)
 
 
-def _corners(surface: Surface) -> Float:
-    """(F, 3, CORNERS) texture coordinates, occlusion, key light (all of it) and scalp at a surface's corners."""
+def _corners(surface: Surface, colors: Bytes | None, colored: bool) -> Float:
+    """(F, 3, CORNERS) quantities at a surface's corners, with all of the key light; sRGB `colors` (V, 3) if `colored`."""
     count = len(surface.triangles)
-    corners = np.zeros((count, 3, buffers.CORNERS), np.float32)
+    corners = np.zeros((count, 3, buffers.COLORED_CORNERS if colored else buffers.CORNERS), np.float32)
     corners[..., :2] = surface.uv[surface.uv_triangles]
     corners[..., 2] = surface.occlusion[surface.triangles]
     corners[..., 3] = 1.0
     if surface.scalp is not None:
         corners[..., 4] = surface.scalp[surface.triangles]
+    if colored:
+        corners[..., 5:] = 1.0 if colors is None else to_linear(colors / np.float32(255))[surface.triangles]
     return corners
 
 
@@ -210,7 +221,7 @@ def _tessellate(
         ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
         quarters = ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
         split_corners.append(
-            np.stack([np.stack(quarter, 1) for quarter in quarters], 1).reshape(-1, 3, buffers.CORNERS)
+            np.stack([np.stack(quarter, 1) for quarter in quarters], 1).reshape(-1, 3, corner.shape[2])
         )
     return split_triangles, split_corners, edges.astype(np.int32)
 

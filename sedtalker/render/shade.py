@@ -28,7 +28,8 @@ WEIGHT = 11  # share of the pixel
 RED, GREEN, BLUE, ALPHA = 12, 13, 14, 15  # albedo and opacity; in the end, the colour
 VX, VY, VZ = 16, 17, 18  # unit vector to the eye
 DIFFUSE, SPECULAR = 19, 22  # three rows each
-ROWS = 25
+PAINT = 25  # three rows: what the albedo is multiplied with, where corners have colours
+ROWS = 28
 
 # Columns of the table of materials, one row a surface.
 TINT, WRAP, GLOSSY, EXPONENT, AMBIENT, SHEEN, SCALP_COLOR = 0, 3, 6, 7, 8, 9, 10
@@ -100,6 +101,14 @@ def sample_texture(block, texel, count, texels, offset, width, height):
             upper, lower = a + (b - a) * block[U * BLOCK + i], c + (d - c) * block[U * BLOCK + i]
             value = upper + (lower - upper) * block[V * BLOCK + i]
             block[(RED + channel) * BLOCK + i] = value * (value if channel < 3 else one)
+
+
+@fast
+def tint_fragments(block, count):
+    """Multiply albedo by the interpolated colours of the corners."""
+    for channel in range(3):
+        for i in range(count):
+            block[(RED + channel) * BLOCK + i] *= block[(PAINT + channel) * BLOCK + i]
 
 
 @fast

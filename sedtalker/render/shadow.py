@@ -11,21 +11,22 @@ from sedtalker.render.compiled import exact
 from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
 
 Float = NDArray[np.float32]
-Int = NDArray[np.int32]
+Index = NDArray[np.uint32]
 
 SIZE = 448  # texels along each side of the map
 _TAPS = 3  # texels around a point that are averaged, each way
 _BIAS, _SLOPE = 0.0016, 0.0022  # metres, flat on and for each unit of the tangent
 _SOFT = 0.0025  # metres behind the surface over which light fades
+_SKY_DIRECTIONS = 48
 _OFFSET = 0.0015  # metres along the normal from which a point looks at the light
 
 
-def light_view(points: Float) -> Float:
-    """(3, 4) world -> column and row in the map, and metres away from the light, so that all points fit."""
-    light = LIGHT_DIRECTIONS[KEY_LIGHT].astype(np.float64)
-    right = np.cross((0.0, 1.0, 0.0), light)
+def light_view(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
+    """(3, 4) world -> column and row in the map, and metres away from a light, so that all points fit."""
+    toward = light.astype(np.float64)
+    right = np.cross((0.0, 1.0, 0.0) if abs(toward[1]) < 0.99 else (1.0, 0.0, 0.0), toward)
     right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(light, right), -light])
+    axes = np.stack([right, np.cross(toward, right), -toward])
     seen = points @ axes.T
     low, high = seen.min(0), seen.max(0)
     scale = (SIZE - 8) / max(float((high - low)[:2].max()), 1e-6)
@@ -122,11 +123,26 @@ def shadow_fragments(block, count, view, sun, depth):
         block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, depth)
 
 
-def key_light(points: Float, normals: Float, casters: Int) -> Float:
-    """(P,) share of the key light that reaches each point past the casting triangles."""
-    view = light_view(points)
+def light_points(points: Float, normals: Float, casters: Index, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
+    """(P,) share of a light, by default the key light, that reaches each point past the casting triangles."""
+    view = light_view(points, light)
     depth = np.empty((SIZE, SIZE), np.float32)
     draw_depth(points, casters, view, depth)
     out = np.ones(len(points), np.float32)
-    _light_points(points, normals, LIGHT_DIRECTIONS[KEY_LIGHT], view, depth, out)
+    _light_points(points, normals, light, view, depth, out)
     return out
+
+
+def sky_light(points: Float, normals: Float, casters: Index) -> Float:
+    """(P,) ambient occlusion: the share of the sky over each point that is open."""
+    count = np.arange(_SKY_DIRECTIONS) + 0.5
+    height = 1 - 2 * count / _SKY_DIRECTIONS
+    turn = np.pi * (1 + 5**0.5) * count
+    flat = np.sqrt(1 - height**2)
+    sky = np.stack([np.cos(turn) * flat, height, np.sin(turn) * flat], 1).astype(np.float32)
+    open_, total = np.zeros(len(points), np.float32), np.full(len(points), 1e-6, np.float32)
+    for light in sky:
+        facing = np.maximum(normals @ light, 0)
+        open_ += facing * light_points(points, normals, casters, light)
+        total += facing
+    return open_ / total

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
 from sedtalker.render import shadow
-from sedtalker.render.buffers import Index, Scratch, Shot, make_scratch
+from sedtalker.render.buffers import COLORED_CORNERS, CORNERS, Index, Scene, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.frames import cores
 from sedtalker.render.geometry import bend_middles, place, project, vertex_normals
 from sedtalker.render.paint import draw
 from sedtalker.render.scene import Prepared, prepare
@@ -78,13 +79,22 @@ class SoftRenderer:
         self._prepared = prepare(
             face, self.camera, width * self.scale, height * self.scale, fine=quality == "fine", background=backdrop
         )
+        self.threads = cores()
         self._casts = quality == "fine"
         if not self._casts:
             self._bake_shadow()
         self._local = threading.local()
 
-    def frame(self, vertices: Float, head: Float | None = None, camera: Camera | None = None) -> Bytes:
-        """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent.
+    def frame(
+        self, vertices: Float, head: Float | None = None, camera: Camera | None = None, colors: Float | None = None
+    ) -> Bytes:
+        """Draw a frame: (H, W, 3) sRGB bytes, or (H, W, 4) if transparent.
+
+        Args:
+            vertices: (V, 3) metres.
+            head: (4, 4) rigid motion of the head.
+            camera: in place of the renderer's own.
+            colors: (V, 3) linear RGB, in place of the face's own; the face must have some.
 
         Raises:
             RenderError: vertices that are not finite or do not fit the face, or a blank frame.
@@ -102,7 +112,8 @@ class SoftRenderer:
             shadow.draw_depth(work.points, prepared.casters, sun, work.shadow)
         shot = Shot(work.points, work.normals, work.screen, view, chosen, chosen_from, sun, work.shadow)
         out = self._canvas.copy()
-        drawn = draw(prepared.scene, shot, self.scale, work.scratch, out)
+        scene = prepared.scene if colors is None else _colored(prepared, colors)
+        drawn = draw(scene, shot, self.scale, work.scratch, out)
         if not drawn and _in_view(work.screen, width, height):
             raise RenderError(
                 "a blank frame although the face is in view: nothing of it could be drawn. Check its triangles"
@@ -126,7 +137,7 @@ class SoftRenderer:
         prepared = self._prepared
         points, normals = np.zeros((2, prepared.count, 3), np.float32)
         _locate(prepared, self.face.template, None, points, normals)
-        light = shadow.key_light(points, normals, prepared.casters)
+        light = shadow.light_points(points, normals, prepared.casters)
         scene = prepared.scene
         scene.corners[..., 3] = light[scene.triangles]
 
@@ -151,6 +162,19 @@ def _locate(prepared: Prepared, vertices: Float, head: Float | None, points: Flo
     )  # fmt: skip
     vertex_normals(points, prepared.faces, normals[:base])
     bend_middles(prepared.edges, points, normals, base)
+
+
+def _colored(prepared: Prepared, colors: Float) -> Scene:
+    """The scene with other colours at the vertices; attachments stay as they are."""
+    scene = prepared.scene
+    if scene.corners.shape[2] != COLORED_CORNERS:
+        raise RenderError("colours for a face that has none. Give the renderer a face with `colors`")
+    every = np.ones((prepared.count, 3), np.float32)
+    every[: len(colors)] = colors
+    every[len(prepared.follows) :] = every[prepared.edges].mean(1)
+    corners = scene.corners.copy()
+    corners[..., CORNERS:] = every[scene.triangles]
+    return scene._replace(corners=corners)
 
 
 def _sort(prepared: Prepared, screen: Float) -> tuple[Index, NDArray[np.int32]]:

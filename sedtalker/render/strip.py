@@ -1,0 +1,117 @@
+"""The emotion strip: what the voice is felt to say, under the face and in time with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.render.text import WHITE, Color, write
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.track import EmotionTrack
+
+Bytes = NDArray[np.uint8]
+
+COLORS: dict[str, Color] = {
+    "neutral": (86, 92, 104),
+    "happy": (240, 188, 66),
+    "sad": (84, 136, 206),
+    "angry": (216, 78, 68),
+    "upset": (208, 122, 84),
+    "disgust": (124, 166, 88),
+    "fear": (150, 112, 200),
+    "surprise": (82, 188, 186),
+}
+_OTHER: Color = (150, 150, 150)
+_GROUND: Color = (24, 26, 31)
+_FAINT: Color = (138, 144, 156)
+
+WINDOW = 20.0  # seconds of a longer track that are shown at a time
+_TO_COME = 0.45  # brightness of what is not yet said
+
+
+class EmotionStrip:
+    """A bar of `height` x `width` pixels: label and intensity now, and the posterior as colours over time.
+
+    The colours stand as high as their posterior; the pale line is the intensity.
+    """
+
+    def __init__(self, track: EmotionTrack, width: int) -> None:
+        self.width = width
+        self.height = round(width * 0.18) // 2 * 2
+        self._track = track
+        self._pad = max(4, width // 36)
+        self._text = max(9, round(width * 0.036))
+        self._top = self._pad + round(self._text * 1.55)
+        self._inner = width - 2 * self._pad
+        self._seconds = min(WINDOW, max(track.duration, 1e-3))
+        self._timeline = self._draw_timeline()
+        self._dimmed = (self._timeline * _TO_COME + np.array(_GROUND) * (1 - _TO_COME)).astype(np.uint8)
+
+    def frame(self, seconds: float) -> Bytes:
+        """The strip (height, width, 3) at a time."""
+        picture = np.empty((self.height, self.width, 3), np.uint8)
+        picture[:] = _GROUND
+        start = self._scroll(seconds)
+        now = self._column(seconds)
+        shown = slice(self._pad, self._pad + self._inner)
+        picture[self._top : self._top + len(self._timeline), shown] = self._dimmed[:, start : start + self._inner]
+        picture[self._top : self._top + len(self._timeline), self._pad : self._pad + now - start] = self._timeline[
+            :, start:now
+        ]
+        cursor = min(self._pad + now - start, self.width - self._pad - 1)
+        picture[self._top - 2 : self._top + len(self._timeline) + 2, cursor : cursor + 2] = WHITE
+        self._write_state(picture, seconds)
+        return picture
+
+    def _write_state(self, picture: Bytes, seconds: float) -> None:
+        """Dot, label and intensity."""
+        track = self._track
+        index = min(int(seconds * track.frame_rate), len(track.intensity) - 1)
+        label = track.labels[int(np.argmax(track.posterior[index]))]
+        intensity = float(track.intensity[index])
+        y, dot = self._pad // 2, self._text // 2
+        top = y + self._text // 2
+        picture[top : top + dot, self._pad : self._pad + dot] = COLORS.get(label, _OTHER)
+        write(picture, label, self._pad + round(dot * 1.8), y, self._text)
+        right = self.width - self._pad
+        number = round(self._text * 2.4)
+        write(picture, f"{intensity:.2f}", right, y, self._text, anchor="right")
+        bar, thick = round(self.width * 0.22), max(2, self._text // 4)
+        left, middle = right - number - bar, top + dot // 2
+        write(picture, "intensity", left - self._pad // 2, y, self._text, _FAINT, "right")
+        picture[middle - thick // 2 : middle - thick // 2 + thick, left : left + bar] = (52, 56, 64)
+        filled = round(bar * min(max(intensity, 0.0), 1.0))
+        picture[middle - thick // 2 : middle - thick // 2 + thick, left : left + filled] = COLORS.get(label, _OTHER)
+
+    def _column(self, seconds: float) -> int:
+        return int(np.clip(round(seconds / self._seconds * self._inner), 0, self._timeline.shape[1]))
+
+    def _scroll(self, seconds: float) -> int:
+        """First column shown: the time now stays in the middle of a long track."""
+        furthest = self._timeline.shape[1] - self._inner
+        return int(np.clip(self._column(seconds) - self._inner // 2, 0, max(furthest, 0)))
+
+    def _draw_timeline(self) -> Bytes:
+        """The whole track, as wide as its length asks for."""
+        track, height = self._track, self.height - self._top - self._pad
+        width = max(self._inner, round(track.duration / self._seconds * self._inner))
+        times = (np.arange(width) + 0.5) * track.duration / width
+        index = np.minimum((times * track.frame_rate).astype(int), len(track.intensity) - 1)
+        posterior, intensity = track.posterior[index], track.intensity[index]
+        picture = np.zeros((height, width, 3), np.float32)
+        rows = (np.arange(height)[::-1, None] + 0.5) / height  # share from the bottom
+        below = np.zeros(width, np.float32)
+        order = sorted(range(len(track.labels)), key=lambda k: track.labels[k] == "neutral")
+        for k in order:
+            above = below + posterior[:, k]
+            inside = (rows >= below) & (rows < above + (1e-4 if k == order[-1] else 0))
+            picture[inside] = COLORS.get(track.labels[k], _OTHER)
+            below = above
+        line = np.clip(((1 - intensity) * (height - 2)).astype(int), 0, height - 2)
+        for column, row in enumerate(line):
+            reach = line[max(column - 1, 0)]
+            picture[min(row, reach) : max(row, reach) + 1, column] = WHITE
+        return picture.astype(np.uint8)

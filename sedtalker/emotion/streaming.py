@@ -31,9 +31,9 @@ def diarize_piece(
 ) -> tuple[Tensor, Tensor, StreamState]:
     """Posterior (t, C) and intensity (t,) of the frames that become final with a new piece of features (T, L, D).
 
-    Every frame is read with up to 8 s of the past and at least `look_ahead` frames of the future. Diarizers are trained on
-    utterances that are cut at random, so that an end of hearing is nothing new to them. The work a piece is that of 8 s:
-    pieces of 0.2 s or more keep it far below real time.
+    Every frame is read with up to 8 s of the past and at least `look_ahead` frames of the future. Diarizers are
+    trained on utterances that are cut at random, so that an end of hearing is nothing new to them. The work a piece
+    is that of 8 s: pieces of 0.2 s or more keep it far below real time.
 
     Args:
         last: nothing follows, and every frame becomes final.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.export import default_path, export_animation
+from sedtalker.export.frames import to_trimesh
+from sedtalker.export.resample import resampled
 from sedtalker.face.rig import ARKIT_NAMES
 
 
@@ -62,16 +65,50 @@ def test_npy_is_the_vertices(animation: Animation, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), animation.vertices)
 
 
-def test_obj_sequence_sorts_in_the_order_of_time_and_reads_back(animation: Animation, tmp_path: Path) -> None:
-    export_animation(animation, "obj", tmp_path / "meshes")
+@pytest.mark.parametrize("name", ["obj", "ply"])
+def test_mesh_sequences_sort_in_the_order_of_time_and_read_back(
+    animation: Animation, tmp_path: Path, name: str
+) -> None:
+    export_animation(animation, name, tmp_path / "meshes")
     files = sorted((tmp_path / "meshes").iterdir())
     assert len(files) == 33
     mesh = trimesh.load(files[20], process=False)
-    np.testing.assert_allclose(mesh.vertices, animation.vertices[20], atol=1e-5)
+    turned = animation.vertices[20] @ animation.head[20, :3, :3].T  # a bare mesh moves with the head as a whole
+    np.testing.assert_allclose(mesh.vertices, turned, atol=1e-5)
     np.testing.assert_array_equal(mesh.faces, animation.faces)
+    np.testing.assert_allclose(to_trimesh(animation, 20 - 33).vertices, turned, atol=1e-6)
     with pytest.raises(SEDTalkerError, match="not empty"):
-        export_animation(animation, "obj", tmp_path / "meshes")
+        export_animation(animation, name, tmp_path / "meshes")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_frame_that_is_not_there(animation: Animation) -> None:
+    with pytest.raises(AnimationError, match="no frame 33"):
+        to_trimesh(animation, 33)
+
+
+def test_csv_of_a_rig_with_some_of_the_shapes(animation: Animation, tmp_path: Path) -> None:
+    few = replace(animation, blendshapes=animation.blendshapes[:, 17:19], blendshape_names=("jawOpen", "myShape"))
+    export_animation(few, "csv", tmp_path / "few.csv")
+    with (tmp_path / "few.csv").open(newline="") as file:
+        row = list(csv.DictReader(file))[7]
+    assert float(row["JawOpen"]) == pytest.approx(animation.blendshapes[7, 17], abs=1e-6)
+    assert float(row["MouthClose"]) == 0
+    with pytest.raises(AnimationError, match="ARKit name"):
+        export_animation(replace(few, blendshape_names=("a", "b")), "csv", tmp_path / "none.csv")
+
+
+def test_another_frame_rate_keeps_the_motion(animation: Animation) -> None:
+    faster = resampled(animation, 60.0)
+    assert len(faster) == 66 and faster.duration == pytest.approx(animation.duration)
+    # Frame i of 30 shows the same moment as the middle between frames 2 i and 2 i + 1 of 60.
+    np.testing.assert_allclose(
+        (faster.blendshapes[2:-2:2] + faster.blendshapes[3:-2:2]) / 2,
+        0.75 * animation.blendshapes[1:-1] + 0.125 * (animation.blendshapes[:-2] + animation.blendshapes[2:]),
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(faster.head[5], animation.head[2], atol=1e-6)
+    assert resampled(animation, 30.0) is animation
 
 
 def test_an_animation_without_weights_is_refused_where_weights_are_all(tmp_path: Path) -> None:

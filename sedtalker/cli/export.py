@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.cli.options import number
+
+if TYPE_CHECKING:
+    from sedtalker.animation import Animation
+
+FORMATS = ("glb", "html", "csv", "json", "usd", "obj", "ply", "npy")
+
+_TO_HELP = (
+    "glb: glTF with morph targets, textures and motion; html: a page that plays it, offline; csv: Live Link Face "
+    "columns; json: weight curves by name; usd: UsdSkel blendshapes (needs usd-core); obj, ply: numbered meshes; "
+    "npy: (T, V, 3) vertices"
+)
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -13,22 +28,61 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "export", parents=[common], help="an animation -> formats of other tools", description=__doc__
     )
     parser.add_argument("animation", type=Path, metavar="ANIM", help="an .npz written by sedtalker animate")
-    parser.add_argument(
-        "--to",
-        choices=("csv", "json", "obj", "npy"),
-        required=True,
-        help="csv: Live Link Face columns; json: weight curves by name; obj: numbered meshes; npy: (T, V, 3) vertices",
-    )
+    parser.add_argument("--to", choices=FORMATS, required=True, help=_TO_HELP)
     parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="default: beside the animation")
+    parser.add_argument(
+        "--fps", type=number(1, 240), metavar="N", help="another frame rate, such as 60 (default: the animation's)"
+    )
+    parser.add_argument(
+        "--audio", type=Path, metavar="FILE", help="its sound (default: the file that the animation was made from)"
+    )
+    parser.add_argument(
+        "--basis",
+        metavar="NAME|DIR",
+        help="solve the vertices for weights of these shapes first: a head's name, or a folder with neutral.obj and "
+        "NAME.obj files of the same topology",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write one format of one animation."""
+    """Write one format of one animation, and for glb its sound beside it."""
     from sedtalker.animation import load_animation
-    from sedtalker.export import default_path, export_animation
+    from sedtalker.export import default_path, export_animation, export_sound
 
+    animation = load_animation(arguments.animation)
+    if arguments.audio is not None:
+        animation = _with_sound(animation, arguments.audio)
+    if arguments.basis is not None:
+        animation = _solved(animation, arguments.basis)
+    if arguments.fps is not None:
+        from sedtalker.export.resample import resampled
+
+        animation = resampled(animation, arguments.fps)
     path = arguments.output or default_path(arguments.animation, arguments.to)
-    export_animation(load_animation(arguments.animation), arguments.to, path)
+    export_animation(animation, arguments.to, path)
     print(path)
+    sound = export_sound(animation, arguments.to, path)
+    if sound is not None:
+        print(sound)
     return 0
+
+
+def _with_sound(animation: Animation, audio: Path) -> Animation:
+    from sedtalker.audio import load_audio
+    from sedtalker.files import sha256
+
+    load_audio(audio)  # refused here, where the user names it, if it cannot be read
+    return replace(animation, meta={**animation.meta, "audio": str(audio), "audio_sha256": sha256(audio)})
+
+
+def _solved(animation: Animation, basis: str) -> Animation:
+    from sedtalker.export.solved import solved
+
+    animation, solution = solved(animation, basis)
+    print(
+        f"{len(solution.names)} shapes solved; what they leave (root mean square over the vertices): "
+        f"{solution.mean_mm:.3f} mm, {solution.worst_mm:.3f} mm in the worst frame",
+        file=sys.stderr,
+    )
+    return animation

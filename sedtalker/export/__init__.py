@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 
 # format -> (module with the function `write(animation, path)`, ending of the path)
 FORMATS: dict[str, tuple[str, str]] = {
+    "glb": ("sedtalker.export.glb", ".glb"),
+    "html": ("sedtalker.export.html", ".html"),
     "csv": ("sedtalker.export.csv", ".csv"),
     "json": ("sedtalker.export.curves", ".json"),
     "npy": ("sedtalker.export.npy", ".npy"),
+    "usd": ("sedtalker.export.usd", ".usdz"),
     "obj": ("sedtalker.export.obj", "_obj"),
+    "ply": ("sedtalker.export.ply", "_ply"),
 }
+
+_PLAYED_WITH_SOUND = ("glb", "usd")  # and cannot hold it
 
 
 def export_animation(animation: Animation, name: str, path: Path | str) -> None:
@@ -27,6 +33,23 @@ def export_animation(animation: Animation, name: str, path: Path | str) -> None:
     """
     write: Callable[[Animation, Path], None] = import_module(FORMATS[name][0]).write
     write(animation, Path(path))
+
+
+def export_sound(animation: Animation, name: str, path: Path | str) -> Path | None:
+    """Write the `.wav` that goes beside an export of the format `name` at `path`; returns its path.
+
+    None where the format is not played with sound or holds its own, or where the sound is no longer where it was.
+    """
+    if name not in _PLAYED_WITH_SOUND:
+        return None
+    from sedtalker.export.sound import source_samples, write_wav
+
+    samples = source_samples(animation)
+    if samples is None:
+        return None
+    beside = Path(path).with_suffix(".wav")
+    write_wav(samples, beside)
+    return beside
 
 
 def default_path(animation: Path, name: str) -> Path:

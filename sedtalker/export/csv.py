@@ -34,12 +34,16 @@ def write(animation: Animation, path: Path) -> None:
         raise AnimationError(
             "no blendshape weights in this animation: csv carries nothing else. Export npy or obj instead"
         )
-    order = [animation.blendshape_names.index(name) for name in SHAPES]
+    known = {name: column for column, name in enumerate(animation.blendshape_names)}
+    if not known.keys() & set(SHAPES):
+        raise AnimationError("no blendshape of this animation has an ARKit name: csv carries no other. Export json")
+    still = np.zeros(len(animation), np.float32)  # a shape that the rig does not have
+    columns = [animation.blendshapes[:, known[name]] if name in known else still for name in SHAPES]
     angles = head_angles(animation)
     with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(HEADER)
-        for index, (weights, turned) in enumerate(zip(animation.blendshapes[:, order], angles, strict=True)):
+        for index, (weights, turned) in enumerate(zip(np.stack(columns, axis=1), angles, strict=True)):
             rows.writerow(
                 [
                     _timecode(index, animation.fps),

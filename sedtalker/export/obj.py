@@ -5,27 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sedtalker.errors import SEDTalkerError
-from sedtalker.files import written_whole
+from sedtalker.export.frames import posed_frames, write_sequence
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
 def write(animation: Animation, path: Path) -> None:
-    """Write `frame_000000.obj` and on into the folder `path`, which must not hold anything yet.
+    """Write `frame_000000.obj` and on into the folder `path`, metres, the head's motion included.
 
     Raises:
         SEDTalkerError: the folder holds files.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise SEDTalkerError(f"the folder is not empty: {path}. Remove it or choose another with -o")
     triangles = "".join(f"f {a} {b} {c}\n" for a, b, c in (animation.faces + 1).tolist())
-    digits = max(6, len(str(len(animation))))
-    with written_whole(path) as aside:
-        aside.mkdir()
-        for index, vertices in enumerate(animation.frames()):
-            lines = "".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in vertices.tolist())
-            (aside / f"frame_{index:0{digits}d}.obj").write_text(lines + triangles, encoding="ascii")
-        if path.is_dir():
-            path.rmdir()
+    line = "v %.6f %.6f %.6f\n" * len(animation.template)
+    meshes = ((line % tuple(points.ravel().tolist()) + triangles).encode() for points in posed_frames(animation))
+    write_sequence(meshes, path, ".obj", len(animation))

@@ -1,0 +1,122 @@
+"""One self-contained HTML file: the head in three.js, its sound, the emotion track and chosen curves under it.
+
+Everything is inside: the glTF of `glb.py` (compressed), the sound as FLAC, three.js. The file needs no network, and its
+content policy forbids it any. What comes from outside (file names, labels) is only ever set as text.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from base64 import b64encode
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.export.glb import glb_bytes
+from sedtalker.export.palette import colors_of
+from sedtalker.export.sound import flac_bytes, source_samples
+from sedtalker.face.rig import Face
+from sedtalker.files import written_whole
+
+if TYPE_CHECKING:
+    from sedtalker.animation import Animation
+    from sedtalker.emotion.track import EmotionTrack
+
+_PAGE = Path(__file__).parent / "page"
+_CHOSEN = 5  # curves shown at first: those that move most, of which one a side is enough
+_FIELD_OF_VIEW = 20.0  # degrees, as in viewer.js
+_PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to the middle of a portrait
+
+
+def write(animation: Animation, path: Path) -> None:
+    """Write the page, with the sound of the animation's source where that file still is what it was."""
+    with written_whole(path) as aside:
+        aside.write_text(page(animation), encoding="utf-8")
+
+
+def page(animation: Animation) -> str:
+    """The page as text."""
+    samples = source_samples(animation)
+    sound = flac_bytes(samples) if samples is not None else b""
+    seconds = animation.duration if samples is None else max(animation.duration, len(samples) / 16_000)
+    title = Path(animation.meta.get("audio") or animation.face.name).name
+    filled = {
+        "title": escape(title),
+        "subtitle": escape(_subtitle(animation)),
+        "css": _file("page.css"),
+        "data": _script_safe(json.dumps(_data(animation, seconds, bool(sound)), separators=(",", ":"))),
+        "head": b64encode(gzip.compress(glb_bytes(animation), 4, mtime=0)).decode(),
+        "sound": b64encode(sound).decode(),
+        "three": _file("three.min.js"),
+        "viewer": _file("viewer.js"),
+    }
+    pieces = _file("page.html").split("{{")
+    return pieces[0] + "".join(filled[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
+
+
+@cache
+def _file(name: str) -> str:
+    return (_PAGE / name).read_text(encoding="utf-8")
+
+
+def _script_safe(text: str) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return text.replace("<", "\\u003c")
+
+
+def _subtitle(animation: Animation) -> str:
+    model = animation.meta.get("model")
+    facts = [f"{animation.duration:.1f} s", f"{animation.fps:g} fps", f"face {animation.face.name}"]
+    return " · ".join([*facts, *([f"talker {model}"] if model else [])])
+
+
+def _data(animation: Animation, seconds: float, sound: bool) -> dict[str, Any]:
+    track: EmotionTrack = animation.emotion
+    return {
+        "duration": seconds,
+        "fps": animation.fps,
+        "sound": "audio/flac" if sound else None,
+        "labels": list(track.labels),
+        "colors": colors_of(track.labels),
+        "trackRate": track.frame_rate,
+        "posterior": _bytes(track.posterior),
+        "intensity": _bytes(track.intensity),
+        "segments": [
+            {"start": s.start, "end": s.end, "emotion": s.emotion, "intensity": s.intensity} for s in track.segments
+        ],
+        "camera": _camera(animation.face),
+        "chosen": _most_moved(animation),
+    }
+
+
+def _bytes(shares: NDArray[np.float32]) -> str:
+    return b64encode((np.clip(shares, 0, 1) * 255 + 0.5).astype(np.uint8).tobytes()).decode()
+
+
+def _camera(face: Face) -> dict[str, Any]:
+    """Where the portrait's camera looks (metres), and from how far."""
+    if "eye_left" in face.parts and "eye_right" in face.parts:
+        eyes = [face.template[face.parts[name]].mean(0) for name in ("eye_left", "eye_right")]
+        return {"target": ((eyes[0] + eyes[1]) / 2 + _PORTRAIT).tolist(), "distance": 1.0}
+    low, high = face.template.min(0), face.template.max(0)
+    reach = float(np.linalg.norm(high - low)) / 2
+    distance = reach / np.sin(np.radians(_FIELD_OF_VIEW / 2))
+    return {"target": ((low + high) / 2).astype(float).tolist(), "distance": float(distance)}
+
+
+def _most_moved(animation: Animation) -> list[str]:
+    if animation.blendshapes is None or not len(animation):
+        return ["motion_00", "motion_01", "motion_02"]
+    spread = animation.blendshapes.std(axis=0)
+    names = [animation.blendshape_names[k] for k in np.argsort(-spread, kind="stable") if spread[k] > 0]
+    shown: list[str] = []
+    for name in names:
+        other = name.replace("Right", "Left") if "Right" in name else name.replace("Left", "Right")
+        if other == name or other not in shown:
+            shown.append(name)
+    return shown[:_CHOSEN]

@@ -31,6 +31,12 @@ def _add_prepare(actions: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SRC", help="the folder that the publisher's archive unpacks to")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
+    parser.add_argument(
+        "--encoder",
+        default="whisper-tiny.en",
+        metavar="NAME",
+        help="whose speech features are kept for training, none for none (default: whisper-tiny.en)",
+    )
     _add_reading(parser)
     parser.set_defaults(run=run_prepare)
 
@@ -76,13 +82,18 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a corpus; exit code 1 if a sequence had to be left out."""
     from sedtalker.corpora.prepare import Options, prepare
-    from sedtalker.corpora.store import split_counts
+    from sedtalker.corpora.store import open_store, split_counts
 
     options = Options(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
     outcome = prepare(_read(arguments.corpus, arguments.source, arguments), arguments.output, options)
     _tell(outcome)
     for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
         print(f"{split}: {clips} clips, {frames} frames, {subjects} subjects")
+    if arguments.encoder != "none":
+        from sedtalker.training.store_features import cache_store_features
+
+        sounds = cache_store_features(open_store(arguments.output), arguments.encoder)
+        print(f"features: {arguments.encoder} of {sounds} sounds, shared by the variants of a sentence")
     print(f"{arguments.output}: {len(outcome.clips)} clips at {outcome.fps:g} fps, {len(outcome.refused)} refused")
     return 1 if outcome.refused else 0
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sedtalker import __version__
-from sedtalker.cli import animate, demo, diarize, doctor, export, licences, render, train
+from sedtalker.cli import animate, data, demo, diarize, doctor, evaluate, export, licences, render, train
 from sedtalker.errors import SEDTalkerError
 
-COMMANDS = (animate, diarize, render, export, train, demo, doctor, licences)
+COMMANDS = (animate, diarize, render, export, train, evaluate, data, demo, doctor, licences)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -1,0 +1,126 @@
+"""`sedtalker evaluate`: a talker's animations against the truth, or a diarizer on a corpus."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.cli.options import listed, number, whole
+
+if TYPE_CHECKING:
+    from sedtalker.evaluation.talker import Truth
+
+BASELINES = ("still", "mean", "linear")
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
+    )
+    models = parser.add_subparsers(dest="model", metavar="talker|diarizer", required=True)
+    _add_talker(models, common)
+    _add_diarizer(models, common)
+
+
+def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser("talker", parents=[common], help="predicted animations against true ones")
+    parser.add_argument(
+        "predicted", type=Path, metavar="PRED_DIR", help="predicted .npz or .npy files, or a trained talker's folder"
+    )
+    parser.add_argument("truth", type=Path, metavar="TRUTH_DIR", help="a prepared store, or true .npz or .npy files")
+    parser.add_argument(
+        "-o", "--output", type=Path, action="append", default=[], metavar="FILE", help=".json, .md or .html; repeatable"
+    )
+    parser.add_argument("--split", default="test", help="of a store (default: test)")
+    parser.add_argument("--masks", type=Path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertices as .json")
+    parser.add_argument("--templates", type=Path, metavar="FILE", help="templates.pkl or a mesh, for a plain TRUTH_DIR")
+    parser.add_argument("--fps", type=number(1, 240, "Hz"), help="of a plain TRUTH_DIR (default: 30)")
+    parser.add_argument(
+        "--tolerance", type=whole(0, 10_000), default=0, metavar="FRAMES", help="lengths may differ by (default: 0)"
+    )
+    parser.add_argument(
+        "--baselines",
+        type=listed(*BASELINES, "none"),
+        metavar=",".join(BASELINES),
+        help="default: all that can be made",
+    )
+    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the bootstrap (default: 0)")
+    parser.set_defaults(run=run_talker)
+
+
+def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser("diarizer", parents=[common], help="a diarizer on the speakers of a split")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of a speech corpus")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the tables, as JSON and Markdown")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")
+    parser.set_defaults(run=run_diarizer)
+
+
+def run_talker(arguments: argparse.Namespace) -> int:
+    """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
+    from sedtalker.evaluation.masks import default_masks, read_masks
+    from sedtalker.evaluation.report import table, write_report
+    from sedtalker.evaluation.talker import evaluate, open_truth, summarise
+
+    truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
+    vertices = truth.motion(truth.items[0]).shape[1]
+    masks = read_masks(arguments.masks, vertices) if arguments.masks else default_masks(vertices)
+    results = [
+        evaluate(name, predict, truth, masks, arguments.tolerance)
+        for name, predict in _systems(arguments, truth).items()
+    ]
+    summary = summarise(results, truth, masks, arguments.seed)
+    print(table(summary))
+    for path in arguments.output:
+        write_report(summary, path)
+    return 1 if results[0].bad else 0
+
+
+def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[..., Any]]:
+    """The talker, and the baselines asked for, or else those that the truth allows."""
+    from sedtalker.errors import DataError
+    from sedtalker.evaluation import baselines
+    from sedtalker.evaluation.talker import StoreTruth, predictions_of
+
+    systems: dict[str, Callable[..., Any]] = {}
+    if (arguments.predicted / "config.json").is_file():
+        if not isinstance(truth, StoreTruth):
+            raise DataError(f"a talker's folder needs a prepared store as the truth: {arguments.truth} is none")
+        from sedtalker.evaluation.predict import talker_predictions
+
+        systems["talker"] = talker_predictions(arguments.predicted, truth)
+    else:
+        systems["talker"] = predictions_of(arguments.predicted)
+    wanted = arguments.baselines or BASELINES
+    if "still" in wanted and truth.template(truth.items[0]) is not None:
+        systems["still face"] = baselines.still_face(truth)
+    fitted = {"mean": ("mean motion", baselines.mean_motion), "linear": ("linear", baselines.linear_regression)}
+    for key, (name, fit) in fitted.items():
+        if key not in wanted:
+            continue
+        try:
+            if not isinstance(truth, StoreTruth):
+                raise DataError("it is fitted on a prepared store's training split")
+            systems[name] = fit(truth)
+        except DataError as error:
+            if arguments.baselines:
+                raise
+            print(f"without the baseline {name!r}: {error}", file=sys.stderr)
+    return systems
+
+
+def run_diarizer(arguments: argparse.Namespace) -> int:
+    """Measure a diarizer."""
+    from sedtalker.evaluation.diarizer import evaluate_diarizer, table, write_report
+
+    report = evaluate_diarizer(arguments.manifest, arguments.diarizer, arguments.split)
+    print(table(report))
+    if arguments.output:
+        for path in write_report(report, arguments.output):
+            print(path)
+    return 0

@@ -1,0 +1,177 @@
+"""An evaluation of talkers as a table on the screen, as JSON, Markdown, or a page with plots."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sedtalker.errors import require
+from sedtalker.files import written_whole
+
+Summary = Mapping[str, Any]
+Row = Sequence[str]
+
+PLOTTED = ("mve", "lve", "eve")
+SHOWN = 5  # bad pairs on the screen; the files have them all
+
+
+def table(summary: Summary) -> str:
+    """Every measure of every system over all sequences, aligned for the screen, the masks, and what was left out."""
+    rows = [list(row) for row in _overall_rows(summary, _region)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    masks = sorted({f"{_region(one['mask'])}: {_mask(one['mask'])}" for one in summary["measures"].values()})
+    return "\n".join([_head(summary), "", *lines, "", *masks, *_remarks(summary, SHOWN)])
+
+
+def write_report(summary: Summary, path: Path | str) -> None:
+    """Write the evaluation in the form that the suffix names: .json, .md, or .html with plots.
+
+    Raises:
+        MissingExtraError: a page is asked for and matplotlib is not installed.
+    """
+    path = Path(path)
+    writers = {".md": markdown, ".html": page}
+    text = writers[path.suffix](summary) if path.suffix in writers else json.dumps(summary, indent=1) + "\n"
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def markdown(summary: Summary) -> str:
+    """The evaluation as Markdown: the definitions, then tables overall and by group."""
+    parts = ["# Evaluation of a talker", _head(summary), _markdown_table(_overall_rows(summary))]
+    parts += ["## Definitions", _markdown_table(_definitions(summary))]
+    for kind in _kinds(summary):
+        parts += [f"## {kind.capitalize()}", _markdown_table(_group_rows(summary, kind))]
+    return "\n\n".join([*parts, *_remarks(summary)]) + "\n"
+
+
+def page(summary: Summary) -> str:
+    """The evaluation as one HTML page that needs no other file."""
+    parts = ["<h1>Evaluation of a talker</h1>", f"<p>{html.escape(_head(summary))}</p>"]
+    parts.append(_html_table(_overall_rows(summary)))
+    parts += [f'<img alt="{name} by emotion" src="{_plot(summary, name)}">' for name in PLOTTED if _has(summary, name)]
+    parts += ["<h2>Definitions</h2>", _html_table(_definitions(summary))]
+    for kind in _kinds(summary):
+        parts += [f"<h2>{html.escape(kind.capitalize())}</h2>", _html_table(_group_rows(summary, kind))]
+    parts += [f"<p>{html.escape(remark)}</p>" for remark in _remarks(summary)]
+    style = "body{font:15px sans-serif;max-width:70em;margin:2em auto}td,th{padding:.2em .7em;text-align:left}"
+    title = "<!doctype html><meta charset=utf-8><title>Evaluation of a talker</title>"
+    return f"{title}<style>{style}</style>" + "\n".join(parts) + "\n"
+
+
+def _head(summary: Summary) -> str:
+    return (
+        f"{summary['sequences']} sequences, {summary['frames']} frames at {summary['fps']:g} fps, "
+        f"split: {summary['split']}; intervals: {summary['confidence']}"
+    )
+
+
+def _overall_rows(summary: Summary, told: Callable[[Mapping[str, Any]], str] | None = None) -> list[Row]:
+    systems = summary["systems"]
+    rows: list[Row] = [["measure", "unit", "mask", *systems]]
+    for name, described in summary["measures"].items():
+        cells = [_interval(system["overall"][name]) for system in systems.values()]
+        rows.append([name, described["unit"], (told or _mask)(described["mask"]), *cells])
+    return rows
+
+
+def _group_rows(summary: Summary, kind: str) -> list[Row]:
+    names = [name for name in PLOTTED if _has(summary, name)]
+    rows: list[Row] = [[kind.removeprefix("by "), "system", "sequences", "frames", *names]]
+    for system, groups in summary["systems"].items():
+        for group, figures in groups[kind].items():
+            counts = [str(figures["sequences"]), str(figures["frames"])]
+            rows.append([group, system, *counts, *(_interval(figures[name]) for name in names)])
+    return rows
+
+
+def _definitions(summary: Summary) -> list[Row]:
+    rows: list[Row] = [["measure", "formula", "unit", "mask", "mean over"]]
+    for name, described in summary["measures"].items():
+        rows.append([name, described["formula"], described["unit"], _mask(described["mask"]), described["mean_over"]])
+    return rows
+
+
+def _mask(mask: Mapping[str, Any]) -> str:
+    if "sha256" not in mask:
+        return mask["name"]
+    return f"{mask['name']} ({mask['vertices']} vertices, sha256 {mask['sha256']})"
+
+
+def _region(mask: Mapping[str, Any]) -> str:
+    return mask["name"].rpartition(": ")[2].removesuffix(" vertices")
+
+
+def _interval(figure: Mapping[str, float]) -> str:
+    return f"{figure['value']:.3e} [{figure['low']:.3e}, {figure['high']:.3e}]"
+
+
+def _kinds(summary: Summary) -> list[str]:
+    first = next(iter(summary["systems"].values()))
+    return [kind for kind, groups in first.items() if kind != "overall" and groups]
+
+
+def _has(summary: Summary, name: str) -> bool:
+    return name in summary["measures"]
+
+
+def _remarks(summary: Summary, most: int | None = None) -> list[str]:
+    """What was left out, cut or could not be measured."""
+    remarks = []
+    if summary["left_out"]:
+        remarks.append(f"left out, for want of masks or a template: {', '.join(summary['left_out'])}")
+    for system, cut in summary["cut"].items():
+        if cut:
+            remarks.append(
+                f"{system}: {len(cut)} sequences cut to the shorter length, {sum(cut.values())} frames in all"
+            )
+    for system, bad in summary["bad"].items():
+        remarks += [f"{system}, not measured: {name}: {reason}" for name, reason in list(bad.items())[:most]]
+        if most is not None and len(bad) > most:
+            remarks.append(f"{system}, not measured: and {len(bad) - most} more")
+    return remarks
+
+
+def _markdown_table(rows: Sequence[Row]) -> str:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _html_table(rows: Sequence[Row]) -> str:
+    def line(row: Row, tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+
+    return "<table>" + line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:]) + "</table>"
+
+
+def _plot(summary: Summary, name: str) -> str:
+    """Bars of a measure by emotion, one colour a system, with their intervals; a data address of a PNG."""
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure  # no pyplot: it would ask for a display
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    systems = summary["systems"]
+    width = 0.8 / len(systems)
+    for number, (system, groups) in enumerate(systems.items()):
+        figures = {"overall": groups["overall"], **groups["by emotion"]}
+        values = [group[name]["value"] for group in figures.values()]
+        below = [max(0.0, group[name]["value"] - group[name]["low"]) for group in figures.values()]
+        above = [max(0.0, group[name]["high"] - group[name]["value"]) for group in figures.values()]
+        places = [index + (number - (len(systems) - 1) / 2) * width for index in range(len(figures))]
+        axes.bar(places, values, width, yerr=[below, above], capsize=2, label=system)
+        axes.set_xticks(range(len(figures)), list(figures))
+    axes.set_ylabel(f"{name} ({summary['measures'][name]['unit']})")
+    axes.legend(frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    return "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()

@@ -1,0 +1,307 @@
+"""Predicted animations against the truth: pairs, figures by sequence, means by group, and their confidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.corpora.arrays import open_array
+from sedtalker.corpora.emovoca import emotion_of, parse_name
+from sedtalker.corpora.preflight import as_frames
+from sedtalker.corpora.store import Clip, Store, is_store, open_store
+from sedtalker.corpora.templates import read_template_mesh, read_templates
+from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.evaluation.masks import Masks
+from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, measure
+
+Float = NDArray[np.floating]
+
+RESAMPLES = 1000  # of the bootstrap
+CONFIDENCE = 0.95
+GROUPS = ("emotion", "level", "emotion and level", "subject")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One true sequence."""
+
+    id: str
+    subject: str = ""
+    sentence: str = ""
+    emotion: str = ""
+    level: str = ""
+
+    def group(self, kind: str) -> str:
+        """The item's group of a kind in `GROUPS`."""
+        return f"{self.emotion} {self.level}" if kind == "emotion and level" else str(getattr(self, kind))
+
+
+class Truth(Protocol):
+    """Sequences to be measured against."""
+
+    fps: float
+    split: str
+    items: Sequence[Item]
+
+    def motion(self, item: Item) -> Float:
+        """Positions (T, V, 3) in metres."""
+        ...
+
+    def template(self, item: Item) -> Float | None:
+        """The face at rest (V, 3), where it is known."""
+        ...
+
+
+class StoreTruth:
+    """The clips of one split of a prepared store."""
+
+    def __init__(self, store: Store, split: str) -> None:
+        self.store, self.split, self.fps = store, split, store.fps
+        self.clips: dict[str, Clip] = {clip.id: clip for clip in store.select(split)}
+        if not self.clips:
+            raise DataError(f"no clips of the {split} split: {store.root}. Choose another with --split")
+        self.items: Sequence[Item] = [
+            Item(clip.id, clip.subject, clip.sentence, clip.emotion, str(clip.level)) for clip in self.clips.values()
+        ]
+
+    def motion(self, item: Item) -> Float:
+        return self.store.motion(self.clips[item.id])
+
+    def template(self, item: Item) -> Float | None:
+        return self.store.templates[item.subject]
+
+
+class FolderTruth:
+    """A folder of `.npy` positions or `.npz` animations; EmoVOCA's names tell subject, emotion and level."""
+
+    def __init__(self, folder: Path, fps: float, templates: Path | None = None) -> None:
+        self.folder, self.fps, self.split = folder, fps, "all of the folder"
+        self.templates = _templates(templates)
+        self.paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".npy", ".npz")}
+        if not self.paths:
+            raise DataError(f"no .npy or .npz: {folder}. Give a folder of true sequences, or a prepared store")
+        self.items: Sequence[Item] = [_item(name) for name in self.paths]
+
+    def motion(self, item: Item) -> Float:
+        motion, fps = read_motion(self.paths[item.id], None)
+        if fps is not None and fps != self.fps:
+            raise DataError(f"{fps:g} fps, not {self.fps:g}: {self.paths[item.id]}. Say --fps {fps:g}")
+        return motion
+
+    def template(self, item: Item) -> Float | None:
+        return self.templates.get(item.subject, self.templates.get(""))
+
+
+def open_truth(
+    folder: Path | str, split: str = "test", fps: float | None = None, templates: Path | None = None
+) -> Truth:
+    """A prepared store, or a folder of sequences at `fps` (30 where not given).
+
+    Raises:
+        DataError: it is neither, or holds nothing of the split.
+    """
+    folder = Path(folder)
+    if is_store(folder):
+        return StoreTruth(open_store(folder), split)
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}. Give true sequences, or a prepared store")
+    return FolderTruth(folder, fps or 30.0, templates)
+
+
+def read_motion(path: Path, vertices: int | None) -> tuple[Float, float | None]:
+    """Positions (T, V, 3) in metres of an animation (.npz) or array (.npy), and the rate where the file tells it.
+
+    Raises:
+        SEDTalkerError: the file cannot be read or is of another topology.
+    """
+    if path.suffix == ".npz":
+        from sedtalker.animation import load_animation
+
+        animation = load_animation(path)
+        return animation.vertices, animation.fps
+    array = open_array(path)
+    if vertices is None:
+        if array.ndim == 2 and array.shape[1] % 3 == 0:
+            vertices = array.shape[1] // 3
+        elif array.ndim == 3 and array.shape[2] == 3:
+            vertices = array.shape[1]
+        else:
+            raise DataError(f"shape {array.shape} is neither (T, V, 3) nor (T, 3 V): {path}. Export positions")
+    return as_frames(array, vertices), None
+
+
+def predictions_of(folder: Path | str) -> Callable[[Item], Float]:
+    """A reader of a folder's predicted positions by sequence: `ID.npz` or `ID.npy`.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"no such folder: {root}. Give the predicted sequences, named as the true ones")
+
+    def read(item: Item) -> Float:
+        path = next((root / f"{item.id}{suffix}" for suffix in (".npz", ".npy") if _is_there(root, item, suffix)), None)
+        if path is None:
+            raise DataError(f"no prediction: {root / item.id}.npz or .npy. Predict it, or leave its truth out")
+        return read_motion(path, None)[0]
+
+    return read
+
+
+def _is_there(root: Path, item: Item, suffix: str) -> bool:
+    return (root / f"{item.id}{suffix}").is_file()
+
+
+@dataclass
+class Result:
+    """Figures of one system."""
+
+    name: str
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)  # sequence -> measure -> value
+    frames: dict[str, int] = field(default_factory=dict)  # sequence -> frames measured
+    bad: dict[str, str] = field(default_factory=dict)  # sequence -> why it was not measured
+    cut: dict[str, int] = field(default_factory=dict)  # sequence -> frames cut within the tolerance
+
+
+def evaluate(
+    name: str, predict: Callable[[Item], Float], truth: Truth, masks: Masks | None, tolerance: int = 0
+) -> Result:
+    """Measure one system's predictions; a pair that cannot be measured is named in the result.
+
+    Args:
+        predict: gives (T, V, 3) in metres for an item.
+        tolerance: frames by which lengths may differ; both are cut to the shorter and the cut is reported.
+    """
+    result = Result(name)
+    for item in tqdm(truth.items, desc=f"measuring {name}", unit="clip"):
+        try:
+            pred, true = predict(item), truth.motion(item)
+            frames = _common_length(pred, true, tolerance)
+            template = truth.template(item)
+            regions = masks.regions if masks else {}
+            known = tuple(one for one in MEASURES if template is not None or not one.name.startswith("fdd"))
+            rest = true[0] if template is None else template
+            result.figures[item.id] = measure(pred[:frames], true[:frames], rest, regions, known)
+        except SEDTalkerError as error:
+            result.bad[item.id] = str(error)
+            continue
+        result.frames[item.id] = frames
+        if len(pred) != len(true):
+            result.cut[item.id] = abs(len(pred) - len(true))
+    if not result.figures:
+        name, reason = next(iter(result.bad.items()))
+        raise DataError(f"no pair could be measured (the first, {name}: {reason})")
+    return result
+
+
+def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
+    if pred.shape[1:] != truth.shape[1:]:
+        raise DataError(f"topologies differ: {pred.shape[1]} vertices predicted, {truth.shape[1]} true. Use one mesh")
+    if abs(len(pred) - len(truth)) > tolerance:
+        raise DataError(
+            f"lengths differ: {len(pred)} frames predicted, {len(truth)} true. "
+            f"Predict as many, or allow it with --tolerance {abs(len(pred) - len(truth))}"
+        )
+    if min(len(pred), len(truth)) < 3:
+        raise DataError("fewer than 3 frames. Leave the sequence out")
+    if not np.isfinite(pred).all():
+        raise DataError("coordinates that are no numbers. Predict it again")
+    return min(len(pred), len(truth))
+
+
+def summarise(results: Sequence[Result], truth: Truth, masks: Masks | None, seed: int = 0) -> dict[str, Any]:
+    """The whole evaluation as plain types: what was measured and how, and every system's figures by group."""
+    items = {item.id: item for item in truth.items}
+    # only what every system could do is compared
+    common = [name for name in items if all(name in result.figures for result in results)]
+    measured = [one for one in MEASURES if common and one.name in results[0].figures[common[0]]]
+    return {
+        "version": 1,
+        "fps": truth.fps,
+        "split": truth.split,
+        "sequences": len(common),
+        "frames": sum(results[0].frames[name] for name in common),
+        "confidence": f"{CONFIDENCE:.0%}, bootstrap over sentences, {RESAMPLES} resamples, seed {seed}",
+        "measures": {one.name: _described(one, masks) for one in measured},
+        "left_out": [one.name for one in MEASURES if one not in measured],
+        "systems": {
+            result.name: _groups(result, [items[name] for name in common], measured, seed) for result in results
+        },
+        "bad": {result.name: result.bad for result in results},
+        "cut": {result.name: result.cut for result in results},
+        "by_sequence": {result.name: {name: result.figures[name] for name in common} for result in results},
+    }
+
+
+def _described(one: Measure, masks: Masks | None) -> dict[str, Any]:
+    mask: Any = {"name": "all vertices"} if one.region == ALL or masks is None else masks.described(one.region)
+    return {"formula": one.formula, "unit": one.unit, "mask": mask, "mean_over": one.weighting}
+
+
+def _groups(result: Result, items: Sequence[Item], measures: Sequence[Measure], seed: int) -> dict[str, Any]:
+    grouped: dict[str, Any] = {"overall": _figures(result, items, measures, seed)}
+    for kind in GROUPS:
+        members = defaultdict(list)
+        for item in items:
+            members[item.group(kind)].append(item)
+        grouped[f"by {kind}"] = {
+            name: _figures(result, group, measures, seed) for name, group in sorted(members.items()) if name.strip()
+        }
+    return grouped
+
+
+def _figures(result: Result, items: Sequence[Item], measures: Sequence[Measure], seed: int) -> dict[str, Any]:
+    frames = np.array([result.frames[item.id] for item in items], float)
+    figures: dict[str, Any] = {"sequences": len(items), "frames": int(frames.sum())}
+    utterances = [f"{item.subject} {item.sentence}" if item.sentence else item.id for item in items]
+    draws = _draws(utterances, seed)
+    for one in measures:
+        values = np.array([result.figures[item.id][one.name] for item in items])
+        weights = frames if one.weighting == "frames" else np.ones_like(frames)
+        spread = (draws @ (weights * values)) / (draws @ weights)
+        low, high = np.quantile(spread, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        figures[one.name] = {
+            "value": float(np.average(values, weights=weights)),
+            "low": float(low),
+            "high": float(high),
+        }
+    return figures
+
+
+def _draws(utterances: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """How often each item is drawn, (RESAMPLES, items): whole utterances, since their variants share the speech."""
+    names, member = np.unique(utterances, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    return counts[:, member].astype(float)
+
+
+def _item(name: str) -> Item:
+    try:
+        subject, sentence, expression, level = parse_name(name)
+    except DataError:
+        return Item(name)
+    return Item(name, subject, sentence, emotion_of(expression, level)[0], str(level))
+
+
+def _templates(path: Path | None) -> Mapping[str, Float]:
+    """Subject -> template of a pickle, or one mesh for all under the empty name."""
+    if path is None:
+        return {}
+    if path.suffix == ".pkl":
+        return read_templates(path.parent, path)
+    return {"": read_template_mesh(path)[0]}
+
+
+def better_than(summary: Mapping[str, Any], system: str, others: Iterable[str], name: str) -> dict[str, bool]:
+    """Whether a system's overall figure of a measure lies below each of the others'."""
+    figures = {key: value["overall"][name]["value"] for key, value in summary["systems"].items()}
+    return {other: figures[system] < figures[other] for other in others}

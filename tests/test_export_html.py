@@ -1,0 +1,153 @@
+"""The self-contained page: what is in the file, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_animation import made_animation
+
+from sedtalker.animation import Animation
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.export import export_animation
+from sedtalker.export.html import page
+
+HOSTILE = "<img src=x onerror=alert(1)><!--<script>.wav"
+LABELS = ("neutral", "</script><b>glad</b>", "sad")
+
+
+@pytest.fixture(scope="module")
+def animation(tmp_path_factory: pytest.TempPathFactory) -> Animation:
+    """Three seconds whose file name and one of whose emotions are HTML."""
+    made = made_animation(tmp_path_factory.mktemp("sound"), 3.0, HOSTILE.replace("/", ""))
+    track = made.emotion
+    posterior = np.zeros((len(track), 3), np.float32)
+    posterior[:, 1] = np.linspace(0, 1, len(track))
+    posterior[:, 0] = 1 - posterior[:, 1]
+    return replace(made, emotion=EmotionTrack(posterior, track.intensity, track.duration, LABELS))
+
+
+@pytest.fixture(scope="module")
+def file(animation: Animation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "a.html"
+    export_animation(animation, "html", path)
+    return path
+
+
+def test_nothing_is_fetched_and_names_stay_text(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    own = text[: text.index("var three=")] + text[text.rindex("// The viewer:") :]
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", own) and "http" not in own.replace("http-equiv", "")
+    assert "default-src 'none'" in text
+    assert "<img" not in text and "<b>glad" not in text
+    assert text.count("</script>") == text.count("<script") == 5
+
+
+def test_size_beside_the_textures(animation: Animation) -> None:
+    from sedtalker.export.glb import glb_bytes
+    from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
+
+    face = animation.face
+    pictures = 0
+    for surface in (*face.surfaces, *(item.surface for item in face.attachments.values())):
+        made = [color_picture(face, surface.material) or (b"",)]
+        made += [(data(face, surface.material) or b"",) for data in (gloss_picture, normal_picture)]
+        pictures += sum(len(picture[0]) for picture in made)
+    assert len(glb_bytes(animation)) > pictures > 100_000
+    assert len(page(animation)) - pictures * 4 / 3 < 3e6
+
+
+def test_without_sound(animation: Animation) -> None:
+    silent = page(replace(animation, meta={"face": "default"}))
+    assert '"sound":null' in silent and re.search(r'id="sound"></script>', silent)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium with its driver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "window-size=480,760",
+        "autoplay-policy=no-user-gesture-required", "disable-dev-shm-usage",
+    ):  # fmt: skip
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, file: Path) -> Any:
+    browser.get(file.as_uri())
+    until(browser, "return document.documentElement.dataset.ready === 'true'")
+    return browser
+
+
+def until(browser: Any, script: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not browser.execute_script(script):
+        assert time.monotonic() < end, f"not within {seconds} s: {script}"
+        time.sleep(0.05)
+
+
+def expected(animation: Animation, name: str, moment: float) -> float:
+    column = animation.blendshapes[:, animation.blendshape_names.index(name)]
+    return float(np.interp(moment * animation.fps - 0.5, np.arange(len(column)), column))
+
+
+@pytest.mark.slow
+def test_the_mouth_moves_with_the_sounds_clock(opened: Any, animation: Animation) -> None:
+    opened.execute_script("sedtalker.seek(0); sedtalker.play()")
+    seen = []
+    for _ in range(3):
+        until(opened, f"return sedtalker.shown() > {seen[-1] + 0.1 if seen else 0.1}")
+        shown, weight, heard = opened.execute_script(
+            "return [sedtalker.shown(), sedtalker.weight('jawOpen'), document.getElementById('audio').currentTime]"
+        )
+        assert weight == pytest.approx(expected(animation, "jawOpen", shown), abs=0.01)
+        assert shown <= heard <= shown + 2  # software drawing lags; what is drawn is a moment of the sound
+        seen.append(shown)
+    opened.execute_script("sedtalker.pause()")
+    assert opened.execute_script("return document.getElementById('audio').paused")
+
+
+@pytest.mark.slow
+def test_scrubbing_and_the_lanes(opened: Any, animation: Animation) -> None:
+    opened.execute_script("sedtalker.seek(1.5)")
+    until(opened, "return Math.abs(sedtalker.shown() - 1.5) < 0.01")
+    weight = opened.execute_script("return sedtalker.weight('mouthSmileLeft')")
+    assert weight == pytest.approx(expected(animation, "mouthSmileLeft", 1.5), abs=0.01)
+    told = opened.execute_script("return [...document.querySelectorAll('#emotions .entry')].map((e) => e.innerText)")
+    assert [line.split("\n")[0] for line in told] == list(LABELS)  # as text, tags and all
+    assert told[1].split("\n")[1] == "50%"
+    painted = opened.execute_script(
+        "return ['emotion', 'curves'].map((id) => { const c = document.getElementById(id);"
+        "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size; })"
+    )
+    assert min(painted) > 10
+    opened.execute_script("document.getElementById('wireframe').click(); document.getElementById('front').click()")
+
+
+@pytest.mark.slow
+def test_quiet_console_no_requests_and_no_sideways_scroll(opened: Any, file: Path) -> None:
+    import json
+
+    assert opened.title.startswith("<img") and not opened.execute_script("return document.querySelector('img')")
+    wide = opened.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
+    assert [entry for entry in opened.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    told = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("data:", "blob:")) and url != file.as_uri()] == []

@@ -30,6 +30,7 @@ from sedtalker.corpora.manifest import Utterance, load_manifest
 from sedtalker.corpora.synthesize import Float, Performance, Voice, held_track, perform, random_track
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.files import written_whole
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
@@ -179,6 +180,19 @@ def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip
     with written_whole(folder / "manifest.json") as aside:
         aside.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return listed
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """The clips of a store.
+
+    Raises:
+        DataError: the folder is no such store.
+    """
+    try:
+        document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return [Clip(**clip) for clip in document["clips"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not a motion store: {folder} ({error}). Write one with this module") from error
 
 
 def main() -> None:

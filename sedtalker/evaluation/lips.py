@@ -170,9 +170,7 @@ def _is_free(phone: Phone, phones: Sequence[Phone]) -> bool:
     """Whether neither the phone nor a neighbour closes, rounds or pauses."""
     labial = BILABIALS | LABIODENTALS | NARROW | {SILENCE}
     return not any(
-        other.name in labial
-        and other.start < phone.start + NEIGHBOURHOOD
-        and other.end > phone.start - NEIGHBOURHOOD
+        other.name in labial and other.start < phone.start + NEIGHBOURHOOD and other.end > phone.start - NEIGHBOURHOOD
         for other in phones
     )
 

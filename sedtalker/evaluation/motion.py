@@ -1,0 +1,193 @@
+"""How a talker moves on speech it was not trained on: `python -m sedtalker.evaluation.motion MODEL STORE --phones TSV...`.
+
+Runs the model over the test clips of a motion store (`sedtalker.corpora.motion_store`) and prints a table, or JSON with -o:
+closures and timing by phone where a clip was aligned, the gap beside the tracked one where a clip was measured, and the
+emotion read back from the face.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sedtalker.audio import load_audio
+from sedtalker.corpora.align import Phone, read_phones
+from sedtalker.corpora.motion_store import Clip, read_clips
+from sedtalker.corpora.synthesize import held_track
+from sedtalker.emotion.activity import loudness
+from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.evaluation import lips
+from sedtalker.face.actions import read_emotion
+from sedtalker.face.assets import load_face
+from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.files import written_whole
+from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.model import TalkerModel, load_talker_model
+
+Float = NDArray[np.float32]
+
+LEVELS = (1 / 3, 2 / 3, 1.0)  # intensities at which each emotion is tried
+FELT = 0.3  # intensity from which an emotion has to show
+JAW, CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model with its face, ready to speak features."""
+
+    model: TalkerModel
+    face: Face
+
+    @torch.inference_mode()
+    def weights(self, features: torch.Tensor, posterior: Float, intensity: Float) -> Float:
+        """ARKit weights (T, 52) for features (T, L, D) under a track."""
+        moved = self.model(features[None], torch.from_numpy(posterior)[None], torch.from_numpy(intensity)[None])
+        return moved[0].clamp(0, 1).numpy()
+
+    def feeling(self, features: torch.Tensor, label: str, intensity: float) -> Float:
+        """The same with one emotion throughout."""
+        return self.weights(features, *held_track(label, intensity, len(features)))
+
+    def gap(self, weights: Float) -> Float:
+        """Lip gap (T,) in metres."""
+        return lips.lip_gap_of_weights(weights, self.face).astype(np.float32)
+
+
+def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, float]:
+    """Closures, timing and silence of the neutral performance of aligned clips."""
+    figures, offsets, gaps, opening, closing, silences, rounded, trembling = [], [], [], [], [], [], [], []
+    for clip, features, phones in clips:
+        weights = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
+        gap = speaker.gap(weights)
+        figures.append(lips.closure_figures(gap, phones, FRAME_RATE))
+        offsets.append(lips.audio_lip_offset(gap, loudness(load_audio(clip.audio)), FRAME_RATE))
+        gaps.append(gap)
+        speeds = lips.speeds(gap, FRAME_RATE)
+        opening.append(speeds[0])
+        closing.append(speeds[1])
+        silences.append(lips.silence_opening(gap, phones, FRAME_RATE))
+        rounded.append(lips.rounding(weights, phones, FRAME_RATE))
+        mouth = speaker.face.pose(weights)[:, speaker.face.masks["lips"]]
+        trembling.append(lips.jitter(mouth, FRAME_RATE))
+    return {
+        "clips": len(clips),
+        **lips.pooled(figures).summary(),
+        "audio_lip_offset_seconds": float(np.median(offsets)),
+        "gap_p95_mm": float(np.median([np.percentile(gap, 95) for gap in gaps])) * 1000,
+        "spectral_edge_hz": lips.spectral_edge(gaps, FRAME_RATE),
+        "opening_speed_p95_per_s": float(np.median(opening)),
+        "closing_speed_p95_per_s": float(np.median(closing)),
+        "silence_gap_mm_median": float(np.nanmedian(silences)) * 1000,
+        "silence_gap_mm_p95": float(np.nanpercentile(silences, 95)) * 1000,
+        "rounding_ratio": float(np.nanmedian(rounded)),
+        "lip_jerk_m_per_s3": float(np.median(trembling)),
+    }
+
+
+def emotion_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, Any]:
+    """Emotion read back, displacement by intensity, and closures and timing under each emotion."""
+    read, shown, closures, shifts = {}, {}, {}, []
+    for label in LABELS[:NEUTRAL] + LABELS[NEUTRAL + 1 :]:
+        agree, moved = [], np.zeros(len(LEVELS))
+        figures = []
+        for _, features, phones in clips:
+            rest = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
+            for level, intensity in enumerate(LEVELS):
+                weights = speaker.feeling(features, label, intensity)
+                distance = speaker.face.pose(weights[::5]) - speaker.face.pose(rest[::5])
+                moved[level] += float(np.linalg.norm(distance, axis=-1).mean()) / len(clips)
+                if intensity > FELT:
+                    agree.append(read_emotion(weights) == LABELS.index(label))
+            gap, still = speaker.gap(weights), speaker.gap(rest)
+            figures.append(lips.closure_figures(gap, phones, FRAME_RATE))
+            shifts.append(_lag(gap, still))
+        read[label] = float(np.concatenate(agree).mean())
+        shown[label] = [round(value * 1000, 3) for value in moved]
+        closures[label] = lips.pooled(figures).summary()["closure_recall"]
+    return {
+        "read_back": read,
+        "read_back_mean": float(np.mean(list(read.values()))),
+        "displacement_mm_at_1/3_2/3_1": shown,
+        "closure_recall_at_intensity_1": closures,
+        "largest_shift_by_emotion_seconds": float(np.max(np.abs(shifts))),
+    }
+
+
+def tracked_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, Float]]) -> dict[str, float]:
+    """The opening beside the tracked one (T,) of measured clips."""
+    correlations, spreads = [], []
+    for _, features, truth in clips:
+        weights = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
+        opening = weights[:, JAW] - weights[:, CLOSE]
+        gap = speaker.gap(weights)
+        correlations.append(float(np.corrcoef(gap, truth)[0, 1]))
+        spreads.append(float(np.ptp(np.percentile(opening, [5, 95])) / np.ptp(np.percentile(truth, [5, 95]))))
+    return {
+        "clips": len(clips),
+        "gap_correlation_median": float(np.median(correlations)),
+        "gap_spread_over_truth_median": float(np.median(spreads)),
+    }
+
+
+def _lag(gap: Float, other: Float) -> float:
+    return lips.audio_lip_offset(gap, other, FRAME_RATE)
+
+
+def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60) -> dict[str, Any]:
+    """Figures by source of a model's test clips, at most `most` of each source, spread over its clips."""
+    speaker = Speaker(load_talker_model(model).eval(), load_face("default"))
+    phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
+    clips = [clip for clip in read_clips(store) if clip.split == "test"]
+    report: dict[str, Any] = {}
+    spoken = []
+    for source in sorted({clip.source for clip in clips}):
+        chosen = [clip for clip in clips if clip.source == source]
+        chosen = chosen[:: max(1, len(chosen) // most)][:most]
+        if source in ("grid", "facegood"):
+            measured = [(clip, _features(store, clip), _opening(store, clip)) for clip in chosen]
+            report[source] = tracked_figures(speaker, measured)
+        else:
+            aligned = [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]
+            report[source] = spoken_figures(speaker, aligned)
+            spoken += aligned[:: max(1, len(aligned) // 12)]
+    if spoken:
+        report["emotion"] = emotion_figures(speaker, spoken)
+    return report
+
+
+def _features(store: Path, clip: Clip) -> torch.Tensor:
+    return torch.from_numpy(np.load(store / "features" / f"{clip.id}.npy").astype(np.float32))
+
+
+def _opening(store: Path, clip: Clip) -> Float:
+    with np.load(store / "clips" / f"{clip.id}.npz") as arrays:
+        weights = arrays["weights"].astype(np.float32)
+    return weights[:, JAW] - weights[:, CLOSE]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--phones", type=Path, nargs="*", default=[])
+    parser.add_argument("--most", type=int, default=60, help="clips of a source")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    text = json.dumps(evaluate(arguments.model, arguments.store, arguments.phones, arguments.most), indent=1)
+    print(text)
+    if arguments.output:
+        with written_whole(arguments.output) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

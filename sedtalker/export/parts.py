@@ -93,12 +93,12 @@ def tangents(part: Part) -> Float:
     along_u = (e1 * d2[:, 1:] - e2 * d1[:, 1:]) * sign[:, None]
     ids = part.triangles.ravel()
     summed = [np.bincount(ids, np.repeat(along_u[:, axis], 3), minlength=len(part.points)) for axis in range(3)]
-    tangent = np.stack(summed, axis=1)
-    tangent -= part.normals * (tangent * part.normals).sum(axis=1, keepdims=True)
+    along = np.stack(summed, axis=1)
+    along -= part.normals * (along * part.normals).sum(axis=1, keepdims=True)
     # Where the texture is degenerate any direction square to the normal will do.
     spare = np.cross(part.normals, np.where(np.abs(part.normals[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]]))
-    tangent = np.where(np.linalg.norm(tangent, axis=1, keepdims=True) > 1e-9, tangent, spare)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    tangent = np.where(np.linalg.norm(along, axis=1, keepdims=True) > 1e-9, along, spare)
+    tangent = tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
     hand = np.where(np.bincount(ids, np.repeat(sign, 3), minlength=len(part.points)) < 0, -1.0, 1.0)
     return np.concatenate([tangent, hand[:, None]], axis=1).astype(np.float32)
 
@@ -178,9 +178,10 @@ def _colors(face: Face, surface: Surface) -> Float:
     if surface.material.kind not in ("mouth", "teeth", "tongue"):
         light = 0.35 + 0.65 * light  # lamps still reach what the sky does not; inside the mouth they do not
     colors = np.repeat(light[:, None], 3, axis=1).astype(np.float32)
-    if surface.scalp is not None and surface.material.texture in face.textures:
+    texture = surface.material.texture
+    if surface.scalp is not None and texture is not None:
         # A multiplier cannot replace the skin's colour: it turns the mean of the skin into the colour of the hair.
-        skin = face.textures[surface.material.texture][::16, ::16, :3].reshape(-1, 3)
+        skin = face.textures[texture][::16, ::16, :3].reshape(-1, 3)
         mean = np.maximum(((skin / 255.0) ** 2.2).mean(0), 1e-3)
         hair = np.clip(np.array(surface.scalp_color) / mean, 0, 1)
         colors *= 1 - surface.scalp[:, None] * (1 - hair.astype(np.float32))

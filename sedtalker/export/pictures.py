@@ -45,7 +45,7 @@ def normal_picture(face: Face, material: Material) -> bytes | None:
         return None
     relief = Image.fromarray(face.textures[material.bump][..., 0])
     relief.thumbnail((_RELIEF_SIZE, _RELIEF_SIZE), Image.Resampling.BOX)
-    height = np.asarray(relief, np.float32) / 255 * material.bump_height
+    height = np.asarray(relief, np.float32) * np.float32(material.bump_height / 255)
     pixel = _SKIN_WIDTH / relief.width  # metres
     return _encoded(Image.fromarray(_normals(height, pixel)), _MAP_QUALITY)
 

@@ -27,7 +27,7 @@ MATERIALS = "faces.json"
 _LEAST_MOTION = 1e-5  # metres
 _LEAST_DIFFERENCE = 2e-5  # metres: an identity's own action is stored where it differs by more
 _QUALITY = 86  # of WebP
-_Arrays = dict[str, NDArray[Any]]
+_Arrays = dict[str, Any]  # of arrays
 
 
 class Textures(Mapping[str, NDArray[np.uint8]]):
@@ -232,7 +232,9 @@ def _read_attachment(name: str, own: _Arrays, described: dict[str, Any]) -> Atta
 
 
 def _bare_surface(name: str, arrays: _Arrays, about: dict[str, Any], light: NDArray[np.float32]) -> Surface:
-    material = {key: tuple(value) if isinstance(value, list) else value for key, value in about["material"].items()}
+    material: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in about["material"].items()
+    }
     return Surface(
         name,
         arrays[f"{name}_triangles"].astype(np.int32),
@@ -253,7 +255,7 @@ def _share_to_byte(share: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def _byte_to_share(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return stored.astype(np.float32) / 255
+    return stored.astype(np.float32) / np.float32(255)
 
 
 def _write_texture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -26,6 +26,8 @@ TEETH_HEIGHTS = {
     "lower": ((0.0, 0.002, 0.006, 0.030), (0.0, 0.002, 0.0080, 0.0160)),
 }
 TEETH_SHOW = 0.0015  # metres that the upper row ends below the line of the shut lips, so that a smile bares it
+# The same for the inner mouth above the lips: its pocket behind the upper lip would come through beside the nose.
+MOUTH_HEIGHTS = ((0.0, 0.006, 0.025), (0.0, 0.006, 0.013))
 OVERBITE = 0.0005  # metres that the lower row ends above the upper's edge, behind it
 
 
@@ -65,8 +67,11 @@ class Skeleton:
             for name, piece in self.pieces.items()
         }
         upper = np.isin(self.pieces["teeth"].proxy.refs[:, 0], UPPER_TEETH)
-        placed["teeth"], drop = _set_teeth(placed["teeth"], upper, rest[LOOP_B, 1])
-        placed["tongue"] = placed["tongue"] + (0.0, drop, 0.0)
+        placed["teeth"], rise = _set_teeth(placed["teeth"], upper, float(rest[LOOP_B][1]))
+        placed["tongue"] = placed["tongue"] + (0.0, rise, 0.0)
+        mouth = self.parts["mouth"]  # of the body, whose run comes first
+        above = placed["body"][mouth, 1] - rest[LOOP_B, 1]
+        placed["body"][mouth, 1] -= np.where(above > 0, above - np.interp(above, *MOUTH_HEIGHTS), 0)
         return np.concatenate(list(placed.values()))
 
     def moved(self, displacement: Array) -> Array:
@@ -155,8 +160,10 @@ def find_landmarks(template: Array, actions: Array, skeleton: Skeleton, anatomy:
         half = skin[template[skin, 0] * sign > 0]
         marks[f"eye_{side}_inner"] = int(rim[np.argmin(outward)])
         marks[f"eye_{side}_outer"] = int(rim[np.argmax(outward)])
-        marks[f"lid_{side}_upper"] = int(rim_up[np.argmax(template[rim_up, 1])])
-        marks[f"lid_{side}_lower"] = int(rim_low[np.argmin(template[rim_low, 1])])
+        blink = actions[ARKIT_NAMES.index(f"eyeBlink{name}")]
+        middle = rim_up[np.argmin(blink[rim_up, 1])]
+        marks[f"lid_{side}_upper"] = int(middle)
+        marks[f"lid_{side}_lower"] = int(rim_low[np.argmin(np.abs(template[rim_low, 0] - template[middle, 0]))])
         for place, action in (("inner", "browInnerUp"), ("outer", f"browOuterUp{name}")):
             lift = actions[ARKIT_NAMES.index(action)]
             marks[f"brow_{side}_{place}"] = int(half[np.argmax(lift[half, 1])])
@@ -164,7 +171,7 @@ def find_landmarks(template: Array, actions: Array, skeleton: Skeleton, anatomy:
 
 
 def pair_lips(template: Array, skeleton: Skeleton, anatomy: Anatomy) -> Ids:
-    """The inner rim's vertices (N, 2), upper and lower, each with the one facing it, from the right corner to the left."""
+    """The inner rim's vertices (N, 2), upper and lower, vertex facing vertex, from the right corner to the left."""
     upper, lower = lip_halves(anatomy.loops[LOOP_B])
     at = skeleton.base_to_face
     upper, lower = (half[len(half) // 2 : -1] for half in (upper, lower))  # the left half, without the shared corner
@@ -259,9 +266,10 @@ def _faces_front(eyes: Proxy, base: Array) -> NDArray[np.bool_]:
 def _set_teeth(teeth: Array, upper: NDArray[np.bool_], lip_line: float) -> tuple[Array, float]:
     """The teeth (N, 3) in their place behind lips that meet at a height, and how far the upper row went up."""
     teeth = teeth * TEETH_NARROWING + (0.0, 0.0, TEETH_RETREAT)
+    rise = 0.0
     heights = {"upper": lip_line - TEETH_SHOW, "lower": lip_line - TEETH_SHOW + OVERBITE}
     for row, members, down in (("upper", upper, -1), ("lower", ~upper, 1)):
-        edge = teeth[_incisal_edge(teeth, np.flatnonzero(members), down), 1]
+        edge = float(teeth[_incisal_edge(teeth, np.flatnonzero(members).astype(np.int32), down)][1])
         above = (edge - teeth[members, 1]) * down
         stretched = np.where(above < 0, above, np.interp(above, *TEETH_HEIGHTS[row]))
         teeth[members, 1] = heights[row] - stretched * down

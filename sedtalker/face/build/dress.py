@@ -69,7 +69,7 @@ def materials(person: Person) -> dict[str, Material]:
             ambient=0.9,
         ),
         "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
-        "teeth": Material(kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.4),
+        "teeth": Material(kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.7),
         "tongue": Material(
             kind="tongue",
             texture="tongue",

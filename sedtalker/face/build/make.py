@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_JAW = 0.55  # at which the inner mouth's light is baked: shut, it would be black
 OPEN_SHARE = 0.7  # how much of the light of the open mouth the skin around it keeps
-TEETH_LIGHT = 0.5  # the least light on teeth, which shine through
+TEETH_LIGHT = 0.6  # the least light on teeth, which shine through
 
 # Mouths that show as much of the teeth as any expression does, and the views to look from, in degrees.
 _BARING_MOUTHS: Sequence[dict[str, float]] = (
@@ -107,7 +107,8 @@ def _dressed(
     light, attachments = _bake(body, attachments, skeleton)
     eyes = body.template[np.concatenate([skeleton.parts["eye_left"], skeleton.parts["eye_right"]])].mean(0)
     skin_triangles = skeleton.surfaces["skin"][0]
-    share = smooth(scalp(body.template, attachments["hair"], hair, eyes, skin_triangles), skin_triangles)
+    share = scalp(body.template, attachments["hair"], hair, eyes, skin_triangles).astype(np.float32)
+    share = smooth(share, skin_triangles)
     looks = materials(person)
     surfaces = tuple(
         Surface(
@@ -201,4 +202,5 @@ def _seen_teeth(body: Person3D, skeleton: Skeleton) -> NDArray[np.bool_]:
     for mouth in _BARING_MOUTHS:
         pose = body.template + sum(weight * body.actions[ARKIT_NAMES.index(name)] for name, weight in mouth.items())
         seen |= seen_triangles(pose, skeleton.faces, views, _SEEN_SIZE)
-    return seen[start : start + len(skeleton.surfaces["teeth"][0])].reshape(-1, 2).any(1)
+    teeth = seen[start : start + len(skeleton.surfaces["teeth"][0])]
+    return teeth[0::2] | teeth[1::2]

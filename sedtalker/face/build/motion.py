@@ -1,7 +1,7 @@
 """Make the 52 actions mean what ARKit means by them, on one person's head.
 
-A weight of 1 closes the lid exactly, mouthClose equal to jawOpen seals the lips, the mouth at rest is shut, left mirrors
-right, and eyeballs turn about their centres. All of it is linear in the weights, so it is settled here once.
+A weight of 1 closes the lid exactly, mouthClose equal to jawOpen seals the lips, the mouth at rest is shut, the right
+mirrors the left, and eyeballs turn about their centres. All of it is linear in the weights, so it is settled here once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ FRIENDLY_REST: Mapping[str, float] = {
 KEEP_LIPS_SHUT = (
     "jawForward", "jawLeft", "jawRight", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
     "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
-    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthPressLeft", "mouthPressRight", "cheekPuff",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
+    "cheekPuff",
 )  # fmt: skip
 EYE_WIDE_SCALE = 0.8  # the target at 1 opens the eye by 43 %
 LIP_OVERLAP = 0.00015  # metres by which shut lips press into each other, so that no line of teeth shows
@@ -44,12 +45,11 @@ def symmetric(actions: Mapping[str, Array], mirror: Ids) -> dict[str, Array]:
     """The actions with the right side mirrored from the left, and those of both sides made even."""
     even = {}
     for name, action in actions.items():
-        partner = name.replace("Right", "Left") if name.endswith("Right") else name
-        one_sided = partner != name or name in ("jawLeft", "mouthLeft")
-        flipped = actions[partner][mirror] * (-1, 1, 1)
-        if partner != name:
+        left = actions[name.replace("Right", "Left")]
+        flipped = left[mirror] * (-1, 1, 1)
+        if name.endswith("Right"):
             even[name] = flipped
-        elif name.endswith("Left") or one_sided:
+        elif name.endswith("Left"):
             even[name] = action
         else:
             even[name] = (action + flipped) / 2
@@ -82,7 +82,8 @@ def spread(edges: Ids, count: int, pinned: Ids, values: Array, reach: float) -> 
     free = np.setdiff1d(np.arange(count), pinned)
     field = np.zeros((count, values.shape[1]))
     field[pinned] = values
-    field[free] = spsolve(system[free][:, free].tocsc(), -system[free][:, pinned] @ values)
+    solved = spsolve(system[free][:, free].tocsc(), -system[free][:, pinned] @ values)
+    field[free] = solved.reshape(len(free), -1)
     return field
 
 
@@ -95,7 +96,7 @@ def _seal_lips(face: Array, anatomy: Anatomy) -> Array:
         for lip, other, pressing in ((upper, lower, -1), (lower, upper, 1)):
             gap = _facing(face, lip, other) - face[lip]
             gap[:, 1] += pressing * LIP_OVERLAP
-            gap[:, 2] *= 0.6 if start == LOOP_B else 0.0
+            gap[:, 2] *= 0.8 if start == LOOP_B else 0.0
             gap[:, 0] = 0
             pinned.update(zip(lip.tolist(), gap / 2, strict=True))
     ids = np.array(list(pinned), np.int32)

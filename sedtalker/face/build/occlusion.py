@@ -29,7 +29,7 @@ def bake(vertices: Array, normals: Array, blockers: Array, triangles: Ids) -> ND
     sky = np.zeros(len(vertices))
     for direction in sphere(DIRECTIONS):
         frame = look_along(-direction)
-        _, depth, _ = project(blockers, triangles, centre, radius, frame)
+        depth, _ = depth_map(blockers, triangles, centre, radius, frame)
         x, y, z = _to_map(vertices, centre, radius, frame)
         column = np.clip(x.astype(int), 0, MAP_SIZE - 1)
         row = np.clip(y.astype(int), 0, MAP_SIZE - 1)
@@ -56,7 +56,7 @@ def seen_triangles(vertices: Array, triangles: Ids, directions: Sequence[Array],
     radius = float(np.linalg.norm(vertices - centre, axis=1).max()) * 1.02
     seen = np.zeros(len(triangles), bool)
     for direction in directions:
-        _, _, front = project(vertices, triangles, centre, radius, look_along(-direction), size)
+        _, front = depth_map(vertices, triangles, centre, radius, look_along(-direction), size)
         seen[front[front >= 0]] = True
     return seen
 
@@ -93,16 +93,15 @@ def look_along(direction: Array) -> Array:
     return np.stack([right, np.cross(right, direction), direction])
 
 
-def project(
+def depth_map(
     vertices: Array, triangles: Ids, centre: Array, radius: float, frame: Array, size: int = MAP_SIZE
-) -> tuple[Array, NDArray[np.float32], NDArray[np.int32]]:
-    """Orthographic map of a ball: the vertices in it, the smallest depth a pixel, and the triangle seen there or -1."""
-    x, y, z = _to_map(vertices, centre, radius, frame, size)
-    placed = np.stack([x, y, z], axis=1).astype(np.float32)
-    depth = np.full((size, size), np.inf, np.float32)
-    front = np.full((size, size), -1, np.int32)
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Orthographic map of a ball: at each pixel (size, size) the smallest depth, and the triangle seen there or -1."""
+    placed = np.stack(_to_map(vertices, centre, radius, frame, size), axis=1).astype(np.float32)
+    depth: NDArray[np.float32] = np.full((size, size), np.inf, np.float32)
+    front: NDArray[np.int32] = np.full((size, size), -1, np.int32)
     _draw(placed, triangles, depth, front)
-    return placed, depth, front
+    return depth, front
 
 
 def _to_map(

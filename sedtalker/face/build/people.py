@@ -40,7 +40,15 @@ class Person:
 PEOPLE = (
     Person(
         name="default",
-        phenotype=dict(gender=0.85, age=0.62, weight=0.42, proportions=0.75, african=0.2, asian=0.25, caucasian=0.55),
+        phenotype={
+            "gender": 0.85,
+            "age": 0.62,
+            "weight": 0.42,
+            "proportions": 0.75,
+            "african": 0.2,
+            "asian": 0.25,
+            "caucasian": 0.55,
+        },
         shape={
             "mouth/mouth-angles-up": 0.35,
             "eyebrows/eyebrows-angle-up": 0.2,
@@ -57,7 +65,7 @@ PEOPLE = (
     ),
     Person(
         name="man",
-        phenotype=dict(gender=0.0, age=0.67, muscle=0.6, proportions=0.7, caucasian=1.0),
+        phenotype={"gender": 0.0, "age": 0.67, "muscle": 0.6, "proportions": 0.7, "caucasian": 1.0},
         shape={"mouth/mouth-angles-up": 0.3, "eyebrows/eyebrows-angle-up": 0.2},
         skin="young_caucasian_male/textures/young_lightskinned_male_diffuse2",
         eyes="blue",
@@ -73,7 +81,7 @@ PEOPLE = (
     ),
     Person(
         name="woman_african",
-        phenotype=dict(gender=1.0, age=0.67, proportions=0.7, african=1.0),
+        phenotype={"gender": 1.0, "age": 0.67, "proportions": 0.7, "african": 1.0},
         shape={"mouth/mouth-angles-up": 0.3, "eyebrows/eyebrows-angle-up": 0.5},
         skin="young_african_female/textures/young_darkskinned_female_diffuse",
         eyes="brownlight",
@@ -90,7 +98,7 @@ PEOPLE = (
     ),
     Person(
         name="man_old",
-        phenotype=dict(gender=0.0, age=0.97, muscle=0.45, weight=0.55, proportions=0.6, caucasian=1.0),
+        phenotype={"gender": 0.0, "age": 0.97, "muscle": 0.45, "weight": 0.55, "proportions": 0.6, "caucasian": 1.0},
         shape={"mouth/mouth-angles-up": 0.5, "eyebrows/eyebrows-angle-up": 0.4},
         skin="old_caucasian_male/textures/old_lightskinned_male_diffuse",
         skin_tint=(0.93, 0.98, 1.0),
@@ -108,7 +116,7 @@ PEOPLE = (
     ),
     Person(
         name="woman_asian",
-        phenotype=dict(gender=1.0, age=0.67, weight=0.42, proportions=0.7, asian=1.0),
+        phenotype={"gender": 1.0, "age": 0.67, "weight": 0.42, "proportions": 0.7, "asian": 1.0},
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.4},
         skin="young_asian_female/textures/young_lightskinned_female_diffuse3",
         eyes="brownlight",
@@ -117,7 +125,7 @@ PEOPLE = (
         hair_color=(0.013, 0.011, 0.010),
         brows="eyebrow001",
         brow_tint=(0.3, 0.27, 0.27),
-        lashes="eyelashes04",
+        lashes="eyelashes02",
         lash_strength=0.8,
         cloth_color=(0.25, 0.25, 0.23),
     ),

@@ -94,7 +94,8 @@ def _cut(picture: Image.Image, window: tuple[float, float, float, float], width:
     u0, u1, v0, v1 = window
     across, down = picture.size
     box = (u0 * across, (1 - v1) * down, u1 * across, (1 - v0) * down)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box=box), np.float32) / 255
+    enlarged = picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(enlarged, np.float32) / np.float32(255)
 
 
 def _repaint_lips(skin: Picture, lips: Picture, person: Person) -> Picture:

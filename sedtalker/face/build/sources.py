@@ -22,8 +22,8 @@ from sedtalker.errors import FaceError
 
 METRES = 0.1  # one decimetre
 
-# Where a proxy's offsets are measured: (from vertex, to vertex, length in decimetres) for x, y and z. The originals name
-# them in their `.mhclo` headers; the JSON copies lost these lines. Clothes are fitted unscaled.
+# Where a proxy's offsets are measured: (from vertex, to vertex, length in decimetres) for x, y and z. The originals
+# name them in their `.mhclo` headers; the JSON copies lost these lines. Clothes are fitted unscaled.
 _FACE_SPANS = ((5399, 11998), (791, 881), (962, 5320))
 _FACE_LENGTHS = {
     "eyebrows": (1.4160, 2.3073, 1.9231),

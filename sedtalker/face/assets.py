@@ -11,7 +11,7 @@ from sedtalker import resources
 from sedtalker.errors import FaceError
 from sedtalker.face.files import face_names, read_face
 from sedtalker.face.mesh import read_mesh
-from sedtalker.face.rig import Face
+from sedtalker.face.rig import Face, Float
 
 DEFAULT = "default"
 
@@ -59,7 +59,7 @@ def _from_mesh(path: Path) -> Face:
     return replace(default, name=path.stem, template=vertices)
 
 
-def _check_order(vertices: np.ndarray, default: Face, path: Path) -> None:
+def _check_order(vertices: Float, default: Face, path: Path) -> None:
     """Refuse a head whose parts do not lie where those of a head lie."""
     height = {name: vertices[ids, 1].mean() for name, ids in default.parts.items()}
     depth = {name: vertices[ids, 2].mean() for name, ids in default.parts.items()}

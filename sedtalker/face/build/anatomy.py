@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from sedtalker.face.build.sources import Array, Mesh
 
@@ -100,8 +101,6 @@ def quad_edges(quads: NDArray[np.int32]) -> Ids:
 
 def mirror(vertices: Array) -> Ids:
     """For each vertex the one nearest to its mirror image."""
-    from scipy.spatial import cKDTree
-
     return cKDTree(vertices).query(vertices * (-1, 1, 1))[1].astype(np.int32)
 
 

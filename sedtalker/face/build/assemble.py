@@ -83,6 +83,17 @@ class Skeleton:
         return np.concatenate(moved, axis=-2)
 
 
+@dataclass(frozen=True)
+class Body:
+    """One person: the base mesh as modelled, at rest and moving, and the face made from it; metres."""
+
+    shaped: Array  # (base vertices, 3)
+    rest: Array
+    base_actions: Array  # (52, base vertices, 3)
+    template: Array  # (V, 3)
+    actions: Array  # (52, V, 3)
+
+
 def lay_out(base: Mesh, anatomy: Anatomy, sources: Sources) -> Skeleton:
     """Choose what of the sources becomes the face."""
     covered = sources.proxy("clothes", CLOTH).covers

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sedtalker.face.build.anatomy import CUT_HEIGHT, Ids
-from sedtalker.face.build.assemble import CLOTH, Skeleton, keep_quads, triangulate
+from sedtalker.face.build.assemble import CLOTH, Body, Skeleton, keep_quads, triangulate
 from sedtalker.face.build.bind import rebind
 from sedtalker.face.build.people import Person
 from sedtalker.face.build.skin import BUMP_HEIGHT, srgb_to_linear
@@ -23,17 +21,6 @@ SCALP_SHADE = 0.8  # the skin between hairs is darker than they are
 SCALP_ABOVE_EYES, SCALP_BEHIND_EYES = 0.012, 0.085  # metres: nothing in front of and below this is scalp
 
 SMOOTH = frozenset(("skin", "eyes", "cornea", "hair", "cloth"))
-
-
-@dataclass(frozen=True)
-class Person3D:
-    """A person's geometry: the base mesh as modelled, at rest, and moving; and the face made from it."""
-
-    shaped: Array  # (base vertices, 3)
-    rest: Array
-    base_actions: Array  # (52, base vertices, 3)
-    template: Array  # (V, 3)
-    actions: Array  # (52, V, 3)
 
 
 def materials(person: Person) -> dict[str, Material]:
@@ -93,7 +80,7 @@ def materials(person: Person) -> dict[str, Material]:
     }
 
 
-def wear(person: Person, body: Person3D, base: Array, skeleton: Skeleton, sources: Sources) -> dict[str, Attachment]:
+def wear(person: Person, body: Body, base: Array, skeleton: Skeleton, sources: Sources) -> dict[str, Attachment]:
     """What a person wears, bound to the face; occlusion is left at 1."""
     cloth = sources.proxy("clothes", CLOTH)
     above = cloth.moved(base)[cloth.quads, 1].min(1) > CUT_HEIGHT
@@ -135,7 +122,7 @@ def scalp(template: Array, hair: Attachment, picture: NDArray[np.uint8], eyes: A
     return SCALP_SHARE * share
 
 
-def _attach(name: str, proxy: Proxy, material: Material, body: Person3D, skeleton: Skeleton) -> Attachment:
+def _attach(name: str, proxy: Proxy, material: Material, body: Body, skeleton: Skeleton) -> Attachment:
     points = proxy.moved(body.rest) + proxy.offsets * proxy.scale(body.shaped)
     refs = np.where(proxy.weights == 0, proxy.refs[:, :1], proxy.refs)  # a weight of 0 may name any vertex
     indices = skeleton.base_to_face[refs]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sedtalker.face.build import textures
 from sedtalker.face.build.anatomy import Anatomy, Ids, study
-from sedtalker.face.build.assemble import Skeleton, find_landmarks, lay_out, pair_lips, thin_teeth
-from sedtalker.face.build.dress import SMOOTH, Person3D, materials, scalp, scalp_color, wear
+from sedtalker.face.build.assemble import Body, Skeleton, find_landmarks, lay_out, pair_lips, thin_teeth
+from sedtalker.face.build.dress import SMOOTH, materials, scalp, scalp_color, wear
 from sedtalker.face.build.motion import settle, symmetric
 from sedtalker.face.build.occlusion import bake, look_from, seen_triangles, smooth, vertex_normals
 from sedtalker.face.build.people import PEOPLE, Person, shape_person
@@ -63,13 +63,13 @@ def make_faces(sources: Sources, people: Sequence[Person] = PEOPLE) -> Iterator[
 
 def _embody(
     person: Person, base: Mesh, actions: dict[str, Array], anatomy: Anatomy, skeleton: Skeleton, sources: Sources
-) -> Person3D:
+) -> Body:
     shaped = shape_person(person, base.vertices, sources)
     rest, settled = settle(shaped, actions, anatomy)
-    return Person3D(shaped, rest, settled, skeleton.place(shaped, rest), skeleton.moved(settled))
+    return Body(shaped, rest, settled, skeleton.place(shaped, rest), skeleton.moved(settled))
 
 
-def _common(body: Person3D, skeleton: Skeleton, anatomy: Anatomy) -> Face:
+def _common(body: Body, skeleton: Skeleton, anatomy: Anatomy) -> Face:
     """What all identities share, named on the first."""
     return Face(
         "common",
@@ -85,7 +85,7 @@ def _common(body: Person3D, skeleton: Skeleton, anatomy: Anatomy) -> Face:
 
 def _dressed(
     person: Person,
-    body: Person3D,
+    body: Body,
     base: Mesh,
     common: Face,
     skeleton: Skeleton,
@@ -154,7 +154,7 @@ def _vertex_colors(
 
 
 def _bake(
-    body: Person3D, attachments: dict[str, Attachment], skeleton: Skeleton
+    body: Body, attachments: dict[str, Attachment], skeleton: Skeleton
 ) -> tuple[NDArray[np.float32], dict[str, Attachment]]:
     """Occlusion of the face (V,) and of what it wears."""
     shut, worn = _light(body.template, attachments, skeleton)
@@ -192,7 +192,7 @@ def _light(
     return light.pop("face"), light
 
 
-def _seen_teeth(body: Person3D, skeleton: Skeleton) -> NDArray[np.bool_]:
+def _seen_teeth(body: Body, skeleton: Skeleton) -> NDArray[np.bool_]:
     """Which quads of the teeth any baring mouth shows from any view."""
     names = list(skeleton.surfaces)
     lengths = [len(skeleton.surfaces[name][0]) for name in names]

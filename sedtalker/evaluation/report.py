@@ -171,7 +171,7 @@ def _plot(summary: Summary, name: str) -> str:
         axes.bar(places, values, width, yerr=[below, above], capsize=2, label=system)
         axes.set_xticks(range(len(figures)), list(figures))
     axes.set_ylabel(f"{name} ({summary['measures'][name]['unit']})")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=110)
     return "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()

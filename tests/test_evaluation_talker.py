@@ -1,0 +1,188 @@
+"""Pairs, groups, intervals, masks, baselines and reports of an evaluation of talkers."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vertex_corpora as made
+
+from sedtalker.corpora.emovoca import read_emovoca
+from sedtalker.corpora.prepare import prepare
+from sedtalker.corpora.store import Store, open_store
+from sedtalker.errors import DataError
+from sedtalker.evaluation import baselines
+from sedtalker.evaluation.masks import FLAME_REGIONS, read_masks
+from sedtalker.evaluation.report import table, write_report
+from sedtalker.evaluation.talker import evaluate, open_truth, predictions_of, summarise
+from sedtalker.evaluation.vertices import mask_hash
+
+MASKS = {"lips": [1, 2, 3], "upper_face": [10, 11], "emotion": [1, 2, 10, 12]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three subjects, two sentences, two variants; features that tell the frame's phase."""
+    made.generator_layout(tmp_path)
+    prepare(read_emovoca(tmp_path), tmp_path / "store")
+    opened = open_store(tmp_path / "store")
+    (opened.root / "features").mkdir()
+    for key in {clip.audio for clip in opened}:
+        rng = np.random.default_rng(sum(key.encode()))
+        np.save(opened.root / "features" / f"{key}.npy", rng.standard_normal((50, 2, 4)).astype(np.float16))
+    return opened
+
+
+@pytest.fixture
+def masks(tmp_path: Path):
+    path = tmp_path / "masks.json"
+    path.write_text(json.dumps(MASKS))
+    return read_masks(path, made.VERTICES)
+
+
+def write_predictions(store: Store, folder: Path, error: float = 0.001) -> Path:
+    """The truth of the test split, moved by `error` metres times the clip's level."""
+    folder.mkdir()
+    for clip in store.select("test"):
+        np.save(folder / f"{clip.id}.npy", store.motion(clip) + np.float32(error * clip.level))
+    return folder
+
+
+def test_figures_overall_and_by_group(store: Store, masks, tmp_path: Path) -> None:
+    truth = open_truth(store.root)
+    predict = predictions_of(write_predictions(store, tmp_path / "pred"))
+    summary = summarise([evaluate("talker", predict, truth, masks)], truth, masks)
+    groups = summary["systems"]["talker"]
+    offset = np.sqrt(3) * 0.001
+    assert groups["by emotion"]["happy"]["mve"]["value"] == pytest.approx(3 * offset, rel=1e-4)  # level 3
+    assert groups["by emotion"]["fear"]["lve"]["value"] == pytest.approx(offset**2, rel=1e-4)  # level 1
+    assert groups["overall"]["mve"]["value"] == pytest.approx(2 * offset, rel=1e-4)
+    assert groups["overall"]["fdd_abs"]["value"] >= abs(groups["overall"]["fdd"]["value"])
+    assert set(groups["by level"]) == {"1", "3"} and set(groups["by emotion and level"]) == {"fear 1", "happy 3"}
+    assert list(groups["by subject"]) == [made.TEST]
+    assert (summary["sequences"], summary["frames"], summary["fps"], summary["split"]) == (4, 120, 30.0, "test")
+    lips = summary["measures"]["lve"]["mask"]
+    assert lips == {"name": "masks.json: lips", "vertices": 3, "sha256": mask_hash(np.array([3, 1, 2]))}
+
+
+def test_interval_holds_the_value_and_depends_on_the_seed_alone(store: Store, masks, tmp_path: Path) -> None:
+    folder = write_predictions(store, tmp_path / "pred")
+    for number, path in enumerate(sorted(folder.iterdir())):
+        np.save(path, np.load(path) + np.float32(0.0003 * number))
+    truth = open_truth(store.root)
+    result = evaluate("talker", predictions_of(folder), truth, masks)
+    first, again = (summarise([result], truth, masks)["systems"]["talker"]["overall"]["mve"] for _ in range(2))
+    assert first == again and first["low"] < first["value"] < first["high"]
+
+
+def test_bad_pairs_are_named_and_nothing_is_cut_silently(store: Store, masks, tmp_path: Path) -> None:
+    folder = write_predictions(store, tmp_path / "pred")
+    missing, short, other, good = sorted(folder.iterdir())
+    missing.unlink()
+    np.save(short, np.load(short)[:-2])
+    np.save(other, np.load(other)[:, :-1])
+    truth = open_truth(store.root)
+    result = evaluate("talker", predictions_of(folder), truth, masks)
+    assert list(result.figures) == [good.stem] and result.cut == {}
+    assert "no prediction" in result.bad[missing.stem]
+    assert "28 frames predicted, 30 true" in result.bad[short.stem] and "--tolerance 2" in result.bad[short.stem]
+    assert "39 vertices predicted, 40 true" in result.bad[other.stem]
+    tolerant = evaluate("talker", predictions_of(folder), truth, masks, tolerance=2)
+    assert tolerant.cut == {short.stem: 2} and tolerant.frames[short.stem] == 28
+    assert "1 sequences cut to the shorter length, 2 frames" in table(summarise([tolerant], truth, masks))
+
+
+def test_plain_folders_and_left_out_measures(tmp_path: Path) -> None:
+    rest = made.template()
+    for name in ("truth", "pred"):
+        (tmp_path / name).mkdir()
+        moved = made.motion(rest, 20) + (0.001 if name == "pred" else 0)
+        np.save(tmp_path / name / f"{made.TEST}_sentence21_Sad1_2.npy", moved.reshape(20, -1).astype(np.float32))
+    truth = open_truth(tmp_path / "truth", fps=25)
+    summary = summarise([evaluate("talker", predictions_of(tmp_path / "pred"), truth, None)], truth, None)
+    assert set(summary["measures"]) == {"mve", "mod", "ae", "tc", "ffe"} and "lve" in summary["left_out"]
+    assert "sad" in summary["systems"]["talker"]["by emotion"]
+    (tmp_path / "templates.pkl").write_bytes(made.python2_pickle({made.TEST: rest}))
+    with_rest = open_truth(tmp_path / "truth", templates=tmp_path / "templates.pkl")
+    np.testing.assert_allclose(with_rest.template(with_rest.items[0]), rest, atol=1e-7)
+
+
+def test_baselines(store: Store, masks) -> None:
+    truth = open_truth(store.root)
+    systems = {
+        "still": baselines.still_face(truth),
+        "mean": baselines.mean_motion(truth),
+        "linear": baselines.linear_regression(truth),
+    }
+    item = truth.items[0]
+    np.testing.assert_array_equal(systems["still"](item)[7], store.templates[made.TEST])
+    train = np.concatenate([store.displacements(clip) for clip in store.select("train")])
+    np.testing.assert_allclose(systems["mean"](item)[3] - store.templates[made.TEST], train.mean(axis=0), atol=1e-7)
+    figures = {name: evaluate(name, predict, truth, masks).figures[item.id]["mve"] for name, predict in systems.items()}
+    assert all(np.isfinite(list(figures.values()))) and len(set(figures.values())) == 3
+
+
+def test_linear_regression_learns_what_is_linear(store: Store) -> None:
+    for clip in store:
+        features = np.load(store.root / "features" / f"{clip.audio}.npy").astype(np.float32)
+        nearest = features[((np.arange(clip.frames) + 0.5) / 30 * 50).astype(int), -1]
+        moved = 0.001 * nearest[:, :1] - 0.0005 * nearest[:, 2:3]  # the same direction for every vertex and axis
+        np.save(store.root / "clips" / f"{clip.id}.npy", np.repeat(moved, made.VERTICES * 3, 1).reshape(-1, 40, 3))
+    truth = open_truth(store.root)
+    predict, item = baselines.linear_regression(truth), truth.items[0]
+    error = np.abs(predict(item) - truth.motion(item)).mean()
+    assert error < 0.05 * np.abs(truth.motion(item) - truth.template(item)).mean()
+
+
+def test_baselines_need_features_and_training_clips(store: Store, tmp_path: Path) -> None:
+    next((store.root / "features").glob(f"{made.TRAIN}*")).unlink()
+    with pytest.raises(DataError, match="no speech features"):
+        baselines.linear_regression(open_truth(store.root))
+    with pytest.raises(DataError, match="no clips of the quiz split"):
+        open_truth(store.root, "quiz")
+
+
+def test_flame_masks(tmp_path: Path) -> None:
+    parts = {part for names in FLAME_REGIONS.values() for part in names}
+    masks = {name: np.array([number, number + 10], np.int64) for number, name in enumerate(sorted(parts | {"neck"}))}
+    path = tmp_path / "FLAME_masks.pkl"
+    path.write_bytes(pickle.dumps(masks, protocol=2))
+    regions = read_masks(path, 40).regions
+    np.testing.assert_array_equal(regions["lips"], masks["lips"])
+    np.testing.assert_array_equal(regions["upper_face"], np.unique([*masks["forehead"], *masks["eye_region"]]))
+    with pytest.raises(DataError, match="names vertex 12 of 12"):
+        read_masks(path, 12)
+    del masks["lips"]
+    path.write_bytes(pickle.dumps(masks))
+    with pytest.raises(DataError, match="no mask 'lips'"):
+        read_masks(path, 40)
+
+
+def test_codetalker_regions(tmp_path: Path) -> None:
+    (tmp_path / "lve.txt").write_text("3, 1,2,\n")
+    (tmp_path / "fdd.txt").write_text("10 11")
+    masks = read_masks(tmp_path, 40)
+    assert {name: index.tolist() for name, index in masks.regions.items()} == {
+        "lips": [1, 2, 3],
+        "upper_face": [10, 11],
+    }
+
+
+def test_reports(store: Store, masks, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    truth = open_truth(store.root)
+    predict = predictions_of(write_predictions(store, tmp_path / "pred"))
+    systems = {"talker": predict, "still face": baselines.still_face(truth)}
+    summary = summarise([evaluate(name, one, truth, masks) for name, one in systems.items()], truth, masks)
+    for suffix in ("json", "md", "html"):
+        write_report(summary, tmp_path / f"report.{suffix}")
+    assert json.loads((tmp_path / "report.json").read_text()) == summary
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "mean_t max_L d^2" in text and mask_hash(np.array(MASKS["lips"])) in text and "| happy | still face |" in text
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "<script" not in page

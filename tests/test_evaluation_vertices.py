@@ -1,0 +1,139 @@
+"""Measures against numbers computed by other means: plain loops over the formulas, and torchmetrics."""
+
+from __future__ import annotations
+
+import cmath
+import math
+
+import numpy as np
+import pytest
+
+from sedtalker.evaluation.vertices import MEASURES, measure
+
+FRAMES, VERTICES = 7, 9
+REGIONS = {"lips": np.array([1, 4, 6]), "upper_face": np.array([0, 2]), "emotion": np.array([1, 2, 3, 8])}
+
+_rng = np.random.default_rng(5)
+TEMPLATE = _rng.normal(0, 0.1, (VERTICES, 3))
+TRUTH = TEMPLATE + _rng.normal(0, 0.01, (FRAMES, VERTICES, 3))
+PRED = TRUTH + _rng.normal(0, 0.004, (FRAMES, VERTICES, 3))
+FIGURES = measure(PRED, TRUTH, TEMPLATE, REGIONS)
+
+
+def distance(a, b) -> float:
+    return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
+
+
+def mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def frames_of(pick, region) -> float:
+    """Mean over frames of `pick` over a region's distances."""
+    return mean(pick([distance(PRED[t][v], TRUTH[t][v]) for v in region]) for t in range(FRAMES))
+
+
+def step(motion, t, v):
+    return [motion[t + 1][v][axis] - motion[t][v][axis] for axis in range(3)]
+
+
+def second(motion, t, v):
+    return [motion[t + 2][v][axis] - 2 * motion[t + 1][v][axis] + motion[t][v][axis] for axis in range(3)]
+
+
+def spread(motion, v) -> float:
+    """Population standard deviation over time of the squared distance from the template."""
+    squares = [distance(motion[t][v], TEMPLATE[v]) ** 2 for t in range(FRAMES)]
+    centre = mean(squares)
+    return math.sqrt(mean((square - centre) ** 2 for square in squares))
+
+
+def transform(signal):
+    return [
+        sum(x * cmath.exp(-2j * math.pi * k * t / len(signal)) for t, x in enumerate(signal))
+        for k in range(len(signal))
+    ]
+
+
+def frame_distance(i: int, j: int) -> float:
+    """Distance of predicted frame i and true frame j over the lips."""
+    return math.sqrt(sum(distance(PRED[i][v], TRUTH[j][v]) ** 2 for v in REGIONS["lips"]))
+
+
+def warped(i: int, j: int, join) -> float:
+    """The least joined cost of all warps to (i, j), by the recursion that defines it."""
+    here = frame_distance(i, j)
+    if i == j == 0:
+        return join(here, 0.0)
+    before = [(i - 1, j), (i, j - 1), (i - 1, j - 1)]
+    return join(here, min(warped(a, b, join) for a, b in before if a >= 0 and b >= 0))
+
+
+def test_distances() -> None:
+    lips, everything = REGIONS["lips"], range(VERTICES)
+    assert FIGURES["mve"] == pytest.approx(frames_of(mean, everything), rel=1e-12)
+    assert FIGURES["lve"] == pytest.approx(frames_of(lambda d: max(d) ** 2, lips), rel=1e-12)
+    assert FIGURES["lve_l2"] == pytest.approx(frames_of(max, lips), rel=1e-12)
+    assert FIGURES["lip_mve"] == pytest.approx(frames_of(mean, lips), rel=1e-12)
+    assert FIGURES["eve"] == pytest.approx(frames_of(mean, REGIONS["emotion"]), rel=1e-12)
+
+
+def test_dynamics_are_signed() -> None:
+    expected = mean(spread(TRUTH, v) - spread(PRED, v) for v in REGIONS["upper_face"])
+    assert FIGURES["fdd"] == pytest.approx(expected, rel=1e-9)
+    assert FIGURES["fdd_abs"] == abs(FIGURES["fdd"])
+    assert measure(TRUTH, PRED, TEMPLATE, REGIONS)["fdd"] == pytest.approx(-expected, rel=1e-9)
+
+
+def test_velocity_and_acceleration() -> None:
+    pairs = [(t, v) for t in range(FRAMES - 1) for v in range(VERTICES)]
+    lips = [(t, v) for t, v in pairs if v in REGIONS["lips"]]
+    triples = [(t, v) for t in range(FRAMES - 2) for v in range(VERTICES)]
+    assert FIGURES["mod"] == pytest.approx(mean(distance(step(PRED, *at), step(TRUTH, *at)) for at in pairs))
+    assert FIGURES["lip_mod"] == pytest.approx(mean(distance(step(PRED, *at), step(TRUTH, *at)) for at in lips))
+    assert FIGURES["ae"] == pytest.approx(mean(distance(second(PRED, *at), second(TRUTH, *at)) for at in triples))
+    assert FIGURES["tc"] == pytest.approx(mean(distance(step(PRED, *at), (0, 0, 0)) for at in pairs))
+
+
+def test_frequency_error_by_a_written_out_transform() -> None:
+    total = 0.0
+    for v in range(VERTICES):
+        for axis in range(3):
+            true, pred = transform(TRUTH[:, v, axis]), transform(PRED[:, v, axis])
+            total += sum(abs(a - b) ** 2 for a, b in zip(true, pred, strict=True))
+    assert FIGURES["ffe"] == pytest.approx(total / (FRAMES * VERTICES * 3), rel=1e-9)
+
+
+def test_warped_distances_by_recursion() -> None:
+    squared = warped(FRAMES - 1, FRAMES - 1, lambda here, before: here**2 + before)
+    assert FIGURES["dtw"] == pytest.approx(math.sqrt(squared), rel=1e-9)
+    assert FIGURES["dfd"] == pytest.approx(warped(FRAMES - 1, FRAMES - 1, max), rel=1e-9)
+
+
+def test_warping_forgives_a_delay_and_lve_does_not() -> None:
+    time = np.arange(40)
+    moved = np.zeros((40, VERTICES, 3))
+    moved[:, 4, 1] = 0.01 * np.exp(-(((time - 15) / 4) ** 2))
+    late = np.roll(moved, 5, axis=0)
+    figures = measure(TEMPLATE + late, TEMPLATE + moved, TEMPLATE, REGIONS)
+    assert figures["dtw"] < 1e-4 < 1e-3 < figures["lve_l2"]
+
+
+def test_lip_vertex_error_is_torchmetrics() -> None:
+    functional = pytest.importorskip("torchmetrics.functional.multimodal")
+    torch = pytest.importorskip("torch")
+    theirs = functional.lip_vertex_error(torch.tensor(PRED), torch.tensor(TRUTH), REGIONS["lips"].tolist())
+    assert FIGURES["lve"] == pytest.approx(theirs.item(), rel=1e-9)
+
+
+def test_truth_itself_has_no_error() -> None:
+    figures = measure(TRUTH, TRUTH, TEMPLATE, REGIONS)
+    assert {name for name, value in figures.items() if value > 1e-9} == {"tc"}  # warping rounds at 1e-10 m
+    assert set(figures) == {one.name for one in MEASURES}
+
+
+def test_regions_that_are_not_given_are_left_out() -> None:
+    assert set(measure(PRED, TRUTH, TEMPLATE, {})) == {"mve", "mod", "ae", "tc", "ffe"}
+    with pytest.raises(ValueError, match="shapes"):
+        measure(PRED[:-1], TRUTH, TEMPLATE, REGIONS)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
 _PAGE = Path(__file__).parent / "page"
-_CHOSEN = 5  # curves shown at first: those that move most, of which one a side is enough
+_CHOSEN = 5  # curves shown at first
 _FIELD_OF_VIEW = 20.0  # degrees, as in viewer.js
 _PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to the middle of a portrait
 
@@ -110,13 +110,14 @@ def _camera(face: Face) -> dict[str, Any]:
 
 
 def _most_moved(animation: Animation) -> list[str]:
+    """Names of the curves shown at first: the jaw, then what moves most, of left and right the one that moves more."""
     if animation.blendshapes is None or not len(animation):
         return ["motion_00", "motion_01", "motion_02"]
     spread = animation.blendshapes.std(axis=0)
     names = [animation.blendshape_names[k] for k in np.argsort(-spread, kind="stable") if spread[k] > 0]
-    shown: list[str] = []
+    shown = ["jawOpen"] if "jawOpen" in names else []
     for name in names:
         other = name.replace("Right", "Left") if "Right" in name else name.replace("Left", "Right")
-        if other == name or other not in shown:
+        if name not in shown and other not in shown:
             shown.append(name)
     return shown[:_CHOSEN]

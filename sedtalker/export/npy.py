@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 def write(animation: Animation, path: Path) -> None:
     """Write float32 vertices, streamed to disk frame after frame."""
-    shape = (len(animation), *animation.template.shape)
-    with written_whole(path) as aside:
-        stored = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
-        for index, vertices in enumerate(animation.frames()):
-            stored[index] = vertices
-        stored.flush()
-        del stored
+    layout = {"descr": "<f4", "fortran_order": False, "shape": (len(animation), *animation.template.shape)}
+    with written_whole(path) as aside, aside.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, layout)
+        for vertices in animation.frames():
+            file.write(np.ascontiguousarray(vertices, "<f4").tobytes())

@@ -71,7 +71,8 @@ class TalkerModule(lightning.LightningModule):
         self.rig = training.model.head == "blendshapes"
 
     def training_step(self, batch: Example, index: int) -> Tensor:
-        torch.manual_seed(self.settings.seed + self.global_step)  # dropout; a resumed run goes on with the same
+        # of dropout: a run that goes on where another stopped draws as that one would have
+        torch.manual_seed(self.settings.seed + 10_000 * self.global_step + index % 10_000)
         terms = self._terms(self._motion(batch), batch)
         loss = total(terms, self.settings.losses)
         self.log_dict({f"train/{name}": term for name, term in terms.items()} | {"train/loss": loss})
@@ -177,8 +178,12 @@ def run_training(training: TalkerTraining) -> Path:
     training = replace(training, model=replace(training.model, styles=len(speakers)))
     module = TalkerModule(training, _mouth(training.model))
     output = Path(training.output)
-    best = ModelCheckpoint(output, "best", monitor="val/loss", save_last=True, enable_version_counter=False)
-    callbacks: list[Callback] = [best, EarlyStopping("val/loss", patience=training.patience)]
+    # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
+    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(output, "best", monitor="val/loss", **kept)
+    latest = ModelCheckpoint(output, "last", **kept)
+    stopping = EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False)
+    callbacks: list[Callback] = [best, latest, stopping]
     trainer = lightning.Trainer(**_flags(training, callbacks, _logger(training.logger, output)))
     last = output / "last.ckpt"
     trainer.fit(
@@ -215,9 +220,9 @@ def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) 
 
 def _logger(name: str, output: Path) -> Logger:
     if name == "csv":
-        return CSVLogger(output, "log", version="")
+        return CSVLogger(output, "log")
     if name == "tensorboard":
-        return TensorBoardLogger(output, "log", version="")
+        return TensorBoardLogger(output, "log")
     raise DataError(f"unknown logger: {name!r}. Use csv or tensorboard")
 
 

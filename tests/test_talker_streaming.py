@@ -1,0 +1,114 @@
+"""Chunks against the whole recording: the same frames, whatever the sizes of the chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
+from sedtalker.emotion.labels import LABELS
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
+from sedtalker.talker.model import TalkerConfig, TalkerModel
+from sedtalker.talker.streaming import Block, decoded, encoded, latency, stream
+
+CONFIG = TalkerConfig(
+    layers=3, feature_width=24, width=32, expert_hidden=32, heads=2, kv_heads=1, window=10, styles=2, dropout=0.0
+)
+SIZES = [1, 4, 7, 50, 1000]  # frames a chunk
+
+
+@pytest.fixture(scope="module")
+def model() -> TalkerModel:
+    torch.manual_seed(0)
+    model = TalkerModel(CONFIG)
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> WindowedEncoder:
+    torch.manual_seed(0)
+    network = WhisperEncoder(WhisperConfig(width=24, heads=2, feedforward=32, layers=2))
+    return WindowedEncoder("tiny", network, 3, 24, "cpu", Windowing(left=20, hop=40, right=15))
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=16_000 * 5 + 123) * 0.1).astype(np.float32)
+
+
+def blocks(features: Tensor, size: int) -> list[Block]:
+    frames = len(features)
+    posterior = torch.rand(frames, len(LABELS), generator=torch.Generator().manual_seed(1)).softmax(-1)
+    intensity = torch.linspace(0, 1, frames)
+    return [Block(*part) for part in zip(*(x.split(size) for x in (features, posterior, intensity)), strict=True)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_decoded_chunks_equal_the_whole(model: TalkerModel, size: int) -> None:
+    features = torch.randn(151, 3, 24, generator=torch.Generator().manual_seed(0))
+    whole = blocks(features, 151)[0]
+    wanted = model(*(part[None] for part in whole))[0]
+    got = torch.cat(list(decoded(model, blocks(features, size))))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_a_frame_comes_out_as_soon_as_its_look_ahead_is_there(model: TalkerModel) -> None:
+    features = torch.randn(40, 3, 24)
+    counts = [len(part) for part in decoded(model, blocks(features, 4))]
+    assert counts == [0, 3] + [4] * 8 + [CONFIG.look_ahead]
+
+
+@pytest.mark.parametrize("size", [320, 1280, 5000, 10**6])
+def test_encoded_chunks_equal_the_whole(encoder: WindowedEncoder, sound: np.ndarray, size: int) -> None:
+    chunks = [sound[start : start + size] for start in range(0, len(sound), size)]
+    got = torch.cat(list(encoded(encoder, chunks)))
+    torch.testing.assert_close(got, encoder.encode(sound), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 319, 320, 40 * 320, 55 * 320, 56 * 320 + 1])
+def test_sounds_that_end_anywhere(encoder: WindowedEncoder, sound: np.ndarray, length: int) -> None:
+    got = torch.cat(list(encoded(encoder, [sound[: length // 2], sound[length // 2 : length]])))
+    torch.testing.assert_close(got, encoder.encode(sound[:length]), rtol=0, atol=1e-5)
+
+
+def test_from_sound_to_coefficients_the_chunks_do_not_matter(
+    model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray
+) -> None:
+    torch.manual_seed(0)
+    diarizer = Diarizer(DiarizerConfig(layers=3, feature_width=24, width=16, hidden=8)).eval()
+    whole = torch.cat(list(stream(encoder, diarizer, model, [sound])))
+    small = torch.cat(list(stream(encoder, diarizer, model, np.array_split(sound, 63))))
+    assert len(whole) == -(-len(sound) // 320)
+    torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
+
+
+def test_a_given_track_says_the_emotion(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
+    track = EmotionTrack.neutral(len(sound) / 16_000)
+    track.set("happy", 1.0, 1.0, 3.0)
+    posterior, intensity = map(torch.from_numpy, track.at_rate(50, 251))
+    features = encoder.encode(sound)
+    wanted = model(features[None], posterior[None], intensity[None])[0]
+    got = torch.cat(list(stream(encoder, track, model, [sound])))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_the_state_does_not_grow(model: TalkerModel) -> None:
+    features = torch.randn(1, 30, 3, 24)
+    posterior, intensity = torch.full((1, 30, len(LABELS)), 1 / len(LABELS)), torch.ones(1, 30)
+    sizes, state = set(), None
+    for _ in range(5):
+        _, state = model.step(features, posterior, intensity, None, state)
+        tensors = [x for layer in state.layers for x in layer if isinstance(x, Tensor)] + [state.waiting, state.last]
+        sizes.add(sum(x.numel() for x in tensors))
+    assert len(sizes) == 1
+
+
+def test_latency_is_window_and_look_ahead(model: TalkerModel) -> None:
+    assert latency(Windowing(left=0, hop=4, right=11), model) == pytest.approx((4 + 11 + CONFIG.look_ahead) * 0.02)

@@ -1,0 +1,222 @@
+"""Training of the talker: it learns, stops and goes on, sounds its alarm, and exports what it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("lightning")
+
+from sedtalker.corpora.store import Clip, write_manifest
+from sedtalker.emotion.labels import LABELS
+from sedtalker.errors import DataError
+from sedtalker.face.assets import load_face
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.talker.model import load_talker_model
+from sedtalker.training.config import read_config
+from sedtalker.training.losses import Mouth, Target, motion_ratio, talker_losses
+from sedtalker.training.talker import TalkerTraining, train_talker
+from sedtalker.training.talker_data import Windows, open_motion_store
+
+LAYERS, WIDTH = 2, 12
+TINY = {
+    "model.layers": LAYERS, "model.feature_width": WIDTH, "model.width": 32, "model.order": "[mamba+moe, attention]",
+    "model.expert_hidden": 32, "model.heads": 2, "model.kv_heads": 1, "model.window": 10, "model.dropout": 0,
+    "trainer.enable_progress_bar": False, "trainer.enable_model_summary": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips whose jaw and smile follow their features and emotion."""
+    root = tmp_path_factory.mktemp("store")
+    (root / "clips").mkdir()
+    (root / "features").mkdir()
+    rng = np.random.default_rng(0)
+    listed = []
+    for index, split in enumerate(("train", "train", "train", "validation")):
+        frames = 90 + 10 * index
+        slow = np.cumsum(rng.normal(size=(frames, LAYERS, WIDTH)), axis=0)
+        features = (slow - slow.mean(0)) / slow.std(0)
+        lips, expression = np.zeros((frames, 52)), np.zeros((frames, 52))
+        lips[:, ARKIT_NAMES.index("jawOpen")] = np.clip(0.3 + 0.2 * features[:, -1, 0], 0, 1)
+        intensity = np.linspace(0, 1, frames)
+        expression[:, ARKIT_NAMES.index("mouthSmileLeft")] = 0.6 * intensity
+        posterior = np.tile(np.eye(len(LABELS))[LABELS.index("happy")], (frames, 1))
+        arrays = {
+            "weights": np.clip(lips + expression, 0, 1), "trust": np.ones((frames, 52)), "expression": expression,
+            "posterior": posterior, "intensity": intensity, "closed": (lips.sum(1) < 0.05).astype(float),
+        }  # fmt: skip
+        np.savez(root / "clips" / f"clip{index}.npz", **{k: v.astype(np.float16) for k, v in arrays.items()})
+        np.save(root / "features" / f"clip{index}.npy", features.astype(np.float16))
+        listed.append(
+            {"id": f"clip{index}", "speaker": f"speaker{index}", "source": "made", "split": split, "frames": frames}
+        )
+    manifest = {"version": 1, "frame_rate": 50, "names": list(ARKIT_NAMES), "clips": listed}
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    return root
+
+
+@pytest.fixture
+def configured(store: Path, tmp_path: Path):
+    """The path of a configuration, and overrides for a run of it that takes seconds."""
+    path = tmp_path / "talker.yaml"
+    path.write_text("steps: 30\nvalidate_every: 10\nbatch: 4\nwindow: 1.0\nwarmup: 5\n")
+
+    def overrides(output: str, **changes: object) -> list[str]:
+        settings = {"store": store, "output": tmp_path / output, **TINY, **changes}
+        return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()]
+
+    return path, overrides
+
+
+def logged(output: Path) -> list[dict[str, float]]:
+    """Rows of the validation's figures."""
+    header, *rows = [
+        line.split(",") for line in (output / "log" / "version_0" / "metrics.csv").read_text().splitlines()
+    ]
+    named = [dict(zip(header, row, strict=True)) for row in rows]
+    return [{k: float(v) for k, v in row.items() if v} for row in named if row["val/loss"]]
+
+
+def test_it_overfits_one_clip(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    train_talker(path, overrides("run", overfit_one=True, steps=150, validate_every=50, rate=5e-3))
+    figures = logged(tmp_path / "run")
+    assert figures[-1]["val/values"] < 2e-4  # of a jaw that swings by 0.2 and a smile of 0.6
+    assert 0.8 < figures[-1]["val/motion_ratio"] < 1.2
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    changes = {"model.dropout": 0.1, "accumulate": 2}
+    train_talker(path, overrides("whole", **changes))
+    train_talker(path, overrides("stopped", **changes, **{"trainer.max_epochs": 1}))
+    train_talker(path, overrides("stopped", **changes))
+    whole, stopped = (torch.load(tmp_path / run / "last.ckpt", weights_only=False) for run in ("whole", "stopped"))
+    assert whole["global_step"] == stopped["global_step"] == 30
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(stopped["state_dict"][name], value, rtol=0, atol=1e-6)
+
+
+def test_the_exported_folder_speaks_the_same_in_a_new_process(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    folder = train_talker(path, overrides("run", steps=10))
+    torch.manual_seed(0)
+    inputs = torch.randn(1, 50, LAYERS, WIDTH), torch.rand(1, 50, len(LABELS)).softmax(-1), torch.rand(1, 50)
+    here = load_talker_model(folder)(*inputs)
+    torch.save(inputs, tmp_path / "inputs.pt")
+    code = (
+        "import sys, torch; from sedtalker.talker.model import load_talker_model; "
+        "model = load_talker_model(sys.argv[1]); torch.save(model(*torch.load(sys.argv[2])), sys.argv[3])"
+    )
+    arguments = [str(folder), str(tmp_path / "inputs.pt"), str(tmp_path / "there.pt")]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+    torch.testing.assert_close(torch.load(tmp_path / "there.pt"), here, rtol=0, atol=1e-6)
+
+
+def test_a_talker_that_stays_still_is_reported(configured, capsys: pytest.CaptureFixture[str]) -> None:
+    path, overrides = configured
+    train_talker(path, overrides("run", steps=10, rate=0.0))
+    assert "collapse: the talker moves 0% of what the truth does" in capsys.readouterr().out
+
+
+def test_it_trains_on_a_vertex_corpus(tmp_path: Path, configured) -> None:
+    path, overrides = configured
+    root, vertices, frames = tmp_path / "vertices", 7, 40
+    (root / "clips").mkdir(parents=True)
+    (root / "features").mkdir()
+    rng = np.random.default_rng(0)
+    clips = []
+    for split in ("train", "validation"):
+        np.save(root / "clips" / f"{split}.npy", rng.normal(0, 1e-3, (frames, vertices, 3)).astype(np.float32))
+        np.save(root / "features" / f"{split}-sound.npy", rng.normal(size=(60, LAYERS, WIDTH)).astype(np.float16))
+        clips.append(Clip(split, split, "s", split, "happy", 1.0, "Smile2", 3, frames, f"{split}-sound", 1.33))
+    settings = {"corpus": "made", "fps": 30, "source_fps": 60, "dtype": "float32", "vertices": vertices}
+    write_manifest(root, settings, clips, complete=True)
+    changes = {"store": root, "model.head": "basis", "model.coefficients": 4, "model.vertices": vertices}
+    folder = train_talker(path, overrides("run", steps=10, **changes))
+    model = load_talker_model(folder)
+    inputs = torch.randn(1, 20, LAYERS, WIDTH), torch.rand(1, 20, len(LABELS)), torch.ones(1, 20)
+    assert model.displacements(model(*inputs)[0]).shape == (20, vertices, 3)
+
+
+def test_the_shipped_configurations_are_read() -> None:
+    folder = Path(__file__).parent.parent / "configs" / "talker"
+    assert {path.stem for path in folder.glob("*.yaml")} >= {"default", "paper"}
+    for path in folder.glob("*.yaml"):
+        read_config(path, (), TalkerTraining)
+
+
+def test_windows_are_the_same_for_the_same_epoch_and_padded_without_trust(store: Path) -> None:
+    opened = open_motion_store(store)
+    clips = [clip for clip in opened.clips if clip.split == "train"]
+
+    def windows(epoch: int, frames: int = 50) -> Windows:
+        return Windows(opened, clips, {"speaker0": 0}, frames, 8, seed=3, epoch=epoch)
+
+    first, again, later = windows(0), windows(0), windows(1)
+    assert all(torch.equal(first[i].features, again[i].features) for i in range(8))
+    assert not all(torch.equal(first[i].features, later[i].features) for i in range(8))
+    long = windows(0, frames=120)[0]
+    real = int(long.target.trust[:, 0].sum())
+    assert len(long.intensity) == 120 and real in (90, 100, 110)
+    assert not long.target.trust[real:].any()
+
+
+def test_missing_features_name_the_way_to_make_them(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text((store / "manifest.json").read_text())
+    with pytest.raises(DataError, match=r"no features of clip0 .*sedtalker\.training\.features"):
+        open_motion_store(tmp_path)
+    with pytest.raises(DataError, match="not a store"):
+        open_motion_store(tmp_path / "absent")
+
+
+def test_the_mouth_measures_what_the_face_does() -> None:
+    face = load_face("default")
+    assert face.lip_pairs is not None
+    mouth = Mouth(face)
+    torch.manual_seed(0)
+    one, other = torch.rand(2, 4, 52) * 0.3
+    moved = (face.pose(one.numpy()) - face.pose(other.numpy()))[:, face.masks["lips"]] * 1000
+    expected = np.square(moved).sum(-1).mean(-1)
+    got = mouth.squared_distance((one - other)[None])[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-3)
+    pairs = face.lip_pairs[len(face.lip_pairs) // 4 : len(face.lip_pairs) - len(face.lip_pairs) // 4]
+    posed = face.pose(one.numpy())
+    gaps = np.linalg.norm(posed[:, pairs[:, 0]] - posed[:, pairs[:, 1]], axis=-1) * 1000
+    np.testing.assert_allclose(mouth.gaps(one[None])[0], gaps, rtol=1e-3, atol=2e-3)
+    assert not mouth.beyond_closed(torch.zeros(1, 1, 52)).any()
+
+
+def made_target(values: Tensor) -> Target:
+    return Target(values, torch.ones_like(values), values, torch.ones(values.shape[:2]))
+
+
+def test_the_truth_costs_nothing_but_its_weights() -> None:
+    torch.manual_seed(0)
+    values = torch.rand(2, 20, 52)
+    terms = talker_losses(values, values, torch.tensor(1.0), made_target(values), None, rig=True)
+    assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral"))
+    assert terms["sparsity"] == values.mean()
+
+
+def test_what_is_not_trusted_costs_nothing() -> None:
+    target = made_target(torch.zeros(1, 10, 52))
+    wrong = torch.rand(1, 10, 52)
+    unknown = target._replace(trust=torch.zeros_like(target.trust))
+    terms = talker_losses(wrong, wrong, torch.tensor(1.0), unknown, None, rig=True)
+    assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral"))
+
+
+def test_motion_ratio_is_that_of_the_variances() -> None:
+    truth = torch.rand(2, 50, 52)
+    half = 0.5 * (truth - truth.mean(1, keepdim=True))
+    assert motion_ratio(half, made_target(truth)).item() == pytest.approx(0.25, rel=1e-3)

@@ -46,6 +46,7 @@ from sedtalker.render.raster import (
 )
 from sedtalker.render.shadow import shadow_fragments
 
+_SHARE, _LAY_OVER, _ADD = np.int64(0), np.int64(1), np.int64(2)  # how fragments come onto the picture
 _FAINT = 0.02  # opacity below which nothing is drawn
 _HAIR_BEHIND = np.float32(1 - 1e-5)  # hair does not blend over itself
 _CARD_AHEAD = np.float32(1.0015)  # brows and lashes lie on the skin and are seen although they sink into it
@@ -136,7 +137,7 @@ def _finish(scene, shot, s, scratch, count, mode):
         if mode == _LAY_OVER:
             weight *= block[shade.ALPHA * size + i]
             rest, covers = np.float32(1) - weight, weight
-        elif mode == ADD:
+        elif mode == _ADD:
             covers = np.float32(0)
         color[at] = color[at] * rest + weight * block[shade.RED * size + i]
         color[at + 1] = color[at + 1] * rest + weight * block[shade.GREEN * size + i]
@@ -144,13 +145,10 @@ def _finish(scene, shot, s, scratch, count, mode):
         color[at + 3] = color[at + 3] * rest + covers
 
 
-_SHARE, _LAY_OVER = 0, 1  # how fragments come onto the picture, beside ADD
-
-
 @exact
 def paint(scene, shot, s, top, rows, width, scratch):
     """Shade what is seen of an opaque surface in the band."""
-    owner, n = scratch.owner, 0
+    owner, n = scratch.owner, np.int64(0)  # typed: a literal would be compiled for itself
     for m in range(scratch.order_from[s], scratch.order_from[s + 1]):
         t = scratch.order[m]
         if not scratch.seen[t] or scratch.reach[m, 1] < top or scratch.reach[m, 0] >= top + rows:
@@ -160,7 +158,7 @@ def paint(scene, shot, s, top, rows, width, scratch):
         plane = plane_of(shot.screen, a, b, c)
         for y in range(y0, y1):
             for x in range(x0, x1):
-                share, first = 0, np.uint64(sample_index(x, y - top, width))
+                share, first = np.int64(0), np.uint64(sample_index(x, y - top, width))
                 for k in range(np.uint64(SAMPLES)):
                     share += owner[first + k] == t
                 if share == 0:
@@ -171,16 +169,16 @@ def paint(scene, shot, s, top, rows, width, scratch):
                 n += 1
                 if n == shade.BLOCK:
                     _finish(scene, shot, s, scratch, n, _SHARE)
-                    n = 0
+                    n = np.int64(0)
     _finish(scene, shot, s, scratch, n, _SHARE)
 
 
 @exact
 def lay_over(scene, shot, s, top, rows, width, scratch):
     """Blend the sorted triangles of a surface over the band, or add their highlights to it."""
-    mode = ADD if scene.surfaces[s, MODE] == ADD else _LAY_OVER
+    mode = _ADD if scene.surfaces[s, MODE] == ADD else _LAY_OVER
     ahead = _HAIR_BEHIND if scene.surfaces[s, MODE] == HAIR else _CARD_AHEAD
-    n = 0
+    n = np.int64(0)
     for m in range(shot.sorted_from[s], shot.sorted_from[s + 1]):
         t = shot.sorted[m]
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
@@ -194,21 +192,21 @@ def lay_over(scene, shot, s, top, rows, width, scratch):
                 mask = inside(e0, e1, e2, x, y)
                 if mask == 0:
                     continue
-                share, first = 0, sample_index(x, y - top, width)
+                share, first = np.int64(0), sample_index(x, y - top, width)
                 for k in range(SAMPLES):
                     if mask & (1 << k) and nearness_at(plane[0], x, y, k) * ahead > scratch.depth[first + k]:
                         share += 1
                 if share == 0:
                     continue
                 wb, wc, far = weights_at(plane, np.float32(x + 0.5), np.float32(y + 0.5))
-                if mode != ADD and opacity_at(scene, s, t, wb, wc) < _FAINT * 255:
+                if mode != _ADD and opacity_at(scene, s, t, wb, wc) < _FAINT * 255:
                     continue
                 _push(scene, shot, s, t, x, y, wb, wc, far, share, scratch, n)
                 scratch.pixel[n] = (y - top) * width + x
                 n += 1
                 if n == shade.BLOCK:
                     _finish(scene, shot, s, scratch, n, mode)
-                    n = 0
+                    n = np.int64(0)
     _finish(scene, shot, s, scratch, n, mode)
 
 

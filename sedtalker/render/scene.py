@@ -98,7 +98,6 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         heights=np.concatenate(textures.heights),
         background=background,
     )
-    opacity = scene.opacity
     casts = np.array([surface.material.kind not in _NO_SHADOW for surface, _ in parts])
     empty = np.zeros((0, 3), np.float32)
     return Prepared(
@@ -110,15 +109,7 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         edges=edges,
         follows=follow_share(face, template),
         casters=np.ascontiguousarray(all_triangles[casts[scene.surface]]),
-        blended=tuple(
-            (
-                s,
-                row[buffers.FIRST]
-                + np.flatnonzero(opacity[row[buffers.FIRST] : row[buffers.LAST]] != buffers.SOLID).astype(np.int32),
-            )
-            for s, row in enumerate(table)
-            if row[buffers.MODE] >= buffers.HAIR
-        ),
+        blended=_blended(table, scene.opacity),
     )
 
 
@@ -176,6 +167,16 @@ def _opacities(table: Int, corners: Float, texels: NDArray[np.uint32]) -> Int:
         core = HAIR_CORE * 255
         opacity[chosen] = np.select([least >= core, most < core], [buffers.SOLID, buffers.CLEAR], buffers.MIXED)
     return opacity
+
+
+def _blended(table: Int, opacity: Int) -> tuple[tuple[int, buffers.Index], ...]:
+    """Each surface that is blended, and its triangles that let something through."""
+    blended = []
+    for s, row in enumerate(table):
+        if row[buffers.MODE] >= buffers.HAIR:
+            through = np.flatnonzero(opacity[row[buffers.FIRST] : row[buffers.LAST]] != buffers.SOLID)
+            blended.append((s, (through + row[buffers.FIRST]).astype(np.uint32)))
+    return tuple(blended)
 
 
 _STEPS = 10  # along a triangle's side, when its texture is looked through

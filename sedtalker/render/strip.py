@@ -40,11 +40,11 @@ class EmotionStrip:
 
     def __init__(self, track: EmotionTrack, width: int) -> None:
         self.width = width
-        self.height = round(width * 0.18) // 2 * 2
         self._track = track
-        self._pad = max(4, width // 36)
-        self._text = max(9, round(width * 0.036))
+        self._pad = max(3, width // 36)
+        self._text = max(8, round(width * 0.036))
         self._top = self._pad + round(self._text * 1.55)
+        self.height = max(round(width * 0.18), self._top + self._pad + 10) // 2 * 2  # even, for a video
         self._inner = width - 2 * self._pad
         self._seconds = min(WINDOW, max(track.duration, 1e-3))
         self._timeline = self._draw_timeline()

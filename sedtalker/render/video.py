@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -50,6 +49,10 @@ FORMATS = (*_CONTAINERS, ".gif", "")
 """Suffixes that `write_video` knows; without one, the path is a folder of PNG files."""
 
 
+class _BadVideo(Exception):
+    """What is wrong with a video, before its name is known."""
+
+
 def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Audio | None = None) -> None:
     """Write frames (H, W, 3) uint8 sRGB, and sound if given, to `path`; the suffix chooses the format.
 
@@ -77,7 +80,9 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
         _check(aside, count, fps, audio)
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(aside, path)
+        aside.replace(path)
+    except _BadVideo as error:
+        raise RenderError(f"cannot write {path}: {error}") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise RenderError(f"cannot write {path}: {reason}. Free space, or choose another folder with -o") from error
@@ -86,8 +91,8 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        elif aside.exists():
+            aside.unlink()
 
 
 def _shown(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:
@@ -120,7 +125,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     first = next(frames)
     height, width = first.shape[:2]
     if height % 2 or width % 2:
-        raise RenderError(f"a video of {width} x {height} pixels: {path}. Its colours need an even width and height")
+        raise _BadVideo(f"a video of {width} x {height} pixels. Its colours need an even width and height")
     with av.open(str(path), "w", options=kind.options) as output:
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -217,24 +222,26 @@ def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
         return
     import av
 
+    seconds, half = count / fps, 0.5 / fps
+    if audio is not None and abs(len(audio[0]) / audio[1] - seconds) > half + 1e-6:
+        given = len(audio[0]) / audio[1]
+        raise _BadVideo(f"{given:.3f} s of sound for {seconds:.3f} s of pictures. Give sound that is as long")
     with av.open(str(path)) as written:
         video = written.streams.video[0]
-        expected = {"frames": count, "seconds": count / fps}
-        packets = [packet.pts for packet in written.demux(video) if packet.pts is not None]
-        found = {"frames": len(packets), "seconds": _seconds(video, packets)}
-    half = 0.5 / fps
-    if found["frames"] != count or abs(found["seconds"] - expected["seconds"]) > half:
-        raise RenderError(f"the written video holds {found} instead of {expected}: {path}. Write it again")
+        shown = [packet.pts for packet in written.demux(video) if packet.pts is not None]
+        long = _seconds(video, shown)
+    if len(shown) != count or abs(long - seconds) > half:
+        raise _BadVideo(f"the written video holds {len(shown)} frames in {long:.3f} s, not {count} in {seconds:.3f} s")
     if audio is None:
         return
     with av.open(str(path)) as written:
         sound = written.streams.audio[0]
-        samples = sum(frame.samples for frame in written.decode(sound))
-        seconds = samples / sound.rate
-    if abs(seconds - count / fps) > half + 1024 / sound.rate:
-        raise RenderError(
-            f"{seconds:.3f} s of sound for {count / fps:.3f} s of pictures: {path}. Give sound of their length"
-        )
+        heard = sum(frame.samples for frame in written.decode(sound)) / sound.rate
+    if abs(heard - seconds) > half + _AUDIO_BLOCK / sound.rate:
+        raise _BadVideo(f"the written sound is {heard:.3f} s long, not {seconds:.3f} s")
+
+
+_AUDIO_BLOCK = 1024  # samples that audio codecs write at a time; the container hides what is too much
 
 
 def _seconds(stream: Any, pts: list[int]) -> float:

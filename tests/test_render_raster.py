@@ -1,0 +1,120 @@
+"""Coverage and interpolation against slow references."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from sedtalker.render import raster
+from sedtalker.render.buffers import SAMPLES, SOLID, Scene, make_scratch
+
+WIDTH = ROWS = 24
+
+
+def _scene(triangles: np.ndarray) -> Scene:
+    """A scene of plain opaque two-sided triangles."""
+    count = len(triangles)
+    surfaces = np.array([[0, count, 0, 0, 1, 0, 1, 1, 0, 0, 0]], np.int32)
+    return Scene(
+        triangles=triangles.astype(np.uint32),
+        corners=np.zeros((count, 3, 5), np.float32),
+        surface=np.zeros(count, np.int32),
+        opacity=np.full(count, SOLID, np.int32),
+        surfaces=surfaces,
+        materials=np.zeros((1, 13), np.float32),
+        texels=np.zeros(1, np.uint32),
+        heights=np.zeros(1, np.float32),
+        background=np.zeros((1, 1, 3), np.float32),
+    )
+
+
+def _owners(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(ROWS, WIDTH, SAMPLES) triangle that owns each sample, -1 where none does."""
+    scene, scratch = _scene(triangles), make_scratch(WIDTH, len(triangles), 1)
+    scratch.owner[:] = raster.NOBODY
+    scratch.depth[:] = 0
+    raster.list_triangles(scene, screen, WIDTH, ROWS, scratch.order, scratch.reach, scratch.order_from)
+    raster.cover(scene, screen, 0, 0, ROWS, WIDTH, scratch)
+    rows = scratch.owner.astype(np.int32).reshape(-1, SAMPLES * (WIDTH + 8))[:ROWS, : WIDTH * SAMPLES]
+    return rows.reshape(ROWS, WIDTH, SAMPLES)
+
+
+def _reference(triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples strictly inside a triangle snapped to the grid, and samples on its edges, in exact arithmetic."""
+    corners = [tuple(int(np.floor(v * raster.SUBPIXELS + 0.5)) for v in corner) for corner in triangle.astype(float)]
+    (ax, ay), (bx, by), (cx, cy) = corners
+    if (by - ay) * (cx - ax) - (bx - ax) * (cy - ay) < 0:
+        (bx, by), (cx, cy) = (cx, cy), (bx, by)
+    within = np.zeros((ROWS, WIDTH, SAMPLES), bool)
+    on_edge = np.zeros((ROWS, WIDTH, SAMPLES), bool)
+    for y, x, k in np.ndindex(within.shape):
+        px = Fraction(x * raster.SUBPIXELS + int(raster.SAMPLE_X[k]))
+        py = Fraction(y * raster.SUBPIXELS + int(raster.SAMPLE_Y[k]))
+        sides = [
+            (y1 - y0) * (px - x0) - (x1 - x0) * (py - y0)
+            for (x0, y0), (x1, y1) in (((ax, ay), (bx, by)), ((bx, by), (cx, cy)), ((cx, cy), (ax, ay)))
+        ]
+        within[y, x, k] = min(sides) > 0
+        on_edge[y, x, k] = min(sides) == 0
+    return within, on_edge
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_small_triangles_cover_exactly_the_samples_inside(seed):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(6, WIDTH - 6, 2) + rng.uniform(-6, 6, (3, 2))
+    screen = np.concatenate([corners, np.ones((3, 1))], 1).astype(np.float32)
+    owners = _owners(screen, np.array([[0, 1, 2]]))
+    within, on_edge = _reference(screen[:, :2])
+    assert within.any()
+    np.testing.assert_array_equal((owners == 0) & ~on_edge, within)
+
+
+def test_neighbours_share_no_sample_and_leave_none_out():
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[0:5, 0:5]
+    inner = ((x > 0) & (x < 4) & (y > 0) & (y < 4))[..., None]
+    points = np.stack([x, y], -1) * 5.0 + 1 + inner * rng.integers(-24, 24, (5, 5, 2)) / raster.SUBPIXELS
+    screen = np.concatenate([points.reshape(-1, 2), np.ones((25, 1))], 1).astype(np.float32)
+    index = np.arange(25).reshape(5, 5)
+    a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    times = sum((_owners(screen, triangle[None]) == 0).astype(int) for triangle in triangles)
+    np.testing.assert_array_equal(times[1:21, 1:21], 1)
+
+
+def test_the_nearest_triangle_owns_a_sample():
+    square = np.array([(2, 2), (20, 2), (20, 20)], np.float32)
+    near, far = np.full((3, 1), 2.0, np.float32), np.full((3, 1), 1.0, np.float32)
+    for order in ((near, far), (far, near)):
+        screen = np.concatenate([np.concatenate([square, depth], 1) for depth in order])
+        owners = _owners(screen, np.array([[0, 1, 2], [3, 4, 5]]))
+        assert set(np.unique(owners)) == {-1, 0 if order[0] is near else 1}
+
+
+def test_interpolation_is_perspective_correct():
+    corners = np.array([(-1.0, -1.0, -4.0), (1.5, -0.5, -2.0), (0.0, 1.2, -8.0)])  # camera space, metres
+    focal, centre = 40.0, 12.0
+    screen = np.stack(
+        [centre + focal * corners[:, 0] / -corners[:, 2], centre - focal * corners[:, 1] / -corners[:, 2]], 1
+    )
+    screen = np.concatenate([screen, -1 / corners[:, 2:]], 1).astype(np.float32)
+    plane = raster.plane_of(screen, 0, 1, 2)
+    for inside in ((0.2, 0.3), (0.6, 0.1), (0.05, 0.9)):
+        weights = np.array([1 - sum(inside), *inside])
+        point = weights @ corners
+        x, y = centre + focal * point[0] / -point[2], centre - focal * point[1] / -point[2]
+        b, c, far = raster.weights_at(plane, np.float32(x), np.float32(y))
+        np.testing.assert_allclose((b, c), inside, atol=1e-4)
+        np.testing.assert_allclose(far, -point[2], rtol=1e-4)
+
+
+def test_samples_of_one_surface_at_one_depth_are_shaded_once():
+    scratch = make_scratch(1, 3, 2)
+    surface = np.array([0, 0, 1], np.int32)
+    scratch.owner[:4], scratch.depth[:4], scratch.seen[:] = (0, 1, 1, 2), (1, 1.001, 2, 1), 0
+    raster.settle(surface, 1, 1, scratch.owner, scratch.depth, scratch.seen)
+    np.testing.assert_array_equal(scratch.owner[:4], (0, 0, 1, 2))  # sample 2 is another fold, sample 3 another surface
+    np.testing.assert_array_equal(scratch.seen, 1)

@@ -110,7 +110,7 @@ def _camera(face: Face) -> dict[str, Any]:
 
 
 def _most_moved(animation: Animation) -> list[str]:
-    """Names of the curves shown at first: the jaw, then what moves most, of left and right the one that moves more."""
+    """Names of the curves shown at first: the jaw, then what moves most, without gaze, one of left and right."""
     if animation.blendshapes is None or not len(animation):
         return ["motion_00", "motion_01", "motion_02"]
     spread = animation.blendshapes.std(axis=0)
@@ -118,6 +118,6 @@ def _most_moved(animation: Animation) -> list[str]:
     shown = ["jawOpen"] if "jawOpen" in names else []
     for name in names:
         other = name.replace("Right", "Left") if "Right" in name else name.replace("Left", "Right")
-        if name not in shown and other not in shown:
+        if name not in shown and other not in shown and not name.startswith("eyeLook"):
             shown.append(name)
     return shown[:_CHOSEN]

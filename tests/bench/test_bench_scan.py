@@ -1,0 +1,104 @@
+"""Cost of the scan and of the talker, as ratios to the peers' ways, taken side by side: pytest tests/bench -s
+
+CPU seconds of one thread, the best of a few runs. The goals are in the assertions, with slack for a busy machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sedtalker.mamba.attention import WindowedAttention
+from sedtalker.mamba.scan import selective_scan, selective_scan_reference
+from sedtalker.talker.model import TalkerModel
+from sedtalker.talker.streaming import Block, decoded
+
+BUSY = 0.7  # share of a goal that still passes on a machine that does other things as well
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def cpu_seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Least CPU time of a run, after one that compiles and warms up."""
+    run()
+    spent = []
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        spent.append(time.process_time() - start)
+    return min(spent)
+
+
+def scan_inputs(steps: int) -> list[Tensor]:
+    torch.manual_seed(0)
+    channels, states = 1024, 16
+    return [
+        torch.randn(1, steps, channels),
+        F.softplus(torch.randn(1, steps, channels) - 3),
+        -torch.arange(1.0, states + 1).repeat(channels, 1),
+        torch.randn(1, steps, states),
+        torch.randn(1, steps, states),
+        torch.ones(channels),
+    ]
+
+
+def test_scan_forward() -> None:
+    inputs = scan_inputs(900)
+    with torch.inference_mode():
+        slow = cpu_seconds(lambda: selective_scan_reference(*inputs), 3)
+        fast = cpu_seconds(lambda: selective_scan(*inputs), 10)
+    print(f"\nscan, 900 frames, 1024 channels, 16 states: {1e3 * fast:.1f} ms, {slow / fast:.1f} x the reference")
+    assert slow / fast > 15 * BUSY
+
+
+def test_scan_forward_and_backward() -> None:
+    inputs = [x.requires_grad_() for x in scan_inputs(300)]
+
+    def both(scan: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(scan(*inputs)[0].sum(), inputs)
+
+    slow = cpu_seconds(both(selective_scan_reference), 1)
+    fast = cpu_seconds(both(selective_scan), 10)
+    print(f"\nscan and its gradients, 300 frames: {1e3 * fast:.1f} ms, {slow / fast:.0f} x the reference")
+    assert slow / fast > 100 * BUSY
+
+
+def test_talker_real_time_factor_and_growth() -> None:
+    model = TalkerModel().eval().requires_grad_(False)
+    seconds = (10, 100)
+    costs = []
+    for length in seconds:
+        features = torch.randn(length * 50, 5, 384)
+        posterior, intensity = torch.full((length * 50, 8), 1 / 8), torch.ones(length * 50)
+        parts = (x.split(200) for x in (features, posterior, intensity))
+        blocks = [Block(*part) for part in zip(*parts, strict=True)]
+        costs.append(cpu_seconds(lambda blocks=blocks: list(decoded(model, blocks)), 3))
+    growth = costs[1] / costs[0] / (seconds[1] / seconds[0])
+    print(f"\ntalker: {costs[0] / seconds[0]:.4f} of real time on one core; 100 s cost {growth:.2f} x as much a second")
+    assert costs[0] / seconds[0] < 0.010 / BUSY
+    assert growth < 1.1 / BUSY
+
+
+def test_windowed_attention_against_full() -> None:
+    block, x = WindowedAttention(128).eval(), torch.randn(1, 6000, 128)
+
+    def full() -> Tensor:
+        q, k, v = (p(x).unflatten(-1, (-1, 32)).transpose(1, 2) for p in (block.q_proj, block.k_proj, block.v_proj))
+        k, v = (t.repeat_interleave(2, dim=1) for t in (k, v))
+        return block.o_proj(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+    with torch.inference_mode():
+        ratio = cpu_seconds(full, 3) / cpu_seconds(lambda: block(x), 3)
+    print(f"\nattention over 1 s against all of 120 s: {ratio:.1f} x cheaper")
+    assert ratio > 2

@@ -15,7 +15,7 @@ from sedtalker.face.neck import follow_share
 from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import buffers, shade
 from sedtalker.render.camera import Camera
-from sedtalker.render.geometry import vertex_normals
+from sedtalker.render.geometry import bend_middles, place, vertex_normals
 from sedtalker.render.raster import HAIR_CORE
 from sedtalker.render.shade import to_linear
 from sedtalker.render.shadow import sky_light
@@ -117,6 +117,18 @@ def rest_points(face: Face) -> Float:
     """(V + A, 3) the face at rest and its attachments, metres."""
     placed = [attachment.place(face.template) for attachment in face.attachments.values()]
     return np.concatenate([face.template, *placed]).astype(np.float32)
+
+
+def locate(prepared: Prepared, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:
+    """Fill points and normals (P, 3) of a frame: vertices (V, 3) in metres, moved by `head` (4, 4)."""
+    motion = np.eye(4, dtype=np.float32) if head is None else np.ascontiguousarray(head, np.float32)
+    base = len(prepared.follows)
+    place(
+        np.ascontiguousarray(vertices, np.float32), prepared.indices, prepared.weights, prepared.offsets,
+        prepared.follows, motion, points,
+    )  # fmt: skip
+    vertex_normals(points, prepared.faces, normals[:base])
+    bend_middles(prepared.edges, points, normals, base)
 
 
 def _clay(face: Face) -> Surface:

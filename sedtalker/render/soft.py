@@ -14,9 +14,9 @@ from sedtalker.render import shadow
 from sedtalker.render.buffers import COLORED_CORNERS, CORNERS, Index, Scene, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.frames import cores
-from sedtalker.render.geometry import bend_middles, place, project, vertex_normals
+from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
-from sedtalker.render.scene import Prepared, prepare
+from sedtalker.render.scene import Prepared, locate, prepare
 from sedtalker.render.shade import to_linear
 
 Float = NDArray[np.float32]
@@ -101,7 +101,7 @@ class SoftRenderer:
         """
         _check(vertices, self.face)
         prepared, work = self._prepared, self._work()
-        _locate(prepared, vertices, head, work.points, work.normals)
+        locate(prepared, vertices, head, work.points, work.normals)
         camera = camera or self.camera
         width, height = self.width * self.scale, self.height * self.scale
         view = _view(camera, width, height)
@@ -136,7 +136,7 @@ class SoftRenderer:
         """Write the key light that reaches the face at rest into the corners."""
         prepared = self._prepared
         points, normals = np.zeros((2, prepared.count, 3), np.float32)
-        _locate(prepared, self.face.template, None, points, normals)
+        locate(prepared, self.face.template, None, points, normals)
         light = shadow.light_points(points, normals, prepared.casters)
         scene = prepared.scene
         scene.corners[..., 3] = light[scene.triangles]
@@ -150,18 +150,6 @@ def _check(vertices: Float, face: Face) -> None:
     if not np.isfinite(vertices).all():
         bad = int(np.argmin(np.isfinite(vertices).all(1)))
         raise RenderError(f"a vertex that is not a number: vertex {bad} of {face.name}. The animation is broken")
-
-
-def _locate(prepared: Prepared, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:
-    """Fill points and normals of a frame."""
-    motion = np.eye(4, dtype=np.float32) if head is None else np.ascontiguousarray(head, np.float32)
-    base = len(prepared.follows)
-    place(
-        np.ascontiguousarray(vertices, np.float32), prepared.indices, prepared.weights, prepared.offsets,
-        prepared.follows, motion, points,
-    )  # fmt: skip
-    vertex_normals(points, prepared.faces, normals[:base])
-    bend_middles(prepared.edges, points, normals, base)
 
 
 def _colored(prepared: Prepared, colors: Float) -> Scene:

@@ -1,0 +1,179 @@
+"""The OpenGL backend, for those who have a GPU or Mesa's EGL: one context a process, camera and lights of the others.
+
+The picture is plainer than the software renderer's: no shadow, relief, scalp or wet eyes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import RenderError, SEDTalkerError, require
+from sedtalker.face.rig import Face
+from sedtalker.render.buffers import ADD, FIRST, HEIGHT, LAST, MODE, OPAQUE, TEXTURE, TWO_SIDED, WIDTH
+from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.scene import locate, prepare
+from sedtalker.render.shade import GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, to_srgb
+from sedtalker.render.soft import Background
+
+Float = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+_BACKGROUND = (0.22, 0.24, 0.28)  # sRGB
+
+# An OpenGL context belongs to a thread: all of a process's drawing happens in this one.
+_thread = ThreadPoolExecutor(1, thread_name_prefix="opengl")
+
+
+def _import() -> Any:
+    if "PYOPENGL_PLATFORM" not in os.environ and "DISPLAY" not in os.environ:
+        os.environ["PYOPENGL_PLATFORM"] = "egl"
+    return require("pyrender", "pyrender")
+
+
+@lru_cache(maxsize=1)
+def _context() -> tuple[Any, str]:
+    """The process's off-screen renderer, and the name of what draws; to be called in `_thread`."""
+    pyrender = _import()
+    try:
+        renderer = pyrender.OffscreenRenderer(64, 64)
+        from OpenGL.GL import GL_RENDERER, glGetString
+
+        name = glGetString(GL_RENDERER)
+    except Exception as error:  # drivers fail in many ways, and none of them is the user's
+        raise RenderError(f"OpenGL does not work here ({error}). Use the software renderer, or install EGL") from error
+    return renderer, name.decode() if isinstance(name, bytes) else str(name)
+
+
+def probe() -> tuple[bool, str]:
+    """Whether this machine can draw with pyrender, and what draws or why not."""
+    try:
+        return True, _thread.submit(_context).result()[1]
+    except SEDTalkerError as error:
+        return False, str(error)
+
+
+class PyrenderRenderer:
+    """Draws one face, again and again, as `SoftRenderer` does.
+
+    Raises:
+        MissingExtraError: pyrender is not installed.
+        RenderError: there is no OpenGL on this machine.
+    """
+
+    threads = 1
+
+    def __init__(
+        self,
+        face: Face,
+        width: int = 512,
+        height: int = 512,
+        camera: Camera | None = None,
+        background: Background = None,
+    ) -> None:
+        self.face, self.width, self.height = face, width, height
+        self.camera = camera or portrait_camera(face)
+        self._transparent = background == "transparent"
+        color = _BACKGROUND if background is None or isinstance(background, str) else background
+        self._prepared = prepare(
+            face, self.camera, width, height, fine=False, background=np.zeros((1, 1, 3), np.float32)
+        )
+        self._points, self._normals = np.zeros((2, self._prepared.count, 3), np.float32)
+        self._renderer, self.device = _thread.submit(_context).result()
+        self._primitives: list[tuple[Any, NDArray[np.uint32]]] = []
+        self._scene = self._make_scene((*color, 0.0 if self._transparent else 1.0))
+
+    def frame(self, vertices: Float, head: Float | None = None, camera: Camera | None = None) -> Bytes:
+        """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent."""
+        if vertices.shape != self.face.template.shape or not np.isfinite(vertices).all():
+            raise RenderError(f"vertices that do not fit or are no numbers: {self.face.name}. The animation is broken")
+        return _thread.submit(self._draw, vertices, head, camera or self.camera).result()
+
+    def _draw(self, vertices: Float, head: Float | None, camera: Camera) -> Bytes:
+        from pyrender.constants import RenderFlags
+
+        locate(self._prepared, vertices, head, self._points, self._normals)
+        renderer = self._renderer
+        renderer.viewport_width, renderer.viewport_height = self.width, self.height
+        renderer._platform.make_current()
+        for primitive, corners in self._primitives:
+            primitive.positions, primitive.normals = self._points[corners], self._normals[corners]
+            if primitive._in_context():
+                primitive._remove_from_context()
+                primitive._add_to_context()
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = camera.axes().T, camera.eye()
+        self._scene.set_pose(self._camera_node, pose)
+        flags = RenderFlags.RGBA if self._transparent else RenderFlags.NONE
+        color, depth = renderer.render(self._scene, flags)
+        if not depth.any():
+            raise RenderError("a blank frame although the face is in view: OpenGL drew nothing. Use the soft backend")
+        return np.ascontiguousarray(color)
+
+    def _make_scene(self, background: tuple[float, ...]) -> Any:
+        import pyrender
+
+        # One light from all sides stands for sky and ground.
+        scene = pyrender.Scene(bg_color=background, ambient_light=(SKY + GROUND) / 2)
+        flat = self._prepared.scene
+        for s, row in enumerate(flat.surfaces):
+            if row[MODE] == ADD:
+                continue
+            chosen = slice(row[FIRST], row[LAST])
+            corners = flat.triangles[chosen].reshape(-1)
+            shade = flat.corners[chosen, :, 2].reshape(-1, 1)
+            primitive = pyrender.Primitive(
+                positions=self._points[corners],
+                normals=self._normals[corners],
+                texcoord_0=flat.corners[chosen, :, :2].reshape(-1, 2),
+                color_0=np.concatenate([np.repeat(shade, 3, 1), np.ones_like(shade)], 1),
+                material=self._material(s),
+                mode=4,
+            )
+            self._primitives.append((primitive, corners))
+            scene.add(pyrender.Mesh([primitive]))
+        for direction, color in zip(LIGHT_DIRECTIONS, LIGHT_COLORS, strict=True):
+            strength = float(color.max())
+            light = pyrender.DirectionalLight(color=color / strength, intensity=math.pi * strength)
+            scene.add(light, pose=_looking_along(-direction))
+        focal = self.camera.focal(self.width, self.height)
+        lens = pyrender.IntrinsicsCamera(focal, focal, self.width / 2, self.height / 2, znear=0.01, zfar=100.0)
+        self._camera_node = scene.add(lens)
+        return scene
+
+    def _material(self, s: int) -> Any:
+        import pyrender
+
+        flat = self._prepared.scene
+        row, width, height = flat.surfaces[s], flat.surfaces[s, WIDTH], flat.surfaces[s, HEIGHT]
+        texels = flat.texels[row[TEXTURE] :][: width * height].view(np.uint8).reshape(height, width, 4)
+        image = np.concatenate([to_srgb((texels[..., :3] / 255.0) ** 2) * 255 + 0.5, texels[..., 3:]], 2).astype(
+            np.uint8
+        )
+        blended = row[MODE] != OPAQUE
+        if not blended:
+            image[..., 3] = 255  # a skin's fourth channel is its gloss
+        return pyrender.MetallicRoughnessMaterial(
+            baseColorTexture=pyrender.Texture(source=np.ascontiguousarray(image), source_channels="RGBA"),
+            baseColorFactor=(*flat.materials[s, TINT : TINT + 3], 1.0),
+            metallicFactor=0.0,
+            roughnessFactor=0.8,
+            alphaMode="BLEND" if blended else "OPAQUE",
+            doubleSided=bool(row[TWO_SIDED]),
+        )
+
+
+def _looking_along(direction: Float) -> NDArray[np.float64]:
+    """(4, 4) pose of something that looks along a direction."""
+    backward = -direction / np.linalg.norm(direction)
+    right = np.cross((0.0, 1.0, 0.0), backward)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(backward, right), backward], 1)
+    return pose

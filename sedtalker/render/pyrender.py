@@ -128,16 +128,20 @@ class PyrenderRenderer:
             chosen = slice(row[FIRST], row[LAST])
             corners = flat.triangles[chosen].reshape(-1)
             shade = flat.corners[chosen, :, 2].reshape(-1, 1)
+            # pyrender draws after the others what has a corner that is not quite opaque, and farther nodes first.
+            opacity = np.full_like(shade, 1.0 if row[MODE] == OPAQUE else 0.998)
             primitive = pyrender.Primitive(
                 positions=self._points[corners],
                 normals=self._normals[corners],
                 texcoord_0=flat.corners[chosen, :, :2].reshape(-1, 2),
-                color_0=np.concatenate([np.repeat(shade, 3, 1), np.ones_like(shade)], 1),
+                color_0=np.concatenate([np.repeat(shade, 3, 1), opacity], 1),
                 material=self._material(s),
                 mode=4,
             )
             self._primitives.append((primitive, corners))
-            scene.add(pyrender.Mesh([primitive]))
+            pose = np.eye(4)
+            pose[2, 3] = 1e-5 * row[MODE]
+            scene.add(pyrender.Mesh([primitive]), pose=pose)
         for direction, color in zip(LIGHT_DIRECTIONS, LIGHT_COLORS, strict=True):
             strength = float(color.max())
             light = pyrender.DirectionalLight(color=color / strength, intensity=math.pi * strength)

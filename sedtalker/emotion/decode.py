@@ -19,7 +19,7 @@ class Decoding:
     """How eagerly the segments follow the frames. The defaults were set on validation speakers."""
 
     minimum: float = 0.4  # s, the shortest segment
-    switch_cost: float = 6.0  # nats that a change must win back: the hysteresis
+    switch_cost: float = 2.0  # nats that a change must win back: the hysteresis
     sharpness: float = 0.3  # weight of a frame's log posterior; neighbouring frames tell nearly the same
 
 

@@ -4,6 +4,7 @@ loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -248,16 +249,19 @@ def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
 
 @torch.no_grad()
 def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
-    """The diarizer with the temperature that makes the speech of held-out clips likeliest; each clip counts alike."""
-    logits, truths = [], []
+    """The diarizer with the temperature that makes the speech of held-out clips likeliest; each speaker counts alike."""
+    speakers = Counter(clip.utterance.speaker for clip in clips)
+    logits, truths, weights = [], [], []
     for clip in clips:
-        steps = diarizer(clip.features()[None])[0][0][torch.from_numpy(clip.speech)]
-        logits.append(steps[:: max(1, len(steps) // 20)])
+        frames = diarizer(clip.features()[None])[0][0][torch.from_numpy(clip.speech)]
+        logits.append(frames[:: max(1, len(frames) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
-    joined, truth = torch.cat(logits), torch.cat(truths)
+        share = 1 / (speakers[clip.utterance.speaker] * len(logits[-1]))
+        weights.append(torch.full((len(logits[-1]),), share))
+    joined, truth, weight = torch.cat(logits), torch.cat(truths), torch.cat(weights)
     candidates = torch.linspace(0.5, 4.0, 71)
-    losses = torch.stack([F.cross_entropy(joined / candidate, truth) for candidate in candidates])
-    temperature = diarizer.config.temperature * float(candidates[losses.argmin()])
+    losses = [(F.cross_entropy(joined / value, truth, reduction="none") * weight).sum() for value in candidates]
+    temperature = diarizer.config.temperature * float(candidates[torch.stack(losses).argmin()])
     tempered = Diarizer(replace(diarizer.config, temperature=round(temperature, 3)))
     tempered.load_state_dict(diarizer.state_dict())
     return tempered.eval()

@@ -66,7 +66,9 @@ def read_grid(path: Path | str) -> FaceMotion:
         DataError: the file is missing or is no such recording.
     """
     data = _arrays(path, "lip_gap", "lip_width", "fps")
-    gap, width = (resample(data[name].astype(np.float32), float(data["fps"]), FRAME_RATE) for name in ("lip_gap", "lip_width"))
+    gap, width = (
+        resample(data[name].astype(np.float32), float(data["fps"]), FRAME_RATE) for name in ("lip_gap", "lip_width")
+    )
     opening = np.clip(gap - GRID_CLOSED, 0, None) * (EYE_DISTANCE / JAW_GAP)
     change = width / np.median(width) - 1 + JAW_NARROWS * (opening - np.median(opening))
     weights, trust = np.zeros((2, len(gap), len(ARKIT_NAMES)), np.float32)

@@ -17,16 +17,17 @@ import json
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from sedtalker.audio import load_audio
-from sedtalker.corpora.align import Phone, read_phones
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.corpora.align import SILENCE, Phone, read_phones
 from sedtalker.corpora.faces import FaceMotion, read_facegood, read_grid
 from sedtalker.corpora.manifest import Utterance, load_manifest
+from sedtalker.corpora.sounds import FOREIGN, foreign_sound, spoiled_speech, write_wave
 from sedtalker.corpora.synthesize import Float, Performance, Voice, held_track, perform, random_track
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.labels import LABELS, NEUTRAL
@@ -37,6 +38,9 @@ from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
 VERSION = 1
 RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
+SPOILED_EVERY = 4  # clips of the synthetic voices that come again in noise
+FOREIGN_CLIPS = 140
+UNSEEN_SENTENCES = ("I'm on my way to the meeting.", "Maybe tomorrow it will be cold.")  # of CREMA-D, for testing alone
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 
 # GRID's words that begin with closed lips, and by how much of a second they are closed (medians of its lip gap).
@@ -50,7 +54,7 @@ class Clip:
     id: str
     audio: str
     speaker: str
-    source: str  # tts, grid, facegood, ravdess, crema-d, nemo
+    source: str  # tts, spoiled, foreign, grid, facegood, or an acted corpus
     split: str
     language: str
     frames: int = 0
@@ -85,32 +89,65 @@ def measured_arrays(motion: FaceMotion, closed: Float, frames: int) -> Arrays:
     return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
 
 
-def tts_clips(folder: Path, phones: Path | None = None) -> Iterator[tuple[Clip, Arrays]]:
+def tts_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
     """Synthetic voices with phone times, each clip under a random track."""
-    known = read_phones(phones or folder / "phones.tsv")
+    known = read_phones(folder / "phones.tsv")
+    for clip in _synthetic_voices(folder):
+        yield clip, _made(clip, known[clip.id], None)
+
+
+def _synthetic_voices(folder: Path) -> list[Clip]:
+    """Two voices for validation, two for testing, the others for training."""
     with (folder / "utterances.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     speakers = sorted({row["speaker"] for row in rows})
-    sides = dict.fromkeys(speakers, "train")
-    sides.update(dict.fromkeys(speakers[-4:-2], "validation") | dict.fromkeys(speakers[-2:], "test"))
-    for row in rows:
-        if row["id"] in known:
-            clip = Clip(
-                row["id"],
-                str(folder / "audio" / f"{row['id']}.opus"),
-                row["speaker"],
-                "tts",
-                sides[row["speaker"]],
-                "en",
-            )
-            yield clip, _made(clip, known[row["id"]], None)
+    sides = dict.fromkeys(speakers[-4:-2], "validation") | dict.fromkeys(speakers[-2:], "test")
+    return [
+        Clip(
+            id=row["id"],
+            audio=str(folder / "audio" / f"{row['id']}.opus"),
+            speaker=row["speaker"],
+            source="tts",
+            split=sides.get(row["speaker"], "train"),
+            language="en",
+        )
+        for row in rows
+    ]
+
+
+def spoiled_clips(folder: Path, audio: Path, every: int = SPOILED_EVERY) -> Iterator[tuple[Clip, Arrays]]:
+    """Every few of the synthetic voices' clips again, in noise and between silences; the sound goes to `audio`."""
+    known = read_phones(folder / "phones.tsv")
+    for clip in _synthetic_voices(folder)[::every]:
+        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 1])
+        samples, later = spoiled_speech(load_audio(clip.audio), rng)
+        path = audio / f"{clip.id}_spoiled.wav"
+        write_wave(path, samples)
+        phones = tuple(Phone(p.word, p.name, p.start + later, p.end + later) for p in known[clip.id])
+        lead = Phone("<sil>", SILENCE, 0.0, later), Phone("<sil>", SILENCE, phones[-1].end, len(samples) / SAMPLE_RATE)
+        spoiled = replace(clip, id=path.stem, audio=str(path), source="spoiled")
+        yield spoiled, _made(spoiled, (lead[0], *phones, lead[1]), None)
+
+
+def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
+    """Sounds without speech, under a face at rest that feels whatever the track says."""
+    for number in range(count):
+        rng = np.random.default_rng([number, 2])
+        kind = FOREIGN[number % len(FOREIGN)]
+        path = audio / f"foreign_{number:03d}_{kind}.wav"
+        samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
+        write_wave(path, samples)
+        split = "test" if number % 10 == 9 else "validation" if number % 10 == 8 else "train"
+        clip = Clip(path.stem, str(path), "nobody", "foreign", split, "zxx")
+        yield clip, _made(clip, (Phone("<sil>", SILENCE, 0.0, len(samples) / SAMPLE_RATE),), None)
 
 
 def acted_clips(manifest_path: Path, phones: Path) -> Iterator[tuple[Clip, Arrays]]:
     """Acted speech of a manifest that was aligned, under the emotion of its label or a random track."""
     manifest, known = load_manifest(manifest_path), read_phones(phones)
     for item in manifest:
-        if item.id in known:
+        held_out = item.transcript in UNSEEN_SENTENCES and item.split == "train"
+        if item.id in known and not held_out:
             clip = Clip(
                 item.id.replace("/", "_"),
                 str(manifest.audio(item)),
@@ -208,6 +245,8 @@ def main() -> None:
     def chosen() -> Iterator[tuple[Clip, Arrays]]:
         if arguments.tts:
             yield from tts_clips(arguments.tts)
+            yield from spoiled_clips(arguments.tts, arguments.output / "audio")
+        yield from foreign_clips(arguments.output / "audio", FOREIGN_CLIPS)
         if arguments.grid:
             yield from grid_clips(arguments.grid / "s1", arguments.grid / "s1_words.tsv")
         if arguments.facegood:

@@ -34,14 +34,15 @@ from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 
-# Widths of the dominance functions: a share of the phone's duration, and a floor, the speed of the articulator.
-OPENING_SPREAD, OPENING_FLOOR = 0.32, 0.034  # seconds
+# Widths of the dominance functions: a share of the phone's duration, and a floor, the speed of the articulator. Those of
+# the opening, its lag and its anticipation were fitted to GRID s1's tracked lip gap.
+OPENING_SPREAD, OPENING_FLOOR = 0.16, 0.067  # seconds
+OPENING_LAG = 0.042  # seconds by which a gesture's peak follows the middle of its phone
+UNSHRUNK = 1.12  # least squares shrinks what it predicts; this gives back the tracked spread
+ANTICIPATION = 0.35  # a gesture grows over a time this much longer, and fades over one this much shorter
 SHAPE_SPREAD, SHAPE_FLOOR = 0.40, 0.060
-SHAPE_LEAD = 0.030  # seconds by which rounding and spreading run ahead of the sound
-OPENING_LAG = 0.012  # seconds by which the opening follows it
+SHAPE_LEAD = 0.010  # seconds by which rounding and spreading run ahead of the sound
 SHORT_PAUSE = 0.12  # seconds; a mouth does not shut in a shorter one
-
-OPENING_GAIN = 1.3  # blending takes a quarter off the targets; this brings the 95th percentile to the measured 0.35-0.4
 
 CLOSING, RELEASE = 0.080, 0.110  # seconds of the closure's ramps; the lips shut faster than they part
 CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.75, 0.040, 0.090  # of the phone, and seconds, that they stay shut
@@ -149,7 +150,7 @@ def _lips(
     targets = np.array([part.viseme.opening for part in parts], np.float32)[:, None]
     holds = np.array([part.viseme.hold for part in parts], np.float32)
     opening = _blend(parts, targets, holds, times - OPENING_LAG, OPENING_SPREAD, OPENING_FLOOR)[:, 0]
-    opening *= OPENING_GAIN * voice.jaw * _effort(decibels, speaking)
+    opening *= UNSHRUNK * voice.jaw * _effort(decibels, speaking)
     touch = _contacts(phones, times)
     opening = (1 - closure) * (opening + touch * np.minimum(CONTACT_OPENING - opening, 0))
 
@@ -172,7 +173,9 @@ def _blend(parts: Sequence[Gesture], targets: Float, holds: Float, times: Float,
     # A long phone is held: its dominance falls off from its edges rather than from its middle.
     held = np.maximum(durations / 2 - 0.08, 0)
     width = spread * np.minimum(durations, 0.16) + floor
-    away = np.maximum(np.abs(times[:, None] - centres) - held, 0) / width
+    after = times[:, None] - centres
+    width = width * np.where(after < 0, 1 + ANTICIPATION, 1 - ANTICIPATION)
+    away = np.maximum(np.abs(after) - held, 0) / width
     dominance = holds * np.exp(-np.square(away)) + 1e-9 * np.exp(-away)  # the floor decides where no gesture reaches
     return (dominance @ targets / dominance.sum(axis=1, keepdims=True)).astype(np.float32)
 

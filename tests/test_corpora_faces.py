@@ -1,0 +1,128 @@
+"""Measured faces, foreign sounds, aligned phones and the training store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sedtalker.audio import load_audio
+from sedtalker.corpora import motion_store
+from sedtalker.corpora.align import Aligner, Phone, read_phones, write_phones
+from sedtalker.corpora.faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, read_facegood, read_grid
+from sedtalker.corpora.sounds import FOREIGN, foreign_sound, spoiled_speech, write_wave
+from sedtalker.curves import resample
+from sedtalker.errors import DataError
+from sedtalker.face.rig import ARKIT_NAMES
+
+JAW, CLOSE, PUCKER, STRETCH, BLINK = (
+    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "eyeBlinkLeft")
+)
+SPEECH = Path(__file__).parent / "data" / "1001_IEO_ANG_HI.opus"  # "It's eleven o'clock."
+
+
+def write_grid(path: Path, gap: np.ndarray, width: np.ndarray) -> Path:
+    np.savez(path, lip_gap=gap.astype(np.float32), lip_width=width.astype(np.float32), fps=np.float32(25))
+    return path
+
+
+def test_grid_s_gap_becomes_an_opening_of_the_default_head(tmp_path: Path):
+    gap = np.full(50, GRID_CLOSED)
+    gap[20:30] = 0.15
+    motion = read_grid(write_grid(tmp_path / "a.npz", gap, np.full(50, 0.6)))
+    opening = motion.weights[:, JAW] - motion.weights[:, CLOSE]
+    assert opening.shape == (100,)
+    assert opening[50] * JAW_GAP == pytest.approx((0.15 - GRID_CLOSED) * EYE_DISTANCE, rel=1e-3)
+    assert opening[:30].max() < 1e-6
+    assert motion.trust[:, [JAW, CLOSE]].min() == 1
+    assert motion.trust[:, BLINK].max() == 0
+
+
+def test_grid_s_width_divides_into_rounding_and_spreading(tmp_path: Path):
+    width = np.full(50, 0.6)
+    width[10:20], width[30:40] = 0.54, 0.63
+    motion = read_grid(write_grid(tmp_path / "a.npz", np.full(50, GRID_CLOSED), width))
+    assert motion.weights[30, PUCKER] == pytest.approx(0.1 / 0.19, rel=1e-2)
+    assert motion.weights[70, STRETCH] == pytest.approx(0.05 / 0.22, rel=1e-2)
+    assert motion.weights[30, STRETCH] == motion.weights[70, PUCKER] == 0
+
+
+def test_facegood_gives_sixteen_mouth_weights_to_trust(tmp_path: Path):
+    weights = np.zeros((60, 52), np.float16)
+    weights[:, JAW] = 0.4
+    np.savez(tmp_path / "b.npz", weights=weights, fps=np.float32(30))
+    motion = read_facegood(tmp_path / "b.npz")
+    assert motion.weights.shape == (100, 52)
+    trusted = {ARKIT_NAMES[i] for i in np.flatnonzero(motion.trust.max(axis=0))}
+    assert len(trusted - {"mouthClose"}) == 16
+    assert not any(name.startswith(("eye", "brow", "mouthFrown", "tongue")) for name in trusted)
+    np.testing.assert_allclose(motion.weights[:, JAW] - motion.weights[:, CLOSE], 0.4, atol=1e-3)
+
+
+def test_a_file_that_is_no_face_is_named(tmp_path: Path):
+    (tmp_path / "c.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="c.npz"):
+        read_grid(tmp_path / "c.npz")
+
+
+def test_resampling_reads_between_the_frames_middles():
+    assert resample(np.array([0.0, 1.0, 2.0], np.float32), 25, 50).tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2]
+
+
+def test_phones_survive_the_table(tmp_path: Path):
+    table = {"a": (Phone("<sil>", "SIL", 0.0, 0.1), Phone("it's", "IH", 0.1, 0.25)), "b": (Phone('"', "T", 0.0, 0.05),)}
+    write_phones(tmp_path / "phones.tsv", table)
+    assert read_phones(tmp_path / "phones.tsv") == table
+    with pytest.raises(DataError, match="nothing.tsv"):
+        read_phones(tmp_path / "nothing.tsv")
+
+
+def test_a_known_sentence_is_found_in_its_recording():
+    pytest.importorskip("pocketsphinx")
+    samples = load_audio(SPEECH)
+    phones = Aligner().align(samples, "It's eleven o'clock.")
+    assert phones is not None
+    spoken = [phone.name for phone in phones if phone.name != "SIL"]
+    assert spoken[-4:] == ["K", "L", "AA", "K"]
+    assert all(a.end <= b.start + 0.011 for a, b in zip(phones[:-1], phones[1:], strict=True))
+    assert phones[-1].end <= len(samples) / 16_000 + 0.02
+
+
+def test_a_word_nobody_pronounces_is_named():
+    pytest.importorskip("pocketsphinx")
+    with pytest.raises(DataError, match="zzxqj"):
+        Aligner().align(load_audio(SPEECH), "it's zzxqj")
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_sounds_are_sound(kind: str):
+    sound = foreign_sound(kind, 1.0, np.random.default_rng(0))
+    assert sound.shape == (16_000,)
+    assert np.isfinite(sound).all()
+    assert (np.abs(sound).max() == 0) == (kind == "silence")
+
+
+def test_spoiled_speech_starts_on_a_frame(tmp_path: Path):
+    samples, later = spoiled_speech(load_audio(SPEECH), np.random.default_rng(1))
+    assert 0.3 <= later <= 1.5
+    assert (later * 16_000) % 320 == pytest.approx(0)
+    write_wave(tmp_path / "a.wav", samples)
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples, atol=1e-4)
+
+
+def test_the_store_holds_what_its_manifest_says(tmp_path: Path):
+    clips = motion_store.write_store(tmp_path, motion_store.foreign_clips(tmp_path / "audio", 3))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["names"] == list(ARKIT_NAMES)
+    assert [clip["id"] for clip in manifest["clips"]] == [clip.id for clip in clips]
+    assert motion_store.read_clips(tmp_path) == clips
+    for clip in clips:
+        with np.load(tmp_path / "clips" / f"{clip.id}.npz") as arrays:
+            assert {name: arrays[name].shape for name in arrays.files} == {
+                "weights": (clip.frames, 52), "trust": (clip.frames, 52), "expression": (clip.frames, 52),
+                "posterior": (clip.frames, 8), "intensity": (clip.frames,), "closed": (clip.frames,),
+            }  # fmt: skip
+            lips = arrays["weights"].astype(float) - arrays["expression"]
+            assert np.abs(lips).max() < 0.02  # nobody speaks

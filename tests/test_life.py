@@ -1,0 +1,118 @@
+"""Blinks, gaze, head and brows over a talker's coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.talker.life import Life, accents, add_life
+
+SECONDS = 120
+FRAMES = SECONDS * 50
+BLINK = ARKIT_NAMES.index("eyeBlinkLeft")
+
+
+def babble() -> np.ndarray:
+    """Noise in syllables of a fifth of a second and phrases of three seconds."""
+    rng = np.random.default_rng(5)
+    times = np.arange(SECONDS * 16_000) / 16_000
+    loud = rng.uniform(0.02, 0.3, SECONDS * 5 + 1)[(times * 5).astype(int)] * (times % 4 < 3)
+    return (loud * rng.normal(size=len(times))).astype(np.float32)
+
+
+SAMPLES = babble()
+STILL = np.full((FRAMES, 52), 0.1, np.float32)
+CALM = EmotionTrack.neutral(SECONDS)
+
+
+def alive(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
+    return add_life(STILL, track, SAMPLES, seed, Life(**strengths))
+
+
+def blink_lengths(weights: np.ndarray) -> np.ndarray:
+    """Seconds at half height of every blink."""
+    closed = weights[:, BLINK] > 0.5 * (1 + STILL[0, BLINK])
+    edges = np.flatnonzero(np.diff(np.r_[0, closed, 0]))
+    return (edges[1::2] - edges[::2]) / 50
+
+
+def test_the_mouth_is_left_alone():
+    weights, _ = alive()
+    mouth = [i for i, name in enumerate(ARKIT_NAMES) if not name.startswith(("eye", "brow"))]
+    assert np.abs(weights[:, mouth] - STILL[:, mouth]).max() < 1e-6
+    assert weights.min() >= 0
+    assert weights.max() <= 1
+
+
+def test_blinks_come_and_last_as_people_s_do():
+    lengths = blink_lengths(alive()[0])
+    assert 12 <= len(lengths) / SECONDS * 60 <= 30
+    assert 0.1 <= np.median(lengths) <= 0.15
+
+
+def test_a_lid_closes_faster_than_it_opens():
+    blink = alive()[0][:, BLINK]
+    speed = np.diff(blink) * 50
+    assert speed.max() > 1.2 * -speed.min()
+
+
+def test_fear_blinks_less():
+    afraid = CALM.copy()
+    afraid.set("fear", 1.0)
+    assert len(blink_lengths(alive(afraid)[0])) < 0.75 * len(blink_lengths(alive()[0]))
+
+
+def test_the_same_seed_gives_the_same_life():
+    (first, head), (again, head_again), (other, _) = alive(seed=3), alive(seed=3), alive(seed=4)
+    assert (first == again).all()
+    assert (head == head_again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("part", "touched"),
+    [("blinks", ("eyeBlink", "eyeWide", "eyeSquint")), ("gaze", ("eyeLook",)), ("brows", ("brow",)), ("head", ())],
+)
+def test_each_part_moves_its_own_and_no_strength_moves_nothing(part: str, touched: tuple[str, ...]):
+    weights, head = alive(**{name: float(name == part) for name in ("blinks", "gaze", "head", "brows")})
+    moved = np.abs(weights - STILL).max(axis=0) > 1e-6
+    assert all(name.startswith(touched) for name, moves in zip(ARKIT_NAMES, moved, strict=True) if moves)
+    assert moved.any() == bool(touched)
+    assert (np.abs(head - np.eye(4)).max() > 1e-4) == (part == "head")
+
+
+def test_the_head_moves_rigidly_and_little():
+    head = alive()[1].astype(np.float64)
+    turns = head[:, :3, :3]
+    np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
+    degrees = np.degrees(np.arccos(np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    assert degrees.max() < 8
+    assert degrees.std() > 0.2
+
+
+def test_eyes_turn_together():
+    weights = alive(blinks=0, brows=0, head=0)[0] - STILL
+    out, into = (weights[:, ARKIT_NAMES.index(name)] for name in ("eyeLookOutLeft", "eyeLookInRight"))
+    np.testing.assert_allclose(out, into, atol=1e-6)
+    assert out.max() > 0.1
+
+
+def test_accents_are_the_loud_places():
+    levels = np.full(200, -40, np.float32)
+    levels[50:56] = levels[120:126] = -20
+    speaking = np.ones(200, bool)
+    assert [round(frame / 10) for frame, _ in accents(levels, speaking)] == [5, 12]
+
+
+def test_silence_lives_on():
+    weights, head = add_life(STILL, CALM, np.zeros(SECONDS * 16_000, np.float32))
+    assert len(blink_lengths(weights)) > 10
+    assert np.abs(head - np.eye(4)).max() > 1e-3
+
+
+def test_a_single_frame_is_enough():
+    weights, head = add_life(STILL[:1], EmotionTrack.neutral(0.03), SAMPLES[:480])
+    assert weights.shape == (1, 52)
+    assert head.shape == (1, 4, 4)

@@ -249,7 +249,7 @@ def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
 
 @torch.no_grad()
 def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
-    """The diarizer with the temperature that makes the speech of held-out clips likeliest; each speaker counts alike."""
+    """The diarizer at the temperature that makes the speech of held-out clips likeliest; each speaker counts alike."""
     speakers = Counter(clip.utterance.speaker for clip in clips)
     logits, truths, weights = [], [], []
     for clip in clips:

@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 OPEN_JAW = 0.55  # at which the inner mouth's light is baked: shut, it would be black
 OPEN_SHARE = 0.7  # how much of the light of the open mouth the skin around it keeps
-TEETH_LIGHT = 0.6  # the least light on teeth, which shine through
+TEETH_LIGHT = 0.6  # the least light on the front teeth, which shine through
+TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # that share of it is left so many metres behind them, or molars shine like fangs
 
 # Mouths that show as much of the teeth as any expression does, and the views to look from, in degrees.
 _BARING_MOUTHS: Sequence[dict[str, float]] = (
@@ -163,7 +164,8 @@ def _bake(
     inner = np.concatenate([skeleton.parts[name] for name in ("mouth", "tongue")])
     teeth = np.concatenate([skeleton.parts[name] for name in ("teeth_upper", "teeth_lower")])
     light[inner] = opened[inner]
-    light[teeth] = TEETH_LIGHT + (1 - TEETH_LIGHT) * opened[teeth]
+    depth = np.clip((body.template[teeth, 2].max() - body.template[teeth, 2]) / TEETH_DEPTH, 0, 1)
+    light[teeth] = (TEETH_LIGHT + (1 - TEETH_LIGHT) * opened[teeth]) * (1 - (1 - TEETH_DARK) * depth)
     lit = {
         name: replace(attachment, surface=replace(attachment.surface, occlusion=worn[name]))
         for name, attachment in attachments.items()

@@ -17,9 +17,10 @@ from sedtalker.face.visemes import (
 )
 
 # CMUdict's 39 phones, from its documentation.
-CMUDICT = (
-    """AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH""".split()
-)
+CMUDICT = {
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH", "K",
+    "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
+}  # fmt: skip
 
 
 def test_every_arpabet_phone_has_visemes_that_exist():

@@ -1,8 +1,8 @@
 """Measured faces -> ARKit weights on the default head at 50 Hz, each with how far it can be trusted.
 
 FACEGOOD (MIT, FACEGOOD/FACEGOOD-Audio2Face): `NAME.npz` with weights made from video in Maya, of which sixteen, all of
-the mouth, move. GRID (Cooke et al. 2006, CC BY 4.0): `NAME.npz` with MediaPipe's lip landmarks; the distances between the
-lips and between the mouth's corners are sound, most of its weights are not.
+the mouth, move. GRID (Cooke et al. 2006, CC BY 4.0): `NAME.npz` with MediaPipe's lip landmarks; the distances between
+the lips and between the mouth's corners are sound, most of its weights are not.
 """
 
 from __future__ import annotations

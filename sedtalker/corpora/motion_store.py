@@ -1,12 +1,13 @@
 """The talker's training store: `python -m sedtalker.corpora.motion_store -o STORE --tts DIR --grid DIR ...`.
 
-    STORE/manifest.json   version, frame_rate 50, names (52 ARKit), clips: id, audio, speaker, source, split, language, frames
+    STORE/manifest.json   version, frame_rate 50, names (52 ARKit); clips: id, audio, speaker, source, split, language,
+                          frames
     STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
-    STORE/features/ID.npy (T, L, D) float16, written by: python -m sedtalker.training.features STORE/manifest.json -o STORE/features
+    STORE/features/ID.npy (T, L, D) float16: python -m sedtalker.training.features STORE/manifest.json -o STORE/features
 
-`weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds, `closed` 1
-where /p b m/ must be closed. Splits are by speaker, but for measured faces, of which there is one a corpus: those by
-recording.
+`weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds,
+`closed` 1 where /p b m/ must be closed. Splits are by speaker, but for measured faces, of which there is one a
+corpus: those by recording.
 """
 
 from __future__ import annotations
@@ -210,10 +211,13 @@ def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip
         frames = len(arrays.weights)
         with written_whole(folder / "clips" / f"{clip.id}.npz") as aside:
             np.savez_compressed(aside, **{name: array.astype(np.float16) for name, array in vars(arrays).items()})
-        listed.append(Clip(**{**asdict(clip), "frames": frames}))
+        listed.append(replace(clip, frames=frames))
     document = {
-        "version": VERSION, "frame_rate": FRAME_RATE, "names": list(ARKIT_NAMES), "clips": [asdict(clip) for clip in listed]
-    }  # fmt: skip
+        "version": VERSION,
+        "frame_rate": FRAME_RATE,
+        "names": list(ARKIT_NAMES),
+        "clips": [asdict(clip) for clip in listed],
+    }
     with written_whole(folder / "manifest.json") as aside:
         aside.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return listed

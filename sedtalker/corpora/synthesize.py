@@ -1,14 +1,16 @@
 """Speech with known phones -> the motion of a face that says it with feeling, at 50 Hz.
 
-Phones become gestures towards their visemes; neighbouring gestures blend by dominance (Cohen & Massaro 1993); closures of
-/p b m/ and contacts of /f v/ are then laid over the blend, because a mean of neighbours never closes. The expression of
-the emotion track comes on and goes off slowly, gives way in the lower face while speaking, and never opens a closure.
+Phones become gestures towards their visemes; neighbouring gestures blend by dominance (Cohen & Massaro 1993);
+closures of /p b m/ and contacts of /f v/ are then laid over the blend, because a mean of neighbours never closes. The
+expression of the emotion track comes on and goes off slowly, gives way in the lower face while speaking, and never
+opens a closure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +36,8 @@ from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 
-# Widths of the dominance functions: a share of the phone's duration, and a floor, the speed of the articulator. Those of
-# the opening, its lag and its anticipation were fitted to GRID s1's tracked lip gap.
+# Widths of the dominance functions: a share of the phone's duration, and a floor, the speed of the articulator. Those
+# of the opening, its lag and its anticipation were fitted to GRID s1's tracked lip gap.
 OPENING_SPREAD, OPENING_FLOOR = 0.16, 0.067  # seconds
 OPENING_LAG = 0.042  # seconds by which a gesture's peak follows the middle of its phone
 UNSHRUNK = 1.12  # least squares shrinks what it predicts; this gives back the tracked spread
@@ -227,15 +229,15 @@ def _with_expression(lips: Float, felt: Float, closure: Float, speaking: Float) 
 def random_track(frames: int, rng: np.random.Generator) -> tuple[Float, Float]:
     """A posterior (T, 8) and an intensity (T,) independent of any voice, so that a model learns to obey its track.
 
-    One in six is neutral throughout; of the rest half hold one emotion, half change once or twice; one in five stretches
-    is a mixture of two emotions.
+    One in six is neutral throughout; of the rest half hold one emotion, half change once or twice; one in five
+    stretches is a mixture of two emotions.
     """
     kind = rng.uniform()
     pieces = 1 if kind < 0.58 else int(rng.integers(2, 4))
     cuts = np.r_[0, np.sort(rng.uniform(0.15, 0.85, pieces - 1) * frames).astype(int), frames]
     posterior = np.zeros((frames, len(LABELS)), np.float32)
     intensity = np.zeros(frames, np.float32)
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in pairwise(cuts):
         first, second = rng.choice(len(LABELS) - 1, 2, replace=False) + 1
         share = rng.uniform(0.5, 0.9) if rng.uniform() < 0.2 else 1.0
         neutral = kind < 1 / 6 or (pieces > 1 and rng.uniform() < 0.25)

@@ -1,7 +1,7 @@
 """Measures of lip motion that follow what people see, most of which need no recorded truth.
 
-The lip gap (T,) is the distance between the middles of the inner lips, in metres; frames lie at (i + 0.5) / fps seconds.
-"p95" is the clip's own 95th percentile of the gap, which makes faces and trackers comparable.
+The lip gap (T,) is the distance between the middles of the inner lips, in metres; frames lie at (i + 0.5) / fps
+seconds. "p95" is the clip's own 95th percentile of the gap, which makes faces and trackers comparable.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def jitter(vertices: Array, fps: float) -> float:
 
 
 def silence_opening(gap: Array, phones: Sequence[Phone], fps: float, settle: float = 0.125) -> float:
-    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; nan without one."""
+    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; nan if none."""
     times = (np.arange(len(gap)) + 0.5) / fps
     within = np.zeros(len(gap), bool)
     for phone in phones:

@@ -1,8 +1,8 @@
-"""How a talker moves on speech it was not trained on: `python -m sedtalker.evaluation.motion MODEL STORE --phones TSV...`.
+"""How a talker moves on unheard speech: `python -m sedtalker.evaluation.motion MODEL STORE --phones TSV...`.
 
-Runs the model over the test clips of a motion store (`sedtalker.corpora.motion_store`) and prints a table, or JSON with -o:
-closures and timing by phone where a clip was aligned, the gap beside the tracked one where a clip was measured, and the
-emotion read back from the face.
+Runs the model over the test clips of a motion store (`sedtalker.corpora.motion_store`) and prints a table, or JSON
+with -o: closures and timing by phone where a clip was aligned, the gap beside the tracked one where a clip was
+measured, and the emotion read back from the face.
 """
 
 from __future__ import annotations

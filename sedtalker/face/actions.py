@@ -3,8 +3,9 @@
 Action units are FACS' (Ekman, Friesen & Hager 2002). The prototypes are EMFACS' (Friesen & Ekman 1983; happy 6+12, sad
 1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units that RAVDESS' actors
 show besides, measured by OpenFace as the excess over their own neutral: happy 10 and 14, sad 17, anger 9 and 10,
-disgust 4, 6, 7 and 10. EMFACS has no prototype for being upset; units 4 and 14 are those that go with reported frustration
-(Grafsgaard et al., "Automatically recognizing facial expression", EDM 2013), 17 and 24 the held-back mouth.
+disgust 4, 6, 7 and 10. EMFACS has no prototype for being upset; units 4 and 14 are those that go with reported
+frustration (Grafsgaard et al., "Automatically recognizing facial expression", EDM 2013), 17 and 24 the held-back
+mouth.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def read_units(weights: Float) -> Float:
 
 
 def emotion_scores(weights: Float, labels: tuple[str, ...] = LABELS) -> Float:
-    """How much ARKit weights (..., 52) look like each emotion: cosines (..., C) of the judged units; neutral's is zero."""
+    """How much ARKit weights (..., 52) look like each emotion: cosines (..., C) of judged units; neutral's is 0."""
     importance = _importance()
     seen, prototypes = read_units(weights) * importance, emotion_units(labels) * importance
     lengths = np.linalg.norm(seen, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)

@@ -1,9 +1,9 @@
 """Visemes: ARPAbet phone -> viseme -> what the mouth aims for, in ARKit weights, and how firmly it does.
 
 The inventory is the 22 visemes of Microsoft's Speech API (SAPI 5, `SpVisemes`; drawn from Disney's thirteen mouth
-positions), whose phones are ARPAbet's. How firmly a viseme holds its own against its neighbours is its dominance, in the
-sense of Cohen & Massaro, "Modeling coarticulation in synthetic visual speech" (1993): /m/ yields nothing at the lips,
-/h/ yields everything. Jaw and lips have dominances of their own, as in JALI (Edwards et al. 2016).
+positions), whose phones are ARPAbet's. How firmly a viseme holds its own against its neighbours is its dominance, in
+the sense of Cohen & Massaro, "Modeling coarticulation in synthetic visual speech" (1993): /m/ yields nothing at the
+lips, /h/ yields everything. Jaw and lips have dominances of their own, as in JALI (Edwards et al. 2016).
 
 `opening` is the distance between the lips, in units of the jawOpen that alone would part them so far (1 = 34 mm on the
 default head). Closures and contacts follow from it whatever the jaw does: see `split_opening`.
@@ -63,9 +63,9 @@ VISEMES: dict[str, Viseme] = {
     "w": Viseme(7, 0.01, 0.60, {"mouthPucker": 0.72, "mouthFunnel": 0.12}, 0.95),
     "m": Viseme(21, 0.00, 1.0, {"mouthPress": 0.06, "mouthRollLower": 0.08, "mouthRollUpper": 0.06}, 0.9),
 }  # fmt: skip
-"""Openings and their holds were fitted by least squares to GRID s1's tracked lip gap, and rounded (the fit of 702 sentences
-explains 78 with a median correlation of .85; by ear and eye before it, .73). Shapes keep within the ranges of FACEGOOD's
-weights in speech and were drawn on the default head."""
+"""Openings and their holds were fitted by least squares to GRID s1's tracked lip gap, and rounded (fitted to 702
+sentences, they explain 78 others with a median correlation of .85; guessed ones, .73). Shapes keep within the ranges of
+FACEGOOD's weights in speech and were drawn on the default head."""
 
 PHONES: dict[str, tuple[str, ...]] = {
     "SIL": ("silence",),

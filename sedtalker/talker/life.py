@@ -1,14 +1,14 @@
 """What a living face does besides speaking: blinks, gaze, small movements of the head, brows that follow accents.
 
-A seeded layer over the talker's coefficients. It touches the weights of eyes and brows and the head's rigid motion, never
-the mouth. Rates and times are published or measured ones:
+A seeded layer over the talker's coefficients. It touches the weights of eyes and brows and the head's rigid motion,
+never the mouth. Rates and times are published or measured ones:
 
-- blinks: 26 a minute in conversation, log-normal intervals, half of them partial, closing faster than opening (Bentivoglio et
-  al. 1997; Doughty 2001); 100 to 150 ms at half height and fewer in fear and surprise (RAVDESS' performances, OpenFace's
-  AU45); drawn towards pauses.
+- blinks: 26 a minute in conversation, log-normal intervals, half of them partial, closing faster than opening
+  (Bentivoglio et al. 1997; Doughty 2001); 100 to 150 ms at half height and fewer in fear and surprise (RAVDESS'
+  performances, OpenFace's AU45); drawn towards pauses.
 - gaze: fixations of about a second, saccades of a few degrees in 40 to 60 ms.
-- head: standard deviations of a seated speaker (GRID s1: pitch .57, yaw .36, roll .21 degrees in three seconds), twice as
-  large for one who does not read; nods with the voice's accents.
+- head: standard deviations of a seated speaker (GRID s1: pitch .57, yaw .36, roll .21 degrees in three seconds),
+  twice as large for one who does not read; nods with the voice's accents.
 - brows: raised a little with every other accent, as in Cassell et al. 1994.
 """
 
@@ -214,7 +214,7 @@ def _turn_eyes(weights: Float, degrees: Float) -> None:
 
 
 def _close_lids(weights: Float, closed: Float) -> None:
-    """Close the lids by `closed` (T,) of what is still open; a wide or narrowed eye gives way, or lids would collide."""
+    """Close the lids by `closed` (T,) of what is still open; wide or narrowed eyes give way, or lids would collide."""
     for side in ("Left", "Right"):
         blink, wide, squint = (ARKIT_NAMES.index(f"eye{name}{side}") for name in ("Blink", "Wide", "Squint"))
         weights[:, blink] += closed * (1 - weights[:, blink])

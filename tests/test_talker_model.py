@@ -83,6 +83,20 @@ def test_between_two_emotions_the_face_moves_continuously() -> None:
     assert ways.diff(dim=0).abs().max() < 0.05 * (ways[0] - ways[-1]).abs().max()
 
 
+def test_a_track_that_jumps_moves_the_face_over_several_frames_and_then_leaves_it_neutral() -> None:
+    model = awake(std=0.1)
+    frames, change = 160, 60
+    intensity = torch.zeros(1, frames)
+    intensity[:, change : change + 20] = 1
+    moved = model.motion(speech(frames, 1), emotion(HAPPY, frames, 1), intensity)
+    distance = (moved.coefficients - moved.lips).abs().sum(-1)[0]
+    steps = distance.diff().abs()
+    assert steps.max() < 0.4 * distance.max()
+    first, last = distance.nonzero().flatten()[[0, -1]].tolist()
+    assert change - SMALL.look_ahead <= first <= change
+    assert last < change + 20 + SMALL.reaction
+
+
 def test_the_emotion_leaves_the_lip_path_alone() -> None:
     model = awake()
     calm = model.motion(speech(), emotion(HAPPY), torch.zeros(2, 60))
@@ -95,7 +109,7 @@ def test_the_residual_is_damped_in_the_lower_face_alone_while_speaking() -> None
     model = awake()
     assert model.residual is not None
     nn.init.zeros_(model.residual.gain.weight)  # the same movement whatever is said
-    hidden, departure = torch.randn(1, 1, SMALL.width), torch.randn(1, 1, SMALL.emotion_width)
+    hidden, departure = torch.randn(1, 1, SMALL.width), torch.randn(1, SMALL.reaction, SMALL.emotion_width)
     nn.init.zeros_(model.residual.speaking.weight)
     nn.init.constant_(model.residual.speaking.bias, -20.0)
     silent = model.residual(hidden, departure)[0, 0]

@@ -105,7 +105,7 @@ def test_the_state_does_not_grow(model: TalkerModel) -> None:
     sizes, state = set(), None
     for _ in range(5):
         _, state = model.step(features, posterior, intensity, None, state)
-        tensors = [x for layer in state.layers for x in layer if isinstance(x, Tensor)] + [state.waiting, state.last]
+        tensors = [x for layer in state.layers for x in layer if isinstance(x, Tensor)] + [state.felt, state.last]
         sizes.add(sum(x.numel() for x in tensors))
     assert len(sizes) == 1
 

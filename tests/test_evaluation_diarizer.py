@@ -1,0 +1,130 @@
+"""The evaluation of a diarizer, on tones whose pitch is the emotion and a diarizer that hears pitch."""
+
+from __future__ import annotations
+
+import json
+import wave
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.corpora.concatenate import Recipe, draw_recipes, insertions, render
+from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
+from sedtalker.emotion.labels import LABELS
+from sedtalker.errors import DataError
+from sedtalker.evaluation import diarizer as evaluation
+
+EMOTIONS = ("neutral", "happy", "angry")
+
+
+def pitch(emotion: str) -> float:
+    return 300.0 * (1 + LABELS.index(emotion))
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Manifest:
+    """Two speakers who say each emotion twice, a second of tone between silences."""
+    items = []
+    for speaker, gender in (("s1", "female"), ("s2", "male")):
+        for emotion in EMOTIONS:
+            for take, strength in enumerate((0.5, 1.0)):
+                name = f"{speaker}-{emotion}-{take}.wav"
+                tone = np.sin(2 * np.pi * pitch(emotion) * np.arange(16_000) / 16_000) * 0.3 * strength
+                samples = np.concatenate([np.zeros(4_800), tone, np.zeros(4_800)])
+                with wave.open(str(tmp_path / name), "wb") as file:
+                    file.setparams((1, 2, 16_000, 0, "NONE", ""))
+                    file.writeframes((samples * 32767).astype("<i2").tobytes())
+                intensity = 0.0 if emotion == "neutral" else strength
+                items.append(
+                    Utterance(
+                        f"made/{name}", name, "made", f"made-{speaker}", gender, "en", emotion, intensity, split="test"
+                    )
+                )
+    return Manifest(str(tmp_path), items)
+
+
+class Spectrum:
+    """An encoder whose features are the spectrum of each 20 ms."""
+
+    name, layers, width = "spectrum", 1, 161
+
+    def encode(self, samples):
+        frames = np.pad(samples, (0, -len(samples) % 320)).reshape(-1, 320)
+        return torch.from_numpy(np.abs(np.fft.rfft(frames)).astype(np.float32))[:, None]
+
+
+class HearsPitch(Diarizer):
+    """A diarizer that is right about tones, and knows loud from soft."""
+
+    def frames(self, features):
+        hertz = features[:, 0].argmax(-1) * 50
+        label = (hertz / 300 - 1).round().long().clamp(0, len(LABELS) - 1)
+        posterior = torch.nn.functional.one_hot(label, len(LABELS)) * 0.93 + 0.01
+        return posterior.float() / posterior.sum(-1, keepdim=True), (features[:, 0].max(-1).values / 50).clamp(0, 1)
+
+
+def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
+    manifest.save(tmp_path / "manifest.json")
+    quieter = {"half as loud": lambda samples: samples / 2}
+    report = evaluation.evaluate_diarizer(
+        tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=8, disturbances=quieter
+    )
+    assert set(report["groups"]) == {"made", "made/female", "made/male", "made/made-s1", "made/made-s2"}
+    figures = report["groups"]["made"]
+    assert (figures["uar"], figures["clip_uar"], figures["intensity"]["auc_strong"]) == (1, 1, 1)
+    assert figures["frames"] == pytest.approx(12 * 50, abs=12)
+    assert figures["calibration_error"] == pytest.approx(1 - 0.94 / 1.01, abs=0.01)
+    mixes = report["mixes"]["made"]
+    assert mixes["eder"] < 0.05
+    assert mixes["boundary_error_median"] < 0.05
+    assert report["disturbed"] == {"half as loud": {"made": 1.0}}
+
+
+def test_the_report_is_json_and_a_table(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
+    manifest.save(tmp_path / "manifest.json")
+    report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=2)
+    written = evaluation.write_report(report, tmp_path / "out")
+    assert [path.name for path in written] == ["diarizer.json", "diarizer.md"]
+    assert json.loads(written[0].read_text())["groups"]["made"]["uar"] == 1
+    text = written[1].read_text()
+    assert "| made/female | 6 | 1.000 |" in text
+    assert "Worst speaker: made/made-s" in text
+
+
+def test_an_empty_split_is_refused(manifest, tmp_path):
+    manifest.save(tmp_path / "manifest.json")
+    with pytest.raises(DataError, match="validation"):
+        evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), split="validation")
+
+
+def test_recipes_are_of_one_speaker_seeded_and_change_emotion(manifest):
+    recipes = draw_recipes(manifest.utterances, 10, seed=4)
+    assert recipes == draw_recipes(manifest.utterances, 10, seed=4)
+    assert len(recipes) == 20
+    for recipe in recipes:
+        assert len({item.speaker for item in recipe.clips}) == 1
+        assert all(a.emotion != b.emotion for a, b in zip(recipe.clips, recipe.clips[1:], strict=False))
+
+
+def test_a_rendered_recipe_is_level_and_has_its_true_boundaries(manifest):
+    neutral, happy = (next(item for item in manifest if item.emotion == emotion) for emotion in ("neutral", "happy"))
+    samples, segments = render(manifest, Recipe((neutral, happy, neutral)))
+    assert [segment.emotion for segment in segments] == ["neutral", "happy", "neutral"]
+    assert segments[-1].end * 16_000 == len(samples)
+    for segment in segments:
+        part = samples[int(segment.start * 16_000) : int(segment.end * 16_000)]
+        assert 20 * np.log10(np.sqrt(np.mean(part**2))) == pytest.approx(-26, abs=0.3)
+        heard = np.fft.rfft(part).__abs__().argmax() / segment.duration
+        assert heard == pytest.approx(pitch(segment.emotion), rel=0.02)
+
+
+def test_insertions_have_the_lengths_asked_for(manifest):
+    neutral, happy = (next(item for item in manifest if item.emotion == emotion) for emotion in ("neutral", "happy"))
+    recipes = insertions([Recipe((neutral, happy, neutral)), Recipe((neutral, happy))], [0.3, 0.5])
+    assert len(recipes) == 2
+    lengths = [render(manifest, recipe)[1][1].duration for recipe in recipes]
+    assert lengths == pytest.approx([0.3, 0.5], abs=0.01)

@@ -246,7 +246,7 @@ def _material(document: _Document, face: Face, name: str, material: Material) ->
         entry["alphaMode"] = "BLEND"
     elif material.mode == "add":
         entry["alphaMode"] = "BLEND"
-        surface["baseColorFactor"] = [1.0, 1.0, 1.0, _CORNEA_OPACITY]
+        surface["baseColorFactor"] = [0.0, 0.0, 0.0, _CORNEA_OPACITY]
     if material.kind in _SPECULAR:
         entry["extensions"] = {"KHR_materials_specular": {"specularFactor": _SPECULAR[material.kind]}}
         document.tree["extensionsUsed"] = ["KHR_materials_specular"]

@@ -52,16 +52,8 @@ def test_the_way_from_audio_to_video_imports_only_what_it_needs(tmp_path: Path, 
     arguments = ["animate", str(speech_file), "-o", "out", "--size", "64"]
     modules = imported_by(f"from sedtalker.cli.main import main; assert main({arguments!r}) == 0", tmp_path)
     assert modules >= {"torch", "numba", "av"}
-    assert not modules & {
-        "transformers",
-        "lightning",
-        "librosa",
-        "scipy",
-        "pyrender",
-        "trimesh",
-        "matplotlib",
-        "torchaudio",
-    }
+    # numba itself imports scipy where it is installed
+    assert not modules & ({*HEAVY} - {"torch", "numba", "av", "scipy"})
     assert (tmp_path / "out" / f"{speech_file.stem}.mp4").exists()
 
 

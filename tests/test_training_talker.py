@@ -23,7 +23,7 @@ from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Mouth, Target, motion_ratio, talker_losses
 from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import Windows, open_motion_store
+from sedtalker.training.talker_data import RigStore, Windows
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -128,7 +128,8 @@ def test_a_talker_that_stays_still_is_reported(configured, capsys: pytest.Captur
     assert "collapse: the talker moves 0% of what the truth does" in capsys.readouterr().out
 
 
-def test_it_trains_on_a_vertex_corpus(tmp_path: Path, configured) -> None:
+@pytest.mark.parametrize("head", ["basis", "pca"])
+def test_it_trains_on_a_vertex_corpus(head: str, tmp_path: Path, configured) -> None:
     path, overrides = configured
     root, vertices, frames = tmp_path / "vertices", 7, 40
     (root / "clips").mkdir(parents=True)
@@ -141,11 +142,19 @@ def test_it_trains_on_a_vertex_corpus(tmp_path: Path, configured) -> None:
         clips.append(Clip(split, split, "s", split, "happy", 1.0, "Smile2", 3, frames, f"{split}-sound", 1.33))
     settings = {"corpus": "made", "fps": 30, "source_fps": 60, "dtype": "float32", "vertices": vertices}
     write_manifest(root, settings, clips, complete=True)
-    changes = {"store": root, "model.head": "basis", "model.coefficients": 4, "model.vertices": vertices}
+    changes = {"store": root, "model.head": head, "model.coefficients": 4, "model.vertices": vertices}
     folder = train_talker(path, overrides("run", steps=10, **changes))
     model = load_talker_model(folder)
     inputs = torch.randn(1, 20, LAYERS, WIDTH), torch.rand(1, 20, len(LABELS)), torch.ones(1, 20)
-    assert model.displacements(model(*inputs)[0]).shape == (20, vertices, 3)
+    moved = model.displacements(model(*inputs)[0])
+    assert moved.shape == (20, vertices, 3)
+    assert moved.any()
+
+
+def test_a_store_that_does_not_fit_the_head_is_refused(configured, store: Path) -> None:
+    path, overrides = configured
+    with pytest.raises(DataError, match="blendshape weights or nothing for a head of 'basis'"):
+        train_talker(path, overrides("run", **{"model.head": "basis", "model.vertices": 7}))
 
 
 def test_the_shipped_configurations_are_read() -> None:
@@ -156,7 +165,7 @@ def test_the_shipped_configurations_are_read() -> None:
 
 
 def test_windows_are_the_same_for_the_same_epoch_and_padded_without_trust(store: Path) -> None:
-    opened = open_motion_store(store)
+    opened = RigStore(store)
     clips = [clip for clip in opened.clips if clip.split == "train"]
 
     def windows(epoch: int, frames: int = 50) -> Windows:
@@ -174,9 +183,9 @@ def test_windows_are_the_same_for_the_same_epoch_and_padded_without_trust(store:
 def test_missing_features_name_the_way_to_make_them(store: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text((store / "manifest.json").read_text())
     with pytest.raises(DataError, match=r"no features of clip0 .*sedtalker\.training\.features"):
-        open_motion_store(tmp_path)
+        RigStore(tmp_path)
     with pytest.raises(DataError, match="not a store"):
-        open_motion_store(tmp_path / "absent")
+        RigStore(tmp_path / "absent")
 
 
 def test_the_mouth_measures_what_the_face_does() -> None:

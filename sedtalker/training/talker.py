@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sedtalker.corpora.store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.speech import FRAME_RATE
@@ -24,11 +25,12 @@ from sedtalker.training.talker_data import (
     ClipInfo,
     Example,
     MotionStore,
+    RigStore,
     WholeClips,
     Windows,
     collate,
-    open_motion_store,
 )
+from sedtalker.training.vertex_clips import VertexClips
 
 COLLAPSED = 0.25  # motion ratio below which the alarm is given
 
@@ -68,7 +70,6 @@ class TalkerModule(lightning.LightningModule):
         super().__init__()
         self.settings, self.mouth = training, mouth
         self.talker = TalkerModel(training.model)
-        self.rig = training.model.head == "blendshapes"
 
     def training_step(self, batch: Example, index: int) -> Tensor:
         # of dropout: a run that goes on where another stopped draws as that one would have
@@ -115,13 +116,13 @@ class TalkerModule(lightning.LightningModule):
 
     def _motion(self, batch: Example) -> Motion:
         motion = self.talker.motion(batch.features, batch.posterior, batch.intensity, batch.style)
-        if self.rig:
-            return motion
+        if self.settings.model.head in ("blendshapes", "pca"):
+            return motion  # the coefficients are what the store holds
         values, lips = (self.talker.displacements(x).flatten(-2) * MILLIMETRES for x in motion[:2])
         return Motion(values, lips, motion.balance)
 
     def _terms(self, motion: Motion, batch: Example) -> dict[str, Tensor]:
-        return talker_losses(*motion, batch.target, self.mouth, self.rig)
+        return talker_losses(*motion, batch.target, self.mouth, self.settings.model.head == "blendshapes")
 
 
 class TalkerData(lightning.LightningDataModule):
@@ -172,11 +173,13 @@ def run_training(training: TalkerTraining) -> Path:
     """`train_talker` for a configuration in hand."""
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
-    store = open_motion_store(training.store)
+    store = opened_store(training)
     speakers = sorted({clip.speaker for clip in _of_split(store, "train")})
     styles = {speaker: index for index, speaker in enumerate(speakers)}
-    training = replace(training, model=replace(training.model, styles=len(speakers)))
+    training = replace(training, model=fitted(training.model, store, len(styles)))
     module = TalkerModule(training, _mouth(training.model))
+    if isinstance(store, VertexClips) and store.basis is not None:
+        module.talker.basis.copy_(torch.from_numpy(store.basis))
     output = Path(training.output)
     # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
     kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -196,6 +199,30 @@ def run_training(training: TalkerTraining) -> Path:
     exported = output / "model"
     save_talker_model(module.talker.cpu().eval(), exported)
     return exported
+
+
+def opened_store(training: TalkerTraining) -> RigStore | VertexClips:
+    """The store that a run trains on, of rigged clips or of vertices as its head wants them.
+
+    Raises:
+        DataError: it is neither, does not fit the head, or its features are missing.
+    """
+    model, root = training.model, Path(training.store)
+    if is_store(root) == (model.head == "blendshapes"):
+        held = "vertices" if is_store(root) else "blendshape weights or nothing"
+        raise DataError(f"a store of {held} for a head of {model.head!r}: {root}. Change store or model.head")
+    if model.head == "blendshapes":
+        return RigStore(root)
+    store = open_store(root)
+    if store.vertices != model.vertices:
+        raise DataError(f"a store of {store.vertices} vertices: {root}. Set model.vertices={store.vertices}")
+    return VertexClips(store, model.coefficients if model.head == "pca" else None, training.seed)
+
+
+def fitted(model: TalkerConfig, store: RigStore | VertexClips, styles: int) -> TalkerConfig:
+    """The model with a style for each training speaker, and the labels of a corpus that has its own."""
+    labels = store.store.labels if isinstance(store, VertexClips) else model.labels
+    return replace(model, styles=styles, labels=labels)
 
 
 def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Windows of speech and motion for the talker, out of a store of rigged clips or of a vertex corpus.
+"""Windows of speech and motion for the talker, and the store of rigged clips that they are cut from.
 
 A store of rigged clips (version 1):
     STORE/manifest.json    names (52), frame_rate 50, clips: id, speaker, source, split, frames
@@ -21,13 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sedtalker.corpora.store import Store, is_store, open_store
-from sedtalker.emotion.labels import NEUTRAL
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE
-from sedtalker.training.losses import MILLIMETRES, Target
+from sedtalker.training.losses import Target
 
 Float = NDArray[np.float32]
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
@@ -65,21 +63,16 @@ class MotionStore(Protocol):
         ...
 
 
-def open_motion_store(folder: Path | str) -> MotionStore:
-    """A store of rigged clips or of vertices.
-
-    Raises:
-        DataError: it is neither, or its features are missing.
-    """
-    root = Path(folder)
-    return VertexStore(open_store(root)) if is_store(root) else RigStore(root)
-
-
 class RigStore:
     """Clips with blendshape weights."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, folder: Path | str) -> None:
+        """Open a store.
+
+        Raises:
+            DataError: it is none, or its features are missing.
+        """
+        self.root = root = Path(folder)
         try:
             manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
             names, rate, clips = tuple(manifest["names"]), manifest["frame_rate"], manifest["clips"]
@@ -90,7 +83,7 @@ class RigStore:
             raise DataError(f"not a store of a talker: {root} ({error}). See sedtalker.training.talker_data") from error
         if names != ARKIT_NAMES or rate != FRAME_RATE:
             raise DataError(f"blendshapes or rate that do not fit: {root}. Write {FRAME_RATE} Hz and ARKit's order")
-        _require_features(root, self.clips, [clip.id for clip in self.clips])
+        _require_features(root, [clip.id for clip in self.clips])
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
         arrays = _arrays(self.root / "clips" / f"{clip.id}.npz")
@@ -100,37 +93,6 @@ class RigStore:
         )
         target = Target(weights, trust, (weights - expression).clamp(0, 1), closed)
         features = _features(self.root, clip.id, start, stop)
-        return Example(features, posterior, intensity, torch.tensor(style), target)
-
-
-class VertexStore:
-    """Clips of a vertex corpus, one emotion and intensity each, read at the features' 50 Hz."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.by_id = {clip.id: clip for clip in store}
-        self.clips = [
-            ClipInfo(clip.id, clip.subject, store.corpus, clip.split, int(clip.frames / store.fps * FRAME_RATE))
-            for clip in store
-        ]
-        _require_features(store.root, self.clips, [clip.audio for clip in store])
-
-    def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
-        stored = self.by_id[clip.id]
-        times = (np.arange(start, stop) + 0.5) / FRAME_RATE * self.store.fps - 0.5
-        times = np.clip(times, 0, stored.frames - 1)
-        first, last = int(times[0]), min(int(times[-1]) + 2, stored.frames)
-        read = self.store.displacements(stored, first, last).reshape(last - first, -1) * MILLIMETRES
-        before = np.minimum(times.astype(int) - first, max(0, len(read) - 2))
-        share = (times - first - before)[:, None].astype(np.float32)
-        values = torch.from_numpy(read[before] * (1 - share) + read[np.minimum(before + 1, len(read) - 1)] * share)
-        labels = self.store.labels
-        posterior = torch.zeros(len(times), len(labels))
-        posterior[:, labels.index(stored.emotion)] = 1
-        features = _features(self.store.root, stored.audio, start, stop)
-        features = torch.cat([features, features[-1:].expand(len(times) - len(features), -1, -1)])
-        intensity = torch.full((len(times),), 0.0 if labels.index(stored.emotion) == NEUTRAL else stored.intensity)
-        target = Target(values, torch.ones_like(values), None, torch.zeros(len(times)))
         return Example(features, posterior, intensity, torch.tensor(style), target)
 
 
@@ -218,10 +180,10 @@ def _features(root: Path, key: str, start: int, stop: int) -> Tensor:
     return torch.from_numpy(np.array(mapped[start:stop]))
 
 
-def _require_features(root: Path, clips: Sequence[ClipInfo], keys: Sequence[str]) -> None:
-    missing = [key for key in keys if not (root / "features" / f"{key}.npy").is_file()]
+def _require_features(root: Path, ids: Sequence[str]) -> None:
+    missing = [key for key in ids if not (root / "features" / f"{key}.npy").is_file()]
     if missing:
         raise DataError(
-            f"no features of {missing[0]} and {len(missing) - 1} more of {len(clips)} clips: {root / 'features'}. "
+            f"no features of {missing[0]} and {len(missing) - 1} more of {len(ids)} clips: {root / 'features'}. "
             f"Compute them: python -m sedtalker.training.features {root / 'manifest.json'} -o {root / 'features'}"
         )

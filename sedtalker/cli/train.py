@@ -11,9 +11,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("train", parents=[common], help="train a diarizer or a talker", description=__doc__)
     parser.add_argument("model", choices=("diarizer", "talker"))
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML, as in configs/")
+    # the overrides belong to the option: before Python 3.13 argparse takes no "*" positionals that follow one
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings that override the file, e.g. trainer.max_steps=100"
+        "--config",
+        nargs="+",
+        required=True,
+        metavar=("FILE", "KEY=VALUE"),
+        help="YAML, as in configs/, and settings that override it, e.g. steps=100",
     )
     parser.set_defaults(run=run)
 
@@ -24,5 +28,6 @@ def run(arguments: argparse.Namespace) -> int:
         from sedtalker.training.diarizer import train_diarizer as train
     else:
         from sedtalker.training.talker import train_talker as train
-    print(train(arguments.config, arguments.overrides))
+    file, *overrides = arguments.config
+    print(train(Path(file), overrides))
     return 0

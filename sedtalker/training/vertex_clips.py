@@ -50,6 +50,7 @@ class VertexClips:
     def __init__(self, store: Store, components: int | None = None, seed: int = 0) -> None:
         """`components` of a PCA basis, whose coefficients are then the values; None for displacements in mm."""
         self.store = store
+        self.labels = store.labels
         self.basis = fit_basis(store, components, seed) if components else None
         self.tracks: dict[str, Track] = {clip.id: (Piece(clip, 0, 0),) for clip in store}
         self.clips = [ClipInfo(c.id, c.subject, store.corpus, c.split, _frames(c, store.fps)) for c in store]
@@ -66,7 +67,7 @@ class VertexClips:
         track, times = self.tracks[clip.id], np.arange(start, stop)
         shares = _shares(track, times)
         values = sum(share[:, None] * self.values(piece, times) for piece, share in zip(track, shares, strict=True))
-        labels = self.store.labels
+        labels = self.labels
         posterior = np.zeros((len(times), len(labels)), np.float32)
         intensity = np.zeros(len(times), np.float32)
         for piece, share in zip(track, shares, strict=True):

@@ -1,0 +1,121 @@
+"""A vertex corpus as the talker trains on it: its rate, its basis, and tracks whose emotion changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import vertex_corpora as made
+
+pytest.importorskip("lightning")
+
+from sedtalker.corpora.emovoca import read_emovoca
+from sedtalker.corpora.prepare import prepare
+from sedtalker.corpora.store import Store, open_store
+from sedtalker.errors import DataError
+from sedtalker.training.vertex_clips import BLEND, VertexClips, changing_tracks, fit_basis
+
+HALF = round(BLEND * 50 / 2) + 1  # frames from the middle of a change to its end
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two training subjects, two sentences, three variants; features that name the sentence and the frame."""
+    folder = tmp_path_factory.mktemp("emovoca")
+    variants = (("Smile2", 4, 3), ("Afraid", 0, 1), ("Sad1", 3, 2))
+    made.generator_layout(folder, (made.TRAIN, made.OTHER_TRAIN, made.VALIDATION), variants=variants)
+    prepare(read_emovoca(folder), folder / "store")
+    opened = open_store(folder / "store")
+    (opened.root / "features").mkdir()
+    for number, key in enumerate(sorted({clip.audio for clip in opened})):
+        frames = np.arange(50)[:, None, None] + 100 * number
+        np.save(opened.root / "features" / f"{key}.npy", np.broadcast_to(frames, (50, 2, 3)).astype(np.float16))
+    return opened
+
+
+def test_values_are_interpolated_by_time(store: Store) -> None:
+    clips = VertexClips(store)
+    info = clips.clips[0]
+    example = clips.example(info, 5, 25, style=2)
+    moved = store.displacements(store.clips[0]).reshape(30, -1) * 1000
+    times = (np.arange(5, 25) + 0.5) / 50
+    expected = np.stack([np.interp(times, (np.arange(30) + 0.5) / 30, column) for column in moved.T], axis=1)
+    np.testing.assert_allclose(example.target.values, expected, atol=1e-5)
+    assert example.features.shape == (20, 2, 3) and example.style == 2 and info.frames == 50
+
+
+def test_every_variant_reads_the_features_of_its_sentence(store: Store) -> None:
+    clips = VertexClips(store)
+    by_sentence: dict[str, set[float]] = {}
+    for info in clips.clips[: len(store)]:
+        features = clips.example(info, 10, 12, 0).features
+        by_sentence.setdefault(info.id.rsplit("_", 2)[0], set()).add(float(features[0, 0, 0]))
+    assert len(by_sentence) == 6 and all(len(values) == 1 for values in by_sentence.values())
+
+
+def test_emotion_changes_within_a_sentence(store: Store) -> None:
+    clips = VertexClips(store)
+    same = [info for info in clips.clips if "changing" in info.source and info.frames == 50]
+    assert len(same) == 4 and {info.split for info in same} == {"train"}  # one for each subject and sentence
+    first, second = clips.tracks[same[0].id]
+    assert first.clip.audio == second.clip.audio and first.clip.emotion != second.clip.emotion
+    example, change = clips.example(same[0], 0, 50, 0), second.start
+    whole = {piece: clips.values(piece, np.arange(50)) for piece in (first, second)}
+    np.testing.assert_allclose(example.target.values[: change - HALF], whole[first][: change - HALF])
+    np.testing.assert_allclose(example.target.values[change + HALF :], whole[second][change + HALF :])
+    feels = example.posterior.argmax(-1).numpy()
+    assert feels[0] == store.labels.index(first.clip.emotion) and feels[-1] == store.labels.index(second.clip.emotion)
+    np.testing.assert_allclose(example.posterior.sum(-1), 1, atol=1e-6)
+    assert example.posterior.diff(dim=0).abs().max() < 0.1  # no sharp switch
+    assert example.intensity[[0, -1]].tolist() == pytest.approx([first.clip.intensity, second.clip.intensity])
+    np.testing.assert_array_equal(example.features[:, 0, 0].diff(), 1)  # the speech goes on as it was
+
+
+def test_two_sentences_follow_each_other(store: Store) -> None:
+    clips = VertexClips(store)
+    info = next(info for info in clips.clips if info.frames == 100)
+    first, second = clips.tracks[info.id]
+    assert first.clip.subject == second.clip.subject and first.clip.sentence != second.clip.sentence
+    example = clips.example(info, 0, 100, 0)
+    own = {piece: np.load(store.root / "features" / f"{piece.clip.audio}.npy") for piece in (first, second)}
+    np.testing.assert_array_equal(example.features, np.concatenate([own[first], own[second]]))
+    later = clips.values(second, np.arange(100))[50 + HALF :]
+    np.testing.assert_allclose(example.target.values[50 + HALF :], later)
+    assert example.target.values.diff(dim=0).abs().max() < 5  # mm: the face does not jump where they meet
+
+
+def test_a_basis_keeps_the_motion_and_its_scale(store: Store) -> None:
+    plain, projected = VertexClips(store), VertexClips(store, components=24)
+    assert projected.basis is not None and projected.basis.shape == (24, 3 * made.VERTICES)
+    example, reference = (clips.example(clips.clips[0], 0, 50, 0).target.values for clips in (projected, plain))
+    back = example.numpy() @ projected.basis * 1000
+    kept = 1 - np.square(back - reference.numpy()).sum() / np.square(reference.numpy()).sum()
+    assert kept > 0.3
+    full = VertexClips(store, components=100)
+    exact = full.example(full.clips[0], 0, 50, 0).target.values
+    assert exact.square().mean().item() == pytest.approx(reference.square().mean().item(), rel=1e-2)
+    np.testing.assert_allclose(exact.numpy() @ full.basis * 1000, reference, atol=0.05)  # mm
+
+
+def test_a_basis_is_fitted_once_and_needs_enough_frames(store: Store) -> None:
+    first = fit_basis(store, 12)
+    np.testing.assert_array_equal(first, np.load(store.root / "basis_12.npy"))
+    products = first @ first.T
+    np.testing.assert_allclose(products, np.eye(12) * products[0, 0], atol=1e-4 * products[0, 0])
+    with pytest.raises(DataError, match="no 100000 components"):
+        fit_basis(store, 100_000)
+
+
+def test_the_same_seed_gives_the_same_tracks(store: Store) -> None:
+    train = store.select("train")
+    assert changing_tracks(train, 30, 1) == changing_tracks(train, 30, 1) != changing_tracks(train, 30, 2)
+
+
+def test_missing_features_name_the_way_to_make_them(store: Store) -> None:
+    file = next((store.root / "features").glob("*.npy"))
+    content = file.read_bytes()
+    file.unlink()
+    try:
+        with pytest.raises(DataError, match=f"no speech features of {file.stem}.*data prepare"):
+            VertexClips(store)
+    finally:
+        file.write_bytes(content)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker import __version__
 from sedtalker.export.motion import Curves, curves_of, quaternions
 from sedtalker.export.parts import Part, Shape, split_face, tangents
 from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
@@ -68,7 +67,7 @@ class _Document:
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {
-            "asset": {"version": "2.0", "generator": f"sedtalker {__version__}"},
+            "asset": {"version": "2.0", "generator": "sedtalker"},
             "nodes": [],
             "meshes": [],
             "materials": [],

@@ -1,18 +1,18 @@
-"""A colour for each emotion, the same in every picture of a track."""
+"""A colour for each emotion: those of the strip under a video, on a dark ground."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 _COLORS = {
-    "neutral": "#7d8793",
-    "happy": "#f2b84b",
-    "sad": "#5f93e8",
-    "angry": "#e2574e",
-    "upset": "#b07fd6",
-    "disgust": "#77b05a",
-    "fear": "#45b5ae",
-    "surprise": "#f092b8",
+    "neutral": "#8a93a0",
+    "happy": "#f0bc42",
+    "sad": "#5488ce",
+    "angry": "#d84e44",
+    "upset": "#d07a54",
+    "disgust": "#7ca658",
+    "fear": "#9670c8",
+    "surprise": "#52bcba",
 }
 _SPARE = ("#c9a27c", "#9fb6c9", "#c3c96a", "#d08f8f")  # for labels that are not the default model's
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sedtalker.emotion.track import EmotionTrack
+from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.talker.life import Life, accents, add_life
+from sedtalker.talker.life import NECK, Life, accents, add_life
 
 SECONDS = 120
 FRAMES = SECONDS * 50
@@ -116,3 +117,13 @@ def test_a_single_frame_is_enough():
     weights, head = add_life(STILL[:1], EmotionTrack.neutral(0.03), SAMPLES[:480])
     assert weights.shape == (1, 52)
     assert head.shape == (1, 4, 4)
+
+
+def test_every_head_turns_about_its_own_neck():
+    face = load_face("man")
+    head = add_life(STILL, CALM, SAMPLES, face=face)[1]
+    eyes = face.template[[face.landmarks["eye_left_outer"], face.landmarks["eye_right_outer"]]].mean(axis=0)
+    neck = np.append(eyes + NECK, 1)
+    np.testing.assert_allclose(head @ neck, np.broadcast_to(neck, (FRAMES, 4)), atol=1e-5)
+    default = add_life(STILL, CALM, SAMPLES, face=load_face())[1]
+    np.testing.assert_allclose(default, alive()[1], atol=1e-3)

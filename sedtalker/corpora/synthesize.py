@@ -101,7 +101,7 @@ def perform(
 ) -> Performance:
     """The motion (T, 52) of speech with these phones, loudness (T,) in dB, posterior (T, 8) and intensity (T,)."""
     voice = voice or Voice()
-    times = (np.arange(len(decibels)) + 0.5) / FRAME_RATE
+    times = ((np.arange(len(decibels)) + 0.5) / FRAME_RATE).astype(np.float32)
     closure, speaking = closures(phones, times), _speaking(phones, times)
     lips = _lips(phones, decibels, times, closure, speaking, voice)
     face = _with_expression(lips, expression_curves(posterior, intensity, voice), closure, speaking)

@@ -114,7 +114,7 @@ def audio_lip_offset(gap: Array, decibels: Array, fps: float) -> float:
     Read between frames by a parabola through the best lag and its neighbours.
     """
     reach = round(SEARCH * fps)
-    lags = np.arange(-reach, reach + 1)
+    lags = range(-reach, reach + 1)
     scores = np.array([_correlation_at(gap, decibels, lag) for lag in lags])
     best = int(scores.argmax())
     if 0 < best < len(lags) - 1:

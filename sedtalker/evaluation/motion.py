@@ -156,6 +156,8 @@ def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60) -
             report[source] = tracked_figures(speaker, measured)
         else:
             aligned = [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]
+            if not aligned:
+                continue
             report[source] = spoken_figures(speaker, aligned)
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:

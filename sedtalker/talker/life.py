@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sedtalker.curves import smooth
 from sedtalker.emotion.activity import FLOOR, loudness, speech_frames
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.rig import ARKIT_NAMES, Face
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -44,7 +44,8 @@ HEAD_DEGREES = (1.1, 0.9, 0.5)  # standard deviation of pitch, yaw and roll whil
 HEAD_AT_REST = 0.5  # share of it in silence
 HEAD_SMOOTHING = 0.45  # seconds: slow enough for 95 % of the speeds to stay under 6 degrees/s
 NOD_DEGREES, NOD_SECONDS = 1.4, 0.11  # at a full accent, and the bump's standard deviation
-NECK = (0.0, 0.66, 0.03)  # metres on the default head, the point it turns about
+NECK = (0.0, -0.135, -0.098)  # metres from the middle of the eyes' outer corners to the point that a head turns about
+DEFAULT_EYES = (0.0, 0.796, 0.125)  # metres, that middle on the default head
 ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # dB over the neighbourhood from which an accent counts, and counts fully
 ACCENT_APART = 0.4  # seconds
 BROW_SECONDS = 0.14
@@ -62,7 +63,12 @@ class Life:
 
 
 def add_life(
-    coefficients: Float, track: EmotionTrack, samples: Float, seed: int = 0, strengths: Life | None = None
+    coefficients: Float,
+    track: EmotionTrack,
+    samples: Float,
+    seed: int = 0,
+    strengths: Life | None = None,
+    face: Face | None = None,
 ) -> tuple[Float, Float]:
     """Weights (T, 52) with life added, and the head's rigid motion (T, 4, 4), both at 50 Hz.
 
@@ -72,6 +78,7 @@ def add_life(
         samples: (N,) of the speech at 16 kHz.
         seed: the same seed gives the same life.
         strengths: of each part.
+        face: whose neck the head turns about; None is the default head.
     """
     strengths = strengths or Life()
     frames = len(coefficients)
@@ -85,7 +92,7 @@ def add_life(
     _turn_eyes(alive, strengths.gaze * _gaze(frames, gaze_rng))
     _close_lids(alive, strengths.blinks * blinks(_blink_rate(track, frames), speaking, blink_rng))
     turns = strengths.head * _head_turns(speaking, peaks, head_rng)
-    return np.clip(alive, 0, 1), rigid(turns)
+    return np.clip(alive, 0, 1), rigid(turns, _neck(face))
 
 
 def blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -> Float:
@@ -124,17 +131,24 @@ def accents(decibels: Float, speaking: NDArray[np.bool_]) -> list[tuple[int, flo
     return sorted(found)
 
 
-def rigid(turns: Float) -> Float:
-    """Rigid motions (T, 4, 4) that turn the head about the neck by pitch, yaw and roll (T, 3) in degrees."""
+def rigid(turns: Float, neck: Float) -> Float:
+    """Rigid motions (T, 4, 4) that turn by pitch, yaw and roll (T, 3) in degrees about a point (3,) in metres."""
     (cp, cy, cr), (sp, sy, sr) = np.cos(np.radians(turns)).T, np.sin(np.radians(turns)).T
     motion = np.tile(np.eye(4, dtype=np.float32), (len(turns), 1, 1))
     # yaw @ pitch @ roll, y up and the face along +z
     motion[:, 0, :3] = np.stack([cy * cr + sy * sp * sr, -cy * sr + sy * sp * cr, sy * cp], axis=1)
     motion[:, 1, :3] = np.stack([cp * sr, cp * cr, -sp], axis=1)
     motion[:, 2, :3] = np.stack([-sy * cr + cy * sp * sr, sy * sr + cy * sp * cr, cy * cp], axis=1)
-    neck = np.array(NECK, np.float32)
     motion[:, :3, 3] = neck - motion[:, :3, :3] @ neck
     return motion
+
+
+def _neck(face: Face | None) -> Float:
+    eyes = DEFAULT_EYES
+    if face is not None and {"eye_left_outer", "eye_right_outer"} <= set(face.landmarks):
+        corners = [face.landmarks[name] for name in ("eye_left_outer", "eye_right_outer")]
+        eyes = face.template[corners].mean(axis=0)
+    return (np.array(eyes) + NECK).astype(np.float32)
 
 
 def _fitted(decibels: Float, frames: int) -> Float:

@@ -11,7 +11,7 @@ import json
 import struct
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def write(animation: Animation, path: Path) -> None:
 
 
 def glb_bytes(animation: Animation) -> bytes:
-    """The whole file. Its size grows by 104 bytes a frame for a face with 52 blendshapes."""
+    """The whole file. Of the default head it grows by 0.4 KB a frame."""
     face, curves = curves_of(animation)
     document = _Document()
     meshes = [
@@ -140,11 +140,11 @@ class _Document:
         return b"".join([head, struct.pack("<I4s", self._length, b"BIN\0"), *self._chunks])
 
 
-class _Mesh:
+class _Mesh(NamedTuple):
     """A node with a mesh, and the names of its morph targets."""
 
-    def __init__(self, node: int, names: list[str]) -> None:
-        self.node, self.names = node, names
+    node: int
+    names: list[str]
 
 
 def _described(values: NDArray[Any]) -> dict[str, Any]:

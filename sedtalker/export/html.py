@@ -91,6 +91,7 @@ def _data(animation: Animation, seconds: float, sound: bool) -> dict[str, Any]:
         ],
         "camera": _camera(animation.face),
         "chosen": _most_moved(animation),
+        "signed": animation.blendshapes is None,  # components of a motion go both ways
     }
 
 

@@ -353,6 +353,7 @@ function paintCurves(pen, width, height) {
   const count = head?.names?.length || 0;
   if (!count) return;
   const frames = head.values.length / count;
+  const low = data.signed ? -1 : 0;
   pen.strokeStyle = "#262c35";
   for (const level of [0, 0.5, 1]) pen.strokeRect(0, 8 + (height - 16) * level, width, 0.5);
   chosen.forEach((name, order) => {
@@ -360,7 +361,7 @@ function paintCurves(pen, width, height) {
     const step = Math.max(1, Math.floor(frames / (width * 2)));
     pen.beginPath();
     for (let i = 0; i < frames; i += step) {
-      const level = clamp(head.values[i * count + column], 0, 1);
+      const level = clamp((head.values[i * count + column] - low) / (1 - low), 0, 1);
       pen.lineTo(((i + 0.5) / data.fps / clock.duration) * width, height - 8 - level * (height - 16));
     }
     Object.assign(pen, { strokeStyle: INK[order % INK.length], lineWidth: 1.6, lineJoin: "round" });

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from sedtalker import __version__
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
+from sedtalker.curves import resample, resample_blocks
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.files import read_track
 from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
@@ -21,11 +23,14 @@ from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackEr
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
-from sedtalker.speech import FRAME_RATE, SpeechEncoder, load_encoder
+from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing, load_encoder
 from sedtalker.talker.life import add_life
 from sedtalker.talker.model import TalkerModel, load_talker_model
+from sedtalker.talker.streaming import LIVE, decoded, latency, stream, told
 
 Float = NDArray[np.float32]
+
+KEPT_SECONDS = 600  # up to this length features are kept in memory (a second takes 0.4 MB), beyond it computed twice
 
 
 def load(model: Path | str = "default", *, diarizer: Path | str = "default", device: str = "auto") -> Talker:
@@ -46,7 +51,7 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
 class Talker:
     """Speech in, animation out."""
 
-    def __init__(self, encoder: SpeechEncoder, diarizer: Diarizer, model: TalkerModel, name: str) -> None:
+    def __init__(self, encoder: WindowedEncoder, diarizer: Diarizer, model: TalkerModel, name: str) -> None:
         self.encoder, self.diarizer, self.model, self.name = encoder, diarizer, model, name
 
     def diarize(self, audio: AudioSource, *, source: Path | str | None = None) -> EmotionTrack:
@@ -58,8 +63,7 @@ class Talker:
             AudioError: as `load_audio`.
         """
         samples = load_audio(audio)
-        features = self.encoder.encode(samples)  # (T, L, D)
-        return self._track(features, samples, _name_of(audio, source))
+        return self._track(self.encoder.blocks(samples), samples, _name_of(audio, source))
 
     def animate(
         self,
@@ -89,21 +93,81 @@ class Talker:
             AudioError, TrackError, FaceError: the input cannot be used.
         """
         samples = load_audio(audio)
-        rig = face if isinstance(face, Face) else load_face(face or "default")
-        features = self.encoder.encode(samples)  # (T, L, D)
-        track = self._emotion(emotion, features, samples, _name_of(audio, source))
+        rig = self._rig(face)
+        blocks = self._features(samples)
+        track = self._emotion(emotion, blocks, samples, _name_of(audio, source))
         track.scale(intensity_scale)
-        coefficients = self._decode(features, track)  # (T, K) at 50 Hz
+        coefficients = torch.cat(list(decoded(self.model, told(track, blocks)))).numpy()  # (T, K) at 50 Hz
+        head = None
+        if rig.blendshapes is not None and not still:
+            coefficients, head = add_life(coefficients, track, samples, seed)
         count = max(1, round(len(samples) / SAMPLE_RATE * fps))
-        return self._animation(
-            coefficients, track, samples, rig, fps, count, seed, still, _meta(self.name, audio, source, seed)
+        curves = resample(coefficients, FRAME_RATE, fps, count)
+        return Animation(
+            template=rig.template,
+            faces=rig.faces,
+            fps=fps,
+            emotion=track,
+            blendshapes=None if rig.blendshapes is None else np.clip(curves, 0, 1),
+            blendshape_names=rig.blendshape_names,
+            dense=self._vertices(curves, rig) if rig.blendshapes is None else None,
+            head=None if head is None else _rigid_at(head, fps, count),
+            meta={**_meta(self.name, audio, source, seed), "face": rig.name},
+            rig=rig,
         )
 
-    def _track(self, features: Tensor, samples: Samples, name: str | None) -> EmotionTrack:
-        return self.diarizer.diarize(features, duration=len(samples) / SAMPLE_RATE, audio=name, samples=samples)
+    def stream(
+        self,
+        chunks: Iterable[Samples],
+        *,
+        emotion: EmotionTrack | None = None,
+        fps: float = 30.0,
+        face: str | Path | Face | None = None,
+        windows: Windowing = LIVE,
+    ) -> Iterator[Float]:
+        """Vertices (n, V, 3) in metres at `fps`, as soon as they are known, of 16 kHz samples that come in chunks.
+
+        The sizes of the chunks change nothing. `latency(windows)` is the longest wait for a frame. Blinks, gaze and
+        head motion, which look ahead, are left out.
+
+        Args:
+            chunks: samples (N,) at 16 kHz, mono.
+            emotion: a track; None reads it from the voice, without hearing what follows.
+            windows: what the encoder sees; a longer hop costs less and waits longer.
+        """
+        rig = self._rig(face)
+        encoder = self.encoder.with_windows(windows)
+        seconds, made = 0.0, 0
+
+        def heard() -> Iterator[Samples]:
+            nonlocal seconds
+            for chunk in chunks:
+                seconds += len(chunk) / SAMPLE_RATE
+                yield chunk
+
+        blocks = stream(encoder, self.diarizer if emotion is None else emotion, self.model, heard())
+        for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
+            # The frames lag behind the sound: only at its end can there be one too many.
+            due = curves[: max(1, round(seconds * fps)) - made]
+            made += len(due)
+            if len(due):
+                yield self._vertices(due, rig)
+
+    def latency(self, windows: Windowing = LIVE) -> float:
+        """The longest time in seconds between a sound and the frame that shows it, computing time left out."""
+        return latency(windows, self.model)
+
+    def _features(self, samples: Samples) -> Iterable[Tensor]:
+        """Blocks (n, L, D) of features, to be read more than once: kept, or for long audio computed each time."""
+        if len(samples) > KEPT_SECONDS * SAMPLE_RATE:
+            return _Recomputed(self.encoder, samples)
+        return list(self.encoder.blocks(samples))
+
+    def _track(self, blocks: Iterable[Tensor], samples: Samples, name: str | None) -> EmotionTrack:
+        return self.diarizer.diarize(blocks, duration=len(samples) / SAMPLE_RATE, audio=name, samples=samples)
 
     def _emotion(
-        self, emotion: str | Path | EmotionTrack, features: Tensor, samples: Samples, name: str | None
+        self, emotion: str | Path | EmotionTrack, blocks: Iterable[Tensor], samples: Samples, name: str | None
     ) -> EmotionTrack:
         duration = len(samples) / SAMPLE_RATE
         if isinstance(emotion, EmotionTrack):
@@ -114,72 +178,41 @@ class Talker:
             return emotion.copy()
         if str(emotion).lower().endswith(".json"):
             return read_track(emotion, duration=duration)
-        heard = self._track(features, samples, name)
+        heard = self._track(blocks, samples, name)
         return heard if emotion == "auto" else parse_emotion_spec(str(emotion), duration, heard)
 
-    @torch.inference_mode()
-    def _decode(self, features: Tensor, track: EmotionTrack) -> Float:
-        place = next(self.model.parameters()).device
-        posterior, intensity = track.at_rate(FRAME_RATE, len(features))
-        coefficients = self.model(
-            features[None].to(place),
-            torch.from_numpy(posterior)[None].to(place),
-            torch.from_numpy(intensity)[None].to(place),
-        )
-        return coefficients[0].float().cpu().numpy()
-
-    def _animation(
-        self,
-        coefficients: Float,
-        track: EmotionTrack,
-        samples: Samples,
-        face: Face,
-        fps: float,
-        count: int,
-        seed: int,
-        still: bool,
-        meta: dict[str, Any],
-    ) -> Animation:
-        if self.model.config.head != "blendshapes":
-            return self._vertex_animation(coefficients, track, face, fps, count, meta)
-        if face.blendshapes is None:
+    def _rig(self, face: str | Path | Face | None) -> Face:
+        """The face, checked to be one that this model can move."""
+        rig = face if isinstance(face, Face) else load_face(face or "default")
+        if self.model.config.head == "blendshapes":
+            if rig.blendshapes is None:
+                raise FaceError(
+                    f"no blendshapes on the face {rig.name}: this talker needs a rig. Use the default head's topology"
+                )
+            return rig
+        if len(rig.template) != self.model.config.vertices:
             raise FaceError(
-                f"no blendshapes on the face {face.name}: this talker needs a rig. Use the default head's topology"
-            )
-        head = None
-        if not still:
-            coefficients, head = add_life(coefficients, track, samples, seed)
-        weights = np.clip(_at_fps(coefficients, FRAME_RATE, fps, count), 0.0, 1.0)
-        return Animation(
-            template=face.template,
-            faces=face.faces,
-            fps=fps,
-            emotion=track,
-            blendshapes=weights,
-            blendshape_names=face.blendshape_names,
-            head=None if head is None else _rigid_at_fps(head, FRAME_RATE, fps, count),
-            meta={**meta, "face": face.name},
-            rig=face,
-        )
-
-    def _vertex_animation(
-        self, coefficients: Float, track: EmotionTrack, face: Face, fps: float, count: int, meta: dict[str, Any]
-    ) -> Animation:
-        if len(face.template) != self.model.config.vertices:
-            raise FaceError(
-                f"a face of {len(face.template)} vertices: {face.name}. This talker moves "
+                f"a face of {len(rig.template)} vertices: {rig.name}. This talker moves "
                 f"{self.model.config.vertices}; give a template mesh of its topology with --face"
             )
-        moved = self.model.displacements(torch.from_numpy(_at_fps(coefficients, FRAME_RATE, fps, count)))
-        return Animation(
-            template=face.template,
-            faces=face.faces,
-            fps=fps,
-            emotion=track,
-            dense=face.template + moved.numpy(),
-            meta={**meta, "face": face.name},
-            rig=replace(face, blendshapes=None),
-        )
+        return replace(rig, blendshapes=None, blendshape_names=())
+
+    def _vertices(self, curves: Float, rig: Face) -> Float:
+        """(T, V, 3) metres of coefficients (T, K)."""
+        if rig.blendshapes is not None:
+            return rig.pose(np.clip(curves, 0, 1))
+        return rig.template + self.model.displacements(torch.from_numpy(curves)).numpy()
+
+
+@dataclass(frozen=True)
+class _Recomputed:
+    """Features that are computed each time they are read, in flat memory."""
+
+    encoder: WindowedEncoder
+    samples: Samples
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.encoder.blocks(self.samples)
 
 
 def _device(name: str) -> torch.device:
@@ -230,18 +263,9 @@ def _meta(model: str, audio: AudioSource, source: Path | str | None, seed: int) 
     }
 
 
-def _at_fps(curves: Float, rate: float, fps: float, count: int) -> Float:
-    """Curves (T, K) at `rate` read at the middles of `count` frames at `fps`, linearly between their own middles."""
-    times = (np.arange(count) + 0.5) / fps * rate - 0.5
-    times = np.clip(times, 0, len(curves) - 1)
-    before = np.minimum(times.astype(int), max(0, len(curves) - 2))
-    share = (times - before)[:, None].astype(np.float32)
-    return curves[before] * (1 - share) + curves[np.minimum(before + 1, len(curves) - 1)] * share
-
-
-def _rigid_at_fps(head: Float, rate: float, fps: float, count: int) -> Float:
-    """Rigid motions (T, 4, 4) read at another rate; the small rotations between are made orthonormal again."""
-    between = _at_fps(head.reshape(len(head), 16), rate, fps, count).reshape(count, 4, 4)
+def _rigid_at(head: Float, fps: float, count: int) -> Float:
+    """Rigid motions (T, 4, 4) at 50 Hz read at `fps`; the small rotations between are made orthonormal again."""
+    between = resample(head.reshape(len(head), 16), FRAME_RATE, fps, count).reshape(count, 4, 4)
     left, _, right = np.linalg.svd(between[:, :3, :3])
     between[:, :3, :3] = left @ right
     return between

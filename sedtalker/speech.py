@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,19 +48,7 @@ class Windowing:
             yield max(0, start - self.left), min(frames, end + self.right), start, end
 
 
-class SpeechEncoder(Protocol):
-    """What the models ask of an encoder."""
-
-    name: str
-    layers: int
-    width: int
-
-    def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
-        """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
-        ...
-
-
-def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> SpeechEncoder:
+def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
     """The built-in encoder, or WavLM, wav2vec2, HuBERT or Whisper by hub name or folder (through `transformers`).
 
     Raises:
@@ -91,6 +79,10 @@ class WindowedEncoder:
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = torch.device(device)
         self.windows = windows or Windowing()
+
+    def with_windows(self, windows: Windowing) -> WindowedEncoder:
+        """The same network over other windows."""
+        return WindowedEncoder(self.name, self.network, self.layers, self.width, self.device, windows)
 
     def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
         """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
@@ -233,7 +225,7 @@ class _WaveformNetwork(nn.Module):
         return torch.stack([state[0] for state in states], dim=1)
 
 
-def _load_with_transformers(name: Path | str, device: str | torch.device) -> SpeechEncoder:
+def _load_with_transformers(name: Path | str, device: str | torch.device) -> WindowedEncoder:
     transformers = require("transformers", "hub")
     try:
         config = transformers.AutoConfig.from_pretrained(name)
@@ -257,7 +249,7 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Spe
 
 def _whisper_from_transformers(
     transformers: Any, name: Path | str, config: Any, device: str | torch.device
-) -> SpeechEncoder:
+) -> WindowedEncoder:
     ours = WhisperConfig(
         config.num_mel_bins,
         config.d_model,

@@ -56,11 +56,11 @@ def test_intensity_0_is_exactly_neutral_and_more_moves_more(talker, speech_file:
     neutral = talker.animate(speech_file, emotion="neutral", still=True)
     for emotion in ("happy", "sad", "angry", "disgust", "fear", "surprise"):
         moved = []
-        for intensity in (0.0, 1 / 3, 2 / 3, 1.0):
+        for intensity in (0.0, 0.5, 1.0):
             animation = talker.animate(speech_file, emotion=f"{emotion}:{intensity}", still=True)
             moved.append(float(np.abs(animation.blendshapes - neutral.blendshapes).mean()))
         assert moved[0] == 0.0
-        assert moved[1] < moved[2] < moved[3], emotion
+        assert 0 < moved[1] < moved[2], emotion
     silenced = talker.animate(speech_file, emotion="happy", intensity_scale=0, still=True)
     np.testing.assert_array_equal(silenced.blendshapes, neutral.blendshapes)
 
@@ -99,6 +99,35 @@ def test_a_second_of_silence_keeps_the_mouth_shut(talker) -> None:
     gap = np.linalg.norm(silence.vertices[:, pairs[:, 0]] - silence.vertices[:, pairs[:, 1]], axis=2).mean(axis=1)
     rest = np.linalg.norm(silence.template[pairs[:, 0]] - silence.template[pairs[:, 1]], axis=1).mean()
     assert np.abs(gap - rest).max() < 0.001
+
+
+@pytest.mark.parametrize("seconds", [0.08, 0.333, 5.0])
+def test_a_stream_gives_the_whole_animation_whatever_the_chunks(talker, samples: np.ndarray, seconds: float) -> None:
+    track = sedtalker.EmotionTrack.neutral(len(samples) / SAMPLE_RATE)
+    track.set("happy", 0.8, start=0.5, end=1.2)
+    size = round(seconds * SAMPLE_RATE)
+    chunks = [samples[first : first + size] for first in range(0, len(samples), size)]
+    windows = talker.encoder.windows
+    streamed = np.concatenate(list(talker.stream(chunks, emotion=track, windows=windows)))
+    whole = talker.animate((samples, SAMPLE_RATE), emotion=track, still=True)
+    np.testing.assert_allclose(streamed, whole.vertices, atol=1e-5)
+
+
+def test_a_live_stream_comes_while_the_sound_still_does(talker, samples: np.ndarray) -> None:
+    given = 0
+
+    def chunks():
+        nonlocal given
+        for first in range(0, len(samples), 1280):
+            given = first + 1280
+            yield samples[first:given]
+
+    made, waits = 0, []
+    for vertices in talker.stream(chunks()):
+        made += len(vertices)
+        waits.append(given / SAMPLE_RATE - made / 30)
+    assert made == round(len(samples) / SAMPLE_RATE * 30)
+    assert max(waits[:-1]) <= talker.latency() + 0.08 + 1 / 30  # a chunk and a frame on top
 
 
 def test_what_cannot_be_used_is_refused(talker, speech_file: Path, tmp_path: Path) -> None:

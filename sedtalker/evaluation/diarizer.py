@@ -26,7 +26,7 @@ from sedtalker.emotion.track import EmotionTrack, Segment
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
 from sedtalker.files import written_whole
-from sedtalker.speech import SpeechEncoder, load_encoder
+from sedtalker.speech import WindowedEncoder, load_encoder
 
 Samples = NDArray[np.float32]
 Disturbance = Callable[[Samples], Samples]
@@ -59,7 +59,7 @@ def hear_clips(
     manifest: Manifest,
     utterances: Sequence[Utterance],
     diarizer: Diarizer,
-    encoder: SpeechEncoder,
+    encoder: WindowedEncoder,
     disturb: Disturbance | None = None,
 ) -> list[HeardClip]:
     """Diarize whole clips; frames without speech are left out."""
@@ -77,7 +77,7 @@ def hear_mixes(
     manifest: Manifest,
     utterances: Sequence[Utterance],
     diarizer: Diarizer,
-    encoder: SpeechEncoder,
+    encoder: WindowedEncoder,
     per_speaker: int,
     seed: int,
 ) -> list[HeardMix]:
@@ -91,7 +91,7 @@ def hear_mixes(
     return heard
 
 
-def diarized(samples: Samples, diarizer: Diarizer, encoder: SpeechEncoder) -> EmotionTrack:
+def diarized(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
     """The track of samples (N,) at 16 kHz."""
     return diarizer.diarize(encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
 

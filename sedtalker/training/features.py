@@ -22,7 +22,7 @@ from sedtalker.audio import load_audio
 from sedtalker.emotion.activity import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
-from sedtalker.speech import DEFAULT_ENCODER, SpeechEncoder, load_encoder
+from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
 from sedtalker.training.augmentation import augment
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
@@ -46,7 +46,7 @@ def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
 def cache_features(
     clips: list[tuple[str, Path]],
     cache: Path,
-    encoder: SpeechEncoder,
+    encoder: WindowedEncoder,
     augmentation: Augmentation | None = None,
     seed: int = 0,
 ) -> list[str]:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import vertex_corpora as made
 
+from sedtalker.animation import Animation
 from sedtalker.corpora.emovoca import read_emovoca
 from sedtalker.corpora.prepare import prepare
 from sedtalker.corpora.store import Store, open_store
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError
 from sedtalker.evaluation import baselines
 from sedtalker.evaluation.masks import FLAME_REGIONS, read_masks
@@ -53,7 +55,7 @@ def write_predictions(store: Store, folder: Path, error: float = 0.001) -> Path:
 
 def test_figures_overall_and_by_group(store: Store, masks, tmp_path: Path) -> None:
     truth = open_truth(store.root)
-    predict = predictions_of(write_predictions(store, tmp_path / "pred"))
+    predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
     summary = summarise([evaluate("talker", predict, truth, masks)], truth, masks)
     groups = summary["systems"]["talker"]
     offset = np.sqrt(3) * 0.001
@@ -73,7 +75,7 @@ def test_interval_holds_the_value_and_depends_on_the_seed_alone(store: Store, ma
     for number, path in enumerate(sorted(folder.iterdir())):
         np.save(path, np.load(path) + np.float32(0.0003 * number))
     truth = open_truth(store.root)
-    result = evaluate("talker", predictions_of(folder), truth, masks)
+    result = evaluate("talker", predictions_of(folder, truth.fps), truth, masks)
     first, again = (summarise([result], truth, masks)["systems"]["talker"]["overall"]["mve"] for _ in range(2))
     assert first == again and first["low"] < first["value"] < first["high"]
 
@@ -85,12 +87,12 @@ def test_bad_pairs_are_named_and_nothing_is_cut_silently(store: Store, masks, tm
     np.save(short, np.load(short)[:-2])
     np.save(other, np.load(other)[:, :-1])
     truth = open_truth(store.root)
-    result = evaluate("talker", predictions_of(folder), truth, masks)
+    result = evaluate("talker", predictions_of(folder, truth.fps), truth, masks)
     assert list(result.figures) == [good.stem] and result.cut == {}
     assert "no prediction" in result.bad[missing.stem]
     assert "28 frames predicted, 30 true" in result.bad[short.stem] and "--tolerance 2" in result.bad[short.stem]
     assert "39 vertices predicted, 40 true" in result.bad[other.stem]
-    tolerant = evaluate("talker", predictions_of(folder), truth, masks, tolerance=2)
+    tolerant = evaluate("talker", predictions_of(folder, truth.fps), truth, masks, tolerance=2)
     assert tolerant.cut == {short.stem: 2} and tolerant.frames[short.stem] == 28
     assert "1 sequences cut to the shorter length, 2 frames" in table(summarise([tolerant], truth, masks))
 
@@ -102,12 +104,29 @@ def test_plain_folders_and_left_out_measures(tmp_path: Path) -> None:
         moved = made.motion(rest, 20) + (0.001 if name == "pred" else 0)
         np.save(tmp_path / name / f"{made.TEST}_sentence21_Sad1_2.npy", moved.reshape(20, -1).astype(np.float32))
     truth = open_truth(tmp_path / "truth", fps=25)
-    summary = summarise([evaluate("talker", predictions_of(tmp_path / "pred"), truth, None)], truth, None)
+    summary = summarise([evaluate("talker", predictions_of(tmp_path / "pred", truth.fps), truth, None)], truth, None)
     assert set(summary["measures"]) == {"mve", "mod", "ae", "tc", "ffe"} and "lve" in summary["left_out"]
     assert "sad" in summary["systems"]["talker"]["by emotion"]
     (tmp_path / "templates.pkl").write_bytes(made.python2_pickle({made.TEST: rest}))
     with_rest = open_truth(tmp_path / "truth", templates=tmp_path / "templates.pkl")
     np.testing.assert_allclose(with_rest.template(with_rest.items[0]), rest, atol=1e-7)
+
+
+def test_an_animation_at_another_rate_is_refused(store: Store, tmp_path: Path) -> None:
+    truth = open_truth(store.root)
+    item = truth.items[0]
+    triangles = np.array([[0, 1, 2]], np.int32)
+    (tmp_path / "pred").mkdir()
+    for fps, frames in ((25, 25), (30, 30)):
+        moved = truth.motion(item)[:frames]
+        track = EmotionTrack.neutral(frames / fps, fps)
+        animation = Animation(store.templates[item.subject], triangles, fps, track, dense=moved)
+        animation.save(tmp_path / "pred" / f"{item.id}.npz")
+        if fps == 25:
+            with pytest.raises(DataError, match="25 fps predicted, 30 true"):
+                evaluate("talker", predictions_of(tmp_path / "pred", truth.fps), truth, None)
+    result = evaluate("talker", predictions_of(tmp_path / "pred", truth.fps), truth, None)
+    assert result.figures[item.id]["mve"] == 0
 
 
 def test_baselines(store: Store, masks) -> None:
@@ -174,7 +193,7 @@ def test_codetalker_regions(tmp_path: Path) -> None:
 def test_reports(store: Store, masks, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     truth = open_truth(store.root)
-    predict = predictions_of(write_predictions(store, tmp_path / "pred"))
+    predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
     systems = {"talker": predict, "still face": baselines.still_face(truth)}
     summary = summarise([evaluate(name, one, truth, masks) for name, one in systems.items()], truth, masks)
     for suffix in ("json", "md", "html"):

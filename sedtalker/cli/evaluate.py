@@ -95,7 +95,7 @@ def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[
 
         systems["talker"] = talker_predictions(arguments.predicted, truth)
     else:
-        systems["talker"] = predictions_of(arguments.predicted)
+        systems["talker"] = predictions_of(arguments.predicted, truth.fps)
     wanted = arguments.baselines or BASELINES
     if "still" in wanted and truth.template(truth.items[0]) is not None:
         systems["still face"] = baselines.still_face(truth)

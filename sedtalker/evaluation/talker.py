@@ -137,8 +137,8 @@ def read_motion(path: Path, vertices: int | None) -> tuple[Float, float | None]:
     return as_frames(array, vertices), None
 
 
-def predictions_of(folder: Path | str) -> Callable[[Item], Float]:
-    """A reader of a folder's predicted positions by sequence: `ID.npz` or `ID.npy`.
+def predictions_of(folder: Path | str, fps: float) -> Callable[[Item], Float]:
+    """A reader of a folder's predicted positions at `fps` by sequence: `ID.npz` or `ID.npy`.
 
     Raises:
         DataError: there is no such folder.
@@ -148,16 +148,16 @@ def predictions_of(folder: Path | str) -> Callable[[Item], Float]:
         raise DataError(f"no such folder: {root}. Give the predicted sequences, named as the true ones")
 
     def read(item: Item) -> Float:
-        path = next((root / f"{item.id}{suffix}" for suffix in (".npz", ".npy") if _is_there(root, item, suffix)), None)
+        paths = [root / f"{item.id}.npz", root / f"{item.id}.npy"]
+        path = next((path for path in paths if path.is_file()), None)
         if path is None:
             raise DataError(f"no prediction: {root / item.id}.npz or .npy. Predict it, or leave its truth out")
-        return read_motion(path, None)[0]
+        motion, own_fps = read_motion(path, None)
+        if own_fps is not None and own_fps != fps:
+            raise DataError(f"{own_fps:g} fps predicted, {fps:g} true: {path}. Animate it with --fps {fps:g}")
+        return motion
 
     return read
-
-
-def _is_there(root: Path, item: Item, suffix: str) -> bool:
-    return (root / f"{item.id}{suffix}").is_file()
 
 
 @dataclass

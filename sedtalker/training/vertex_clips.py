@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +28,6 @@ Float = NDArray[np.float32]
 
 BLEND = 0.25  # s in which one emotion passes into the next, as in an edited track
 BASIS_FRAMES = 3000  # training frames that a basis is fitted to: 180 MB of FLAME's vertices
-CACHED_CLIPS = 8192  # clips whose coefficients stay in memory
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class VertexClips:
     def __init__(self, store: Store, components: int | None = None, seed: int = 0) -> None:
         """`components` of a PCA basis, whose coefficients are then the values; None for displacements in mm."""
         self.store = store
-        self.labels = store.labels
         self.basis = fit_basis(store, components, seed) if components else None
         self.tracks: dict[str, Track] = {clip.id: (Piece(clip, 0, 0),) for clip in store}
         self.clips = [ClipInfo(c.id, c.subject, store.corpus, c.split, _frames(c, store.fps)) for c in store]
@@ -60,14 +57,14 @@ class VertexClips:
             self.tracks[name] = track
             self.clips.append(ClipInfo(name, track[0].clip.subject, f"{store.corpus}-changing", "train", frames))
         _require_features(store)
-        self._coefficients = lru_cache(CACHED_CLIPS)(self._read)
+        self._kept: dict[str, NDArray[np.float16]] = {}  # coefficients by clip, 16 kB each
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
         """Frames start..stop (of 20 ms) of a clip or track."""
         track, times = self.tracks[clip.id], np.arange(start, stop)
         shares = _shares(track, times)
         values = sum(share[:, None] * self.values(piece, times) for piece, share in zip(track, shares, strict=True))
-        labels = self.labels
+        labels = self.store.labels
         posterior = np.zeros((len(times), len(labels)), np.float32)
         intensity = np.zeros(len(times), np.float32)
         for piece, share in zip(track, shares, strict=True):
@@ -95,11 +92,14 @@ class VertexClips:
         share = (wanted - first - before)[:, None].astype(np.float32)
         return read[before] * (1 - share) + read[np.minimum(before + 1, len(read) - 1)] * share
 
-    def _read(self, clip: Clip) -> Float:
-        """Coefficients (T, K) of a whole clip."""
+    def _coefficients(self, clip: Clip) -> Float:
+        """Coefficients (T, K) of a whole clip, projected when first asked for."""
         assert self.basis is not None
-        flat = self.store.displacements(clip).reshape(clip.frames, -1)
-        return flat @ (self.basis / np.square(self.basis).sum(axis=1, keepdims=True)).T
+        if clip.id not in self._kept:
+            flat = self.store.displacements(clip).reshape(clip.frames, -1)
+            projected = flat @ (self.basis / np.square(self.basis).sum(axis=1, keepdims=True)).T
+            self._kept[clip.id] = projected.astype(np.float16)
+        return self._kept[clip.id].astype(np.float32)
 
     def _features(self, track: Track, times: NDArray[np.integer]) -> Tensor:
         """(T, L, D), of the piece that is heard at each frame."""

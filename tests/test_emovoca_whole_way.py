@@ -1,0 +1,102 @@
+"""A researcher's whole way on the command line: prepare, train a few steps, evaluate; twice, with the same numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vertex_corpora as made
+
+pytest.importorskip("lightning")
+
+from sedtalker.cli.main import main
+from sedtalker.resources import config
+
+TINY = (
+    "model.width=32", "model.order=[mamba+moe, attention]", "model.expert_hidden=32", "model.heads=2",
+    "model.kv_heads=1", "model.window=10", "model.coefficients=8", f"model.vertices={made.VERTICES}", "steps=6",
+    "validate_every=3", "batch=2", "window=1.0", "warmup=2", "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=false",
+)  # fmt: skip
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """The generator's layout with its quirks: a pointer file, an extra subject, a sentence that is missing."""
+    subjects = (made.TRAIN, made.OTHER_TRAIN, made.VALIDATION, made.TEST, "FaceTalk_990101_00001_TA")
+    root = made.generator_layout(tmp_path, subjects, ("sentence23", "sentence24"))
+    for path in (root / "sequences").glob(f"{made.OTHER_TRAIN}_sentence24_*"):
+        path.unlink()
+    (root / "sequences" / f"{made.TEST}_sentence23_Afraid_1.npy").write_bytes(made.POINTER)
+    masks = {"lips": [1, 2, 3], "upper_face": [10, 11], "emotion": [1, 2, 10, 12]}
+    (tmp_path / "masks.json").write_text(json.dumps(masks))
+    return tmp_path
+
+
+def way(corpus: Path, name: str) -> dict:
+    """Train on the store and evaluate on its test split; the report comes back."""
+    store, run = corpus / "store", corpus / name
+    file = config("talker", "emovoca.yaml")
+    assert main(["train", "talker", "--config", str(file), f"store={store}", f"output={run}", *TINY]) == 0
+    report = ["-o", str(run / "report.json"), "--masks", str(corpus / "masks.json")]
+    assert main(["evaluate", "talker", str(run / "model"), str(store), *report]) == 0
+    return json.loads((run / "report.json").read_text())
+
+
+def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "prepare", "emovoca", str(corpus), "-o", str(corpus / "store")]) == 1  # one file is a pointer
+    said = capsys.readouterr().out
+    for expected in (
+        "60 Hz (by the length of the sounds) -> 30 fps",
+        f"missing: {made.OTHER_TRAIN} sentence24 (the published archive lacks it as well)",
+        f"refused: {made.TEST}_sentence23_Afraid_1: a Git LFS pointer",
+        "no split names, kept as 'unused': FaceTalk_990101_00001_TA",
+        "whisper-tiny.en of 9 sounds",
+        "17 clips at 30 fps, 1 refused",
+    ):
+        assert expected in said
+    first = way(corpus, "first")
+    table = capsys.readouterr().out
+    assert "3 sequences, 90 frames at 30 fps, split: test" in table and "masks.json: lips (3 vertices" in table
+    assert list(first["systems"]) == ["talker", "still face", "mean motion", "linear"]
+    assert first["measures"]["lve"]["unit"] == "m^2" and set(first["systems"]["talker"]["by emotion"]) == {
+        "happy",
+        "fear",
+    }
+    assert way(corpus, "second") == first
+
+
+def test_it_learns_a_few_clips(corpus: Path) -> None:
+    """Overfits to 5 % of the motion's energy, as a still face leaves it."""
+    store, run = corpus / "store", corpus / "run"
+    main(["data", "prepare", "emovoca", str(corpus), "-o", str(store)])
+    learns = [
+        *TINY,
+        "model.coefficients=40",
+        "model.dropout=0",
+        "steps=400",
+        "validate_every=200",
+        "rate=1e-2",
+        "batch=4",
+    ]
+    overrides = [f"store={store}", f"output={run}", *learns, "overfit_one=true", "unseen=1.0"]
+    assert main(["train", "talker", "--config", str(config("talker", "emovoca.yaml")), *overrides]) == 0
+    report = run / "report.json"
+    main(["evaluate", "talker", str(run / "model"), str(store), "--split", "train", "-o", str(report)])
+    figures = json.loads(report.read_text())["by_sequence"]
+    learned = next(name for name in sorted(figures["talker"]) if name.startswith(made.TRAIN))
+    energy = {system: figures[system][learned]["ffe"] for system in ("talker", "still face")}
+    assert energy["talker"] < 0.05 * energy["still face"]
+
+
+def test_own_data_is_checked_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    assert main(["data", "check", str(folder)]) == 0
+    assert "3 of 3 clips are in order" in capsys.readouterr().out
+    np.save(folder / "take_02.npy", np.load(folder / "take_02.npy")[:, ::-1])
+    assert main(["data", "check", str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert "refused: take_02: it does not fit the template: another order of vertices" in said
+    assert "2 of 3 clips are in order" in said

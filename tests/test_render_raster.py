@@ -112,9 +112,9 @@ def test_interpolation_is_perspective_correct():
 
 
 def test_samples_of_one_surface_at_one_depth_are_shaded_once():
-    scratch = make_scratch(1, 3, 2)
     surface = np.array([0, 0, 1], np.int32)
-    scratch.owner[:4], scratch.depth[:4], scratch.seen[:] = (0, 1, 1, 2), (1, 1.001, 2, 1), 0
-    raster.settle(surface, 1, 1, scratch.owner, scratch.depth, scratch.seen)
-    np.testing.assert_array_equal(scratch.owner[:4], (0, 0, 1, 2))  # sample 2 is another fold, sample 3 another surface
-    np.testing.assert_array_equal(scratch.seen, 1)
+    owner = np.array([0, 1, 1, 2], np.uint32)
+    depth = np.array([1, 1.001, 2, 1], np.float32)
+    raster.settle(surface, owner, depth, 0)
+    np.testing.assert_array_equal(owner, (0, 0, 1, 2))  # sample 2 is another fold, sample 3 another surface
+    assert [raster.share_of(owner, 0, j) for j in range(4)] == [2, 0, 1, 1]

@@ -21,11 +21,12 @@ from sedtalker.render.shade import shoulder, to_linear, to_srgb
 
 REFERENCE = Path(__file__).parent / "data" / "render_dressed.png"
 SIZE = 96
+CAMERA = Camera(distance=0.75)
 
 
 @pytest.fixture(scope="module")
 def dressed() -> SoftRenderer:
-    return SoftRenderer(dressed_face(), SIZE, SIZE)
+    return SoftRenderer(dressed_face(), SIZE, SIZE, camera=CAMERA)
 
 
 @pytest.mark.parametrize("quality", ["standard", "fine"])
@@ -49,7 +50,7 @@ def test_picture_is_the_stored_one(dressed):
 
 
 def test_fine_is_the_same_picture_with_shadow_and_relief(dressed):
-    fine = SoftRenderer(dressed.face, SIZE, SIZE, "fine").frame(dressed.face.template).astype(int)
+    fine = SoftRenderer(dressed.face, SIZE, SIZE, "fine", CAMERA).frame(dressed.face.template).astype(int)
     difference = np.abs(fine - dressed.frame(dressed.face.template))
     assert 0.2 < difference.mean() < 12
 
@@ -114,7 +115,7 @@ def test_opaque_hair_hides_and_its_fringe_lets_through(dressed):
     bald = replace(dressed.face, attachments={})
     with_hair, without = (
         dressed.frame(dressed.face.template).astype(int),
-        SoftRenderer(bald, SIZE, SIZE).frame(bald.template),
+        SoftRenderer(bald, SIZE, SIZE, camera=CAMERA).frame(bald.template),
     )
     changed = np.abs(with_hair - without).sum(2)
     hair = changed[SIZE // 3]
@@ -171,13 +172,12 @@ def test_a_face_out_of_view_is_an_empty_frame():
 
 def test_importing_costs_little():
     """Neither a compiler nor what only other parts need is imported with the package."""
-    heavy = ("numba", "torch", "scipy", "trimesh", "pyrender", "av", "PIL")
-    code = f"import sys, sedtalker.render; print([name for name in {heavy!r} if name in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
-    code = "import sys\nfrom sedtalker.render import SoftRenderer, write_video\n"
-    code += "print([name for name in ('torch', 'scipy.signal', 'scipy.spatial', 'trimesh', 'pyrender') if name in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    assert _imported("import sedtalker.render", ("numba", "torch", "scipy", "trimesh", "pyrender", "av", "PIL")) == []
+    others = ("torch", "scipy.signal", "scipy.spatial", "trimesh", "pyrender")
+    assert _imported("from sedtalker.render import SoftRenderer, write_video", others) == []
+
+
+def _imported(code: str, names: tuple[str, ...]) -> list[str]:
+    """Which of the modules a process has after running a line of code."""
+    code = f"import sys\n{code}\nprint(*[name for name in {names!r} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sedtalker.render.arrays import Float, Index, Int
 from sedtalker.render.shade import BLOCK, ROWS
-
-Float = NDArray[np.float32]
-Int = NDArray[np.int32]
-Index = NDArray[np.uint32]  # unsigned, so that the compiler does not look for negative ones
 
 SAMPLES = 4  # of a pixel's coverage
 CHUNK = 8  # neighbouring pixels whose samples are tested side by side in vector registers
@@ -28,8 +24,7 @@ CLEAR, MIXED, SOLID = 0, 1, 2
 FIRST, LAST, MODE, KIND, TWO_SIDED, TEXTURE, WIDTH, HEIGHT, BUMP, BUMP_WIDTH, BUMP_HEIGHT = range(11)
 SURFACE_COLUMNS = 11
 
-# Quantities at a triangle's corners: texture coordinates u and v, occlusion, key light, scalp, and linear RGB if there are
-# colours.
+# At a triangle's corners: texture coordinates u and v, occlusion, key light, scalp; linear RGB if it has any.
 CORNERS = 5
 COLORED_CORNERS = 8
 
@@ -67,12 +62,12 @@ class Scratch(NamedTuple):
     owner: Index  # (BAND_ROWS * (W + CHUNK) * SAMPLES,) triangle, or raster.NOBODY
     depth: Float  # the same size, 1 / metres
     color: Float  # (BAND_ROWS * W * 4,) linear RGB times coverage, and coverage
-    seen: NDArray[np.uint8]  # (M,) whether a triangle owns samples of the band
     order: Index  # (M,) triangles that may be seen, surface by surface
     reach: Int  # (M, 2) first and last row of the picture that each of them may touch
     order_from: Int  # (S + 1,) where each surface begins in `order`
-    block: Float  # (shade.ROWS * shade.BLOCK,) fragments being shaded
-    pixel: Int  # (shade.BLOCK,) their pixel in the band, row * width + column
+    block: Float  # (S, shade.ROWS * shade.BLOCK) each surface's fragments that wait to be shaded
+    pixel: Int  # (S, shade.BLOCK) their pixel in the band, row * width + column
+    filled: Int  # (S,) how many wait
     texel: Index  # (4 * shade.BLOCK,) the texels around them
     edges: Float  # (3 * LANES,) a triangle's edge functions over a chunk
     slope: Float  # (LANES,) its 1 / depth over a chunk
@@ -85,12 +80,12 @@ def make_scratch(width: int, triangles: int, surfaces: int) -> Scratch:
         owner=np.empty(samples, np.uint32),
         depth=np.empty(samples, np.float32),
         color=np.empty(BAND_ROWS * width * 4, np.float32),
-        seen=np.empty(triangles, np.uint8),
         order=np.empty(triangles, np.uint32),
         reach=np.empty((triangles, 2), np.int32),
         order_from=np.empty(surfaces + 1, np.int32),
-        block=np.zeros(ROWS * BLOCK, np.float32),
-        pixel=np.zeros(BLOCK, np.int32),
+        block=np.zeros((surfaces, ROWS * BLOCK), np.float32),
+        pixel=np.zeros((surfaces, BLOCK), np.int32),
+        filled=np.zeros(surfaces, np.int32),
         texel=np.zeros(4 * BLOCK, np.uint32),
         edges=np.empty(3 * LANES, np.float32),
         slope=np.empty(LANES, np.float32),

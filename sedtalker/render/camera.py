@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
-
-Float = NDArray[np.float32]
+from sedtalker.render.arrays import Float
 
 VIEWS = {"front": 0.0, "three-quarter": 35.0, "side": 90.0, "turntable": 0.0}
 """Yaw of each view in degrees; the turntable starts there and goes once around in `TURN_SECONDS`."""
@@ -21,6 +19,7 @@ TURN_SECONDS = 8.0
 # From the middle of the eyes to the middle of a portrait with hair, neck and shoulders.
 _PORTRAIT_OFFSET = np.array([0.0, -0.045, -0.06])
 _PORTRAIT_DISTANCE = 1.0
+_HEADROOM = 0.95  # share of the upper half that hair may fill
 _FILL = 0.86  # share of the picture that a bare mesh fills
 
 
@@ -60,18 +59,22 @@ class Camera:
         return np.stack([x, y, inverse], 1).astype(np.float32)
 
 
+_HALF_VIEW = math.tan(math.radians(Camera.field_of_view) / 2)
+
+
 def portrait_camera(face: Face) -> Camera:
     """The front camera of a face: eyes in the upper half, shoulders at the bottom; a bare mesh fills the picture."""
     if "eye_left" in face.parts and "eye_right" in face.parts and face.attachments:
         eyes = (face.template[face.parts["eye_left"]].mean(0) + face.template[face.parts["eye_right"]].mean(0)) / 2
         x, y, z = (eyes + _PORTRAIT_OFFSET).tolist()
-        return Camera(target=(x, y, z), distance=_PORTRAIT_DISTANCE)
+        hair = max(float(worn.place(face.template)[:, 1].max()) for worn in face.attachments.values())
+        top = max(float(face.template[:, 1].max()), hair)
+        return Camera(target=(x, y, z), distance=max(_PORTRAIT_DISTANCE, (top - y) / (_HEADROOM * _HALF_VIEW)))
     used = face.template[np.unique(face.faces)] if len(face.faces) else face.template
     low, high = used.min(0), used.max(0)
     x, y, z = ((low + high) / 2).tolist()
-    radius = float(np.linalg.norm((high - low)[:2])) / 2
-    half = math.radians(Camera.field_of_view) / 2
-    return Camera(target=(x, y, z), distance=max(radius, 1e-6) / (_FILL * math.tan(half)) + float(high[2] - z))
+    half = max(float((high - low)[:2].max()) / 2, 1e-6)
+    return Camera(target=(x, y, z), distance=half / (_FILL * _HALF_VIEW) + float(high[2] - z))
 
 
 def view_camera(front: Camera, view: str, seconds: float = 0.0) -> Camera:

@@ -13,3 +13,6 @@ exact = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 
 fast = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath=True)
 """Arithmetic that the compiler may reorder and run side by side: for what decides how bright it is."""
+
+inlined = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+"""What is called for every pixel: handing over its many arguments would cost more than the work."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from sedtalker.errors import MissingExtraError, RenderError
 from sedtalker.face.rig import Face
 from sedtalker.files import written_whole
 from sedtalker.render import views
+from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.camera import Camera, portrait_camera, view_camera
 from sedtalker.render.frames import cores, map_in_order
 from sedtalker.render.soft import Background, SoftRenderer
@@ -27,8 +27,6 @@ from sedtalker.render.video import Audio, write_video
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
-Float = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # frames done, frames in all
 Captions = Sequence[tuple[float, float, str]]  # start and end in seconds, and what is said
 
@@ -56,7 +54,7 @@ def make_renderer(
     camera: Camera | None = None,
     background: Background = None,
 ) -> Renderer:
-    """A renderer by the backend's name; the software renderer serves where OpenGL does not work, and the log says so."""
+    """A renderer by its backend; the software renderer serves where OpenGL does not work, and the log says so."""
     if backend not in BACKENDS:
         raise RenderError(f"no such backend: {backend}. Choose one of {', '.join(BACKENDS)}")
     if backend == "pyrender":
@@ -197,7 +195,7 @@ def contact_sheet(
     view: str = "front",
     background: Background = None,
 ) -> Bytes:
-    """`count` frames spread over an animation, with their times and emotions, as one picture; a PNG if `path` is given."""
+    """`count` frames of an animation with their times and emotions in one picture; a PNG if `path` is given."""
     chosen = [(2 * k + 1) * len(animation) // (2 * count) for k in range(min(count, len(animation)))]
     if not chosen:
         raise RenderError("no frames to show: the animation is empty")

@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 
+from sedtalker.render.arrays import Float, Int
 from sedtalker.render.compiled import exact
 
 
 @exact
-def place(vertices, indices, weights, offsets, follows, motion, points):
+def place(
+    vertices: Float, indices: Int, weights: Float, offsets: Float, follows: Float, motion: Float, points: Float
+) -> None:
     """The face's vertices and its attachments, each moved by its share of the head's rigid motion, into `points`.
 
     Args:
@@ -39,7 +42,7 @@ def place(vertices, indices, weights, offsets, follows, motion, points):
 
 
 @exact
-def vertex_normals(points, triangles, normals):
+def vertex_normals(points: Float, triangles: Int, normals: Float) -> None:
     """Unit normals, weighted by the areas of the triangles (F, 3) around each point, into `normals` (P, 3)."""
     normals[:] = np.float32(0)
     for t in range(len(triangles)):
@@ -59,7 +62,7 @@ def vertex_normals(points, triangles, normals):
 
 
 @exact
-def bend_middles(edges, points, normals, first):
+def bend_middles(edges: Int, points: Float, normals: Float, first: int) -> None:
     """Middles of edges (E, 2), drawn towards the tangent planes of both ends (Phong tessellation), from `first` on."""
     strength = np.float32(0.3)  # half of the usual 0.6, since each end pulls
     half = np.float32(0.5)
@@ -82,7 +85,7 @@ def bend_middles(edges, points, normals, first):
 
 
 @exact
-def project(points, view, screen):
+def project(points: Float, view: Float, screen: Float) -> None:
     """Points (P, 3) in metres -> x and y in pixels and 1 / depth, into `screen`; `view` as in `buffers.Shot`."""
     for n in range(len(points)):
         x, y, z = points[n, 0] - view[0], points[n, 1] - view[1], points[n, 2] - view[2]

@@ -1,7 +1,7 @@
 """What is seen, as colour: a frame from its points to its bytes.
 
-A pixel is shaded once for each different surface among its samples. Triangles of hair, brows and lashes are then blended
-over the picture from back to front, each sample tested against the depth of the opaque picture.
+A pixel is shaded once for each different surface among its samples. Triangles of hair, brows and lashes are then
+blended over the picture from back to front, each sample tested against the depth of the opaque picture.
 
 Nothing here starts threads or keeps state: a frame is one call that releases the interpreter lock.
 """
@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from sedtalker.render import shade
+from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.buffers import (
     ADD,
     BAND_ROWS,
@@ -28,8 +29,11 @@ from sedtalker.render.buffers import (
     TEXTURE,
     TWO_SIDED,
     WIDTH,
+    Scene,
+    Scratch,
+    Shot,
 )
-from sedtalker.render.compiled import exact, fast
+from sedtalker.render.compiled import exact, fast, inlined
 from sedtalker.render.raster import (
     NOBODY,
     bounds_of,
@@ -42,18 +46,20 @@ from sedtalker.render.raster import (
     plane_of,
     sample_index,
     settle,
+    share_of,
     weights_at,
 )
 from sedtalker.render.shadow import shadow_fragments
 
 _SHARE, _LAY_OVER, _ADD = np.int64(0), np.int64(1), np.int64(2)  # how fragments come onto the picture
+_1, _2, _3 = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned steps
 _FAINT = 0.02  # opacity below which nothing is drawn
 _HAIR_BEHIND = np.float32(1 - 1e-5)  # hair does not blend over itself
 _CARD_AHEAD = np.float32(1.0015)  # brows and lashes lie on the skin and are seen although they sink into it
 
 
 @fast
-def _height(scene, s, u, v):
+def _height(scene: Scene, s: int, u: float, v: float) -> float:
     """Bilinear relief in metres."""
     first, width, height = scene.surfaces[s, BUMP], scene.surfaces[s, BUMP_WIDTH], scene.surfaces[s, BUMP_HEIGHT]
     x = min(max(u * np.float32(width) - np.float32(0.5), np.float32(0)), np.float32(width - 1.001))
@@ -67,7 +73,7 @@ def _height(scene, s, u, v):
 
 
 @fast
-def _roughen(scene, points, s, t, block, n):
+def _roughen(scene: Scene, points: Float, s: int, t: int, block: Float, n: int) -> None:
     """Tilt fragment n's normal against the slope of the relief on triangle t."""
     size = shade.BLOCK
     u, v = block[shade.U * size + n], block[shade.V * size + n]
@@ -93,38 +99,55 @@ def _roughen(scene, points, s, t, block, n):
     block[shade.NZ * size + n] = nz * unit - over * (rise_b * (cx * gy - cy * gx) + rise_c * (gx * by - gy * bx))
 
 
-@fast
-def _gather(scene, normals, t, b, c, block, n):
-    """Interpolate what the corners of triangle t hold into fragment n of the block."""
-    size = shade.BLOCK
+@inlined
+def _gather(scene: Scene, normals: Float, t: int, b: float, c: float, block: Float, n: int) -> None:
+    """Interpolate what the corners of triangle t hold into fragment n (unsigned) of the block."""
     a = np.float32(1) - b - c
     i, j, k = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
     for axis in range(3):
-        block[(shade.NX + axis) * size + n] = a * normals[i, axis] + b * normals[j, axis] + c * normals[k, axis]
+        row = np.uint64((shade.NX + axis) * shade.BLOCK)
+        block[row + n] = a * normals[i, axis] + b * normals[j, axis] + c * normals[k, axis]
     corners = scene.corners
     for q in range(CORNERS):
-        block[(shade.U + q) * size + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
+        row = np.uint64((shade.U + q) * shade.BLOCK)
+        block[row + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
     for q in range(CORNERS, corners.shape[2]):
-        row = shade.PAINT + q - CORNERS
-        block[row * size + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
+        row = np.uint64((shade.PAINT + q - CORNERS) * shade.BLOCK)
+        block[row + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
 
 
-@exact
-def _push(scene, shot, s, t, x, y, b, c, far, share, scratch, n):
-    """Make fragment n of the block: triangle t at a pixel, with the weights of its corners and its share of the pixel."""
-    block, size = scratch.block, shade.BLOCK
-    _gather(scene, shot.normals, t, b, c, block, n)
+@inlined
+def _push(
+    scene: Scene,
+    shot: Shot,
+    s: int,
+    t: int,
+    x: int,
+    y: int,
+    b: float,
+    c: float,
+    far: float,
+    share: int,
+    scratch: Scratch,
+    n: int,
+) -> None:
+    """Make fragment n of a surface's block: triangle t at a pixel, with its corners' weights and its share."""
+    block, at = scratch.block[s], np.uint64(n)
+    _gather(scene, shot.normals, t, b, c, block, at)
     if scene.surfaces[s, BUMP_WIDTH] > 0:
         _roughen(scene, shot.points, s, t, block, n)
-    block[shade.X * size + n], block[shade.Y * size + n] = np.float32(x + 0.5), np.float32(y + 0.5)
-    block[shade.DEPTH * size + n] = far
-    block[shade.WEIGHT * size + n] = np.float32(share) * np.float32(1 / SAMPLES)
+    block[np.uint64(shade.X * shade.BLOCK) + at] = np.float32(x + 0.5)
+    block[np.uint64(shade.Y * shade.BLOCK) + at] = np.float32(y + 0.5)
+    block[np.uint64(shade.DEPTH * shade.BLOCK) + at] = far
+    block[np.uint64(shade.WEIGHT * shade.BLOCK) + at] = np.float32(share) * np.float32(1 / SAMPLES)
 
 
 @fast
-def _finish(scene, shot, s, scratch, count, mode):
-    """Texture, shadow and light for the block's fragments of one surface; then onto the picture, in their order."""
-    block, color, row, size = scratch.block, scratch.color, scene.surfaces[s], shade.BLOCK
+def _finish(scene: Scene, shot: Shot, s: int, scratch: Scratch, mode: int) -> None:
+    """Texture, shadow and light for a surface's waiting fragments; then onto the picture, in their order."""
+    block, color, row, size = scratch.block[s], scratch.color, scene.surfaces[s], shade.BLOCK
+    pixel, count = scratch.pixel[s], scratch.filled[s]
+    scratch.filled[s] = 0
     shade.sample_texture(block, scratch.texel, count, scene.texels, row[TEXTURE], row[WIDTH], row[HEIGHT])
     if scene.corners.shape[2] > CORNERS:
         shade.tint_fragments(block, count)
@@ -132,7 +155,7 @@ def _finish(scene, shot, s, scratch, count, mode):
         shadow_fragments(block, count, shot.eye, shot.sun, shot.shadow)
     shade.shade(block, count, scene.materials[s], row[KIND], row[TWO_SIDED], shot.eye)
     for i in range(count):
-        at, weight = scratch.pixel[i] * 4, block[shade.WEIGHT * size + i]
+        at, weight = np.uint64(pixel[i]) * np.uint64(4), block[shade.WEIGHT * size + i]
         rest, covers = np.float32(1), weight
         if mode == _LAY_OVER:
             weight *= block[shade.ALPHA * size + i]
@@ -140,45 +163,51 @@ def _finish(scene, shot, s, scratch, count, mode):
         elif mode == _ADD:
             covers = np.float32(0)
         color[at] = color[at] * rest + weight * block[shade.RED * size + i]
-        color[at + 1] = color[at + 1] * rest + weight * block[shade.GREEN * size + i]
-        color[at + 2] = color[at + 2] * rest + weight * block[shade.BLUE * size + i]
-        color[at + 3] = color[at + 3] * rest + covers
+        color[at + _1] = color[at + _1] * rest + weight * block[shade.GREEN * size + i]
+        color[at + _2] = color[at + _2] * rest + weight * block[shade.BLUE * size + i]
+        color[at + _3] = color[at + _3] * rest + covers
 
 
 @exact
-def paint(scene, shot, s, top, rows, width, scratch):
-    """Shade what is seen of an opaque surface in the band."""
-    owner, n = scratch.owner, np.int64(0)  # typed: a literal would be compiled for itself
-    for m in range(scratch.order_from[s], scratch.order_from[s + 1]):
-        t = scratch.order[m]
-        if not scratch.seen[t] or scratch.reach[m, 1] < top or scratch.reach[m, 0] >= top + rows:
-            continue
-        a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-        x0, y0, x1, y1 = bounds_of(shot.screen, a, b, c, 0, top, width, top + rows)
-        plane = plane_of(shot.screen, a, b, c)
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                share, first = np.int64(0), np.uint64(sample_index(x, y - top, width))
-                for k in range(np.uint64(SAMPLES)):
-                    share += owner[first + k] == t
-                if share == 0:
+def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Scratch) -> None:
+    """Shade what is seen of the opaque surfaces in the band, each pixel once for each of its surfaces."""
+    owner, filled = scratch.owner, scratch.filled
+    filled[:] = 0
+    for y in range(rows):
+        last, s = NOBODY, np.int32(0)
+        plane = plane_of(shot.screen, 0, 0, 0)
+        for x in range(width):
+            first = sample_index(x, y, width)
+            t = owner[first]
+            whole = t == owner[first + 1] and t == owner[first + 2] and t == owner[first + 3]
+            if whole and t == NOBODY:
+                continue
+            if not whole:
+                settle(scene.surface, owner, scratch.depth, first)
+            for j in range(1 if whole else SAMPLES):
+                t = owner[first + j]
+                share = np.int64(SAMPLES) if whole else share_of(owner, first, j)
+                if t == NOBODY or share == 0:
                     continue
-                wb, wc, far = weights_at(plane, np.float32(x + 0.5), np.float32(y + 0.5))
-                _push(scene, shot, s, t, x, y, wb, wc, far, share, scratch, n)
-                scratch.pixel[n] = (y - top) * width + x
-                n += 1
-                if n == shade.BLOCK:
-                    _finish(scene, shot, s, scratch, n, _SHARE)
-                    n = np.int64(0)
-    _finish(scene, shot, s, scratch, n, _SHARE)
+                if t != last:
+                    last, s = t, scene.surface[t]
+                    plane = plane_of(shot.screen, scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2])
+                wb, wc, far = weights_at(plane, np.float32(x + 0.5), np.float32(y + top + 0.5))
+                n = filled[s]
+                _push(scene, shot, s, t, x, y + top, wb, wc, far, share, scratch, n)
+                scratch.pixel[s, n] = y * width + x
+                filled[s] = n + 1
+                if n + 1 == shade.BLOCK:
+                    _finish(scene, shot, s, scratch, _SHARE)
+    for s in range(len(filled)):
+        _finish(scene, shot, np.int32(s), scratch, _SHARE)
 
 
 @exact
-def lay_over(scene, shot, s, top, rows, width, scratch):
+def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, scratch: Scratch) -> None:
     """Blend the sorted triangles of a surface over the band, or add their highlights to it."""
     mode = _ADD if scene.surfaces[s, MODE] == ADD else _LAY_OVER
     ahead = _HAIR_BEHIND if scene.surfaces[s, MODE] == HAIR else _CARD_AHEAD
-    n = np.int64(0)
     for m in range(shot.sorted_from[s], shot.sorted_from[s + 1]):
         t = shot.sorted[m]
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
@@ -201,17 +230,17 @@ def lay_over(scene, shot, s, top, rows, width, scratch):
                 wb, wc, far = weights_at(plane, np.float32(x + 0.5), np.float32(y + 0.5))
                 if mode != _ADD and opacity_at(scene, s, t, wb, wc) < _FAINT * 255:
                     continue
+                n = scratch.filled[s]
                 _push(scene, shot, s, t, x, y, wb, wc, far, share, scratch, n)
-                scratch.pixel[n] = (y - top) * width + x
-                n += 1
-                if n == shade.BLOCK:
-                    _finish(scene, shot, s, scratch, n, mode)
-                    n = np.int64(0)
-    _finish(scene, shot, s, scratch, n, mode)
+                scratch.pixel[s, n] = (y - top) * width + x
+                scratch.filled[s] = n + 1
+                if n + 1 == shade.BLOCK:
+                    _finish(scene, shot, s, scratch, mode)
+    _finish(scene, shot, s, scratch, mode)
 
 
 @fast
-def develop(color, background, top, rows, scale, out):
+def develop(color: Float, background: Float, top: int, rows: int, scale: int, out: Bytes) -> int:
     """The band's light over the background as sRGB bytes, `scale` x `scale` pixels to one; returns the pixels drawn on.
 
     `out` is (H, W, 3) and holds the background already, or (H, W, 4) and gets coverage as its fourth channel.
@@ -253,7 +282,7 @@ def develop(color, background, top, rows, scale, out):
 
 
 @exact
-def draw(scene, shot, scale, scratch, out):
+def draw(scene: Scene, shot: Shot, scale: int, scratch: Scratch, out: Bytes) -> int:
     """Draw a frame into `out` (H, W, 3 or 4) uint8, from `scale` x `scale` pixels each; returns the pixels drawn on."""
     height, width = out.shape[0] * scale, out.shape[1] * scale
     surfaces = scene.surfaces
@@ -264,16 +293,12 @@ def draw(scene, shot, scale, scratch, out):
         scratch.owner[:] = NOBODY
         scratch.depth[:] = np.float32(0)
         scratch.color[:] = np.float32(0)
-        scratch.seen[:] = np.uint8(0)
         for s in range(len(surfaces)):
             if surfaces[s, MODE] <= HAIR:
                 cover(scene, shot.screen, s, top, rows, width, scratch)
-        settle(scene.surface, rows, width, scratch.owner, scratch.depth, scratch.seen)
-        for s in range(len(surfaces)):
-            if surfaces[s, MODE] <= HAIR:
-                paint(scene, shot, s, top, rows, width, scratch)
+        paint(scene, shot, top, rows, width, scratch)
         for s in range(len(surfaces)):
             if surfaces[s, MODE] >= HAIR:
-                lay_over(scene, shot, s, top, rows, width, scratch)
+                lay_over(scene, shot, np.int32(s), top, rows, width, scratch)
         drawn += develop(scratch.color, scene.background, top, rows, scale, out)
     return drawn

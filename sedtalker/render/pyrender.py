@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError, SEDTalkerError, require
 from sedtalker.face.rig import Face
+from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.buffers import ADD, FIRST, HEIGHT, LAST, MODE, OPAQUE, TEXTURE, TWO_SIDED, WIDTH
 from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.scene import locate, prepare
 from sedtalker.render.shade import GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, to_srgb
 from sedtalker.render.soft import Background
-
-Float = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 
 _BACKGROUND = (0.22, 0.24, 0.28)  # sRGB
 
@@ -43,9 +41,8 @@ def _context() -> tuple[Any, str]:
     pyrender = _import()
     try:
         renderer = pyrender.OffscreenRenderer(64, 64)
-        from OpenGL.GL import GL_RENDERER, glGetString
-
-        name = glGetString(GL_RENDERER)
+        gl = require("OpenGL.GL", "pyrender")
+        name = gl.glGetString(gl.GL_RENDERER)
     except Exception as error:  # drivers fail in many ways, and none of them is the user's
         raise RenderError(f"OpenGL does not work here ({error}). Use the software renderer, or install EGL") from error
     return renderer, name.decode() if isinstance(name, bytes) else str(name)

@@ -1,13 +1,14 @@
 """Which triangle is seen at which sample.
 
-Each pixel holds four coverage samples with a depth and an owning triangle. Coverage is decided in whole numbers, so that
-a sample on an edge belongs to exactly one of two neighbours, on every machine.
+Each pixel holds four coverage samples with a depth and an owning triangle. Coverage is decided in whole numbers, so
+that a sample on an edge belongs to exactly one of two neighbours, on every machine.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from sedtalker.render.arrays import Float, Index, Int
 from sedtalker.render.buffers import (
     CHUNK,
     FIRST,
@@ -20,8 +21,15 @@ from sedtalker.render.buffers import (
     TEXTURE,
     TWO_SIDED,
     WIDTH,
+    Scene,
+    Scratch,
 )
-from sedtalker.render.compiled import exact
+from sedtalker.render.compiled import exact, inlined
+
+Edge = tuple[float, float, float]  # steps in x and y, and the value at the origin
+Line = tuple[float, float, float]  # the same, of what is linear on the screen
+Plane = tuple[Line, Line, Line]  # 1 / depth, and the weights of corners b and c over depth
+Box = tuple[int, int, int, int]  # left, top, right and bottom pixels, the last two excluded
 
 SUBPIXELS = 16  # steps of the coverage grid in a pixel
 SAMPLE_X = np.array((6, 14, 2, 10), np.float64)  # a rotated grid, in subpixels
@@ -36,14 +44,14 @@ _SAME_SURFACE = 0.004  # relative depth within which samples of one surface are 
 _MARGIN = 8192.0  # pixels outside of the picture up to which triangles are drawn
 
 
-@exact
-def _fixed(value):
+@inlined
+def _fixed(value: float) -> float:
     """Pixels -> subpixels, a whole number (float64 holds all products of two of them exactly)."""
     return np.floor(np.float64(value) * SUBPIXELS + 0.5)
 
 
 @exact
-def _area(screen, a, b, c):
+def _area(screen: Float, a: int, b: int, c: int) -> float:
     """Twice the signed area in subpixels; positive where the triangle faces the viewer."""
     ax, ay = _fixed(screen[a, 0]), _fixed(screen[a, 1])
     bx, by = _fixed(screen[b, 0]) - ax, _fixed(screen[b, 1]) - ay
@@ -52,7 +60,9 @@ def _area(screen, a, b, c):
 
 
 @exact
-def list_triangles(scene, screen, width, height, order, reach, order_from):
+def list_triangles(
+    scene: Scene, screen: Float, width: int, height: int, order: Index, reach: Int, order_from: Int
+) -> None:
     """Fill `order` with the triangles that face the viewer (or have two sides) and touch the picture."""
     kept = 0
     for s in range(len(scene.surfaces)):
@@ -76,16 +86,16 @@ def list_triangles(scene, screen, width, height, order, reach, order_from):
     order_from[len(scene.surfaces)] = kept
 
 
-@exact
-def _edge(ax, ay, bx, by):
-    """(step in x, step in y, value at the origin) of an edge function that is >= 0 inside, the edge itself only once."""
+@inlined
+def _edge(ax: float, ay: float, bx: float, by: float) -> Edge:
+    """(step in x, step in y, value at the origin) of a function that is >= 0 inside; an edge has one inner side."""
     dx, dy = by - ay, ax - bx
     own = 0.0 if dy > 0 or (dy == 0 and dx > 0) else -1.0
     return dx, dy, -(dx * ax + dy * ay) + own
 
 
-@exact
-def bounds_of(screen, a, b, c, left, top, right, bottom):
+@inlined
+def bounds_of(screen: Float, a: int, b: int, c: int, left: int, top: int, right: int, bottom: int) -> Box:
     """Pixels (x0, y0, x1, y1), last ones excluded, that a triangle may touch within a rectangle."""
     x0 = max(left, int(np.floor(min(screen[a, 0], screen[b, 0], screen[c, 0]))))
     y0 = max(top, int(np.floor(min(screen[a, 1], screen[b, 1], screen[c, 1]))))
@@ -94,8 +104,8 @@ def bounds_of(screen, a, b, c, left, top, right, bottom):
     return x0, y0, x1, y1
 
 
-@exact
-def edges_of(screen, a, b, c):
+@inlined
+def edges_of(screen: Float, a: int, b: int, c: int) -> tuple[Edge, Edge, Edge]:
     """The three edge functions of a triangle of either orientation."""
     ax, ay = _fixed(screen[a, 0]), _fixed(screen[a, 1])
     bx, by = _fixed(screen[b, 0]), _fixed(screen[b, 1])
@@ -105,8 +115,8 @@ def edges_of(screen, a, b, c):
     return _edge(ax, ay, bx, by), _edge(bx, by, cx, cy), _edge(cx, cy, ax, ay)
 
 
-@exact
-def inside(e0, e1, e2, x, y):
+@inlined
+def inside(e0: Edge, e1: Edge, e2: Edge, x: int, y: int) -> int:
     """Bit mask of the pixel's samples inside three edges."""
     f0, f1, f2 = edge_at(e0, x, y), edge_at(e1, x, y), edge_at(e2, x, y)
     mask = 0
@@ -119,8 +129,8 @@ def inside(e0, e1, e2, x, y):
     return mask
 
 
-@exact
-def plane_of(screen, a, b, c):
+@inlined
+def plane_of(screen: Float, a: int, b: int, c: int) -> Plane:
     """What is linear on the screen: ((x, y, constant) of 1 / depth, and of corner b's and c's weight / depth)."""
     x0, y0 = screen[a, 0], screen[a, 1]
     x1, y1, x2, y2 = screen[b, 0] - x0, screen[b, 1] - y0, screen[c, 0] - x0, screen[c, 1] - y0
@@ -135,9 +145,9 @@ def plane_of(screen, a, b, c):
     return depth, weight_b, weight_c
 
 
-@exact
-def weights_at(plane, x, y):
-    """(weight of b, weight of c, depth in metres) at a point of the screen, perspective-correct, within the triangle."""
+@inlined
+def weights_at(plane: Plane, x: float, y: float) -> tuple[float, float, float]:
+    """(weight of b, weight of c, depth in metres) at a point of the screen: perspective-correct, never outside."""
     depth, weight_b, weight_c = plane
     far = np.float32(1) / (depth[0] * x + depth[1] * y + depth[2])
     b = (weight_b[0] * x + weight_b[1] * y + weight_b[2]) * far
@@ -147,8 +157,8 @@ def weights_at(plane, x, y):
     return b, c, far
 
 
-@exact
-def opacity_at(scene, s, t, b, c):
+@inlined
+def opacity_at(scene: Scene, s: int, t: int, b: float, c: float) -> int:
     """The nearest texel's opacity in 0...255."""
     a = np.float32(1) - b - c
     width, height = scene.surfaces[s, WIDTH], scene.surfaces[s, HEIGHT]
@@ -159,8 +169,19 @@ def opacity_at(scene, s, t, b, c):
     return scene.texels[scene.surfaces[s, TEXTURE] + row * width + column] >> 24
 
 
-@exact
-def _fill(edges, slope, f0, f1, f2, z, triangle, first, depth, owner):
+@inlined
+def _fill(
+    edges: Float,
+    slope: Float,
+    f0: float,
+    f1: float,
+    f2: float,
+    z: float,
+    triangle: int,
+    first: int,
+    depth: Float,
+    owner: Index,
+) -> None:
     """Give a chunk's samples inside three edges, and nearer than what is there, to a triangle.
 
     `f0`, `f1`, `f2` and `z` are the edge functions and 1 / depth at the chunk's corner, `first` is its first sample.
@@ -174,8 +195,10 @@ def _fill(edges, slope, f0, f1, f2, z, triangle, first, depth, owner):
         owner[first + i] = triangle if takes else owner[first + i]
 
 
-@exact
-def _cover_solid(screen, t, a, b, c, box, top, width, scratch):
+@inlined
+def _cover_solid(
+    screen: Float, t: int, a: int, b: int, c: int, box: Box, top: int, width: int, scratch: Scratch
+) -> None:
     """Give samples to a triangle that hides whatever is behind it."""
     e0, e1, e2 = edges_of(screen, a, b, c)
     near = plane_of(screen, a, b, c)[0]
@@ -197,40 +220,52 @@ def _cover_solid(screen, t, a, b, c, box, top, width, scratch):
             _fill(edges, slope, _near(f0), _near(f1), _near(f2), z, t, first, scratch.depth, scratch.owner)
 
 
-@exact
-def sample_index(x, row, width):
+@inlined
+def sample_index(x: int, row: int, width: int) -> int:
     """Where the samples of a pixel begin in a band's owner and depth."""
     return (row * (width + CHUNK) + x) * SAMPLES
 
 
-@exact
-def _near(value):
+@inlined
+def _near(value: float) -> float:
     """An edge function in single precision, exact where its sign may change within a chunk."""
     return np.float32(min(max(value, -_FAR), _FAR))
 
 
-@exact
-def edge_at(edge, x, y):
+@inlined
+def edge_at(edge: Edge, x: int, y: int) -> float:
     """An edge function at the corner of a pixel."""
     return edge[0] * float(x * SUBPIXELS) + edge[1] * float(y * SUBPIXELS) + edge[2]
 
 
-@exact
-def _most(edge):
+@inlined
+def _most(edge: Edge) -> float:
     """What an edge function may gain within a chunk."""
     return max(edge[0], 0.0) * (CHUNK * SUBPIXELS) + max(edge[1], 0.0) * SUBPIXELS
 
 
-@exact
-def nearness_at(near, x, y, k):
+@inlined
+def nearness_at(near: Line, x: int, y: int, k: int) -> float:
     """1 / depth at sample k of a pixel."""
     column = np.float32(x) + np.float32(SAMPLE_X[k] / SUBPIXELS)
     row = np.float32(y) + np.float32(SAMPLE_Y[k] / SUBPIXELS)
     return near[0] * column + near[1] * row + near[2]
 
 
-@exact
-def _cover_mixed(scene, screen, s, t, a, b, c, box, top, width, scratch):
+@inlined
+def _cover_mixed(
+    scene: Scene,
+    screen: Float,
+    s: int,
+    t: int,
+    a: int,
+    b: int,
+    c: int,
+    box: Box,
+    top: int,
+    width: int,
+    scratch: Scratch,
+) -> None:
     """Give samples to a triangle where its texture is opaque enough."""
     e0, e1, e2 = edges_of(screen, a, b, c)
     plane = plane_of(screen, a, b, c)
@@ -253,7 +288,7 @@ def _cover_mixed(scene, screen, s, t, a, b, c, box, top, width, scratch):
 
 
 @exact
-def cover(scene, screen, s, top, rows, width, scratch):
+def cover(scene: Scene, screen: Float, s: int, top: int, rows: int, width: int, scratch: Scratch) -> None:
     """Give samples of the band to the triangles of an opaque surface, or of the opaque core of hair."""
     for n in range(scratch.order_from[s], scratch.order_from[s + 1]):
         if scratch.reach[n, 1] < top or scratch.reach[n, 0] >= top + rows:
@@ -267,25 +302,27 @@ def cover(scene, screen, s, top, rows, width, scratch):
             _cover_mixed(scene, screen, s, t, a, b, c, box, top, width, scratch)
 
 
-@exact
-def settle(surface, rows, width, owner, depth, seen):
-    """Let one triangle speak for all samples of a pixel that show one surface at one depth; mark those that speak."""
-    for y in range(rows):
-        for x in range(width):
-            at = sample_index(x, y, width)
-            first = owner[at]
-            if first == owner[at + 1] and first == owner[at + 2] and first == owner[at + 3]:
-                if first != NOBODY:
-                    seen[first] = 1
-                continue
-            for j in range(at, at + SAMPLES):
-                mine = owner[j]
-                if mine == NOBODY:
-                    continue
-                z = depth[j]
-                for i in range(at, j):
-                    other = owner[i]
-                    if other != NOBODY and surface[other] == surface[mine] and abs(depth[i] - z) < _SAME_SURFACE * z:
-                        owner[j] = other
-                        break
-                seen[owner[j]] = 1
+@inlined
+def settle(surface: Int, owner: Index, depth: Float, first: int) -> None:
+    """Let one triangle speak for all samples of a pixel, from `first` on, that show one surface at one depth."""
+    for j in range(first, first + SAMPLES):
+        mine, z = owner[j], depth[j]
+        if mine == NOBODY:
+            continue
+        for i in range(first, j):
+            other = owner[i]
+            if other != NOBODY and surface[other] == surface[mine] and abs(depth[i] - z) < _SAME_SURFACE * z:
+                owner[j] = other
+                break
+
+
+@inlined
+def share_of(owner: Index, first: int, j: int) -> int:
+    """How many of the pixel's samples sample j speaks for: those of its triangle, if it is the first of them."""
+    share = np.int64(0)
+    for k in range(SAMPLES):
+        if owner[first + k] == owner[first + j]:
+            if k < j:
+                return np.int64(0)
+            share += 1
+    return share

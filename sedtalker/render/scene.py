@@ -1,11 +1,13 @@
 """A face prepared for drawing: everything that does not change from frame to frame, as flat arrays.
 
-Points are the face's vertices, then those of its attachments, then (where surfaces are tessellated) the middles of edges.
+Points are the face's vertices, then those of its attachments, then, where surfaces are tessellated, the middles of
+edges.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +16,12 @@ from PIL import Image
 from sedtalker.face.neck import follow_share
 from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import buffers, shade
+from sedtalker.render.arrays import Bytes, Float, Index, Int
 from sedtalker.render.camera import Camera
 from sedtalker.render.geometry import bend_middles, place, vertex_normals
 from sedtalker.render.raster import HAIR_CORE
 from sedtalker.render.shade import to_linear
 from sedtalker.render.shadow import sky_light
-
-Float = NDArray[np.float32]
-Int = NDArray[np.int32]
-Bytes = NDArray[np.uint8]
 
 CLAY = Material(
     kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10
@@ -46,8 +45,8 @@ class Prepared:
     offsets: Float  # (A, 3) metres
     edges: Int  # (E, 2) points whose middles are points too
     follows: Float  # (V + A,) share of the head's motion that a point takes
-    casters: buffers.Index  # (C, 3) triangles that throw a shadow
-    blended: tuple[tuple[int, buffers.Index], ...]  # surface and its triangles that must be sorted
+    casters: Index  # (C, 3) triangles that throw a shadow
+    blended: tuple[tuple[int, Index], ...]  # surface and its triangles that must be sorted
 
     @property
     def count(self) -> int:
@@ -99,18 +98,22 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         background=background,
     )
     casts = np.array([surface.material.kind not in _NO_SHADOW for surface, _ in parts])
-    empty = np.zeros((0, 3), np.float32)
     return Prepared(
         scene=scene,
         faces=faces,
-        indices=np.concatenate([item.indices for item in bound] or [empty]).astype(np.int32),
-        weights=np.concatenate([item.weights for item in bound] or [empty]).astype(np.float32),
-        offsets=np.concatenate([item.offsets for item in bound] or [empty]).astype(np.float32),
+        indices=_joined([item.indices for item in bound]).astype(np.int32),
+        weights=_joined([item.weights for item in bound]).astype(np.float32),
+        offsets=_joined([item.offsets for item in bound]).astype(np.float32),
         edges=edges,
         follows=follow_share(face, template),
         casters=np.ascontiguousarray(all_triangles[casts[scene.surface]]),
         blended=_blended(table, scene.opacity),
     )
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Rows of three under each other; none of a face that wears nothing."""
+    return np.concatenate(parts) if parts else np.zeros((0, 3))
 
 
 def rest_points(face: Face) -> Float:
@@ -145,7 +148,7 @@ def _clay(face: Face) -> Surface:
 
 
 def _corners(surface: Surface, colors: Bytes | None, colored: bool) -> Float:
-    """(F, 3, CORNERS) quantities at a surface's corners, with all of the key light; sRGB `colors` (V, 3) if `colored`."""
+    """(F, 3, CORNERS) quantities at a surface's corners, all key light; with sRGB `colors` (V, 3) if `colored`."""
     count = len(surface.triangles)
     corners = np.zeros((count, 3, buffers.COLORED_CORNERS if colored else buffers.CORNERS), np.float32)
     corners[..., :2] = surface.uv[surface.uv_triangles]
@@ -171,8 +174,8 @@ def _opacities(table: Int, corners: Float, texels: NDArray[np.uint32]) -> Int:
             opacity[chosen] = buffers.MIXED
             continue
         width, height = row[buffers.WIDTH], row[buffers.HEIGHT]
-        alpha = (texels[row[buffers.TEXTURE] :][: width * height] >> 24).reshape(height, width)
-        uv = np.einsum("pk,tkc->tpc", shares, corners[chosen, :, :2])
+        alpha = (texels[row[buffers.TEXTURE] :][: width * height] >> 24).astype(np.uint32).reshape(height, width)
+        uv = shares @ corners[chosen, :, :2]
         x = np.clip((uv[..., 0] * width).astype(np.int32), 0, width - 1)
         y = np.clip(((1 - uv[..., 1]) * height).astype(np.int32), 0, height - 1)
         least, most = _spread(alpha, np.minimum)[y, x].min(1), _spread(alpha, np.maximum)[y, x].max(1)
@@ -181,7 +184,7 @@ def _opacities(table: Int, corners: Float, texels: NDArray[np.uint32]) -> Int:
     return opacity
 
 
-def _blended(table: Int, opacity: Int) -> tuple[tuple[int, buffers.Index], ...]:
+def _blended(table: Int, opacity: Int) -> tuple[tuple[int, Index], ...]:
     """Each surface that is blended, and its triangles that let something through."""
     blended = []
     for s, row in enumerate(table):
@@ -213,7 +216,7 @@ def _material(surface: Surface) -> Float:
 def _tessellate(
     triangles: list[Int], corners: list[Float], smooth: list[bool], first_middle: int
 ) -> tuple[list[Int], list[Float], Int]:
-    """Split the triangles of smooth surfaces in four; returns triangles, corners, and the edges whose middles are new."""
+    """Split triangles of smooth surfaces in four; returns triangles, corners, and edges whose middles are new."""
     chosen = [part for part, splits in zip(triangles, smooth, strict=True) if splits]
     if not chosen:
         return triangles, corners, np.zeros((0, 2), np.int32)
@@ -322,7 +325,7 @@ def _reduce(image: Bytes, level: int, opaque: bool) -> Bytes:
 _ROOTS = (np.sqrt(to_linear(np.arange(256) / 255)) * 255 + 0.5).astype(np.uint32)
 
 
-def _pack(image: Bytes) -> buffers.Index:
+def _pack(image: Bytes) -> Index:
     """(H, W, 4) sRGB and opacity -> (H, W) bytes side by side, red lowest."""
     red, green, blue = (_ROOTS[image[..., channel]] for channel in range(3))
-    return red | green << 8 | blue << 16 | image[..., 3].astype(np.uint32) << 24
+    return (red | green << 8 | blue << 16 | image[..., 3].astype(np.uint32) << 24).astype(np.uint32)

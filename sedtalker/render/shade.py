@@ -1,9 +1,9 @@
 """Light on surfaces: linear RGB in, display bytes out.
 
-Fragments (one shading of one pixel) are shaded by the block. A block is a flat float32 array of `ROWS` quantities of `BLOCK`
-fragments each; the loops run along the fragments, so that the compiler turns them into vector instructions. For the same
-reason there is no pow: a lobe is the sixteenth power of a clipped line, which is exactly Blinn's at an exponent of 16
-and a close, compactly supported likeness of it at others.
+Fragments (one shading of one pixel) are shaded by the block. A block is a flat float32 array of `ROWS` quantities of
+`BLOCK` fragments each; the loops run along the fragments, so that the compiler turns them into vector instructions.
+For the same reason there is no pow: a lobe is the sixteenth power of a clipped line, which is exactly Blinn's at an
+exponent of 16 and a close likeness of it, with an end, at others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.render.arrays import Float, Index
 from sedtalker.render.compiled import fast
 
 BLOCK = 128
@@ -58,7 +59,7 @@ _REFLECTANCE = np.float32(0.035)  # of skin, teeth and eyes, facing the light
 
 
 @fast
-def _power_16(value):
+def _power_16(value: float) -> float:
     value *= value
     value *= value
     value *= value
@@ -66,10 +67,10 @@ def _power_16(value):
 
 
 @fast
-def sample_texture(block, texel, count, texels, offset, width, height):
+def sample_texture(block: Float, texel: Index, count: int, texels: Index, offset: int, width: int, height: int) -> None:
     """Bilinear albedo and opacity at (U, V); texels are packed RGBA bytes, RGB as square roots of linear light.
 
-    `texel` (4 * BLOCK,) is working memory: reading scattered texels is a loop of its own, so that the others are vectors.
+    `texel` (4 * BLOCK,) is working memory: reading scattered texels is a loop of its own, so that others are vectors.
     """
     one, half = np.float32(1), np.float32(0.5)
     if width == 1 and height == 1:
@@ -104,7 +105,7 @@ def sample_texture(block, texel, count, texels, offset, width, height):
 
 
 @fast
-def tint_fragments(block, count):
+def tint_fragments(block: Float, count: int) -> None:
     """Multiply albedo by the interpolated colours of the corners."""
     for channel in range(3):
         for i in range(count):
@@ -112,13 +113,13 @@ def tint_fragments(block, count):
 
 
 @fast
-def _byte(packed, shift):
+def _byte(packed: int, shift: int) -> float:
     """A byte of a packed texel in [0, 1]."""
     return np.float32(np.int32((packed >> shift) & np.uint32(255))) * np.float32(1 / 255)
 
 
 @fast
-def _face_the_eye(block, count, view, two_sided):
+def _face_the_eye(block: Float, count: int, view: Float, two_sided: int) -> None:
     """Vectors to the eye, unit normals, and normals turned to the viewer on surfaces seen from both sides."""
     one = np.float32(1)
     for i in range(count):
@@ -137,7 +138,7 @@ def _face_the_eye(block, count, view, two_sided):
 
 
 @fast
-def _add_ambient(block, count, material, kind):
+def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
     """Sky and ground by the normal's height, darkened by occlusion; in skin, red survives longer between the folds."""
     sheen, ambient = material[SHEEN], material[AMBIENT]
     one, half = np.float32(1), np.float32(0.5)
@@ -163,7 +164,7 @@ def _add_ambient(block, count, material, kind):
 
 
 @fast
-def _add_light(block, count, material, kind, light):
+def _add_light(block: Float, count: int, material: Float, kind: int, light: int) -> None:
     """One light's wrapped diffuse and its highlight: two Blinn lobes with Schlick's rise on skin, a band on hair."""
     zero, one, tenth = np.float32(0), np.float32(1), np.float32(0.1)
     lx, ly, lz = LIGHT_DIRECTIONS[light, 0], LIGHT_DIRECTIONS[light, 1], LIGHT_DIRECTIONS[light, 2]
@@ -218,7 +219,7 @@ def _add_light(block, count, material, kind, light):
 
 
 @fast
-def _add_up(block, count, material, kind):
+def _add_up(block: Float, count: int, material: Float, kind: int) -> None:
     """Albedo times diffuse light plus highlights, into the albedo's rows."""
     one = np.float32(1)
     for channel in range(3):
@@ -239,7 +240,7 @@ def _add_up(block, count, material, kind):
 
 
 @fast
-def shade(block, count, material, kind, two_sided, view):
+def shade(block: Float, count: int, material: Float, kind: int, two_sided: int, view: Float) -> None:
     """Turn albedo into the colour that reaches the eye, in linear RGB.
 
     Args:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sedtalker.render.arrays import Float, Index
 from sedtalker.render.compiled import exact
 from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
-
-Float = NDArray[np.float32]
-Index = NDArray[np.uint32]
 
 SIZE = 448  # texels along each side of the map
 _TAPS = 3  # texels around a point that are averaged, each way
@@ -37,7 +34,7 @@ def light_view(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Flo
 
 
 @exact
-def draw_depth(points, triangles, view, depth):
+def draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> None:
     """Distance from the light of what it sees first, into `depth` (SIZE, SIZE); infinity elsewhere."""
     depth[:] = np.float32(np.inf)
     size = depth.shape[0]
@@ -61,7 +58,7 @@ def draw_depth(points, triangles, view, depth):
 
 
 @exact
-def _seen(points, n, view):
+def _seen(points: Float, n: int, view: Float) -> tuple[float, float, float]:
     x, y, z = points[n, 0], points[n, 1], points[n, 2]
     return (
         view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3],
@@ -71,13 +68,13 @@ def _seen(points, n, view):
 
 
 @exact
-def light_at(x, y, z, facing, view, depth):
+def light_at(x: float, y: float, z: float, facing: float, view: Float, depth: Float) -> float:
     """Share of the key light, 0...1, at a point whose normal has this cosine to the light."""
     size = depth.shape[0]
     column = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3] - np.float32(0.5)
     row = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3] - np.float32(0.5)
     away = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
-    left, top = int(math.floor(column)), int(math.floor(row))
+    left, top = math.floor(column), math.floor(row)
     fx, fy = column - np.float32(left), row - np.float32(top)
     steep = max(facing, np.float32(0.15))
     bias = np.float32(_BIAS) + np.float32(_SLOPE) * math.sqrt(np.float32(1) - steep * steep) / steep
@@ -96,7 +93,7 @@ def light_at(x, y, z, facing, view, depth):
 
 
 @exact
-def _light_points(points, normals, light, view, depth, out):
+def _light_points(points: Float, normals: Float, light: Float, view: Float, depth: Float, out: Float) -> None:
     offset = np.float32(_OFFSET)
     for n in range(len(points)):
         nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
@@ -106,7 +103,7 @@ def _light_points(points, normals, light, view, depth, out):
 
 
 @exact
-def shadow_fragments(block, count, view, sun, depth):
+def shadow_fragments(block: Float, count: int, view: Float, sun: Float, depth: Float) -> None:
     """Share of the key light at each fragment of a block, into its row KEY."""
     offset = np.float32(_OFFSET)
     light = LIGHT_DIRECTIONS[KEY_LIGHT]

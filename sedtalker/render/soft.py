@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
 from sedtalker.render import shadow
-from sedtalker.render.buffers import COLORED_CORNERS, CORNERS, Index, Scene, Scratch, Shot, make_scratch
+from sedtalker.render.arrays import Bytes, Float, Index
+from sedtalker.render.buffers import COLORED_CORNERS, CORNERS, Scene, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.frames import cores
 from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
 from sedtalker.render.scene import Prepared, locate, prepare
 from sedtalker.render.shade import to_linear
-
-Float = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 
 QUALITIES = {"standard": 1, "fine": 2}
 """Name -> pixels drawn to a pixel of the picture, along each side."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sedtalker.render.arrays import Bytes
 from sedtalker.render.text import WHITE, Color, write
 
 if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
-Bytes = NDArray[np.uint8]
 
 COLORS: dict[str, Color] = {
     "neutral": (86, 92, 104),

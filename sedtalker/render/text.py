@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Bytes = NDArray[np.uint8]
+from sedtalker.render.arrays import Bytes
+
 Color = tuple[int, int, int]
 
 WHITE: Color = (236, 238, 242)
@@ -22,7 +23,7 @@ def written(text: str, size: int) -> NDArray[np.float32]:
     ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (size, size // 4)
     image = Image.new("L", (max(1, int(np.ceil(right - left))), ascent + descent))
     ImageDraw.Draw(image).text((-left, 0), text, fill=255, font=font)
-    return np.asarray(image, np.float32) / 255
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def write(picture: Bytes, text: str, x: int, y: int, size: int, color: Color = WHITE, anchor: str = "left") -> None:

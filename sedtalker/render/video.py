@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
+from sedtalker.render.arrays import Bytes
 from sedtalker.render.yuv import to_yuv420
 
-Bytes = NDArray[np.uint8]
 Audio = tuple[NDArray[np.floating], int]
 
 GIF_RATE = 25  # frames a second of a GIF whose own rate is no whole number of hundredths of a second a frame

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.shade import to_linear
 from sedtalker.render.text import WHITE, write
-
-Float = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 
 _GROUND = (24, 26, 31)
 _GAP = 2  # pixels between pictures

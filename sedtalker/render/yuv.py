@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sedtalker.render.arrays import Bytes
 from sedtalker.render.compiled import exact
 
 # BT.709 weights times 2 ** 16 and the limited ranges 219 and 224 over 255.
@@ -14,7 +15,7 @@ _HALF = 1 << 15
 
 
 @exact
-def to_yuv420(frame, out):
+def to_yuv420(frame: Bytes, out: Bytes) -> None:
     """Convert a frame (H, W, 3) with even sides into `out` (H * 3 / 2, W): luma, then U and V at half the size."""
     height, width = frame.shape[0], frame.shape[1]
     chroma = out[height:].reshape(-1)

@@ -1,0 +1,59 @@
+"""The OpenGL backend against the software renderer, where there is OpenGL."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from made_face import bare_face
+
+from sedtalker.errors import RenderError
+from sedtalker.face.assets import load_face
+from sedtalker.render import SoftRenderer, film, pyrender
+
+pytest.importorskip("pyrender")
+WORKS, SAID = pyrender.probe()
+needs_opengl = pytest.mark.skipif(not WORKS, reason=SAID)
+
+
+@needs_opengl
+def test_default_head_looks_like_the_software_renderers():
+    metrics = pytest.importorskip("skimage.metrics")
+    face = load_face("default")
+    background = (0.2, 0.2, 0.2)
+    ours = SoftRenderer(face, 512, 512, background=background).frame(face.template)
+    theirs = pyrender.PyrenderRenderer(face, 512, 512, background=background).frame(face.template)
+    assert metrics.structural_similarity(ours, theirs, channel_axis=2) > 0.94  # they light it more plainly
+
+
+@needs_opengl
+def test_outline_and_head_motion_are_the_same():
+    face = bare_face()
+    head = np.eye(4, dtype=np.float32)
+    head[0, 3] = 0.02
+    ours = SoftRenderer(face, 96, 96, background="transparent").frame(face.template, head)[..., 3]
+    theirs = pyrender.PyrenderRenderer(face, 96, 96, background="transparent").frame(face.template, head)[..., 3]
+    assert ((ours > 127) != (theirs > 127)).mean() < 0.01
+
+
+@needs_opengl
+def test_vertices_that_are_no_numbers_stop():
+    face = bare_face()
+    with pytest.raises(RenderError, match="no numbers"):
+        pyrender.PyrenderRenderer(face, 96, 96).frame(face.template * np.nan)
+
+
+def test_software_serves_where_opengl_does_not(monkeypatch, caplog):
+    def broken() -> None:
+        raise RenderError("OpenGL does not work here (no display). Use the software renderer, or install EGL")
+
+    monkeypatch.setattr(pyrender, "_context", broken)
+    with caplog.at_level(logging.WARNING):
+        renderer = film.make_renderer(bare_face(), 64, 64, backend="pyrender")
+    assert isinstance(renderer, SoftRenderer)
+    assert "OpenGL does not work here" in caplog.text
+    assert pyrender.probe() == (
+        False,
+        "OpenGL does not work here (no display). Use the software renderer, or install EGL",
+    )

@@ -27,6 +27,7 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
 from sedtalker.files import written_whole
 from sedtalker.speech import WindowedEncoder, load_encoder
+from sedtalker.training.augmentation import add_noise
 
 Samples = NDArray[np.float32]
 Disturbance = Callable[[Samples], Samples]
@@ -203,6 +204,16 @@ def evaluate_diarizer(
         }
     report["worst_speaker"] = worst_speaker(report["groups"])
     return report
+
+
+def noises(levels: Sequence[float], seed: int = 0) -> dict[str, Disturbance]:
+    """Pink noise at each signal-to-noise ratio in dB, for `disturbances`."""
+
+    def disturbance(level: float) -> Disturbance:
+        rng = np.random.default_rng(seed)
+        return lambda samples: add_noise(samples, level, 1.0, rng)
+
+    return {f"noise at {level:g} dB": disturbance(level) for level in levels}
 
 
 def grouped(clips: Sequence[HeardClip]) -> dict[str, list[HeardClip]]:

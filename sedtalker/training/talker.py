@@ -20,7 +20,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import Motion, TalkerConfig, TalkerModel, save_talker_model
 from sedtalker.training.config import read_config
-from sedtalker.training.losses import MILLIMETRES, LossWeights, Mouth, motion_ratio, talker_losses, total
+from sedtalker.training.losses import MILLIMETRES, LossWeights, Mouth, motion_spread, talker_losses, total
 from sedtalker.training.talker_data import (
     ClipInfo,
     Example,
@@ -60,6 +60,7 @@ class TalkerTraining:
     logger: str = "csv"  # or tensorboard
     trainer: dict[str, Any] = field(default_factory=dict)  # Lightning's own flags: devices, strategy, precision, ...
     threads: int = 1
+    workers: int = 0  # processes that read windows beside the training one
     seed: int = 0
 
 
@@ -84,18 +85,22 @@ class TalkerModule(lightning.LightningModule):
         terms = self._terms(motion, batch)
         figures = {name: term for name, term in terms.items() if name != "balance"}
         figures["loss"] = total(figures, self.settings.losses)
-        figures["motion_ratio"] = motion_ratio(motion.coefficients, batch.target)
+        figures["spread"], figures["true_spread"] = motion_spread(motion.coefficients, batch.target)
         if self.mouth is not None:
             figures["lips_mm"] = terms["lips"].sqrt()
-        self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
+        self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        figures = {name: float(v) for name, v in self.trainer.callback_metrics.items() if name.startswith("val/")}
-        if self.trainer.is_global_zero and figures:
-            self.print(f"step {self.global_step}: " + ", ".join(f"{name[4:]} {v:.4g}" for name, v in figures.items()))
-        if figures.get("val/motion_ratio", 1.0) < COLLAPSED:
+        means = self.trainer.callback_metrics
+        figures = {name[4:]: float(value) for name, value in means.items() if name.startswith("val/")}
+        # of the sums: a clip in which nobody speaks has no motion to compare with
+        ratio = figures.pop("spread") / max(figures.pop("true_spread"), 1e-8)
+        self.log("val/motion_ratio", ratio)
+        figures["motion_ratio"] = ratio
+        self.print(f"step {self.global_step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        if ratio < COLLAPSED:
             self.print(
-                f"collapse: the talker moves {figures['val/motion_ratio']:.0%} of what the truth does. "
+                f"collapse: the talker moves {ratio:.0%} of what the truth does. "
                 "Lower the rate, or the weights of velocity and acceleration"
             )
 
@@ -152,7 +157,7 @@ class TalkerData(lightning.LightningDataModule):
             settings.shares,
             settings.unseen,
         )
-        return DataLoader(windows, settings.batch, collate_fn=collate)
+        return DataLoader(windows, settings.batch, collate_fn=collate, num_workers=settings.workers)
 
     def val_dataloader(self) -> DataLoader[Example]:
         step = max(1, len(self.validation_clips) // self.settings.validation_clips)

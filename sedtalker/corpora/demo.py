@@ -1,4 +1,5 @@
-"""The demo's audio: one CREMA-D actor in four moods. `python -m sedtalker.corpora.demo CREMA-D -o assets/demo.wav`.
+"""The demo's audio: one CREMA-D actor, neutral, happy, angry and calm again. `python -m sedtalker.corpora.demo
+CREMA-D -o assets/demo.wav`.
 
 The actor is on the validation side of the split, so that no weights were trained on her voice, and the clips are
 ones whose emotion the listeners of CREMA-D recognised from the sound alone.
@@ -18,14 +19,14 @@ from sedtalker.corpora.manifest import audio_files
 from sedtalker.errors import DataError
 from sedtalker.files import written_whole
 
-CLIPS = ("1028_WSI_NEU_XX", "1028_ITS_HAP_XX", "1028_IOM_ANG_XX", "1028_MTI_SAD_XX")
+CLIPS = ("1028_WSI_NEU_XX", "1028_ITS_HAP_XX", "1028_IOM_ANG_XX", "1028_TAI_NEU_XX")
 LEVEL = -23.0  # dB of full scale, root mean square of the speech
 PEAK = 0.9
 PAUSE = 0.35  # s between the sentences
 EDGE = 0.25  # s of silence kept around the speech, faded
 FRAME = SAMPLE_RATE // 50
 WINDOW = 512  # samples, of the noise reduction
-RESIDUE = 0.12  # least gain; some room tone stays, silence would sound cut out
+RESIDUE = 0.3  # least gain; some room tone stays, silence would sound cut out
 
 
 def demo_samples(folder: Path) -> NDArray[np.float32]:

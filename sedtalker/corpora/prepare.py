@@ -317,6 +317,7 @@ def _copy(frames: Read, template: Template, options: Options, target: Path | Non
         written = np.lib.format.open_memmap(aside, "w+", np.dtype(options.dtype), frames.shape)
         rounding = _checked_copy(frames, template, options, written)
         written.flush()
+        del written  # Windows renames no file that is still mapped
     return rounding
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 pytest.importorskip("lightning")
@@ -21,7 +22,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
-from sedtalker.training.losses import Mouth, Target, motion_ratio, talker_losses
+from sedtalker.training.losses import Mouth, Target, motion_spread, talker_losses
 from sedtalker.training.talker import TalkerTraining, train_talker
 from sedtalker.training.talker_data import RigStore, Windows
 
@@ -29,7 +30,7 @@ LAYERS, WIDTH = 2, 12
 TINY = {
     "model.layers": LAYERS, "model.feature_width": WIDTH, "model.width": 32, "model.order": "[mamba+moe, attention]",
     "model.expert_hidden": 32, "model.heads": 2, "model.kv_heads": 1, "model.window": 10, "model.dropout": 0,
-    "trainer.enable_progress_bar": False, "trainer.enable_model_summary": False,
+    "trainer.enable_progress_bar": False, "trainer.enable_model_summary": False, "pictures": False,
 }  # fmt: skip
 
 
@@ -120,6 +121,17 @@ def test_the_exported_folder_speaks_the_same_in_a_new_process(configured, tmp_pa
     arguments = [str(folder), str(tmp_path / "inputs.pt"), str(tmp_path / "there.pt")]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)
     torch.testing.assert_close(torch.load(tmp_path / "there.pt"), here, rtol=0, atol=1e-6)
+
+
+def test_a_clip_is_drawn_after_each_validation(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    train_talker(path, overrides("run", steps=20, pictures=True))
+    drawn = sorted((tmp_path / "run" / "pictures").iterdir())
+    assert [file.name for file in drawn] == ["step_000010.png", "step_000020.png"]
+    sheet = np.asarray(Image.open(drawn[-1]))
+    above, below = np.split(sheet.astype(int), 2)
+    assert sheet.shape == (2 * 192, 6 * 192, 3)
+    assert np.abs(above - below).max() > 50  # a talker of twenty steps is not there yet
 
 
 def test_a_talker_that_stays_still_is_reported(configured, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +237,8 @@ def test_what_is_not_trusted_costs_nothing() -> None:
     assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral"))
 
 
-def test_motion_ratio_is_that_of_the_variances() -> None:
+def test_half_the_motion_has_a_quarter_of_the_spread() -> None:
     truth = torch.rand(2, 50, 52)
     half = 0.5 * (truth - truth.mean(1, keepdim=True))
-    assert motion_ratio(half, made_target(truth)).item() == pytest.approx(0.25, rel=1e-3)
+    spread, true_spread = motion_spread(half, made_target(truth))
+    assert (spread / true_spread).item() == pytest.approx(0.25, rel=1e-3)

@@ -111,11 +111,11 @@ def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     return torch.stack([factors[name] * term for name, term in terms.items()]).sum()
 
 
-def motion_ratio(values: Tensor, target: Target) -> Tensor:
-    """Variance over time of the prediction over that of the truth, (): far below 1 the talker has gone still."""
+def motion_spread(values: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """Variance over time, () each, of the prediction and of the truth where that is known, summed over channels."""
     trusted = target.trust > 0
-    spread = [(x * trusted).var(dim=1).sum() for x in (values, target.values)]
-    return spread[0] / spread[1].clamp(min=1e-8)
+    spread, true_spread = ((x * trusted).var(dim=1).sum() for x in (values, target.values))
+    return spread, true_spread
 
 
 def _middle(pairs: np.ndarray) -> np.ndarray:

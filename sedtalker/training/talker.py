@@ -21,6 +21,7 @@ from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import Motion, TalkerConfig, TalkerModel, save_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import MILLIMETRES, LossWeights, Mouth, motion_spread, talker_losses, total
+from sedtalker.training.pictures import SamplePictures
 from sedtalker.training.talker_data import (
     ClipInfo,
     Example,
@@ -58,6 +59,7 @@ class TalkerTraining:
     patience: int = 8  # validations without a better one that end the run
     overfit_one: bool = False  # train and validate on one clip: what cannot learn it cannot learn anything
     logger: str = "csv"  # or tensorboard
+    pictures: bool = True  # of a validation clip, drawn after each validation, for talkers of blendshapes
     trainer: dict[str, Any] = field(default_factory=dict)  # Lightning's own flags: devices, strategy, precision, ...
     threads: int = 1
     workers: int = 0  # processes that read windows beside the training one
@@ -160,10 +162,16 @@ class TalkerData(lightning.LightningDataModule):
         return DataLoader(windows, settings.batch, collate_fn=collate, num_workers=settings.workers)
 
     def val_dataloader(self) -> DataLoader[Example]:
+        return DataLoader(self._validation(), 1, collate_fn=collate)
+
+    def validation_example(self) -> Example:
+        """The first validation clip."""
+        return self._validation()[0]
+
+    def _validation(self) -> WholeClips:
         step = max(1, len(self.validation_clips) // self.settings.validation_clips)
         chosen = self.validation_clips[::step][: self.settings.validation_clips]
-        frames = round(self.settings.validation_window * FRAME_RATE)
-        return DataLoader(WholeClips(self.store, chosen, frames), 1, collate_fn=collate)
+        return WholeClips(self.store, chosen, round(self.settings.validation_window * FRAME_RATE))
 
 
 def train_talker(config_path: Path | str, overrides: Sequence[str] = ()) -> Path:
@@ -182,7 +190,8 @@ def run_training(training: TalkerTraining) -> Path:
     speakers = sorted({clip.speaker for clip in _of_split(store, "train")})
     styles = {speaker: index for index, speaker in enumerate(speakers)}
     training = replace(training, model=fitted(training.model, store, len(styles)))
-    module = TalkerModule(training, _mouth(training.model))
+    face = load_face("default") if training.model.head == "blendshapes" else None
+    module = TalkerModule(training, None if face is None else Mouth(face))
     if isinstance(store, VertexClips) and store.basis is not None:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
     output = Path(training.output)
@@ -192,11 +201,14 @@ def run_training(training: TalkerTraining) -> Path:
     latest = ModelCheckpoint(output, "last", **kept)
     stopping = EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False)
     callbacks: list[Callback] = [best, latest, stopping]
+    data = TalkerData(training, store, styles)
+    if face is not None and training.pictures:
+        callbacks.append(SamplePictures(face, data.validation_example(), output / "pictures"))
     trainer = lightning.Trainer(**_flags(training, callbacks, _logger(training.logger, output)))
     last = output / "last.ckpt"
     trainer.fit(
         module,
-        datamodule=TalkerData(training, store, styles),
+        datamodule=data,
         ckpt_path=str(last) if last.exists() else None,
         weights_only=False,
     )
@@ -263,8 +275,3 @@ def _of_split(store: MotionStore, split: str) -> list[ClipInfo]:
     if not clips:
         raise DataError(f"no clips of the {split} split. Write the store's manifest with train and validation speakers")
     return clips
-
-
-def _mouth(model: TalkerConfig) -> Mouth | None:
-    """The default face's mouth, for a talker of blendshapes."""
-    return Mouth(load_face("default")) if model.head == "blendshapes" else None

@@ -1,0 +1,53 @@
+"""Pictures in a training's log: what the talker does with a validation clip, above what is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+
+from sedtalker.face.rig import Face
+from sedtalker.files import written_whole
+from sedtalker.render.soft import SoftRenderer
+from sedtalker.training.talker_data import Example
+
+INSTANTS = 6  # frames of the clip, evenly apart
+SIZE = 192  # pixels of a face
+
+
+class SamplePictures(Callback):
+    """After each validation a sheet of one clip: FOLDER/step_000250.png, and in TensorBoard where that is the logger.
+
+    The upper row is the prediction, the lower one the truth.
+    """
+
+    def __init__(self, face: Face, example: Example, folder: Path) -> None:
+        self.face, self.example, self.folder = face, example, folder
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Draw, on the first process alone."""
+        if trainer.is_global_zero:
+            rows = [self.predicted(pl_module), self.example.target.values.numpy()]
+            sheet = np.concatenate([self._row(weights) for weights in rows])
+            with written_whole(self.folder / f"step_{trainer.global_step:06d}.png") as aside:
+                Image.fromarray(sheet).save(aside, format="png")
+            if isinstance(trainer.logger, TensorBoardLogger):
+                trainer.logger.experiment.add_image("face", sheet, trainer.global_step, dataformats="HWC")
+
+    @torch.inference_mode()
+    def predicted(self, module: Any) -> np.ndarray:
+        """Weights (T, 52) of the clip."""
+        features, posterior, intensity = (x[None].to(module.device) for x in self.example[:3])
+        return module.talker(features, posterior, intensity)[0].float().cpu().numpy()
+
+    def _row(self, weights: np.ndarray) -> np.ndarray:
+        """(SIZE, INSTANTS x SIZE, 3) sRGB bytes."""
+        renderer = SoftRenderer(self.face, SIZE, SIZE)
+        instants = np.linspace(0, len(weights) - 1, INSTANTS + 2)[1:-1].astype(int)
+        return np.concatenate([renderer.frame(self.face.pose(weights[t])) for t in instants], axis=1)

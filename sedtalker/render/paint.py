@@ -47,6 +47,7 @@ from sedtalker.render.raster import (
     sample_index,
     settle,
     share_of,
+    shows_one,
     weights_at,
 )
 from sedtalker.render.shadow import shadow_fragments
@@ -182,6 +183,7 @@ def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Sc
             whole = t == owner[first + 1] and t == owner[first + 2] and t == owner[first + 3]
             if whole and t == NOBODY:
                 continue
+            whole = whole or shows_one(scene.surface, owner, scratch.depth, first)
             if not whole:
                 settle(scene.surface, owner, scratch.depth, first)
             for j in range(1 if whole else SAMPLES):

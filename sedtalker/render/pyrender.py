@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.scene import locate, prepare
 from sedtalker.render.shade import GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, to_srgb
 from sedtalker.render.soft import Background
+
+T = TypeVar("T")
 
 _BACKGROUND = (0.22, 0.24, 0.28)  # sRGB
 
@@ -48,10 +51,15 @@ def _context() -> tuple[Any, str]:
     return renderer, name.decode() if isinstance(name, bytes) else str(name)
 
 
+def in_drawing_thread(function: Callable[[], T]) -> T:
+    """Call a function in the thread that OpenGL's context belongs to."""
+    return _thread.submit(function).result()
+
+
 def probe() -> tuple[bool, str]:
     """Whether this machine can draw with pyrender, and what draws or why not."""
     try:
-        return True, _thread.submit(_context).result()[1]
+        return True, in_drawing_thread(_context)[1]
     except SEDTalkerError as error:
         return False, str(error)
 
@@ -82,7 +90,7 @@ class PyrenderRenderer:
             face, self.camera, width, height, fine=False, background=np.zeros((1, 1, 3), np.float32)
         )
         self._points, self._normals = np.zeros((2, self._prepared.count, 3), np.float32)
-        self._renderer, self.device = _thread.submit(_context).result()
+        self._renderer, self.device = in_drawing_thread(_context)
         self._primitives: list[tuple[Any, NDArray[np.uint32]]] = []
         self._scene = self._make_scene((*color, 0.0 if self._transparent else 1.0))
 
@@ -90,7 +98,7 @@ class PyrenderRenderer:
         """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent."""
         if vertices.shape != self.face.template.shape or not np.isfinite(vertices).all():
             raise RenderError(f"vertices that do not fit or are no numbers: {self.face.name}. The animation is broken")
-        return _thread.submit(self._draw, vertices, head, camera or self.camera).result()
+        return in_drawing_thread(lambda: self._draw(vertices, head, camera or self.camera))
 
     def _draw(self, vertices: Float, head: Float | None, camera: Camera) -> Bytes:
         from pyrender.constants import RenderFlags

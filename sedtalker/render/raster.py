@@ -303,6 +303,19 @@ def cover(scene: Scene, screen: Float, s: int, top: int, rows: int, width: int, 
 
 
 @inlined
+def shows_one(surface: Int, owner: Index, depth: Float, first: int) -> bool:
+    """Whether all samples of a pixel, from `first` on, show one surface at one depth: most pixels do."""
+    a, b, c, d = owner[first], owner[first + 1], owner[first + 2], owner[first + 3]
+    if a == NOBODY or b == NOBODY or c == NOBODY or d == NOBODY:
+        return False
+    if surface[a] != surface[b] or surface[a] != surface[c] or surface[a] != surface[d]:
+        return False
+    near = max(max(depth[first], depth[first + 1]), max(depth[first + 2], depth[first + 3]))
+    far = min(min(depth[first], depth[first + 1]), min(depth[first + 2], depth[first + 3]))
+    return near - far < _SAME_SURFACE * near
+
+
+@inlined
 def settle(surface: Int, owner: Index, depth: Float, first: int) -> None:
     """Let one triangle speak for all samples of a pixel, from `first` on, that show one surface at one depth."""
     for j in range(first, first + SAMPLES):

@@ -45,7 +45,7 @@ class Prepared:
     offsets: Float  # (A, 3) metres
     edges: Int  # (E, 2) points whose middles are points too
     follows: Float  # (V + A,) share of the head's motion that a point takes
-    casters: Index  # (C, 3) triangles that throw a shadow
+    casters: Index  # (C, 3) triangles before tessellation that throw a shadow
     blended: tuple[tuple[int, Index], ...]  # surface and its triangles that must be sorted
 
     @property
@@ -106,7 +106,7 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         offsets=_joined([item.offsets for item in bound]).astype(np.float32),
         edges=edges,
         follows=follow_share(face, template),
-        casters=np.ascontiguousarray(all_triangles[casts[scene.surface]]),
+        casters=faces[np.repeat(casts, [len(surface.triangles) for surface, _ in parts])].astype(np.uint32),
         blended=_blended(table, scene.opacity),
     )
 

@@ -10,8 +10,8 @@ from sedtalker.render.arrays import Float, Index
 from sedtalker.render.compiled import exact
 from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
 
-SIZE = 448  # texels along each side of the map
-_TAPS = 3  # texels around a point that are averaged, each way
+SIZE = 320  # texels along each side of the map
+_TAPS = 2  # texels around a point that are averaged, each way
 _BIAS, _SLOPE = 0.0016, 0.0022  # metres, flat on and for each unit of the tangent
 _SOFT = 0.0025  # metres behind the surface over which light fades
 _SKY_DIRECTIONS = 48

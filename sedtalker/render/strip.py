@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ COLORS: dict[str, Color] = {
 _OTHER: Color = (150, 150, 150)
 _GROUND: Color = (24, 26, 31)
 _FAINT: Color = (138, 144, 156)
+_EMPTY: Color = (52, 56, 64)
 
 WINDOW = 20.0  # seconds of a longer track that are shown at a time
 _TO_COME = 0.45  # brightness of what is not yet said
@@ -47,43 +49,40 @@ class EmotionStrip:
         self._inner = width - 2 * self._pad
         self._seconds = min(WINDOW, max(track.duration, 1e-3))
         self._timeline = self._draw_timeline()
+        self._state = lru_cache(maxsize=256)(self._draw_state)  # most frames repeat a label and a hundredth
         self._dimmed = (self._timeline * _TO_COME + np.array(_GROUND) * (1 - _TO_COME)).astype(np.uint8)
 
     def frame(self, seconds: float) -> Bytes:
         """The strip (height, width, 3) at a time."""
-        picture = np.empty((self.height, self.width, 3), np.uint8)
-        picture[:] = _GROUND
-        start = self._scroll(seconds)
-        now = self._column(seconds)
-        shown = slice(self._pad, self._pad + self._inner)
-        picture[self._top : self._top + len(self._timeline), shown] = self._dimmed[:, start : start + self._inner]
-        picture[self._top : self._top + len(self._timeline), self._pad : self._pad + now - start] = self._timeline[
-            :, start:now
-        ]
-        cursor = min(self._pad + now - start, self.width - self._pad - 1)
-        picture[self._top - 2 : self._top + len(self._timeline) + 2, cursor : cursor + 2] = WHITE
-        self._write_state(picture, seconds)
-        return picture
-
-    def _write_state(self, picture: Bytes, seconds: float) -> None:
-        """Dot, label and intensity."""
         track = self._track
         index = min(int(seconds * track.frame_rate), len(track.intensity) - 1)
         label = track.labels[int(np.argmax(track.posterior[index]))]
-        intensity = float(track.intensity[index])
+        picture = self._state(label, f"{min(max(float(track.intensity[index]), 0.0), 1.0):.2f}").copy()
+        start, now = self._scroll(seconds), self._column(seconds)
+        bottom = self._top + len(self._timeline)
+        left, cursor = self._pad, min(self._pad + now - start, self.width - self._pad - 1)
+        picture[self._top : bottom, left : left + self._inner] = self._dimmed[:, start : start + self._inner]
+        picture[self._top : bottom, left : left + now - start] = self._timeline[:, start:now]
+        picture[self._top - 2 : bottom + 2, cursor : cursor + 2] = WHITE
+        return picture
+
+    def _draw_state(self, label: str, intensity: str) -> Bytes:
+        """The strip without its timeline: dot, label and intensity."""
+        picture = np.empty((self.height, self.width, 3), np.uint8)
+        picture[:] = _GROUND
+        color = COLORS.get(label, _OTHER)
         y, dot = self._pad // 2, self._text // 2
         top = y + self._text // 2
-        picture[top : top + dot, self._pad : self._pad + dot] = COLORS.get(label, _OTHER)
+        picture[top : top + dot, self._pad : self._pad + dot] = color
         write(picture, label, self._pad + round(dot * 1.8), y, self._text)
         right = self.width - self._pad
-        number = round(self._text * 2.4)
-        write(picture, f"{intensity:.2f}", right, y, self._text, anchor="right")
+        write(picture, intensity, right, y, self._text, anchor="right")
         bar, thick = round(self.width * 0.22), max(2, self._text // 4)
-        left, middle = right - number - bar, top + dot // 2
+        left, high = right - round(self._text * 2.4) - bar, top + dot // 2 - thick // 2
         write(picture, "intensity", left - self._pad // 2, y, self._text, _FAINT, "right")
-        picture[middle - thick // 2 : middle - thick // 2 + thick, left : left + bar] = (52, 56, 64)
-        filled = round(bar * min(max(intensity, 0.0), 1.0))
-        picture[middle - thick // 2 : middle - thick // 2 + thick, left : left + filled] = COLORS.get(label, _OTHER)
+        picture[high : high + thick, left : left + bar] = _EMPTY
+        picture[high : high + thick, left : left + round(bar * float(intensity))] = color
+        return picture
 
     def _column(self, seconds: float) -> int:
         return int(np.clip(round(seconds / self._seconds * self._inner), 0, self._timeline.shape[1]))

@@ -97,6 +97,18 @@ class Animation:
             elif self.blendshapes is not None:
                 yield self.face.pose(self.blendshapes[first:last])
 
+    def to_trimesh(self, frame: int) -> Any:
+        """One frame as a `trimesh.Trimesh` (needs the extra `mesh`)."""
+        from sedtalker.export.frames import to_trimesh
+
+        return to_trimesh(self, frame)
+
+    def _repr_html_(self) -> str:
+        """A notebook shows the page that plays the animation."""
+        from sedtalker.export.notebook import animation_html
+
+        return animation_html(self)
+
     def save(self, path: Path | str, dense: bool | None = None) -> None:
         """Write the `.npz`, whole or not at all.
 

@@ -10,7 +10,7 @@ from functools import partial, singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.files import sha256, written_whole
+from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -98,7 +98,7 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
     """Write everything that `options.exports` names for one audio file, all of it or nothing; returns the paths."""
     from sedtalker.audio import SAMPLE_RATE, load_audio
     from sedtalker.emotion.files import write_json
-    from sedtalker.export import export_animation
+    from sedtalker.export import FORMATS, export_animation, export_sound
 
     samples = load_audio(audio)
     animation = talker.animate(
@@ -111,8 +111,9 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
         still=options.still,
         source=audio,
     )
-    endings = {"json": ".emotion.json", "csv": ".csv", "npy": ".npy", "obj": "_obj"}
-    paths = {name: folder / f"{audio.stem}{endings.get(name, '.' + name)}" for name in options.exports}
+    endings = {name: ending for name, (_, ending) in FORMATS.items()}
+    endings |= {"mp4": ".mp4", "npz": ".npz", "json": ".emotion.json"}
+    paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.exports}
     with ExitStack() as stack:
         asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
         for name, aside in asides.items():
@@ -124,7 +125,8 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
                 write_json(animation.emotion, aside)
             else:
                 export_animation(animation, name, aside)
-    return list(paths.values())
+    sounds = [export_sound(animation, name, path) for name, path in paths.items()]
+    return [*paths.values(), *(sound for sound in dict.fromkeys(sounds) if sound is not None)]
 
 
 def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path) -> list[Path]:
@@ -153,27 +155,16 @@ def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
     """Draw one animation file, with its sound where that is known; returns the video's path."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
+    from sedtalker.export.sound import source_samples
 
     animation = load_animation(path)
-    sound = options.audio or _source_audio(animation)
+    samples = load_audio(options.audio) if options.audio else source_samples(animation)
+    if samples is None:
+        print(f"sedtalker: the sound of {path} is not where it was; the video is silent. Give --audio", file=sys.stderr)
     video = folder / f"{path.stem}.mp4"
     with written_whole(video) as aside:
-        _write_video(
-            animation, aside, load_audio(sound) if sound else None, options, f"drawing {path.name}", options.face
-        )
+        _write_video(animation, aside, samples, options, f"drawing {path.name}", options.face)
     return [video]
-
-
-def _source_audio(animation: Animation) -> Path | None:
-    """The file the animation was made from, if it is still the same one."""
-    path = Path(animation.meta.get("audio") or "")
-    if path.is_file() and animation.meta.get("audio_sha256") == sha256(path):
-        return path
-    print(
-        f"sedtalker: the sound of {path.name or 'this animation'} is not where it was; the video is silent",
-        file=sys.stderr,
-    )
-    return None
 
 
 def _write_video(
@@ -191,6 +182,10 @@ def _write_video(
     from sedtalker.render import render_animation
 
     with tqdm(total=len(animation), desc=title, unit="frame", leave=False, disable=None) as bar:
+
+        def show(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
         render_animation(
             animation,
             path,
@@ -202,5 +197,5 @@ def _write_video(
             view=options.view,
             strip=options.strip,
             audio=None if samples is None else (samples, SAMPLE_RATE),
-            progress=lambda done, _: bar.update(done - bar.n),
+            progress=show,
         )

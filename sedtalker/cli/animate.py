@@ -16,7 +16,7 @@ from sedtalker.cli.options import (
     whole,
 )
 
-EXPORTS = ("mp4", "npz", "json", "csv", "obj", "npy")
+EXPORTS = ("mp4", "npz", "json", "glb", "html", "csv", "usd", "obj", "ply", "npy")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--face", default="default", metavar="NAME|MESH", help="an identity of the default head, or your own mesh"
     )
     parser.add_argument("--fps", type=number(1, 240, "Hz"), default=30.0, help="frames a second (default: 30)")
-    parser.add_argument("--export", type=listed(*EXPORTS), default=("mp4", "npz", "json"), metavar=",".join(EXPORTS))
+    parser.add_argument("--export", type=listed(*EXPORTS), default=("mp4", "npz", "json"), metavar="NAMES")
     parser.add_argument("--no-video", action="store_true", help="the same as leaving mp4 out of --export")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     parser.add_argument(

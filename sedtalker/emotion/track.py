@@ -181,6 +181,12 @@ class EmotionTrack:
         """An independent track; editing it leaves this one alone."""
         return replace(self, given=None if self.given is None else list(self.given))
 
+    def _repr_html_(self) -> str:
+        """A notebook shows the track as a picture."""
+        from sedtalker.export.notebook import track_html
+
+        return track_html(self)
+
     def at_rate(self, fps: float, frames: int) -> tuple[Frames, Frames]:
         """Posterior (frames, C) and intensity (frames,) at the middles of video frames.
 

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import load_audio
 from sedtalker.corpora.align import Phone, read_phones
-from sedtalker.corpora.motion_store import Clip, read_clips
+from sedtalker.corpora.cremad import SENTENCES
+from sedtalker.corpora.motion_store import UNSEEN_SENTENCES, Clip, read_clips
 from sedtalker.corpora.synthesize import held_track
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.evaluation import lips
 from sedtalker.face.actions import read_emotion
 from sedtalker.face.assets import load_face
-from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.rig import Face
 from sedtalker.files import written_whole
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
@@ -36,7 +37,7 @@ Float = NDArray[np.float32]
 
 LEVELS = (1 / 3, 2 / 3, 1.0)  # intensities at which each emotion is tried
 FELT = 0.3  # intensity from which an emotion has to show
-JAW, CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
+MEASURED = ("grid", "facegood")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Speaker:
     def gap(self, weights: Float) -> Float:
         """Lip gap (T,) in metres."""
         return lips.lip_gap_of_weights(weights, self.face).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TrackedClip:
+    """A measured test clip."""
+
+    features: torch.Tensor  # (T, L, D)
+    truth: Float  # (T, 52), the tracked weights
+    phones: tuple[Phone, ...]  # empty where the clip was not aligned
 
 
 def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, float]:
@@ -121,20 +131,35 @@ def emotion_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, 
     }
 
 
-def tracked_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, Float]]) -> dict[str, float]:
-    """The opening beside the tracked one (T,) of measured clips."""
-    correlations, spreads = [], []
-    for _, features, truth in clips:
-        weights = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
-        opening = weights[:, JAW] - weights[:, CLOSE]
-        gap = speaker.gap(weights)
+def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str, Any]:
+    """The gap beside the tracked one, and where a clip was aligned both of them beside its phones."""
+    correlations, spreads, made, real = [], [], [], []
+    for clip in clips:
+        gap = speaker.gap(speaker.feeling(clip.features, LABELS[NEUTRAL], 0.0))
+        truth = speaker.gap(clip.truth)
         correlations.append(float(np.corrcoef(gap, truth)[0, 1]))
-        spreads.append(float(np.ptp(np.percentile(opening, [5, 95])) / np.ptp(np.percentile(truth, [5, 95]))))
-    return {
+        spreads.append(float(np.ptp(np.percentile(gap, [5, 95])) / np.ptp(np.percentile(truth, [5, 95]))))
+        if clip.phones:
+            made.append(lips.closure_figures(gap, clip.phones, FRAME_RATE))
+            real.append(lips.closure_figures(truth, clip.phones, FRAME_RATE))
+    figures: dict[str, Any] = {
         "clips": len(clips),
         "gap_correlation_median": float(np.median(correlations)),
         "gap_spread_over_truth_median": float(np.median(spreads)),
     }
+    if made:
+        figures |= {"made": lips.pooled(made).summary(), "tracked": lips.pooled(real).summary()}
+    return figures
+
+
+def quiet_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor]]) -> dict[str, float]:
+    """How far the lips part, in mm, while there is sound but nobody speaks: the worst by kind of sound."""
+    worst: dict[str, float] = {}
+    for clip, features in clips:
+        gap = speaker.gap(speaker.feeling(features, LABELS[NEUTRAL], 0.0))
+        kind = clip.id.rsplit("_", 1)[-1]
+        worst[kind] = max(worst.get(kind, 0.0), float(gap.max()) * 1000)
+    return worst
 
 
 def _lag(gap: Float, other: Float) -> float:
@@ -148,16 +173,17 @@ def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60) -
     clips = [clip for clip in read_clips(store) if clip.split == "test"]
     report: dict[str, Any] = {}
     spoken = []
-    for source in sorted({clip.source for clip in clips}):
-        chosen = [clip for clip in clips if clip.source == source]
+    for source in sorted({_group(clip) for clip in clips}):
+        chosen = [clip for clip in clips if _group(clip) == source]
         chosen = chosen[:: max(1, len(chosen) // most)][:most]
-        if source in ("grid", "facegood"):
-            measured = [(clip, _features(store, clip), _opening(store, clip)) for clip in chosen]
-            report[source] = tracked_figures(speaker, measured)
-        else:
-            aligned = [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]
-            if not aligned:
-                continue
+        if source == "foreign":
+            report[source] = quiet_figures(speaker, [(clip, _features(store, clip)) for clip in chosen])
+        elif source in MEASURED:
+            report[source] = tracked_figures(
+                speaker,
+                [TrackedClip(_features(store, c), _weights(store, c), phones.get(c.id, ())) for c in chosen],
+            )
+        elif aligned := [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
             report[source] = spoken_figures(speaker, aligned)
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:
@@ -169,10 +195,15 @@ def _features(store: Path, clip: Clip) -> torch.Tensor:
     return torch.from_numpy(np.load(store / "features" / f"{clip.id}.npy").astype(np.float32))
 
 
-def _opening(store: Path, clip: Clip) -> Float:
+def _weights(store: Path, clip: Clip) -> Float:
     with np.load(store / "clips" / f"{clip.id}.npz") as arrays:
-        weights = arrays["weights"].astype(np.float32)
-    return weights[:, JAW] - weights[:, CLOSE]
+        return arrays["weights"].astype(np.float32)
+
+
+def _group(clip: Clip) -> str:
+    """The source, and apart from it the sentences that nobody said in training."""
+    unseen = any(f"_{code}_" in clip.id for code, text in SENTENCES.items() if text in UNSEEN_SENTENCES)
+    return f"{clip.source}, unseen sentences" if unseen else clip.source
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sedtalker.corpora.manifest import Manifest, Span, Utterance, load_manifest, merge, split_by_speaker
-from sedtalker.corpora.speech_emotion import READERS
+from sedtalker.corpora.speech_emotion import PINNED, READERS, prepare_speech, summary
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 
@@ -261,3 +261,15 @@ def test_merging_makes_paths_relative_to_what_holds_both(tmp_path):
     both = merge([one, two])
     assert [item.path for item in both] == ["emodb/wav/03a01Wa.wav", "savee/DC/a01.wav"]
     assert all(both.audio(item).is_file() for item in both)
+
+
+def test_several_corpora_become_one_manifest_with_splits(tmp_path):
+    actors = [f"Actor_{a:02}/03-01-05-01-01-01-{a:02}.wav" for a in range(1, 13)]
+    tree(tmp_path / "R", [*actors, "Actor_01/03-02-05-01-01-01-01.wav"])
+    tree(tmp_path / "C", {f"AudioWAV/10{a}_DFA_SAD_XX.wav": "" for a in range(20, 30)} | CREMAD_TABLES)
+    manifest = prepare_speech({"ravdess": tmp_path / "R", "crema-d": tmp_path / "C"})
+    assert {item.speaker: item.split for item in manifest}["crema-d-1028"] == PINNED["crema-d-1028"]
+    assert {item.split for item in manifest if item.corpus == "ravdess"} == {"train", "validation", "test"}
+    assert "left out: 1 (song)" in summary(manifest)
+    with pytest.raises(DataError, match="unknown corpus"):
+        prepare_speech({"radio": tmp_path})

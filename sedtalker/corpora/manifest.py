@@ -132,8 +132,8 @@ def split_by_speaker(
 ) -> Manifest:
     """Give every speaker, and so all of their utterances, one side of the split.
 
-    Drawn within each corpus and gender, so that each side hears both; a share is rounded to whole speakers. A corpus of
-    fewer than three speakers of a gender keeps them in training.
+    Drawn within each corpus and gender, so that each side hears both; a share is rounded to whole speakers. Where a
+    corpus has fewer than three speakers of a gender, all of them are trained on.
 
     Args:
         test, validation: shares of the speakers.
@@ -142,16 +142,20 @@ def split_by_speaker(
     groups: dict[tuple[str, str], set[str]] = defaultdict(set)
     for item in manifest:
         groups[item.corpus, item.gender].add(item.speaker)
-    side = {}
+    side: dict[str, str] = {}
     for key, speakers in sorted(groups.items()):
         order = sorted(speakers)
         random.Random(f"{seed}/{key}").shuffle(order)
-        tests = round(test * len(order)) if len(order) > 2 else 0
-        validations = max(1, round(validation * len(order))) if len(order) > 2 else 0
-        for rank, speaker in enumerate(order):
-            side[speaker] = "test" if rank < tests else "validation" if rank < tests + validations else "train"
+        side.update(zip(order, _sides(len(order), test, validation), strict=True))
     side.update(pinned or {})
     return replace(manifest, utterances=[replace(item, split=side[item.speaker]) for item in manifest])
+
+
+def _sides(speakers: int, test: float, validation: float) -> list[str]:
+    if speakers < 3:
+        return ["train"] * speakers
+    tests, validations = round(test * speakers), max(1, round(validation * speakers))
+    return ["test"] * tests + ["validation"] * validations + ["train"] * (speakers - tests - validations)
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:

@@ -72,7 +72,7 @@ def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
     report = evaluation.evaluate_diarizer(
         tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=8, disturbances=quieter
     )
-    assert set(report["groups"]) == {"made", "made/female", "made/male", "made/made-s1", "made/made-s2"}
+    assert set(report["groups"]) == {"made", "made/female", "made/male", "made/made-s1", "made/made-s2", "all/en"}
     figures = report["groups"]["made"]
     assert (figures["uar"], figures["clip_uar"], figures["intensity"]["auc_strong"]) == (1, 1, 1)
     assert figures["frames"] == pytest.approx(12 * 50, abs=12)
@@ -83,12 +83,14 @@ def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
     assert report["disturbed"] == {"half as loud": {"made": 1.0}}
 
 
-def test_the_report_is_json_and_a_table(manifest, tmp_path, monkeypatch):
+def test_the_report_is_json_a_table_and_a_picture(manifest, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
     monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
     manifest.save(tmp_path / "manifest.json")
     report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=2)
     written = evaluation.write_report(report, tmp_path / "out")
-    assert [path.name for path in written] == ["diarizer.json", "diarizer.md"]
+    assert [path.name for path in written] == ["diarizer.json", "diarizer.md", "confusion-made.png"]
+    assert written[2].read_bytes()[:4] == b"\x89PNG"
     assert json.loads(written[0].read_text())["groups"]["made"]["uar"] == 1
     text = written[1].read_text()
     assert "| made/female | 6 | 1.000 |" in text

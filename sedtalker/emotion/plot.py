@@ -1,8 +1,11 @@
-"""A picture of an emotion track: waveform, segments, posterior and intensity over one axis of time."""
+"""Pictures: an emotion track (waveform, segments, posterior, intensity over one axis of time), and a confusion
+matrix.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +48,32 @@ def plot_track(track: EmotionTrack, path: str | os.PathLike[str], samples: NDArr
     axes[2].set_xlim(0, track.duration)
     axes[2].set_xlabel("time, s")
     _legend(figure, track)
+    figure.savefig(path, dpi=120)
+
+
+def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Draw a confusion matrix (C, C), rows the truth, as shares of each row; classes that never occur are left out.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    require("matplotlib", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, columns = np.flatnonzero(counts.sum(1)), np.flatnonzero(counts.sum(0) + counts.sum(1))
+    shares = counts[np.ix_(rows, columns)] / counts[rows].sum(1, keepdims=True)
+    figure = Figure(figsize=(1.6 + 0.7 * len(columns), 1.2 + 0.55 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(shares.shape):
+        colour = "white" if shares[row, column] > 0.6 else "black"
+        axis.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", color=colour, fontsize=8)
+    axis.set_xticks(range(len(columns)), [labels[column] for column in columns])
+    axis.set_yticks(range(len(rows)), [labels[row] for row in rows])
+    axis.set_xlabel("heard")
+    axis.set_ylabel("meant")
     figure.savefig(path, dpi=120)
 
 

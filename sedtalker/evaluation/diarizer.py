@@ -6,6 +6,7 @@ made of the same speakers' clips and judged by time. Everything is read from the
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from sedtalker.corpora.concatenate import draw_recipes, insertions, rendered
 from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.activity import loudness, speech_frames
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
+from sedtalker.emotion.plot import plot_confusion
 from sedtalker.emotion.track import EmotionTrack, Segment
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
@@ -217,11 +219,13 @@ def noises(levels: Sequence[float], seed: int = 0) -> dict[str, Disturbance]:
 
 
 def grouped(clips: Sequence[HeardClip]) -> dict[str, list[HeardClip]]:
-    """Clips by corpus, and within it by gender and speaker: "ravdess", "ravdess/female", "ravdess/ravdess-08"."""
+    """Clips by language ("all/en"), corpus ("ravdess"), gender ("ravdess/female") and speaker
+    ("ravdess/ravdess-08").
+    """
     groups: dict[str, list[HeardClip]] = defaultdict(list)
     for clip in clips:
         item = clip.utterance
-        for name in (item.corpus, f"{item.corpus}/{item.gender}", f"{item.corpus}/{item.speaker}"):
+        for name in (f"all/{item.language}", item.corpus, *(f"{item.corpus}/{x}" for x in (item.gender, item.speaker))):
             groups[name].append(clip)
     return dict(sorted(groups.items()))
 
@@ -263,9 +267,20 @@ def table(report: dict[str, Any]) -> str:
 
 
 def write_report(report: dict[str, Any], folder: Path | str) -> list[Path]:
-    """Write `diarizer.json` and `diarizer.md`; their paths come back."""
-    paths = [Path(folder) / "diarizer.json", Path(folder) / "diarizer.md"]
-    for path, text in zip(paths, (json.dumps(report, indent=1), table(report)), strict=True):
+    """Write `diarizer.json`, `diarizer.md` and a confusion matrix of each corpus; their paths come back.
+
+    Without matplotlib there are no pictures.
+    """
+    text, paths = table(report), [Path(folder) / "diarizer.json", Path(folder) / "diarizer.md"]
+    for name, figures in report["groups"].items():
+        picture = Path(folder) / f"confusion-{name}.png"
+        if "/" in name or importlib.util.find_spec("matplotlib") is None:
+            continue
+        with written_whole(picture) as aside:
+            plot_confusion(np.array(figures["confusion"]), report["labels"], aside)
+        text += f"\n![Confusion of {name}, frames]({picture.name})\n"
+        paths.append(picture)
+    for path, content in zip(paths, (json.dumps(report, indent=1), text), strict=False):
         with written_whole(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_text(content, encoding="utf-8")
     return paths

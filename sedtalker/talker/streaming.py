@@ -18,14 +18,13 @@ from torch import Tensor
 
 from sedtalker.audio import Samples
 from sedtalker.emotion.diarizer import Diarizer
+from sedtalker.emotion.streaming import StreamState, diarize_piece
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerModel, TalkerState
 
-LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=12)
-"""Encoder windows for conversation: 80 ms at a time, with 240 ms of look-ahead."""
-
-EMOTION_CONTEXT = 8 * FRAME_RATE  # frames before a block that the diarizer reads with it
+LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=4)
+"""Encoder windows for conversation: 80 ms at a time, with 80 ms of look-ahead."""
 
 
 class Block(NamedTuple):
@@ -86,16 +85,14 @@ def _window(encoder: WindowedEncoder, held: Tensor, first: int, start: int, end:
 
 
 def read(diarizer: Diarizer, blocks: Iterable[Tensor]) -> Iterator[Block]:
-    """The emotion of each block of features, heard with the EMOTION_CONTEXT before it and nothing after it.
+    """The emotion of each block of features, heard with what came before it and nothing after it.
 
     A reader of the whole recording hears what follows too, and decides better.
     """
-    context: Tensor | None = None
+    state: StreamState | None = None
     for features in blocks:
-        heard = features if context is None else torch.cat([context, features])
-        posterior, intensity = diarizer.frames(heard)
-        yield Block(features, posterior[-len(features) :], intensity[-len(features) :])
-        context = heard[-EMOTION_CONTEXT:]
+        posterior, intensity, state = diarize_piece(diarizer, features, state, look_ahead=0)
+        yield Block(features, posterior, intensity)
 
 
 def told(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:

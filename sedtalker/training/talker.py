@@ -214,7 +214,8 @@ def run_training(training: TalkerTraining) -> Path:
     )
     module.load_state_dict(torch.load(best.best_model_path, weights_only=False)["state_dict"])
     exported = output / "model"
-    save_talker_model(module.talker.cpu().eval(), exported)
+    if trainer.is_global_zero:
+        save_talker_model(module.talker.cpu().eval(), exported)
     return exported
 
 

@@ -36,6 +36,7 @@ from sedtalker.render.buffers import (
 from sedtalker.render.compiled import exact, fast, inlined
 from sedtalker.render.raster import (
     NOBODY,
+    area_of,
     bounds_of,
     cover,
     edges_of,
@@ -215,6 +216,8 @@ def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, 
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
         x0, y0, x1, y1 = bounds_of(shot.screen, a, b, c, 0, top, width, top + rows)
         if x0 >= x1 or y0 >= y1:
+            continue
+        if not scene.surfaces[s, TWO_SIDED] and area_of(shot.screen, a, b, c) <= 0:
             continue
         e0, e1, e2 = edges_of(shot.screen, a, b, c)
         plane = plane_of(shot.screen, a, b, c)

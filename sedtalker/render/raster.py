@@ -51,7 +51,7 @@ def _fixed(value: float) -> float:
 
 
 @exact
-def _area(screen: Float, a: int, b: int, c: int) -> float:
+def area_of(screen: Float, a: int, b: int, c: int) -> float:
     """Twice the signed area in subpixels; positive where the triangle faces the viewer."""
     ax, ay = _fixed(screen[a, 0]), _fixed(screen[a, 1])
     bx, by = _fixed(screen[b, 0]) - ax, _fixed(screen[b, 1]) - ay
@@ -78,7 +78,7 @@ def list_triangles(
                 continue
             if left < -_MARGIN or right > width + _MARGIN or top < -_MARGIN or bottom > height + _MARGIN:
                 continue
-            area = _area(screen, a, b, c)
+            area = area_of(screen, a, b, c)
             if area > 0 or (two_sided and area < 0):
                 order[kept] = t
                 reach[kept, 0], reach[kept, 1] = int(np.floor(top)), int(np.floor(bottom))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from sedtalker.render.arrays import Float, Index
+from sedtalker.render.arrays import Float, Index, Int
 from sedtalker.render.compiled import exact
 from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
 
@@ -143,3 +143,13 @@ def sky_light(points: Float, normals: Float, casters: Index) -> Float:
         open_ += facing * light_points(points, normals, casters, light)
         total += facing
     return open_ / total
+
+
+def smoothed(light: Float, triangles: Int, steps: int = 3) -> Float:
+    """Light (P,) at points, drawn to their neighbours' mean a few times: edges finer than the mesh look torn."""
+    sides = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    neighbours = np.bincount(sides[:, 0], minlength=len(light))
+    for _ in range(steps):
+        mean = np.bincount(sides[:, 0], light[sides[:, 1]], len(light)) / np.maximum(neighbours, 1)
+        light = np.where(neighbours > 0, (light + mean) / 2, light)
+    return light.astype(np.float32)

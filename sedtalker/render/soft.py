@@ -136,6 +136,7 @@ class SoftRenderer:
         points, normals = np.zeros((2, prepared.count, 3), np.float32)
         locate(prepared, self.face.template, None, points, normals)
         light = shadow.light_points(points, normals, prepared.casters)
+        light = shadow.smoothed(light, prepared.faces)
         scene = prepared.scene
         scene.corners[..., 3] = light[scene.triangles]
 

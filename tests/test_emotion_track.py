@@ -132,6 +132,12 @@ def test_spec_for_the_whole_and_for_spans():
     ]  # fmt: skip
 
 
+def test_neutral_has_no_intensity():
+    track = parse_emotion_spec("neutral", 2.0, spoken_track(2.0))
+    assert track.intensity.max() < 1e-6
+    assert [(segment.emotion, segment.intensity) for segment in track.segments] == [("neutral", 0.0)]
+
+
 def test_spec_over_a_base_leaves_the_base_alone():
     base = spoken_track()
     kept = base.posterior.copy()

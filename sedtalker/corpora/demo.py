@@ -60,9 +60,7 @@ def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def denoised(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The samples with the room's steady noise taken down to `RESIDUE`, by a Wiener gain smoothed over time and
-    frequency.
-    """
+    """The samples with the room's steady noise taken down to `RESIDUE`, by a smoothed Wiener gain."""
     window = np.sqrt(np.hanning(WINDOW + 1)[:-1])
     padded = np.pad(samples, WINDOW)
     starts = range(0, len(padded) - WINDOW, WINDOW // 4)

@@ -52,9 +52,7 @@ def read_meld(folder: str | os.PathLike[str]) -> Manifest:
 
 
 def _clips(root: Path, part: str) -> dict[str, Path]:
-    """Clips of one part by their name; the publisher's folders are called train_splits, dev_splits_complete,
-    output_repeated_splits_test.
-    """
+    """Clips of one part by name, from folders like train_splits, dev_splits_complete, output_repeated_splits_test."""
     found = (path for path in sorted(root.rglob("dia*_utt*")) if path.suffix.lower() in AUDIO_SUFFIXES)
     return {path.stem: path for path in found if part in path.parent.name}
 

@@ -124,8 +124,11 @@ class EmotionTrack:
             TrackError: unknown emotion, an intensity outside 0..1, or a span outside the track.
         """
         end = self.duration if end is None else end
-        segment = Segment(start, end, canonical(emotion, self.labels), float(intensity))
+        label = canonical(emotion, self.labels)
+        segment = Segment(start, end, label, float(intensity))
         check_segment(segment, self.duration)
+        if label == "neutral":
+            segment = replace(segment, intensity=0.0)
         before = self.segments
         self.override([segment], blend)
         self.given = paste(before, segment)
@@ -153,9 +156,7 @@ class EmotionTrack:
         self.intensity = np.clip(smoothed[:, -1], 0, 1)
 
     def clip(self, start: float, end: float) -> EmotionTrack:
-        """The track of the audio between `start` and `end`, with times counted from `start`; both move to whole
-        frames.
-        """
+        """The track between `start` and `end`, both moved to whole frames, with times counted from `start`."""
         if not 0 <= start < end <= self.duration + 1 / self.frame_rate:
             raise TrackError(f"span {start:g}-{end:g} s: outside the track of {self.duration:g} s. Choose within it")
         first = round(start * self.frame_rate)
@@ -203,15 +204,12 @@ class EmotionTrack:
         Neighbours fade into each other, an end without a neighbour fades into what the frames hold.
         """
         ordered = sorted(segments, key=lambda segment: segment.start)
-        posterior, intensity, rest = (
-            np.zeros_like(self.posterior),
-            np.zeros_like(self.intensity),
-            np.ones_like(self.intensity),
-        )
+        posterior, intensity = np.zeros_like(self.posterior), np.zeros_like(self.intensity)
+        rest = np.ones_like(self.intensity)
         for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
             weight = _fade(self.times, before, segment, after, self.duration, blend)
             posterior[:, self.labels.index(segment.emotion)] += weight
-            intensity += weight * segment.intensity
+            intensity += weight * (0.0 if segment.emotion == "neutral" else segment.intensity)
             rest -= weight
         rest = np.clip(rest, 0, 1)
         self.posterior = posterior + rest[:, None] * self.posterior

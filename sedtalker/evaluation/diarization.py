@@ -51,9 +51,7 @@ def windowed_segments(labels: Sequence[str], window: float, duration: float) -> 
 def boundary_errors(
     predicted: Sequence[Segment], reference: Sequence[Segment], limit: float = 1.0
 ) -> NDArray[np.float64]:
-    """Distance in seconds from each true change of emotion to the nearest predicted one; `limit` where none is
-    nearer.
-    """
+    """Seconds from each true change of emotion to the nearest predicted one, at most `limit`."""
     found = np.array(changes(predicted))
     return np.array(
         [min(limit, float(np.abs(found - time).min())) if len(found) else limit for time in changes(reference)]
@@ -71,9 +69,7 @@ def switches_per_second(segments: Sequence[Segment], duration: float) -> float:
 
 
 def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment]) -> list[tuple[float, bool]]:
-    """(length in seconds, found) of each true segment between two others; found if its emotion holds half of its
-    time.
-    """
+    """(length in s, found) of each true segment between two others; found if its emotion holds half of its time."""
     found = []
     for segment in reference[1:-1]:
         times = np.linspace(segment.start, segment.end, 41)[:-1] + segment.duration / 80
@@ -84,9 +80,7 @@ def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment])
 
 @dataclass(frozen=True)
 class Classification:
-    """What a confusion matrix (C, C) of frames says; rows are the truth. Classes that never occur are left out of
-    means.
-    """
+    """What a confusion matrix (C, C) says; rows are the truth. Means leave out classes that never occur."""
 
     labels: tuple[str, ...]
     confusion: NDArray[np.int64]

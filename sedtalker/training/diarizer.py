@@ -1,6 +1,4 @@
-"""Training of the emotion diarizer on cached features: losses, balance, calibration, export. Lightning runs the
-loop.
-"""
+"""Training of the emotion diarizer on cached features: losses, balance, calibration, export."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from sedtalker.corpora.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
-from sedtalker.speech import WhisperEncoder, WindowedEncoder, load_encoder
+from sedtalker.speech import WhisperEncoder, load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 
@@ -31,7 +29,7 @@ from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 class DiarizerTraining:
     """Everything that a training run needs; YAML fills it."""
 
-    manifest: str  # of `sedtalker data prepare`, with splits
+    manifest: str  # of `sedtalker.corpora.speech_emotion`, with splits
     features: tuple[str, ...]  # folders of cached features, the clean ones first
     output: str  # folder: Lightning's checkpoints, and the exported model
     start: str = ""  # folder of a diarizer to start from; empty: from random weights
@@ -67,9 +65,7 @@ class Batch:
 
 
 class MixedUtterances(IterableDataset[Batch]):
-    """An endless stream of batches; utterances of like length come together, cut to the shortest, so nothing is
-    padded.
-    """
+    """An endless stream of batches; utterances of like length come together and are cut to the shortest."""
 
     def __init__(self, mixer: Mixer, size: int) -> None:
         self.mixer, self.size = mixer, size
@@ -157,7 +153,7 @@ def starting_diarizer(training: DiarizerTraining) -> Diarizer:
     diarizer = Diarizer(training.model)
     if training.model.tuned:
         encoder = load_encoder()
-        assert isinstance(encoder, WindowedEncoder) and isinstance(encoder.network, WhisperEncoder)
+        assert isinstance(encoder.network, WhisperEncoder)
         first = training.model.tuned_from
         for k, block in enumerate(diarizer.tuned):
             block.load_state_dict(encoder.network.layers[first + k].state_dict())
@@ -175,7 +171,7 @@ def _take_over(diarizer: Diarizer, trained: Diarizer) -> None:
 
 
 def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
-    """Weighted mean cross-entropy of logits (B, S, C) against distributions (B, S, C); weight (B, S)."""
+    """Weighted mean cross-entropy of logits (B, T, C) against distributions (B, T, C); weight (B, T)."""
     present = logits > logits.amin()  # a label that is absent takes no share of the smoothing
     smooth = present / present.sum(-1, keepdim=True)
     blended = (1 - smoothing) * target + smoothing * smooth
@@ -184,7 +180,7 @@ def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: flo
 
 
 def intensity_loss(strength: Tensor, intensity: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of intensity logits (B, S) against intensities in 0..1, where they are known."""
+    """Weighted mean cross-entropy of intensity logits (B, T) against intensities in 0..1, where they are known."""
     known = weight * ~intensity.isnan()
     entropy = F.binary_cross_entropy_with_logits(strength, intensity.nan_to_num(0), reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
@@ -238,7 +234,7 @@ def run_training(training: DiarizerTraining) -> Path:
 
 
 def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
-    """Log share (C,) of each label in the steps of what the mixer draws, weighted as in the loss."""
+    """Log share (C,) of each label in the frames that the mixer draws, weighted as in the loss."""
     total = np.zeros(len(LABELS))
     for _ in range(draws):
         mix = mixer.draw()

@@ -24,7 +24,7 @@ SIZES = [1, 4, 7, 50, 1000]  # frames a chunk
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Chunks of one frame are too small to share, and threads that wait for each other cost minutes on a busy machine."""
+    """Chunks of a frame are too small to share: on a busy machine threads that wait for each other cost minutes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

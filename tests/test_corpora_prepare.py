@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,26 @@ def test_not_the_corpus_it_was_said_to_be(tmp_path: Path) -> None:
     for read in (read_emovoca, read_biwi, read_vocaset, read_own):
         with pytest.raises(DataError):
             read(tmp_path)
+
+
+def test_a_long_source_is_never_in_memory_whole(tmp_path: Path) -> None:
+    vertices, frames = 1500, 4000
+    folder = tmp_path / "own"
+    folder.mkdir()
+    rest = made.template(vertices=vertices)
+    lines = [f"v {x} {y} {z}" for x, y, z in rest] + ["f 1 2 3"]
+    (folder / "template.obj").write_text("\n".join(lines) + "\n")
+    array = np.lib.format.open_memmap(folder / "long.npy", "w+", np.float32, (frames, vertices, 3))
+    for first in range(0, frames, 500):
+        array[first : first + 500] = made.motion(rest, 500)
+    size = array.nbytes
+    del array
+    made.write_wav(folder / "long.wav", frames / 30)
+    source = read_own(folder)
+    tracemalloc.start()
+    prepare(source, tmp_path / "store")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.75 * size  # blocks of 256 frames, and the sound
+    store = open_store(tmp_path / "store")
+    assert store.displacements(store.clips[0], 3990).shape == (10, vertices, 3)

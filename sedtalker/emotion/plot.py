@@ -1,6 +1,4 @@
-"""Pictures: an emotion track (waveform, segments, posterior, intensity over one axis of time), and a confusion
-matrix.
-"""
+"""Pictures of an emotion track (waveform, segments, posterior, intensity) and of a confusion matrix."""
 
 from __future__ import annotations
 

@@ -1,0 +1,100 @@
+"""The README's pictures, made by what they show: `python -m sedtalker.evaluation.gallery -o renders/readme`.
+
+`demo.webp` is the demo's video, small; `emotions.webp` is the talker's own answer to one sentence under every emotion
+at three intensities; `people.webp` are the identities, at rest and speaking.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sedtalker.animation import Animation
+from sedtalker.emotion.labels import LABELS
+from sedtalker.face.assets import identities, load_face
+from sedtalker.files import written_whole
+from sedtalker.pipeline import Talker, load
+from sedtalker.render import SoftRenderer, render_animation
+from sedtalker.render.views import grid
+from sedtalker.resources import asset
+
+Bytes = NDArray[np.uint8]
+
+LEVELS = (1 / 3, 2 / 3, 1.0)
+SIDE = 288  # pixels of one picture in a sheet
+DEMO_WIDTH, DEMO_FPS = 320, 15.0
+
+
+def open_mouthed(animation: Animation) -> int:
+    """The frame in which the jaw is widest open."""
+    return int(np.argmax(animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]))
+
+
+def emotion_sheet(talker: Talker, audio: Path) -> Bytes:
+    """Every emotion but neutral in a column, its intensities downwards, at the same moment of the same sentence."""
+    moment = open_mouthed(talker.animate(audio, emotion="neutral", still=True))
+    renderer = SoftRenderer(load_face(), SIDE, SIDE, "fine")
+    pictures, titles = [], []
+    for level in LEVELS:
+        for label in LABELS[1:]:
+            animation = talker.animate(audio, emotion=f"{label}:{level}", still=True)
+            pictures.append(renderer.frame(next(animation.frames(moment))))
+            titles.append(f"{label} {level:.2f}")
+    return grid(pictures, len(LABELS) - 1, titles)
+
+
+def people_sheet(talker: Talker, audio: Path) -> Bytes:
+    """Every identity at rest, and below it speaking happily."""
+    rest, speaking = [], []
+    for name in identities():
+        animation = talker.animate(audio, emotion="happy:0.8", face=name, still=True)
+        renderer = SoftRenderer(animation.face, SIDE, SIDE, "fine")
+        rest.append(renderer.frame(animation.template))
+        speaking.append(renderer.frame(next(animation.frames(open_mouthed(animation)))))
+    return grid(rest + speaking, len(rest), list(identities()))
+
+
+def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
+    """The demo's video with its emotion strip, small."""
+    import av
+
+    animation = talker.animate(audio, fps=DEMO_FPS)
+    with TemporaryDirectory() as folder:
+        video = Path(folder, "demo.mp4")
+        render_animation(animation, video)
+        with av.open(str(video)) as container:
+            frames = [frame.to_image() for frame in container.decode(video=0)]
+    height = round(frames[0].height * DEMO_WIDTH / frames[0].width)
+    return [frame.resize((DEMO_WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("renders/readme"))
+    folder = parser.parse_args(arguments).output
+    talker, audio = load(device="cpu"), asset("demo.wav")
+    for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet)):
+        with written_whole(folder / f"{name}.webp") as aside:
+            Image.fromarray(sheet(talker, audio)).save(aside, quality=82)
+    frames = demo_frames(talker, audio)
+    with written_whole(folder / "demo.webp") as aside:
+        frames[0].save(
+            aside,
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 / DEMO_FPS),
+            loop=0,
+            quality=60,
+            method=4,
+        )
+
+
+if __name__ == "__main__":
+    main()

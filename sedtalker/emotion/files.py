@@ -12,13 +12,14 @@ import math
 import os
 import re
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sedtalker.emotion.labels import LABELS, canonical
-from sedtalker.emotion.track import EmotionTrack, Segment, checked_segments
+from sedtalker.emotion.track import EmotionTrack, Segment, checked_segments, paste
 from sedtalker.errors import TrackError
 from sedtalker.files import written_whole
 
@@ -149,7 +150,16 @@ def _track_of_frames(
 
 
 def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment]) -> None:
+    """Lay the segments that a person wrote over the frames.
+
+    A list that still holds segments of the old one was edited line by line: what was taken out of it is neutral. A list
+    of new segments alone says what changes there and leaves the rest to the frames.
+    """
     edited = [segment for segment in after if not any(_same(segment, old) for old in before)]
+    if edited and len(edited) == len(after):
+        track.override(edited)
+        track.given = reduce(paste, edited, before)
+        return
     gaps = [
         gap
         for gap in _gaps(after, track.duration)

@@ -33,6 +33,7 @@ DEMO_WIDTH, DEMO_FPS = 320, 15.0
 
 def open_mouthed(animation: Animation) -> int:
     """The frame in which the jaw is widest open."""
+    assert animation.blendshapes is not None  # the default talker moves a rig
     return int(np.argmax(animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]))
 
 

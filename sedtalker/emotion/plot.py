@@ -59,7 +59,8 @@ def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], path: str
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows, columns = np.flatnonzero(counts.sum(1)), np.flatnonzero(counts.sum(0) + counts.sum(1))
+    rows = np.flatnonzero(counts.sum(1)).tolist()
+    columns = np.flatnonzero(counts.sum(0) + counts.sum(1)).tolist()
     shares = counts[np.ix_(rows, columns)] / counts[rows].sum(1, keepdims=True)
     figure = Figure(figsize=(1.6 + 0.7 * len(columns), 1.2 + 0.55 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -14,8 +14,8 @@ DATA = Path(__file__).parent / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run last."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Slow tests run late, benchmarks last: the peers' way of drawing ends the process's OpenGL display."""
+    items.sort(key=lambda item: ("bench" in item.path.parts, item.get_closest_marker("slow") is not None))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Cost of the scan and of the talker, as ratios to the peers' ways, taken side by side: pytest tests/bench -s
 
-CPU seconds of one thread, the best of a few runs. The goals are in the assertions, with slack for a busy machine.
+CPU seconds of one thread, the best of a few runs. Times are printed, never asserted; what is asserted is that both ways
+give the same.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from sedtalker.mamba.attention import WindowedAttention
 from sedtalker.mamba.scan import selective_scan, selective_scan_reference
 from sedtalker.talker.model import TalkerModel
 from sedtalker.talker.streaming import Block, decoded
-
-BUSY = 0.7  # share of a goal that still passes on a machine that does other things as well
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +58,7 @@ def test_scan_forward() -> None:
         slow = cpu_seconds(lambda: selective_scan_reference(*inputs), 3)
         fast = cpu_seconds(lambda: selective_scan(*inputs), 10)
     print(f"\nscan, 900 frames, 1024 channels, 16 states: {1e3 * fast:.1f} ms, {slow / fast:.1f} x the reference")
-    assert slow / fast > 15 * BUSY
+    torch.testing.assert_close(selective_scan(*inputs), selective_scan_reference(*inputs), atol=1e-4, rtol=1e-4)
 
 
 def test_scan_forward_and_backward() -> None:
@@ -71,7 +70,9 @@ def test_scan_forward_and_backward() -> None:
     slow = cpu_seconds(both(selective_scan_reference), 1)
     fast = cpu_seconds(both(selective_scan), 10)
     print(f"\nscan and its gradients, 300 frames: {1e3 * fast:.1f} ms, {slow / fast:.0f} x the reference")
-    assert slow / fast > 100 * BUSY
+    torch.testing.assert_close(
+        both(selective_scan)(), both(selective_scan_reference)(), atol=1e-3, rtol=1e-3
+    )  # sums of 300 frames
 
 
 def test_talker_real_time_factor_and_growth() -> None:
@@ -86,8 +87,7 @@ def test_talker_real_time_factor_and_growth() -> None:
         costs.append(cpu_seconds(lambda blocks=blocks: list(decoded(model, blocks)), 3))
     growth = costs[1] / costs[0] / (seconds[1] / seconds[0])
     print(f"\ntalker: {costs[0] / seconds[0]:.4f} of real time on one core; 100 s cost {growth:.2f} x as much a second")
-    assert costs[0] / seconds[0] < 0.010 / BUSY
-    assert growth < 1.1 / BUSY
+    assert sum(len(block) for block in decoded(model, blocks)) == seconds[1] * 50
 
 
 def test_windowed_attention_against_full() -> None:
@@ -100,5 +100,5 @@ def test_windowed_attention_against_full() -> None:
 
     with torch.inference_mode():
         ratio = cpu_seconds(full, 3) / cpu_seconds(lambda: block(x), 3)
+        assert full().shape == block(x)[0].shape
     print(f"\nattention over 1 s against all of 120 s: {ratio:.1f} x cheaper")
-    assert ratio > 2

@@ -273,3 +273,16 @@ def test_several_corpora_become_one_manifest_with_splits(tmp_path):
     assert "left out: 1 (song)" in summary(manifest)
     with pytest.raises(DataError, match="unknown corpus"):
         prepare_speech({"radio": tmp_path})
+
+
+def test_spoken_without_emotion(tmp_path):
+    files = {"utterances.tsv": 'id\tspeaker\ttext\nu1\tv1\tIt\'s "plain".\n', "audio/u1.opus": "", "audio/u2.opus": ""}
+    manifest, by_path = read("spoken", tree(tmp_path, files))
+    item = by_path["audio/u1.opus"]
+    assert (item.emotion, item.intensity, item.speaker, item.transcript) == (
+        "neutral",
+        0.0,
+        "spoken-v1",
+        'It\'s "plain".',
+    )
+    assert manifest.skipped == {"not in utterances.tsv": 1}

@@ -1,7 +1,7 @@
 """The readers of speech emotion corpora by name, and the manifest of several with its splits.
 
-`python -m sedtalker.corpora.speech_emotion ravdess=DIR crema-d=DIR nemo=DIR -o manifest.json` makes the manifest that
-the packaged diarizers were trained with.
+`python -m sedtalker.corpora.speech_emotion ravdess=DIR crema-d=DIR nemo=DIR spoken=DIR -o manifest.json` makes the
+manifest that the packaged diarizers were trained with.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sedtalker.corpora.meld import read_meld
 from sedtalker.corpora.nemo import read_nemo
 from sedtalker.corpora.ravdess import read_ravdess
 from sedtalker.corpora.savee import read_savee
+from sedtalker.corpora.spoken import read_spoken
 from sedtalker.corpora.tess import read_tess
 from sedtalker.corpora.zed import read_zed
 from sedtalker.errors import DataError
@@ -40,6 +41,7 @@ READERS: dict[str, Callable[[str | os.PathLike[str]], Manifest]] = {
     "meld": read_meld,
     "emodb": read_emodb,
     "zed": read_zed,
+    "spoken": read_spoken,
 }
 """Corpus -> reader of a folder as its publisher ships it."""
 

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -244,8 +245,10 @@ def _size(path: Path) -> int:
 
 def _remove_leftovers(path: Path, folder: Path) -> None:
     """Delete what a killed run was writing for this input (`files.written_whole` names it so)."""
-    for aside in folder.glob(f".{glob.escape(path.stem)}*.????????.*"):
-        if aside.is_file():
+    for aside in folder.glob(f".*{glob.escape(path.stem)}*~????????*"):
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
             aside.unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         SEDTalkerError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    aside = path.with_name(f".{path.stem}~{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

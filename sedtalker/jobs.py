@@ -5,17 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sedtalker.errors import FaceError, RenderError
 from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.audio import Samples
     from sedtalker.pipeline import Talker
+    from sedtalker.render.soft import Background
+
+PICTURE_ENDINGS = {
+    "mp4": ".mp4",
+    "webm": ".webm",
+    "gif": ".gif",
+    "png": "_png",  # a folder of numbered pictures
+    "sheet": ".sheet.png",  # twelve frames with their times
+    "poster": ".poster.png",  # the frame in the middle
+}
+SOUNDING = ("mp4", "webm")
+TRANSPARENT = ("png", "poster")
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,7 @@ class PictureOptions:
     quality: str = "standard"  # or "fine"
     view: str = "front"
     backend: str = "soft"
+    background: Background = None  # colour, 0..1 each; "transparent" for pictures; None: a studio's
     strip: bool = True  # the emotion track under the face
 
 
@@ -60,6 +74,7 @@ class DiarizeOptions:
 class RenderOptions(PictureOptions):
     """How `render_files` draws each animation."""
 
+    formats: tuple[str, ...] = ("mp4",)  # keys of PICTURE_ENDINGS
     audio: Path | None = None  # None: the file that the animation was made from, where it still is
     face: str | None = None  # None: the animation's own
 
@@ -152,33 +167,63 @@ def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: P
 
 
 def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
-    """Draw one animation file, with its sound where that is known; returns the video's path."""
+    """Draw one animation file in every format asked for, with its sound where that is known; returns the paths."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
     from sedtalker.export.sound import source_samples
+    from sedtalker.render import contact_sheet, poster
 
-    animation = load_animation(path)
-    samples = load_audio(options.audio) if options.audio else source_samples(animation)
-    if samples is None:
-        print(f"sedtalker: the sound of {path} is not where it was; the video is silent. Give --audio", file=sys.stderr)
-    video = folder / f"{path.stem}.mp4"
-    with written_whole(video) as aside:
-        _write_video(animation, aside, samples, options, f"drawing {path.name}", options.face)
-    return [video]
+    if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
+        raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
+    animation = _as_other(load_animation(path), options.face)
+    samples = None
+    if any(name in SOUNDING for name in options.formats):
+        samples = load_audio(options.audio) if options.audio else source_samples(animation)
+        if samples is None:
+            print(
+                f"sedtalker: the sound of {path} is not where it was; the video is silent. Give --audio",
+                file=sys.stderr,
+            )
+    paths = {name: folder / f"{path.stem}{PICTURE_ENDINGS[name]}" for name in options.formats}
+    if "png" in paths:  # a folder: its name must not look like a video's
+        paths["png"] = folder / f"{path.stem.replace('.', '_')}{PICTURE_ENDINGS['png']}"
+    look: dict[str, Any] = {"quality": options.quality, "view": options.view, "background": options.background}
+    with ExitStack() as stack:
+        asides = {name: stack.enter_context(written_whole(made)) for name, made in paths.items()}
+        for name, aside in asides.items():
+            if name == "sheet":
+                contact_sheet(animation, aside, size=options.size // 2, **look)
+            elif name == "poster":
+                poster(animation, animation.duration / 2, aside, width=options.size, height=options.size, **look)
+            else:
+                sound = samples if name in SOUNDING else None
+                _write_video(animation, aside, sound, options, f"drawing {path.name}")
+    return list(paths.values())
+
+
+def _as_other(animation: Animation, face: str | None) -> Animation:
+    """The animation on another face: posed anew where both have the rig, otherwise its vertices as they are."""
+    if face is None:
+        return animation
+    from sedtalker.face.assets import load_face
+
+    other = load_face(face)
+    if animation.blendshapes is not None and other.blendshape_names == animation.blendshape_names:
+        return replace(animation, template=other.template, faces=other.faces, dense=None, rig=other)
+    if other.template.shape != animation.template.shape:
+        raise FaceError(
+            f"a face of {len(other.template)} vertices: {face}. The animation has {len(animation.template)}; "
+            "give a face of its topology"
+        )
+    return replace(animation, rig=other)
 
 
 def _write_video(
-    animation: Animation,
-    path: Path,
-    samples: Samples | None,
-    options: PictureOptions,
-    title: str,
-    face: str | None = None,
+    animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, title: str
 ) -> None:
     from tqdm import tqdm
 
     from sedtalker.audio import SAMPLE_RATE
-    from sedtalker.face.assets import load_face
     from sedtalker.render import render_animation
 
     with tqdm(total=len(animation), desc=title, unit="frame", leave=False, disable=None) as bar:
@@ -189,13 +234,13 @@ def _write_video(
         render_animation(
             animation,
             path,
-            face=load_face(face) if face else None,
             width=options.size,
             height=options.size,
             quality=options.quality,
             backend=options.backend,
             view=options.view,
-            strip=options.strip,
+            background=options.background,
+            strip=options.strip and options.background != "transparent",
             audio=None if samples is None else (samples, SAMPLE_RATE),
             progress=show,
         )

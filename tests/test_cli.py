@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 import sedtalker
 
@@ -101,6 +102,30 @@ def test_render_and_export_read_the_animation(run_cli, animated: Path, speech_fi
     assert seconds_of(tmp_path / "again" / f"{speech_file.stem}.mp4")[2] == len(sedtalker.load_animation(animation))
     run = run_cli("export", animation, "--to", "csv", "-o", "weights.csv")
     assert run.returncode == 0 and (tmp_path / "weights.csv").read_text().startswith("Timecode,")
+
+
+def test_render_makes_pictures_of_many_kinds_and_other_people(
+    run_cli, animated: Path, speech_file: Path, tmp_path: Path
+) -> None:
+    stem, animation = speech_file.stem, animated / f"{speech_file.stem}.npz"
+    made = ("--to", "gif,png,sheet,poster", "--size", "96", "--face", "man", "--background", "204060")
+    run = run_cli("render", animation, "-o", "pictures", *made)
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "pictures"
+    assert {file.name for file in folder.iterdir()} == {
+        f"{stem}.gif",
+        f"{stem}_png",
+        f"{stem}.sheet.png",
+        f"{stem}.poster.png",
+    }
+    assert len(list((folder / f"{stem}_png").iterdir())) == 58
+    poster = np.asarray(Image.open(folder / f"{stem}.poster.png"))
+    assert poster.shape == (96, 96, 3) and np.abs(poster[2, 2].astype(int) - (0x20, 0x40, 0x60)).max() <= 2
+    assert_refused(run_cli("render", animation, "-o", "glass", "--background", "transparent"), 1, "no transparency")
+    run = run_cli("render", animation, "-o", "glass", "--size", "96", "--background", "transparent", "--to", "poster")
+    assert run.returncode == 0, run.stderr
+    alpha = np.asarray(Image.open(tmp_path / "glass" / f"{stem}.poster.png"))[..., 3]
+    assert alpha[2, 2] == 0 and alpha[48, 48] == 255
 
 
 @pytest.mark.parametrize("formats", ["json,rttm,csv,textgrid"])

@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         quality=arguments.quality,
         view=arguments.view,
         backend=arguments.backend,
+        background=arguments.background,
         strip=not arguments.no_strip,
         device=arguments.device,
         model=arguments.model,

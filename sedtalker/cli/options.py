@@ -54,6 +54,18 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def color(text: str) -> str | tuple[float, float, float]:
+    """`transparent`, or a colour in hexadecimal, 0..1 each."""
+    digits = text.removeprefix("#")
+    if text == "transparent":
+        return text
+    try:
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no colour. Write 20242c or transparent") from None
+    return red / 255, green / 255, blue / 255
+
+
 def emotion(text: str) -> str:
     """`auto`, the path of a track file, or a text like `happy:0.8@2.0-4.5,sad:0.5`; checked, returned as it is."""
     from sedtalker.emotion.track import parse_emotion_spec
@@ -93,6 +105,9 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--view", choices=("front", "three-quarter", "side", "turntable"), default="front")
     parser.add_argument(
         "--backend", choices=("soft", "pyrender"), default="soft", help="soft needs no OpenGL (default)"
+    )
+    parser.add_argument(
+        "--background", type=color, metavar="RRGGBB", help="a colour, or transparent (--to png); default: a studio's"
     )
     parser.add_argument("--no-strip", action="store_true", help="leave out the emotion strip under the face")
 

@@ -1,4 +1,4 @@
-"""`sedtalker render`: animation files -> videos."""
+"""`sedtalker render`: animation files -> videos and pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_batch_options, add_output, add_picture_options, running
+from sedtalker.cli.options import add_batch_options, add_output, add_picture_options, listed, running
+from sedtalker.jobs import PICTURE_ENDINGS
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -14,6 +15,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("render", parents=[common], help="animation files -> videos", description=__doc__)
     parser.add_argument("animation", nargs="+", metavar="ANIM", help=".npz files, folders, or patterns in quotes")
     add_output(parser, "the videos")
+    parser.add_argument(
+        "--to", type=listed(*PICTURE_ENDINGS), default=("mp4",), metavar=",".join(PICTURE_ENDINGS), help="default: mp4"
+    )
     parser.add_argument(
         "--audio", type=Path, metavar="FILE", help="sound for the video (default: the file the animation was made from)"
     )
@@ -29,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.jobs import RenderOptions
 
     options = RenderOptions(
+        formats=arguments.to,
+        background=arguments.background,
         audio=arguments.audio,
         face=arguments.face,
         size=arguments.size,

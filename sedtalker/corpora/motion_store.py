@@ -17,6 +17,7 @@ import csv
 import json
 import math
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,8 +45,8 @@ FOREIGN_CLIPS = 140
 UNSEEN_SENTENCES = ("I'm on my way to the meeting.", "Maybe tomorrow it will be cold.")  # of CREMA-D, for testing alone
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 
-# GRID's words that begin with closed lips, and by how much of a second they are closed (medians of its lip gap).
-GRID_CLOSURES = dict.fromkeys(("bin", "blue", "by", "b", "place", "please", "p"), (-0.01, 0.07))
+GRID_PAUSES = frozenset({"sil", "sp"})
+GRID_MARGIN = 0.1  # seconds around the sentence in which the mouth belongs to it
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,15 @@ def made_arrays(performance: Performance, posterior: Float, intensity: Float) ->
     return Arrays(weights, np.ones_like(weights), performance.expression, posterior, intensity, performance.closed)
 
 
-def measured_arrays(motion: FaceMotion, closed: Float, frames: int) -> Arrays:
-    """A measured performance without emotion, brought to the length of its sound; what is added has no trust."""
-    added = max(0, frames - len(closed))
-    weights, trust, closed = (
-        np.pad(curves[:frames], [(0, added)] + [(0, 0)] * (curves.ndim - 1))
-        for curves in (motion.weights, motion.trust, closed)
-    )
+def measured_arrays(motion: FaceMotion, frames: int) -> Arrays:
+    """A measured performance without emotion, brought to the length of its sound; what is added has no trust.
+
+    No frame is marked as closed: a real mouth closes when it does.
+    """
+    added = max(0, frames - len(motion.weights))
+    weights, trust = (np.pad(curves[:frames], [(0, added), (0, 0)]) for curves in (motion.weights, motion.trust))
     posterior, intensity = held_track(LABELS[NEUTRAL], 0.0, frames)
-    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
+    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, np.zeros(frames, np.float32))
 
 
 def tts_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
@@ -161,22 +162,27 @@ def acted_clips(manifest_path: Path, phones: Path) -> Iterator[tuple[Clip, Array
 
 
 def grid_clips(folder: Path, words: Path) -> Iterator[tuple[Clip, Arrays]]:
-    """GRID's measured sentences, a tenth of them for testing."""
-    closures: dict[str, list[float]] = {}
+    """GRID's measured sentences, a tenth of them for testing.
+
+    Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth.
+    """
+    said: dict[str, list[dict[str, str]]] = defaultdict(list)
     with words.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            if row["word"] in GRID_CLOSURES:
-                closures.setdefault(row["id"], []).append(float(row["start"]))
+            if row["word"] not in GRID_PAUSES:
+                said[row["id"]].append(row)
     for path in sorted(folder.glob("*.npz")):
         draw = zlib.crc32(path.stem.encode()) % 20
         split = "test" if draw < 2 else "validation" if draw == 2 else "train"
-        motion = read_grid(path)
+        motion, sentence = read_grid(path), said[path.stem]
         times = (np.arange(len(motion.weights)) + 0.5) / FRAME_RATE
-        closed = np.zeros(len(times), np.float32)
-        for start in closures.get(path.stem, []):
-            closed[(times > start) & (times < start + 0.05)] = 1
+        spoken = np.zeros(len(times), np.float32)
+        if sentence:
+            first, last = float(sentence[0]["start"]), float(sentence[-1]["end"])
+            spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
+        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None])
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
-        yield clip, measured_arrays(motion, closed, _frames(clip))
+        yield clip, measured_arrays(motion, _frames(clip))
 
 
 def facegood_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
@@ -185,7 +191,7 @@ def facegood_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
         motion = read_facegood(path)
         split = "test" if path.stem.endswith("2_04") else "train"
         clip = Clip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
-        yield clip, measured_arrays(motion, np.zeros(len(motion.weights), np.float32), _frames(clip))
+        yield clip, measured_arrays(motion, _frames(clip))
 
 
 def _frames(clip: Clip) -> int:

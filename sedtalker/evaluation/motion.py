@@ -68,6 +68,7 @@ class TrackedClip:
 
     features: torch.Tensor  # (T, L, D)
     truth: Float  # (T, 52), the tracked weights
+    known: NDArray[np.bool_]  # (T,), where they are trusted: in a sentence, not before and after it
     phones: tuple[Phone, ...]  # empty where the clip was not aligned
 
 
@@ -137,8 +138,9 @@ def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str,
     for clip in clips:
         gap = speaker.gap(speaker.feeling(clip.features, LABELS[NEUTRAL], 0.0))
         truth = speaker.gap(clip.truth)
-        correlations.append(float(np.corrcoef(gap, truth)[0, 1]))
-        spreads.append(float(np.ptp(np.percentile(gap, [5, 95])) / np.ptp(np.percentile(truth, [5, 95]))))
+        known, tracked = gap[clip.known], truth[clip.known]
+        correlations.append(float(np.corrcoef(known, tracked)[0, 1]))
+        spreads.append(float(np.ptp(np.percentile(known, [5, 95])) / np.ptp(np.percentile(tracked, [5, 95]))))
         if clip.phones:
             made.append(lips.closure_figures(gap, clip.phones, FRAME_RATE))
             real.append(lips.closure_figures(truth, clip.phones, FRAME_RATE))
@@ -179,10 +181,8 @@ def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60) -
         if source == "foreign":
             report[source] = quiet_figures(speaker, [(clip, _features(store, clip)) for clip in chosen])
         elif source in MEASURED:
-            report[source] = tracked_figures(
-                speaker,
-                [TrackedClip(_features(store, c), _weights(store, c), phones.get(c.id, ())) for c in chosen],
-            )
+            tracked = [_tracked(store, clip, phones.get(clip.id, ())) for clip in chosen]
+            report[source] = tracked_figures(speaker, tracked)
         elif aligned := [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
             report[source] = spoken_figures(speaker, aligned)
             spoken += aligned[:: max(1, len(aligned) // 12)]
@@ -195,9 +195,10 @@ def _features(store: Path, clip: Clip) -> torch.Tensor:
     return torch.from_numpy(np.load(store / "features" / f"{clip.id}.npy").astype(np.float32))
 
 
-def _weights(store: Path, clip: Clip) -> Float:
+def _tracked(store: Path, clip: Clip, phones: tuple[Phone, ...]) -> TrackedClip:
     with np.load(store / "clips" / f"{clip.id}.npz") as arrays:
-        return arrays["weights"].astype(np.float32)
+        truth, trust = (arrays[name].astype(np.float32) for name in ("weights", "trust"))
+    return TrackedClip(_features(store, clip), truth, trust.max(axis=1) > 0, phones)
 
 
 def _group(clip: Clip) -> str:

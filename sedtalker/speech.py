@@ -93,9 +93,9 @@ class WindowedEncoder:
         """The same in blocks (hop, layers, width), in order and flat memory."""
         samples = torch.as_tensor(samples, dtype=torch.float32)
         frames = math.ceil(len(samples) / FRAME_SAMPLES)
-        samples = F.pad(samples, (0, frames * FRAME_SAMPLES - len(samples)))
         for first, last, keep_first, keep_last in self.windows.spans(frames):
-            window = samples[first * FRAME_SAMPLES : last * FRAME_SAMPLES].to(self.device)
+            window = samples[first * FRAME_SAMPLES : last * FRAME_SAMPLES]
+            window = F.pad(window, (0, (last - first) * FRAME_SAMPLES - len(window))).to(self.device)
             hidden = self.network(window)  # (last - first, layers, width)
             yield hidden[keep_first - first : keep_last - first].cpu()
 

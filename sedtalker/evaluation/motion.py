@@ -96,9 +96,9 @@ def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, t
         "spectral_edge_hz": lips.spectral_edge(gaps, FRAME_RATE),
         "opening_speed_p95_per_s": float(np.median(opening)),
         "closing_speed_p95_per_s": float(np.median(closing)),
-        "silence_gap_mm_median": float(np.nanmedian(silences)) * 1000,
-        "silence_gap_mm_p95": float(np.nanpercentile(silences, 95)) * 1000,
-        "rounding_ratio": float(np.nanmedian(rounded)),
+        "silence_gap_mm_median": _percentile(silences, 50) * 1000,
+        "silence_gap_mm_p95": _percentile(silences, 95) * 1000,
+        "rounding_ratio": _percentile(rounded, 50),
         "lip_jerk_m_per_s3": float(np.median(trembling)),
     }
 
@@ -162,6 +162,12 @@ def quiet_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor]]) 
         kind = clip.id.rsplit("_", 1)[-1]
         worst[kind] = max(worst.get(kind, 0.0), float(gap.max()) * 1000)
     return worst
+
+
+def _percentile(values: Sequence[float], percent: float) -> float:
+    """Of the values that are known; nan where none is."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.percentile(known, percent)) if known else float("nan")
 
 
 def _lag(gap: Float, other: Float) -> float:

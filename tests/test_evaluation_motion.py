@@ -1,0 +1,76 @@
+"""The report on a talker's motion, over a small made store and an untrained model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.corpora.align import Phone, write_phones
+from sedtalker.corpora.faces import FaceMotion
+from sedtalker.corpora.motion_store import Clip, foreign_clips, made_arrays, measured_arrays, write_store
+from sedtalker.corpora.sounds import write_wave
+from sedtalker.corpora.synthesize import held_track, perform
+from sedtalker.emotion.labels import LABELS
+from sedtalker.evaluation.motion import evaluate, main
+from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model
+
+SPOKEN = tuple(
+    Phone("word", name, start, end)
+    for name, start, end in (("SIL", 0, 0.4), ("AA", 0.4, 0.7), ("B", 0.7, 0.8), ("AA", 0.8, 1.2), ("SIL", 1.2, 1.6))
+)
+
+
+def spoken_clips(audio: Path):
+    """One made clip that was aligned, and one that was measured, of the same sound."""
+    samples = np.random.default_rng(0).normal(0, 0.1, 25_600).astype(np.float32)
+    samples[:6_400] = samples[19_200:] = 0
+    for identity, source in (("tts_0", "tts"), ("grid_0", "grid")):
+        path = audio / f"{identity}.wav"
+        write_wave(path, samples)
+        track = held_track("neutral", 0, 80)
+        performance = perform(SPOKEN, np.full(80, -20, np.float32), *track)
+        clip = Clip(identity, str(path), "somebody", source, "test", "en")
+        motion = FaceMotion(performance.weights, np.ones_like(performance.weights))
+        yield clip, measured_arrays(motion, 80) if source == "grid" else made_arrays(performance, *track)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+
+    def clips():
+        yield from spoken_clips(root / "audio")
+        yield from foreign_clips(root / "audio", 10)  # the tenth is for testing
+
+    (root / "features").mkdir()
+    for clip in write_store(root, clips()):
+        features = np.random.default_rng(1).normal(size=(clip.frames, 5, 384)).astype(np.float16)
+        np.save(root / "features" / f"{clip.id}.npy", features)
+    write_phones(root / "phones.tsv", {"tts_0": SPOKEN, "grid_0": SPOKEN})
+    torch.manual_seed(0)
+    model = TalkerModel(TalkerConfig(width=16, order=("mamba",))).eval()
+    torch.nn.init.normal_(model.lips.weight, std=0.3)  # an untrained mouth does not move
+    save_talker_model(model, root / "model")
+    return root
+
+
+def test_every_kind_of_clip_is_judged_in_its_way(store: Path):
+    report = evaluate(store / "model", store, [store / "phones.tsv"])
+    assert set(report) == {"tts", "grid", "foreign", "emotion"}
+    assert report["tts"]["bilabials"] == 1
+    assert report["grid"]["tracked"]["closure_recall"] == 1
+    assert -1 <= report["grid"]["gap_correlation_median"] <= 1
+    assert set(report["emotion"]["read_back"]) == set(LABELS) - {"neutral"}
+
+
+def test_the_report_is_written_as_json(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    arguments = ["motion", str(store / "model"), str(store), "-o", str(tmp_path / "report.json")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report) == {"grid", "foreign"}  # nothing was aligned

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,9 +19,11 @@ from PIL import Image
 from sedtalker.animation import Animation
 from sedtalker.emotion.labels import LABELS
 from sedtalker.face.assets import identities, load_face
+from sedtalker.face.rig import Face
 from sedtalker.files import written_whole
 from sedtalker.pipeline import Talker, load
-from sedtalker.render import SoftRenderer, render_animation
+from sedtalker.render import Camera, SoftRenderer, render_animation
+from sedtalker.render.camera import portrait_camera
 from sedtalker.render.views import grid
 from sedtalker.resources import asset
 
@@ -31,16 +34,25 @@ SIDE = 288  # pixels of one picture in a sheet
 DEMO_WIDTH, DEMO_FPS = 320, 15.0
 
 
-def open_mouthed(animation: Animation) -> int:
-    """The frame in which the jaw is widest open."""
+def speaking_moment(animation: Animation, share: float) -> int:
+    """The frame whose jaw is wider open than in this share of the frames."""
     assert animation.blendshapes is not None  # the default talker moves a rig
-    return int(np.argmax(animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]))
+    opened = animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]
+    return int(np.argsort(opened, kind="stable")[int(share * (len(opened) - 1))])
+
+
+def close_camera(face: Face) -> Camera:
+    """A camera that sees little but the face."""
+    front = portrait_camera(face)
+    x, y, z = front.target
+    return replace(front, target=(x, y + 0.02, z), distance=0.8 * front.distance)
 
 
 def emotion_sheet(talker: Talker, audio: Path) -> Bytes:
     """Every emotion but neutral in a column, its intensities downwards, at the same moment of the same sentence."""
-    moment = open_mouthed(talker.animate(audio, emotion="neutral", still=True))
-    renderer = SoftRenderer(load_face(), SIDE, SIDE, "fine")
+    moment = speaking_moment(talker.animate(audio, emotion="neutral", still=True), 0.8)
+    face = load_face()
+    renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
     pictures, titles = [], []
     for level in LEVELS:
         for label in LABELS[1:]:
@@ -57,7 +69,7 @@ def people_sheet(talker: Talker, audio: Path) -> Bytes:
         animation = talker.animate(audio, emotion="happy:0.8", face=name, still=True)
         renderer = SoftRenderer(animation.face, SIDE, SIDE, "fine")
         rest.append(renderer.frame(animation.template))
-        speaking.append(renderer.frame(next(animation.frames(open_mouthed(animation)))))
+        speaking.append(renderer.frame(next(animation.frames(speaking_moment(animation, 0.9)))))
     return grid(rest + speaking, len(rest), list(identities()))
 
 

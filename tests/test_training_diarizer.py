@@ -11,10 +11,11 @@ import torch
 pytest.importorskip("lightning")
 
 from sedtalker.corpora.manifest import Manifest, Utterance
-from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.training.augmentation import add_noise, augment, change_speed, coloured_noise, scale, telephone
+from sedtalker.training.average import averaged
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
     DiarizerTraining,
@@ -212,3 +213,13 @@ def test_augmentation_is_seeded_and_finite():
         made = augment(tone(), np.random.default_rng(seed))
         assert np.isfinite(made).all()
         assert np.abs(made).max() <= 1.01
+
+
+def test_what_lies_between_two_trainings():
+    one, other = (torch.manual_seed(seed) and Diarizer(DiarizerConfig(temperature=seed + 0.5)) for seed in (1, 2))
+    between = averaged(one, other, 0.25)
+    expected = 0.75 * one.project.weight + 0.25 * other.project.weight
+    torch.testing.assert_close(between.project.weight, expected)
+    assert between.config.temperature == 1
+    with pytest.raises(DataError, match="averaged"):
+        averaged(one, Diarizer(DiarizerConfig(width=64)), 0.5)

@@ -69,8 +69,8 @@ def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], path: str
     for row, column in np.ndindex(shares.shape):
         colour = "white" if shares[row, column] > 0.6 else "black"
         axis.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axis.set_xticks(range(len(columns)), [labels[column] for column in columns.tolist()])
-    axis.set_yticks(range(len(rows)), [labels[row] for row in rows.tolist()])
+    axis.set_xticks(range(len(columns)), [labels[column] for column in columns])
+    axis.set_yticks(range(len(rows)), [labels[row] for row in rows])
     axis.set_xlabel("heard")
     axis.set_ylabel("meant")
     figure.savefig(path, dpi=120)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation, load_animation
     from sedtalker.emotion.track import EmotionTrack
     from sedtalker.errors import SEDTalkerError
+    from sedtalker.export.hub import push_to_hub
     from sedtalker.face.assets import load_face
     from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker, load
@@ -29,6 +30,7 @@ _HOMES = {
     "load_face": "sedtalker.face.assets",
     "Talker": "sedtalker.pipeline",
     "load": "sedtalker.pipeline",
+    "push_to_hub": "sedtalker.export.hub",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "load_animation",
     "load_face",
+    "push_to_hub",
 ]
 
 

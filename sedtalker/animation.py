@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AnimationError
+from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class Animation:
             return self.rig
         named = self.meta.get("face")
         if named and self.blendshapes is not None:
-            from sedtalker.face.assets import load_face
+            from sedtalker.face.assets import DEFAULT, identities, load_face
 
-            face = load_face(named)
-            if face.template.shape == self.template.shape:
-                return replace(face, template=self.template)
+            face = load_face(named if named in identities() else DEFAULT)  # a user's own mesh has the default's rig
+            if np.array_equal(face.faces, self.faces) and face.blendshape_names == self.blendshape_names:
+                return replace(face, name=str(named), template=self.template)
         return Face(name=str(named or "mesh"), template=self.template, faces=self.faces)
 
     @cached_property
@@ -133,8 +133,8 @@ class Animation:
             arrays["blendshape_names"] = np.array(self.blendshape_names)
         if self.head is not None:
             arrays["head"] = self.head.astype(np.float32)
-        with written_whole(path) as aside:
-            np.savez(aside, **arrays)
+        with written_whole(path) as aside, aside.open("wb") as file:  # given a name, numpy would add to it
+            np.savez(file, **arrays)
 
 
 def load_animation(path: Path | str) -> Animation:
@@ -172,8 +172,13 @@ def load_animation(path: Path | str) -> Animation:
             head=arrays.get("head"),
             meta=meta,
         )
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise AnimationError(f"not an animation file: {path} ({error}). Make it with: sedtalker animate") from error
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        reason = (
+            "an array of it is missing" if isinstance(error, KeyError) else "it does not hold an animation's arrays"
+        )
+        raise AnimationError(f"not an animation file: {path} ({reason}). Make it with: sedtalker animate") from error
+    except (ZeroDivisionError, SEDTalkerError) as error:
+        raise AnimationError(f"a broken animation: {path} ({error}). Make it again with: sedtalker animate") from error
     _check(animation, path)
     return animation
 
@@ -182,12 +187,14 @@ def _check(animation: Animation, path: Path) -> None:
     count, vertices = len(animation), len(animation.template)
     fits = (
         animation.fps > 0
+        and animation.template.ndim == 2
+        and animation.template.shape[1] == 3
         and (animation.dense is not None or animation.blendshapes is not None)
         and (animation.dense is None or animation.dense.shape == (count, vertices, 3))
         and (animation.blendshapes is None or animation.blendshapes.shape == (count, len(animation.blendshape_names)))
         and (animation.head is None or animation.head.shape == (count, 4, 4))
         and len(animation.emotion.intensity) == count
-        and (animation.faces.size == 0 or int(animation.faces.max()) < vertices)
+        and (animation.faces.size == 0 or 0 <= int(animation.faces.min()) <= int(animation.faces.max()) < vertices)
     )
     if not fits:
         raise AnimationError(f"arrays that do not fit each other: {path}. Make it again with: sedtalker animate")

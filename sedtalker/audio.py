@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sedtalker.errors import AudioError
 
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
+LOUDEST = 1e6  # more than any float recording that was scaled like integers
 MIN_SAMPLES = 400  # 25 ms, one analysis window; less holds no speech
 
 Samples = NDArray[np.float32]  # (N,) mono, 16 kHz, nominally -1..1
@@ -77,12 +78,14 @@ def _mono_frames(container: Any) -> Iterator[list[Any]]:
     import av
 
     stream = container.streams.audio[0]
-    to_float = av.AudioResampler(format="fltp")
+    # Packed floats: PyAV's arrays of more than seven planes are unsafe.
+    to_float = av.AudioResampler(format="flt")
     to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
     for frame in container.decode(stream):
         frame.pts = None
-        for planes in to_float.resample(frame):
-            yield to_rate.resample(_mono_frame(planes.to_ndarray(), planes.sample_rate))
+        for packed in to_float.resample(frame):
+            channels = packed.to_ndarray().reshape(packed.samples, -1).T
+            yield to_rate.resample(_mono_frame(channels, packed.sample_rate))
     yield to_rate.resample(None)
 
 
@@ -100,12 +103,13 @@ def _resample_array(samples: NDArray[Any], rate: int) -> Samples:
     import av
 
     samples = np.asarray(samples)
-    if samples.ndim not in (1, 2) or rate <= 0:
+    if samples.ndim not in (1, 2) or not 1000 <= rate <= 1_000_000:
         raise AudioError(
-            f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels) and a positive rate"
+            f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels), and 1,000 to 1,000,000 Hz"
         )
     if np.issubdtype(samples.dtype, np.integer):
-        samples = samples / float(np.iinfo(samples.dtype).max)
+        low, high = np.iinfo(samples.dtype).min, np.iinfo(samples.dtype).max
+        samples = (samples.astype(np.float64) - (low + high + 1) // 2) / ((high - low + 1) // 2)
     if samples.size == 0:
         return np.zeros(0, np.float32)
     samples = np.atleast_2d(samples.astype(np.float32))
@@ -120,6 +124,6 @@ def _resample_array(samples: NDArray[Any], rate: int) -> Samples:
 
 
 def _checked(samples: NDArray[np.float32], name: Path | str) -> NDArray[np.float32]:
-    if not np.isfinite(samples).all():
-        raise AudioError(f"samples that are no numbers (NaN or infinite): {name}. Export the audio again")
+    if not (np.abs(samples) < LOUDEST).all():
+        raise AudioError(f"samples that are no numbers, or absurdly large: {name}. Export the audio again")
     return samples

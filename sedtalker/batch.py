@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from sedtalker import __version__
 from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require
@@ -102,12 +104,13 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: R
 
 def _run(paths: list[Path], folder: Path, options: Options, running: Running, many: bool) -> list[Outcome]:
     _check_writable(folder)
-    keys = {path: _key(path, options) for path in paths} if many or running.resume else {}
-    kept = [path for path in paths if running.resume and _finished(path, folder, keys[path])]
+    keys = {path: key for path in paths if (key := _key(path, options))} if many or running.resume else {}
+    kept = [path for path in paths if running.resume and path in keys and _finished(path, folder, keys[path])]
     outcomes = [Outcome(str(path), "kept") for path in kept]
     todo = [path for path in paths if path not in kept]
-    for path in todo:
-        _remove_leftovers(path, folder)
+    if running.resume:
+        for path in todo:
+            _remove_leftovers(path, folder)
     for outcome in _progress(_outcomes(todo, folder, options, running, keys), len(todo), many):
         outcomes.append(outcome)
         _tell(outcome)
@@ -135,10 +138,15 @@ def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> 
         made = work(path)
         if key is not None:
             _record(path, folder, key, made)
-    except SEDTalkerError as error:
+    except Exception as error:  # whatever one file brings about, the others are still done
         if debug:
             traceback.print_exc()
-        return Outcome(str(path), "failed", time.perf_counter() - start, str(error))
+        reason = str(error)
+        if not isinstance(error, SEDTalkerError):
+            reason = (
+                f"unexpected {type(error).__name__}: {path} ({reason.splitlines()[0] if reason else ''}). See --debug"
+            )
+        return Outcome(str(path), "failed", time.perf_counter() - start, reason)
     return Outcome(str(path), "done", time.perf_counter() - start, made=[str(file) for file in made])
 
 
@@ -200,10 +208,17 @@ def _share(paths: list[Path], folder: Path, options: Options, debug: bool, keys:
     return [_one(work, path, folder, keys.get(path), debug) for path in paths]
 
 
-def _key(path: Path, options: Options) -> str:
-    """Hash of all that decides a result: the input's bytes, options, weights and the version of this program."""
+def _key(path: Path, options: Options) -> str | None:
+    """Hash of all that decides a result: the input's bytes, options, weights and the version of this program.
+
+    None where the input cannot be read; making it will say why.
+    """
+    if not os.access(path, os.R_OK):
+        return None
+    chosen = asdict(options)
+    files = [sha256(value) for value in map(str, chosen.values()) if Path(value).is_file()]  # a track, a mesh, a sound
     described = json.dumps(
-        [sha256(path), type(options).__name__, asdict(options), _weights(options), __version__], default=str
+        [sha256(path), type(options).__name__, chosen, files, _weights(options), __version__], default=str
     )
     return hashlib.sha256(described.encode()).hexdigest()
 
@@ -245,7 +260,10 @@ def _size(path: Path) -> int:
 
 def _remove_leftovers(path: Path, folder: Path) -> None:
     """Delete what a killed run was writing for this input (`files.written_whole` names it so)."""
-    for aside in folder.glob(f".*{glob.escape(path.stem)}*~????????*"):
+    ours = re.compile(rf"\.+{re.escape(path.stem)}(\.emotion|\.sheet|\.poster|_png|_obj|_ply)?~[0-9a-f]{{8}}(\.\w+)*")
+    for aside in folder.glob(".*~*"):
+        if not ours.fullmatch(aside.name):
+            continue
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
@@ -290,7 +308,11 @@ def _refuse_equal_names(paths: Iterable[Path]) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Fail before the work, not after it."""
-    probe = folder / ".sedtalker-probe"
-    with written_whole(probe) as aside:
-        aside.write_bytes(b"")
-    probe.unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SEDTalkerError(
+            f"cannot write {folder}: {error.strerror or error}. Choose another folder with -o, or free space"
+        ) from error

@@ -10,6 +10,10 @@ class SEDTalkerError(Exception):
     """Anything a user can mend; the command line prints its message as one line, without a traceback."""
 
 
+class UsageError(SEDTalkerError):
+    """Options that make no sense together; the command line's exit code is 2."""
+
+
 class AudioError(SEDTalkerError):
     """Audio that is missing, unreadable, empty or broken."""
 

@@ -10,7 +10,7 @@ from functools import partial, singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.errors import FaceError, RenderError
+from sedtalker.errors import FaceError, RenderError, SEDTalkerError
 from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
@@ -129,6 +129,9 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
     endings = {name: ending for name, (_, ending) in FORMATS.items()}
     endings |= {"mp4": ".mp4", "npz": ".npz", "json": ".emotion.json"}
     paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.exports}
+    blocked = [path for path in paths.values() if path.is_dir()]
+    if blocked:
+        raise SEDTalkerError(f"a folder is in the way: {blocked[0]}. Remove it, or choose another folder with -o")
     with ExitStack() as stack:
         asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
         for name, aside in asides.items():

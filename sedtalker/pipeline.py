@@ -17,7 +17,7 @@ from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
 from sedtalker.curves import resample, resample_blocks
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
-from sedtalker.emotion.files import read_track
+from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
 from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
 from sedtalker.face.assets import load_face
@@ -92,15 +92,17 @@ class Talker:
         Raises:
             AudioError, TrackError, FaceError: the input cannot be used.
         """
+        _check(fps, seed, intensity_scale)
         samples = load_audio(audio)
         rig = self._rig(face)
         blocks = self._features(samples)
         track = self._emotion(emotion, blocks, samples, _name_of(audio, source))
+        track = track.with_labels(self.model.config.labels)
         track.scale(intensity_scale)
         coefficients = torch.cat(list(decoded(self.model, told(track, blocks)))).numpy()  # (T, K) at 50 Hz
         head = None
         if rig.blendshapes is not None and not still:
-            coefficients, head = add_life(coefficients, track, samples, seed)
+            coefficients, head = add_life(coefficients, track, samples, seed, face=rig)
         count = max(1, round(len(samples) / SAMPLE_RATE * fps))
         curves = resample(coefficients, FRAME_RATE, fps, count)
         return Animation(
@@ -145,7 +147,8 @@ class Talker:
                 seconds += len(chunk) / SAMPLE_RATE
                 yield chunk
 
-        blocks = stream(encoder, self.diarizer if emotion is None else emotion, self.model, heard())
+        felt = self.diarizer if emotion is None else emotion.with_labels(self.model.config.labels)
+        blocks = stream(encoder, felt, self.model, heard())
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
             # The frames lag behind the sound: only at its end can there be one too many.
             due = curves[: max(1, round(seconds * fps)) - made]
@@ -176,7 +179,7 @@ class Talker:
                     f"a track of {emotion.duration:g} s for audio of {duration:g} s. Cut it with track.clip"
                 )
             return emotion.copy()
-        if str(emotion).lower().endswith(".json"):
+        if str(emotion).lower().endswith(TRACK_SUFFIXES):
             return read_track(emotion, duration=duration)
         heard = self._track(blocks, samples, name)
         return heard if emotion == "auto" else parse_emotion_spec(str(emotion), duration, heard)
@@ -213,6 +216,15 @@ class _Recomputed:
 
     def __iter__(self) -> Iterator[Tensor]:
         return self.encoder.blocks(self.samples)
+
+
+def _check(fps: float, seed: int, intensity_scale: float) -> None:
+    if not 1 <= fps <= 1000:
+        raise SEDTalkerError(f"{fps} frames a second: give 1 to 1000")
+    if seed < 0:
+        raise SEDTalkerError(f"a seed of {seed}: give 0 or more")
+    if not 0 <= intensity_scale < float("inf"):
+        raise TrackError(f"intensity scale {intensity_scale}: it must be 0 or more, and finite")
 
 
 def _device(name: str) -> torch.device:

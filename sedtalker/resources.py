@@ -31,10 +31,12 @@ def cache_folder(*parts: str) -> Path:
     written (a read-only home, a container without one).
     """
     named = os.environ.get("SEDTALKER_CACHE")
-    home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    home = os.path.expanduser("~")  # noqa: PTH111, Path.expanduser raises where there is no home
+    home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache"))
     user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     candidates = [Path(named)] if named else []
-    candidates += [home_cache / "sedtalker", Path(tempfile.gettempdir(), f"sedtalker-{user}")]
+    candidates += [] if str(home_cache).startswith("~") else [home_cache / "sedtalker"]
+    candidates += [Path(tempfile.gettempdir(), f"sedtalker-{user}")]
     for candidate in candidates:
         folder = candidate.joinpath(*parts)
         try:

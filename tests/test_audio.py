@@ -36,7 +36,7 @@ def dominant_frequency(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000])
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("channels", [1, 2, 6, 8, 9, 16])
 def test_rates_and_channels_keep_pitch_level_and_length(tmp_path: Path, rate: int, channels: int) -> None:
     seconds = 0.7
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(rate * seconds)) / rate)
@@ -86,6 +86,7 @@ def test_channels_are_averaged_so_that_opposite_ones_cancel(tmp_path: Path, tone
 
 
 def test_arrays_of_integers_and_both_orders_of_axes(tone: np.ndarray) -> None:
+    assert load_audio((np.full(16_000, 128, np.uint8), SAMPLE_RATE)).max() == 0  # the middle of unsigned samples
     sixteen = (tone * 32767).astype(np.int16)
     np.testing.assert_allclose(load_audio((sixteen, SAMPLE_RATE)), tone, atol=1e-4)
     stereo = np.stack([tone, tone])

@@ -126,6 +126,29 @@ def test_a_killed_run_resumes_without_redoing_or_halves(inputs: list[Path], tmp_
     assert not list(out.glob(".in*"))
 
 
+def test_hidden_files_of_others_stay(inputs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    left = out / ".in00~0123abcd.one"
+    theirs = [out / ".my_in00_notes~20240101.txt", out / ".in000~0123abcd.one"]
+    for file in (left, *theirs):
+        file.write_text("x")
+    run_batch(inputs[:1], out, Copying())
+    assert left.exists()  # perhaps another run is writing it
+    (out / "in00.one").unlink()
+    run_batch(inputs[:1], out, Copying(), Running(resume=True))
+    assert not left.exists() and all(file.exists() for file in theirs)
+
+
+def test_an_unexpected_error_fails_one_file(
+    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs[0].write_bytes(b"\xff\xfe")  # no text: the made work breaks with an error of Python's own
+    assert run_batch(inputs, tmp_path / "out", Copying()) == 1
+    assert len(list((tmp_path / "out").glob("in*.one"))) == 9
+    assert "unexpected UnicodeDecodeError" in capsys.readouterr().err
+
+
 def test_submitit_runs_the_same_batch_on_a_local_cluster(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,9 +43,9 @@ def test_csv_has_the_columns_of_live_link_face(animation: Animation, tmp_path: P
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = list(rows[0])
-    assert columns[:4] == ["Timecode", "BlendshapeCount", "EyeBlinkLeft", "EyeLookDownLeft"] and len(columns) == 63
+    assert columns[:4] == ["Timecode", "BlendShapeCount", "EyeBlinkLeft", "EyeLookDownLeft"] and len(columns) == 63
     assert columns[16:20] == ["JawForward", "JawRight", "JawLeft", "JawOpen"] and columns[-1] == "RightEyeRoll"
-    assert rows[31]["Timecode"] == "00:00:01:01.000" and rows[0]["BlendshapeCount"] == "61"
+    assert rows[31]["Timecode"] == "00:00:01:01.000" and rows[0]["BlendShapeCount"] == "61"
     for name in ("JawOpen", "JawLeft", "MouthRight", "TongueOut"):
         column = ARKIT_NAMES.index(name[0].lower() + name[1:])
         assert float(rows[5][name]) == pytest.approx(animation.blendshapes[5, column], abs=1e-6)

@@ -86,6 +86,31 @@ def test_an_edited_track_changes_its_span_and_its_blend_alone(talker, speech_fil
     assert moved[(times > 1.2) & (times < 1.4)].min() > 0.05
 
 
+def test_a_track_with_its_labels_in_another_order_feels_the_same(talker, speech_file: Path) -> None:
+    happy = sedtalker.EmotionTrack.neutral(1.9)
+    happy.set("happy", 1.0)
+    few = happy.with_labels(("happy", "neutral"))
+    expected = talker.animate(speech_file, emotion=happy, still=True)
+    for track in (few, happy.with_labels(happy.labels[::-1])):
+        np.testing.assert_array_equal(
+            talker.animate(speech_file, emotion=track, still=True).blendshapes, expected.blendshapes
+        )
+    with pytest.raises(TrackError, match="does not know: happy"):
+        happy.with_labels(("neutral", "sad"))
+
+
+def test_an_own_mesh_survives_its_file(talker, speech_file: Path, tmp_path: Path) -> None:
+    face = sedtalker.load_face("man")
+    lines = [f"v {x} {y} {z}\n" for x, y, z in face.template] + [f"f {a} {b} {c}\n" for a, b, c in face.faces + 1]
+    (tmp_path / "mine.obj").write_text("".join(lines))
+    animation = talker.animate(speech_file, face=tmp_path / "mine.obj", still=True)
+    animation.save(tmp_path / "a")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "mine.obj"]
+    loaded = sedtalker.load_animation(tmp_path / "a")
+    assert loaded.face.name == "mine" and loaded.face.attachments
+    np.testing.assert_allclose(loaded.face.pose(loaded.blendshapes), animation.vertices, atol=1e-5)
+
+
 def test_other_identities_move_alike(talker, speech_file: Path) -> None:
     default = talker.animate(speech_file)
     man = talker.animate(speech_file, face="man")

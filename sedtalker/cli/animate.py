@@ -15,6 +15,7 @@ from sedtalker.cli.options import (
     running,
     whole,
 )
+from sedtalker.errors import UsageError
 
 EXPORTS = ("mp4", "npz", "json", "glb", "html", "csv", "usd", "obj", "ply", "npy")
 
@@ -65,6 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.jobs import AnimateOptions
 
     exports = tuple(name for name in arguments.export if not (name == "mp4" and arguments.no_video))
+    if not exports:
+        raise UsageError("nothing to write: --no-video leaves nothing of --export mp4")
+    if arguments.background == "transparent" and "mp4" in exports:
+        raise UsageError("no transparency in mp4: animate with --no-video, then sedtalker render --to png")
     options = AnimateOptions(
         emotion=arguments.emotion,
         intensity_scale=arguments.intensity_scale,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from sedtalker import __version__
 from sedtalker.cli import animate, data, demo, diarize, doctor, evaluate, export, licences, render, train
-from sedtalker.errors import SEDTalkerError
+from sedtalker.errors import SEDTalkerError, UsageError
 
 COMMANDS = (animate, diarize, render, export, train, evaluate, data, demo, doctor, licences)
 
@@ -35,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     arguments = build_parser().parse_args(argv)
     try:
         return arguments.run(arguments)
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(f"sedtalker: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("sedtalker: stopped", file=sys.stderr)
         return 130

@@ -71,7 +71,7 @@ def emotion(text: str) -> str:
     from sedtalker.emotion.track import parse_emotion_spec
     from sedtalker.errors import SEDTalkerError
 
-    if text != "auto" and not text.lower().endswith(".json"):
+    if text != "auto" and not text.lower().endswith((".json", ".rttm", ".csv", ".textgrid")):
         try:
             parse_emotion_spec(text, LONGEST)
         except SEDTalkerError as error:

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from sedtalker.emotion.labels import LABELS, canonical
-from sedtalker.emotion.track import EmotionTrack, Segment, checked_segments, paste
+from sedtalker.emotion.track import FRAME_RATE, EmotionTrack, Segment, checked_segments, paste
 from sedtalker.errors import TrackError
 from sedtalker.files import written_whole
 
 VERSION = 1
+TRACK_SUFFIXES = (".json", ".rttm", ".csv", ".textgrid")
 TOLERANCE = 2e-3  # s and units of intensity: what counts as the same segment, above the rounding of the files
 DIGITS = 4  # decimals of times, posteriors and intensities
 
@@ -68,7 +69,7 @@ def read_track(path: FilePath, duration: float | None = None) -> EmotionTrack:
         return reader(text, duration)
     except TrackError as error:
         raise TrackError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
         raise TrackError(
             f"not an emotion track: {path} ({type(error).__name__}: {error}). See sedtalker diarize"
         ) from error
@@ -121,6 +122,8 @@ def from_json(text: str, duration: float | None = None) -> EmotionTrack:
     labels = _labels(document.get("labels", list(LABELS)))
     written = [_segment(entry, labels) for entry in document.get("segments") or []]
     frame_rate = float(document.get("frame_rate", 50.0))
+    if not 1 <= frame_rate <= 1000:
+        raise TrackError(f"a frame rate of {frame_rate:g} Hz. It must lie in 1..1000; 50 is usual")
     span = _span(written, document.get("duration"), duration)
     audio = document.get("audio")
     if not document.get("frames"):
@@ -353,6 +356,10 @@ def _labels(names: Any) -> tuple[str, ...]:
 def _span(segments: list[Segment], written: Any, duration: float | None) -> float:
     """Length of the track: of the audio where known, else as written, else until the last segment ends."""
     if duration is not None:
+        if written is not None and float(written) > duration + 1.5 / FRAME_RATE:
+            raise TrackError(
+                f"the track lasts {float(written):g} s and the audio {duration:g} s. Diarize this audio, or cut it"
+            )
         return duration
     if written is not None:
         return float(written)

@@ -182,6 +182,25 @@ class EmotionTrack:
         """An independent track; editing it leaves this one alone."""
         return replace(self, given=None if self.given is None else list(self.given))
 
+    def with_labels(self, labels: Sequence[str]) -> EmotionTrack:
+        """A copy whose posterior has these labels' columns, in their order.
+
+        Raises:
+            TrackError: the track feels something that is none of them.
+        """
+        labels = tuple(labels)
+        lost = [name for k, name in enumerate(self.labels) if name not in labels and self.posterior[:, k].max() > 1e-3]
+        if lost:
+            raise TrackError(
+                f"an emotion that this model does not know: {', '.join(lost)}. Use one of: {', '.join(labels)}"
+            )
+        posterior = np.zeros((len(self), len(labels)), np.float32)
+        for column, name in enumerate(self.labels):
+            if name in labels:
+                posterior[:, labels.index(name)] = self.posterior[:, column]
+        copied = self.copy()
+        return replace(copied, posterior=posterior, labels=labels)
+
     def _repr_html_(self) -> str:
         """A notebook shows the track as a picture."""
         from sedtalker.export.notebook import track_html

@@ -44,10 +44,14 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
         return None
     from sedtalker.export.sound import source_samples, write_wav
 
+    source, beside = Path(animation.meta.get("audio") or ""), Path(path).with_suffix(".wav")
+    if beside.exists() and source.exists() and beside.samefile(source):
+        return beside  # the recording itself
     samples = source_samples(animation)
     if samples is None:
         return None
-    beside = Path(path).with_suffix(".wav")
+    if beside.exists():  # somebody's, perhaps a recording that is not ours to replace
+        beside = beside.with_suffix(".sound.wav")
     write_wav(samples, beside)
     return beside
 

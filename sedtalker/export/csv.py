@@ -21,7 +21,7 @@ SHAPES = [_RIGHT_FIRST.get(name, name) for name in ARKIT_NAMES]
 ANGLES = ["HeadYaw", "HeadPitch", "HeadRoll"] + [
     f"{side}Eye{turn}" for side in ("Left", "Right") for turn in ("Yaw", "Pitch", "Roll")
 ]
-HEADER = ["Timecode", "BlendshapeCount", *(name[0].upper() + name[1:] for name in SHAPES), *ANGLES]
+HEADER = ["Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in SHAPES), *ANGLES]
 
 
 def write(animation: Animation, path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import require
+from sedtalker.errors import SEDTalkerError, require
 from sedtalker.export.frames import posed_frames
 from sedtalker.export.motion import quaternions
 from sedtalker.export.parts import Part, split_face
@@ -32,7 +32,10 @@ def write(animation: Animation, path: Path) -> None:
 
     Raises:
         MissingExtraError: usd-core is not installed.
+        SEDTalkerError: another ending.
     """
+    if path.suffix.lower() not in (".usdz", ".usd", ".usdc", ".usda"):
+        raise SEDTalkerError(f"no ending of USD: {path}. Choose .usdz, .usd, .usdc or .usda")
     require("pxr.Usd", "usd")
     from pxr import UsdUtils
 

@@ -109,8 +109,17 @@ def read_face(folder: Path, name: str) -> Face:
         landmarks=dict(zip(shared["landmark_names"].tolist(), shared["landmarks"].tolist(), strict=True)),
         lip_pairs=shared["lip_pairs"].astype(np.int32),
         textures=Textures(folder, described["textures"]),
+        uv=_vertex_uv(surfaces, len(own["template"])),
         colors=own["colors"],
     )
+
+
+def _vertex_uv(surfaces: tuple[Surface, ...], count: int) -> NDArray[np.float32]:
+    """One texture coordinate a vertex (V, 2); where a texture has a seam, that of one of its sides."""
+    uv = np.zeros((count, 2), np.float32)
+    for surface in surfaces:
+        uv[surface.triangles] = surface.uv[surface.uv_triangles]
+    return uv
 
 
 def _shared_arrays(face: Face) -> _Arrays:

@@ -47,6 +47,9 @@ def _read_obj(path: Path) -> tuple[Float, Index]:
 
 
 def _read_other(path: Path) -> tuple[Float, Index]:
-    trimesh = require("trimesh", "pyrender")
-    mesh = trimesh.load(path, process=False, force="mesh")
+    trimesh = require("trimesh", "mesh")
+    try:
+        mesh = trimesh.load(path, process=False, force="mesh")
+    except Exception as error:  # each of its readers has errors of its own
+        raise FaceError(f"not a mesh: {path} ({type(error).__name__}). Export it as .obj or .ply") from error
     return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)

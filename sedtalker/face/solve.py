@@ -92,7 +92,7 @@ def read_basis(folder: Path) -> Basis:
     moved = []
     for path in meshes.values():
         vertices, others = read_mesh(path)
-        if not np.array_equal(others, triangles):
+        if vertices.shape != neutral.shape or not np.array_equal(others, triangles):
             raise FaceError(f"another topology than {NEUTRAL}.obj: {path}. Keep the order of vertices and triangles")
         moved.append(vertices - neutral)
     return Basis(neutral, tuple(meshes), np.stack(moved))

@@ -191,7 +191,8 @@ class Head {
     const mesh = this.meshes.find((m) => m.morphTargetDictionary);
     const track = clip.tracks.find((t) => t.name.endsWith("morphTargetInfluences"));
     if (!mesh || !track) return;
-    this.names = Object.keys(mesh.morphTargetDictionary);
+    const order = mesh.morphTargetDictionary; // keys like "10" come sorted as numbers
+    this.names = Object.keys(order).sort((a, b) => order[a] - order[b]);
     this.values = track.values;
     this.influences = mesh.morphTargetInfluences;
   }
@@ -487,7 +488,7 @@ async function start() {
     throw error;
   }
   byId("notice").textContent = "";
-  choose(data.chosen.filter((name) => head.names.includes(name)));
+  choose(data.chosen.filter((name) => (head.names || []).includes(name)));
   document.documentElement.dataset.ready = "true";
 }
 

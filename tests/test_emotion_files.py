@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_emotion_track import spoken_track
 
 from sedtalker.emotion.files import (
     from_csv,
@@ -25,7 +26,6 @@ from sedtalker.emotion.files import (
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, Segment
 from sedtalker.errors import SEDTalkerError, TrackError
-from tests.test_emotion_track import spoken_track
 
 TEXT_FORMATS = [(to_rttm, from_rttm), (to_csv, from_csv), (to_textgrid, from_textgrid)]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from test_diarizer import small_diarizer
 
 from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.streaming import diarize_piece
-from tests.test_diarizer import small_diarizer
 
 
 def streamed(diarizer: Diarizer, features: torch.Tensor, piece: int, look_ahead: int) -> tuple[torch.Tensor, list[int]]:

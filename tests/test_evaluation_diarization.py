@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from test_emotion_files import segmentations
 
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import Segment
@@ -20,7 +21,6 @@ from sedtalker.evaluation.diarization import (
     switches_per_second,
     windowed_segments,
 )
-from tests.test_emotion_files import segmentations
 
 
 def test_eder_golden_case_of_the_literature():

@@ -155,7 +155,6 @@ _work: Work | None = None  # of a worker process: loaded once, used for every fi
 
 def _start_worker(options: Options, folder: Path, threads: int) -> None:
     global _work
-    os.environ["SEDTALKER_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)

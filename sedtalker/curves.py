@@ -33,6 +33,13 @@ def resample(curves: Float, fps: float, rate: float, count: int | None = None) -
     return np.stack([np.interp(times, known, column) for column in curves.T], axis=1).astype(np.float32)
 
 
+def orthonormal(motions: Float) -> Float:
+    """Rigid motions (T, 4, 4) with the rotations of which two were mixed made rotations again; changes its argument."""
+    left, _, right = np.linalg.svd(motions[:, :3, :3])
+    motions[:, :3, :3] = left @ right
+    return motions
+
+
 def resample_blocks(blocks: Iterable[Float], fps: float, rate: float) -> Iterator[Float]:
     """`resample` of curves that come in blocks (n, K): each frame as soon as the two it lies between are there."""
     held: Float | None = None

@@ -15,7 +15,7 @@ from torch import Tensor
 from sedtalker import __version__
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
-from sedtalker.curves import resample, resample_blocks
+from sedtalker.curves import orthonormal, resample, resample_blocks
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
@@ -113,7 +113,9 @@ class Talker:
             blendshapes=None if rig.blendshapes is None else np.clip(curves, 0, 1),
             blendshape_names=rig.blendshape_names,
             dense=self._vertices(curves, rig) if rig.blendshapes is None else None,
-            head=None if head is None else _rigid_at(head, fps, count),
+            head=None
+            if head is None
+            else orthonormal(resample(head.reshape(-1, 16), FRAME_RATE, fps, count).reshape(-1, 4, 4)),
             meta={**_meta(self.name, audio, source, seed), "face": rig.name},
             rig=rig,
         )
@@ -273,11 +275,3 @@ def _meta(model: str, audio: AudioSource, source: Path | str | None, seed: int) 
         "sedtalker": __version__,
         "torch": torch.__version__,
     }
-
-
-def _rigid_at(head: Float, fps: float, count: int) -> Float:
-    """Rigid motions (T, 4, 4) at 50 Hz read at `fps`; the small rotations between are made orthonormal again."""
-    between = resample(head.reshape(len(head), 16), FRAME_RATE, fps, count).reshape(count, 4, 4)
-    left, _, right = np.linalg.svd(between[:, :3, :3])
-    between[:, :3, :3] = left @ right
-    return between

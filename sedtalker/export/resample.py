@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.curves import orthonormal
+
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
@@ -24,7 +26,7 @@ def resampled(animation: Animation, fps: float) -> Animation:
         fps=fps,
         blendshapes=None if animation.blendshapes is None else _between(animation.blendshapes, places),
         dense=None if animation.dense is None else _between(animation.dense, places),
-        head=None if head is None else _rigid(_between(head, places)),
+        head=None if head is None else orthonormal(_between(head, places)),
     )
 
 
@@ -32,10 +34,3 @@ def _between(values: NDArray[np.float32], places: NDArray[np.float64]) -> NDArra
     before = np.floor(places).astype(int)
     part = (places - before).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
     return values[before] * (1 - part) + values[np.minimum(before + 1, len(values) - 1)] * part
-
-
-def _rigid(head: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mixed rotations made orthonormal again."""
-    left, _, right = np.linalg.svd(head[:, :3, :3])
-    head[:, :3, :3] = left @ right
-    return head

@@ -81,7 +81,6 @@ PHONES: dict[str, tuple[str, ...]] = {
 BILABIALS = frozenset({"P", "B", "M"})
 LABIODENTALS = frozenset({"F", "V"})
 NARROW = frozenset({"R", "W", "UW", "OW", "AO", "UH", "OY", "AW", "ER"})  # round enough to pass for closed
-VOWELS = frozenset({"AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"})
 OPEN_VOWELS = frozenset({"AA", "AE", "AY", "AW", "EH", "EY"})
 ROUNDED = frozenset({"UW", "W", "OW"})
 

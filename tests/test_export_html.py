@@ -51,7 +51,7 @@ def test_nothing_is_fetched_and_names_stay_text(file: Path) -> None:
 
 
 def test_size_beside_the_textures(animation: Animation) -> None:
-    from sedtalker.export.glb import glb_bytes
+    from sedtalker.export.glb import glb_blocks
     from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
 
     face = animation.face
@@ -60,12 +60,12 @@ def test_size_beside_the_textures(animation: Animation) -> None:
         made = [color_picture(face, surface.material) or (b"",)]
         made += [(data(face, surface.material) or b"",) for data in (gloss_picture, normal_picture)]
         pictures += sum(len(picture[0]) for picture in made)
-    assert len(glb_bytes(animation)) > pictures > 100_000
-    assert len(page(animation)) - pictures * 4 / 3 < 3e6
+    assert sum(map(len, glb_blocks(animation))) > pictures > 100_000
+    assert sum(map(len, page(animation))) - pictures * 4 / 3 < 3e6
 
 
 def test_without_sound(animation: Animation) -> None:
-    silent = page(replace(animation, meta={"face": "default"}))
+    silent = "".join(page(replace(animation, meta={"face": "default"})))
     assert '"sound":null' in silent and re.search(r'id="sound"></script>', silent)
 
 
@@ -151,3 +151,26 @@ def test_quiet_console_no_requests_and_no_sideways_scroll(opened: Any, file: Pat
     told = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
     assert [url for url in asked if not url.startswith(("data:", "blob:")) and url != file.as_uri()] == []
+
+
+@pytest.mark.slow
+def test_space_plays_also_after_scrubbing(opened: Any) -> None:
+    opened.execute_script("sedtalker.pause(); sedtalker.seek(0.5); document.getElementById('scrub').focus()")
+    scrub = opened.find_element("id", "scrub")
+    scrub.send_keys(" ")
+    until(opened, "return document.getElementById('play').getAttribute('aria-label') === 'Pause'")
+    scrub.send_keys(" ")
+    until(opened, "return document.getElementById('play').getAttribute('aria-label') === 'Play'")
+    opened.execute_script("sedtalker.seek(1)")
+    scrub.send_keys("\ue014")  # arrow right: a frame
+    until(opened, f"return Math.abs(sedtalker.time() - {1 + 1 / 30}) < 0.005")
+
+
+@pytest.mark.slow
+def test_one_frame_is_shown(browser: Any, animation: Animation, tmp_path: Path) -> None:
+    weights = np.full((1, 52), 0.25, np.float32)
+    still = replace(animation, blendshapes=weights, head=None, emotion=EmotionTrack.neutral(1 / 30), meta={})
+    export_animation(still, "html", tmp_path / "still.html")
+    browser.get((tmp_path / "still.html").as_uri())
+    until(browser, "return document.documentElement.dataset.ready === 'true'")
+    until(browser, "return Math.abs(sedtalker.weight('jawOpen') - 0.25) < 0.001")

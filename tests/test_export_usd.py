@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,15 @@ def test_vertices_without_a_rig_are_a_point_cache(tmp_path: Path) -> None:
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/Head/mesh"))
     assert mesh.GetPointsAttr().GetNumTimeSamples() == 7
     np.testing.assert_allclose(mesh.GetPointsAttr().Get(5), dense[5], atol=1e-6)
+
+
+def test_names_that_usd_would_write_alike_stay_apart(tmp_path: Path) -> None:
+    made = made_animation(tmp_path, seconds=0.2)
+    names = ("smile-left", "smile+left", *made.blendshape_names[2:])
+    face = replace(made.face, blendshape_names=names)
+    export_animation(replace(made, blendshape_names=names, rig=face), "usd", tmp_path / "n.usda")
+    stage = Usd.Stage.Open(str(tmp_path / "n.usda"))
+    binding = UsdSkel.BindingAPI(stage.GetPrimAtPath("/Head/skin"))
+    told, targets = list(binding.GetBlendShapesAttr().Get()), binding.GetBlendShapeTargetsRel().GetTargets()
+    assert {"smile-left", "smile+left"} <= set(told)
+    assert len(set(targets)) == len(told)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError
+from sedtalker.export.motion import weights_of
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.files import written_whole
 
@@ -30,38 +33,30 @@ def write(animation: Animation, path: Path) -> None:
     Raises:
         AnimationError: the animation has no blendshape weights.
     """
-    if animation.blendshapes is None:
-        raise AnimationError(
-            "no blendshape weights in this animation: csv carries nothing else. Export npy or obj instead"
-        )
+    weights = weights_of(animation, "csv")
     known = {name: column for column, name in enumerate(animation.blendshape_names)}
     if not known.keys() & set(SHAPES):
         raise AnimationError("no blendshape of this animation has an ARKit name: csv carries no other. Export json")
-    still = np.zeros(len(animation), np.float32)  # a shape that the rig does not have
-    columns = [animation.blendshapes[:, known[name]] if name in known else still for name in SHAPES]
-    angles = head_angles(animation)
+    columns = [known.get(name) for name in SHAPES]  # None: a shape that the rig does not have
+    still = np.eye(4, dtype=np.float32)
     with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(HEADER)
-        for index, (weights, turned) in enumerate(zip(np.stack(columns, axis=1), angles, strict=True)):
-            rows.writerow(
-                [
-                    _timecode(index, animation.fps),
-                    len(HEADER) - 2,
-                    *(f"{w:.6f}" for w in (*weights, *turned)),
-                ]
-            )
+        for index, row in enumerate(weights):
+            head = still if animation.head is None else animation.head[index]
+            values = [0.0 if column is None else row[column] for column in columns] + angles(head[:3, :3])
+            rows.writerow([_timecode(index, animation.fps), len(values), *(f"{value:.6f}" for value in values)])
 
 
-def head_angles(animation: Animation) -> np.ndarray:
-    """Yaw, pitch, roll of the head and then of both eyes (zero: the eyes move by their blendshapes), (T, 9) radians."""
-    angles = np.zeros((len(animation), len(ANGLES)))
-    if animation.head is not None:
-        turn = animation.head[:, :3, :3]  # yaw about y, then pitch about x, then roll about z
-        angles[:, 0] = np.arctan2(turn[:, 0, 2], turn[:, 2, 2])
-        angles[:, 1] = np.arcsin(np.clip(-turn[:, 1, 2], -1, 1))
-        angles[:, 2] = np.arctan2(turn[:, 1, 0], turn[:, 1, 1])
-    return angles
+def angles(turn: NDArray[np.floating]) -> list[float]:
+    """Yaw, pitch and roll in radians of the head's rotation (3, 3): about y, then x, then z.
+
+    Then those of both eyes, zero: the eyes move by their blendshapes.
+    """
+    yaw = math.atan2(turn[0, 2], turn[2, 2])
+    pitch = math.asin(min(max(-float(turn[1, 2]), -1.0), 1.0))
+    roll = math.atan2(turn[1, 0], turn[1, 1])
+    return [yaw, pitch, roll, *[0.0] * (len(ANGLES) - 3)]
 
 
 def _timecode(index: int, fps: float) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sedtalker.errors import AnimationError
+from sedtalker.export.motion import weights_of
 from sedtalker.files import written_whole
 
 if TYPE_CHECKING:
@@ -19,14 +19,11 @@ def write(animation: Animation, path: Path) -> None:
     Raises:
         AnimationError: the animation has no blendshape weights.
     """
-    if animation.blendshapes is None:
-        raise AnimationError(
-            "no blendshape weights in this animation: json carries nothing else. Export npy or obj instead"
-        )
+    weights = weights_of(animation, "json")
     about = {"version": 1, "fps": animation.fps, "frames": len(animation)}
     with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write(json.dumps(about)[:-1] + ', "curves": {')
         for column, name in enumerate(animation.blendshape_names):  # one by one: an hour is 100,000 numbers a curve
-            curve = [round(weight, 6) for weight in animation.blendshapes[:, column].tolist()]
+            curve = [round(weight, 6) for weight in weights[:, column].tolist()]
             file.write(f"{', ' if column else ''}{json.dumps(name)}: {json.dumps(curve)}")
         file.write("}}\n")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import struct
-from itertools import groupby
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,17 +37,18 @@ _ROUGHNESS = {
 }  # fmt: skip
 _SPECULAR = {"hair": 0.2, "card": 0.0, "cloth": 0.1}  # of what a dielectric reflects; where it is not all
 _TWO_SIDED = ("hair", "card", "cloth", "plain")
+_BLOCK_FRAMES = 4096  # whose weights are written at a time
 _CORNEA_OPACITY = 0.08  # glTF has no light without a body: a film that is nearly clear carries the highlight
 
 
 def write(animation: Animation, path: Path) -> None:
     """Write the `.glb`; a mesh without a rig gets the components of its motion as morph targets."""
-    with written_whole(path) as aside:
-        aside.write_bytes(glb_bytes(animation))
+    with written_whole(path) as aside, aside.open("wb") as file:
+        file.writelines(glb_blocks(animation))
 
 
-def glb_bytes(animation: Animation) -> bytes:
-    """The whole file. Of the default head it grows by 0.4 KB a frame."""
+def glb_blocks(animation: Animation) -> Iterator[bytes]:
+    """The file in blocks, so that an hour of it is never in memory. Of the default head it grows by 0.4 KB a frame."""
     face, curves = curves_of(animation)
     document = _Document()
     meshes = [
@@ -58,7 +60,7 @@ def glb_bytes(animation: Animation) -> bytes:
     if len(animation):
         _animate(document, animation, face, curves, meshes)
     if animation.emotion.audio:
-        document.tree["asset"]["extras"] = {"audio": Path(animation.emotion.audio).name}
+        document.tree["asset"]["extras"] = {"recording": Path(animation.emotion.audio).name}
     return document.packed()
 
 
@@ -74,7 +76,7 @@ class _Document:
             "accessors": [],
             "bufferViews": [],
         }
-        self._chunks: list[bytes] = []
+        self._pieces: list[Iterable[bytes]] = []
         self._length = 0
 
     def add(self, kind: str, entry: dict[str, Any]) -> int:
@@ -85,12 +87,16 @@ class _Document:
 
     def view(self, data: bytes, target: int | None = None) -> int:
         """A buffer view of these bytes."""
-        entry: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": len(data)}
+        return self.later(len(data), (data,), target)
+
+    def later(self, length: int, blocks: Iterable[bytes], target: int | None = None) -> int:
+        """A buffer view of `length` bytes that are asked for when the file is written."""
+        entry: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": length}
         if target is not None:
             entry["target"] = target
-        padding = -len(data) % 4
-        self._chunks += [data, bytes(padding)]
-        self._length += len(data) + padding
+        padding = -length % 4
+        self._pieces += [blocks, (bytes(padding),)]
+        self._length += length + padding
         return self.add("bufferViews", entry)
 
     def accessor(
@@ -129,15 +135,16 @@ class _Document:
             self.tree["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
         return {"index": self.add("textures", {"source": image, "sampler": 0})}
 
-    def packed(self) -> bytes:
+    def packed(self) -> Iterator[bytes]:
         """Header, JSON chunk and binary chunk."""
         tree = {key: value for key, value in self.tree.items() if value != []}
         tree["buffers"] = [{"byteLength": self._length}]
         text = json.dumps(tree, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 4)
         total = 12 + 8 + len(text) + 8 + self._length
-        head = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text
-        return b"".join([head, struct.pack("<I4s", self._length, b"BIN\0"), *self._chunks])
+        yield struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text
+        yield struct.pack("<I4s", self._length, b"BIN\0")
+        yield from chain.from_iterable(self._pieces)
 
 
 class _Mesh(NamedTuple):
@@ -277,10 +284,20 @@ def _animate(document: _Document, animation: Animation, face: Face, curves: Curv
 
 
 def _weights(document: _Document, curves: Curves, names: list[str]) -> int:
-    columns = curves.weights[:, [curves.names.index(name) for name in names]]
-    if columns.min() >= 0 and columns.max() <= 1:
-        return document.accessor((columns * 65535 + 0.5).astype(np.uint16).ravel(), normalized=True)
-    return document.accessor(columns.astype(np.float32).ravel())
+    columns, weights = [curves.names.index(name) for name in names], curves.weights
+    shares = weights.min() >= 0 and weights.max() <= 1
+
+    def blocks() -> Iterator[bytes]:
+        for first in range(0, len(weights), _BLOCK_FRAMES):
+            rows = weights[first : first + _BLOCK_FRAMES, columns]
+            yield ((rows * 65535 + 0.5).astype(np.uint16) if shares else rows.astype(np.float32)).tobytes()
+
+    count = len(weights) * len(names)
+    entry: dict[str, Any] = {"componentType": _COMPONENTS["uint16" if shares else "float32"], "count": count}
+    entry |= {"type": "SCALAR", "bufferView": document.later(count * (2 if shares else 4), blocks())}
+    if shares:
+        entry["normalized"] = True
+    return document.add("accessors", entry)
 
 
 def _joints(document: _Document, face: Face, meshes: list[_Mesh]) -> int:

@@ -6,9 +6,10 @@ content policy forbids it any. What comes from outside (file names, labels) is o
 
 from __future__ import annotations
 
-import gzip
 import json
+import zlib
 from base64 import b64encode
+from collections.abc import Iterable, Iterator
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.export.glb import glb_bytes
+from sedtalker.export.glb import glb_blocks
 from sedtalker.export.palette import colors_of
 from sedtalker.export.sound import flac_bytes, source_samples
 from sedtalker.face.rig import Face
@@ -35,28 +36,49 @@ _PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to th
 
 def write(animation: Animation, path: Path) -> None:
     """Write the page, with the sound of the animation's source where that file still is what it was."""
-    with written_whole(path) as aside:
-        aside.write_text(page(animation), encoding="utf-8")
+    with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
+        file.writelines(page(animation))
 
 
-def page(animation: Animation) -> str:
-    """The page as text."""
+def page(animation: Animation) -> Iterator[str]:
+    """The page as text, piece by piece, so that an hour of it is never in memory."""
     samples = source_samples(animation)
     sound = flac_bytes(samples) if samples is not None else b""
     seconds = animation.duration if samples is None else max(animation.duration, len(samples) / 16_000)
     title = Path(animation.meta.get("audio") or animation.face.name).name
-    filled = {
-        "title": escape(title),
-        "subtitle": escape(_subtitle(animation)),
-        "css": _file("page.css"),
-        "data": _script_safe(json.dumps(_data(animation, seconds, bool(sound)), separators=(",", ":"))),
-        "head": b64encode(gzip.compress(glb_bytes(animation), 4, mtime=0)).decode(),
-        "sound": b64encode(sound).decode(),
-        "three": _file("three.min.js"),
-        "viewer": _file("viewer.js"),
+    filled: dict[str, Iterable[str]] = {
+        "title": [escape(title)],
+        "subtitle": [escape(_subtitle(animation))],
+        "css": [_file("page.css")],
+        "data": [_script_safe(json.dumps(_data(animation, seconds, bool(sound)), separators=(",", ":")))],
+        "head": _in_base64(_compressed(glb_blocks(animation))),
+        "sound": _in_base64([sound]),
+        "three": [_file("three.min.js")],
+        "viewer": [_file("viewer.js")],
     }
-    pieces = _file("page.html").split("{{")
-    return pieces[0] + "".join(filled[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
+    first, *pieces = _file("page.html").split("{{")
+    yield first
+    for name, _, rest in (piece.partition("}}") for piece in pieces):
+        yield from filled[name]
+        yield rest
+
+
+def _compressed(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes as gzip."""
+    packer = zlib.compressobj(4, wbits=zlib.MAX_WBITS + 16)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()
+
+
+def _in_base64(blocks: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for block in blocks:
+        rest += block
+        whole = len(rest) // 3 * 3  # three bytes make four letters, and only an end may be padded
+        yield b64encode(rest[:whole]).decode()
+        rest = rest[whole:]
+    yield b64encode(rest).decode()
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.errors import AnimationError
 from sedtalker.face.rig import Face
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float32]
 
 _SAMPLES = 512  # frames that the components of a motion are found from
+_BLOCK = 4096  # rotations converted at a time, so that an hour of them takes little memory
 _MOST_COMPONENTS = 64
 _TOLERANCE = 5e-5  # metres, root mean square, that the components may leave
 
@@ -26,6 +28,20 @@ class Curves:
 
     names: tuple[str, ...]
     weights: Float
+
+
+def weights_of(animation: Animation, form: str) -> Float:
+    """The blendshape weights (T, K), for a format that carries nothing else.
+
+    Raises:
+        AnimationError: there are none.
+    """
+    if animation.blendshapes is None:
+        raise AnimationError(
+            f"no blendshape weights in this animation: {form} carries nothing else. Solve them with --basis, or export "
+            "npy or obj"
+        )
+    return animation.blendshapes
 
 
 def curves_of(animation: Animation) -> tuple[Face, Curves]:
@@ -64,6 +80,14 @@ def _components(animation: Animation) -> tuple[Float, Float]:
 
 def quaternions(turns: NDArray[np.floating]) -> Float:
     """Unit quaternions (T, 4) as x, y, z, w of rotations (T, 3, 3), each the nearer of its two signs to the last."""
+    blocks = [_quaternions(turns[first : first + _BLOCK]) for first in range(0, len(turns), _BLOCK)]
+    found = np.concatenate(blocks or [np.zeros((0, 4), np.float32)])
+    flips = np.cumprod(np.where((found[1:] * found[:-1]).sum(axis=1) < 0, -1, 1))
+    found[1:] *= flips[:, None]
+    return found
+
+
+def _quaternions(turns: NDArray[np.floating]) -> Float:
     t = np.asarray(turns, np.float64)
     # Shepperd's method: of the four squares, the largest is the one that is safe to divide by.
     trace = t[:, 0, 0] + t[:, 1, 1] + t[:, 2, 2]
@@ -80,7 +104,4 @@ def quaternions(turns: NDArray[np.floating]) -> Float:
         axis=1,
     )
     found = rows[np.arange(len(t)), squares.argmax(axis=1)]
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    flips = np.cumprod(np.where((found[1:] * found[:-1]).sum(axis=1) < 0, -1.0, 1.0))
-    found[1:] *= flips[:, None]
-    return found.astype(np.float32)
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)

@@ -27,7 +27,7 @@ def animation_html(animation: Animation) -> str:
         )
     from sedtalker.export.html import page
 
-    inside = escape(page(animation), quote=True)
+    inside = escape("".join(page(animation)), quote=True)
     style = "width:100%;height:680px;border:0;border-radius:8px"
     return f'<iframe title="Animation" sandbox="allow-scripts" style="{style}" srcdoc="{inside}"></iframe>'
 

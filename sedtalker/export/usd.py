@@ -139,9 +139,9 @@ def _add_part(stage: Any, part: Part, names: tuple[str, ...]) -> Any:
     binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(share.ravel())))
     used = [name for name in names if name in part.shapes]
     targets = []
-    for name in used:
+    for name, identifier in zip(used, _identifiers(used), strict=True):
         shape = part.shapes[name]
-        target = UsdSkel.BlendShape.Define(stage, mesh.GetPath().AppendChild(Tf.MakeValidIdentifier(name)))
+        target = UsdSkel.BlendShape.Define(stage, mesh.GetPath().AppendChild(identifier))
         target.CreateOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(shape.moves)))
         target.CreateNormalOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(shape.turns)))
         target.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(shape.vertices))
@@ -150,6 +150,20 @@ def _add_part(stage: Any, part: Part, names: tuple[str, ...]) -> Any:
         binding.CreateBlendShapesAttr(used)
         binding.CreateBlendShapeTargetsRel().SetTargets(targets)
     return mesh
+
+
+def _identifiers(names: list[str]) -> list[str]:
+    """Names as USD allows them, numbered where two would become one."""
+    from pxr import Tf
+
+    found: list[str] = []
+    for name in names:
+        plain = unique = Tf.MakeValidIdentifier(name)
+        count = 2
+        while unique in found:
+            unique, count = f"{plain}_{count}", count + 1
+        found.append(unique)
+    return found
 
 
 def _define_mesh(stage: Any, path: str, points: NDArray[np.float32], triangles: NDArray[np.int32]) -> Any:

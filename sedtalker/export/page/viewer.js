@@ -134,7 +134,7 @@ class Head {
     const clip = gltf.animations[0];
     if (clip) {
       this.mixer.clipAction(clip).play();
-      this.clipEnd = clip.duration - 1e-4;
+      this.clipEnd = Math.max(clip.duration - 1e-4, 0); // 0: one frame, which is shown all the time
       this.readCurves(clip);
     }
   }
@@ -216,7 +216,7 @@ class Head {
 
   draw(time) {
     // Frame i shows the middle of its time, (i + 0.5) / fps, and lies at i / fps in the glTF.
-    if (this.clipEnd > 0) this.mixer.setTime(clamp(time - 0.5 / data.fps, 0, this.clipEnd));
+    if (this.clipEnd !== undefined) this.mixer.setTime(clamp(time - 0.5 / data.fps, 0, this.clipEnd));
     this.renderer.render(this.scene, this.camera);
   }
 }
@@ -460,7 +460,8 @@ function connect() {
   });
   addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
-    if (["INPUT", "SELECT", "BUTTON"].includes(event.target.tagName)) return;
+    const tag = event.target.tagName;
+    if (tag === "SELECT" || (tag === "BUTTON" && event.key === " ")) return; // their own keys
     if (event.key === " ") byId("play").click();
     else if (event.key in steps) clock.seek(clock.time + steps[event.key] / data.fps);
     else if (event.key === "Home") clock.seek(0);

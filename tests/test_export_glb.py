@@ -167,10 +167,11 @@ def test_vertices_without_a_rig_become_components(animation: Animation, tmp_path
 
 
 def test_an_animation_of_no_frames_is_a_still_head(animation: Animation, tmp_path: Path) -> None:
-    still = replace(animation, blendshapes=animation.blendshapes[:0], head=None)
+    still = replace(animation, blendshapes=animation.blendshapes[:0], head=animation.head[:0])
     export_animation(still, "glb", tmp_path / "still.glb")
     reader = Reader(tmp_path / "still.glb")
     assert not reader.tree.animations and len(reader.tree.meshes) == 1 + len(animation.face.attachments)
+    assert all(primitive.attributes.JOINTS_0 is None for mesh in reader.tree.meshes for primitive in mesh.primitives)
 
 
 def test_the_sound_lies_beside_it(animation: Animation, glb: Path, tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def glb_blocks(animation: Animation) -> Iterator[bytes]:
     """The file in blocks, so that an hour of it is never in memory. Of the default head it grows by 0.4 KB a frame."""
     face, curves = curves_of(animation)
     document = _Document()
+    jointed = animation.head is not None and len(animation) > 0
     meshes = [
-        _add_mesh(document, face, key, list(parts), curves, animation.head is not None)
+        _add_mesh(document, face, key, list(parts), curves, jointed)
         for key, parts in groupby(split_face(face), key=lambda part: part.attachment)
     ]
     document.tree["scenes"] = [{"nodes": [mesh.node for mesh in meshes]}]

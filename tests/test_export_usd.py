@@ -73,3 +73,13 @@ def test_names_that_usd_would_write_alike_stay_apart(tmp_path: Path) -> None:
     told, targets = list(binding.GetBlendShapesAttr().Get()), binding.GetBlendShapeTargetsRel().GetTargets()
     assert {"smile-left", "smile+left"} <= set(told)
     assert len(set(targets)) == len(told)
+
+
+@pytest.mark.parametrize("ending", ["usdz", "usda"])
+def test_usds_own_validators_find_nothing(animation: Animation, tmp_path: Path, ending: str) -> None:
+    validation = pytest.importorskip("pxr.UsdValidation", reason="this usd-core brings no validators")
+    export_animation(animation, "usd", tmp_path / f"a.{ending}")
+    validators = validation.ValidationRegistry().GetOrLoadAllValidators()
+    stage = Usd.Stage.Open(str(tmp_path / f"a.{ending}"))
+    found = validation.ValidationContext(validators).Validate(stage)
+    assert len(validators) > 10 and [error.GetMessage() for error in found] == []

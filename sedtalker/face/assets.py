@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from sedtalker import resources
 from sedtalker.errors import FaceError
@@ -40,6 +41,27 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     if not path.suffix:
         raise FaceError(f"no head has this name: {name}. Choose one of {', '.join(identities())}, or give a mesh file")
     return _from_mesh(path)
+
+
+def with_skin(face: Face, picture: Path | str) -> Face:
+    """The face with another skin: a picture laid out as the head's own (`assets/face/default_skin.webp`).
+
+    The skin's gloss stays the head's own.
+
+    Raises:
+        FaceError: the face has no skin to exchange, or the picture cannot be read.
+    """
+    skins = [surface.material.texture for surface in face.surfaces if surface.material.kind == "skin"]
+    if not skins or skins[0] is None:
+        raise FaceError(f"face {face.name} has no texture coordinates for a skin: {picture}. Choose one of the heads")
+    try:
+        with Image.open(picture) as opened:
+            color = opened.convert("RGB")
+    except (OSError, ValueError) as error:
+        raise FaceError(f"no picture for a skin: {picture} ({error}). Give a PNG, JPEG or WebP") from error
+    gloss = Image.fromarray(np.ascontiguousarray(face.textures[skins[0]][..., 3])).resize(color.size)
+    color.putalpha(gloss)
+    return replace(face, textures={**face.textures, skins[0]: np.asarray(color)})
 
 
 def _from_mesh(path: Path) -> Face:

@@ -5,7 +5,7 @@ The container and codec are told from the content, never from the name; FFmpeg (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +25,55 @@ AudioSource = Path | str | tuple[NDArray[Any], int]
 def load_audio(source: AudioSource) -> Samples:
     """Samples (N,) of a file, or of `(samples, rate)` with samples (N,), (N, channels) or (channels, N).
 
+    Raises:
+        AudioError: as `stream_audio`.
+    """
+    held = bytearray()  # it grows in place: blocks and their sum would be there twice
+    for block in stream_audio(source):
+        held += block.tobytes()
+    return np.frombuffer(held, np.float32)
+
+
+def stream_audio(source: AudioSource) -> Iterator[Samples]:
+    """The samples of a file, or of `(samples, rate)`, in blocks of a second, in flat memory.
+
     Channels are averaged. Integer samples are scaled by their type's range.
 
     Raises:
         AudioError: missing, empty, not audio, shorter than 25 ms, or with samples that are not finite.
     """
-    if isinstance(source, tuple):
-        name, samples = "the samples given", _resample_array(*source)
-    else:
-        name = str(source)
-        blocks = list(stream_audio(source))
-        samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if len(samples) < MIN_SAMPLES:
+    name, pieces = (
+        ("the samples given", _resampled(*source)) if isinstance(source, tuple) else (str(source), _decoded(source))
+    )
+    count = 0
+    for block in _of_a_second(pieces):
+        if not (np.abs(block) < LOUDEST).all():
+            raise AudioError(f"samples that are no numbers, or absurdly large: {name}. Export the audio again")
+        count += len(block)
+        yield block
+    if count < MIN_SAMPLES:
         raise AudioError(
-            f"too short: {name} holds {len(samples) / SAMPLE_RATE * 1000:.1f} ms of sound. "
+            f"too short: {name} holds {count / SAMPLE_RATE * 1000:.1f} ms of sound. "
             f"Give at least {MIN_SAMPLES / SAMPLE_RATE * 1000:.0f} ms"
         )
-    return samples
 
 
-def stream_audio(path: Path | str) -> Iterator[Samples]:
-    """The samples of a file in blocks of any length, in flat memory.
+def _of_a_second(pieces: Iterable[Samples]) -> Iterator[Samples]:
+    held: list[Samples] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= SAMPLE_RATE:
+            joined = np.concatenate(held)
+            whole = len(joined) // SAMPLE_RATE * SAMPLE_RATE
+            yield from joined[:whole].reshape(-1, SAMPLE_RATE)
+            held = [joined[whole:]]
+    rest = np.concatenate(held) if held else np.zeros(0, np.float32)
+    if len(rest):
+        yield rest
 
-    Raises:
-        AudioError: missing, empty, not audio, without a sound track, or with samples that are not finite.
-    """
+
+def _decoded(path: Path | str) -> Iterator[Samples]:
+    """The sound of a file, mono at 16 kHz, in pieces of any length."""
     import av
 
     path = Path(path)
@@ -65,7 +89,7 @@ def stream_audio(path: Path | str) -> Iterator[Samples]:
                 raise AudioError(f"no sound track: {path}. Give a file with audio")
             for frames in _mono_frames(container):
                 for frame in frames:
-                    yield _checked(frame.to_ndarray()[0], path)
+                    yield frame.to_ndarray()[0]
     except av.error.FFmpegError as error:
         raise AudioError(
             f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ..."
@@ -99,31 +123,33 @@ def _mono_frame(channels: NDArray[np.float32], rate: int) -> Any:
     return frame
 
 
-def _resample_array(samples: NDArray[Any], rate: int) -> Samples:
+def _resampled(samples: NDArray[Any], rate: int) -> Iterator[Samples]:
+    """Samples in memory, mono at 16 kHz, in pieces of any length."""
     import av
 
-    samples = np.asarray(samples)
+    samples, rate = np.asarray(samples), int(rate)
     if samples.ndim not in (1, 2) or not 1000 <= rate <= 1_000_000:
         raise AudioError(
             f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels), and 1,000 to 1,000,000 Hz"
         )
+    if samples.size == 0:
+        return
+    channels = np.atleast_2d(samples)
+    channels = channels.T if channels.shape[0] > channels.shape[1] else channels
+    to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+    for start in range(0, channels.shape[1], rate):
+        block = _scaled(channels[:, start : start + rate])
+        if rate == SAMPLE_RATE:
+            yield block.mean(axis=0, dtype=np.float32)
+        else:
+            yield from (frame.to_ndarray()[0] for frame in to_rate.resample(_mono_frame(block, rate)))
+    if rate != SAMPLE_RATE:
+        yield from (frame.to_ndarray()[0] for frame in to_rate.resample(None))
+
+
+def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples of any type as floats of -1..1."""
     if np.issubdtype(samples.dtype, np.integer):
         low, high = np.iinfo(samples.dtype).min, np.iinfo(samples.dtype).max
         samples = (samples.astype(np.float64) - (low + high + 1) // 2) / ((high - low + 1) // 2)
-    if samples.size == 0:
-        return np.zeros(0, np.float32)
-    samples = np.atleast_2d(samples.astype(np.float32))
-    if samples.shape[0] > samples.shape[1]:
-        samples = samples.T
-    samples = _checked(samples, "the samples given")
-    if rate == SAMPLE_RATE:
-        return samples.mean(axis=0, dtype=np.float32)
-    to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-    frames = [*to_rate.resample(_mono_frame(samples, int(rate))), *to_rate.resample(None)]
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
-
-
-def _checked(samples: NDArray[np.float32], name: Path | str) -> NDArray[np.float32]:
-    if not (np.abs(samples) < LOUDEST).all():
-        raise AudioError(f"samples that are no numbers, or absurdly large: {name}. Export the audio again")
-    return samples
+    return samples.astype(np.float32)

@@ -17,8 +17,10 @@ def smooth(curves: Float, frames: float) -> Float:
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / frames))
     kernel /= kernel.sum()
     padded = np.pad(curves, [(reach, reach)] + [(0, 0)] * (curves.ndim - 1), mode="edge")
-    moved = [weight * padded[shift : shift + len(curves)] for shift, weight in enumerate(kernel)]
-    return np.sum(moved, axis=0).astype(np.float32)
+    smoothed = np.zeros(curves.shape)
+    for shift, weight in enumerate(kernel):  # in place: all the shifted curves of an hour would be a gigabyte
+        smoothed += weight * padded[shift : shift + len(curves)]
+    return smoothed.astype(np.float32)
 
 
 def resample(curves: Float, fps: float, rate: float, count: int | None = None) -> Float:

@@ -111,20 +111,18 @@ def _(options: RenderOptions, folder: Path) -> Work:
 
 def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path) -> list[Path]:
     """Write everything that `options.exports` names for one audio file, all of it or nothing; returns the paths."""
-    from sedtalker.audio import SAMPLE_RATE, load_audio
+    from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_json
     from sedtalker.export import FORMATS, export_animation, export_sound
 
-    samples = load_audio(audio)
     animation = talker.animate(
-        (samples, SAMPLE_RATE),
+        audio,
         emotion=options.emotion,
         intensity_scale=options.intensity_scale,
         fps=options.fps,
         face=options.face,
         seed=options.seed,
         still=options.still,
-        source=audio,
     )
     endings = {name: ending for name, (_, ending) in FORMATS.items()}
     endings |= {"mp4": ".mp4", "npz": ".npz", "json": ".emotion.json"}
@@ -136,7 +134,7 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
         asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
         for name, aside in asides.items():
             if name == "mp4":
-                _write_video(animation, aside, samples, options, f"drawing {audio.name}")
+                _write_video(animation, aside, load_audio(audio), options, f"drawing {audio.name}")
             elif name == "npz":
                 animation.save(aside, dense=options.dense)
             elif name == "json":
@@ -149,11 +147,10 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
 
 def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path) -> list[Path]:
     """Write the track of one audio file in every format asked for, all of them or none; returns the paths."""
-    from sedtalker.audio import SAMPLE_RATE, load_audio
+    from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_track
 
-    samples = load_audio(audio)
-    track = talker.diarize((samples, SAMPLE_RATE), source=audio)
+    track = talker.diarize(audio)
     endings = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
     paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.formats}
     with ExitStack() as stack:
@@ -163,7 +160,7 @@ def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: P
             from sedtalker.emotion.plot import plot_track
 
             paths["plot"] = folder / f"{audio.stem}.emotion.png"
-            plot_track(track, stack.enter_context(written_whole(paths["plot"])), samples)
+            plot_track(track, stack.enter_context(written_whole(paths["plot"])), load_audio(audio))
     for segment in track.segments:
         print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}")
     return list(paths.values())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from sedtalker import __version__
 from sedtalker.animation import Animation
-from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
-from sedtalker.curves import orthonormal, resample, resample_blocks
+from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, stream_audio
+from sedtalker.curves import resample, resample_blocks
+from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
@@ -23,14 +25,12 @@ from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackEr
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
-from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing, load_encoder
-from sedtalker.talker.life import add_life
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
+from sedtalker.talker.life import Movements, movements, neck_of, rigid
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.talker.streaming import LIVE, decoded, latency, stream, told
+from sedtalker.talker.streaming import LIVE, Spool, decoded, heard, latency, stream, told
 
 Float = NDArray[np.float32]
-
-KEPT_SECONDS = 600  # up to this length features are kept in memory (a second takes 0.4 MB), beyond it computed twice
 
 
 def load(model: Path | str = "default", *, diarizer: Path | str = "default", device: str = "auto") -> Talker:
@@ -62,8 +62,8 @@ class Talker:
         Raises:
             AudioError: as `load_audio`.
         """
-        samples = load_audio(audio)
-        return self._track(self.encoder.blocks(samples), samples, _name_of(audio, source))
+        hearing = _Hearing(audio, self.encoder)
+        return self._read(hearing, _name_of(audio, source))
 
     def animate(
         self,
@@ -93,29 +93,25 @@ class Talker:
             AudioError, TrackError, FaceError: the input cannot be used.
         """
         _check(fps, seed, intensity_scale)
-        samples = load_audio(audio)
         rig = self._rig(face)
-        blocks = self._features(samples)
-        track = self._emotion(emotion, blocks, samples, _name_of(audio, source))
-        track = track.with_labels(self.model.config.labels)
-        track.scale(intensity_scale)
-        coefficients = torch.cat(list(decoded(self.model, told(track, blocks)))).numpy()  # (T, K) at 50 Hz
-        head = None
-        if rig.blendshapes is not None and not still:
-            coefficients, head = add_life(coefficients, track, samples, seed, face=rig)
-        count = max(1, round(len(samples) / SAMPLE_RATE * fps))
-        curves = resample(coefficients, FRAME_RATE, fps, count)
+        rigged = rig.blendshapes is not None
+        with Spool(self.model.config.width) as speech:
+            hearing = _Hearing(audio, self.encoder, self.model, speech)
+            track = self._emotion(emotion, hearing, _name_of(audio, source))
+            track = track.with_labels(self.model.config.labels)
+            track.scale(intensity_scale)
+            life = movements(track, hearing.levels, hearing.frames, seed) if rigged and not still else None
+            count = max(1, round(hearing.duration * fps))
+            motion = self._motion(speech, track, life, rig, fps, count)
         return Animation(
             template=rig.template,
             faces=rig.faces,
             fps=fps,
             emotion=track,
-            blendshapes=None if rig.blendshapes is None else np.clip(curves, 0, 1),
+            blendshapes=motion if rigged else None,
             blendshape_names=rig.blendshape_names,
-            dense=self._vertices(curves, rig) if rig.blendshapes is None else None,
-            head=None
-            if head is None
-            else orthonormal(resample(head.reshape(-1, 16), FRAME_RATE, fps, count).reshape(-1, 4, 4)),
+            dense=None if rigged else motion,
+            head=None if life is None else rigid(resample(life.turns, FRAME_RATE, fps, count), neck_of(rig)),
             meta={**_meta(self.name, audio, source, seed), "face": rig.name},
             rig=rig,
         )
@@ -143,14 +139,14 @@ class Talker:
         encoder = self.encoder.with_windows(windows)
         seconds, made = 0.0, 0
 
-        def heard() -> Iterator[Samples]:
+        def given() -> Iterator[Samples]:
             nonlocal seconds
             for chunk in chunks:
                 seconds += len(chunk) / SAMPLE_RATE
                 yield chunk
 
         felt = self.diarizer if emotion is None else emotion.with_labels(self.model.config.labels)
-        blocks = stream(encoder, felt, self.model, heard())
+        blocks = stream(encoder, felt, self.model, given())
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
             # The frames lag behind the sound: only at its end can there be one too many.
             due = curves[: max(1, round(seconds * fps)) - made]
@@ -162,29 +158,41 @@ class Talker:
         """The longest time in seconds between a sound and the frame that shows it, computing time left out."""
         return latency(windows, self.model)
 
-    def _features(self, samples: Samples) -> Iterable[Tensor]:
-        """Blocks (n, L, D) of features, to be read more than once: kept, or for long audio computed each time."""
-        if len(samples) > KEPT_SECONDS * SAMPLE_RATE:
-            return _Recomputed(self.encoder, samples)
-        return list(self.encoder.blocks(samples))
+    def _read(self, hearing: _Hearing, name: str | None) -> EmotionTrack:
+        """The emotion in a voice."""
+        posterior, intensity = self.diarizer.frames(hearing.features())
+        return self.diarizer.track(posterior, intensity, hearing.duration, name, hearing.levels)
 
-    def _track(self, blocks: Iterable[Tensor], samples: Samples, name: str | None) -> EmotionTrack:
-        return self.diarizer.diarize(blocks, duration=len(samples) / SAMPLE_RATE, audio=name, samples=samples)
+    def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _Hearing, name: str | None) -> EmotionTrack:
+        """The track that was asked for, for what is heard."""
+        if not isinstance(emotion, EmotionTrack) and not str(emotion).lower().endswith(TRACK_SUFFIXES):
+            read = self._read(hearing, name)
+            return read if emotion == "auto" else parse_emotion_spec(str(emotion), hearing.duration, read)
+        for _ in hearing.features():  # nothing of them is needed here
+            pass
+        if not isinstance(emotion, EmotionTrack):
+            return read_track(emotion, duration=hearing.duration)
+        if emotion.duration > hearing.duration + 1 / FRAME_RATE:
+            raise TrackError(
+                f"a track of {emotion.duration:g} s for audio of {hearing.duration:g} s. Cut it with track.clip"
+            )
+        return emotion.copy()
 
-    def _emotion(
-        self, emotion: str | Path | EmotionTrack, blocks: Iterable[Tensor], samples: Samples, name: str | None
-    ) -> EmotionTrack:
-        duration = len(samples) / SAMPLE_RATE
-        if isinstance(emotion, EmotionTrack):
-            if emotion.duration > duration + 1 / FRAME_RATE:
-                raise TrackError(
-                    f"a track of {emotion.duration:g} s for audio of {duration:g} s. Cut it with track.clip"
-                )
-            return emotion.copy()
-        if str(emotion).lower().endswith(TRACK_SUFFIXES):
-            return read_track(emotion, duration=duration)
-        heard = self._track(blocks, samples, name)
-        return heard if emotion == "auto" else parse_emotion_spec(str(emotion), duration, heard)
+    def _motion(
+        self, speech: Spool, track: EmotionTrack, life: Movements | None, rig: Face, fps: float, count: int
+    ) -> Float:
+        """Weights (count, 52) of a rig or vertices (count, V, 3) at `fps`, made block by block."""
+        rigged = rig.blendshapes is not None
+        motion = np.empty(
+            (count, self.model.config.coefficients) if rigged else (count, *rig.template.shape), np.float32
+        )
+        made = 0
+        blocks = decoded(self.model, told(track, map(torch.from_numpy, speech.blocks())))
+        for curves in resample_blocks(_alive((block.numpy() for block in blocks), life), FRAME_RATE, fps):
+            part = motion[made : made + len(curves)]
+            part[:] = (np.clip(curves, 0, 1) if rigged else self._vertices(curves, rig))[: len(part)]
+            made += len(part)
+        return motion
 
     def _rig(self, face: str | Path | Face | None) -> Face:
         """The face, checked to be one that this model can move."""
@@ -209,15 +217,56 @@ class Talker:
         return rig.template + self.model.displacements(torch.from_numpy(curves)).numpy()
 
 
-@dataclass(frozen=True)
-class _Recomputed:
-    """Features that are computed each time they are read, in flat memory."""
+class _Hearing:
+    """One pass over a recording, of which only what later steps need is kept."""
 
-    encoder: WindowedEncoder
-    samples: Samples
+    def __init__(
+        self,
+        audio: AudioSource,
+        encoder: WindowedEncoder,
+        model: TalkerModel | None = None,
+        speech: Spool | None = None,
+    ) -> None:
+        """What `model` takes in goes to `speech`."""
+        self.audio, self.encoder, self.model, self.speech = audio, encoder, model, speech
+        self._levels: list[Float] = []
+        self._samples = 0
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return self.encoder.blocks(self.samples)
+    def features(self) -> Iterator[Tensor]:
+        """Blocks (n, L, D); to be read to their end, once, before the rest is asked for."""
+        for block in self.encoder.blocks(self._chunks()):
+            if self.model is not None and self.speech is not None:
+                self.speech.append(heard(self.model, block).numpy())
+            yield block
+
+    def _chunks(self) -> Iterator[Samples]:
+        for chunk in stream_audio(self.audio):  # of whole seconds, so that no frame lies in two
+            self._levels.append(loudness(chunk))
+            self._samples += len(chunk)
+            yield chunk
+
+    @property
+    def levels(self) -> Float:
+        """Loudness (T,) at 50 Hz."""
+        return np.concatenate(self._levels)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self._samples / SAMPLE_RATE
+
+    @property
+    def frames(self) -> int:
+        """Frames of 20 ms, the last one perhaps partial."""
+        return math.ceil(self._samples / FRAME_SAMPLES)
+
+
+def _alive(blocks: Iterable[Float], life: Movements | None) -> Iterator[Float]:
+    """Blocks of coefficients with life added."""
+    start = 0
+    for block in blocks:
+        yield block if life is None else life.added_to(block, start)
+        start += len(block)
 
 
 def _check(fps: float, seed: int, intensity_scale: float) -> None:

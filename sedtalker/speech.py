@@ -7,7 +7,7 @@ windows' own length, so that a frame's features depend on a bounded stretch of s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,12 +40,6 @@ class Windowing:
     left: int = 1 * FRAME_RATE  # frames of context before
     hop: int = 4 * FRAME_RATE  # frames that are kept
     right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
-
-    def spans(self, frames: int) -> Iterator[tuple[int, int, int, int]]:
-        """(first, last, keep_first, keep_last) in frames for each window over `frames` frames."""
-        for start in range(0, frames, self.hop):
-            end = min(start + self.hop, frames)
-            yield max(0, start - self.left), min(frames, end + self.right), start, end
 
 
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
@@ -86,18 +80,40 @@ class WindowedEncoder:
 
     def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
         """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
-        return torch.cat(list(self.blocks(samples)))
+        return torch.cat(list(self.blocks([samples])))
 
     @torch.inference_mode()
-    def blocks(self, samples: NDArray[np.float32] | Tensor) -> Iterator[Tensor]:
-        """The same in blocks (hop, layers, width), in order and flat memory."""
-        samples = torch.as_tensor(samples, dtype=torch.float32)
-        frames = math.ceil(len(samples) / FRAME_SAMPLES)
-        for first, last, keep_first, keep_last in self.windows.spans(frames):
-            window = samples[first * FRAME_SAMPLES : last * FRAME_SAMPLES]
-            window = F.pad(window, (0, (last - first) * FRAME_SAMPLES - len(window))).to(self.device)
-            hidden = self.network(window)  # (last - first, layers, width)
-            yield hidden[keep_first - first : keep_last - first].cpu()
+    def blocks(self, chunks: Iterable[NDArray[np.float32] | Tensor]) -> Iterator[Tensor]:
+        """The same of samples that come in chunks of any size: (hop, layers, width), each once its window is complete.
+
+        Holds no more than a window and a chunk.
+        """
+        windows = self.windows
+        held = torch.zeros(0)  # the samples from frame `first` on
+        first = start = 0  # frames
+        for chunk in chunks:
+            new = torch.as_tensor(chunk, dtype=torch.float32)
+            held = torch.cat([held, new]) if len(held) else new
+            while first + len(held) // FRAME_SAMPLES >= start + windows.hop + windows.right:
+                yield self._window(held, first, start, start + windows.hop, start + windows.hop + windows.right)
+                start += windows.hop
+                dropped = max(0, start - windows.left) - first
+                held, first = held[dropped * FRAME_SAMPLES :], first + dropped
+        frames = first + math.ceil(len(held) / FRAME_SAMPLES)
+        for begin in range(start, frames, windows.hop):
+            end = min(begin + windows.hop, frames)
+            yield self._window(held, first, begin, end, min(frames, end + windows.right))
+
+    def _window(self, held: Tensor, first: int, start: int, end: int, last: int) -> Tensor:
+        """Hidden states of the frames start..end, seen with what lies between left context and frame `last`.
+
+        `held` begins at frame `first`.
+        """
+        begin = max(0, start - self.windows.left)
+        samples = held[(begin - first) * FRAME_SAMPLES : (last - first) * FRAME_SAMPLES]
+        missing = (last - begin) * FRAME_SAMPLES - len(samples)
+        hidden = self.network(F.pad(samples, (0, missing)).to(self.device))  # (last - begin, layers, width)
+        return hidden[start - begin : end - begin].cpu()
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,13 @@ def test_trimming_keeps_the_edge():
 
 def test_only_long_silence_weighs_and_its_ramps_lie_inside_it():
     samples = np.concatenate([tone(1), np.zeros(3_200, np.float32), tone(1), np.zeros(24_000, np.float32), tone(0.5)])
-    weight = silence_weight(samples)
+    weight = silence_weight(loudness(samples))
     assert weight[:110].max() == 0
     assert weight[125:170].min() == 1
     assert (weight[185:].max(), weight[110] < 0.1) == (0, True)
 
 
 def test_quiet_speech_is_no_silence_and_noise_alone_is():
-    assert silence_weight(tone(2, 0.005)).max() == 0
-    assert silence_weight(np.random.default_rng(0).normal(0, 1e-4, 32_000).astype(np.float32)).min() == 1
+    hiss = np.random.default_rng(0).normal(0, 1e-4, 32_000).astype(np.float32)
+    assert silence_weight(loudness(tone(2, 0.005))).max() == 0
+    assert silence_weight(loudness(hiss)).min() == 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.talker.life import NECK, Life, accents, add_life
+from sedtalker.talker.life import NECK, Life, accents, movements, neck_of, rigid
 
 SECONDS = 120
 FRAMES = SECONDS * 50
@@ -23,13 +24,14 @@ def babble() -> np.ndarray:
     return (loud * rng.normal(size=len(times))).astype(np.float32)
 
 
-SAMPLES = babble()
+LEVELS = loudness(babble())
 STILL = np.full((FRAMES, 52), 0.1, np.float32)
 CALM = EmotionTrack.neutral(SECONDS)
 
 
 def alive(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
-    return add_life(STILL, track, SAMPLES, seed, Life(**strengths))
+    found = movements(track, LEVELS, FRAMES, seed, Life(**strengths))
+    return found.added_to(STILL), rigid(found.turns, neck_of())
 
 
 def blink_lengths(weights: np.ndarray) -> np.ndarray:
@@ -108,22 +110,27 @@ def test_accents_are_the_loud_places():
 
 
 def test_silence_lives_on():
-    weights, head = add_life(STILL, CALM, np.zeros(SECONDS * 16_000, np.float32))
-    assert len(blink_lengths(weights)) > 10
-    assert np.abs(head - np.eye(4)).max() > 1e-3
+    found = movements(CALM, loudness(np.zeros(SECONDS * 16_000, np.float32)), FRAMES)
+    assert len(blink_lengths(found.added_to(STILL))) > 10
+    assert np.abs(found.turns).max() > 0.1
 
 
 def test_a_single_frame_is_enough():
-    weights, head = add_life(STILL[:1], EmotionTrack.neutral(0.03), SAMPLES[:480])
-    assert weights.shape == (1, 52)
-    assert head.shape == (1, 4, 4)
+    found = movements(EmotionTrack.neutral(0.03), LEVELS[:1], 1)
+    assert found.added_to(STILL[:1]).shape == (1, 52)
+    assert found.turns.shape == (1, 3)
+
+
+def test_blocks_of_frames_are_moved_as_the_whole():
+    found = movements(CALM, LEVELS, FRAMES)
+    parts = [found.added_to(STILL[first : first + 333], first) for first in range(0, FRAMES, 333)]
+    np.testing.assert_array_equal(np.concatenate(parts), found.added_to(STILL))
 
 
 def test_every_head_turns_about_its_own_neck():
     face = load_face("man")
-    head = add_life(STILL, CALM, SAMPLES, face=face)[1]
+    head = rigid(movements(CALM, LEVELS, FRAMES).turns, neck_of(face))
     eyes = face.template[[face.landmarks["eye_left_outer"], face.landmarks["eye_right_outer"]]].mean(axis=0)
     neck = np.append(eyes + NECK, 1)
     np.testing.assert_allclose(head @ neck, np.broadcast_to(neck, (FRAMES, 4)), atol=1e-5)
-    default = add_life(STILL, CALM, SAMPLES, face=load_face())[1]
-    np.testing.assert_allclose(default, alive()[1], atol=1e-3)
+    np.testing.assert_allclose(neck_of(load_face()), neck_of(), atol=1e-3)

@@ -14,7 +14,7 @@ from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerConfig, TalkerModel
-from sedtalker.talker.streaming import Block, decoded, encoded, latency, stream
+from sedtalker.talker.streaming import SPOOLED, Block, Spool, decoded, heard, latency, stream
 
 CONFIG = TalkerConfig(
     layers=3, feature_width=24, width=32, expert_hidden=32, heads=2, kv_heads=1, window=10, styles=2, dropout=0.0
@@ -54,39 +54,29 @@ def sound() -> np.ndarray:
     return (rng.normal(size=16_000 * 5 + 123) * 0.1).astype(np.float32)
 
 
-def blocks(features: Tensor, size: int) -> list[Block]:
-    frames = len(features)
-    posterior = torch.rand(frames, len(LABELS), generator=torch.Generator().manual_seed(1)).softmax(-1)
-    intensity = torch.linspace(0, 1, frames)
-    return [Block(*part) for part in zip(*(x.split(size) for x in (features, posterior, intensity)), strict=True)]
+def parts(frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (T, L, D), posterior (T, C) and intensity (T,)."""
+    generator = torch.Generator().manual_seed(1)
+    posterior = torch.rand(frames, len(LABELS), generator=generator).softmax(-1)
+    return torch.randn(frames, 3, 24, generator=generator), posterior, torch.linspace(0, 1, frames)
+
+
+def blocks(model: TalkerModel, frames: int, size: int) -> list[Block]:
+    features, posterior, intensity = (part.split(size) for part in parts(frames))
+    taken_in = [heard(model, piece) for piece in features]
+    return [Block(*part) for part in zip(taken_in, posterior, intensity, strict=True)]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_decoded_chunks_equal_the_whole(model: TalkerModel, size: int) -> None:
-    features = torch.randn(151, 3, 24, generator=torch.Generator().manual_seed(0))
-    whole = blocks(features, 151)[0]
-    wanted = model(*(part[None] for part in whole))[0]
-    got = torch.cat(list(decoded(model, blocks(features, size))))
+    wanted = model(*(part[None] for part in parts(151)))[0]
+    got = torch.cat(list(decoded(model, blocks(model, 151, size))))
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_frame_comes_out_as_soon_as_its_look_ahead_is_there(model: TalkerModel) -> None:
-    features = torch.randn(40, 3, 24)
-    counts = [len(part) for part in decoded(model, blocks(features, 4))]
+    counts = [len(part) for part in decoded(model, blocks(model, 40, 4))]
     assert counts == [0, 3] + [4] * 8 + [CONFIG.look_ahead]
-
-
-@pytest.mark.parametrize("size", [320, 1280, 5000, 10**6])
-def test_encoded_chunks_equal_the_whole(encoder: WindowedEncoder, sound: np.ndarray, size: int) -> None:
-    chunks = [sound[start : start + size] for start in range(0, len(sound), size)]
-    got = torch.cat(list(encoded(encoder, chunks)))
-    torch.testing.assert_close(got, encoder.encode(sound), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("length", [1, 319, 320, 40 * 320, 55 * 320, 56 * 320 + 1])
-def test_sounds_that_end_anywhere(encoder: WindowedEncoder, sound: np.ndarray, length: int) -> None:
-    got = torch.cat(list(encoded(encoder, [sound[: length // 2], sound[length // 2 : length]])))
-    torch.testing.assert_close(got, encoder.encode(sound[:length]), rtol=0, atol=1e-5)
 
 
 def test_from_sound_to_coefficients_the_chunks_do_not_matter(
@@ -123,3 +113,14 @@ def test_the_state_does_not_grow(model: TalkerModel) -> None:
 
 def test_latency_is_window_and_look_ahead(model: TalkerModel) -> None:
     assert latency(Windowing(left=0, hop=4, right=11), model) == pytest.approx((4 + 11 + CONFIG.look_ahead) * 0.02)
+
+
+@pytest.mark.parametrize("rows", [0, 5, SPOOLED // 16 + 5])
+def test_a_spool_gives_back_what_it_was_given(rows: int) -> None:
+    """The last one lies on the disk."""
+    values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+    with Spool(4) as spool:
+        for part in np.array_split(values, 7):
+            spool.append(part)
+        read = [block.copy() for block in spool.blocks(1000)]
+    np.testing.assert_array_equal(np.concatenate([values[:0], *read]), values)

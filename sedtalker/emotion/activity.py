@@ -43,9 +43,8 @@ def trimmed(samples: NDArray[np.float32], edge: float) -> NDArray[np.float32]:
     return samples[max(0, voiced[0] * FRAME_SAMPLES - reach) : (voiced[-1] + 1) * FRAME_SAMPLES + reach]
 
 
-def silence_weight(samples: NDArray[np.float32], fade: float = 0.2) -> NDArray[np.float32]:
-    """1 in long silence, 0 elsewhere (T,), with ramps of `fade` seconds inside the silence."""
-    levels = loudness(samples)
+def silence_weight(levels: NDArray[np.float32], fade: float = 0.2) -> NDArray[np.float32]:
+    """1 in long silence, 0 elsewhere (T,) of a loudness (T,), with ramps of `fade` seconds inside the silence."""
     silent = levels < max(SILENCE_LEVEL, np.percentile(levels, 95) - SILENCE_RANGE)
     weight = np.zeros(len(levels), np.float32)
     edges = np.flatnonzero(np.diff(silent.astype(np.int8), prepend=0, append=0))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_checkpoint, save_checkpoint
-from sedtalker.emotion.activity import silence_weight
+from sedtalker.emotion.activity import loudness, silence_weight
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import CheckpointError
@@ -143,16 +143,34 @@ class Diarizer(nn.Module):
         """
         training = self.training
         self.eval()
-        posterior, intensity = (values.numpy() for values in self.frames(features))
+        posterior, intensity = self.frames(features)
         self.train(training)
+        levels = None if samples is None else loudness(samples)
+        return self.track(posterior, intensity, duration, audio, levels)
+
+    def track(
+        self,
+        posterior: Tensor,
+        intensity: Tensor,
+        duration: float,
+        audio: str | None = None,
+        levels: NDArray[np.float32] | None = None,
+    ) -> EmotionTrack:
+        """The emotion track of posterior (T, C) and intensity (T,) at 50 Hz.
+
+        Args:
+            duration: of the audio, in seconds.
+            audio: name of the file, kept in the track.
+            levels: (T,) loudness; where given, long silence is neutral.
+        """
         count = frame_count(duration, FRAME_RATE)
-        posterior, intensity = _fitted(posterior, count), _fitted(intensity, count)
-        if samples is not None:
-            silence = _fitted(silence_weight(samples), count)
+        felt, strength = _fitted(posterior.numpy(), count), _fitted(intensity.numpy(), count)
+        if levels is not None:
+            silence = _fitted(silence_weight(levels), count)
             neutral = np.eye(len(self.config.labels), dtype=np.float32)[self.config.labels.index("neutral")]
-            posterior = posterior + silence[:, None] * (neutral - posterior)
-            intensity = intensity * (1 - silence)
-        return EmotionTrack(posterior, intensity, duration, self.config.labels, float(FRAME_RATE), audio)
+            felt = felt + silence[:, None] * (neutral - felt)
+            strength = strength * (1 - silence)
+        return EmotionTrack(felt, strength, duration, self.config.labels, float(FRAME_RATE), audio)
 
 
 class ConvolutionBlock(nn.Module):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
-from sedtalker.emotion.activity import FLOOR, loudness, speech_frames
+from sedtalker.emotion.activity import FLOOR, speech_frames
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.rig import ARKIT_NAMES, Face
 from sedtalker.speech import FRAME_RATE
@@ -62,37 +62,46 @@ class Life:
     brows: float = 1.0
 
 
-def add_life(
-    coefficients: Float,
-    track: EmotionTrack,
-    samples: Float,
-    seed: int = 0,
-    strengths: Life | None = None,
-    face: Face | None = None,
-) -> tuple[Float, Float]:
-    """Weights (T, 52) with life added, and the head's rigid motion (T, 4, 4), both at 50 Hz.
+@dataclass(frozen=True)
+class Movements:
+    """What a face does on its own, by frame at 50 Hz."""
+
+    raised: Float  # (T,) of the brows, 0..1
+    gaze: Float  # (T, 2) degrees to the person's left and up
+    closed: Float  # (T,) of the lids, 0..1
+    turns: Float  # (T, 3) pitch, yaw and roll of the head, degrees
+
+    def added_to(self, weights: Float, start: int = 0) -> Float:
+        """Weights (n, 52) of the frames from `start` on with brows, eyes and lids moved."""
+        part, alive = slice(start, start + len(weights)), weights.astype(np.float32)
+        _raise_brows(alive, self.raised[part])
+        _turn_eyes(alive, self.gaze[part])
+        _close_lids(alive, self.closed[part])
+        return np.clip(alive, 0, 1)
+
+
+def movements(
+    track: EmotionTrack, levels: Float, frames: int, seed: int = 0, strengths: Life | None = None
+) -> Movements:
+    """Life for `frames` frames of 20 ms.
 
     Args:
-        coefficients: (T, 52) of the talker, in the order of ARKIT_NAMES.
         track: the emotion; it sets how often the eyes blink.
-        samples: (N,) of the speech at 16 kHz.
+        levels: (T,) loudness of the speech at 50 Hz.
         seed: the same seed gives the same life.
         strengths: of each part.
-        face: whose neck the head turns about; None is the default head.
     """
     strengths = strengths or Life()
-    frames = len(coefficients)
-    decibels = _fitted(loudness(samples), frames)
+    decibels = _fitted(levels, frames)
     speaking = speech_frames(decibels, bridge=PAUSE)
     peaks = accents(decibels, speaking)
     blink_rng, gaze_rng, head_rng, brow_rng = (np.random.default_rng([seed, part]) for part in range(4))
-
-    alive = coefficients.astype(np.float32)
-    _raise_brows(alive, strengths.brows * _brow_curve(peaks, frames, brow_rng))
-    _turn_eyes(alive, strengths.gaze * _gaze(frames, gaze_rng))
-    _close_lids(alive, strengths.blinks * blinks(_blink_rate(track, frames), speaking, blink_rng))
-    turns = strengths.head * _head_turns(speaking, peaks, head_rng)
-    return np.clip(alive, 0, 1), rigid(turns, _neck(face))
+    return Movements(
+        strengths.brows * _brow_curve(peaks, frames, brow_rng),
+        strengths.gaze * _gaze(frames, gaze_rng),
+        strengths.blinks * blinks(_blink_rate(track, frames), speaking, blink_rng),
+        strengths.head * _head_turns(speaking, peaks, head_rng),
+    )
 
 
 def blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -> Float:
@@ -143,7 +152,8 @@ def rigid(turns: Float, neck: Float) -> Float:
     return motion
 
 
-def _neck(face: Face | None) -> Float:
+def neck_of(face: Face | None = None) -> Float:
+    """The point (3,) in metres about which a face's head turns; None is the default head."""
     eyes = DEFAULT_EYES
     if face is not None and {"eye_left_outer", "eye_right_outer"} <= set(face.landmarks):
         corners = [face.landmarks[name] for name in ("eye_left_outer", "eye_right_outer")]

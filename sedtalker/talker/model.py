@@ -173,7 +173,12 @@ class TalkerModel(nn.Module):
         Returns:
             Coefficients of the frames that are complete, `look_ahead` frames behind the chunk's end, and the state.
         """
-        x = self.embed(features, style)
+        return self.advance(self.embed(features, style), posterior, intensity, state)
+
+    def advance(
+        self, x: Tensor, posterior: Tensor, intensity: Tensor, state: TalkerState | None = None
+    ) -> tuple[Tensor, TalkerState]:
+        """`step` for speech (B, T, width) that was embedded already."""
         departure = self.departure(posterior, intensity)
         if state is None:
             felt = self._with_past(departure[:, :1])[:, :-1]

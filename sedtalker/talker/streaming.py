@@ -1,6 +1,6 @@
 """Speech that comes in chunks: the same coefficients as from the whole recording, in flat memory.
 
-    samples -> encoded -> read -> decoded        each takes an iterator of chunks of any size and gives one of blocks
+    samples -> encoder.blocks -> read, or heard and told -> decoded        from block to block
 
 Every step looks at a bounded stretch of sound, whatever the sizes of the chunks, so the result does not depend on them.
 A frame waits for the encoder's window to be complete (`hop` and `right` of its windowing) and for the talker's
@@ -10,27 +10,33 @@ look-ahead: `latency` says how long at most.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.audio import Samples
 from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.streaming import StreamState, diarize_piece
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing
+from sedtalker.errors import SEDTalkerError
+from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerModel, TalkerState
 
 LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=4)
 """Encoder windows for conversation: 80 ms at a time, with 80 ms of look-ahead."""
 
+SPOOLED = 1 << 24  # bytes that a spool keeps in memory
+
 
 class Block(NamedTuple):
     """Consecutive frames of speech and their emotion."""
 
-    features: Tensor  # (n, L, D)
+    speech: Tensor  # (n, width), what the talker takes in of it
     posterior: Tensor  # (n, C)
     intensity: Tensor  # (n,)
 
@@ -46,9 +52,10 @@ def stream(
 
     `emotion` is what reads it from the voice, or a track that says it.
     """
-    features = encoded(encoder, chunks)
-    blocks = read(emotion, features) if isinstance(emotion, Diarizer) else told(emotion, features)
-    return decoded(model, blocks, style)
+    features = encoder.blocks(chunks)
+    if isinstance(emotion, Diarizer):
+        return decoded(model, read(emotion, model, features, style))
+    return decoded(model, told(emotion, (heard(model, block, style) for block in features)))
 
 
 def latency(windows: Windowing, model: TalkerModel) -> float:
@@ -57,66 +64,79 @@ def latency(windows: Windowing, model: TalkerModel) -> float:
 
 
 @torch.inference_mode()
-def encoded(encoder: WindowedEncoder, chunks: Iterable[Samples]) -> Iterator[Tensor]:
-    """Hidden states (n, L, D) block by block; joined they are `encoder.encode` of the joined samples."""
-    windows = encoder.windows
-    held = torch.zeros(0)  # the samples from frame `first` on
-    first = start = 0  # frames
-    for chunk in chunks:
-        held = torch.cat([held, torch.as_tensor(chunk, dtype=torch.float32)])
-        while first + len(held) // FRAME_SAMPLES >= start + windows.hop + windows.right:
-            yield _window(encoder, held, first, start, start + windows.hop, start + windows.hop + windows.right)
-            start += windows.hop
-            dropped = max(0, start - windows.left) - first
-            held, first = held[dropped * FRAME_SAMPLES :], first + dropped
-    frames = first + math.ceil(len(held) / FRAME_SAMPLES)
-    for begin in range(start, frames, windows.hop):
-        end = min(begin + windows.hop, frames)
-        yield _window(encoder, held, first, begin, end, min(frames, end + windows.right))
+def heard(model: TalkerModel, features: Tensor, style: Tensor | None = None) -> Tensor:
+    """What the talker takes in (n, width) of features (n, L, D).
+
+    `style` is (1,) or None, as in `TalkerModel.forward`.
+    """
+    return model.embed(features[None].to(model.layer_weights.device), style)[0].float().cpu()
 
 
-def _window(encoder: WindowedEncoder, held: Tensor, first: int, start: int, end: int, last: int) -> Tensor:
-    """Hidden states of the frames start..end, seen with what lies between left context and frame `last`."""
-    begin = max(0, start - encoder.windows.left)
-    samples = held[(begin - first) * FRAME_SAMPLES : (last - first) * FRAME_SAMPLES]
-    missing = (last - begin) * FRAME_SAMPLES - len(samples)
-    hidden = encoder.network(torch.nn.functional.pad(samples, (0, missing)).to(encoder.device))
-    return hidden[start - begin : end - begin].cpu()
-
-
-def read(diarizer: Diarizer, blocks: Iterable[Tensor]) -> Iterator[Block]:
-    """The emotion of each block of features, heard with what came before it and nothing after it.
+def read(
+    diarizer: Diarizer, model: TalkerModel, blocks: Iterable[Tensor], style: Tensor | None = None
+) -> Iterator[Block]:
+    """Blocks of features (n, L, D) taken in, with their emotion, read with what came before and nothing after it.
 
     A reader of the whole recording hears what follows too, and decides better.
     """
     state: StreamState | None = None
     for features in blocks:
         posterior, intensity, state = diarize_piece(diarizer, features, state, look_ahead=0)
-        yield Block(features, posterior, intensity)
+        yield Block(heard(model, features, style), posterior, intensity)
 
 
 def told(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:
-    """Blocks of features with the emotion that a track gives them; its last frame holds beyond its end."""
+    """Blocks of speech taken in with the emotion that a track gives them; its last frame holds beyond its end."""
     count = max(1, math.ceil(track.duration * FRAME_RATE))
     posterior, intensity = map(torch.from_numpy, track.at_rate(FRAME_RATE, count))
     start = 0
-    for features in blocks:
-        frames = torch.arange(start, start + len(features)).clamp(max=count - 1)
-        yield Block(features, posterior[frames], intensity[frames])
-        start += len(features)
+    for speech in blocks:
+        frames = torch.arange(start, start + len(speech)).clamp(max=count - 1)
+        yield Block(speech, posterior[frames], intensity[frames])
+        start += len(speech)
 
 
 @torch.inference_mode()
-def decoded(model: TalkerModel, blocks: Iterable[Block], style: Tensor | None = None) -> Iterator[Tensor]:
-    """Coefficients (n, K) block by block; joined they are the model's answer to the joined blocks.
-
-    `style` is (1,) or None, as in `TalkerModel.forward`.
-    """
+def decoded(model: TalkerModel, blocks: Iterable[Block]) -> Iterator[Tensor]:
+    """Coefficients (n, K) block by block; joined they are the model's answer to the joined blocks."""
     device = model.layer_weights.device
     state: TalkerState | None = None
     for block in blocks:
-        features, posterior, intensity = (part[None].to(device) for part in block)
-        coefficients, state = model.step(features, posterior, intensity, style, state)
+        speech, posterior, intensity = (part[None].to(device) for part in block)
+        coefficients, state = model.advance(speech, posterior, intensity, state)
         yield coefficients[0].float().cpu()
     if state is not None:
         yield model.finish(state)[0].float().cpu()
+
+
+class Spool:
+    """Rows (n, width) of float32, written and read in order: in memory while they are few, then in a temporary file."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Add rows (n, width).
+
+        Raises:
+            SEDTalkerError: the disk is full.
+        """
+        try:
+            self._file.write(np.ascontiguousarray(rows, np.float32).tobytes())
+        except OSError as error:
+            raise SEDTalkerError(
+                f"no room for temporary files: {tempfile.gettempdir()} ({error.strerror}). Free some, or set TMPDIR"
+            ) from error
+
+    def blocks(self, rows: int = 200) -> Iterator[NDArray[np.float32]]:
+        """All rows from the first on, `rows` of them at a time."""
+        self._file.seek(0)
+        while content := self._file.read(4 * self._width * rows):
+            yield np.frombuffer(bytearray(content), np.float32).reshape(-1, self._width)

@@ -7,7 +7,7 @@ give the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from sedtalker.mamba.attention import WindowedAttention
 from sedtalker.mamba.scan import selective_scan, selective_scan_reference
 from sedtalker.talker.model import TalkerModel
-from sedtalker.talker.streaming import Block, decoded
+from sedtalker.talker.streaming import Block, decoded, heard
 
 
 @pytest.fixture(autouse=True)
@@ -80,14 +80,17 @@ def test_talker_real_time_factor_and_growth() -> None:
     seconds = (10, 100)
     costs = []
     for length in seconds:
-        features = torch.randn(length * 50, 5, 384)
-        posterior, intensity = torch.full((length * 50, 8), 1 / 8), torch.ones(length * 50)
-        parts = (x.split(200) for x in (features, posterior, intensity))
-        blocks = [Block(*part) for part in zip(*parts, strict=True)]
-        costs.append(cpu_seconds(lambda blocks=blocks: list(decoded(model, blocks)), 3))
+        features = torch.randn(length * 50, 5, 384).split(200)
+        emotion = [part.split(200) for part in (torch.full((length * 50, 8), 1 / 8), torch.ones(length * 50))]
+
+        def run(features: Sequence[Tensor] = features, emotion: Sequence[Sequence[Tensor]] = emotion) -> int:
+            speech = (heard(model, block) for block in features)
+            return sum(len(block) for block in decoded(model, map(Block, speech, *emotion)))
+
+        assert run() == length * 50
+        costs.append(cpu_seconds(run, 3))
     growth = costs[1] / costs[0] / (seconds[1] / seconds[0])
     print(f"\ntalker: {costs[0] / seconds[0]:.4f} of real time on one core; 100 s cost {growth:.2f} x as much a second")
-    assert sum(len(block) for block in decoded(model, blocks)) == seconds[1] * 50
 
 
 def test_windowed_attention_against_full() -> None:

@@ -60,7 +60,7 @@ def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixtur
     first = way(corpus, "first")
     table = capsys.readouterr().out
     assert "3 sequences, 90 frames at 30 fps, split: test" in table and "masks.json: lips (3 vertices" in table
-    assert list(first["systems"]) == ["talker", "still face", "mean motion", "linear"]
+    assert list(first["systems"]) == ["talker", "still face", "mean motion", "linear", "truth"]
     assert first["measures"]["lve"]["unit"] == "m^2" and set(first["systems"]["talker"]["by emotion"]) == {
         "happy",
         "fear",

@@ -97,6 +97,34 @@ def test_bad_pairs_are_named_and_nothing_is_cut_silently(store: Store, masks, tm
     assert "1 sequences cut to the shorter length, 2 frames" in table(summarise([tolerant], truth, masks))
 
 
+def test_loud_sentences_and_moving_lips_correlate_by_speaker(store: Store, masks, tmp_path: Path) -> None:
+    """Against scipy, over numbers taken from the files by hand."""
+    stats = pytest.importorskip("scipy.stats")
+    soundfile = pytest.importorskip("soundfile")
+    truth = open_truth(store.root)
+    predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
+    summary = summarise([evaluate("talker", predict, truth, masks)], truth, masks)
+    loud, moved = [], []
+    for clip in store.select("test"):  # of one subject
+        samples = soundfile.read(store.sound(clip))[0]
+        loud.append(np.sqrt((samples**2).mean()))
+        steps = np.linalg.norm(np.diff(store.motion(clip)[:, MASKS["lips"]].astype(float), axis=0), axis=-1)
+        moved.append(np.sqrt((steps.mean(axis=1) ** 2).mean()))
+    figures = summary["systems"]["talker"]["overall"]
+    assert figures["slcc"]["value"] == pytest.approx(stats.pearsonr(loud, moved).statistic, abs=1e-3)
+    assert figures["slcc"]["low"] <= figures["slcc"]["value"] <= figures["slcc"]["high"]
+    assert summary["measures"]["slcc"]["mask"]["vertices"] == 3
+
+
+def test_what_is_not_defined_is_said(store: Store, masks) -> None:
+    truth = open_truth(store.root)
+    masks.regions["lip_pair"] = np.array([1, 2])
+    summary = summarise([evaluate("still", baselines.still_face(truth), truth, masks)], truth, masks)
+    assert summary["systems"]["still"]["overall"]["mtm"] == {"value": None, "low": None, "high": None}
+    line = next(line for line in table(summary).splitlines() if line.startswith("mtm"))
+    assert "not defined" in line
+
+
 def test_plain_folders_and_left_out_measures(tmp_path: Path) -> None:
     rest = made.template()
     for name in ("truth", "pred"):

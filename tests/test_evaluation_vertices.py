@@ -10,14 +10,15 @@ import pytest
 
 from sedtalker.evaluation.vertices import MEASURES, measure
 
-FRAMES, VERTICES = 7, 9
-REGIONS = {"lips": np.array([1, 4, 6]), "upper_face": np.array([0, 2]), "emotion": np.array([1, 2, 3, 8])}
+FRAMES, VERTICES, FPS = 7, 9, 25.0
+REGIONS = {"lips": np.array([1, 4, 6]), "upper_face": np.array([0, 2]), "emotion": np.array([1, 2, 3, 8]),
+           "lip_pair": np.array([6, 4])}  # fmt: skip
 
 _rng = np.random.default_rng(5)
 TEMPLATE = _rng.normal(0, 0.1, (VERTICES, 3))
 TRUTH = TEMPLATE + _rng.normal(0, 0.01, (FRAMES, VERTICES, 3))
 PRED = TRUTH + _rng.normal(0, 0.004, (FRAMES, VERTICES, 3))
-FIGURES = measure(PRED, TRUTH, TEMPLATE, REGIONS)
+FIGURES = measure(PRED, TRUTH, TEMPLATE, REGIONS, FPS)
 
 
 def distance(a, b) -> float:
@@ -83,7 +84,7 @@ def test_dynamics_are_signed() -> None:
     expected = mean(spread(TRUTH, v) - spread(PRED, v) for v in REGIONS["upper_face"])
     assert FIGURES["fdd"] == pytest.approx(expected, rel=1e-9)
     assert FIGURES["fdd_abs"] == abs(FIGURES["fdd"])
-    assert measure(TRUTH, PRED, TEMPLATE, REGIONS)["fdd"] == pytest.approx(-expected, rel=1e-9)
+    assert measure(TRUTH, PRED, TEMPLATE, REGIONS, FPS)["fdd"] == pytest.approx(-expected, rel=1e-9)
 
 
 def test_velocity_and_acceleration() -> None:
@@ -116,7 +117,7 @@ def test_warping_forgives_a_delay_and_lve_does_not() -> None:
     moved = np.zeros((40, VERTICES, 3))
     moved[:, 4, 1] = 0.01 * np.exp(-(((time - 15) / 4) ** 2))
     late = np.roll(moved, 5, axis=0)
-    figures = measure(TEMPLATE + late, TEMPLATE + moved, TEMPLATE, REGIONS)
+    figures = measure(TEMPLATE + late, TEMPLATE + moved, TEMPLATE, REGIONS, FPS)
     assert figures["dtw"] < 1e-4 < 1e-3 < figures["lve_l2"]
 
 
@@ -127,13 +128,70 @@ def test_lip_vertex_error_is_torchmetrics() -> None:
     assert FIGURES["lve"] == pytest.approx(theirs.item(), rel=1e-9)
 
 
+def lip_motion(distance: np.ndarray) -> np.ndarray:
+    """Positions whose lip pair is this far (T,) apart, in metres."""
+    moved = np.tile(TEMPLATE, (len(distance), 1, 1))
+    moved[:, 6] = moved[:, 4] + distance[:, None] * (0.6, 0.8, 0.0)
+    return moved
+
+
+def test_misalignment_is_the_delay() -> None:
+    time = np.arange(90) / FPS
+    mouth = 0.02 + 0.01 * np.sin(2 * np.pi * 1.25 * time + 0.3)
+    late = np.interp(time - 2 / FPS, time, mouth)
+    figures = measure(lip_motion(late), lip_motion(mouth), TEMPLATE, REGIONS, FPS)
+    assert figures["mtm"] == pytest.approx(2 / FPS * 1000, abs=8)  # ends without a partner pull it down a little
+    assert measure(lip_motion(mouth), lip_motion(mouth), TEMPLATE, REGIONS, FPS)["mtm"] == 0
+
+
+def test_misalignment_by_loops_and_scipy() -> None:
+    signal = pytest.importorskip("scipy.signal")
+    ndimage = pytest.importorskip("scipy.ndimage")
+    rng = np.random.default_rng(3)
+    true, pred = (0.02 + 0.004 * np.cumsum(rng.normal(size=60)) / 8 for _ in range(2))
+    smooth = [ndimage.gaussian_filter1d(np.abs(curve), 2) for curve in (true, pred)]
+    kinds = []
+    for curve in smooth:
+        tops, bottoms = (signal.find_peaks(sign * curve)[0] for sign in (1, -1))
+        kinds.append(dict.fromkeys(tops, "max") | dict.fromkeys(bottoms, "min"))
+    slopes = [[0.0] + [curve[i] - curve[i - 1] for i in range(1, 60)] for curve in smooth]
+    total = {(-1, -1): 0.0}
+    came = {}
+    for i in range(60):
+        for j in range(60):
+            ways = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
+            came[i, j] = min(ways, key=lambda way: total.get(way, math.inf))
+            total[i, j] = abs(slopes[0][i] - slopes[1][j]) + total.get(came[i, j], math.inf)
+    at, late, order = (59, 59), [], sorted(kinds[0])
+    while at != (-1, -1):
+        i, j = at
+        if i in kinds[0] and kinds[0][i] == kinds[1].get(j):
+            place = order.index(i)
+            if (order[place - 1] if place else 0) <= j <= (order[place + 1] if place + 1 < len(order) else 59):
+                late.append(abs(i - j))
+        at = came[at]
+    figures = measure(lip_motion(pred), lip_motion(true), TEMPLATE, REGIONS, FPS)
+    assert late and figures["mtm"] == pytest.approx(mean(late) / FPS * 1000, rel=1e-9)
+
+
+def test_lips_that_stay_where_they_are_have_no_extrema() -> None:
+    still = np.broadcast_to(TEMPLATE, (20, VERTICES, 3))
+    assert math.isnan(measure(still, lip_motion(np.linspace(0, 1, 20) % 0.3), TEMPLATE, REGIONS, FPS)["mtm"])
+
+
+def test_lip_intensity() -> None:
+    moved = [mean(distance(step(PRED, t, v), (0, 0, 0)) for v in REGIONS["lips"]) for t in range(FRAMES - 1)]
+    assert FIGURES["lip_intensity"] == pytest.approx(math.sqrt(mean(x**2 for x in moved)), rel=1e-9)
+
+
 def test_truth_itself_has_no_error() -> None:
-    figures = measure(TRUTH, TRUTH, TEMPLATE, REGIONS)
-    assert {name for name, value in figures.items() if value > 1e-9} == {"tc"}  # warping rounds at 1e-10 m
+    figures = measure(TRUTH, TRUTH, TEMPLATE, REGIONS, FPS)
+    moving = {name for name, value in figures.items() if value > 1e-9}  # warping rounds at 1e-10 m
+    assert moving == {"tc", "lip_intensity"}
     assert set(figures) == {one.name for one in MEASURES}
 
 
 def test_regions_that_are_not_given_are_left_out() -> None:
-    assert set(measure(PRED, TRUTH, TEMPLATE, {})) == {"mve", "mod", "ae", "tc", "ffe"}
+    assert set(measure(PRED, TRUTH, TEMPLATE, {}, FPS)) == {"mve", "mod", "ae", "tc", "ffe"}
     with pytest.raises(ValueError, match="shapes"):
-        measure(PRED[:-1], TRUTH, TEMPLATE, REGIONS)
+        measure(PRED[:-1], TRUTH, TEMPLATE, REGIONS, FPS)

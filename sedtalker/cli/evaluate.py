@@ -111,6 +111,7 @@ def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[
             if arguments.baselines:
                 raise
             print(f"without the baseline {name!r}: {error}", file=sys.stderr)
+    systems["truth"] = truth.motion  # its own motion, lip intensity and their correlation with the sound
     return systems
 
 

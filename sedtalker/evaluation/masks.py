@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sedtalker.corpora.pickles import load_array_dict
 from sedtalker.errors import DataError
-from sedtalker.evaluation.vertices import EMOTION, LIPS, UPPER, mask_hash
+from sedtalker.evaluation.vertices import EMOTION, LIP_PAIR, LIPS, UPPER, mask_hash
 
 Index = NDArray[np.int64]
 
@@ -22,6 +22,9 @@ FLAME_REGIONS: dict[str, tuple[str, ...]] = {
     EMOTION: ("forehead", "eye_region", "nose", "lips"),
 }
 """The regions as unions of the masks of `FLAME_masks.pkl`."""
+
+FLAME_VERTICES = 5023
+FLAME_LIP_PAIR = (3531, 3504)  # middle of the upper and of the lower lip, as Chae-Yeon et al. (2025) measure them
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Masks:
 
 
 def read_masks(path: Path | str, vertices: int) -> Masks:
-    """`FLAME_masks.pkl`; or `.json` with lists of vertex numbers from 0 under `lips`, `upper_face`, `emotion`.
+    """`FLAME_masks.pkl`; or `.json` with lists of vertex numbers from 0 under the names of regions.
 
-    A folder with CodeTalker's `lve.txt` and `fdd.txt` (numbers separated by commas) gives lips and upper face.
+    They are `lips`, `upper_face`, `emotion` and `lip_pair`, the middle of the upper lip and that of the lower (FLAME's is
+    known). A folder with CodeTalker's `lve.txt` and `fdd.txt` (numbers separated by commas) gives lips and upper face.
 
     Raises:
         DataError: it cannot be read, or names vertices that the topology does not have.
@@ -52,6 +56,10 @@ def read_masks(path: Path | str, vertices: int) -> Masks:
         regions = _lists(path)
     else:
         regions = _flame_regions(path)
+    if vertices == FLAME_VERTICES:
+        regions.setdefault(LIP_PAIR, np.array(FLAME_LIP_PAIR, np.int64))
+    if len(regions.get(LIP_PAIR, (0, 1))) != 2:
+        raise DataError(f"a {LIP_PAIR} of {len(regions[LIP_PAIR])} vertices: {path}. Give the upper lip's, the lower's")
     for name, index in regions.items():
         if len(index) == 0 or index.min() < 0 or index.max() >= vertices:
             raise DataError(
@@ -69,6 +77,8 @@ def default_masks(vertices: int) -> Masks | None:
     if len(face.template) != vertices:
         return None
     named = {name: np.asarray(face.masks[name], np.int64) for name in (LIPS, UPPER, EMOTION) if name in face.masks}
+    if face.lip_pairs is not None:
+        named[LIP_PAIR] = np.asarray(face.lip_pairs[len(face.lip_pairs) // 2], np.int64)
     return Masks(f"head {face.name!r}", named)
 
 
@@ -86,7 +96,8 @@ def _flame_regions(path: Path) -> dict[str, Index]:
 def _lists(path: Path) -> dict[str, Index]:
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): np.unique(np.asarray(numbers, np.int64)) for name, numbers in lists.items()}
+        arrays = {str(name): np.asarray(numbers, np.int64) for name, numbers in lists.items()}
+        return {name: array if name == LIP_PAIR else np.unique(array) for name, array in arrays.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f'no lists of vertices: {path} ({error}). Write {{"lips": [0, 1, ...], "upper_face": [...]}}'

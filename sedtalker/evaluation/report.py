@@ -109,7 +109,9 @@ def _region(mask: Mapping[str, Any]) -> str:
     return mask["name"].rpartition(": ")[2].removesuffix(" vertices")
 
 
-def _interval(figure: Mapping[str, float]) -> str:
+def _interval(figure: Mapping[str, float | None]) -> str:
+    if figure["value"] is None:
+        return "not defined"
     return f"{figure['value']:.3e} [{figure['low']:.3e}, {figure['high']:.3e}]"
 
 

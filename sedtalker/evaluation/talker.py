@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sedtalker.audio import load_audio
 from sedtalker.corpora.arrays import open_array
 from sedtalker.corpora.emovoca import emotion_of, parse_name
 from sedtalker.corpora.preflight import as_frames
@@ -25,6 +26,10 @@ Float = NDArray[np.floating]
 
 RESAMPLES = 1000  # of the bootstrap
 CONFIDENCE = 0.95
+SLCC = "slcc"  # of the reference measures that have no figure for one sequence
+SLCC_FORMULA = (
+    "Pearson over sequences of the sound's RMS and lip_intensity, each z-scored by subject; nearest to truth's"
+)
 GROUPS = ("emotion", "level", "emotion and level", "subject")
 
 
@@ -58,12 +63,17 @@ class Truth(Protocol):
         """The face at rest (V, 3), where it is known."""
         ...
 
+    def loudness(self, item: Item) -> float | None:
+        """Root mean square of the sound's samples, where the sound is known."""
+        ...
+
 
 class StoreTruth:
     """The clips of one split of a prepared store."""
 
     def __init__(self, store: Store, split: str) -> None:
         self.store, self.split, self.fps = store, split, store.fps
+        self._loudness: dict[str, float] = {}
         self.clips: dict[str, Clip] = {clip.id: clip for clip in store.select(split)}
         if not self.clips:
             raise DataError(f"no clips of the {split} split: {store.root}. Choose another with --split")
@@ -76,6 +86,12 @@ class StoreTruth:
 
     def template(self, item: Item) -> Float | None:
         return self.store.templates[item.subject]
+
+    def loudness(self, item: Item) -> float | None:
+        clip = self.clips[item.id]
+        if clip.audio not in self._loudness:
+            self._loudness[clip.audio] = float(np.sqrt(np.square(load_audio(self.store.sound(clip))).mean()))
+        return self._loudness[clip.audio]
 
 
 class FolderTruth:
@@ -97,6 +113,9 @@ class FolderTruth:
 
     def template(self, item: Item) -> Float | None:
         return self.templates.get(item.subject, self.templates.get(""))
+
+    def loudness(self, item: Item) -> float | None:
+        return None
 
 
 def open_truth(
@@ -189,7 +208,7 @@ def evaluate(
             regions = masks.regions if masks else {}
             known = tuple(one for one in MEASURES if template is not None or not one.name.startswith("fdd"))
             rest = true[0] if template is None else template
-            result.figures[item.id] = measure(pred[:frames], true[:frames], rest, regions, known)
+            result.figures[item.id] = measure(pred[:frames], true[:frames], rest, regions, truth.fps, known)
         except SEDTalkerError as error:
             result.bad[item.id] = str(error)
             continue
@@ -223,6 +242,11 @@ def summarise(results: Sequence[Result], truth: Truth, masks: Masks | None, seed
     # only what every system could do is compared
     common = [name for name in items if all(name in result.figures for result in results)]
     measured = [one for one in MEASURES if common and one.name in results[0].figures[common[0]]]
+    measures = {one.name: _described(one, masks) for one in measured}
+    heard = {name: truth.loudness(items[name]) for name in common if "lip_intensity" in measures}
+    loudness = {name: level for name, level in heard.items() if level is not None}
+    if loudness:
+        measures[SLCC] = {**measures["lip_intensity"], "formula": SLCC_FORMULA, "unit": "1", "mean_over": "the set"}
     return {
         "version": 1,
         "fps": truth.fps,
@@ -230,10 +254,11 @@ def summarise(results: Sequence[Result], truth: Truth, masks: Masks | None, seed
         "sequences": len(common),
         "frames": sum(results[0].frames[name] for name in common),
         "confidence": f"{CONFIDENCE:.0%}, bootstrap over sentences, {RESAMPLES} resamples, seed {seed}",
-        "measures": {one.name: _described(one, masks) for one in measured},
-        "left_out": [one.name for one in MEASURES if one not in measured],
+        "measures": measures,
+        "left_out": [name for name in (*(one.name for one in MEASURES), SLCC) if name not in measures],
         "systems": {
-            result.name: _groups(result, [items[name] for name in common], measured, seed) for result in results
+            result.name: _groups(result, [items[name] for name in common], measured, loudness, seed)
+            for result in results
         },
         "bad": {result.name: result.bad for result in results},
         "cut": {result.name: result.cut for result in results},
@@ -246,34 +271,68 @@ def _described(one: Measure, masks: Masks | None) -> dict[str, Any]:
     return {"formula": one.formula, "unit": one.unit, "mask": mask, "mean_over": one.weighting}
 
 
-def _groups(result: Result, items: Sequence[Item], measures: Sequence[Measure], seed: int) -> dict[str, Any]:
-    grouped: dict[str, Any] = {"overall": _figures(result, items, measures, seed)}
+def _groups(
+    result: Result, items: Sequence[Item], measures: Sequence[Measure], loudness: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    grouped: dict[str, Any] = {"overall": _figures(result, items, measures, loudness, seed)}
     for kind in GROUPS:
         members = defaultdict(list)
         for item in items:
             members[item.group(kind)].append(item)
         grouped[f"by {kind}"] = {
-            name: _figures(result, group, measures, seed) for name, group in sorted(members.items()) if name.strip()
+            name: _figures(result, group, measures, loudness, seed)
+            for name, group in sorted(members.items())
+            if name.strip()
         }
     return grouped
 
 
-def _figures(result: Result, items: Sequence[Item], measures: Sequence[Measure], seed: int) -> dict[str, Any]:
+def _figures(
+    result: Result, items: Sequence[Item], measures: Sequence[Measure], loudness: Mapping[str, float], seed: int
+) -> dict[str, Any]:
     frames = np.array([result.frames[item.id] for item in items], float)
     figures: dict[str, Any] = {"sequences": len(items), "frames": int(frames.sum())}
     utterances = [f"{item.subject} {item.sentence}" if item.sentence else item.id for item in items]
-    draws = _draws(utterances, seed)
+    draws = np.vstack([np.ones(len(items)), _draws(utterances, seed)])  # first the items as they are
     for one in measures:
         values = np.array([result.figures[item.id][one.name] for item in items])
-        weights = frames if one.weighting == "frames" else np.ones_like(frames)
-        spread = (draws @ (weights * values)) / (draws @ weights)
-        low, high = np.quantile(spread, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        figures[one.name] = {
-            "value": float(np.average(values, weights=weights)),
-            "low": float(low),
-            "high": float(high),
-        }
+        weights = draws * (frames if one.weighting == "frames" else 1.0) * np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            figures[one.name] = _interval((weights @ np.nan_to_num(values)) / weights.sum(axis=1))
+    if loudness:
+        intensity = np.array([result.figures[item.id]["lip_intensity"] for item in items])
+        heard = np.array([loudness[item.id] for item in items])
+        subjects = [item.subject for item in items]
+        figures[SLCC] = _interval(_correlations(_standard(heard, subjects), _standard(intensity, subjects), draws))
     return figures
+
+
+def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """The first value, and where those of the bootstrap lie; None where it is not defined."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not len(drawn):
+        return {"value": None, "low": None, "high": None}
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+
+
+def _standard(values: NDArray[np.float64], subjects: Sequence[str]) -> NDArray[np.float64]:
+    """Values (N,) less their subject's mean, over the subject's standard deviation; 0 where that is 0."""
+    standard = np.zeros(len(values))
+    for subject in set(subjects):
+        own = np.array([other == subject for other in subjects])
+        spread = values[own].std(ddof=1) if own.sum() > 1 else 0.0
+        standard[own] = (values[own] - values[own].mean()) / spread if spread > 0 else 0.0
+    return standard
+
+
+def _correlations(x: NDArray[np.float64], y: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation of x and y (N,) for every row of `draws` (R, N), how often each item counts."""
+    total = draws.sum(axis=1)
+    mean_x, mean_y = draws @ x / total, draws @ y / total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance = draws @ (x * y) / total - mean_x * mean_y
+        return covariance / np.sqrt((draws @ x**2 / total - mean_x**2) * (draws @ y**2 / total - mean_y**2))
 
 
 def _draws(utterances: Sequence[str], seed: int) -> NDArray[np.float64]:

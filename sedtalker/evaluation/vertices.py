@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ Float = NDArray[np.floating]
 Index = NDArray[np.integer]
 
 ALL, LIPS, UPPER, EMOTION = "all", "lips", "upper_face", "emotion"
+LIP_PAIR = "lip_pair"  # the middle of the upper lip and that of the lower, in this order
+
+SMOOTHING = 2.0  # frames, of the lip distance before its extrema are looked for
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Sample:
     pred: Float  # (T, R, 3) metres
     truth: Float  # (T, R, 3)
     template: Float  # (R, 3), the face at rest
+    fps: float
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,40 @@ def frequency_error(sample: Sample) -> float:
 
 def dtw_distance(sample: Sample) -> float:
     """sqrt of the least sum of |p - q|^2 over monotonic warps (dynamic time warping), metres."""
-    return float(np.sqrt(_warp(_squared_between(sample), np.add)))
+    return float(np.sqrt(_accumulated(_squared_between(sample), np.add)[-1, -1]))
 
 
 def frechet_distance(sample: Sample) -> float:
     """Least over monotonic warps of the largest |p - q| (discrete Frechet distance), metres."""
-    return float(np.sqrt(_warp(_squared_between(sample), np.maximum)))
+    return float(np.sqrt(_accumulated(_squared_between(sample), np.maximum)[-1, -1]))
+
+
+def lip_intensity(sample: Sample) -> float:
+    """Root mean square over frames of the mean |delta pred| of the lips, metres a frame."""
+    moved = np.sqrt(np.square(np.diff(sample.pred, axis=0)).sum(axis=-1)).mean(axis=1)
+    return float(np.sqrt(np.square(moved).mean()))
+
+
+def temporal_misalignment(sample: Sample) -> float:
+    """Mean |difference in time| of matched extrema of the lip distance, milliseconds; nan where none match.
+
+    As Chae-Yeon et al. (2025) define it: both distances are smoothed, their differences warped onto each other, and a
+    true maximum or minimum matches a predicted one of its kind on the warp that lies between the true one's neighbours.
+    """
+    true, pred = (_smoothed(np.linalg.norm(x[:, 0] - x[:, 1], axis=-1)) for x in (sample.truth, sample.pred))
+    true_extrema, pred_extrema = _extrema(true), _extrema(pred)
+    slopes = [np.diff(x, prepend=x[0]) for x in (true, pred)]
+    path = _warping_path(_accumulated(np.abs(slopes[0][:, None] - slopes[1]), np.add))
+    order = sorted(true_extrema)
+    late = []
+    for i, j in path:
+        if i in true_extrema and true_extrema[i] == pred_extrema.get(j):
+            place = order.index(i)
+            before = order[place - 1] if place > 0 else 0
+            after = order[place + 1] if place + 1 < len(order) else len(true) - 1
+            if before <= j <= after:
+                late.append(abs(i - j))
+    return float(np.mean(late)) / sample.fps * 1000 if late else float("nan")
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -130,12 +163,26 @@ MEASURES: tuple[Measure, ...] = (
     Measure("ffe", "sum_f,v,axis |FFT(truth) - FFT(pred)|^2 / (3 T V)", "m^2", ALL, frequency_error),
     Measure("dtw", "sqrt(min over warps of sum |p - q|^2)", "m", LIPS, dtw_distance, "sequences"),
     Measure("dfd", "min over warps of max |p - q|", "m", LIPS, frechet_distance, "sequences"),
+    Measure(
+        "mtm",
+        "mean |t_pred - t_truth| of extrema of the lip distance (Gaussian, 2 frames) matched by derivative DTW",
+        "ms",
+        LIP_PAIR,
+        temporal_misalignment,
+        "sequences",
+    ),
+    Measure("lip_intensity", "sqrt mean_t (mean_L |delta pred|)^2", "m/frame", LIPS, lip_intensity, "sequences"),
 )
 """Every measure, in the order of the table."""
 
 
 def measure(
-    pred: Float, truth: Float, template: Float, regions: Mapping[str, Index], measures: tuple[Measure, ...] = MEASURES
+    pred: Float,
+    truth: Float,
+    template: Float,
+    regions: Mapping[str, Index],
+    fps: float,
+    measures: tuple[Measure, ...] = MEASURES,
 ) -> dict[str, float]:
     """Figures of one sequence by name; measures of regions that are not given are left out.
 
@@ -146,18 +193,16 @@ def measure(
     """
     if pred.shape != truth.shape or pred.ndim != 3 or len(pred) < 3:
         raise ValueError(f"shapes {pred.shape} and {truth.shape}: both must be (T, V, 3) with T at least 3")
-    samples = {ALL: _sample(pred, truth, template, slice(None))}
-    samples |= {name: _sample(pred, truth, template, index) for name, index in regions.items() if name != ALL}
+    pred, truth, template = (np.asarray(array, np.float64) for array in (pred, truth, template))
+    samples = {ALL: Sample(pred, truth, template, fps)}
+    for name, index in regions.items():
+        samples[name] = Sample(pred[:, index], truth[:, index], template[index], fps)
     return {one.name: one.compute(samples[one.region]) for one in measures if one.region in samples}
 
 
 def mask_hash(index: Index) -> str:
     """The first 12 hexadecimal digits of the sha256 of the sorted indices as little-endian int64."""
     return hashlib.sha256(np.sort(np.asarray(index)).astype("<i8").tobytes()).hexdigest()[:12]
-
-
-def _sample(pred: Float, truth: Float, template: Float, index: Index | slice) -> Sample:
-    return Sample(*(np.asarray(array[..., index, :], np.float64) for array in (pred, truth, template)))
 
 
 def _mean_norm(vectors: Float) -> float:
@@ -173,15 +218,43 @@ def _squared_between(sample: Sample) -> Float:
     return np.maximum(np.square(p).sum(1)[:, None] + np.square(q).sum(1) - 2 * p @ q.T, 0)
 
 
-def _warp(cost: Float, join: np.ufunc) -> float:
-    """The least `join` of costs (T, S) along a monotonic path from corner to corner, anti-diagonal by anti-diagonal."""
+def _accumulated(cost: Float, join: np.ufunc) -> Float:
+    """The least `join` of costs (T, S) on the monotonic paths from the first corner to each place, (T, S)."""
     rows, columns = cost.shape
-    before_last, last = np.full(rows + 1, np.inf), np.full(rows + 1, np.inf)  # by row + 1; entry 0 is outside
-    for diagonal in range(rows + columns - 1):
+    total = np.full((rows + 1, columns + 1), np.inf)  # row and column 0 are outside
+    total[1, 1] = cost[0, 0]
+    for diagonal in range(1, rows + columns - 1):
         row = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))
-        here = cost[row, diagonal - row]
-        step = np.minimum(np.minimum(last[row], last[row + 1]), before_last[row])
-        now = np.full(rows + 1, np.inf)
-        now[row + 1] = join(here, step) if diagonal else here
-        before_last, last = last, now
-    return float(last[rows])
+        column = diagonal - row
+        before = np.minimum(np.minimum(total[row, column + 1], total[row + 1, column]), total[row, column])
+        total[row + 1, column + 1] = join(cost[row, column], before)
+    return total[1:, 1:]
+
+
+def _warping_path(total: Float) -> list[tuple[int, int]]:
+    """The path (i, j) of accumulated costs from corner to corner; where ways cost the same both sides go on."""
+    i, j = total.shape[0] - 1, total.shape[1] - 1
+    path = [(i, j)]
+    while i or j:
+        ways = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
+        i, j = min((way for way in ways if min(way) >= 0), key=lambda way: total[way])
+        path.append((i, j))
+    return path[::-1]
+
+
+def _smoothed(curve: Float) -> Float:
+    """A curve (T,) under a Gaussian of SMOOTHING frames, mirrored at its ends."""
+    reach = round(4 * SMOOTHING)
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / SMOOTHING))
+    return np.convolve(np.pad(curve, reach, mode="symmetric"), kernel / kernel.sum(), mode="valid")
+
+
+def _extrema(curve: Float) -> dict[int, int]:
+    """Frame -> 1 of every maximum and -1 of every minimum within a curve (T,); of a plateau the middle."""
+    steps = np.sign(np.diff(curve))
+    moving = np.flatnonzero(steps)
+    return {
+        int(before + 1 + after) // 2: int(steps[before])
+        for before, after in pairwise(moving)
+        if steps[before] != steps[after]
+    }

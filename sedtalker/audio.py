@@ -1,10 +1,11 @@
-"""Any audio file -> mono float32 at 16 kHz.
+"""Any audio file -> mono float32 at 16 kHz, and the one kind of file that is written.
 
 The container and codec are told from the content, never from the name; FFmpeg (inside PyAV's wheel) decodes.
 """
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import AudioError
+from sedtalker.files import written_whole
 
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
 LOUDEST = 1e6  # more than any float recording that was scaled like integers
@@ -153,3 +155,22 @@ def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:
         low, high = np.iinfo(samples.dtype).min, np.iinfo(samples.dtype).max
         samples = (samples.astype(np.float64) - (low + high + 1) // 2) / ((high - low + 1) // 2)
     return samples.astype(np.float32)
+
+
+def write_wav(path: Path, blocks: Iterable[Samples]) -> None:
+    """Write blocks (n,) of samples as 16-bit mono at 16 kHz, whole or not at all.
+
+    Raises:
+        SEDTalkerError: the file cannot be written.
+    """
+    with written_whole(path) as aside, wave.open(str(aside), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        for block in blocks:
+            file.writeframes(as_integers(block).tobytes())
+
+
+def as_integers(samples: Samples) -> NDArray[np.int16]:
+    """The nearest 16-bit samples; what is louder than 1 is clipped."""
+    return np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")

@@ -170,7 +170,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
     """Draw one animation file in every format asked for, with its sound where that is known; returns the paths."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
-    from sedtalker.export.sound import source_samples
+    from sedtalker.export.sound import recording
     from sedtalker.render import contact_sheet, poster
 
     if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
@@ -178,8 +178,9 @@ def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
     animation = _as_other(load_animation(path), options.face)
     samples = None
     if any(name in SOUNDING for name in options.formats):
-        samples = load_audio(options.audio) if options.audio else source_samples(animation)
-        if samples is None:
+        source = options.audio or recording(animation)
+        samples = None if source is None else load_audio(source)
+        if source is None:
             print(
                 f"sedtalker: the sound of {path} is not where it was; the video is silent. Give --audio",
                 file=sys.stderr,

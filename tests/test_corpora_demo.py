@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.audio import load_audio
-from sedtalker.corpora.demo import CLIPS, PAUSE, demo_samples, denoised, write_wave
+from sedtalker.audio import load_audio, write_wav
+from sedtalker.corpora.demo import CLIPS, PAUSE, demo_samples, denoised
 from sedtalker.errors import DataError
 
 
@@ -19,7 +19,7 @@ def clip(level: float, seed: int) -> np.ndarray:
 
 def test_the_sentences_come_at_one_level_with_pauses_between(tmp_path):
     for number, name in enumerate(CLIPS):
-        write_wave(tmp_path / "AudioWAV" / f"{name}.wav", clip(0.05 * (number + 1), number))
+        write_wav(tmp_path / "AudioWAV" / f"{name}.wav", [clip(0.05 * (number + 1), number)])
     samples = demo_samples(tmp_path)
     pause = int(PAUSE * 16_000)
     assert np.abs(samples[:pause]).max() == 0
@@ -41,12 +41,12 @@ def test_the_hiss_goes_and_the_tone_stays():
 
 
 def test_a_folder_without_the_clips_is_refused(tmp_path):
-    write_wave(tmp_path / "other.wav", clip(0.3, 0))
+    write_wav(tmp_path / "other.wav", [clip(0.3, 0)])
     with pytest.raises(DataError, match=CLIPS[0]):
         demo_samples(tmp_path)
 
 
 def test_pcm_survives(tmp_path):
     samples = clip(0.3, 1)
-    write_wave(tmp_path / "a.wav", samples)
+    write_wav(tmp_path / "a.wav", [samples])
     np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples, atol=1e-4)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write one format of one animation, and for glb its sound beside it."""
     from sedtalker.animation import load_animation
     from sedtalker.export import default_path, export_animation, export_sound
-    from sedtalker.export.sound import source_samples
+    from sedtalker.export.sound import recording
 
     animation = load_animation(arguments.animation)
     if arguments.audio is not None:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     sound = export_sound(animation, arguments.to, path)
     if sound is not None:
         print(sound)
-    elif arguments.to in ("glb", "usd", "html") and source_samples(animation) is None:
+    elif arguments.to in ("glb", "usd", "html") and recording(animation) is None:
         print("sedtalker: without sound: the recording is not where it was. Give --audio", file=sys.stderr)
     return 0
 

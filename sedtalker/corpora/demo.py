@@ -8,16 +8,14 @@ ones whose emotion the listeners of CREMA-D recognised from the sound alone.
 from __future__ import annotations
 
 import argparse
-import wave
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.corpora.manifest import audio_files
 from sedtalker.errors import DataError
-from sedtalker.files import written_whole
 
 CLIPS = ("1028_WSI_NEU_XX", "1028_ITS_HAP_XX", "1028_IOM_ANG_XX", "1028_TAI_NEU_XX")
 LEVEL = -23.0  # dB of full scale, root mean square of the speech
@@ -97,22 +95,12 @@ def _speech(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
     return (np.convolve(loud, np.ones(7, int), mode="same") >= 4) & (loud > 0)
 
 
-def write_wave(path: Path, samples: NDArray[np.float32]) -> None:
-    """Write samples (N,) as 16-bit PCM at 16 kHz."""
-    pcm = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
-    with written_whole(path) as aside, wave.open(str(aside), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(pcm.tobytes())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    write_wave(arguments.output, demo_samples(arguments.folder))
+    write_wav(arguments.output, [demo_samples(arguments.folder)])
 
 
 if __name__ == "__main__":

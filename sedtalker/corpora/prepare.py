@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import wave
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.corpora.arrays import open_array
 from sedtalker.corpora.preflight import (
     LEAST_MOTION,
@@ -216,17 +215,9 @@ class _Sounds:
             path = self.folder / f"{key}.wav" if self.folder else None
             samples = load_audio(path if path and path.is_file() else self.source.sounds[key])
             if path and not path.is_file():
-                _write_wav(path, samples)
+                write_wav(path, [samples])
             self.seconds[key] = len(samples) / SAMPLE_RATE
         return self.seconds[key]
-
-
-def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:
-    with written_whole(path) as aside, wave.open(str(aside), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 def _add_all(source: Source, root: Path | None, options: Options, outcome: Outcome) -> None:

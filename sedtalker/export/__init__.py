@@ -42,17 +42,17 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
     """
     if name not in _PLAYED_WITH_SOUND:
         return None
-    from sedtalker.export.sound import source_samples, write_wav
+    from sedtalker.audio import stream_audio, write_wav
+    from sedtalker.export.sound import recording
 
-    source, beside = Path(animation.meta.get("audio") or ""), Path(path).with_suffix(".wav")
-    if beside.exists() and source.exists() and beside.samefile(source):
-        return beside  # the recording itself
-    samples = source_samples(animation)
-    if samples is None:
+    source, beside = recording(animation), Path(path).with_suffix(".wav")
+    if source is None:
         return None
+    if beside.exists() and beside.samefile(source):
+        return beside  # the recording itself
     if beside.exists():  # somebody's, perhaps a recording that is not ours to replace
         beside = beside.with_suffix(".sound.wav")
-    write_wav(samples, beside)
+    write_wav(beside, stream_audio(source))
     return beside
 
 

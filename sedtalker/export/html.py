@@ -7,20 +7,22 @@ content policy forbids it any. What comes from outside (file names, labels) is o
 from __future__ import annotations
 
 import json
+import tempfile
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.audio import stream_audio
 from sedtalker.export.glb import glb_blocks
 from sedtalker.export.palette import colors_of
-from sedtalker.export.sound import flac_bytes, source_samples
+from sedtalker.export.sound import recording, write_flac
 from sedtalker.face.rig import Face
 from sedtalker.files import written_whole
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
 _PAGE = Path(__file__).parent / "page"
+_BLOCK = 1 << 20  # bytes of sound that are in memory at a time
 _CHOSEN = 5  # curves shown at first
 _FIELD_OF_VIEW = 20.0  # degrees, as in viewer.js
 _PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to the middle of a portrait
@@ -42,17 +45,23 @@ def write(animation: Animation, path: Path) -> None:
 
 def page(animation: Animation) -> Iterator[str]:
     """The page as text, piece by piece, so that an hour of it is never in memory."""
-    samples = source_samples(animation)
-    sound = flac_bytes(samples) if samples is not None else b""
-    seconds = animation.duration if samples is None else max(animation.duration, len(samples) / 16_000)
+    source = recording(animation)
+    with tempfile.TemporaryFile() as sound:
+        heard = 0.0 if source is None else write_flac(stream_audio(source), sound)
+        sound.seek(0)
+        yield from _filled(animation, heard, sound)
+
+
+def _filled(animation: Animation, heard: float, sound: IO[bytes]) -> Iterator[str]:
+    """The page's pieces, of which `heard` seconds of sound are one."""
     title = Path(animation.meta.get("audio") or animation.face.name).name
     filled: dict[str, Iterable[str]] = {
         "title": [escape(title)],
         "subtitle": [escape(_subtitle(animation))],
         "css": [_file("page.css")],
-        "data": [_script_safe(json.dumps(_data(animation, seconds, bool(sound)), separators=(",", ":")))],
+        "data": [_script_safe(json.dumps(_data(animation, heard), separators=(",", ":")))],
         "head": _in_base64(_compressed(glb_blocks(animation))),
-        "sound": _in_base64([sound]),
+        "sound": _in_base64(iter(partial(sound.read, _BLOCK), b"")),
         "three": [_file("three.min.js")],
         "viewer": [_file("viewer.js")],
     }
@@ -97,12 +106,12 @@ def _subtitle(animation: Animation) -> str:
     return " · ".join([*facts, *([f"talker {model}"] if model else [])])
 
 
-def _data(animation: Animation, seconds: float, sound: bool) -> dict[str, Any]:
+def _data(animation: Animation, heard: float) -> dict[str, Any]:
     track: EmotionTrack = animation.emotion
     return {
-        "duration": seconds,
+        "duration": max(animation.duration, heard),
         "fps": animation.fps,
-        "sound": "audio/flac" if sound else None,
+        "sound": "audio/flac" if heard else None,
         "labels": list(track.labels),
         "colors": colors_of(track.labels),
         "trackRate": track.frame_rate,

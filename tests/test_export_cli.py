@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pygltflib
 import pytest
 from made_animation import made_animation
+from PIL import Image
 
 from sedtalker.cli.export import FORMATS as offered
 from sedtalker.export import FORMATS
@@ -55,3 +58,15 @@ def test_another_sound_and_what_is_not_there(run_cli, saved: Path, speech_file: 
     missing = run_cli("export", saved, "--to", "html", "--audio", "nowhere.wav")
     assert missing.returncode == 1 and "nowhere.wav" in missing.stderr and missing.stderr.count("\n") == 1
     assert not saved.with_suffix(".html").exists()
+
+
+def test_another_skin_is_in_the_file(run_cli, saved: Path) -> None:
+    Image.new("RGB", (64, 64), (10, 200, 30)).save(saved.parent / "green.png")
+    done = run_cli("export", saved, "--to", "glb", "--texture", saved.parent / "green.png")
+    assert done.returncode == 0, done.stderr
+    tree = pygltflib.GLTF2().load(saved.with_suffix(".glb"))
+    image = next(image for image in tree.images if image.name == "skin")
+    view = tree.bufferViews[image.bufferView]
+    data = tree.binary_blob()[view.byteOffset : view.byteOffset + view.byteLength]
+    middle = Image.open(io.BytesIO(data)).convert("RGB").getpixel((32, 32))
+    assert np.abs(np.subtract(middle, (10, 200, 30))).max() < 6

@@ -42,6 +42,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="solve the vertices for weights of these shapes first: a head's name, or a folder with neutral.obj and "
         "NAME.obj files of the same topology",
     )
+    parser.add_argument("--texture", type=Path, metavar="FILE", help="another skin, laid out as the head's own")
     parser.set_defaults(run=run)
 
 
@@ -56,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         animation = _with_sound(animation, arguments.audio)
     if arguments.basis is not None:
         animation = _solved(animation, arguments.basis)
+    if arguments.texture is not None:
+        from sedtalker.face.assets import with_skin
+
+        animation = replace(animation, rig=with_skin(animation.face, arguments.texture))
     if arguments.fps is not None:
         from sedtalker.export.resample import resampled
 

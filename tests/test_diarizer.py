@@ -13,7 +13,7 @@ import torch
 from sedtalker.emotion.diarizer import (
     Diarizer,
     DiarizerConfig,
-    fading_windows,
+    fading,
     load_diarizer,
     pooled,
     save_diarizer,
@@ -69,13 +69,23 @@ def test_long_audio_is_read_as_if_at_once():
     assert (windowed - at_once).abs().max() < 0.02
 
 
-def test_fading_windows_cover_every_step_once_in_sum():
-    for length in (1, 5, 30, 31, 100, 1003):
-        total = torch.zeros(length)
-        for first, last, weight in fading_windows(length, 30, 10):
-            assert last - first <= 30
-            total[first:last] += weight
-        torch.testing.assert_close(total, torch.ones(length))
+def test_windows_fade_into_each_other():
+    for length in (1, 5, 30, 31, 50, 51, 100, 1003):
+        steps = torch.arange(float(length))[:, None]
+        seen: list[int] = []
+
+        def numbered(window: torch.Tensor, seen: list[int] = seen) -> torch.Tensor:
+            seen.append(len(window))
+            return torch.cat([window, torch.full_like(window, len(seen))], dim=1)
+
+        said = torch.cat(list(fading(steps.split(7), numbered, window=30, overlap=10)))
+        torch.testing.assert_close(said[:, :1], steps)  # what all say alike stays
+        assert max(seen) <= 30 and len(said) == length
+        number = said[:, 1]  # of the window: from one to the next in ten equal steps
+        assert number[:20].eq(1).all()
+        if length > 30:
+            torch.testing.assert_close(number[20:30], 1 + (torch.arange(10) + 0.5) / 10)
+            assert number[-1] == len(seen)
 
 
 def test_windows_of_blocks_hold_their_context():

@@ -8,7 +8,7 @@ other, so that memory is flat and no seam is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -109,23 +109,24 @@ class Diarizer(nn.Module):
     @torch.inference_mode()
     def frames(self, features: Tensor | Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior (T, C) and intensity (T,) of features (T, L, D), or of blocks of them in order, in flat memory."""
-        device = self.layer_weights.device
-        blocks = [features] if isinstance(features, Tensor) else features
-        embedded, count = [], 0
-        for window, first, last in windows_of(blocks, TUNED_WINDOWS):
-            embedded.append(self.embed(window[None].to(device))[0, first // STRIDE : -(-last // STRIDE)])
-            count += last - first
-        logits, strength = self._windowed(torch.cat(embedded))
-        posterior = upsampled(logits.softmax(-1)[None], count)[0]
-        return posterior.cpu(), upsampled(strength.sigmoid()[None, :, None], count)[0, :, 0].cpu()
+        device, count = self.layer_weights.device, 0
 
-    def _windowed(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """The heads over overlapping windows of (S, width); neighbours fade linearly into each other."""
-        total = torch.zeros(len(embedded), len(self.config.labels) + 1, device=embedded.device)
-        for first, last, weight in fading_windows(len(embedded), WINDOW // STRIDE, OVERLAP // STRIDE):
-            logits, strength = self.heads(embedded[None, first:last])
-            total[first:last] += weight.to(embedded.device)[:, None] * torch.cat([logits, strength[..., None]], -1)[0]
-        return total[:, :-1], total[:, -1]
+        def embedded() -> Iterator[Tensor]:
+            nonlocal count
+            for window, first, last in windows_of(
+                [features] if isinstance(features, Tensor) else features, TUNED_WINDOWS
+            ):
+                count += last - first
+                yield self.embed(window[None].to(device))[0, first // STRIDE : -(-last // STRIDE)]
+
+        said = torch.cat(list(fading(embedded(), self._said, WINDOW // STRIDE, OVERLAP // STRIDE)))[None].cpu()
+        posterior = upsampled(said[..., :-1].softmax(-1), count)[0]
+        return posterior, upsampled(said[..., -1:].sigmoid(), count)[0, :, 0]
+
+    def _said(self, embedded: Tensor) -> Tensor:
+        """Logits and intensity before its sigmoid (S, C + 1) of one window of embedded steps (S, width)."""
+        logits, strength = self.heads(embedded[None])
+        return torch.cat([logits, strength[..., None]], dim=-1)[0]
 
     def diarize(
         self,
@@ -199,19 +200,23 @@ def upsampled(steps: Tensor, frames: int) -> Tensor:
     return whole.transpose(1, 2)[:, :frames]
 
 
-def fading_windows(length: int, window: int, overlap: int) -> Iterator[tuple[int, int, Tensor]]:
-    """(first, last, weights (last - first,)) of windows over `length` steps; at every step the weights sum to 1."""
-    hop = window - overlap
-    ramp = (torch.arange(overlap) + 0.5) / overlap
-    starts = range(0, max(1, length - overlap), hop)
-    for start in starts:
-        last = min(start + window, length)
-        weight = torch.ones(last - start)
-        if start > 0:
-            weight[:overlap] = ramp
-        if last < length:
-            weight[-overlap:] = 1 - ramp
-        yield start, last, weight
+def fading(blocks: Iterable[Tensor], say: Callable[[Tensor], Tensor], window: int, overlap: int) -> Iterator[Tensor]:
+    """What is said (n, C) of blocks (s, D), in windows of up to `window` steps that fade linearly into each other.
+
+    Holds no more than a window and a block at a time.
+    """
+    hop, tail = window - overlap, None  # the tail: what the last window says of the steps that the next one sees too
+    for seen, _, _ in windows_of(blocks, Windowing(left=0, hop=hop, right=overlap)):
+        if tail is not None and len(seen) <= overlap:
+            break  # the last window saw all of it
+        said = say(seen)
+        if tail is not None:
+            ramp = ((torch.arange(overlap, device=said.device) + 0.5) / overlap)[:, None]
+            said = torch.cat([ramp * said[:overlap] + (1 - ramp) * tail, said[overlap:]])
+        yield said[:hop]
+        tail = said[hop:]
+    if tail is not None:
+        yield tail
 
 
 def windows_of(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[Tensor, int, int]]:

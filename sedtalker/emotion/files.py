@@ -101,14 +101,12 @@ def to_json(track: EmotionTrack) -> str:
         "frame_rate": _tidy(track.frame_rate),
         "labels": list(track.labels),
     }
-    frames = {
-        "segments": segments,
-        "intensity": [round(float(value), DIGITS) for value in track.intensity],
-        "posterior": [[round(float(value), DIGITS) for value in row] for row in track.posterior],
-    }
+    # Row by row: the numbers of an hour as Python's own are worth more memory than all the rest of a track.
+    rows = ", ".join(json.dumps([round(float(value), DIGITS) for value in row]) for row in track.posterior)
+    frames = {"segments": segments, "intensity": [round(float(value), DIGITS) for value in track.intensity]}
     lines = ",\n    ".join(json.dumps(segment) for segment in segments)
     fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
-    fields += [f'  "segments": [\n    {lines}\n  ]', f'  "frames": {json.dumps(frames)}']
+    fields += [f'  "segments": [\n    {lines}\n  ]', f'  "frames": {json.dumps(frames)[:-1]}, "posterior": [{rows}]}}']
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 

@@ -43,7 +43,7 @@ class Masks:
 def read_masks(path: Path | str, vertices: int) -> Masks:
     """`FLAME_masks.pkl`; or `.json` with lists of vertex numbers from 0 under the names of regions.
 
-    They are `lips`, `upper_face`, `emotion` and `lip_pair`, the middle of the upper lip and that of the lower (FLAME's is
+    They are `lips`, `upper_face`, `emotion` and `lip_pair`, the middles of the upper and of the lower lip (FLAME's are
     known). A folder with CodeTalker's `lve.txt` and `fdd.txt` (numbers separated by commas) gives lips and upper face.
 
     Raises:

@@ -129,10 +129,10 @@ class Animation:
         if dense:
             arrays["vertices"] = self.vertices
         if self.blendshapes is not None:
-            arrays["blendshapes"] = self.blendshapes.astype(np.float32)
+            arrays["blendshapes"] = self.blendshapes.astype(np.float32, copy=False)
             arrays["blendshape_names"] = np.array(self.blendshape_names)
         if self.head is not None:
-            arrays["head"] = self.head.astype(np.float32)
+            arrays["head"] = self.head.astype(np.float32, copy=False)
         with written_whole(path) as aside, aside.open("wb") as file:  # given a name, numpy would add to it
             np.savez(file, **arrays)
 

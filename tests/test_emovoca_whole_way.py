@@ -73,8 +73,8 @@ def test_it_learns_a_few_clips(corpus: Path) -> None:
     store, run = corpus / "store", corpus / "run"
     main(["data", "prepare", "emovoca", str(corpus), "-o", str(store)])
     learns = ["model.coefficients=40", "model.dropout=0", "steps=400", "validate_every=200", "rate=1e-2", "batch=4"]
-    sources = [f"store={store}", f"output={run}", "overfit_one=true", "unseen=1.0", "workers=1"]
-    overrides = [*TINY, *learns, *sources]
+    sources = [f"store={store}", f"output={run}", "unseen=1.0", "workers=1"]
+    overrides = [*TINY, *learns, *sources, "--overfit-one"]
     assert main(["train", "talker", "--config", str(config("talker", "emovoca.yaml")), *overrides]) == 0
     report = run / "report.json"
     main(["evaluate", "talker", str(run / "model"), str(store), "--split", "train", "-o", str(report)])
@@ -82,6 +82,30 @@ def test_it_learns_a_few_clips(corpus: Path) -> None:
     learned = next(name for name in sorted(figures["talker"]) if name.startswith(made.TRAIN))
     energy = {system: figures[system][learned]["ffe"] for system in ("talker", "still face")}
     assert energy["talker"] < 0.05 * energy["still face"]
+
+
+def test_the_paper_s_decoder_on_flame_s_vertices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`paper.yaml` with another encoder of its kind, both made small; then with features that it does not read."""
+    transformers = pytest.importorskip("transformers")
+    made.generator_layout(tmp_path, sentences=("sentence21",), vertices=5023)
+    tiny = transformers.Wav2Vec2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    encoder, store, run = tmp_path / "encoder", tmp_path / "store", tmp_path / "run"
+    transformers.Wav2Vec2Model(tiny).save_pretrained(encoder)
+    prepare = ["data", "prepare", "emovoca", str(tmp_path), "-o", str(store), "--encoder", str(encoder)]
+    assert main(prepare) == 0
+    file, short = str(config("talker", "paper.yaml")), ["steps=4", "validate_every=2", "batch=2", "window=0.5"]
+    settings = [f"store={store}", f"output={run}", *short, "model.width=64", "model.expert_hidden=64"]
+    assert main(["train", "talker", "--config", file, *settings]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    way_out = f"model.encoder={encoder} model.layers=3 model.feature_width=32"
+    assert "model that reads facebook/wav2vec2-large-xlsr-53 (25 of 1024)" in said and way_out in said
+    assert main(["train", "talker", "--config", file, *settings, *way_out.split()]) == 0
+    report = tmp_path / "report.json"
+    assert main(["evaluate", "talker", str(run / "model"), str(store), "-o", str(report)]) == 0
+    assert json.loads(report.read_text())["systems"]["talker"]["overall"]["mve"]["value"] < 0.01  # metres
 
 
 def test_own_data_is_checked_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import vertex_corpora as made
 from PIL import Image
 from torch import Tensor
 
@@ -24,7 +26,7 @@ from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Mouth, Target, motion_spread, talker_losses
 from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import RigStore, Windows
+from sedtalker.training.talker_data import Batches, RigStore, Windows
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -154,13 +156,51 @@ def test_it_trains_on_a_vertex_corpus(head: str, tmp_path: Path, configured) -> 
         clips.append(Clip(split, split, "s", split, "happy", 1.0, "Smile2", 3, frames, f"{split}-sound", 1.33))
     settings = {"corpus": "made", "fps": 30, "source_fps": 60, "dtype": "float32", "vertices": vertices}
     write_manifest(root, settings, clips, complete=True)
-    changes = {"store": root, "model.head": head, "model.coefficients": 4, "model.vertices": vertices}
+    np.save(root / "faces.npy", np.array([[0, 1, 2], [0, 2, 1], [3, 4, 5], [3, 5, 4]], np.int32))
+    np.savez(root / "templates.npz", train=made.template(0, vertices), validation=made.template(1, vertices))
+    changes = {"store": root, "model.head": head, "model.coefficients": 4, "model.vertices": vertices, "pictures": True}
     folder = train_talker(path, overrides("run", steps=10, **changes))
     model = load_talker_model(folder)
     inputs = torch.randn(1, 20, LAYERS, WIDTH), torch.rand(1, 20, len(LABELS)), torch.ones(1, 20)
     moved = model.displacements(model(*inputs)[0])
     assert moved.shape == (20, vertices, 3)
     assert moved.any()
+    assert (tmp_path / "run" / "pictures" / "step_000010.png").is_file()
+
+
+def test_whole_clips_come_in_batches_of_about_one_length(store: Path) -> None:
+    opened = RigStore(store)
+    clips = [replace(clip, frames=frames) for clip in opened.clips[:1] for frames in range(10, 90)]
+
+    def batches(epoch: int) -> Batches:
+        return Batches(opened, clips, {"speaker0": 0}, size=4, count=12, seed=3, epoch=epoch)
+
+    first, again, later = batches(0), batches(0), batches(1)
+    assert first.batches == again.batches != later.batches
+    spans = [np.ptp([clips[number].frames for number in batch]) for batch in first.batches]
+    assert np.mean(spans) < 10  # of clips that differ by 80
+    lengths = [clips[batch[0]].frames for batch in first.batches]
+    assert lengths != sorted(lengths)
+    batch, frames = first[0], [clips[number].frames for number in first.batches[0]]
+    assert batch.intensity.shape == (4, max(frames)) and batch.features.shape[:2] == (4, max(frames))
+    assert batch.target.trust[:, :, 0].sum(1).tolist() == frames
+
+
+def test_it_trains_on_whole_clips(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    changes = {"window": 0, "overfit_one": True, "steps": 40, "validate_every": 20, "rate": 5e-3, "workers": 1}
+    train_talker(path, overrides("run", **changes))
+    first, second = (figures["val/values"] for figures in logged(tmp_path / "run"))
+    assert second < 0.5 * first
+
+
+@pytest.mark.parametrize("changes", [{"model.layers": 3}, {"model.feature_width": 13}])
+def test_features_that_do_not_fit_the_model_are_refused(configured, changes: dict) -> None:
+    path, overrides = configured
+    way_out = "set model.encoder=whisper-tiny.en model.layers=2 model.feature_width=12"
+    with pytest.raises(DataError, match=f"2 layers of 12.*{way_out}") as refusal:
+        train_talker(path, overrides("run", **changes))
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_store_that_does_not_fit_the_head_is_refused(configured, store: Path) -> None:

@@ -67,12 +67,13 @@ def generator_layout(
     sentences: tuple[str, ...] = ("sentence21", "sentence22"),
     variants: tuple[tuple[str, int, int], ...] = (("Smile2", 4, 3), ("Afraid", 0, 1)),
     frames: int = 60,
+    vertices: int = VERTICES,
 ) -> Path:
     """EmoVOCA as its generator writes it: float64 (T, V, 3), label, intensity, a copy of the sound a variant."""
     root = folder / "New_EmoVOCA"
     for name in ("sequences", "label", "intensity", "wav"):
         (root / name).mkdir(parents=True)
-    templates = {subject: template(seed) for seed, subject in enumerate(subjects)}
+    templates = {subject: template(seed, vertices) for seed, subject in enumerate(subjects)}
     (root / "templates.pkl").write_bytes(python2_pickle(templates))
     for subject in subjects:
         for number, sentence in enumerate(sentences):

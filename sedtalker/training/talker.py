@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -17,12 +19,14 @@ from torch.utils.data import DataLoader
 from sedtalker.corpora.store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
+from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
-from sedtalker.talker.model import Motion, TalkerConfig, TalkerModel, save_talker_model
+from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, save_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import MILLIMETRES, LossWeights, Mouth, motion_spread, talker_losses, total
-from sedtalker.training.pictures import SamplePictures
+from sedtalker.training.pictures import Pose, SamplePictures
 from sedtalker.training.talker_data import (
+    Batches,
     ClipInfo,
     Example,
     MotionStore,
@@ -47,7 +51,7 @@ class TalkerTraining:
     shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance to be drawn
     steps: int = 3000
     batch: int = 8  # windows
-    window: float = 4.0  # seconds
+    window: float = 4.0  # seconds; 0: whole clips, in batches of about one length
     accumulate: int = 1  # batches a step
     rate: float = 2e-3
     warmup: int = 100  # steps
@@ -59,7 +63,7 @@ class TalkerTraining:
     patience: int = 8  # validations without a better one that end the run
     overfit_one: bool = False  # train and validate on one clip: what cannot learn it cannot learn anything
     logger: str = "csv"  # or tensorboard
-    pictures: bool = True  # of a validation clip, drawn after each validation, for talkers of blendshapes
+    pictures: bool = True  # of a validation clip, drawn after each validation, where the store has triangles
     trainer: dict[str, Any] = field(default_factory=dict)  # Lightning's own flags: devices, strategy, precision, ...
     threads: int = 1
     workers: int = 0  # processes that read windows beside the training one
@@ -146,19 +150,13 @@ class TalkerData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Example]:
         settings = self.settings
         epoch = self.trainer.current_epoch if self.trainer else 0
-        count = settings.validate_every * settings.accumulate * settings.batch
-        frames = round(settings.window * FRAME_RATE)
-        windows = Windows(
-            self.store,
-            self.train_clips,
-            self.styles,
-            frames,
-            count,
-            settings.seed,
-            epoch,
-            settings.shares,
-            settings.unseen,
-        )
+        batches = settings.validate_every * settings.accumulate
+        drawn = (settings.seed, epoch, settings.shares, settings.unseen)
+        if settings.window == 0:
+            clips = Batches(self.store, self.train_clips, self.styles, settings.batch, batches, *drawn)
+            return DataLoader(clips, None, num_workers=settings.workers)
+        frames, count = round(settings.window * FRAME_RATE), batches * settings.batch
+        windows = Windows(self.store, self.train_clips, self.styles, frames, count, *drawn)
         return DataLoader(windows, settings.batch, collate_fn=collate, num_workers=settings.workers)
 
     def val_dataloader(self) -> DataLoader[Example]:
@@ -202,8 +200,8 @@ def run_training(training: TalkerTraining) -> Path:
     stopping = EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False)
     callbacks: list[Callback] = [best, latest, stopping]
     data = TalkerData(training, store, styles)
-    if face is not None and training.pictures:
-        callbacks.append(SamplePictures(face, data.validation_example(), output / "pictures"))
+    if training.pictures and (pictured := pictured_in(store, face, module.talker)) is not None:
+        callbacks.append(SamplePictures(*pictured, data.validation_example(), output / "pictures"))
     trainer = lightning.Trainer(**_flags(training, callbacks, _logger(training.logger, output)))
     last = output / "last.ckpt"
     trainer.fit(
@@ -230,11 +228,51 @@ def opened_store(training: TalkerTraining) -> RigStore | VertexClips:
         held = "vertices" if is_store(root) else "blendshape weights or nothing"
         raise DataError(f"a store of {held} for a head of {model.head!r}: {root}. Change store or model.head")
     if model.head == "blendshapes":
-        return RigStore(root)
+        rigs = RigStore(root)
+        _check_features(model, rigs, root)
+        return rigs
     store = open_store(root)
     if store.vertices != model.vertices:
         raise DataError(f"a store of {store.vertices} vertices: {root}. Set model.vertices={store.vertices}")
-    return VertexClips(store, model.coefficients if model.head == "pca" else None, training.seed)
+    clips = VertexClips(store, model.coefficients if model.head == "pca" else None, training.seed)
+    _check_features(model, clips, root)
+    return clips
+
+
+def _check_features(model: TalkerConfig, store: MotionStore, root: Path) -> None:
+    """Refuse features of another encoder than the model reads."""
+    layers, width = store.example(store.clips[0], 0, 1, MEAN_STYLE).features.shape[1:]
+    record = root / "features" / "encoder.json"
+    encoder = json.loads(record.read_text(encoding="utf-8"))["encoder"] if record.is_file() else model.encoder
+    if (encoder, layers, width) != (model.encoder, model.layers, model.feature_width):
+        raise DataError(
+            f"features of {encoder} ({layers} layers of {width}) for a model that reads {model.encoder} "
+            f"({model.layers} of {model.feature_width}): {root}. Prepare one with --encoder {model.encoder}, or set "
+            f"model.encoder={encoder} model.layers={layers} model.feature_width={width}"
+        )
+
+
+def pictured_in(
+    store: RigStore | VertexClips, face: Face | None, talker: TalkerModel
+) -> tuple[Face, Pose, Pose] | None:
+    """What a sample is drawn with: a face, and how predicted and true values move it; None without triangles."""
+    if face is not None:
+        return face, face.pose, face.pose
+    if not isinstance(store, VertexClips) or store.store.faces is None:
+        return None
+    template = store.store.templates[_of_split(store, "validation")[0].speaker]
+
+    def predicted(values: np.ndarray) -> np.ndarray:
+        return template + talker.displacements(torch.from_numpy(values).to(talker.layer_weights.device)).cpu().numpy()
+
+    def true(values: np.ndarray) -> np.ndarray:
+        return (
+            predicted(values)
+            if store.basis is not None
+            else template + values.reshape(-1, *template.shape) / MILLIMETRES
+        )
+
+    return Face("store", template, store.store.faces), predicted, true
 
 
 def fitted(model: TalkerConfig, store: RigStore | VertexClips, styles: int) -> TalkerConfig:

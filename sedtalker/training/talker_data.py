@@ -111,10 +111,7 @@ class Windows(Dataset[Example]):
     unseen: float = 0.2  # share of the windows shown without their speaker's style
 
     def __post_init__(self) -> None:
-        chance = np.array([clip.frames * self.shares.get(clip.source, 1.0) for clip in self.clips], float)
-        if not chance.sum() > 0:
-            raise DataError("nothing to train on: no clips, or shares of 0 for all of them. Check splits and sources")
-        self.chance = chance / chance.sum()
+        self.chance = _chances([clip.frames * self.shares.get(clip.source, 1.0) for clip in self.clips])
 
     def __len__(self) -> int:
         return self.count
@@ -123,9 +120,41 @@ class Windows(Dataset[Example]):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         clip = self.clips[rng.choice(len(self.clips), p=self.chance)]
         start = int(rng.integers(0, max(1, clip.frames - self.frames + 1)))
-        style = MEAN_STYLE if rng.random() < self.unseen else self.styles.get(clip.speaker, MEAN_STYLE)
+        style = _style(clip, self.styles, self.unseen, rng)
         example = self.store.example(clip, start, min(clip.frames, start + self.frames), style)
         return _padded(example, self.frames)
+
+
+@dataclass
+class Batches(Dataset[Example]):
+    """Batches of whole clips of about one length, so that little is padded; the same epoch gives the same anywhere."""
+
+    store: MotionStore
+    clips: Sequence[ClipInfo]
+    styles: dict[str, int]  # speaker -> index
+    size: int  # clips a batch
+    count: int  # batches an epoch
+    seed: int
+    epoch: int = 0
+    shares: dict[str, float] = field(default_factory=dict)  # as of `Windows`
+    unseen: float = 0.2
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        chance = _chances([self.shares.get(clip.source, 1.0) for clip in self.clips])
+        drawn = rng.choice(len(self.clips), self.count * self.size, p=chance)
+        by_length = sorted(drawn.tolist(), key=lambda number: self.clips[number].frames)
+        self.batches = [by_length[place * self.size : (place + 1) * self.size] for place in rng.permutation(self.count)]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        clips = [self.clips[number] for number in self.batches[index]]
+        return collate(
+            [self.store.example(clip, 0, clip.frames, _style(clip, self.styles, self.unseen, rng)) for clip in clips]
+        )
 
 
 @dataclass
@@ -144,8 +173,20 @@ class WholeClips(Dataset[Example]):
         return self.store.example(clip, 0, min(clip.frames, self.frames), MEAN_STYLE)
 
 
+def _chances(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Weights, so that they sum to 1."""
+    chances = np.array(weights, float)
+    if not chances.sum() > 0:
+        raise DataError("nothing to train on: no clips, or shares of 0 for all of them. Check splits and sources")
+    return chances / chances.sum()
+
+
+def _style(clip: ClipInfo, styles: dict[str, int], unseen: float, rng: np.random.Generator) -> int:
+    return MEAN_STYLE if rng.random() < unseen else styles.get(clip.speaker, MEAN_STYLE)
+
+
 def _padded(example: Example, frames: int) -> Example:
-    """The last frame held until the window is full; what is padded has no trust and counts nowhere as closed."""
+    """The last frame held until there are so many; what is padded has no trust and counts nowhere as closed."""
     missing = frames - len(example.intensity)
     if missing <= 0:
         return example
@@ -162,7 +203,9 @@ def _padded(example: Example, frames: int) -> Example:
 
 
 def collate(examples: Sequence[Example]) -> Example:
-    """Windows of one length as a batch."""
+    """Windows or clips as a batch, padded to the longest."""
+    frames = max(len(example.intensity) for example in examples)
+    examples = [_padded(example, frames) for example in examples]
     features, posterior, intensity, style = (torch.stack(parts) for parts in list(zip(*examples, strict=True))[:4])
     targets = [example.target for example in examples]
     stacked = [None if part[0] is None else torch.stack(part) for part in zip(*targets, strict=True)]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sedtalker.cli.main import main
 from sedtalker.corpora.align import Phone, write_phones
 from sedtalker.corpora.faces import FaceMotion
 from sedtalker.corpora.motion_store import Clip, foreign_clips, made_arrays, measured_arrays, write_store
 from sedtalker.corpora.sounds import write_wave
 from sedtalker.corpora.synthesize import held_track, perform
 from sedtalker.emotion.labels import LABELS
-from sedtalker.evaluation.motion import evaluate, main
+from sedtalker.evaluation.motion import evaluate
 from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model
 
 SPOKEN = tuple(
@@ -68,9 +68,9 @@ def test_every_kind_of_clip_is_judged_in_its_way(store: Path):
     assert set(report["emotion"]["read_back"]) == set(LABELS) - {"neutral"}
 
 
-def test_the_report_is_written_as_json(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    arguments = ["motion", str(store / "model"), str(store), "-o", str(tmp_path / "report.json")]
-    monkeypatch.setattr(sys, "argv", arguments)
-    main()
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report) == {"grid", "foreign"}  # nothing was aligned
+def test_the_command_shows_figures_beside_norms(store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    report = tmp_path / "report.json"
+    assert main(["evaluate", "motion", str(store / "model"), str(store), "-o", str(report)]) == 0
+    shown = capsys.readouterr().out
+    assert "closure_recall" in shown and "GRID's man" in shown
+    assert set(json.loads(report.read_text())) == {"tts", "grid", "foreign", "emotion"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,39 @@ def _add_check(actions: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_synthesize(actions: Any, common: argparse.ArgumentParser) -> None:
     parser = actions.add_parser(
-        "synthesize", parents=[common], help="make an EmoVOCA of the default head, in its generator's layout"
+        "synthesize",
+        parents=[common],
+        help="make a corpus of the default head: speech with known phones, performed with feeling",
+        description="Without speech it makes syllables, whose motion the sound explains, to try the way of the data.",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--subjects", type=whole(1, 12), default=4, metavar="N", help="default: 4")
-    parser.add_argument("--sentences", type=whole(1, 20), default=4, metavar="N", help="default: 4")
-    parser.add_argument("--seconds", type=number(0.5, 60, "s"), default=2.0, help="of each sentence (default: 2)")
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0)
+    parser.add_argument(
+        "--to",
+        choices=("emovoca", "store"),
+        default="emovoca",
+        help="EmoVOCA's layout, or the store that the default talker trains on (default: emovoca)",
+    )
+    speech = parser.add_argument_group("speech")
+    speech.add_argument("--spoken", type=Path, metavar="DIR", help="folder of utterances.tsv, audio/ and phones.tsv")
+    speech.add_argument(
+        "--speech", type=Path, metavar="MANIFEST", help="of corpora with transcripts, English or Polish"
+    )
+    speech.add_argument(
+        "--phones", type=Path, nargs="*", default=[], metavar="TSV", help="phone tables; what they lack is aligned"
+    )
+    speech.add_argument("--most", type=whole(1, 1_000_000), metavar="N", help="recordings of a corpus (default: all)")
+    faces = parser.add_argument_group("measured faces, for --to store")
+    faces.add_argument("--grid", type=Path, metavar="DIR", help="folder of s1/ and s1_words.tsv")
+    faces.add_argument("--facegood", type=Path, metavar="DIR")
+    heads = parser.add_argument_group("heads, for --to emovoca")
+    heads.add_argument("--sentences", type=whole(1, 20), default=4, metavar="N", help="of each subject (default: 4)")
+    heads.add_argument("--identities", nargs="*", metavar="NAME", help="default: all packaged ones, in turn")
+    heads.add_argument("--fps", type=number(1, 240, "Hz"), default=30.0, help="with speech (default: 30)")
+    heads.add_argument("--subjects", type=whole(1, 12), default=4, metavar="N", help="without speech (default: 4)")
+    heads.add_argument(
+        "--seconds", type=number(0.5, 60, "s"), default=2.0, help="of a sentence without speech (default: 2)"
+    )
+    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the syllables")
     parser.set_defaults(run=run_synthesize)
 
 
@@ -117,7 +144,46 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def run_synthesize(arguments: argparse.Namespace) -> int:
-    """Make an EmoVOCA of the default head."""
+    """Make a corpus of the default head."""
+    if arguments.to == "store":
+        return _make_store(arguments)
+    return _make_heads(arguments) if arguments.spoken or arguments.speech else _make_syllables(arguments)
+
+
+def _make_store(arguments: argparse.Namespace) -> int:
+    """The store that the default talker trains on, with its features."""
+    from sedtalker.corpora.motion_store import Sources, build_store
+    from sedtalker.speech import FRAME_RATE, load_encoder
+    from sedtalker.training.features import cache_features, listed_clips
+
+    output = arguments.output
+    sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
+    clips = build_store(output, sources, arguments.most)
+    cache_features(listed_clips(output / "manifest.json"), output / "features", load_encoder())
+    print(f"{output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
+    return 0
+
+
+def _make_heads(arguments: argparse.Namespace) -> int:
+    """An EmoVOCA of speech with known phones."""
+    from sedtalker.corpora.known_speech import acted_speech, known_phones, opened, spoken_folder
+    from sedtalker.corpora.talking_heads import cast, write_corpus
+    from sedtalker.face.assets import identities, load_face
+
+    speech = [*islice(spoken_folder(arguments.spoken), arguments.most)] if arguments.spoken else []
+    if arguments.speech:
+        manifest = opened(arguments.speech, arguments.most)
+        known = known_phones([manifest], arguments.phones, arguments.output / "phones.tsv")
+        speech += acted_speech(manifest, known)
+    faces = [load_face(name) for name in arguments.identities or identities()]
+    subjects = cast(speech, faces, arguments.sentences)
+    made = write_corpus(arguments.output, subjects, arguments.fps)
+    print(f"{arguments.output}/New_EmoVOCA: {made} sequences of {len(subjects)} subjects")
+    return 0
+
+
+def _make_syllables(arguments: argparse.Namespace) -> int:
+    """An EmoVOCA of syllables."""
     from sedtalker.corpora.synthetic import Size, synthesize_emovoca
     from sedtalker.corpora.vocaset import SENTENCES, SPLITS
     from sedtalker.face.assets import load_face

@@ -1,4 +1,4 @@
-"""`sedtalker evaluate`: a talker's animations against the truth, or a diarizer on a corpus."""
+"""`sedtalker evaluate`: a talker's animations against the truth, its motion without one, or a diarizer on a corpus."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    models = parser.add_subparsers(dest="model", metavar="talker|diarizer", required=True)
+    models = parser.add_subparsers(dest="model", metavar="talker|motion|diarizer", required=True)
     _add_talker(models, common)
+    _add_motion(models, common)
     _add_diarizer(models, common)
 
 
@@ -50,6 +51,26 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the bootstrap (default: 0)")
     parser.set_defaults(run=run_talker)
+
+
+def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser(
+        "motion",
+        parents=[common],
+        help="a talker's motion on speech with known phones, beside what measured faces do",
+        description="Closures, timing, speeds, silence, rounding, trembling, and the emotion read back from the face.",
+    )
+    parser.add_argument("talker", type=Path, metavar="MODEL", help="a trained talker's folder")
+    parser.add_argument("store", type=Path, metavar="STORE", help="of: sedtalker data synthesize --to store")
+    parser.add_argument(
+        "--phones", type=Path, nargs="*", metavar="TSV", help="phone tables (default: the store's phones.tsv)"
+    )
+    parser.add_argument(
+        "--most", type=whole(1, 100_000), default=60, metavar="N", help="clips of a source (default: 60)"
+    )
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the report as JSON")
+    parser.set_defaults(run=run_motion)
 
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
@@ -113,6 +134,18 @@ def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[
             print(f"without the baseline {name!r}: {error}", file=sys.stderr)
     systems["truth"] = truth.motion  # its own motion, lip intensity and their correlation with the sound
     return systems
+
+
+def run_motion(arguments: argparse.Namespace) -> int:
+    """Measure a talker's motion."""
+    from sedtalker.evaluation.motion import evaluate, table, write_report
+
+    tables = [arguments.store / "phones.tsv"] if arguments.phones is None else arguments.phones
+    report = evaluate(arguments.talker, arguments.store, tables, arguments.most, arguments.split)
+    print(table(report))
+    if arguments.output:
+        write_report(report, arguments.output)
+    return 0
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:

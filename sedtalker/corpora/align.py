@@ -10,7 +10,7 @@ import argparse
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from sedtalker.audio import load_audio
 from sedtalker.corpora.manifest import Utterance, load_manifest
+from sedtalker.corpora.polish import polish_phones
 from sedtalker.errors import DataError, require
 from sedtalker.files import written_whole
 
@@ -47,13 +48,15 @@ class Aligner:
         # The second and third pass fail on emotional speech far more often than the first, which is all we need.
         self.decoder = pocketsphinx.Decoder(lm=None, fwdflat=False, bestpath=False, loglevel="FATAL")
 
-    def align(self, samples: NDArray[np.float32], transcript: str) -> tuple[Phone, ...] | None:
+    def align(self, samples: NDArray[np.float32], transcript: str, language: str = "en") -> tuple[Phone, ...] | None:
         """Phones of 16 kHz samples (N,) in which `transcript` is said; None where no path through the text fits.
+
+        Polish ("pl") is spelt out by rules, and found by the English model's sounds.
 
         Raises:
             DataError: a word is not in the pronouncing dictionary.
         """
-        words = re.findall(r"[a-z']+", transcript.lower().replace("\u2019", "'"))
+        words = self._polish(transcript) if language == "pl" else _words(transcript)
         unknown = [word for word in words if self.decoder.lookup_word(word) is None]
         if unknown:
             raise DataError(f"words without a known pronunciation: {', '.join(unknown)}. Spell them out")
@@ -67,6 +70,13 @@ class Aligner:
         alignment = self.decoder.get_alignment()
         return tuple(_phones(alignment)) if alignment else None
 
+    def _polish(self, transcript: str) -> list[str]:
+        words = re.findall(r"[^\W\d_]+", transcript.lower())
+        for word in words:
+            if self.decoder.lookup_word(word) is None:
+                self.decoder.add_word(word, " ".join(polish_phones(word)), True)
+        return words
+
     def _pass_over(self, sound: bytes) -> bool:
         try:
             self.decoder.start_utt()
@@ -75,6 +85,10 @@ class Aligner:
         except RuntimeError:  # "Failed to stop utterance processing": the search died
             return False
         return True
+
+
+def _words(transcript: str) -> list[str]:
+    return re.findall(r"[a-z']+", transcript.lower().replace("\u2019", "'"))
 
 
 def _phones(alignment: Any) -> Iterator[Phone]:
@@ -103,7 +117,7 @@ def read_phones(path: Path | str) -> dict[str, tuple[Phone, ...]]:
     return {identity: tuple(phones) for identity, phones in found.items()}
 
 
-def write_phones(path: Path | str, aligned: dict[str, tuple[Phone, ...]]) -> None:
+def write_phones(path: Path | str, aligned: Mapping[str, Sequence[Phone]]) -> None:
     """Write a table that `read_phones` reads."""
     with written_whole(Path(path)) as aside, Path(aside).open("w", encoding="utf-8", newline="") as file:
         file.write("\t".join(COLUMNS) + "\n")
@@ -116,7 +130,11 @@ def align_corpus(root: Path, utterances: Iterable[Utterance]) -> tuple[dict[str,
     """Phones of every utterance that aligns, and the ids of those that do not."""
     aligner, aligned, failed = Aligner(), {}, []
     for utterance in tqdm(list(utterances), desc="align", unit="clip"):
-        phones = aligner.align(load_audio(root / utterance.path), utterance.transcript)
+        try:
+            phones = aligner.align(load_audio(root / utterance.path), utterance.transcript, utterance.language)
+        except DataError as error:
+            tqdm.write(f"{utterance.id}: {error}")
+            phones = None
         if phones is None:
             failed.append(utterance.id)
         else:

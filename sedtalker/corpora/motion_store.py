@@ -1,51 +1,80 @@
-"""The talker's training store: `python -m sedtalker.corpora.motion_store -o STORE --tts DIR --grid DIR ...`.
+"""The talker's training store: `sedtalker data synthesize --to store -o STORE --spoken DIR --grid DIR ...`.
 
     STORE/manifest.json   version, frame_rate 50, names (52 ARKit); clips: id, audio, speaker, source, split, language,
                           frames
     STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
-    STORE/features/ID.npy (T, L, D) float16: python -m sedtalker.training.features STORE/manifest.json -o STORE/features
+    STORE/phones.tsv      what was said, where it is known
+    STORE/features/ID.npy (T, L, D) float16 of the speech encoder (`sedtalker.training.features`)
 
 `weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds,
-`closed` 1 where /p b m/ must be closed. Splits are by speaker, but for measured faces, of which there is one a
-corpus: those by recording.
+`closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured
+faces, of which there is one a corpus: those by recording.
+
+How far a mouth opens between closures is measured, so made motion is trusted little there. The two people who were
+measured come again as other people would sound, and all speech again in noise, in rooms and between silences.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
-from sedtalker.corpora.align import SILENCE, Phone, read_phones
+from sedtalker.corpora.align import SILENCE, Phone, read_phones, write_phones
 from sedtalker.corpora.faces import FaceMotion, read_facegood, read_grid
-from sedtalker.corpora.manifest import Utterance, load_manifest
-from sedtalker.corpora.sounds import FOREIGN, foreign_sound, spoiled_speech, write_wave
-from sedtalker.corpora.synthesize import Float, Performance, Voice, held_track, perform, random_track
+from sedtalker.corpora.known_speech import (
+    Known,
+    KnownSpeech,
+    acted_speech,
+    grid_manifest,
+    grid_words,
+    known_phones,
+    opened,
+    spoken_folder,
+)
+from sedtalker.corpora.sounds import FOREIGN, foreign_sound, other_speaker, spoiled_speech, write_wave
+from sedtalker.corpora.synthesize import (
+    CLOSE,
+    JAW,
+    Float,
+    Performance,
+    Voice,
+    contacts,
+    held_track,
+    perform,
+    random_track,
+    touched,
+)
+from sedtalker.curves import resample
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.visemes import VISEMES, columns
 from sedtalker.files import written_whole
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
 VERSION = 1
 RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
-SPOILED_EVERY = 4  # clips of the synthetic voices that come again in noise
-FOREIGN_CLIPS = 140
-UNSEEN_SENTENCES = ("I'm on my way to the meeting.", "Maybe tomorrow it will be cold.")  # of CREMA-D, for testing alone
+SPOILED_SPOKEN, SPOILED_ACTED = 3, 6  # one clip in so many comes again in noise and between silences
+FOREIGN_CLIPS = 320
+OTHER_VOICES = {"grid": 2, "facegood": 4}  # times that a measured face comes again with another voice
+UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
+FREE_TRUST = 0.3  # of a made opening, where no closure, contact or silence decides it
+QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
+SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 
-GRID_PAUSES = frozenset({"sil", "sp"})
+LABIODENTAL = "f"  # the viseme
 GRID_MARGIN = 0.1  # seconds around the sentence in which the mouth belongs to it
 
 
@@ -56,7 +85,7 @@ class Clip:
     id: str
     audio: str
     speaker: str
-    source: str  # tts, spoiled, foreign, grid, facegood, or an acted corpus
+    source: str  # tts, grid, facegood or an acted corpus; these with -spoiled or -voices; foreign
     split: str
     language: str
     frames: int = 0
@@ -75,60 +104,54 @@ class Arrays:
 
 
 def made_arrays(performance: Performance, posterior: Float, intensity: Float) -> Arrays:
-    """A made performance; every channel is trusted."""
+    """A made performance; every channel is trusted but for the opening where nothing holds it."""
     weights = performance.weights
-    return Arrays(weights, np.ones_like(weights), performance.expression, posterior, intensity, performance.closed)
+    trust = np.ones_like(weights)
+    trust[:, (JAW, CLOSE)] -= ((1 - FREE_TRUST) * performance.free)[:, None]
+    closed = np.maximum(performance.closed, QUIET_WEIGHT * performance.quiet)
+    return Arrays(weights, trust, performance.expression, posterior, intensity, closed)
 
 
-def measured_arrays(motion: FaceMotion, frames: int) -> Arrays:
-    """A measured performance without emotion, brought to the length of its sound; what is added has no trust.
+def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool = False) -> Arrays:
+    """A measured performance without emotion, from `lead` frames on, brought to the length of its sound.
 
-    No frame is marked as closed: a real mouth closes when it does.
+    No frame of it is marked as closed: a real mouth closes when it does. Before and after it nothing is trusted, but
+    where there is `silence`, in which the mouth is shut.
     """
-    added = max(0, frames - len(motion.weights))
-    weights, trust = (np.pad(curves[:frames], [(0, added), (0, 0)]) for curves in (motion.weights, motion.trust))
+    added = max(0, frames - lead - len(motion.weights))
+    weights, trust = (np.pad(curves, [(lead, added), (0, 0)])[:frames] for curves in (motion.weights, motion.trust))
+    closed = np.zeros(frames, np.float32)
+    if silence:
+        settled = round(SETTLED * FRAME_RATE)
+        quiet = np.r_[0 : max(0, lead - settled), lead + len(motion.weights) + settled : frames]
+        trust[quiet], closed[quiet] = 1.0, QUIET_WEIGHT
     posterior, intensity = held_track(LABELS[NEUTRAL], 0.0, frames)
-    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, np.zeros(frames, np.float32))
+    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
 
 
-def tts_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
-    """Synthetic voices with phone times, each clip under a random track."""
-    known = read_phones(folder / "phones.tsv")
-    for clip in _synthetic_voices(folder):
-        yield clip, _made(clip, known[clip.id], None)
+def made_clips(speech: Iterable[KnownSpeech], audio: Path, every: int) -> Iterator[tuple[Clip, Arrays]]:
+    """Speech under the emotion it was acted with or a random track; one clip in `every` is spoiled too."""
+    for number, said in enumerate(speech):
+        if said.acted is not None and said.acted.transcript in UNSEEN_SENTENCES and said.split == "train":
+            continue
+        yield _clip(said), _made(said)
+        if number % every == 0 and said.split != "test":
+            spoiled = _spoiled(said, audio)
+            yield _clip(spoiled), _made(spoiled)
 
 
-def _synthetic_voices(folder: Path) -> list[Clip]:
-    """Two voices for validation, two for testing, the others for training."""
-    with (folder / "utterances.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    speakers = sorted({row["speaker"] for row in rows})
-    sides = dict.fromkeys(speakers[-4:-2], "validation") | dict.fromkeys(speakers[-2:], "test")
-    return [
-        Clip(
-            id=row["id"],
-            audio=str(folder / "audio" / f"{row['id']}.opus"),
-            speaker=row["speaker"],
-            source="tts",
-            split=sides.get(row["speaker"], "train"),
-            language="en",
-        )
-        for row in rows
-    ]
+def _clip(said: KnownSpeech) -> Clip:
+    return Clip(said.id, said.audio, said.speaker, said.source, said.split, said.language)
 
 
-def spoiled_clips(folder: Path, audio: Path, every: int = SPOILED_EVERY) -> Iterator[tuple[Clip, Arrays]]:
-    """Every few of the synthetic voices' clips again, in noise and between silences; the sound goes to `audio`."""
-    known = read_phones(folder / "phones.tsv")
-    for clip in _synthetic_voices(folder)[::every]:
-        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 1])
-        samples, later = spoiled_speech(load_audio(clip.audio), rng)
-        path = audio / f"{clip.id}_spoiled.wav"
-        write_wave(path, samples)
-        phones = tuple(Phone(p.word, p.name, p.start + later, p.end + later) for p in known[clip.id])
-        lead = Phone("<sil>", SILENCE, 0.0, later), Phone("<sil>", SILENCE, phones[-1].end, len(samples) / SAMPLE_RATE)
-        spoiled = replace(clip, id=path.stem, audio=str(path), source="spoiled")
-        yield spoiled, _made(spoiled, (lead[0], *phones, lead[1]), None)
+def _spoiled(said: KnownSpeech, audio: Path) -> KnownSpeech:
+    """The same speech spoiled; its sound goes to `audio`."""
+    samples, later = spoiled_speech(load_audio(said.audio), np.random.default_rng([zlib.crc32(said.id.encode()), 1]))
+    path = audio / f"{said.id}_spoiled.wav"
+    write_wave(path, samples)
+    moved = [Phone(p.word, p.name, p.start + later, p.end + later) for p in said.phones]
+    before, after = Phone("", SILENCE, 0.0, later), Phone("", SILENCE, moved[-1].end, len(samples) / SAMPLE_RATE)
+    return replace(said, id=path.stem, audio=str(path), source=f"{said.source}-spoiled", phones=(before, *moved, after))
 
 
 def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
@@ -140,74 +163,88 @@ def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
         samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
         write_wave(path, samples)
         split = "test" if number % 10 == 9 else "validation" if number % 10 == 8 else "train"
-        clip = Clip(path.stem, str(path), "nobody", "foreign", split, "zxx")
-        yield clip, _made(clip, (Phone("<sil>", SILENCE, 0.0, len(samples) / SAMPLE_RATE),), None)
+        nothing = (Phone("", SILENCE, 0.0, len(samples) / SAMPLE_RATE),)
+        heard = KnownSpeech(path.stem, str(path), "nobody", "foreign", split, "zxx", nothing)
+        yield _clip(heard), _made(heard)
 
 
-def acted_clips(manifest_path: Path, phones: Path) -> Iterator[tuple[Clip, Arrays]]:
-    """Acted speech of a manifest that was aligned, under the emotion of its label or a random track."""
-    manifest, known = load_manifest(manifest_path), read_phones(phones)
-    for item in manifest:
-        held_out = item.transcript in UNSEEN_SENTENCES and item.split == "train"
-        if item.id in known and not held_out:
-            clip = Clip(
-                item.id.replace("/", "_"),
-                str(manifest.audio(item)),
-                item.speaker,
-                item.corpus,
-                item.split,
-                item.language,
-            )
-            yield clip, _made(clip, known[item.id], item)
+def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """GRID's measured sentences, a tenth of them for testing, and again with other voices.
 
-
-def grid_clips(folder: Path, words: Path) -> Iterator[tuple[Clip, Arrays]]:
-    """GRID's measured sentences, a tenth of them for testing.
-
-    Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth.
+    Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
+    are known, /f v/ are made to touch: the tracked lips leave the gap that the teeth fill.
     """
     said: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with words.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if row["word"] not in GRID_PAUSES:
-                said[row["id"]].append(row)
-    for path in sorted(folder.glob("*.npz")):
+    for row in grid_words(folder):
+        said[row["id"]].append(row)
+    for path in sorted((folder / "s1").glob("*.npz")):
         draw = zlib.crc32(path.stem.encode()) % 20
         split = "test" if draw < 2 else "validation" if draw == 2 else "train"
         motion, sentence = read_grid(path), said[path.stem]
-        times = (np.arange(len(motion.weights)) + 0.5) / FRAME_RATE
+        times = ((np.arange(len(motion.weights)) + 0.5) / FRAME_RATE).astype(np.float32)
         spoken = np.zeros(len(times), np.float32)
         if sentence:
             first, last = float(sentence[0]["start"]), float(sentence[-1]["end"])
             spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
+        if split != "test":
+            motion = with_contacts(motion, contacts(known.get(f"grid/{path.stem}", ()), times))
         motion = FaceMotion(motion.weights, motion.trust * spoken[:, None])
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
+        yield from _other_voices(clip, motion, audio)
 
 
-def facegood_clips(folder: Path) -> Iterator[tuple[Clip, Arrays]]:
-    """FACEGOOD's measured recordings, the last of the word lists for testing."""
+def facegood_clips(folder: Path, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """FACEGOOD's measured recordings, the last of the word lists for testing, and again with other voices."""
     for path in sorted(folder.glob("*.npz")):
         motion = read_facegood(path)
         split = "test" if path.stem.endswith("2_04") else "train"
         clip = Clip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
         yield clip, measured_arrays(motion, _frames(clip))
+        yield from _other_voices(clip, motion, audio)
+
+
+def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
+    """A measured face whose lower lip touches the teeth where it should, (T,) in 0..1, shaped as a made one's."""
+    weights, trust = motion.weights.copy(), motion.trust.copy()
+    opening = weights[:, JAW] - weights[:, CLOSE]
+    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching)
+    for name, value in VISEMES[LABIODENTAL].shape.items():
+        for column in columns(name):
+            weights[:, column] = np.maximum(weights[:, column], value * touching)
+            trust[:, column] = np.maximum(trust[:, column], touching)
+    return FaceMotion(weights, trust)
+
+
+def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """A measured clip with the voices of other people, in their rooms; one outside training."""
+    samples = load_audio(clip.audio)
+    for number in range(OTHER_VOICES[clip.source] if clip.split == "train" else 1):
+        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 3, number])
+        spoken, speed = other_speaker(samples, rng)
+        spoken, later = spoiled_speech(spoken, rng)
+        path = audio / f"{clip.id}_voice{number}.wav"
+        write_wave(path, spoken)
+        other = replace(clip, id=path.stem, audio=str(path), source=f"{clip.source}-voices")
+        weights, trust = (resample(curves, FRAME_RATE * speed, FRAME_RATE) for curves in (motion.weights, motion.trust))
+        lead = round(later * FRAME_RATE)
+        yield other, measured_arrays(FaceMotion(weights, trust), _frames(other), lead, silence=True)
 
 
 def _frames(clip: Clip) -> int:
     return math.ceil(len(load_audio(clip.audio)) / FRAME_SAMPLES)
 
 
-def _made(clip: Clip, phones: tuple[Phone, ...], acted: Utterance | None) -> Arrays:
-    decibels = loudness(load_audio(clip.audio))
-    rng = np.random.default_rng(zlib.crc32(clip.id.encode()))
-    voice = Voice.drawn(np.random.default_rng(zlib.crc32(clip.speaker.encode())))
-    if acted is None or rng.uniform() < RANDOM_TRACKS:
+def _made(said: KnownSpeech) -> Arrays:
+    decibels = loudness(load_audio(said.audio))
+    rng = np.random.default_rng(zlib.crc32(said.id.encode()))
+    voice = Voice.drawn(np.random.default_rng(zlib.crc32(said.speaker.encode())))
+    if said.acted is None or rng.uniform() < RANDOM_TRACKS:
         posterior, intensity = random_track(len(decibels), rng)
     else:
-        level = DEFAULT_INTENSITY if acted.intensity is None else acted.intensity
-        posterior, intensity = held_track(acted.emotion, level, len(decibels))
-    return made_arrays(perform(phones, decibels, posterior, intensity, voice), posterior, intensity)
+        level = DEFAULT_INTENSITY if said.acted.intensity is None else said.acted.intensity
+        posterior, intensity = held_track(said.acted.emotion, level, len(decibels))
+    return made_arrays(perform(said.phones, decibels, posterior, intensity, voice), posterior, intensity)
 
 
 def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip]:
@@ -242,31 +279,36 @@ def read_clips(folder: Path) -> list[Clip]:
         raise DataError(f"not a motion store: {folder} ({error}). Write one with this module") from error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--tts", type=Path, help="folder with audio/, utterances.tsv and phones.tsv")
-    parser.add_argument("--grid", type=Path, help="folder with s1/ and s1_words.tsv")
-    parser.add_argument("--facegood", type=Path)
-    parser.add_argument("--manifest", type=Path, help="of acted corpora (sedtalker data prepare)")
-    parser.add_argument("--phones", type=Path, nargs="*", default=[], help="tables of sedtalker.corpora.align")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class Sources:
+    """Folders and files that a store is made of; None leaves one out."""
+
+    spoken: Path | None = None  # a folder with a table of phones
+    grid: Path | None = None  # with s1/ and s1_words.tsv
+    facegood: Path | None = None
+    manifest: Path | None = None  # of acted corpora
+    tables: tuple[Path, ...] = ()  # of phones, for what is aligned already
+
+
+def build_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
+    """Write a store of all that the sources hold, at most `most` recordings of an acted corpus."""
+    acted = None if sources.manifest is None else opened(sources.manifest, most)
+    sentences = None if sources.grid is None else grid_manifest(sources.grid)
+    known = known_phones([m for m in (acted, sentences) if m], sources.tables, folder / "phones.tsv")
+    audio = folder / "audio"
 
     def chosen() -> Iterator[tuple[Clip, Arrays]]:
-        if arguments.tts:
-            yield from tts_clips(arguments.tts)
-            yield from spoiled_clips(arguments.tts, arguments.output / "audio")
-        yield from foreign_clips(arguments.output / "audio", FOREIGN_CLIPS)
-        if arguments.grid:
-            yield from grid_clips(arguments.grid / "s1", arguments.grid / "s1_words.tsv")
-        if arguments.facegood:
-            yield from facegood_clips(arguments.facegood)
-        for table in arguments.phones:
-            yield from acted_clips(arguments.manifest, table)
+        yield from foreign_clips(audio, FOREIGN_CLIPS if most is None else min(most, FOREIGN_CLIPS))
+        if sources.spoken:
+            yield from made_clips(islice(spoken_folder(sources.spoken), most), audio, SPOILED_SPOKEN)
+        if sources.grid:
+            yield from grid_clips(sources.grid, known, audio)
+        if sources.facegood:
+            yield from facegood_clips(sources.facegood, audio)
+        if acted:
+            yield from made_clips(acted_speech(acted, known), audio, SPOILED_ACTED)
 
-    clips = write_store(arguments.output, chosen())
-    print(f"{len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h; {arguments.output}")
-
-
-if __name__ == "__main__":
-    main()
+    clips = write_store(folder, chosen())
+    spoken = read_phones(sources.spoken / "phones.tsv") if sources.spoken else {}
+    write_phones(folder / "phones.tsv", known | spoken)
+    return clips

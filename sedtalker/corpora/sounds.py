@@ -1,6 +1,6 @@
-"""Sounds that a talker must not be fooled by: silence, noise and music, and speech that lies in them.
+"""Sounds that a talker must not be fooled by: silence, noise and music, speech that lies in them, and other voices.
 
-A mouth stays shut while nobody speaks, however loud it is, and goes on speaking in noise.
+A mouth stays shut while nobody speaks, however loud it is, goes on speaking in noise, and moves alike whoever speaks.
 """
 
 from __future__ import annotations
@@ -11,16 +11,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import SAMPLE_RATE
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.speech import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
 
-FOREIGN = ("silence", "white", "pink", "brown", "hum", "music", "clicks")
+FOREIGN = ("silence", "white", "pink", "brown", "hum", "music", "clicks", "breath")
+MASKS = FOREIGN[1:6]  # what speech may lie in
 LEVELS = (-55.0, -12.0)  # dB of full scale of a foreign sound
 SIGNAL_TO_NOISE = (8.0, 30.0)  # dB
 GAINS = (-18.0, 6.0)  # dB
 PADDING = (0.3, 1.5)  # seconds before and after speech
+NOISY, BREATHING, REVERBERANT = 0.6, 0.3, 0.3  # shares of spoiled clips
+BREATH_LEVEL = (-40.0, -22.0)  # dB below the speech
 MIDDLE_C = 261.63  # Hz
+
+PITCHES, FORMANTS = (0.75, 2.0), (0.92, 1.2)  # factors of another voice's over the recorded man's or woman's
+SPEEDS = (0.88, 1.15)
+FFT, HOP = 1024, 256  # samples of the short-time spectra that a voice is changed in
+LIFTER = 36  # cepstral coefficients of the vocal tract: up to 2.2 ms, shorter than any pitch period
 
 
 def foreign_sound(kind: str, seconds: float, rng: np.random.Generator) -> Float:
@@ -28,21 +37,64 @@ def foreign_sound(kind: str, seconds: float, rng: np.random.Generator) -> Float:
     count = round(seconds * SAMPLE_RATE)
     if kind == "silence":
         return np.zeros(count, np.float32)
-    sound = {"hum": _hum, "music": _music, "clicks": _clicks}.get(kind, lambda n, r: _noise(kind, n, r))(count, rng)
+    made = {"hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths}
+    sound = made[kind](count, rng) if kind in made else _noise(kind, count, rng)
     level = 10 ** (rng.uniform(*LEVELS) / 20)
     return np.clip(sound / (np.sqrt(np.mean(sound**2)) + 1e-9) * level, -1, 1).astype(np.float32)
 
 
 def spoiled_speech(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
-    """Speech (N,) at another level, between silences and in noise, and the seconds by which it starts later."""
+    """Speech (N,) at another level, between silences, and by chance with a breath, in a room and in noise.
+
+    Returns:
+        The sound, and the seconds by which the speech starts later.
+    """
     before, after = rng.uniform(*PADDING, size=2)
-    lead = round(before * SAMPLE_RATE / 320) * 320  # whole frames, so that phones keep their place on the grid
+    lead = round(before * SAMPLE_RATE / FRAME_SAMPLES) * FRAME_SAMPLES  # whole frames: phones keep their place on them
     speech = np.pad(samples, (lead, round(after * SAMPLE_RATE)))
-    power = np.mean(samples**2) + 1e-9
-    noise = foreign_sound(str(rng.choice(FOREIGN[1:6])), len(speech) / SAMPLE_RATE, rng)[: len(speech)]
-    noise *= np.sqrt(power / (np.mean(noise**2) + 1e-12)) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
-    mixed = speech + np.pad(noise, (0, len(speech) - len(noise))) * (rng.uniform() < 0.7)
-    return np.clip(mixed * 10 ** (rng.uniform(*GAINS) / 20), -1, 1).astype(np.float32), lead / SAMPLE_RATE
+    level = np.sqrt(np.mean(samples**2) + 1e-9)
+    if rng.uniform() < BREATHING:
+        breath = _breath(min(lead, round(rng.uniform(0.25, 0.6) * SAMPLE_RATE)), rng)
+        end = lead - round(rng.uniform(0, 0.1) * SAMPLE_RATE)
+        start = max(0, end - len(breath))
+        speech[start:end] += breath[: end - start] * level * 10 ** (rng.uniform(*BREATH_LEVEL) / 20)
+    if rng.uniform() < REVERBERANT:
+        speech = reverberated(speech, float(rng.uniform(0.15, 0.6)), rng)
+    if rng.uniform() < NOISY:
+        noise = foreign_sound(str(rng.choice(MASKS)), len(speech) / SAMPLE_RATE, rng)
+        noise *= level / (np.sqrt(np.mean(noise**2)) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
+        speech = speech + noise
+    return np.clip(speech * 10 ** (rng.uniform(*GAINS) / 20), -1, 1).astype(np.float32), lead / SAMPLE_RATE
+
+
+def other_speaker(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
+    """Speech (N,) as another person's, slower or faster, and the factor of its speed."""
+    speed = float(rng.uniform(*SPEEDS))
+    # Playing faster raises pitch and formants alike; the rest of the change keeps the time.
+    faster = load_audio((samples, round(SAMPLE_RATE * speed)))
+    pitch, formants = (float(np.exp(rng.uniform(*np.log(limits)))) / speed for limits in (PITCHES, FORMANTS))
+    return other_voice(faster, pitch, formants), speed
+
+
+def other_voice(samples: Float, pitch: float, formants: float) -> Float:
+    """Speech (N,) with its pitch and its formants multiplied, of the same length and timing.
+
+    A phase vocoder stretches time by `pitch`, resampling takes it back; the envelope of the spectrum (its cepstrum's
+    first coefficients) is then moved to where the formants shall be.
+    """
+    stretched = _stretched(samples, pitch)
+    moved = np.interp(np.arange(len(samples)) * pitch, np.arange(len(stretched)), stretched)
+    return _with_envelope(moved, formants / pitch)[: len(samples)].astype(np.float32)
+
+
+def reverberated(samples: Float, seconds: float, rng: np.random.Generator) -> Float:
+    """Samples (N,) in a room whose echo, decaying noise, falls by 60 dB in `seconds`."""
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    response = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    response *= rng.uniform(0.2, 0.7) / max(float(np.linalg.norm(response)), 1e-9)
+    response[0] = 1.0
+    size = 1 << (len(samples) + len(response) - 1).bit_length()
+    return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
 
 
 def write_wave(path: Path, samples: Float) -> None:
@@ -94,3 +146,67 @@ def _clicks(count: int, rng: np.random.Generator) -> Float:
         length = min(count - start, int(rng.integers(200, 2000)))
         sound[start : start + length] += rng.normal(size=length) * np.exp(-np.arange(length) / (length / 6))
     return sound.astype(np.float32)
+
+
+def _breaths(count: int, rng: np.random.Generator) -> Float:
+    """Breathing, and nothing else: in and out every few seconds."""
+    sound = 1e-4 * rng.normal(size=count)
+    start = 0
+    while start < count:
+        breath = _breath(min(count - start, round(rng.uniform(0.4, 1.2) * SAMPLE_RATE)), rng)
+        sound[start : start + len(breath)] += breath * rng.uniform(0.5, 1)
+        start += len(breath) + round(rng.uniform(0.2, 1.5) * SAMPLE_RATE)
+    return sound.astype(np.float32)
+
+
+def _breath(count: int, rng: np.random.Generator) -> Float:
+    """Noise (count,) through an open mouth: a few broad resonances, swelling and fading."""
+    spectrum = np.fft.rfft(rng.normal(size=count))
+    frequency = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
+    centres = rng.uniform([400, 1200, 2300], [1000, 2000, 3800])
+    gain = sum(np.exp(-0.5 * np.square((frequency - centre) / 350)) for centre in centres) + 0.08
+    shape = np.sin(np.pi * (np.arange(count) + 0.5) / max(count, 1)) ** 1.5
+    sound = np.fft.irfft(spectrum * gain, count) * shape if count > 1 else np.zeros(count)
+    return (sound / max(float(np.sqrt(np.mean(sound**2))) if count else 0.0, 1e-9)).astype(np.float32)
+
+
+def _spectra(samples: Float, hop: int = HOP) -> NDArray[np.complex64]:
+    """Short-time spectra (T, FFT // 2 + 1) of samples (N,)."""
+    padded = np.pad(samples.astype(np.float32), (FFT // 2, FFT // 2 + hop))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::hop]
+    return np.fft.rfft(frames * np.hanning(FFT).astype(np.float32), axis=1)
+
+
+def _overlapped(spectra: NDArray[np.complex64], count: int, hop: int = HOP) -> Float:
+    """Samples (count,) of short-time spectra."""
+    window = np.hanning(FFT)
+    sound, weight = np.zeros((2, FFT + hop * len(spectra) + count))
+    for start, frame in zip(range(0, hop * len(spectra), hop), np.fft.irfft(spectra, FFT, axis=1), strict=True):
+        sound[start : start + FFT] += frame * window
+        weight[start : start + FFT] += window**2
+    return (sound / np.maximum(weight, 1e-3))[FFT // 2 : FFT // 2 + count]
+
+
+def _stretched(samples: Float, factor: float) -> Float:
+    """Samples (N,) that take `factor` times as long at the same pitch, by a phase vocoder."""
+    spectra = _spectra(samples)
+    places = np.arange(0, len(spectra) - 1, 1 / factor)
+    first, share = places.astype(int), (places % 1)[:, None]
+    magnitude = (1 - share) * np.abs(spectra[first]) + share * np.abs(spectra[first + 1])
+    expected = 2 * np.pi * HOP * np.arange(FFT // 2 + 1) / FFT
+    advance = np.angle(spectra[first + 1]) - np.angle(spectra[first]) - expected
+    advance = expected + (advance + np.pi) % (2 * np.pi) - np.pi
+    phase = np.angle(spectra[:1]) + np.concatenate([np.zeros((1, FFT // 2 + 1)), np.cumsum(advance, axis=0)[:-1]])
+    return _overlapped(magnitude * np.exp(1j * phase), round(len(samples) * factor))
+
+
+def _with_envelope(samples: Float, factor: float) -> Float:
+    """Samples (N,) whose spectrum's envelope is stretched along frequency by `factor`."""
+    spectra = _spectra(samples)
+    logarithm = np.log(np.abs(spectra) + 1e-6)
+    cepstrum = np.fft.irfft(logarithm, FFT, axis=1)
+    cepstrum[:, LIFTER : FFT - LIFTER] = 0
+    envelope = np.fft.rfft(cepstrum, axis=1).real
+    bins = np.arange(FFT // 2 + 1)
+    moved = np.stack([np.interp(bins / factor, bins, row) for row in envelope])
+    return _overlapped(spectra * np.exp(np.clip(moved - envelope, -6, 6)), len(samples))

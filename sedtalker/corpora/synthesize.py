@@ -1,9 +1,9 @@
 """Speech with known phones -> the motion of a face that says it with feeling, at 50 Hz.
 
 Phones become gestures towards their visemes; neighbouring gestures blend by dominance (Cohen & Massaro 1993);
-closures of /p b m/ and contacts of /f v/ are then laid over the blend, because a mean of neighbours never closes. The
-expression of the emotion track comes on and goes off slowly, gives way in the lower face while speaking, and never
-opens a closure.
+closures of /p b m/ and contacts of /f v/ are then laid over the blend, because a mean of neighbours never closes, and
+in silence the lips are shut. The expression of the emotion track comes on and goes off slowly, gives way in the lower
+face while speaking, and never opens a closure or a silent mouth.
 """
 
 from __future__ import annotations
@@ -39,27 +39,33 @@ Float = NDArray[np.float32]
 # Widths of the dominance functions: a share of the phone's duration, and a floor, the speed of the articulator. Those
 # of the opening, its lag and its anticipation were fitted to GRID s1's tracked lip gap.
 OPENING_SPREAD, OPENING_FLOOR = 0.16, 0.067  # seconds
-OPENING_LAG = 0.042  # seconds by which a gesture's peak follows the middle of its phone
+OPENING_LAG = 0.036  # seconds by which a gesture's peak follows the middle of its phone
 UNSHRUNK = 1.12  # least squares shrinks what it predicts; this gives back the tracked spread
 ANTICIPATION = 0.35  # a gesture grows over a time this much longer, and fades over one this much shorter
 SHAPE_SPREAD, SHAPE_FLOOR = 0.40, 0.060
 SHAPE_LEAD = 0.010  # seconds by which rounding and spreading run ahead of the sound
 SHORT_PAUSE = 0.12  # seconds; a mouth does not shut in a shorter one
 
-CLOSING, RELEASE = 0.080, 0.110  # seconds of the closure's ramps; the lips shut faster than they part
-CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.75, 0.040, 0.090  # of the phone, and seconds, that they stay shut
+CLOSING, RELEASE = 0.070, 0.125  # seconds of the closure's ramps; the lips shut a third faster than they part
+CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.085  # of the phone, and seconds, that they stay shut
 CONTACT_OPENING = 0.025  # opening at which the lower lip touches the upper teeth
+QUIET_OPENING, QUIET_CLOSING = 0.09, 0.11  # seconds of the ramps before the first sound and after the last one
+SHUT = 0.02  # of the opening, under which the lips count as shut in silence
 
 EFFORT_PER_DB, EFFORT_RANGE = 0.018, (0.75, 1.30)  # opening grows with loudness over the clip's median
 
 ONSET, RELEASE_OF_EMOTION = 0.10, 0.20  # seconds, time constants: 90 % in 230 and 460 ms
 EMOTION_LEAD = 0.10  # seconds by which a face runs ahead of the emotion in the voice
 SPEECH_DAMPING = 0.25  # share of the lower face's expression that speaking takes
-ROUNDING_DAMPING = 0.6  # share of a smile or a stretch that full rounding takes
+CONTACT_DAMPING = 0.6  # share of what parts the lips that a contact of lip and teeth takes
+ROUNDING_DAMPING, FULL_ROUNDING = 0.85, 0.6  # share of a smile or a stretch that rounding takes, and when it is full
+EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.12, "happy": 0.10, "fear": 0.08, "upset": -0.08, "sad": -0.12}
+"""How much wider than in neutral speech the mouth opens at full intensity; in RAVDESS' action units 25 and 26 angry,
+surprised, happy and fearful speech opens wider, and sad speech less."""
 LOWER_FACE = tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "jaw")))
 WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in columns(name))
 OPENING_CHANNELS = tuple(i for name in OPENERS for i in columns(name))
-JAW, CLOSE, PUCKER = (ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker"))
+JAW, CLOSE, PUCKER, FUNNEL = (ARKIT_NAMES.index(n) for n in ("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class Performance:
     weights: Float  # (T, 52)
     expression: Float  # (T, 52): what the emotion adds; weights - expression is the neutral performance
     closed: Float  # (T,): 1 where /p b m/ must be closed
+    quiet: Float  # (T,): 1 where nobody speaks and the lips are shut
+    free: Float  # (T,): 1 where no closure, contact or silence decides how far the mouth is open
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,33 @@ def perform(
     """The motion (T, 52) of speech with these phones, loudness (T,) in dB, posterior (T, 8) and intensity (T,)."""
     voice = voice or Voice()
     times = ((np.arange(len(decibels)) + 0.5) / FRAME_RATE).astype(np.float32)
-    closure, speaking = closures(phones, times), _speaking(phones, times)
-    lips = _lips(phones, decibels, times, closure, speaking, voice)
-    face = _with_expression(lips, expression_curves(posterior, intensity, voice), closure, speaking)
-    return Performance(face, face - lips, (closure >= 0.999).astype(np.float32))
+    shut = Shut(closures(phones, times), contacts(phones, times), silences(phones, times))
+    speaking = _speaking(phones, times)
+    lips = _lips(phones, decibels, times, shut, speaking, voice)
+    felt = expression_curves(posterior, intensity, voice)
+    felt[:, JAW] += emotional_effort(posterior, intensity) * (lips[:, JAW] - lips[:, CLOSE])
+    face = _with_expression(lips, felt, shut, speaking)
+    return Performance(
+        weights=face,
+        expression=face - lips,
+        closed=(shut.closure >= 0.999).astype(np.float32),
+        quiet=(shut.silence > 1 - SHUT).astype(np.float32),
+        free=shut.parted * (1 - shut.contact),
+    )
+
+
+@dataclass(frozen=True)
+class Shut:
+    """What shuts a mouth, each (T,) in 0 (free) to 1."""
+
+    closure: Float  # by /p b m/
+    contact: Float  # of the lower lip and the teeth, by /f v/
+    silence: Float
+
+    @property
+    def parted(self) -> Float:
+        """Share (T,) of an opening that is left."""
+        return (1 - self.closure) * (1 - self.silence)
 
 
 def closures(phones: Sequence[Phone], times: Float) -> Float:
@@ -118,13 +149,41 @@ def closures(phones: Sequence[Phone], times: Float) -> Float:
     return shut
 
 
-def _contacts(phones: Sequence[Phone], times: Float) -> Float:
+def contacts(phones: Sequence[Phone], times: Float) -> Float:
+    """How far the lower lip is at the upper teeth (T,) by /f v/: 0 free, 1 touching."""
     touch = np.zeros(len(times), np.float32)
     for phone in phones:
         if phone.name in LABIODENTALS:
             middle, half = (phone.start + phone.end) / 2, max(0.25 * (phone.end - phone.start), 0.02)
             touch = np.maximum(touch, _plateau(times, middle - half, middle + half, CLOSING, RELEASE))
     return touch
+
+
+def silences(phones: Sequence[Phone], times: Float) -> Float:
+    """How far the lips are shut (T,) because nobody speaks: 0 free, 1 shut.
+
+    They part shortly before a sound and shut shortly after it; at the ends of a recording there is silence beyond.
+    """
+    shut = np.zeros(len(times), np.float32)
+    pauses = [p for p in merged_silences(phones) if p.end - p.start >= SHORT_PAUSE]
+    for pause in pauses or ([Phone("", SILENCE, 0.0, np.inf)] if not phones else []):
+        start = pause.start + QUIET_CLOSING if pause.start > 0 else -np.inf
+        end = pause.end - QUIET_OPENING if pause.end < times[-1] else np.inf
+        if end > start:
+            shut = np.maximum(shut, _plateau(times, start, end, QUIET_CLOSING, QUIET_OPENING))
+    return shut
+
+
+def merged_silences(phones: Sequence[Phone]) -> list[Phone]:
+    """Silences, those that touch one another as one."""
+    merged: list[Phone] = []
+    for phone in phones:
+        if phone.name == SILENCE:
+            if merged and phone.start - merged[-1].end < 1e-6:
+                merged[-1] = Phone("", SILENCE, merged[-1].start, phone.end)
+            else:
+                merged.append(phone)
+    return merged
 
 
 def _plateau(times: Float, start: float, end: float, rise: float, fall: float) -> Float:
@@ -145,16 +204,13 @@ def gestures(phones: Sequence[Phone]) -> Iterator[Gesture]:
             yield Gesture(VISEMES[viseme], phone.start + length * (part + 0.5) / len(visemes), length / len(visemes))
 
 
-def _lips(
-    phones: Sequence[Phone], decibels: Float, times: Float, closure: Float, speaking: Float, voice: Voice
-) -> Float:
+def _lips(phones: Sequence[Phone], decibels: Float, times: Float, shut: Shut, speaking: Float, voice: Voice) -> Float:
     parts = list(gestures(phones)) or [Gesture(VISEMES["silence"], times[-1] / 2, times[-1])]
     targets = np.array([part.viseme.opening for part in parts], np.float32)[:, None]
     holds = np.array([part.viseme.hold for part in parts], np.float32)
     opening = _blend(parts, targets, holds, times - OPENING_LAG, OPENING_SPREAD, OPENING_FLOOR)[:, 0]
     opening *= UNSHRUNK * voice.jaw * _effort(decibels, speaking)
-    touch = _contacts(phones, times)
-    opening = (1 - closure) * (opening + touch * np.minimum(CONTACT_OPENING - opening, 0))
+    opening = shut.parted * touched(opening, shut.contact)
 
     shapes = np.stack([shape_targets(part.viseme) for part in parts])
     holds = np.array([part.viseme.shape_hold for part in parts], np.float32)
@@ -162,10 +218,20 @@ def _lips(
     lips = np.zeros((len(times), len(ARKIT_NAMES)), np.float32)
     for name, values in zip(SHAPE_CHANNELS, shape.T, strict=True):
         gain = voice.rounding if name in ("mouthPucker", "mouthFunnel") else 1.0
-        yields = 1 - closure if name in OPENERS else 1.0
+        yields = shut.parted if name in OPENERS else 1 - shut.silence
         lips[:, columns(name)] = (values * gain * yields)[:, None]
     lips[:, JAW], lips[:, CLOSE] = split_opening(opening, speaking)
     return np.clip(lips, 0, 1)
+
+
+def touched(opening: Float, contact: Float) -> Float:
+    """An opening (T,) that leaves no more than a contact (T,) of lip and teeth allows."""
+    return opening + contact * np.minimum(CONTACT_OPENING - opening, 0)
+
+
+def emotional_effort(posterior: Float, intensity: Float) -> Float:
+    """Share (T,) by which a track widens the mouth's opening in speech."""
+    return intensity * (posterior @ np.array([EFFORT_OF_EMOTION.get(label, 0.0) for label in LABELS], np.float32))
 
 
 def _blend(parts: Sequence[Gesture], targets: Float, holds: Float, times: Float, spread: float, floor: float) -> Float:
@@ -217,12 +283,13 @@ def expression_curves(posterior: Float, intensity: Float, voice: Voice | None = 
     return smooth(moved, 2.0)
 
 
-def _with_expression(lips: Float, felt: Float, closure: Float, speaking: Float) -> Float:
+def _with_expression(lips: Float, felt: Float, shut: Shut, speaking: Float) -> Float:
     """Lips (T, 52) and expression (T, 52) on one face."""
     felt = felt.copy()
     felt[:, LOWER_FACE] *= (1 - SPEECH_DAMPING * speaking)[:, None]
-    felt[:, WIDENERS] *= (1 - ROUNDING_DAMPING * lips[:, PUCKER])[:, None]
-    felt[:, (JAW, *OPENING_CHANNELS)] *= (1 - closure)[:, None]
+    rounded = np.minimum((lips[:, PUCKER] + lips[:, FUNNEL]) / FULL_ROUNDING, 1)
+    felt[:, WIDENERS] *= (1 - ROUNDING_DAMPING * rounded)[:, None]
+    felt[:, (JAW, *OPENING_CHANNELS)] *= (shut.parted * (1 - CONTACT_DAMPING * shut.contact))[:, None]
     return np.clip(lips + felt, 0, 1)
 
 

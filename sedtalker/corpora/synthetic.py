@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import wave
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
     if root.exists():
         raise DataError(f"there already: {root}. Choose another folder with -o")
     templates = {subject: _template(face, subject, seed) for subject in size.subjects}
-    _write_shared(root, templates, face.faces)
+    write_shared(root, templates, face.faces)
     made = 0
     for subject in size.subjects:
         for sentence in size.sentences:
@@ -74,7 +75,7 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
                 for level in size.levels:
                     weights = np.clip(speech + _pose(expression) * level / 3, 0, 1)
                     vertices = face.pose(weights).astype(np.float64) - face.template + templates[subject]
-                    _write_sequence(root, f"{subject}_{sentence}_{expression}_{level}", vertices, sound)
+                    write_sequence(root, f"{subject}_{sentence}_{expression}_{level}", vertices, sound)
                     made += 1
     return made
 
@@ -133,11 +134,12 @@ def _sound(openness: NDArray[np.float64], width: NDArray[np.float64], rng: np.ra
     return (np.clip(sound, -1, 1) * 32767).astype(np.int16)
 
 
-def _write_shared(root: Path, templates: dict[str, NDArray[np.float64]], faces: NDArray[np.int32]) -> None:
+def write_shared(root: Path, templates: Mapping[str, NDArray[np.floating]], faces: NDArray[np.int32]) -> None:
+    """Folders, templates by subject (V, 3) in metres, and a mesh of the topology, as EmoVOCA's generator has them."""
     for folder in ("sequences", "label", "intensity", "wav", "templates"):
         (root / folder).mkdir(parents=True)
     with written_whole(root / "templates.pkl") as aside:
-        aside.write_bytes(pickle.dumps(templates, protocol=2))
+        aside.write_bytes(pickle.dumps(dict(templates), protocol=2))
     template = next(iter(templates.values()))
     lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in template]
     lines += [f"f {a} {b} {c}" for a, b, c in faces + 1]
@@ -145,7 +147,10 @@ def _write_shared(root: Path, templates: dict[str, NDArray[np.float64]], faces: 
         aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _write_sequence(root: Path, name: str, vertices: NDArray[np.float64], sound: NDArray[np.int16]) -> None:
+def write_sequence(
+    root: Path, name: str, vertices: NDArray[np.floating], sound: NDArray[np.int16], rate: int = SOUND_RATE
+) -> None:
+    """One sequence (T, V, 3) in metres, its label, its level and its sound (N,)."""
     expression, level = name.split("_")[-2:]
     np.save(root / "sequences" / f"{name}.npy", vertices)
     np.save(root / "label" / f"{name}.npy", np.array(EXPRESSIONS[expression][0]))
@@ -153,5 +158,5 @@ def _write_sequence(root: Path, name: str, vertices: NDArray[np.float64], sound:
     with wave.open(str(root / "wav" / f"{name}.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SOUND_RATE)
+        file.setframerate(rate)
         file.writeframes(sound.tobytes())

@@ -19,9 +19,17 @@ from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS,
 Array = NDArray[np.floating]
 
 CLOSED = 0.15  # of p95, under which lips count as closed
+CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
+PARTED = 0.001  # metres of gap over the smallest, from which lips count as parted
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
 SEARCH = 0.30  # seconds either way in which audio and lips are aligned
+VOWELS = {
+    "open": ("AA", "AE", "AY", "AW"),
+    "middle": ("AH", "EH", "EY", "AO", "OW", "OY", "ER"),
+    "close": ("IY", "IH", "UW", "UH"),
+}
+"""Classes of vowels by how far a mouth opens for them."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,7 @@ def closure_figures(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureF
     times = (np.arange(len(gap)) + 0.5) / fps
     relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
     spoken = [phone for phone in phones if phone.name != SILENCE]
-    first, last = (spoken[0].start, spoken[-1].end) if spoken else (0.0, 0.0)
-    bilabials = [p for p in spoken if p.name in BILABIALS and first + 0.05 < p.start and p.end < last]
+    bilabials = _inner_bilabials(phones)
     minima = [_least_near(relative, times, p.start) for p in bilabials]
     closed = [p for p, least in zip(bilabials, minima, strict=True) if least < CLOSED]
     free = [_least_near(relative, times, p.start) for p in spoken if _is_free(p, phones)]
@@ -95,9 +102,6 @@ def closure_figures(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureF
         tuple(_apex(gap, times, p) - (p.start + p.end) / 2 for p in closed),
         tuple(vowels), tuple(minima),
     )  # fmt: skip
-
-
-CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
 
 
 def pooled(figures: Sequence[ClosureFigures]) -> ClosureFigures:
@@ -164,6 +168,62 @@ def rounding(weights: Array, phones: Sequence[Phone], fps: float) -> float:
     inside = [_most_within(rounded, times, p) for p in phones if p.name in ROUNDED]
     outside = [_most_within(rounded, times, p) for p in phones if p.name in OPEN_VOWELS]
     return _share(_mean(inside), max(_mean(outside), 1e-6))
+
+
+def speeds_at_closures(gap: Array, phones: Sequence[Phone], fps: float) -> tuple[list[float], list[float]]:
+    """Fastest closing in the 0.2 s before each /p b m/ inside speech, and fastest opening in the 0.2 s after, p95/s."""
+    times = np.arange(1, len(gap)) / fps  # between the frames
+    change = np.diff(gap) * fps / max(float(np.percentile(gap, 95)), 1e-9)
+    closing, opening = [], []
+    for phone in _inner_bilabials(phones):
+        before = (times > phone.start - 0.2) & (times < phone.end)
+        after = (times > phone.start) & (times < phone.end + 0.2)
+        if before.any() and after.any():
+            closing.append(float(-change[before].min()))
+            opening.append(float(change[after].max()))
+    return closing, opening
+
+
+def opening_by_vowels(gap: Array, phones: Sequence[Phone], fps: float) -> dict[str, list[float]]:
+    """Widest gap in each vowel, over p95, by class of vowel."""
+    times = (np.arange(len(gap)) + 0.5) / fps
+    relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
+    return {
+        kind: [_most_within(relative, times, phone) for phone in phones if phone.name in names]
+        for kind, names in VOWELS.items()
+    }
+
+
+def first_movement(gap: Array, phones: Sequence[Phone], fps: float) -> float:
+    """Seconds by which the lips part before the first phone; nan where they never shut before it, or never part."""
+    spoken = [phone for phone in phones if phone.name != SILENCE]
+    parted = np.flatnonzero(gap > gap.min() + PARTED)
+    if not spoken or not len(parted) or parted[0] == 0:
+        return float("nan")
+    return spoken[0].start - parted[0] / fps
+
+
+def rest_after(gap: Array, phones: Sequence[Phone], fps: float) -> float:
+    """Seconds after the last phone until the lips stay shut; nan where they do not, within the recording."""
+    spoken = [phone for phone in phones if phone.name != SILENCE]
+    parted = np.flatnonzero(gap > gap.min() + PARTED)
+    if not spoken or not len(parted) or parted[-1] == len(gap) - 1:
+        return float("nan")
+    return (parted[-1] + 1) / fps - spoken[-1].end
+
+
+def deviation(vertices: Array) -> float:
+    """Mean over vertices (T, V, 3) of how far they stray from their mean place, root mean square, in metres."""
+    return float(np.sqrt(vertices.var(axis=0).sum(axis=-1)).mean())
+
+
+def _inner_bilabials(phones: Sequence[Phone]) -> list[Phone]:
+    """/p b m/ that neither begin nor end the speech."""
+    spoken = [phone for phone in phones if phone.name != SILENCE]
+    if not spoken:
+        return []
+    first, last = spoken[0].start, spoken[-1].end
+    return [p for p in spoken if p.name in BILABIALS and first + 0.05 < p.start and p.end < last]
 
 
 def _is_free(phone: Phone, phones: Sequence[Phone]) -> bool:

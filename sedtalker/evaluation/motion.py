@@ -1,13 +1,12 @@
-"""How a talker moves on unheard speech: `python -m sedtalker.evaluation.motion MODEL STORE --phones TSV...`.
+"""How a talker moves on unheard speech, without a recorded truth: `sedtalker evaluate motion MODEL STORE`.
 
-Runs the model over the test clips of a motion store (`sedtalker.corpora.motion_store`) and prints a table, or JSON
-with -o: closures and timing by phone where a clip was aligned, the gap beside the tracked one where a clip was
-measured, and the emotion read back from the face.
+Runs the model over the test clips of a motion store (`sedtalker.corpora.motion_store`): closures and timing by phone
+where a clip was aligned, the gap beside the tracked one where a clip was measured, and the emotion read back from the
+face. `NORMS` holds what measured faces do.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.evaluation import lips
 from sedtalker.face.actions import read_emotion
 from sedtalker.face.assets import load_face
-from sedtalker.face.rig import Face
+from sedtalker.face.rig import ARKIT_NAMES, Face
 from sedtalker.files import written_whole
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
@@ -37,7 +36,32 @@ Float = NDArray[np.float32]
 
 LEVELS = (1 / 3, 2 / 3, 1.0)  # intensities at which each emotion is tried
 FELT = 0.3  # intensity from which an emotion has to show
-MEASURED = ("grid", "facegood")
+MEASURED = ("grid", "grid-voices", "facegood", "facegood-voices")
+JAW = ARKIT_NAMES.index("jawOpen")
+
+NORMS: dict[str, str] = {
+    "closure_recall": ">= 0.95; GRID's man 0.985",
+    "false_contact": "<= 0.20; GRID's man 0.18",
+    "labiodental_contact": ">= 0.80",
+    "closure_seconds": "0.060 to 0.150; GRID's man 0.098",
+    "apex_error_seconds": "<= 0.020",
+    "open_vowel_over_closure": ">= 3",
+    "audio_lip_offset_seconds": "0 to 0.034; GRID 0.011, FACEGOOD 0.024",
+    "first_movement_before_sound_seconds": "0 to 0.100; FACEGOOD 0.038",
+    "rest_after_sound_seconds": "<= 0.125; FACEGOOD 0.062",
+    "spectral_edge_hz": "4 to 6; GRID 5.0",
+    "closing_at_closures_p95_per_s": "10 to 24; GRID 15.7",
+    "opening_at_closures_p95_per_s": "slower than closing; GRID 11.5",
+    "jaw_open_median": "FACEGOOD 0.18 in speech",
+    "jaw_open_p95": "FACEGOOD 0.45",
+    "jaw_speed_p95_per_s": "under 5",
+    "jaw_speed_most_per_s": "under 12",
+    "silence_gap_mm_median": "<= 1",
+    "silence_gap_mm_p95": "<= 1",
+    "gap_correlation_median": ">= 0.93 on GRID's sentences",
+    "gap_spread_over_truth_median": "0.8 to 1.2",
+}
+"""What to aim at, and what measured faces do: GRID's s1 (one man) and FACEGOOD (one woman)."""
 
 
 @dataclass(frozen=True)
@@ -73,33 +97,69 @@ class TrackedClip:
 
 
 def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, float]:
-    """Closures, timing and silence of the neutral performance of aligned clips."""
-    figures, offsets, gaps, opening, closing, silences, rounded, trembling = [], [], [], [], [], [], [], []
+    """Closures, timing, speeds and silence of the neutral performance of aligned clips."""
+    said = []
     for clip, features, phones in clips:
         weights = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
-        gap = speaker.gap(weights)
-        figures.append(lips.closure_figures(gap, phones, FRAME_RATE))
-        offsets.append(lips.audio_lip_offset(gap, loudness(load_audio(clip.audio)), FRAME_RATE))
-        gaps.append(gap)
-        speeds = lips.speeds(gap, FRAME_RATE)
-        opening.append(speeds[0])
-        closing.append(speeds[1])
-        silences.append(lips.silence_opening(gap, phones, FRAME_RATE))
-        rounded.append(lips.rounding(weights, phones, FRAME_RATE))
-        mouth = speaker.face.pose(weights)[:, speaker.face.masks["lips"]]
-        trembling.append(lips.jitter(mouth, FRAME_RATE))
+        said.append(Performed(weights, speaker.gap(weights), phones, loudness(load_audio(clip.audio))))
+    return {"clips": len(clips), **mouth_figures(said), **surface_figures(said, speaker.face)}
+
+
+@dataclass(frozen=True)
+class Performed:
+    """A neutral performance of a clip at 50 Hz, with what was said and how loud."""
+
+    weights: Float  # (T, 52)
+    gap: Float  # (T,), metres
+    phones: tuple[Phone, ...]
+    decibels: Float  # (T,)
+
+
+def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
+    """What the lip gaps and the mouth's weights of several clips say."""
+    rate, every = FRAME_RATE, [(one.gap, one.phones) for one in said]
+    closures = lips.pooled([lips.closure_figures(gap, phones, rate) for gap, phones in every])
+    offsets = [lips.audio_lip_offset(one.gap, one.decibels, rate) for one in said]
+    overall = [lips.speeds(gap, rate) for gap, _ in every]
+    at_closures = [lips.speeds_at_closures(gap, phones, rate) for gap, phones in every]
+    closing, opening = ([speed for pair in at_closures for speed in pair[side]] for side in (0, 1))
+    vowels = [lips.opening_by_vowels(gap, phones, rate) for gap, phones in every]
+    silences = [lips.silence_opening(gap, phones, rate) * 1000 for gap, phones in every]
+    leads, rests = ([f(gap, phones, rate) for gap, phones in every] for f in (lips.first_movement, lips.rest_after))
+    jaw = np.concatenate([one.weights[:, JAW] for one in said])
+    jaw_speed = np.concatenate([np.abs(np.diff(one.weights[:, JAW])) * rate for one in said])
     return {
-        "clips": len(clips),
-        **lips.pooled(figures).summary(),
+        **closures.summary(),
+        **{
+            f"{kind}_vowels_over_p95": _percentile([peak for clip in vowels for peak in clip[kind]], 50)
+            for kind in lips.VOWELS
+        },
+        "rounding_ratio": _percentile([lips.rounding(one.weights, one.phones, rate) for one in said], 50),
         "audio_lip_offset_seconds": float(np.median(offsets)),
-        "gap_p95_mm": float(np.median([np.percentile(gap, 95) for gap in gaps])) * 1000,
-        "spectral_edge_hz": lips.spectral_edge(gaps, FRAME_RATE),
-        "opening_speed_p95_per_s": float(np.median(opening)),
-        "closing_speed_p95_per_s": float(np.median(closing)),
-        "silence_gap_mm_median": _percentile(silences, 50) * 1000,
-        "silence_gap_mm_p95": _percentile(silences, 95) * 1000,
-        "rounding_ratio": _percentile(rounded, 50),
-        "lip_jerk_m_per_s3": float(np.median(trembling)),
+        "first_movement_before_sound_seconds": _percentile(leads, 50),
+        "rest_after_sound_seconds": _percentile(rests, 50),
+        "gap_p95_mm": float(np.median([np.percentile(gap, 95) for gap, _ in every])) * 1000,
+        "spectral_edge_hz": lips.spectral_edge([gap for gap, _ in every], rate),
+        "opening_speed_p95_per_s": float(np.median([pair[0] for pair in overall])),
+        "closing_speed_p95_per_s": float(np.median([pair[1] for pair in overall])),
+        "closing_at_closures_p95_per_s": _percentile(closing, 50),
+        "opening_at_closures_p95_per_s": _percentile(opening, 50),
+        "jaw_open_median": float(np.median(jaw)),
+        "jaw_open_p95": float(np.percentile(jaw, 95)),
+        "jaw_speed_p95_per_s": float(np.percentile(jaw_speed, 95)),
+        "jaw_speed_most_per_s": float(jaw_speed.max()),
+        "silence_gap_mm_median": _percentile(silences, 50),
+        "silence_gap_mm_p95": _percentile(silences, 95),
+    }
+
+
+def surface_figures(said: Sequence[Performed], face: Face) -> dict[str, float]:
+    """What the posed vertices of several clips say: trembling of the lips, and motion of the upper face."""
+    mouth, upper = face.masks["lips"], face.masks["upper_face"]
+    posed = [face.pose(one.weights) for one in said]
+    return {
+        "lip_jerk_m_per_s3": float(np.median([lips.jitter(vertices[:, mouth], FRAME_RATE) for vertices in posed])),
+        "upper_face_deviation_mm": float(np.median([lips.deviation(vertices[:, upper]) for vertices in posed])) * 1000,
     }
 
 
@@ -174,11 +234,11 @@ def _lag(gap: Float, other: Float) -> float:
     return lips.audio_lip_offset(gap, other, FRAME_RATE)
 
 
-def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60) -> dict[str, Any]:
-    """Figures by source of a model's test clips, at most `most` of each source, spread over its clips."""
+def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60, split: str = "test") -> dict[str, Any]:
+    """Figures by source of a model's clips of a split, at most `most` of each source, spread over its clips."""
     speaker = Speaker(load_talker_model(model).eval(), load_face("default"))
     phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
-    clips = [clip for clip in read_clips(store) if clip.split == "test"]
+    clips = [clip for clip in read_clips(store) if clip.split == split]
     report: dict[str, Any] = {}
     spoken = []
     for source in sorted({_group(clip) for clip in clips}):
@@ -213,21 +273,18 @@ def _group(clip: Clip) -> str:
     return f"{clip.source}, unseen sentences" if unseen else clip.source
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("store", type=Path)
-    parser.add_argument("--phones", type=Path, nargs="*", default=[])
-    parser.add_argument("--most", type=int, default=60, help="clips of a source")
-    parser.add_argument("-o", "--output", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    text = json.dumps(evaluate(arguments.model, arguments.store, arguments.phones, arguments.most), indent=1)
-    print(text)
-    if arguments.output:
-        with written_whole(arguments.output) as aside:
-            aside.write_text(text, encoding="utf-8")
+def table(report: dict[str, Any]) -> str:
+    """A report's figures by source, a line each, with the norm where there is one."""
+    lines = []
+    for source, figures in report.items():
+        lines.append(source)
+        for name, value in figures.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            lines.append(f"  {name:38} {shown:12}" + (f"  ({NORMS[name]})" if name in NORMS else ""))
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    main()
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """The report as JSON."""
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -34,8 +34,8 @@ class Viseme:
     shape_hold: float = 0.3  # dominance of the lips' shape
 
 
-_ROUND = {"mouthPucker": 0.62, "mouthFunnel": 0.16}
-_OPEN_ROUND = {"mouthPucker": 0.28, "mouthFunnel": 0.34}
+_ROUND = {"mouthPucker": 0.80, "mouthFunnel": 0.22}
+_OPEN_ROUND = {"mouthPucker": 0.32, "mouthFunnel": 0.38}
 _SPREAD = {"mouthStretch": 0.16, "mouthSmile": 0.08, "mouthLowerDown": 0.16, "mouthUpperUp": 0.08}
 
 VISEMES: dict[str, Viseme] = {
@@ -45,12 +45,12 @@ VISEMES: dict[str, Viseme] = {
     "aa": Viseme(2, 0.43, 0.90, {"mouthLowerDown": 0.10, "mouthUpperUp": 0.05}, 0.3),
     "ao": Viseme(3, 0.28, 0.70, _OPEN_ROUND, 0.7),
     "eh": Viseme(4, 0.38, 0.60, {"mouthLowerDown": 0.14, "mouthUpperUp": 0.07, "mouthStretch": 0.08}, 0.3),
-    "uh": Viseme(4, 0.20, 0.50, {"mouthPucker": 0.30, "mouthFunnel": 0.20}, 0.5),
+    "uh": Viseme(4, 0.20, 0.50, {"mouthPucker": 0.36, "mouthFunnel": 0.24}, 0.5),
     "er": Viseme(5, 0.19, 0.50, {"mouthPucker": 0.18, "mouthFunnel": 0.22}, 0.4),
     "iy": Viseme(6, 0.29, 0.50, _SPREAD, 0.6),
     "ih": Viseme(6, 0.29, 0.40, {"mouthStretch": 0.08, "mouthLowerDown": 0.12, "mouthUpperUp": 0.06}, 0.3),
     "uw": Viseme(7, 0.11, 0.90, _ROUND, 0.9),
-    "ow": Viseme(8, 0.31, 0.65, {"mouthPucker": 0.42, "mouthFunnel": 0.28}, 0.8),
+    "ow": Viseme(8, 0.29, 0.65, {"mouthPucker": 0.54, "mouthFunnel": 0.34}, 0.9),
     "h": Viseme(12, 0.22, 0.10, {}, 0.05),
     "r": Viseme(13, 0.03, 0.45, {"mouthPucker": 0.22, "mouthFunnel": 0.24}, 0.6),
     "l": Viseme(14, 0.21, 0.40, {"mouthLowerDown": 0.06, "tongueOut": 0.04}, 0.2),
@@ -60,7 +60,7 @@ VISEMES: dict[str, Viseme] = {
     "f": Viseme(18, 0.03, 0.90, {"mouthRollLower": 0.34, "mouthUpperUp": 0.16, "mouthShrugLower": 0.10}, 0.95),
     "t": Viseme(19, 0.10, 0.15, {"mouthLowerDown": 0.08, "mouthStretch": 0.04}, 0.15),
     "k": Viseme(20, 0.24, 0.16, {"mouthLowerDown": 0.04}, 0.1),
-    "w": Viseme(7, 0.01, 0.60, {"mouthPucker": 0.72, "mouthFunnel": 0.12}, 0.95),
+    "w": Viseme(7, 0.01, 0.60, {"mouthPucker": 0.86, "mouthFunnel": 0.16}, 0.95),
     "m": Viseme(21, 0.00, 1.0, {"mouthPress": 0.06, "mouthRollLower": 0.08, "mouthRollUpper": 0.06}, 0.9),
 }  # fmt: skip
 """Openings and their holds were fitted by least squares to GRID s1's tracked lip gap, and rounded (fitted to 702

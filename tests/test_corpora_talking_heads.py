@@ -1,0 +1,92 @@
+"""Speech with known phones becomes talking heads in EmoVOCA's layout, and the talker's store, on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sedtalker.audio import load_audio
+from sedtalker.cli.main import main
+from sedtalker.corpora.align import Phone, write_phones
+from sedtalker.corpora.emovoca import read_emovoca
+from sedtalker.corpora.known_speech import spoken_folder
+from sedtalker.corpora.polish import polish_phones
+from sedtalker.corpora.sounds import write_wave
+from sedtalker.corpora.talking_heads import cast
+from sedtalker.face.assets import load_face
+
+SAID = tuple(
+    Phone("word", name, start, end)
+    for name, start, end in (("SIL", 0, 0.3), ("AA", 0.3, 0.5), ("M", 0.5, 0.6), ("AA", 0.6, 0.8), ("SIL", 0.8, 1.0))
+)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six voices of one sentence each."""
+    folder = tmp_path_factory.mktemp("spoken")
+    rows = ["id\tspeaker\ttext"]
+    for number in range(6):
+        sound = 0.1 * np.sin(np.arange(16_000) * (0.05 + 0.01 * number)).astype(np.float32)
+        sound[:4_800] = sound[12_800:] = 0
+        write_wave(folder / "audio" / f"u{number}.wav", sound)
+        rows.append(f"u{number}\tvoice{number}\tama")
+    (folder / "utterances.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_phones(folder / "phones.tsv", {f"u{number}": SAID for number in range(6)})
+    return folder
+
+
+def test_speakers_are_held_out(spoken: Path):
+    sides = {item.speaker: item.split for item in spoken_folder(spoken)}
+    assert sorted(sides.values()) == ["test", "test", "train", "train", "validation", "validation"]
+    subjects = cast(spoken_folder(spoken), [load_face()], sentences=4)
+    assert len({subject.name for subject in subjects}) == 6
+
+
+def test_heads_prepare_as_emovoca_does(spoken: Path, tmp_path: Path):
+    made = ["--spoken", str(spoken), "--identities", "default", "man", "--fps", "25", "--most", "2"]
+    assert main(["data", "synthesize", "-o", str(tmp_path), *made]) == 0
+    found = read_emovoca(tmp_path)
+    assert len(found.sequences) == 2 * 6 * 3 and not found.refused
+    root, name = tmp_path / "New_EmoVOCA", found.sequences[0].id
+    vertices = np.load(root / "sequences" / f"{name}.npy")
+    assert vertices.shape[0] == round(25 * len(load_audio(root / "wav" / f"{name}.wav")) / 16_000)
+    assert main(["data", "prepare", "emovoca", str(tmp_path), "-o", str(tmp_path / "store"), "--encoder", "none"]) == 0
+
+
+def test_heads_speak_and_feel(spoken: Path, tmp_path: Path):
+    main(["data", "synthesize", "-o", str(tmp_path), "--spoken", str(spoken), "--identities", "default", "--most", "1"])
+    face, root = load_face(), tmp_path / "New_EmoVOCA" / "sequences"
+    calm, happy = (np.load(next(root.glob(f"*_{name}.npy"))) for name in ("Smile2_1", "Smile2_3"))
+    upper, lower = face.lip_pairs[len(face.lip_pairs) // 2]
+    gap = happy[:, upper, 1] - happy[:, lower, 1]
+    assert gap[12:15].max() > 5 * max(gap[16], 1e-4)  # /aa/ at 0.4 to 0.5 s, /m/ at 0.55
+    corner = face.landmarks["mouth_left"]
+    assert happy[2, corner, 1] > calm[2, corner, 1] + 1e-3  # a smile before the words
+
+
+def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path):
+    store = tmp_path / "store"
+    made = ["--to", "store", "--spoken", str(spoken), "--most", "4"]
+    assert main(["data", "synthesize", "-o", str(store), *made]) == 0
+    clips = json.loads((store / "manifest.json").read_text())["clips"]
+    assert {clip["source"] for clip in clips} == {"foreign", "tts", "tts-spoiled"}
+    assert all((store / "features" / f"{clip['id']}.npy").is_file() for clip in clips)
+    assert (store / "phones.tsv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [
+        ("szczęście", "SH CH EH N SH CH EH"),
+        ("próba", "P R UW B AA"),
+        ("zima", "ZH IY M AA"),
+        ("niebo", "N Y EH B AO"),
+        ("dźwięki", "JH V IY EH N K IY"),
+    ],
+)
+def test_polish_is_spelt_out(word: str, phones: str):
+    assert " ".join(polish_phones(word)) == phones

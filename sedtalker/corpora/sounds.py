@@ -94,7 +94,8 @@ def reverberated(samples: Float, seconds: float, rng: np.random.Generator) -> Fl
     response *= rng.uniform(0.2, 0.7) / max(float(np.linalg.norm(response)), 1e-9)
     response[0] = 1.0
     size = 1 << (len(samples) + len(response) - 1).bit_length()
-    return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
+    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
+    return wet.astype(np.float32)
 
 
 def write_wave(path: Path, samples: Float) -> None:
@@ -174,7 +175,7 @@ def _spectra(samples: Float, hop: int = HOP) -> NDArray[np.complex64]:
     """Short-time spectra (T, FFT // 2 + 1) of samples (N,)."""
     padded = np.pad(samples.astype(np.float32), (FFT // 2, FFT // 2 + hop))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::hop]
-    return np.fft.rfft(frames * np.hanning(FFT).astype(np.float32), axis=1)
+    return np.fft.rfft(frames * np.hanning(FFT).astype(np.float32), axis=1).astype(np.complex64)
 
 
 def _overlapped(spectra: NDArray[np.complex64], count: int, hop: int = HOP) -> Float:
@@ -184,7 +185,7 @@ def _overlapped(spectra: NDArray[np.complex64], count: int, hop: int = HOP) -> F
     for start, frame in zip(range(0, hop * len(spectra), hop), np.fft.irfft(spectra, FFT, axis=1), strict=True):
         sound[start : start + FFT] += frame * window
         weight[start : start + FFT] += window**2
-    return (sound / np.maximum(weight, 1e-3))[FFT // 2 : FFT // 2 + count]
+    return (sound / np.maximum(weight, 1e-3))[FFT // 2 : FFT // 2 + count].astype(np.float32)
 
 
 def _stretched(samples: Float, factor: float) -> Float:

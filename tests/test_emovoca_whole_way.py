@@ -97,12 +97,15 @@ def test_the_paper_s_decoder_on_flame_s_vertices(tmp_path: Path, capsys: pytest.
     prepare = ["data", "prepare", "emovoca", str(tmp_path), "-o", str(store), "--encoder", str(encoder)]
     assert main(prepare) == 0
     file, short = str(config("talker", "paper.yaml")), ["steps=4", "validate_every=2", "batch=2", "window=0.5"]
-    settings = [f"store={store}", f"output={run}", *short, "model.width=64", "model.expert_hidden=64"]
+    (tmp_path / "masks.json").write_text(json.dumps({"lips": [3530, 3531, 3504]}))
+    sizes = ["model.width=64", "model.expert_hidden=64", f"masks={tmp_path / 'masks.json'}"]
+    settings = [f"store={store}", f"output={run}", *short, *sizes]
     assert main(["train", "talker", "--config", file, *settings]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     way_out = f"model.encoder={encoder} model.layers=3 model.feature_width=32"
     assert "model that reads facebook/wav2vec2-large-xlsr-53 (25 of 1024)" in said and way_out in said
     assert main(["train", "talker", "--config", file, *settings, *way_out.split()]) == 0
+    assert "lips_mm" in capsys.readouterr().out
     report = tmp_path / "report.json"
     assert main(["evaluate", "talker", str(run / "model"), str(store), "-o", str(report)]) == 0
     assert json.loads(report.read_text())["systems"]["talker"]["overall"]["mve"]["value"] < 0.01  # metres

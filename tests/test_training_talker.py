@@ -24,7 +24,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
-from sedtalker.training.losses import Mouth, Target, motion_spread, talker_losses
+from sedtalker.training.losses import Lips, Mouth, Target, motion_spread, talker_losses
 from sedtalker.training.talker import TalkerTraining, train_talker
 from sedtalker.training.talker_data import Batches, RigStore, Windows
 
@@ -260,6 +260,18 @@ def test_the_mouth_measures_what_the_face_does() -> None:
 
 def made_target(values: Tensor) -> Target:
     return Target(values, torch.ones_like(values), values, torch.ones(values.shape[:2]))
+
+
+def test_lips_of_a_basis_are_those_of_its_vertices() -> None:
+    rng = np.random.default_rng(0)
+    basis = rng.normal(0, 1e-3, (4, 3 * 9)).astype(np.float32)  # metres
+    values = torch.from_numpy(rng.normal(size=(2, 5, 4)).astype(np.float32))
+    index = np.array([7, 2, 3])
+    moved = (values.numpy() @ basis).reshape(2, 5, 9, 3)[:, :, index] * 1000
+    expected = np.square(np.linalg.norm(moved, axis=-1)).mean(-1)
+    np.testing.assert_allclose(Lips(index, basis).squared_distance(values), expected, rtol=1e-4)
+    millimetres = torch.from_numpy(values.numpy() @ basis * 1000)
+    np.testing.assert_allclose(Lips(index, None).squared_distance(millimetres), expected, rtol=1e-4)
 
 
 def test_the_truth_costs_nothing_but_its_weights() -> None:

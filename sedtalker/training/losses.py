@@ -25,9 +25,11 @@ class LossWeights:
     values: float = 1.0  # squared error: the pose of every frame
     velocity: float = 5.0  # of frame differences: timing, and no trembling that the pose alone would forgive
     acceleration: float = 5.0  # of second differences: onsets as quick as they are, without jerks
-    lips: float = 1e-3  # mm^2 at the lips' vertices: what a weight does to the mouth, not its number, is what is seen
+    lips: float = 1e-3  # mm^2 at the lips' vertices: what a value does to the mouth, not its number, is what is seen
     closure: float = 1e-3  # mm^2 of gap where /p b m/ are said: listeners notice these frames before all others
-    neutral: float = 0.5  # squared error of the lips alone: content and emotion stay apart, so a track can be swapped
+    neutral: float = (
+        0.5  # squared error without the emotion's part: content and emotion stay apart, tracks can be swapped
+    )
     sparsity: float = 1e-4  # mean weight: a rig has many ways to one pose, the one with fewest actions edits best
     balance: float = 1e-2  # of the experts' load: else one takes all and the others never learn
 
@@ -75,8 +77,28 @@ class Mouth(nn.Module):
         return torch.relu(self.gaps(weights) - rest - CLOSED_SLACK)
 
 
+class Lips(nn.Module):
+    """The lips of a topology without a rig, whose values are coefficients of a basis (K, 3 V) or millimetres (3 V)."""
+
+    def __init__(self, index: np.ndarray, basis: np.ndarray | None) -> None:
+        super().__init__()
+        self.metric: Tensor | None
+        self.coordinates: Tensor
+        coordinates = (3 * np.asarray(index)[:, None] + np.arange(3)).reshape(-1)
+        moved = None if basis is None else basis[:, coordinates] * MILLIMETRES
+        # as of `Mouth`
+        self.register_buffer("metric", None if moved is None else _float(moved @ moved.T / len(index)))
+        self.register_buffer("coordinates", torch.from_numpy(coordinates))
+
+    def squared_distance(self, difference: Tensor) -> Tensor:
+        """Mean squared distance (B, T) of the lip vertices in mm^2, for differences of values (B, T, K)."""
+        if self.metric is not None:
+            return ((difference @ self.metric) * difference).sum(-1)
+        return 3 * difference[..., self.coordinates].square().mean(-1)
+
+
 def talker_losses(
-    values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Mouth | None, rig: bool
+    values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Mouth | Lips | None, rig: bool
 ) -> dict[str, Tensor]:
     """The terms, unweighted, by their names in `LossWeights`.
 
@@ -84,7 +106,7 @@ def talker_losses(
         values: (B, T, K) predicted.
         lips: (B, T, K) predicted at intensity 0.
         balance: () load-balancing loss of the experts.
-        mouth: of the rig's face, where its asset is there.
+        mouth: of the rig's face, or the lips of another topology, where they are known.
         rig: whether the values are blendshape weights.
     """
     error = (values - target.values) * target.trust.sqrt()
@@ -99,8 +121,9 @@ def talker_losses(
     if rig:
         terms["sparsity"] = values.abs().mean()
     if mouth is not None:
-        beyond = mouth.beyond_closed(values).square().mean(-1)
         terms["lips"] = mouth.squared_distance(error).mean()
+    if isinstance(mouth, Mouth):
+        beyond = mouth.beyond_closed(values).square().mean(-1)
         terms["closure"] = (target.closed * beyond).sum() / target.closed.sum().clamp(min=1)
     return terms
 

@@ -18,12 +18,14 @@ from torch.utils.data import DataLoader
 
 from sedtalker.corpora.store import is_store, open_store
 from sedtalker.errors import DataError
+from sedtalker.evaluation.masks import default_masks, read_masks
+from sedtalker.evaluation.vertices import LIPS
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, save_talker_model
 from sedtalker.training.config import read_config
-from sedtalker.training.losses import MILLIMETRES, LossWeights, Mouth, motion_spread, talker_losses, total
+from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, total
 from sedtalker.training.pictures import Pose, SamplePictures
 from sedtalker.training.talker_data import (
     Batches,
@@ -48,6 +50,7 @@ class TalkerTraining:
     output: str  # folder: Lightning's checkpoints and logs, and the exported model
     model: TalkerConfig = field(default_factory=TalkerConfig)
     losses: LossWeights = field(default_factory=LossWeights)
+    masks: str = ""  # FLAME_masks.pkl or lists of vertices: the lips of a corpus; the default head's are known
     shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance to be drawn
     steps: int = 3000
     batch: int = 8  # windows
@@ -73,7 +76,7 @@ class TalkerTraining:
 class TalkerModule(lightning.LightningModule):
     """Losses, optimiser and validation of a talker."""
 
-    def __init__(self, training: TalkerTraining, mouth: Mouth | None = None) -> None:
+    def __init__(self, training: TalkerTraining, mouth: Mouth | Lips | None = None) -> None:
         super().__init__()
         self.settings, self.mouth = training, mouth
         self.talker = TalkerModel(training.model)
@@ -189,7 +192,7 @@ def run_training(training: TalkerTraining) -> Path:
     styles = {speaker: index for index, speaker in enumerate(speakers)}
     training = replace(training, model=fitted(training.model, store, len(styles)))
     face = load_face("default") if training.model.head == "blendshapes" else None
-    module = TalkerModule(training, None if face is None else Mouth(face))
+    module = TalkerModule(training, lips_of(training, store) if face is None else Mouth(face))
     if isinstance(store, VertexClips) and store.basis is not None:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
     output = Path(training.output)
@@ -250,6 +253,19 @@ def _check_features(model: TalkerConfig, store: MotionStore, root: Path) -> None
             f"({model.layers} of {model.feature_width}): {root}. Prepare one with --encoder {model.encoder}, or set "
             f"model.encoder={encoder} model.layers={layers} model.feature_width={width}"
         )
+
+
+def lips_of(training: TalkerTraining, store: RigStore | VertexClips) -> Lips | None:
+    """The lips of a vertex corpus by the masks of the configuration, or where it has the default head's topology.
+
+    Raises:
+        DataError: the masks cannot be read, or do not fit the topology.
+    """
+    if not isinstance(store, VertexClips):
+        return None
+    vertices = store.store.vertices
+    masks = read_masks(training.masks, vertices) if training.masks else default_masks(vertices)
+    return None if masks is None else Lips(masks.regions[LIPS], store.basis)
 
 
 def pictured_in(

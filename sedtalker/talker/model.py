@@ -31,7 +31,7 @@ LOWER_FACE = ("jaw", "mouth", "cheekPuff", "tongue")  # how the names of the low
 
 INJECTIONS = ("residual", "added", "film", "adaptive-norm")
 """Ways of letting the emotion in. After 400 steps of each, the lips of unseen speakers are off by 0.987 mm with the
-residual, 1.065 with film, 1.097 with adaptive-norm and 1.131 added (`val/lips_mm`), on the store of the default talker's
+residual, 1.065 with film, 1.097 with adaptive-norm, 1.131 added (`val/lips_mm`), on the store of the default talker's
 card: sedtalker train talker --config configs/talker/default.yaml store=STORE output=RUN model.injection=NAME steps=400
 validate_every=100 batch=6 window=3 validation_window=6 validation_clips=60
 """

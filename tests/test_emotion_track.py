@@ -182,14 +182,15 @@ def test_arrays_that_are_no_track_are_refused(posterior, intensity, duration):
 def test_the_plot_shows_each_emotion_in_its_colour(tmp_path):
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("PIL.Image")
-    from sedtalker.emotion.plot import COLOURS, plot_track
+    from sedtalker.emotion.labels import COLORS
+    from sedtalker.emotion.plot import plot_track
 
     track = EmotionTrack.from_segments([Segment(0, 2, "happy", 0.8), Segment(2, 4, "angry", 0.5)], 4.0)
     plot_track(track, tmp_path / "track.png", np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32))
     pixels = np.asarray(image.open(tmp_path / "track.png").convert("RGB")).astype(int)
     shares = {}
     for emotion in ("happy", "angry", "sad"):
-        colour = [int(COLOURS[emotion][k : k + 2], 16) for k in (1, 3, 5)]
+        colour = [int(COLORS[emotion][k : k + 2], 16) for k in (1, 3, 5)]
         shares[emotion] = (np.abs(pixels - colour).sum(axis=2) < 6).mean()
     assert min(shares["happy"], shares["angry"]) > 0.02
     assert shares["sad"] < 0.001

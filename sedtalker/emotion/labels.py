@@ -1,4 +1,4 @@
-"""The emotions' names: the model's own, and what people and corpora call them."""
+"""The emotions' names, the model's own and what people and corpora call them, and their colours."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ ALIASES: dict[str, str] = {
     "surprised": "surprise",
 }  # fmt: skip
 """Names that mean one of the labels, in lower case."""
+
+
+COLORS: dict[str, str] = {
+    "neutral": "#8a93a0", "happy": "#f0bc42", "sad": "#5488ce", "angry": "#d84e44", "upset": "#d07a54",
+    "disgust": "#7ca658", "fear": "#9670c8", "surprise": "#52bcba",
+}  # fmt: skip
+"""A colour for each label, on dark and on white ground, wherever a track is drawn."""
 
 
 def canonical(name: str, labels: tuple[str, ...] = LABELS) -> str:

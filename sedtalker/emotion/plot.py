@@ -10,13 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE
+from sedtalker.emotion.labels import COLORS
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import require
 
-COLOURS = {
-    "neutral": "#9aa0a6", "happy": "#f2b01e", "sad": "#3f7fbf", "angry": "#d6403a", "upset": "#a0522d",
-    "disgust": "#6a9a3b", "fear": "#7b52ab", "surprise": "#1fa6a0",
-}  # fmt: skip
 OTHER = "#444444"  # a label without a colour of its own
 INCHES_A_SECOND = 0.9
 WIDTHS = (9.0, 40.0)  # inches, least and most
@@ -82,7 +79,7 @@ def _waveform(axis: Any, track: EmotionTrack, samples: NDArray[np.float32]) -> N
     times = (np.arange(len(blocks)) + 0.5) * size / SAMPLE_RATE
     for segment in track.segments:
         inside = (times >= segment.start) & (times < segment.end)
-        colour = COLOURS.get(segment.emotion, OTHER)
+        colour = COLORS.get(segment.emotion, OTHER)
         axis.fill_between(times[inside], blocks.min(1)[inside], blocks.max(1)[inside], color=colour, linewidth=0)
     reach = float(np.abs(samples).max(initial=1e-3)) * 1.05
     axis.set_ylim(-reach, reach)
@@ -92,7 +89,7 @@ def _waveform(axis: Any, track: EmotionTrack, samples: NDArray[np.float32]) -> N
 
 def _segments(axis: Any, track: EmotionTrack) -> None:
     for segment in track.segments:
-        colour = COLOURS.get(segment.emotion, OTHER)
+        colour = COLORS.get(segment.emotion, OTHER)
         axis.axvspan(segment.start, segment.end, color=colour, alpha=0.35 + 0.65 * segment.confidence, linewidth=0)
         if segment.duration > 0.02 * track.duration:
             text = segment.emotion if segment.emotion == "neutral" else f"{segment.emotion} {segment.intensity:.2f}"
@@ -104,7 +101,7 @@ def _segments(axis: Any, track: EmotionTrack) -> None:
 
 
 def _posterior(axis: Any, track: EmotionTrack) -> None:
-    colours = [COLOURS.get(label, OTHER) for label in track.labels]
+    colours = [COLORS.get(label, OTHER) for label in track.labels]
     axis.stackplot(track.times, track.posterior.T, colors=colours, linewidth=0)
     axis.set_ylim(0, 1)
     axis.set_ylabel("posterior")
@@ -121,5 +118,5 @@ def _legend(figure: Any, track: EmotionTrack) -> None:
     from matplotlib.patches import Patch
 
     shown = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.05]
-    patches = [Patch(color=COLOURS.get(label, OTHER), label=label) for label in shown]
+    patches = [Patch(color=COLORS.get(label, OTHER), label=label) for label in shown]
     figure.legend(handles=patches, loc="outside upper right", ncols=len(shown), frameon=False, fontsize=8)

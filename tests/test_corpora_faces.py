@@ -12,9 +12,18 @@ import pytest
 from sedtalker.audio import load_audio
 from sedtalker.corpora import motion_store
 from sedtalker.corpora.align import Aligner, Phone, read_phones, write_phones
-from sedtalker.corpora.faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, read_facegood, read_grid
-from sedtalker.corpora.sounds import FOREIGN, foreign_sound, spoiled_speech, write_wave
+from sedtalker.corpora.faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, FaceMotion, read_facegood, read_grid
+from sedtalker.corpora.sounds import (
+    FOREIGN,
+    foreign_sound,
+    other_speaker,
+    other_voice,
+    reverberated,
+    spoiled_speech,
+    write_wave,
+)
 from sedtalker.curves import resample
+from sedtalker.emotion.activity import loudness
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 
@@ -111,6 +120,57 @@ def test_spoiled_speech_starts_on_a_frame(tmp_path: Path):
     assert (later * 16_000) % 320 == pytest.approx(0)
     write_wave(tmp_path / "a.wav", samples)
     np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples, atol=1e-4)
+
+
+def pitch(samples: np.ndarray) -> float:
+    """Frequency in Hz of the strongest partial under 500 Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    frequency = np.fft.rfftfreq(len(samples), 1 / 16_000)
+    return float(frequency[np.where(frequency < 500, spectrum, 0).argmax()])
+
+
+def test_another_voice_has_another_pitch_and_the_same_timing():
+    time = np.arange(16_000) / 16_000
+    tone = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20)).astype(np.float32) * 0.1
+    assert pitch(other_voice(tone, pitch=1.6, formants=1.1)) == pytest.approx(1.6 * pitch(tone), rel=0.03)
+    samples = load_audio(SPEECH)
+    other = other_voice(samples, pitch=1.6, formants=1.1)
+    assert len(other) == len(samples)
+    assert np.corrcoef(loudness(samples), loudness(other))[0, 1] > 0.9
+
+
+def test_another_speaker_is_as_much_faster_as_he_says():
+    samples = load_audio(SPEECH)
+    other, speed = other_speaker(samples, np.random.default_rng(3))
+    assert len(other) == pytest.approx(len(samples) / speed, abs=400)
+
+
+def test_a_room_rings_after_the_sound():
+    click = np.zeros(8_000, np.float32)
+    click[100] = 1
+    wet = reverberated(click, 0.3, np.random.default_rng(0))
+    assert wet[100] == pytest.approx(1, abs=0.05)
+    early, late = (np.square(wet[a : a + 1_000]).sum() for a in (200, 3_000))
+    assert early > 10 * late > 0
+
+
+def test_measured_teeth_are_touched_where_the_phones_say_so():
+    weights = np.zeros((10, 52), np.float32)
+    weights[:, JAW] = 0.3
+    motion = FaceMotion(weights, np.zeros_like(weights))
+    touched = motion_store.with_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
+    np.testing.assert_array_equal(touched.weights[:5], weights[:5])
+    assert touched.weights[5:, JAW].max() < 0.05
+    roll = ARKIT_NAMES.index("mouthRollLower")
+    assert touched.weights[5:, roll].min() > 0.2 and touched.trust[5:, roll].min() == 1
+
+
+def test_a_measured_mouth_is_shut_in_added_silence_alone():
+    motion = FaceMotion(np.full((20, 52), 0.3, np.float32), np.ones((20, 52), np.float32))
+    arrays = motion_store.measured_arrays(motion, 80, lead=30, silence=True)
+    assert (arrays.closed > 0).tolist() == [i < 20 or i >= 60 for i in range(80)]
+    assert arrays.weights[30:50].min() > 0.2 and arrays.weights[50:].max() == 0
+    assert arrays.trust[52:58].max() == 0  # who knows how fast it shuts
 
 
 def test_the_store_holds_what_its_manifest_says(tmp_path: Path):

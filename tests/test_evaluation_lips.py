@@ -9,14 +9,19 @@ from sedtalker.corpora.align import Phone
 from sedtalker.evaluation.lips import (
     audio_lip_offset,
     closure_figures,
+    deviation,
+    first_movement,
     jitter,
     lip_gap,
     lip_gap_of_weights,
+    opening_by_vowels,
     pooled,
+    rest_after,
     rounding,
     silence_opening,
     spectral_edge,
     speeds,
+    speeds_at_closures,
 )
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
@@ -139,3 +144,34 @@ def test_the_gap_of_weights_is_the_gap_of_the_posed_face():
     np.testing.assert_allclose(gap, lip_gap_of_weights(weights, face), atol=1e-6)
     assert gap[1] > 0.008
     assert gap[2] < 0.001
+
+
+def test_speeds_at_a_closure_are_those_around_it():
+    gap = open_gap()
+    gap[50:55] = 0.0  # shut within a frame, opened again over five
+    gap[55:60] = 0.010 * np.arange(1, 6) / 6
+    closing, opening = speeds_at_closures(gap, SENTENCE, FPS)
+    assert closing[0] == pytest.approx(FPS)
+    assert opening[0] == pytest.approx(FPS / 6)
+
+
+def test_vowels_are_told_apart_by_class():
+    gap = open_gap()
+    gap[150:175] = 0.005  # the last /aa/ is half as wide
+    wide = opening_by_vowels(gap, SENTENCE, FPS)
+    assert wide["open"] == pytest.approx([1, 1, 1, 0.5], rel=1e-6)
+    assert wide["middle"] == wide["close"] == []
+
+
+def test_movement_begins_before_the_sound_and_ends_after_it():
+    gap = open_gap()
+    gap[22:25] = gap[175:178] = 0.002  # 0.44 s on, and until 3.56 s
+    assert first_movement(gap, SENTENCE, FPS) == pytest.approx(0.06)
+    assert rest_after(gap, SENTENCE, FPS) == pytest.approx(0.06)
+    assert np.isnan(first_movement(np.zeros(200), SENTENCE, FPS))
+
+
+def test_deviation_is_root_mean_square_motion():
+    vertices = np.zeros((100, 3, 3))
+    vertices[:, :, 1] = 0.002 * np.sign(np.sin(np.arange(100) + 0.5))[:, None]
+    assert deviation(vertices) == pytest.approx(0.002, rel=0.02)

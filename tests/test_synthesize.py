@@ -91,6 +91,35 @@ def test_silence_is_at_rest():
     assert np.abs(performance.weights[at_rest]).max() < 0.02
 
 
+@pytest.mark.parametrize("label", ["happy", "surprise", "fear", "disgust"])
+def test_no_emotion_parts_silent_lips(label: str):
+    performance = performed(ABA, label, 1.0)
+    quiet = performance.quiet > 0
+    assert quiet.sum() > 20
+    assert opening(performance)[quiet].max() < 0.01
+    assert performance.weights[quiet, ARKIT_NAMES.index("mouthUpperUpLeft")].max() < 0.02
+
+
+def test_lips_shut_within_an_eighth_of_a_second_of_the_sound():
+    performance = performed(ABA)
+    assert opening(performance)[round((0.98 + 0.125) * 50) :].max() < 0.02  # the last vowel ends at 0.98 s
+
+
+def test_a_mouth_shuts_for_a_bilabial_faster_than_it_opens_again():
+    change = np.diff(opening(performed(ABA)))
+    assert -change[28:36].min() > 1.1 * change[36:50].max()
+
+
+def test_angry_speech_opens_wider_and_sad_speech_less():
+    angry, calm, sad = (opening(performed(ABA, label, 1.0))[25:35].max() for label in ("angry", "neutral", "sad"))
+    assert angry > 1.08 * calm and sad < 0.95 * calm
+
+
+def test_a_smile_gives_way_to_rounding():
+    smile = performed(say(("T", 0.1), ("UW", 0.3), ("T", 0.1)), "happy", 1.0).weights[:, SMILE]
+    assert smile[37] < 0.4 * smile[5]
+
+
 def test_louder_speech_opens_wider():
     phones = say(("AA", 0.3), ("T", 0.1), ("AA", 0.3))
     levels = np.full(round(phones[-1].end * 50), -70, np.float32)

@@ -1,7 +1,8 @@
 """The README's pictures, made by what they show: `python -m sedtalker.evaluation.gallery -o renders/readme`.
 
 `demo.webp` is the demo's video, small; `emotions.webp` is the talker's own answer to one sentence under every emotion
-at three intensities; `people.webp` are the identities, at rest and speaking.
+at three intensities; `people.webp` are the identities, at rest and speaking; `words.webp` is the demo's first sentence
+frame by frame, with what is said under each (found by `sedtalker.corpora.align`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sedtalker.animation import Animation
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.corpora.align import SILENCE, Aligner, Phone
+from sedtalker.emotion.activity import loudness, speech_frames
 from sedtalker.emotion.labels import LABELS
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
@@ -26,12 +30,16 @@ from sedtalker.render import Camera, SoftRenderer, render_animation
 from sedtalker.render.camera import portrait_camera
 from sedtalker.render.views import grid
 from sedtalker.resources import asset
+from sedtalker.speech import FRAME_RATE
 
 Bytes = NDArray[np.uint8]
 
 LEVELS = (1 / 3, 2 / 3, 1.0)
 SIDE = 288  # pixels of one picture in a sheet
 DEMO_WIDTH, DEMO_FPS = 320, 15.0
+FIRST_SENTENCE = "We'll stop in a couple of minutes."  # of the demo
+WORDS_FPS, WORDS_COLUMNS = 14.0, 8
+EDGE = 0.15  # seconds around a sentence
 
 
 def speaking_moment(animation: Animation, share: float) -> int:
@@ -73,6 +81,27 @@ def people_sheet(talker: Talker, audio: Path) -> Bytes:
     return grid(rest + speaking, len(rest), list(identities()))
 
 
+def words_sheet(talker: Talker, audio: Path) -> Bytes:
+    """The demo's first sentence, a word and a phone under each frame."""
+    samples = load_audio(audio)
+    spoken = np.flatnonzero(speech_frames(loudness(samples), bridge=0.25))
+    last = spoken[np.flatnonzero(np.diff(spoken, append=np.inf) > 1)[0]]
+    first = max(0, round((spoken[0] / FRAME_RATE - EDGE) * SAMPLE_RATE))
+    sentence = samples[first : round((last / FRAME_RATE + EDGE) * SAMPLE_RATE)]
+    phones = Aligner().align(sentence, FIRST_SENTENCE) or ()
+    animation = talker.animate((sentence, SAMPLE_RATE), fps=WORDS_FPS, still=True)
+    face = load_face()
+    renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
+    pictures = [renderer.frame(vertices) for vertices in animation.frames()]
+    return grid(pictures, WORDS_COLUMNS, [_said(phones, (i + 0.5) / WORDS_FPS) for i in range(len(pictures))])
+
+
+def _said(phones: Sequence[Phone], time: float) -> str:
+    """The word and the phone at a time in seconds."""
+    phone = next((phone for phone in phones if phone.start <= time < phone.end), None)
+    return f"{phone.word} /{phone.name.lower()}/" if phone is not None and phone.name != SILENCE else ""
+
+
 def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
     """The demo's video with its emotion strip, small."""
     import av
@@ -93,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("renders/readme"))
     folder = parser.parse_args(arguments).output
     talker, audio = load(device="cpu"), asset("demo.wav")
-    for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet)):
+    for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet)):
         with written_whole(folder / f"{name}.webp") as aside:
             Image.fromarray(sheet(talker, audio)).save(aside, quality=82)
     frames = demo_frames(talker, audio)

@@ -11,6 +11,7 @@ import pytest
 import vertex_corpora as made
 
 from sedtalker.animation import Animation
+from sedtalker.corpora.align import Phone
 from sedtalker.corpora.emovoca import read_emovoca
 from sedtalker.corpora.prepare import prepare
 from sedtalker.corpora.store import Store, open_store
@@ -114,6 +115,43 @@ def test_loud_sentences_and_moving_lips_correlate_by_speaker(store: Store, masks
     assert figures["slcc"]["value"] == pytest.approx(stats.pearsonr(loud, moved).statistic, abs=1e-3)
     assert figures["slcc"]["low"] <= figures["slcc"]["value"] <= figures["slcc"]["high"]
     assert summary["measures"]["slcc"]["mask"]["vertices"] == 3
+
+
+def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None:
+    """A truth that closes at its /p/, a talker that closes elsewhere, a face that never opens."""
+    masks.regions["lip_pair"] = np.array([1, 2])
+    times = (np.arange(30) + 0.5) / 30
+
+    def motion(closed_at: float, open_by: float = 0.02):
+        gap = open_by * np.clip((np.abs(times - closed_at) - 0.04) / 0.1, 0, 1)
+
+        def predict(item):
+            template = store.templates[item.subject]
+            apart = template[1] - template[2]
+            moved = np.tile(template, (30, 1, 1))
+            moved[:, 1] += gap[:, None] * apart / np.linalg.norm(apart)
+            return moved
+
+        return predict
+
+    truth = open_truth(store.root)
+    truth.motion = motion(0.5)
+    names = [("AA", 0.1, 0.45), ("P", 0.45, 0.55), ("AA", 0.55, 0.9)]
+    phones = {item.sound: [Phone("x", *phone) for phone in names] for item in truth.items}
+    systems = {"talker": motion(0.75), "still": motion(0.5, 0.0), "truth": truth.motion}
+    results = [evaluate(name, predict, truth, masks) for name, predict in systems.items()]
+    summary = summarise(results, truth, masks, phones=phones)
+    recall = {name: figures["closure_recall"] for name, figures in summary["closures"].items()}
+    score = {name: figures["bilabial_closure_score"] for name, figures in summary["closures"].items()}
+    assert (recall["talker"], recall["truth"], score["talker"], score["still"]) == (0, 1, 0, 1)
+    assert 0.6 < score["truth"] < 0.8 and summary["closures"]["truth"]["bilabials"] == 4
+    assert "closure_recall" in table(summary)
+    write_report(summary, tmp_path / "report.md")
+    assert "## Closures" in (tmp_path / "report.md").read_text()
+    with pytest.raises(DataError, match="none of the sequences"):
+        summarise(results, truth, masks, phones={})
+    with pytest.raises(DataError, match="without a lip_pair"):
+        summarise([evaluate("talker", motion(0.5), truth, None)], truth, None, phones=phones)
 
 
 def test_what_is_not_defined_is_said(store: Store, masks) -> None:

@@ -39,6 +39,9 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="of a store (default: test)")
     parser.add_argument("--masks", type=Path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertices as .json")
     parser.add_argument("--templates", type=Path, metavar="FILE", help="templates.pkl or a mesh, for a plain TRUTH_DIR")
+    parser.add_argument(
+        "--phones", type=Path, metavar="FILE", help="times of the phones, .tsv: closures are measured too"
+    )
     parser.add_argument("--fps", type=number(1, 240, "Hz"), help="of a plain TRUTH_DIR (default: 30)")
     parser.add_argument(
         "--tolerance", type=whole(0, 10_000), default=0, metavar="FRAMES", help="lengths may differ by (default: 0)"
@@ -84,6 +87,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
 
 def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
+    from sedtalker.corpora.align import read_phones
     from sedtalker.evaluation.masks import default_masks, read_masks
     from sedtalker.evaluation.report import table, write_report
     from sedtalker.evaluation.talker import evaluate, open_truth, summarise
@@ -95,7 +99,8 @@ def run_talker(arguments: argparse.Namespace) -> int:
         evaluate(name, predict, truth, masks, arguments.tolerance)
         for name, predict in _systems(arguments, truth).items()
     ]
-    summary = summarise(results, truth, masks, arguments.seed)
+    phones = read_phones(arguments.phones) if arguments.phones else None
+    summary = summarise(results, truth, masks, arguments.seed, phones)
     print(table(summary))
     for path in arguments.output:
         write_report(summary, path)

@@ -27,7 +27,7 @@ def table(summary: Summary) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     masks = sorted({f"{_region(one['mask'])}: {_mask(one['mask'])}" for one in summary["measures"].values()})
-    return "\n".join([_head(summary), "", *lines, "", *masks, *_remarks(summary, SHOWN)])
+    return "\n".join([_head(summary), "", *lines, "", *masks, *_closure_lines(summary), *_remarks(summary, SHOWN)])
 
 
 def write_report(summary: Summary, path: Path | str) -> None:
@@ -46,6 +46,8 @@ def write_report(summary: Summary, path: Path | str) -> None:
 def markdown(summary: Summary) -> str:
     """The evaluation as Markdown: the definitions, then tables overall and by group."""
     parts = ["# Evaluation of a talker", _head(summary), _markdown_table(_overall_rows(summary))]
+    if summary["closures"]:
+        parts += ["## Closures", _markdown_table(_closure_rows(summary))]
     parts += ["## Definitions", _markdown_table(_definitions(summary))]
     for kind in _kinds(summary):
         parts += [f"## {kind.capitalize()}", _markdown_table(_group_rows(summary, kind))]
@@ -57,6 +59,8 @@ def page(summary: Summary) -> str:
     parts = ["<h1>Evaluation of a talker</h1>", f"<p>{html.escape(_head(summary))}</p>"]
     parts.append(_html_table(_overall_rows(summary)))
     parts += [f'<img alt="{name} by emotion" src="{_plot(summary, name)}">' for name in PLOTTED if _has(summary, name)]
+    if summary["closures"]:
+        parts += ["<h2>Closures</h2>", _html_table(_closure_rows(summary))]
     parts += ["<h2>Definitions</h2>", _html_table(_definitions(summary))]
     for kind in _kinds(summary):
         parts += [f"<h2>{html.escape(kind.capitalize())}</h2>", _html_table(_group_rows(summary, kind))]
@@ -90,6 +94,23 @@ def _group_rows(summary: Summary, kind: str) -> list[Row]:
             counts = [str(figures["sequences"]), str(figures["frames"])]
             rows.append([group, system, *counts, *(_interval(figures[name]) for name in names)])
     return rows
+
+
+def _closure_rows(summary: Summary) -> list[Row]:
+    systems = summary["closures"]
+    rows: list[Row] = [["closures", *systems]]
+    for name in next(iter(systems.values())):
+        values = [figures[name] for figures in systems.values()]
+        rows.append([name, *("not defined" if value is None else f"{value:.3g}" for value in values)])
+    return rows
+
+
+def _closure_lines(summary: Summary) -> list[str]:
+    return (
+        ["", *("  ".join(cell.ljust(24) for cell in row).rstrip() for row in _closure_rows(summary)), ""]
+        if summary["closures"]
+        else []
+    )
 
 
 def _definitions(summary: Summary) -> list[Row]:

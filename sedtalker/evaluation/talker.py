@@ -19,8 +19,9 @@ from sedtalker.corpora.preflight import as_frames
 from sedtalker.corpora.store import Clip, Store, is_store, open_store
 from sedtalker.corpora.templates import read_template_mesh, read_templates
 from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.evaluation.closures import Phones, closures
 from sedtalker.evaluation.masks import Masks
-from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, measure
+from sedtalker.evaluation.vertices import ALL, LIP_PAIR, MEASURES, Measure, lip_opening, measure
 
 Float = NDArray[np.floating]
 
@@ -42,6 +43,7 @@ class Item:
     sentence: str = ""
     emotion: str = ""
     level: str = ""
+    sound: str = ""  # its name in a table of phones
 
     def group(self, kind: str) -> str:
         """The item's group of a kind in `GROUPS`."""
@@ -78,7 +80,8 @@ class StoreTruth:
         if not self.clips:
             raise DataError(f"no clips of the {split} split: {store.root}. Choose another with --split")
         self.items: Sequence[Item] = [
-            Item(clip.id, clip.subject, clip.sentence, clip.emotion, str(clip.level)) for clip in self.clips.values()
+            Item(clip.id, clip.subject, clip.sentence, clip.emotion, str(clip.level), clip.audio)
+            for clip in self.clips.values()
         ]
 
     def motion(self, item: Item) -> Float:
@@ -185,6 +188,7 @@ class Result:
 
     name: str
     figures: dict[str, dict[str, float]] = field(default_factory=dict)  # sequence -> measure -> value
+    gaps: dict[str, Float] = field(default_factory=dict)  # sequence -> opening of the lips (T,), metres, where known
     frames: dict[str, int] = field(default_factory=dict)  # sequence -> frames measured
     bad: dict[str, str] = field(default_factory=dict)  # sequence -> why it was not measured
     cut: dict[str, int] = field(default_factory=dict)  # sequence -> frames cut within the tolerance
@@ -208,6 +212,8 @@ def evaluate(
             regions = masks.regions if masks else {}
             known = tuple(one for one in MEASURES if template is not None or not one.name.startswith("fdd"))
             rest = true[0] if template is None else template
+            if template is not None and LIP_PAIR in regions:
+                result.gaps[item.id] = lip_opening(pred[:frames], rest, regions[LIP_PAIR])
             result.figures[item.id] = measure(pred[:frames], true[:frames], rest, regions, truth.fps, known)
         except SEDTalkerError as error:
             result.bad[item.id] = str(error)
@@ -236,8 +242,13 @@ def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
     return min(len(pred), len(truth))
 
 
-def summarise(results: Sequence[Result], truth: Truth, masks: Masks | None, seed: int = 0) -> dict[str, Any]:
-    """The whole evaluation as plain types: what was measured and how, and every system's figures by group."""
+def summarise(
+    results: Sequence[Result], truth: Truth, masks: Masks | None, seed: int = 0, phones: Phones | None = None
+) -> dict[str, Any]:
+    """The whole evaluation as plain types: what was measured and how, and every system's figures by group.
+
+    `phones` are those of the sounds, or of the sequences.
+    """
     items = {item.id: item for item in truth.items}
     # only what every system could do is compared
     common = [name for name in items if all(name in result.figures for result in results)]
@@ -260,10 +271,20 @@ def summarise(results: Sequence[Result], truth: Truth, masks: Masks | None, seed
             result.name: _groups(result, [items[name] for name in common], measured, loudness, seed)
             for result in results
         },
+        "closures": {} if phones is None else _closures(results, [items[name] for name in common], phones, truth.fps),
         "bad": {result.name: result.bad for result in results},
         "cut": {result.name: result.cut for result in results},
         "by_sequence": {result.name: {name: result.figures[name] for name in common} for result in results},
     }
+
+
+def _closures(results: Sequence[Result], items: Sequence[Item], phones: Phones, fps: float) -> dict[str, Any]:
+    if not all(item.id in result.gaps for result in results for item in items):
+        raise DataError(
+            "phones without a lip_pair and a template: nobody knows when lips are closed. Name them in --masks"
+        )
+    said = {item.id: phones[item.sound or item.id] for item in items if (item.sound or item.id) in phones}
+    return closures({result.name: {item.id: result.gaps[item.id] for item in items} for result in results}, said, fps)
 
 
 def _described(one: Measure, masks: Masks | None) -> dict[str, Any]:

@@ -176,6 +176,13 @@ MEASURES: tuple[Measure, ...] = (
 """Every measure, in the order of the table."""
 
 
+def lip_opening(motion: Float, template: Float, pair: Index) -> Float:
+    """How much further (T,) apart a pair of lip vertices is than at rest, in metres; 0 where it is nearer."""
+    upper, lower = pair
+    rest = np.linalg.norm(template[upper] - template[lower])
+    return np.maximum(np.linalg.norm(motion[:, upper] - motion[:, lower], axis=-1) - rest, 0.0)
+
+
 def measure(
     pred: Float,
     truth: Float,

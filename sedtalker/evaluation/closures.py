@@ -1,0 +1,65 @@
+"""Closures on a vertex corpus whose phone times are known: what viewers notice first.
+
+The gap is how much further apart the middles of the lips are than in the template; "closed" and the rest are as in
+`sedtalker.evaluation.lips`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.corpora.align import Phone
+from sedtalker.errors import DataError
+from sedtalker.evaluation.lips import closure_figures, pooled
+from sedtalker.face.visemes import BILABIALS
+
+Array = NDArray[np.floating]
+Phones = Mapping[str, Sequence[Phone]]  # by sequence
+
+BCS_SHARE = 0.7  # of the true bilabial frames that pass the threshold
+BCS = "bilabial_closure_score"
+
+
+def closures(gaps: Mapping[str, Mapping[str, Array]], phones: Phones, fps: float) -> dict[str, dict[str, float | None]]:
+    """Shares, medians and counts by system; None where one is not defined.
+
+    Args:
+        gaps: system -> sequence -> gap (T,) in metres. A system named "truth" sets the threshold of the score.
+        phones: of the sequences; those that have none are left out.
+
+    Raises:
+        DataError: no sequence has phones.
+    """
+    known = [name for name in next(iter(gaps.values())) if name in phones]
+    if not known:
+        raise DataError(
+            "none of the sequences is among the phones. Their ids are SUBJECT_sentenceNN, or the file's name"
+        )
+    limit = None
+    if "truth" in gaps:
+        limit = np.quantile(bilabial_frames(gaps["truth"], phones, known, fps), BCS_SHARE)
+    found = {}
+    for system, curves in gaps.items():
+        figures = pooled([closure_figures(curves[name], phones[name], fps) for name in known]).summary()
+        if limit is not None:
+            figures[BCS] = float((bilabial_frames(curves, phones, known, fps) <= limit).mean())
+        found[system] = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+    return found
+
+
+def bilabial_frames(curves: Mapping[str, Array], phones: Phones, names: Sequence[str], fps: float) -> Array:
+    """The gap in every frame of /p b m/ of the named sequences."""
+    frames: list[Array] = [np.zeros(0)]
+    for name in names:
+        times = (np.arange(len(curves[name])) + 0.5) / fps
+        for phone in phones[name]:
+            if phone.name in BILABIALS:
+                frames.append(curves[name][(times >= phone.start) & (times < phone.end)])
+    joined = np.concatenate(frames)
+    if not len(joined):
+        raise DataError("no /p b m/ among the phones of these sequences. Give the phones of longer ones")
+    return joined

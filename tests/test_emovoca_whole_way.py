@@ -103,12 +103,15 @@ def test_the_paper_s_decoder_on_flame_s_vertices(tmp_path: Path, capsys: pytest.
     assert main(["train", "talker", "--config", file, *settings]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     way_out = f"model.encoder={encoder} model.layers=3 model.feature_width=32"
-    assert "model that reads facebook/wav2vec2-large-xlsr-53 (25 of 1024)" in said and way_out in said
+    assert "talker that reads facebook/wav2vec2-large-xlsr-53 (25 of 1024)" in said and way_out in said
     assert main(["train", "talker", "--config", file, *settings, *way_out.split()]) == 0
     assert "lips_mm" in capsys.readouterr().out
     report = tmp_path / "report.json"
     assert main(["evaluate", "talker", str(run / "model"), str(store), "-o", str(report)]) == 0
     assert json.loads(report.read_text())["systems"]["talker"]["overall"]["mve"]["value"] < 0.01  # metres
+    (store / "features" / "encoder.json").write_text('{"encoder": "another"}')
+    assert main(["evaluate", "talker", str(run / "model"), str(store)]) == 1
+    assert "features of another (3 layers of 32)" in capsys.readouterr().err
 
 
 def test_own_data_is_checked_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

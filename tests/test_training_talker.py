@@ -198,7 +198,7 @@ def test_it_trains_on_whole_clips(configured, tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{"model.layers": 3}, {"model.feature_width": 13}])
 def test_features_that_do_not_fit_the_model_are_refused(configured, changes: dict) -> None:
     path, overrides = configured
-    way_out = "set model.encoder=whisper-tiny.en model.layers=2 model.feature_width=12"
+    way_out = "train with model.encoder=whisper-tiny.en model.layers=2 model.feature_width=12"
     with pytest.raises(DataError, match=f"2 layers of 12.*{way_out}") as refusal:
         train_talker(path, overrides("run", **changes))
     assert "\n" not in str(refusal.value)

@@ -95,6 +95,10 @@ class Store:
         """The recording of a clip, 16 kHz."""
         return self.root / "audio" / f"{clip.audio}.wav"
 
+    def features(self, clip: Clip) -> Path:
+        """Where the cached speech features of a clip's sound lie, (T, L, D) float16, 50 a second."""
+        return self.root / "features" / f"{clip.audio}.npy"
+
     def displacements(self, clip: Clip, start: int = 0, stop: int | None = None) -> Frames:
         """Displacements (stop - start, V, 3) from the subject's template in metres; only these frames are read."""
         return np.asarray(self.mapped(clip)[start:stop], np.float32)

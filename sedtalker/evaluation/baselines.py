@@ -11,12 +11,12 @@ from tqdm import tqdm
 from sedtalker.corpora.store import Clip, Store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.talker import Item, StoreTruth, Truth
+from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.floating]
 Predict = Callable[[Item], Float]
 
 RIDGE = 1e-3  # of the regression, relative to the mean power of the inputs
-FEATURE_RATE = 50.0  # Hz
 
 
 def still_face(truth: Truth) -> Predict:
@@ -81,7 +81,7 @@ def load_features(store: Store, clip: Clip) -> NDArray[np.float16]:
     Raises:
         DataError: they are not cached.
     """
-    path = store.root / "features" / f"{clip.audio}.npy"
+    path = store.features(clip)
     if not path.is_file():
         raise DataError(f"no speech features: {path}. Run sedtalker data prepare again, without --encoder none")
     return np.load(path, allow_pickle=False)
@@ -90,7 +90,7 @@ def load_features(store: Store, clip: Clip) -> NDArray[np.float16]:
 def _inputs(store: Store, clip: Clip) -> NDArray[np.float64]:
     """(T, D + C + 1): the features, the intensity under the emotion's column, and a one."""
     last_layer = load_features(store, clip)[:, -1].astype(np.float64)
-    nearest = ((np.arange(clip.frames) + 0.5) / store.fps * FEATURE_RATE).astype(int)
+    nearest = ((np.arange(clip.frames) + 0.5) / store.fps * FRAME_RATE).astype(int)
     features = last_layer[np.minimum(nearest, len(last_layer) - 1)]
     emotion = np.zeros((clip.frames, len(store.labels)))
     emotion[:, store.labels.index(clip.emotion)] = clip.intensity

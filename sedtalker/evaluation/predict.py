@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from sedtalker.curves import resample
 from sedtalker.errors import DataError
-from sedtalker.evaluation.baselines import FEATURE_RATE, load_features
+from sedtalker.evaluation.baselines import load_features
 from sedtalker.evaluation.talker import Item, StoreTruth
 from sedtalker.face.assets import load_face
+from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
+from sedtalker.training.store_features import check_features
 
 Float = NDArray[np.floating]
 
@@ -24,7 +26,7 @@ def talker_predictions(folder: Path | str, truth: StoreTruth, device: str = "cpu
 
     Raises:
         CheckpointError: there is no such talker.
-        DataError: it was trained for another topology or other emotions.
+        DataError: it was trained for another topology or other emotions, or reads other features than the store's.
     """
     model = load_talker_model(folder).to(device)
     store = truth.store
@@ -37,17 +39,19 @@ def talker_predictions(folder: Path | str, truth: StoreTruth, device: str = "cpu
     def predict(item: Item) -> Float:
         clip = truth.clips[item.id]
         features = torch.from_numpy(load_features(store, clip).astype(np.float32))[None].to(device)
+        check_features(model.config, store.root, *features.shape[2:])
         frames = features.shape[1]
         posterior = torch.zeros(1, frames, len(model.config.labels), device=device)
         posterior[..., model.config.labels.index(clip.emotion)] = 1
         intensity = torch.full((1, frames), clip.intensity, device=device)
-        moved = displacements(model(features, posterior, intensity)[0].float())
-        return _at_rate(moved, store.fps, clip.frames) + store.templates[clip.subject]
+        coefficients = model(features, posterior, intensity)[0].float().cpu().numpy()
+        moved = displacements(resample(coefficients, FRAME_RATE, store.fps, clip.frames))
+        return moved + store.templates[clip.subject]
 
     return predict
 
 
-def _mover(model: TalkerModel, vertices: int) -> Callable[[Tensor], Float]:
+def _mover(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
     """How coefficients (T, K) become displacements (T, V, 3)."""
     if model.config.head == "blendshapes":
         face = load_face()
@@ -55,15 +59,8 @@ def _mover(model: TalkerModel, vertices: int) -> Callable[[Tensor], Float]:
             raise DataError(
                 f"the talker moves {len(face.template)} vertices, the store has {vertices}. Train one on it"
             )
-        return lambda weights: face.pose(weights.cpu().numpy()) - face.template
+        return lambda weights: face.pose(weights) - face.template
     if model.config.vertices != vertices:
         raise DataError(f"the talker moves {model.config.vertices} vertices, the store has {vertices}. Train one on it")
-    return lambda coefficients: model.displacements(coefficients).cpu().numpy()
-
-
-def _at_rate(motion: Float, fps: float, frames: int) -> Float:
-    """Motion (T, V, 3) at 50 Hz, interpolated at the middles of `frames` frames at `fps`."""
-    times = np.clip((np.arange(frames) + 0.5) / fps * FEATURE_RATE - 0.5, 0, len(motion) - 1)
-    before = np.minimum(times.astype(int), max(0, len(motion) - 2))
-    share = (times - before)[:, None, None].astype(np.float32)
-    return motion[before] * (1 - share) + motion[np.minimum(before + 1, len(motion) - 1)] * share
+    device = model.layer_weights.device
+    return lambda coefficients: model.displacements(torch.from_numpy(coefficients).to(device)).cpu().numpy()

@@ -1,14 +1,18 @@
-"""Speech features of a vertex store: once a sound, whatever the number of its variants."""
+"""Speech features of a store: once a sound, whatever the number of its variants; held to what a talker reads."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from sedtalker.corpora.store import Store
 from sedtalker.errors import DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import DEFAULT_ENCODER, load_encoder
+from sedtalker.talker.model import TalkerConfig
 from sedtalker.training.features import cache_features
+
+RECORD = "encoder.json"  # beside the features: whose they are
 
 
 def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
@@ -19,7 +23,7 @@ def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
         CheckpointError: there is no such encoder.
     """
     folder = store.root / "features"
-    record = folder / "encoder.json"
+    record = folder / RECORD
     if record.is_file() and (earlier := json.loads(record.read_text(encoding="utf-8"))["encoder"]) != encoder:
         raise DataError(f"features of {earlier} stand in {folder}, not of {encoder}. Delete the folder, or keep to it")
     with written_whole(record) as aside:
@@ -31,3 +35,19 @@ def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
             f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {store.root}. Prepare it again"
         )
     return len(sounds)
+
+
+def check_features(model: TalkerConfig, store: Path, layers: int, width: int) -> None:
+    """Refuse a store's features, `layers` hidden states of `width` each, where a talker reads others.
+
+    Raises:
+        DataError: they are of another encoder, or of other sizes.
+    """
+    record = store / "features" / RECORD
+    encoder = json.loads(record.read_text(encoding="utf-8"))["encoder"] if record.is_file() else model.encoder
+    if (encoder, layers, width) != (model.encoder, model.layers, model.feature_width):
+        raise DataError(
+            f"features of {encoder} ({layers} layers of {width}) for a talker that reads {model.encoder} "
+            f"({model.layers} of {model.feature_width}): {store}. Prepare with --encoder {model.encoder}, or train with "
+            f"model.encoder={encoder} model.layers={layers} model.feature_width={width}"
+        )

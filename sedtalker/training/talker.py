@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning
 import numpy as np
@@ -27,6 +26,7 @@ from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, total
 from sedtalker.training.pictures import Pose, SamplePictures
+from sedtalker.training.store_features import check_features
 from sedtalker.training.talker_data import (
     Batches,
     ClipInfo,
@@ -38,6 +38,8 @@ from sedtalker.training.talker_data import (
     collate,
 )
 from sedtalker.training.vertex_clips import VertexClips
+
+Opened = TypeVar("Opened", RigStore, VertexClips)
 
 COLLAPSED = 0.25  # motion ratio below which the alarm is given
 
@@ -231,28 +233,18 @@ def opened_store(training: TalkerTraining) -> RigStore | VertexClips:
         held = "vertices" if is_store(root) else "blendshape weights or nothing"
         raise DataError(f"a store of {held} for a head of {model.head!r}: {root}. Change store or model.head")
     if model.head == "blendshapes":
-        rigs = RigStore(root)
-        _check_features(model, rigs, root)
-        return rigs
+        return _fitting(model, RigStore(root), root)
     store = open_store(root)
     if store.vertices != model.vertices:
         raise DataError(f"a store of {store.vertices} vertices: {root}. Set model.vertices={store.vertices}")
-    clips = VertexClips(store, model.coefficients if model.head == "pca" else None, training.seed)
-    _check_features(model, clips, root)
-    return clips
+    components = model.coefficients if model.head == "pca" else None
+    return _fitting(model, VertexClips(store, components, training.seed), root)
 
 
-def _check_features(model: TalkerConfig, store: MotionStore, root: Path) -> None:
-    """Refuse features of another encoder than the model reads."""
-    layers, width = store.example(store.clips[0], 0, 1, MEAN_STYLE).features.shape[1:]
-    record = root / "features" / "encoder.json"
-    encoder = json.loads(record.read_text(encoding="utf-8"))["encoder"] if record.is_file() else model.encoder
-    if (encoder, layers, width) != (model.encoder, model.layers, model.feature_width):
-        raise DataError(
-            f"features of {encoder} ({layers} layers of {width}) for a model that reads {model.encoder} "
-            f"({model.layers} of {model.feature_width}): {root}. Prepare one with --encoder {model.encoder}, or set "
-            f"model.encoder={encoder} model.layers={layers} model.feature_width={width}"
-        )
+def _fitting(model: TalkerConfig, store: Opened, root: Path) -> Opened:
+    """The store, whose features are those that the model reads."""
+    check_features(model, root, *store.example(store.clips[0], 0, 1, MEAN_STYLE).features.shape[1:])
+    return store
 
 
 def lips_of(training: TalkerTraining, store: RigStore | VertexClips) -> Lips | None:

@@ -108,7 +108,7 @@ class VertexClips:
         for number, piece in enumerate(track):
             own = times[speaking == number] - piece.offset
             if len(own):
-                mapped = np.load(feature_file(self.store, piece.clip), mmap_mode="r", allow_pickle=False)
+                mapped = np.load(self.store.features(piece.clip), mmap_mode="r", allow_pickle=False)
                 parts.append(mapped[np.clip(own, 0, len(mapped) - 1)])
         return torch.from_numpy(np.concatenate(parts))
 
@@ -175,11 +175,6 @@ def changing_tracks(clips: Sequence[Clip], fps: float, seed: int = 0) -> list[Tr
     return tracks
 
 
-def feature_file(store: Store, clip: Clip) -> str:
-    """Where the cached speech features of a clip's sound lie."""
-    return str(store.root / "features" / f"{clip.audio}.npy")
-
-
 def _feels_other(one: Clip, other: Clip) -> bool:
     return (one.emotion, one.level) != (other.emotion, other.level)
 
@@ -197,7 +192,7 @@ def _shares(track: Track, times: NDArray[np.integer]) -> list[Float]:
 
 
 def _require_features(store: Store) -> None:
-    lacking = sorted({clip.audio for clip in store if not (store.root / "features" / f"{clip.audio}.npy").is_file()})
+    lacking = sorted({clip.audio for clip in store if not store.features(clip).is_file()})
     if lacking:
         raise DataError(
             f"no speech features of {lacking[0]} and {len(lacking) - 1} more sounds: {store.root}. "

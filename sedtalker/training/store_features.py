@@ -48,6 +48,6 @@ def check_features(model: TalkerConfig, store: Path, layers: int, width: int) ->
     if (encoder, layers, width) != (model.encoder, model.layers, model.feature_width):
         raise DataError(
             f"features of {encoder} ({layers} layers of {width}) for a talker that reads {model.encoder} "
-            f"({model.layers} of {model.feature_width}): {store}. Prepare with --encoder {model.encoder}, or train with "
+            f"({model.layers} of {model.feature_width}): {store}. Prepare with --encoder {model.encoder} or train with "
             f"model.encoder={encoder} model.layers={layers} model.feature_width={width}"
         )

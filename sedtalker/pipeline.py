@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Talker:
         rig = self._rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
-            hearing = _Hearing(audio, self.encoder, self.model, speech)
+            hearing = _Hearing(audio, self.encoder, lambda block: speech.append(heard(self.model, block).numpy()))
             track = self._emotion(emotion, hearing, _name_of(audio, source))
             track = track.with_labels(self.model.config.labels)
             track.scale(intensity_scale)
@@ -145,6 +145,8 @@ class Talker:
                 seconds += len(chunk) / SAMPLE_RATE
                 yield chunk
 
+        if emotion is None:
+            self._check_reader()
         felt = self.diarizer if emotion is None else emotion.with_labels(self.model.config.labels)
         blocks = stream(encoder, felt, self.model, given())
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
@@ -160,8 +162,18 @@ class Talker:
 
     def _read(self, hearing: _Hearing, name: str | None) -> EmotionTrack:
         """The emotion in a voice."""
+        self._check_reader()
         posterior, intensity = self.diarizer.frames(hearing.features())
         return self.diarizer.track(posterior, intensity, hearing.duration, name, hearing.levels)
+
+    def _check_reader(self) -> None:
+        """Refuse to read emotions from features that the diarizer was not trained on."""
+        read = (self.diarizer.config.layers, self.diarizer.config.feature_width)
+        if read != (self.encoder.layers, self.encoder.width):
+            raise CheckpointError(
+                f"the diarizer reads no features of {self.encoder.name}: {self.name}. "
+                "Give this talker a track with --emotion TRACK.json; sedtalker diarize writes one"
+            )
 
     def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _Hearing, name: str | None) -> EmotionTrack:
         """The track that was asked for, for what is heard."""
@@ -214,29 +226,24 @@ class Talker:
         """(T, V, 3) metres of coefficients (T, K)."""
         if rig.blendshapes is not None:
             return rig.pose(np.clip(curves, 0, 1))
-        return rig.template + self.model.displacements(torch.from_numpy(curves)).numpy()
+        return rig.template + self.model.displaced(curves)
 
 
 class _Hearing:
     """One pass over a recording, of which only what later steps need is kept."""
 
     def __init__(
-        self,
-        audio: AudioSource,
-        encoder: WindowedEncoder,
-        model: TalkerModel | None = None,
-        speech: Spool | None = None,
+        self, audio: AudioSource, encoder: WindowedEncoder, keep: Callable[[Tensor], None] = lambda block: None
     ) -> None:
-        """What `model` takes in goes to `speech`."""
-        self.audio, self.encoder, self.model, self.speech = audio, encoder, model, speech
+        """`keep` sees every block of features."""
+        self.audio, self.encoder, self.keep = audio, encoder, keep
         self._levels: list[Float] = []
         self._samples = 0
 
     def features(self) -> Iterator[Tensor]:
         """Blocks (n, L, D); to be read to their end, once, before the rest is asked for."""
         for block in self.encoder.blocks(self._chunks()):
-            if self.model is not None and self.speech is not None:
-                self.speech.append(heard(self.model, block).numpy())
+            self.keep(block)
             yield block
 
     def _chunks(self) -> Iterator[Samples]:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sedtalker
 from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.emotion.diarizer import load_diarizer
 from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
+from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder
+from sedtalker.talker.model import TalkerConfig, TalkerModel
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,26 @@ def test_a_live_stream_comes_while_the_sound_still_does(talker, samples: np.ndar
         waits.append(given / SAMPLE_RATE - made / 30)
     assert made == round(len(samples) / SAMPLE_RATE * 30)
     assert max(waits[:-1]) <= talker.latency() + 0.08 + 1 / 30  # a chunk and a frame on top
+
+
+def test_a_talker_of_vertices_and_of_another_encoder(speech_file: Path, samples: np.ndarray) -> None:
+    """It moves a mesh of its topology; emotions are read from nothing that the diarizer does not know."""
+    torch.manual_seed(0)
+    face = sedtalker.load_face()
+    sizes = {"layers": 3, "feature_width": 24, "width": 32, "expert_hidden": 32, "heads": 2, "kv_heads": 1}
+    model = TalkerModel(TalkerConfig(**sizes, head="basis", coefficients=4, vertices=len(face.template))).eval()
+    torch.nn.init.normal_(model.lips.weight)
+    network = WhisperEncoder(WhisperConfig(width=24, heads=2, feedforward=32, layers=2))
+    talker = sedtalker.Talker(WindowedEncoder("tiny", network, 3, 24, "cpu"), load_diarizer(), model, "made")
+    track = sedtalker.EmotionTrack.neutral(len(samples) / SAMPLE_RATE)
+    animation = talker.animate(speech_file, emotion=track, fps=25)
+    assert animation.dense.shape == (48, len(face.template), 3) and animation.blendshapes is None
+    assert np.abs(animation.dense - face.template).max() > 1e-4
+    streamed = np.concatenate(list(talker.stream([samples], emotion=track, fps=25, windows=talker.encoder.windows)))
+    np.testing.assert_allclose(streamed, animation.dense, atol=1e-5)
+    for read in (lambda: talker.animate(speech_file), lambda: list(talker.stream([samples]))):
+        with pytest.raises(CheckpointError, match="reads no features of tiny"):
+            read()
 
 
 def test_what_cannot_be_used_is_refused(talker, speech_file: Path, tmp_path: Path) -> None:

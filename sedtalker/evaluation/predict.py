@@ -62,5 +62,4 @@ def _mover(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
         return lambda weights: face.pose(weights) - face.template
     if model.config.vertices != vertices:
         raise DataError(f"the talker moves {model.config.vertices} vertices, the store has {vertices}. Train one on it")
-    device = model.layer_weights.device
-    return lambda coefficients: model.displacements(torch.from_numpy(coefficients).to(device)).cpu().numpy()
+    return model.displaced

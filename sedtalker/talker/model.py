@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_checkpoint, save_checkpoint
@@ -220,6 +222,11 @@ class TalkerModel(nn.Module):
             raise ValueError("blendshape weights move a face by Face.pose")
         moved = coefficients if self.config.head == "dense" else coefficients @ self.basis
         return moved.unflatten(-1, (self.config.vertices, 3))
+
+    @torch.inference_mode()
+    def displaced(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`displacements` of arrays."""
+        return self.displacements(torch.from_numpy(curves).to(self.layer_weights.device)).cpu().numpy()
 
     def _whole(self, x: Tensor) -> Tensor:
         """x (B, T, ...) of whole utterances with its last frame held for the look-ahead."""

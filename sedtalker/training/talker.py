@@ -271,7 +271,7 @@ def pictured_in(
     template = store.store.templates[_of_split(store, "validation")[0].speaker]
 
     def predicted(values: np.ndarray) -> np.ndarray:
-        return template + talker.displacements(torch.from_numpy(values).to(talker.layer_weights.device)).cpu().numpy()
+        return template + talker.displaced(values)
 
     def true(values: np.ndarray) -> np.ndarray:
         return (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+_KERNELS = ("face", "mamba", "render")  # folders whose functions numba compiles
 
 
 def _packaged(folder: str) -> Path:
@@ -51,6 +53,11 @@ def cache_folder(*parts: str) -> Path:
 def use_numba_cache() -> None:
     """Give numba a folder that can be written, so that kernels compile once a machine and not once a process.
 
+    The folder is named by the sources of the kernels: numba looks at a kernel's own file alone, and would go on using
+    an old copy of a kernel of another file that was compiled into it.
+
     Call it before numba is imported: numba reads the variable at import.
     """
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder("numba")))
+    sources = sorted(path for folder in _KERNELS for path in (_PACKAGE / folder).glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder("numba", digest)))

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from sedtalker.render import raster
-from sedtalker.render.buffers import SAMPLES, SOLID, Scene, make_scratch
+from sedtalker.render.buffers import (
+    BAND_ROWS,
+    NOBODY,
+    SAMPLE_X,
+    SAMPLE_Y,
+    SAMPLES,
+    SOLID,
+    SUBPIXELS,
+    Scene,
+    make_scratch,
+)
 
 WIDTH = ROWS = 24
 
@@ -32,26 +42,27 @@ def _scene(triangles: np.ndarray) -> Scene:
 
 def _owners(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """(ROWS, WIDTH, SAMPLES) triangle that owns each sample, -1 where none does."""
-    scene, scratch = _scene(triangles), make_scratch(WIDTH, len(triangles), 1)
-    scratch.owner[:] = raster.NOBODY
+    scene, scratch = _scene(triangles), make_scratch(WIDTH, ROWS, len(triangles), 1)
+    scratch.owner[:] = NOBODY
     scratch.depth[:] = 0
-    raster.list_triangles(scene, screen, WIDTH, ROWS, scratch.order, scratch.reach, scratch.order_from)
-    raster.cover(scene, screen, 0, 0, ROWS, WIDTH, scratch)
-    rows = scratch.owner.astype(np.int32).reshape(-1, SAMPLES * (WIDTH + 8))[:ROWS, : WIDTH * SAMPLES]
+    nothing = np.zeros(0, np.uint32), np.zeros(2, np.int32)
+    raster.list_triangles(scene, screen, *nothing, WIDTH, ROWS, scratch)
+    raster.cover(scene, screen, 0, 0, ROWS, WIDTH, ROWS, 0, scratch)
+    rows = scratch.owner.astype(np.int32).reshape(BAND_ROWS, -1)[:ROWS, : WIDTH * SAMPLES]
     return rows.reshape(ROWS, WIDTH, SAMPLES)
 
 
 def _reference(triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Samples strictly inside a triangle snapped to the grid, and samples on its edges, in exact arithmetic."""
-    corners = [tuple(int(np.floor(v * raster.SUBPIXELS + 0.5)) for v in corner) for corner in triangle.astype(float)]
+    corners = [tuple(int(np.floor(v * SUBPIXELS + 0.5)) for v in corner) for corner in triangle.astype(float)]
     (ax, ay), (bx, by), (cx, cy) = corners
     if (by - ay) * (cx - ax) - (bx - ax) * (cy - ay) < 0:
         (bx, by), (cx, cy) = (cx, cy), (bx, by)
     within = np.zeros((ROWS, WIDTH, SAMPLES), bool)
     on_edge = np.zeros((ROWS, WIDTH, SAMPLES), bool)
     for y, x, k in np.ndindex(within.shape):
-        px = Fraction(x * raster.SUBPIXELS + int(raster.SAMPLE_X[k]))
-        py = Fraction(y * raster.SUBPIXELS + int(raster.SAMPLE_Y[k]))
+        px = Fraction(x * SUBPIXELS + int(SAMPLE_X[k]))
+        py = Fraction(y * SUBPIXELS + int(SAMPLE_Y[k]))
         sides = [
             (y1 - y0) * (px - x0) - (x1 - x0) * (py - y0)
             for (x0, y0), (x1, y1) in (((ax, ay), (bx, by)), ((bx, by), (cx, cy)), ((cx, cy), (ax, ay)))
@@ -76,7 +87,7 @@ def test_neighbours_share_no_sample_and_leave_none_out():
     rng = np.random.default_rng(3)
     y, x = np.mgrid[0:5, 0:5]
     inner = ((x > 0) & (x < 4) & (y > 0) & (y < 4))[..., None]
-    points = np.stack([x, y], -1) * 5.0 + 1 + inner * rng.integers(-24, 24, (5, 5, 2)) / raster.SUBPIXELS
+    points = np.stack([x, y], -1) * 5.0 + 1 + inner * rng.integers(-24, 24, (5, 5, 2)) / SUBPIXELS
     screen = np.concatenate([points.reshape(-1, 2), np.ones((25, 1))], 1).astype(np.float32)
     index = np.arange(25).reshape(5, 5)
     a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()

@@ -9,10 +9,16 @@ import numpy as np
 from sedtalker.render.arrays import Float, Index, Int
 from sedtalker.render.shade import BLOCK, ROWS
 
-SAMPLES = 4  # of a pixel's coverage
+SUBPIXELS = 16  # steps of the coverage grid in a pixel
+SAMPLE_X = (6, 14, 2, 10)  # a pixel's coverage samples: a rotated grid, in subpixels
+SAMPLE_Y = (2, 6, 10, 14)
+SAMPLES = len(SAMPLE_X)
 CHUNK = 8  # neighbouring pixels whose samples are tested side by side in vector registers
 LANES = CHUNK * SAMPLES
+TILE_ROWS = 8  # a tile is a chunk wide and so many rows high; what it hides at the least is known
 BAND_ROWS = 32  # a picture is drawn in bands of rows that fit a processor's cache
+
+NOBODY = 0xFFFFFFFF  # owns a sample that no triangle covers
 
 # How a surface meets those behind it.
 OPAQUE, HAIR, BLEND, ADD = 0, 1, 2, 3
@@ -50,43 +56,41 @@ class Shot(NamedTuple):
     normals: Float  # (P, 3)
     screen: Float  # (P, 3) x and y in pixels, 1 / depth
     eye: Float  # (15,) the camera: position, right, up, backward, 1 / focal length, and the picture's centre in pixels
-    sorted: Index  # triangles to blend, surface by surface from back to front
-    sorted_from: Int  # (S + 1,) where each surface begins among them
     sun: Float  # (3, 4) world -> the shadow map, see `shadow.light_view`
-    shadow: Float  # (N, N) metres from the key light, or (1, 1) where no shadow is cast
+    shadow: Float  # the key light's, see `shadow.throw`, or (1, 1, 1) where none is thrown
 
 
 class Scratch(NamedTuple):
     """Working memory of one frame; one for each thread."""
 
-    owner: Index  # (BAND_ROWS * (W + CHUNK) * SAMPLES,) triangle, or raster.NOBODY
+    owner: Index  # (BAND_ROWS * (W + CHUNK) * SAMPLES,) triangle, or NOBODY
     depth: Float  # the same size, 1 / metres
     color: Float  # (BAND_ROWS * W * 4,) linear RGB times coverage, and coverage
-    order: Index  # (M,) triangles that may be seen, surface by surface
-    reach: Int  # (M, 2) first and last row of the picture that each of them may touch
-    order_from: Int  # (S + 1,) where each surface begins in `order`
-    block: Float  # (S, shade.ROWS * shade.BLOCK) each surface's fragments that wait to be shaded
-    pixel: Int  # (S, shade.BLOCK) their pixel in the band, row * width + column
+    tiles: Float  # the farthest 1 / depth in each tile of the band
+    order: Index  # triangles that may be seen, surface by surface and in it band by band
+    reach: Int  # (M, 2) first and last band that each triangle may touch
+    order_from: Int  # (S * bands + 2,) where each of these lists begins in `order`
+    fragment: Index  # (S * shade.BLOCK,) triangles of each surface's fragments that wait to be shaded
+    place: Index  # the same size, their pixel and their share of it, packed as paint.py says
     filled: Int  # (S,) how many wait
+    block: Float  # (shade.ROWS * shade.BLOCK,) fragments while they are shaded
     texel: Index  # (4 * shade.BLOCK,) the texels around them
-    edges: Float  # (3 * LANES,) a triangle's edge functions over a chunk
-    slope: Float  # (LANES,) its 1 / depth over a chunk
 
 
-def make_scratch(width: int, triangles: int, surfaces: int) -> Scratch:
-    """Working memory for pictures of this width."""
+def make_scratch(width: int, height: int, triangles: int, surfaces: int) -> Scratch:
+    """Working memory for pictures of this size, and a scene of so many triangles and surfaces."""
     samples = BAND_ROWS * (width + CHUNK) * SAMPLES
     return Scratch(
         owner=np.empty(samples, np.uint32),
         depth=np.empty(samples, np.float32),
         color=np.empty(BAND_ROWS * width * 4, np.float32),
-        order=np.empty(triangles, np.uint32),
+        tiles=np.zeros(BAND_ROWS // TILE_ROWS * -(-width // CHUNK), np.float32),
+        order=np.empty(2 * triangles, np.uint32),
         reach=np.empty((triangles, 2), np.int32),
-        order_from=np.empty(surfaces + 1, np.int32),
-        block=np.zeros((surfaces, ROWS * BLOCK), np.float32),
-        pixel=np.zeros((surfaces, BLOCK), np.int32),
+        order_from=np.empty(surfaces * -(-height // BAND_ROWS) + 2, np.int32),
+        fragment=np.zeros(surfaces * BLOCK, np.uint32),
+        place=np.zeros(surfaces * BLOCK, np.uint32),
         filled=np.zeros(surfaces, np.int32),
+        block=np.zeros(ROWS * BLOCK, np.float32),
         texel=np.zeros(4 * BLOCK, np.uint32),
-        edges=np.empty(3 * LANES, np.float32),
-        slope=np.empty(LANES, np.float32),
     )

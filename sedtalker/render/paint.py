@@ -13,19 +13,22 @@ import math
 import numpy as np
 
 from sedtalker.render import shade
-from sedtalker.render.arrays import Bytes, Float
+from sedtalker.render.arrays import Bytes, Float, Index
 from sedtalker.render.buffers import (
     ADD,
     BAND_ROWS,
     BUMP,
     BUMP_HEIGHT,
     BUMP_WIDTH,
+    CHUNK,
     CORNERS,
     HAIR,
     HEIGHT,
     KIND,
     MODE,
+    NOBODY,
     SAMPLES,
+    SOLID,
     TEXTURE,
     TWO_SIDED,
     WIDTH,
@@ -35,26 +38,35 @@ from sedtalker.render.buffers import (
 )
 from sedtalker.render.compiled import exact, fast, inlined
 from sedtalker.render.raster import (
-    NOBODY,
-    area_of,
+    ALL_SAMPLES,
+    EVERY_SAMPLE,
     bounds_of,
+    count_bands,
     cover,
+    edge_in_chunk,
     edges_of,
-    inside,
-    list_triangles,
-    nearness_at,
+    is_hidden,
+    measure_tiles,
+    nearness_in_chunk,
     opacity_at,
     plane_of,
     sample_index,
     settle,
     share_of,
     shows_one,
+    sides_of,
+    span_of,
     weights_at,
 )
 from sedtalker.render.shadow import shadow_fragments
+from sedtalker.render.vectors import mix_3, mix_5, mix_8, pixels_of, samples_within
 
 _SHARE, _LAY_OVER, _ADD = np.int64(0), np.int64(1), np.int64(2)  # how fragments come onto the picture
 _1, _2, _3 = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned steps
+_COUNTS = np.array([bin(mask).count("1") for mask in range(1 << SAMPLES)])  # samples that a bit mask names
+# A fragment's row in the band, its column and its share of the pixel, packed.
+_SHARE_BITS, _ROW_BITS = np.uint32(3), np.uint32(16)
+_SHARES, _COLUMNS = np.uint32(7), np.uint32(0xFFFF)
 _FAINT = 0.02  # opacity below which nothing is drawn
 _HAIR_BEHIND = np.float32(1 - 1e-5)  # hair does not blend over itself
 _CARD_AHEAD = np.float32(1.0015)  # brows and lashes lie on the skin and are seen although they sink into it
@@ -101,72 +113,121 @@ def _roughen(scene: Scene, points: Float, s: int, t: int, block: Float, n: int) 
     block[shade.NZ * size + n] = nz * unit - over * (rise_b * (cx * gy - cy * gx) + rise_c * (gx * by - gy * bx))
 
 
-@inlined
-def _gather(scene: Scene, normals: Float, t: int, b: float, c: float, block: Float, n: int) -> None:
-    """Interpolate what the corners of triangle t hold into fragment n (unsigned) of the block."""
-    a = np.float32(1) - b - c
-    i, j, k = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-    for axis in range(3):
-        row = np.uint64((shade.NX + axis) * shade.BLOCK)
-        block[row + n] = a * normals[i, axis] + b * normals[j, axis] + c * normals[k, axis]
-    corners = scene.corners
-    for q in range(CORNERS):
-        row = np.uint64((shade.U + q) * shade.BLOCK)
-        block[row + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
-    for q in range(CORNERS, corners.shape[2]):
-        row = np.uint64((shade.PAINT + q - CORNERS) * shade.BLOCK)
-        block[row + n] = a * corners[t, 0, q] + b * corners[t, 1, q] + c * corners[t, 2, q]
+@fast
+def _weigh(scene: Scene, screen: Float, fragment: Index, count: int, block: Float) -> None:
+    """Depth of a block's fragments and the weights of their triangles' corners b and c: perspective-correct.
 
-
-@inlined
-def _push(
-    scene: Scene,
-    shot: Shot,
-    s: int,
-    t: int,
-    x: int,
-    y: int,
-    b: float,
-    c: float,
-    far: float,
-    share: int,
-    scratch: Scratch,
-    n: int,
-) -> None:
-    """Make fragment n of a surface's block: triangle t at a pixel, with its corners' weights and its share."""
-    block, at = scratch.block[s], np.uint64(n)
-    _gather(scene, shot.normals, t, b, c, block, at)
-    if scene.surfaces[s, BUMP_WIDTH] > 0:
-        _roughen(scene, shot.points, s, t, block, n)
-    block[np.uint64(shade.X * shade.BLOCK) + at] = np.float32(x + 0.5)
-    block[np.uint64(shade.Y * shade.BLOCK) + at] = np.float32(y + 0.5)
-    block[np.uint64(shade.DEPTH * shade.BLOCK) + at] = far
-    block[np.uint64(shade.WEIGHT * shade.BLOCK) + at] = np.float32(share) * np.float32(1 / SAMPLES)
+    The corners are fetched in a loop of their own, so that the arithmetic is done in vectors.
+    """
+    one, zero = np.float32(1), np.float32(0)
+    for n in range(np.uint64(count)):
+        for corner in range(3):
+            point = scene.triangles[fragment[n], corner]
+            for axis in range(3):
+                block[_row(shade.SPARE + 3 * corner + axis) + n] = screen[point, axis]
+    for n in range(np.uint64(count)):
+        x0, y0, za = block[_row(shade.SPARE) + n], block[_row(shade.SPARE + 1) + n], block[_row(shade.SPARE + 2) + n]
+        x1, y1 = block[_row(shade.SPARE + 3) + n] - x0, block[_row(shade.SPARE + 4) + n] - y0
+        x2, y2 = block[_row(shade.SPARE + 6) + n] - x0, block[_row(shade.SPARE + 7) + n] - y0
+        zb, zc = block[_row(shade.SPARE + 5) + n], block[_row(shade.SPARE + 8) + n]
+        x, y = block[_row(shade.X) + n] - x0, block[_row(shade.Y) + n] - y0
+        over = one / (x1 * y2 - x2 * y1)
+        b, c = (x * y2 - y * x2) * over, (x1 * y - y1 * x) * over
+        far = one / (za + (zb - za) * b + (zc - za) * c)
+        b = min(max(zb * b * far, zero), one)
+        block[_row(shade.DEPTH) + n] = far
+        block[_row(shade.SPARE) + n] = b
+        block[_row(shade.SPARE + 1) + n] = min(max(zc * c * far, zero), one - b)
 
 
 @fast
-def _finish(scene: Scene, shot: Shot, s: int, scratch: Scratch, mode: int) -> None:
+def _interpolate(scene: Scene, normals: Float, fragment: Index, count: int, block: Float) -> None:
+    """Fill a weighed block with what the corners of the fragments' triangles hold."""
+    corners, colored = scene.corners, scene.corners.shape[2] > CORNERS
+    for n in range(np.int64(count)):
+        t = np.int64(fragment[n])
+        b, c = block[shade.SPARE * shade.BLOCK + n], block[(shade.SPARE + 1) * shade.BLOCK + n]
+        shares = np.float32(1) - b - c, b, c
+        points = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
+        mix_3(
+            normals,
+            (np.int64(points[0]), np.int64(points[1]), np.int64(points[2])),
+            shares,
+            block,
+            shade.NX * shade.BLOCK + n,
+        )
+        if colored:
+            mix_8(corners, (3 * t, 3 * t + 1, 3 * t + 2), shares, block, shade.U * shade.BLOCK + n)
+        else:
+            mix_5(corners, (3 * t, 3 * t + 1, 3 * t + 2), shares, block, shade.U * shade.BLOCK + n)
+
+
+@inlined
+def _row(quantity: int) -> int:
+    """Where a quantity begins in a block; unsigned."""
+    return np.uint64(quantity * shade.BLOCK)
+
+
+@inlined
+def _push(scratch: Scratch, s: int, t: int, x: int, row: int, share: int) -> bool:
+    """Let a fragment wait: triangle t of surface s at a pixel of the band. Returns whether the block is full."""
+    n = scratch.filled[s]
+    scratch.fragment[s * shade.BLOCK + n] = t
+    scratch.place[s * shade.BLOCK + n] = (row << _ROW_BITS | x) << _SHARE_BITS | share
+    scratch.filled[s] = n + 1
+    return n + 1 == shade.BLOCK
+
+
+@fast
+def _unpack(place: Index, count: int, top: int, block: Float) -> None:
+    """Where the fragments of a block lie in the picture, and how much of their pixels they are."""
+    for i in range(count):
+        x, row = (place[i] >> _SHARE_BITS) & _COLUMNS, place[i] >> (_SHARE_BITS + _ROW_BITS)
+        block[shade.X * shade.BLOCK + i] = np.float32(np.int32(x)) + np.float32(0.5)
+        block[shade.Y * shade.BLOCK + i] = np.float32(np.int32(row) + top) + np.float32(0.5)
+        block[shade.WEIGHT * shade.BLOCK + i] = np.float32(np.int32(place[i] & _SHARES)) * np.float32(1 / SAMPLES)
+
+
+@fast
+def _finish(scene: Scene, shot: Shot, s: int, top: int, width: int, scratch: Scratch, mode: int) -> None:
     """Texture, shadow and light for a surface's waiting fragments; then onto the picture, in their order."""
-    block, color, row, size = scratch.block[s], scratch.color, scene.surfaces[s], shade.BLOCK
-    pixel, count = scratch.pixel[s], scratch.filled[s]
+    count = scratch.filled[s]
+    if count == 0:
+        return
     scratch.filled[s] = 0
+    block, row = scratch.block, scene.surfaces[s]
+    fragment, place = scratch.fragment[s * shade.BLOCK :], scratch.place[s * shade.BLOCK :]
+    _unpack(place, count, top, block)
+    _weigh(scene, shot.screen, fragment, count, block)
+    _interpolate(scene, shot.normals, fragment, count, block)
+    if row[BUMP_WIDTH] > 0:
+        for n in range(count):
+            _roughen(scene, shot.points, s, fragment[n], block, n)
     shade.sample_texture(block, scratch.texel, count, scene.texels, row[TEXTURE], row[WIDTH], row[HEIGHT])
     if scene.corners.shape[2] > CORNERS:
         shade.tint_fragments(block, count)
     if len(shot.shadow) > 1:
         shadow_fragments(block, count, shot.eye, shot.sun, shot.shadow)
     shade.shade(block, count, scene.materials[s], row[KIND], row[TWO_SIDED], shot.eye)
-    for i in range(count):
-        at, weight = np.uint64(pixel[i]) * np.uint64(4), block[shade.WEIGHT * size + i]
+    _lay_down(block, place, count, width, mode, scratch.color)
+
+
+@fast
+def _lay_down(block: Float, place: Index, count: int, width: int, mode: int, color: Float) -> None:
+    """Put shaded fragments onto the band's picture."""
+    for i in range(np.uint64(count)):
+        x, row = (place[i] >> _SHARE_BITS) & _COLUMNS, place[i] >> (_SHARE_BITS + _ROW_BITS)
+        at = (np.uint64(row) * np.uint64(width) + np.uint64(x)) * np.uint64(4)
+        weight = block[_row(shade.WEIGHT) + i]
         rest, covers = np.float32(1), weight
         if mode == _LAY_OVER:
-            weight *= block[shade.ALPHA * size + i]
+            weight *= block[_row(shade.ALPHA) + i]
             rest, covers = np.float32(1) - weight, weight
         elif mode == _ADD:
             covers = np.float32(0)
-        color[at] = color[at] * rest + weight * block[shade.RED * size + i]
-        color[at + _1] = color[at + _1] * rest + weight * block[shade.GREEN * size + i]
-        color[at + _2] = color[at + _2] * rest + weight * block[shade.BLUE * size + i]
+        color[at] = color[at] * rest + weight * block[_row(shade.RED) + i]
+        color[at + _1] = color[at + _1] * rest + weight * block[_row(shade.GREEN) + i]
+        color[at + _2] = color[at + _2] * rest + weight * block[_row(shade.BLUE) + i]
         color[at + _3] = color[at + _3] * rest + covers
 
 
@@ -176,72 +237,73 @@ def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Sc
     owner, filled = scratch.owner, scratch.filled
     filled[:] = 0
     for y in range(rows):
-        last, s = NOBODY, np.int32(0)
-        plane = plane_of(shot.screen, 0, 0, 0)
-        for x in range(width):
-            first = sample_index(x, y, width)
-            t = owner[first]
-            whole = t == owner[first + 1] and t == owner[first + 2] and t == owner[first + 3]
-            if whole and t == NOBODY:
+        for left in range(0, width, CHUNK):
+            nobody, same = pixels_of(owner, sample_index(left, y, width))
+            if nobody == EVERY_SAMPLE:
                 continue
-            whole = whole or shows_one(scene.surface, owner, scratch.depth, first)
-            if not whole:
-                settle(scene.surface, owner, scratch.depth, first)
-            for j in range(1 if whole else SAMPLES):
-                t = owner[first + j]
-                share = np.int64(SAMPLES) if whole else share_of(owner, first, j)
-                if t == NOBODY or share == 0:
+            for x in range(left, min(left + CHUNK, width)):
+                empty, single = (nobody & ALL_SAMPLES) == ALL_SAMPLES, (same & ALL_SAMPLES) == ALL_SAMPLES
+                nobody >>= SAMPLES
+                same >>= SAMPLES
+                if empty:
                     continue
-                if t != last:
-                    last, s = t, scene.surface[t]
-                    plane = plane_of(shot.screen, scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2])
-                wb, wc, far = weights_at(plane, np.float32(x + 0.5), np.float32(y + top + 0.5))
-                n = filled[s]
-                _push(scene, shot, s, t, x, y + top, wb, wc, far, share, scratch, n)
-                scratch.pixel[s, n] = y * width + x
-                filled[s] = n + 1
-                if n + 1 == shade.BLOCK:
-                    _finish(scene, shot, s, scratch, _SHARE)
+                first = sample_index(x, y, width)
+                t = owner[first]
+                if t != NOBODY:
+                    s = scene.surface[t]
+                    if single or shows_one(scene, s, owner, scratch.depth, first):
+                        if _push(scratch, s, t, x, y, SAMPLES):
+                            _finish(scene, shot, s, top, width, scratch, _SHARE)
+                        continue
+                settle(scene.surface, owner, scratch.depth, first)
+                for j in range(SAMPLES):
+                    t = owner[first + j]
+                    if t == NOBODY:
+                        continue
+                    share = share_of(owner, first, j)
+                    s = scene.surface[t]
+                    if share and _push(scratch, s, t, x, y, share):
+                        _finish(scene, shot, s, top, width, scratch, _SHARE)
     for s in range(len(filled)):
-        _finish(scene, shot, np.int32(s), scratch, _SHARE)
+        _finish(scene, shot, np.int32(s), top, width, scratch, _SHARE)
 
 
 @exact
-def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, scratch: Scratch) -> None:
-    """Blend the sorted triangles of a surface over the band, or add their highlights to it."""
+def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, height: int, scratch: Scratch) -> None:
+    """Blend the triangles of a surface that are not solid over the band, or add their highlights to it."""
     mode = _ADD if scene.surfaces[s, MODE] == ADD else _LAY_OVER
     ahead = _HAIR_BEHIND if scene.surfaces[s, MODE] == HAIR else _CARD_AHEAD
-    for m in range(shot.sorted_from[s], shot.sorted_from[s + 1]):
-        t = shot.sorted[m]
+    place = s * count_bands(height) + top // BAND_ROWS
+    for n in range(scratch.order_from[place], scratch.order_from[place + 1]):
+        t = scratch.order[n]
+        if scene.opacity[t] == SOLID:
+            continue
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
         x0, y0, x1, y1 = bounds_of(shot.screen, a, b, c, 0, top, width, top + rows)
-        if x0 >= x1 or y0 >= y1:
-            continue
-        if not scene.surfaces[s, TWO_SIDED] and area_of(shot.screen, a, b, c) <= 0:
+        nearest = max(shot.screen[a, 2], shot.screen[b, 2], shot.screen[c, 2]) * ahead
+        if is_hidden(scratch.tiles, nearest, x0, y0 - top, x1, y1 - top, (width + CHUNK - 1) // CHUNK):
             continue
         e0, e1, e2 = edges_of(shot.screen, a, b, c)
         plane = plane_of(shot.screen, a, b, c)
+        sides = sides_of(e0), sides_of(e1), sides_of(e2)
         for y in range(y0, y1):
-            for x in range(x0, x1):
-                mask = inside(e0, e1, e2, x, y)
-                if mask == 0:
-                    continue
-                share, first = np.int64(0), sample_index(x, y - top, width)
-                for k in range(SAMPLES):
-                    if mask & (1 << k) and nearness_at(plane[0], x, y, k) * ahead > scratch.depth[first + k]:
-                        share += 1
-                if share == 0:
-                    continue
-                wb, wc, far = weights_at(plane, np.float32(x + 0.5), np.float32(y + 0.5))
-                if mode != _ADD and opacity_at(scene, s, t, wb, wc) < _FAINT * 255:
-                    continue
-                n = scratch.filled[s]
-                _push(scene, shot, s, t, x, y, wb, wc, far, share, scratch, n)
-                scratch.pixel[s, n] = (y - top) * width + x
-                scratch.filled[s] = n + 1
-                if n + 1 == shade.BLOCK:
-                    _finish(scene, shot, s, scratch, mode)
-    _finish(scene, shot, s, scratch, mode)
+            left, right = span_of(sides, y, x0, x1)
+            for x in range(left // CHUNK * CHUNK, right, CHUNK):
+                edges = edge_in_chunk(e0, x, y), edge_in_chunk(e1, x, y), edge_in_chunk(e2, x, y)
+                near = nearness_in_chunk(plane[0], x, y)
+                near = near[0] * ahead, near[1] * ahead, near[2] * ahead
+                mask = samples_within(edges, near, scratch.depth, sample_index(x, y - top, width))
+                column = x
+                while mask:
+                    share = _COUNTS[mask & ALL_SAMPLES]
+                    if share:
+                        wb, wc, _ = weights_at(plane, np.float32(column + 0.5), np.float32(y + 0.5))
+                        seen = mode == _ADD or opacity_at(scene, s, t, wb, wc) >= _FAINT * 255
+                        if seen and _push(scratch, s, t, column, y - top, share):
+                            _finish(scene, shot, s, top, width, scratch, mode)
+                    mask >>= SAMPLES
+                    column += 1
+    _finish(scene, shot, s, top, width, scratch, mode)
 
 
 @fast
@@ -292,18 +354,20 @@ def draw(scene: Scene, shot: Shot, scale: int, scratch: Scratch, out: Bytes) -> 
     height, width = out.shape[0] * scale, out.shape[1] * scale
     surfaces = scene.surfaces
     drawn = 0
-    list_triangles(scene, shot.screen, width, height, scratch.order, scratch.reach, scratch.order_from)
     for top in range(0, height, BAND_ROWS):
         rows = min(BAND_ROWS, height - top)
         scratch.owner[:] = NOBODY
         scratch.depth[:] = np.float32(0)
         scratch.color[:] = np.float32(0)
+        scratch.tiles[:] = np.float32(0)
+        covering = 0
         for s in range(len(surfaces)):
             if surfaces[s, MODE] <= HAIR:
-                cover(scene, shot.screen, s, top, rows, width, scratch)
+                covering = cover(scene, shot.screen, s, top, rows, width, height, covering, scratch)
+        measure_tiles(scratch.depth, width, scratch.tiles)
         paint(scene, shot, top, rows, width, scratch)
         for s in range(len(surfaces)):
             if surfaces[s, MODE] >= HAIR:
-                lay_over(scene, shot, np.int32(s), top, rows, width, scratch)
+                lay_over(scene, shot, np.int32(s), top, rows, width, height, scratch)
         drawn += develop(scratch.color, scene.background, top, rows, scale, out)
     return drawn

@@ -10,36 +10,39 @@ import numpy as np
 
 from sedtalker.render.arrays import Float, Index, Int
 from sedtalker.render.buffers import (
+    BAND_ROWS,
     CHUNK,
+    CLEAR,
     FIRST,
     HEIGHT,
     LANES,
     LAST,
     MIXED,
+    NOBODY,
     SAMPLES,
     SOLID,
+    SUBPIXELS,
     TEXTURE,
+    TILE_ROWS,
     TWO_SIDED,
     WIDTH,
     Scene,
     Scratch,
 )
 from sedtalker.render.compiled import exact, inlined
+from sedtalker.render.vectors import Line, give_samples, least_in_tile, samples_within
 
 Edge = tuple[float, float, float]  # steps in x and y, and the value at the origin
-Line = tuple[float, float, float]  # the same, of what is linear on the screen
+Sides = tuple[float, float, float, float]
 Plane = tuple[Line, Line, Line]  # 1 / depth, and the weights of corners b and c over depth
 Box = tuple[int, int, int, int]  # left, top, right and bottom pixels, the last two excluded
 
-SUBPIXELS = 16  # steps of the coverage grid in a pixel
-SAMPLE_X = np.array((6, 14, 2, 10), np.float64)  # a rotated grid, in subpixels
-SAMPLE_Y = np.array((2, 6, 10, 14), np.float64)
-_LANE_X = np.repeat(np.arange(CHUNK) * float(SUBPIXELS), SAMPLES) + np.tile(SAMPLE_X, CHUNK)
-_LANE_Y = np.tile(SAMPLE_Y, CHUNK)
+ALL_SAMPLES = (1 << SAMPLES) - 1  # of a pixel, as a bit mask
+EVERY_SAMPLE = (1 << LANES) - 1  # of a chunk
 _FAR = float(1 << 23)  # an edge function beyond it has one sign in the whole chunk; sums below are exact in float32
 
-NOBODY = np.uint32(0xFFFFFFFF)
 HAIR_CORE = 0.6  # opacity from which hair hides what is behind it
+_FRESH = 256  # triangles drawn before it is looked up anew what they hide
 _SAME_SURFACE = 0.004  # relative depth within which samples of one surface are shaded together
 _MARGIN = 8192.0  # pixels outside of the picture up to which triangles are drawn
 
@@ -61,29 +64,68 @@ def area_of(screen: Float, a: int, b: int, c: int) -> float:
 
 @exact
 def list_triangles(
-    scene: Scene, screen: Float, width: int, height: int, order: Index, reach: Int, order_from: Int
-) -> None:
-    """Fill `order` with the triangles that face the viewer (or have two sides) and touch the picture."""
-    kept = 0
+    scene: Scene, screen: Float, sorted_: Index, sorted_from: Int, width: int, height: int, scratch: Scratch
+) -> int:
+    """List the triangles that face the viewer (or have two sides) and touch the picture, by surface and band of rows.
+
+    In each list come first those that hide all behind them, then those to blend, in the order of `sorted_`.
+    Returns how many entries the lists need; where `scratch.order` has fewer, it is not filled.
+    """
+    bands = count_bands(height)
+    reach, order_from = scratch.reach, scratch.order_from
+    order_from[:] = 0
     for s in range(len(scene.surfaces)):
-        order_from[s] = kept
-        two_sided = scene.surfaces[s, TWO_SIDED]
         for t in range(scene.surfaces[s, FIRST], scene.surfaces[s, LAST]):
-            a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-            left = min(screen[a, 0], screen[b, 0], screen[c, 0])
-            right = max(screen[a, 0], screen[b, 0], screen[c, 0])
-            top = min(screen[a, 1], screen[b, 1], screen[c, 1])
-            bottom = max(screen[a, 1], screen[b, 1], screen[c, 1])
-            if right < 0 or left >= width or bottom < 0 or top >= height:
-                continue
-            if left < -_MARGIN or right > width + _MARGIN or top < -_MARGIN or bottom > height + _MARGIN:
-                continue
-            area = area_of(screen, a, b, c)
-            if area > 0 or (two_sided and area < 0):
-                order[kept] = t
-                reach[kept, 0], reach[kept, 1] = int(np.floor(top)), int(np.floor(bottom))
-                kept += 1
-    order_from[len(scene.surfaces)] = kept
+            first, last = _bands_of(scene, screen, s, t, width, height)
+            reach[t, 0], reach[t, 1] = first, last
+            for band in range(first, last + 1):
+                order_from[s * bands + band + 2] += 1
+    # Counts become the places where each list begins, one further on; filling moves them to where they belong.
+    for place in range(2, len(order_from)):
+        order_from[place] += order_from[place - 1]
+    needed = order_from[len(order_from) - 1]
+    if needed > len(scratch.order):
+        return needed
+    for s in range(len(scene.surfaces)):
+        for t in range(scene.surfaces[s, FIRST], scene.surfaces[s, LAST]):
+            if scene.opacity[t] == SOLID:
+                _enter(t, s * bands, scratch)
+        for m in range(sorted_from[s], sorted_from[s + 1]):
+            _enter(sorted_[m], s * bands, scratch)
+    return needed
+
+
+@inlined
+def _enter(t: int, lists: int, scratch: Scratch) -> None:
+    """Put a triangle at the end of the lists of the bands it touches."""
+    for band in range(scratch.reach[t, 0], scratch.reach[t, 1] + 1):
+        place = scratch.order_from[lists + band + 1]
+        scratch.order[place] = t
+        scratch.order_from[lists + band + 1] = place + 1
+
+
+@inlined
+def count_bands(height: int) -> int:
+    """Bands of rows in a picture."""
+    return (height + BAND_ROWS - 1) // BAND_ROWS
+
+
+@inlined
+def _bands_of(scene: Scene, screen: Float, s: int, t: int, width: int, height: int) -> tuple[int, int]:
+    """First and last band in which a triangle may be seen; the last before the first where it cannot."""
+    a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
+    left = min(screen[a, 0], screen[b, 0], screen[c, 0])
+    right = max(screen[a, 0], screen[b, 0], screen[c, 0])
+    top = min(screen[a, 1], screen[b, 1], screen[c, 1])
+    bottom = max(screen[a, 1], screen[b, 1], screen[c, 1])
+    if right < 0 or left >= width or bottom < 0 or top >= height:
+        return 0, -1
+    if left < -_MARGIN or right > width + _MARGIN or top < -_MARGIN or bottom > height + _MARGIN:
+        return 0, -1
+    area = area_of(screen, a, b, c)
+    if area == 0 or (area < 0 and not scene.surfaces[s, TWO_SIDED]):
+        return 0, -1
+    return int(max(top, 0)) // BAND_ROWS, int(min(bottom, height - 1)) // BAND_ROWS
 
 
 @inlined
@@ -116,17 +158,26 @@ def edges_of(screen: Float, a: int, b: int, c: int) -> tuple[Edge, Edge, Edge]:
 
 
 @inlined
-def inside(e0: Edge, e1: Edge, e2: Edge, x: int, y: int) -> int:
-    """Bit mask of the pixel's samples inside three edges."""
-    f0, f1, f2 = edge_at(e0, x, y), edge_at(e1, x, y), edge_at(e2, x, y)
-    mask = 0
-    for k in range(SAMPLES):
-        g0 = f0 + e0[0] * SAMPLE_X[k] + e0[1] * SAMPLE_Y[k]
-        g1 = f1 + e1[0] * SAMPLE_X[k] + e1[1] * SAMPLE_Y[k]
-        g2 = f2 + e2[0] * SAMPLE_X[k] + e2[1] * SAMPLE_Y[k]
-        if g0 >= 0 and g1 >= 0 and g2 >= 0:
-            mask |= 1 << k
-    return mask
+def sides_of(edge: Edge) -> Sides:
+    """(left, step, right, step): pixels between which an edge lets a row of pixels be inside, and their step a row."""
+    dx, dy, value = edge
+    if dx == 0:
+        return -_FAR, 0.0, _FAR, 0.0
+    over = 1.0 / (dx * SUBPIXELS)
+    at, step = -value * over, -dy * SUBPIXELS * over
+    if dx > 0:
+        return at + min(step, 0.0), step, _FAR, 0.0
+    return -_FAR, 0.0, at + max(step, 0.0), step
+
+
+@inlined
+def span_of(sides: tuple[Sides, Sides, Sides], y: int, x0: int, x1: int) -> tuple[int, int]:
+    """First and last pixel, the last excluded, that a triangle may touch in a row and within a rectangle."""
+    (a, step_a, e, step_e), (b, step_b, f, step_f), (c, step_c, g, step_g) = sides
+    row = float(y)
+    left = max(a + step_a * row, b + step_b * row, c + step_c * row)
+    right = min(e + step_e * row, f + step_f * row, g + step_g * row)
+    return int(max(left, float(x0))), int(min(right, x1 - 1.0)) + 1
 
 
 @inlined
@@ -170,145 +221,111 @@ def opacity_at(scene: Scene, s: int, t: int, b: float, c: float) -> int:
 
 
 @inlined
-def _fill(
-    edges: Float,
-    slope: Float,
-    f0: float,
-    f1: float,
-    f2: float,
-    z: float,
-    triangle: int,
-    first: int,
-    depth: Float,
-    owner: Index,
-) -> None:
-    """Give a chunk's samples inside three edges, and nearer than what is there, to a triangle.
-
-    `f0`, `f1`, `f2` and `z` are the edge functions and 1 / depth at the chunk's corner, `first` is its first sample.
-    """
-    second, third = np.uint64(LANES), np.uint64(2 * LANES)
-    for i in range(np.uint64(len(slope))):
-        within = min(min(f0 + edges[i], f1 + edges[second + i]), f2 + edges[third + i])
-        nearness, before = z + slope[i], depth[first + i]
-        takes = (within >= 0) & (nearness > before)
-        depth[first + i] = nearness if takes else before
-        owner[first + i] = triangle if takes else owner[first + i]
-
-
-@inlined
-def _cover_solid(
-    screen: Float, t: int, a: int, b: int, c: int, box: Box, top: int, width: int, scratch: Scratch
-) -> None:
-    """Give samples to a triangle that hides whatever is behind it."""
-    e0, e1, e2 = edges_of(screen, a, b, c)
-    near = plane_of(screen, a, b, c)[0]
-    edges, slope = scratch.edges, scratch.slope
-    for i in range(LANES):
-        edges[i] = np.float32(e0[0] * _LANE_X[i] + e0[1] * _LANE_Y[i])
-        edges[LANES + i] = np.float32(e1[0] * _LANE_X[i] + e1[1] * _LANE_Y[i])
-        edges[2 * LANES + i] = np.float32(e2[0] * _LANE_X[i] + e2[1] * _LANE_Y[i])
-        slope[i] = (near[0] * np.float32(_LANE_X[i]) + near[1] * np.float32(_LANE_Y[i])) * np.float32(1 / SUBPIXELS)
-    most0, most1, most2 = _most(e0), _most(e1), _most(e2)
-    x0, y0, x1, y1 = box
-    for y in range(y0, y1):
-        for x in range(x0, x1, CHUNK):
-            f0, f1, f2 = edge_at(e0, x, y), edge_at(e1, x, y), edge_at(e2, x, y)
-            if f0 + most0 < 0 or f1 + most1 < 0 or f2 + most2 < 0:
-                continue
-            z = near[0] * np.float32(x) + near[1] * np.float32(y) + near[2]
-            first = np.uint64(sample_index(x, y - top, width))
-            _fill(edges, slope, _near(f0), _near(f1), _near(f2), z, t, first, scratch.depth, scratch.owner)
-
-
-@inlined
 def sample_index(x: int, row: int, width: int) -> int:
     """Where the samples of a pixel begin in a band's owner and depth."""
     return (row * (width + CHUNK) + x) * SAMPLES
 
 
 @inlined
-def _near(value: float) -> float:
-    """An edge function in single precision, exact where its sign may change within a chunk."""
-    return np.float32(min(max(value, -_FAR), _FAR))
+def edge_in_chunk(edge: Edge, x: int, y: int) -> Line:
+    """An edge function from the corner of a pixel on, in single precision; exact where its sign changes in a chunk."""
+    value = edge[0] * float(x * SUBPIXELS) + edge[1] * float(y * SUBPIXELS) + edge[2]
+    return np.float32(edge[0]), np.float32(edge[1]), np.float32(min(max(value, -_FAR), _FAR))
 
 
 @inlined
-def edge_at(edge: Edge, x: int, y: int) -> float:
-    """An edge function at the corner of a pixel."""
-    return edge[0] * float(x * SUBPIXELS) + edge[1] * float(y * SUBPIXELS) + edge[2]
+def nearness_in_chunk(near: Line, x: int, y: int) -> Line:
+    """1 / depth from the corner of a pixel on."""
+    return near[0], near[1], near[0] * np.float32(x) + near[1] * np.float32(y) + near[2]
 
 
 @inlined
-def _most(edge: Edge) -> float:
-    """What an edge function may gain within a chunk."""
-    return max(edge[0], 0.0) * (CHUNK * SUBPIXELS) + max(edge[1], 0.0) * SUBPIXELS
-
-
-@inlined
-def nearness_at(near: Line, x: int, y: int, k: int) -> float:
-    """1 / depth at sample k of a pixel."""
-    column = np.float32(x) + np.float32(SAMPLE_X[k] / SUBPIXELS)
-    row = np.float32(y) + np.float32(SAMPLE_Y[k] / SUBPIXELS)
-    return near[0] * column + near[1] * row + near[2]
-
-
-@inlined
-def _cover_mixed(
-    scene: Scene,
-    screen: Float,
-    s: int,
-    t: int,
-    a: int,
-    b: int,
-    c: int,
-    box: Box,
-    top: int,
-    width: int,
-    scratch: Scratch,
-) -> None:
-    """Give samples to a triangle where its texture is opaque enough."""
-    e0, e1, e2 = edges_of(screen, a, b, c)
-    plane = plane_of(screen, a, b, c)
-    core = int(HAIR_CORE * 255)
-    x0, y0, x1, y1 = box
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            mask = inside(e0, e1, e2, x, y)
-            if mask == 0:
-                continue
-            wb, wc, _ = weights_at(plane, np.float32(x + 0.5), np.float32(y + 0.5))
-            if opacity_at(scene, s, t, wb, wc) < core:
-                continue
-            first = sample_index(x, y - top, width)
-            for k in range(SAMPLES):
-                z = nearness_at(plane[0], x, y, k)
-                if mask & (1 << k) and z > scratch.depth[first + k]:
-                    scratch.depth[first + k] = z
-                    scratch.owner[first + k] = t
+def _opaque_part(scene: Scene, s: int, t: int, plane: Plane, x: int, y: int, mask: int) -> int:
+    """Those of a chunk's samples whose pixel has an opaque texel."""
+    rest = mask
+    for pixel in range(CHUNK):
+        if rest == 0:
+            break
+        here = np.uint32(ALL_SAMPLES << (pixel * SAMPLES))
+        if rest & here:
+            b, c, _ = weights_at(plane, np.float32(x + pixel + 0.5), np.float32(y + 0.5))
+            if opacity_at(scene, s, t, b, c) < HAIR_CORE * 255:
+                mask &= ~here
+            rest &= ~here
+    return mask
 
 
 @exact
-def cover(scene: Scene, screen: Float, s: int, top: int, rows: int, width: int, scratch: Scratch) -> None:
-    """Give samples of the band to the triangles of an opaque surface, or of the opaque core of hair."""
-    for n in range(scratch.order_from[s], scratch.order_from[s + 1]):
-        if scratch.reach[n, 1] < top or scratch.reach[n, 0] >= top + rows:
-            continue
+def cover(
+    scene: Scene, screen: Float, s: int, top: int, rows: int, width: int, height: int, drawn: int, scratch: Scratch
+) -> int:
+    """Give samples of the band to the triangles of an opaque surface, or of the opaque core of hair.
+
+    `drawn` is how many triangles were drawn since what they hide was last measured; returns the new number.
+    """
+    depth, owner, tiles = scratch.depth, scratch.owner, scratch.tiles
+    place = s * count_bands(height) + top // BAND_ROWS
+    for n in range(scratch.order_from[place], scratch.order_from[place + 1]):
+        if drawn >= _FRESH:
+            measure_tiles(depth, width, tiles)
+            drawn = 0
         t = scratch.order[n]
+        if scene.opacity[t] == CLEAR:
+            continue
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-        box = bounds_of(screen, a, b, c, 0, top, width, top + rows)
-        if scene.opacity[t] == SOLID:
-            _cover_solid(screen, t, a, b, c, box, top, width, scratch)
-        elif scene.opacity[t] == MIXED:
-            _cover_mixed(scene, screen, s, t, a, b, c, box, top, width, scratch)
+        x0, y0, x1, y1 = bounds_of(screen, a, b, c, 0, top, width, top + rows)
+        if is_hidden(
+            tiles,
+            max(screen[a, 2], screen[b, 2], screen[c, 2]),
+            x0,
+            y0 - top,
+            x1,
+            y1 - top,
+            (width + CHUNK - 1) // CHUNK,
+        ):
+            continue
+        e0, e1, e2 = edges_of(screen, a, b, c)
+        plane = plane_of(screen, a, b, c)
+        mixed = scene.opacity[t] == MIXED
+        sides = sides_of(e0), sides_of(e1), sides_of(e2)
+        for y in range(y0, y1):
+            left, right = span_of(sides, y, x0, x1)
+            for x in range(left // CHUNK * CHUNK, right, CHUNK):
+                edges = edge_in_chunk(e0, x, y), edge_in_chunk(e1, x, y), edge_in_chunk(e2, x, y)
+                near = nearness_in_chunk(plane[0], x, y)
+                first = sample_index(x, y - top, width)
+                mask = samples_within(edges, near, depth, first)
+                if mixed:
+                    mask = _opaque_part(scene, s, t, plane, x, y, mask)
+                give_samples(mask, t, near, depth, owner, first)
+        drawn += 1
+    return drawn
+
+
+@exact
+def measure_tiles(depth: Float, width: int, tiles: Float) -> None:
+    """The farthest nearness in each tile of the band, by which triangles behind it are known to be hidden."""
+    across, stride = (width + CHUNK - 1) // CHUNK, (width + CHUNK) * SAMPLES
+    for row in range(BAND_ROWS // TILE_ROWS):
+        for column in range(across):
+            tiles[row * across + column] = least_in_tile(depth, row * TILE_ROWS * stride + column * LANES, stride)
 
 
 @inlined
-def shows_one(surface: Int, owner: Index, depth: Float, first: int) -> bool:
-    """Whether all samples of a pixel, from `first` on, show one surface at one depth: most pixels do."""
+def is_hidden(tiles: Float, nearest: float, x0: int, y0: int, x1: int, y1: int, across: int) -> bool:
+    """Whether nothing in a rectangle of the band's pixels is farther than this."""
+    for row in range(y0 // TILE_ROWS, (y1 + TILE_ROWS - 1) // TILE_ROWS):
+        for column in range(x0 // CHUNK, (x1 + CHUNK - 1) // CHUNK):
+            if tiles[row * across + column] < nearest:
+                return False
+    return True
+
+
+@inlined
+def shows_one(scene: Scene, s: int, owner: Index, depth: Float, first: int) -> bool:
+    """Whether all samples of a pixel, from `first` on, show surface s at one depth: most pixels do."""
     a, b, c, d = owner[first], owner[first + 1], owner[first + 2], owner[first + 3]
-    if a == NOBODY or b == NOBODY or c == NOBODY or d == NOBODY:
-        return False
-    if surface[a] != surface[b] or surface[a] != surface[c] or surface[a] != surface[d]:
+    if min(min(a, b), min(c, d)) < scene.surfaces[s, FIRST] or max(max(a, b), max(c, d)) >= scene.surfaces[s, LAST]:
         return False
     near = max(max(depth[first], depth[first + 1]), max(depth[first + 2], depth[first + 3]))
     far = min(min(depth[first], depth[first + 1]), min(depth[first + 2], depth[first + 3]))

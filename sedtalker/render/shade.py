@@ -24,12 +24,13 @@ U, V = 3, 4  # texture coordinates
 AO = 5  # baked ambient occlusion
 KEY = 6  # share of the key light that arrives
 SCALP = 7  # share of the hair's colour that the skin takes
-X, Y, DEPTH = 8, 9, 10  # picture coordinates in pixels, metres along the view axis
-WEIGHT = 11  # share of the pixel
-RED, GREEN, BLUE, ALPHA = 12, 13, 14, 15  # albedo and opacity; in the end, the colour
-VX, VY, VZ = 16, 17, 18  # unit vector to the eye
-DIFFUSE, SPECULAR = 19, 22  # three rows each
-PAINT = 25  # three rows: what the albedo is multiplied with, where corners have colours
+PAINT = 8  # three rows: what the albedo is multiplied with, where corners have colours
+X, Y, DEPTH = 11, 12, 13  # picture coordinates in pixels, metres along the view axis
+WEIGHT = 14  # share of the pixel
+RED, GREEN, BLUE, ALPHA = 15, 16, 17, 18  # albedo and opacity; in the end, the colour
+VX, VY, VZ = 19, 20, 21  # unit vector to the eye
+DIFFUSE, SPECULAR = 22, 25  # three rows each
+SPARE = 15  # nine rows: working memory before there are colours
 ROWS = 28
 
 # Columns of the table of materials, one row a surface.
@@ -164,16 +165,33 @@ def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
 
 
 @fast
-def _add_light(block: Float, count: int, material: Float, kind: int, light: int) -> None:
-    """One light's wrapped diffuse and its highlight: two Blinn lobes with Schlick's rise on skin, a band on hair."""
-    zero, one, tenth = np.float32(0), np.float32(1), np.float32(0.1)
+def _add_diffuse(block: Float, count: int, material: Float, kind: int, light: int) -> None:
+    """One light's wrapped diffuse."""
+    zero, one = np.float32(0), np.float32(1)
     lx, ly, lz = LIGHT_DIRECTIONS[light, 0], LIGHT_DIRECTIONS[light, 1], LIGHT_DIRECTIONS[light, 2]
-    red, green, blue = LIGHT_COLORS[light, 0], LIGHT_COLORS[light, 1], LIGHT_COLORS[light, 2]
     wrap_red, wrap_green, wrap_blue = material[WRAP], material[WRAP + 1], material[WRAP + 2]
-    over_red, over_green, over_blue = one / (one + wrap_red), one / (one + wrap_green), one / (one + wrap_blue)
+    red = LIGHT_COLORS[light, 0] / (one + wrap_red)
+    green = LIGHT_COLORS[light, 1] / (one + wrap_green)
+    blue = LIGHT_COLORS[light, 2] / (one + wrap_blue)
     shadowed = one if light == KEY_LIGHT else zero
     least = np.float32(0.35) * shadowed  # occlusion is about the sky: the key light takes it in part
-    soft = np.float32(0.5) if kind == SKIN else zero  # shadow edges on skin are red
+    soft = np.float32(0.5) * shadowed if kind == SKIN else zero  # shadow edges on skin are red
+    for i in range(count):
+        facing = block[NX * BLOCK + i] * lx + block[NY * BLOCK + i] * ly + block[NZ * BLOCK + i] * lz
+        arrives = one - shadowed * (one - block[KEY * BLOCK + i])
+        open_ = least + (one - least) * block[AO * BLOCK + i]
+        lit, lit_red = open_ * arrives, open_ * (soft * math.sqrt(arrives) + (one - soft) * arrives)
+        block[DIFFUSE * BLOCK + i] += red * max(zero, facing + wrap_red) * lit_red
+        block[(DIFFUSE + 1) * BLOCK + i] += green * max(zero, facing + wrap_green) * lit
+        block[(DIFFUSE + 2) * BLOCK + i] += blue * max(zero, facing + wrap_blue) * lit
+
+
+@fast
+def _add_gloss(block: Float, count: int, material: Float, kind: int, light: int) -> None:
+    """One light's highlight: two Blinn lobes on skin, one elsewhere, with Schlick's rise towards the rim."""
+    zero, one, tenth = np.float32(0), np.float32(1), np.float32(0.1)
+    lx, ly, lz = LIGHT_DIRECTIONS[light, 0], LIGHT_DIRECTIONS[light, 1], LIGHT_DIRECTIONS[light, 2]
+    shadowed = one if light == KEY_LIGHT else zero
     strength, exponent = material[GLOSSY], material[EXPONENT]
     sharp = (exponent + np.float32(8)) * np.float32(1 / 25.1)
     broad = np.float32(0)
@@ -186,36 +204,43 @@ def _add_light(block: Float, count: int, material: Float, kind: int, light: int)
     for i in range(count):
         nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
         vx, vy, vz = block[VX * BLOCK + i], block[VY * BLOCK + i], block[VZ * BLOCK + i]
-        open_ = block[AO * BLOCK + i]
-        arrives = one - shadowed * (one - block[KEY * BLOCK + i])
         facing = nx * lx + ny * ly + nz * lz
-        lit = (least + (one - least) * open_) * arrives
-        lit_red = (least + (one - least) * open_) * (soft * math.sqrt(arrives) + (one - soft) * arrives)
-        block[DIFFUSE * BLOCK + i] += red * max(zero, (facing + wrap_red) * over_red) * lit_red
-        block[(DIFFUSE + 1) * BLOCK + i] += green * max(zero, (facing + wrap_green) * over_green) * lit
-        block[(DIFFUSE + 2) * BLOCK + i] += blue * max(zero, (facing + wrap_blue) * over_blue) * lit
         hx, hy, hz = lx + vx, ly + vy, lz + vz
         length = one / math.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
-        hx, hy, hz = hx * length, hy * length, hz * length
-        if kind == HAIR:
-            # The strand runs along the vertical as it lies on the surface.
-            tx, ty, tz = -nx * ny, one - ny * ny, -nz * ny
-            along = (tx * hx + ty * hy + tz * hz) / math.sqrt(tx * tx + ty * ty + tz * tz + np.float32(1e-6))
-            across = math.sqrt(max(zero, one - along * along))
-            lobe = _power_16(max(zero, one - (one - across) * steep))
-            shine = strength * lobe * max(zero, facing + np.float32(0.25))
-        else:
-            toward = max(zero, nx * hx + ny * hy + nz * hz)
-            grazing = one - max(zero, vx * hx + vy * hy + vz * hz)
-            square = grazing * grazing
-            mirror = _REFLECTANCE + np.float32(0.9) * square * square * grazing
-            lobe = sharp * _power_16(max(zero, one - (one - toward) * steep))
-            lobe += broad * _power_16(max(zero, one - (one - toward) * flat))
-            shine = strength * mirror * lobe * max(zero, facing + tenth)
-        shine *= arrives * open_
-        block[SPECULAR * BLOCK + i] += shine * red
-        block[(SPECULAR + 1) * BLOCK + i] += shine * green
-        block[(SPECULAR + 2) * BLOCK + i] += shine * blue
+        toward = max(zero, (nx * hx + ny * hy + nz * hz) * length)
+        grazing = one - max(zero, (vx * hx + vy * hy + vz * hz) * length)
+        square = grazing * grazing
+        mirror = _REFLECTANCE + np.float32(0.9) * square * square * grazing
+        lobe = sharp * _power_16(max(zero, one - (one - toward) * steep))
+        lobe += broad * _power_16(max(zero, one - (one - toward) * flat))
+        arrives = one - shadowed * (one - block[KEY * BLOCK + i])
+        shine = strength * mirror * lobe * max(zero, facing + tenth) * arrives * block[AO * BLOCK + i]
+        block[SPECULAR * BLOCK + i] += shine * LIGHT_COLORS[light, 0]
+        block[(SPECULAR + 1) * BLOCK + i] += shine * LIGHT_COLORS[light, 1]
+        block[(SPECULAR + 2) * BLOCK + i] += shine * LIGHT_COLORS[light, 2]
+
+
+@fast
+def _add_strand_gloss(block: Float, count: int, material: Float, light: int) -> None:
+    """One light's band of highlights across strands that run along the vertical as it lies on the surface."""
+    zero, one = np.float32(0), np.float32(1)
+    lx, ly, lz = LIGHT_DIRECTIONS[light, 0], LIGHT_DIRECTIONS[light, 1], LIGHT_DIRECTIONS[light, 2]
+    shadowed = one if light == KEY_LIGHT else zero
+    strength, steep = material[GLOSSY], material[EXPONENT] * np.float32(1 / 16)
+    for i in range(count):
+        nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
+        facing = nx * lx + ny * ly + nz * lz
+        hx, hy, hz = lx + block[VX * BLOCK + i], ly + block[VY * BLOCK + i], lz + block[VZ * BLOCK + i]
+        # The tangent is (0, 1, 0) - ny * n, and its square 1 - ny ** 2, as n is a unit vector.
+        along = hy - ny * (nx * hx + ny * hy + nz * hz)
+        size = (hx * hx + hy * hy + hz * hz + np.float32(1e-9)) * (one - ny * ny + np.float32(1e-6))
+        across = math.sqrt(max(zero, one - along * along / size))
+        lobe = _power_16(max(zero, one - (one - across) * steep))
+        arrives = one - shadowed * (one - block[KEY * BLOCK + i])
+        shine = strength * lobe * max(zero, facing + np.float32(0.25)) * arrives * block[AO * BLOCK + i]
+        block[SPECULAR * BLOCK + i] += shine * LIGHT_COLORS[light, 0]
+        block[(SPECULAR + 1) * BLOCK + i] += shine * LIGHT_COLORS[light, 1]
+        block[(SPECULAR + 2) * BLOCK + i] += shine * LIGHT_COLORS[light, 2]
 
 
 @fast
@@ -254,7 +279,12 @@ def shade(block: Float, count: int, material: Float, kind: int, two_sided: int, 
     _face_the_eye(block, count, view, two_sided)
     _add_ambient(block, count, material, kind)
     for light in range(len(LIGHT_COLORS)):
-        _add_light(block, count, material, kind, light)
+        if kind != HIGHLIGHT:
+            _add_diffuse(block, count, material, kind, light)
+        if kind == HAIR:
+            _add_strand_gloss(block, count, material, light)
+        elif material[GLOSSY] > 0 and (kind != HIGHLIGHT or _HIGHLIGHT_SHARE[light] > 0):
+            _add_gloss(block, count, material, kind, light)
     _add_up(block, count, material, kind)
 
 

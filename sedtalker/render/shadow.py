@@ -11,6 +11,7 @@ from sedtalker.render.compiled import exact
 from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
 
 SIZE = 320  # texels along each side of the map
+LAYERS = 4  # of a shadow, see `throw`
 _TAPS = 2  # texels around a point that are averaged, each way
 _BIAS, _SLOPE = 0.0016, 0.0022  # metres, flat on and for each unit of the tangent
 _SOFT = 0.0025  # metres behind the surface over which light fades
@@ -34,7 +35,7 @@ def light_view(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Flo
 
 
 @exact
-def draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> None:
+def _draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> None:
     """Distance from the light of what it sees first, into `depth` (SIZE, SIZE); infinity elsewhere."""
     depth[:] = np.float32(np.inf)
     size = depth.shape[0]
@@ -68,42 +69,75 @@ def _seen(points: Float, n: int, view: Float) -> tuple[float, float, float]:
 
 
 @exact
-def light_at(x: float, y: float, z: float, facing: float, view: Float, depth: Float) -> float:
-    """Share of the key light, 0...1, at a point whose normal has this cosine to the light."""
+def light_at(x: float, y: float, z: float, facing: float, view: Float, thrown: Float) -> float:
+    """Share of a light, 0...1, at a point whose normal has this cosine to the light; `thrown` as in `throw`.
+
+    Where the point is before all texels that would be averaged, or well behind them, the average is known.
+    """
+    depth, near, far = thrown[0], thrown[1], thrown[2]
     size = depth.shape[0]
     column = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3] - np.float32(0.5)
     row = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3] - np.float32(0.5)
     away = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
     left, top = math.floor(column), math.floor(row)
-    fx, fy = column - np.float32(left), row - np.float32(top)
+    if not (_TAPS <= left < size - _TAPS and _TAPS <= top < size - _TAPS):
+        return np.float32(1)  # nothing is drawn along the map's edges
     steep = max(facing, np.float32(0.15))
     bias = np.float32(_BIAS) + np.float32(_SLOPE) * math.sqrt(np.float32(1) - steep * steep) / steep
+    if near[top, left] + bias >= away:
+        return np.float32(1)
+    if far[top, left] + bias + np.float32(_SOFT) <= away:
+        return np.float32(0)
+    fx, fy = column - np.float32(left), row - np.float32(top)
     lit = np.float32(0)
     over = np.float32(1 / _SOFT)
     for j in range(1 - _TAPS, _TAPS + 1):
         wy = np.float32(1) - fy if j == 1 - _TAPS else (fy if j == _TAPS else np.float32(1))
         for i in range(1 - _TAPS, _TAPS + 1):
             wx = np.float32(1) - fx if i == 1 - _TAPS else (fx if i == _TAPS else np.float32(1))
-            u, v = left + i, top + j
-            behind = np.float32(1)
-            if 0 <= u < size and 0 <= v < size:
-                behind = np.float32(1) + (depth[v, u] + bias - away) * over
+            behind = np.float32(1) + (depth[top + j, left + i] + bias - away) * over
             lit += wx * wy * min(max(behind, np.float32(0)), np.float32(1))
     return lit * np.float32(1 / (2 * _TAPS - 1) ** 2)
 
 
 @exact
-def _light_points(points: Float, normals: Float, light: Float, view: Float, depth: Float, out: Float) -> None:
+def throw(points: Float, triangles: Index, view: Float, thrown: Float) -> None:
+    """Fill `thrown` (LAYERS, SIZE, SIZE) with the triangles' shadow.
+
+    Its layers: what the light sees first, as metres away from it; of these the least and the greatest among the texels
+    that `light_at` averages; working memory.
+    """
+    _draw_depth(points, triangles, view, thrown[0])
+    depth, rows = thrown[0], thrown[3]
+    size = depth.shape[0]
+    for out, least in ((thrown[1], True), (thrown[2], False)):
+        for row in range(_TAPS, size - _TAPS):
+            for column in range(size):
+                best = depth[row - _TAPS + 1, column]
+                for j in range(2 - _TAPS, _TAPS + 1):
+                    other = depth[row + j, column]
+                    best = min(best, other) if least else max(best, other)
+                rows[row, column] = best
+            for column in range(_TAPS, size - _TAPS):
+                best = rows[row, column - _TAPS + 1]
+                for i in range(2 - _TAPS, _TAPS + 1):
+                    other = rows[row, column + i]
+                    best = min(best, other) if least else max(best, other)
+                out[row, column] = best
+
+
+@exact
+def _light_points(points: Float, normals: Float, light: Float, view: Float, thrown: Float, out: Float) -> None:
     offset = np.float32(_OFFSET)
     for n in range(len(points)):
         nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
         facing = nx * light[0] + ny * light[1] + nz * light[2]
         x, y, z = points[n, 0] + offset * nx, points[n, 1] + offset * ny, points[n, 2] + offset * nz
-        out[n] = light_at(x, y, z, facing, view, depth)
+        out[n] = light_at(x, y, z, facing, view, thrown)
 
 
 @exact
-def shadow_fragments(block: Float, count: int, view: Float, sun: Float, depth: Float) -> None:
+def shadow_fragments(block: Float, count: int, view: Float, sun: Float, thrown: Float) -> None:
     """Share of the key light at each fragment of a block, into its row KEY."""
     offset = np.float32(_OFFSET)
     light = LIGHT_DIRECTIONS[KEY_LIGHT]
@@ -117,16 +151,16 @@ def shadow_fragments(block: Float, count: int, view: Float, sun: Float, depth: F
         py = view[1] + x * view[4] + y * view[7] - far * view[10] + offset * ny
         pz = view[2] + x * view[5] + y * view[8] - far * view[11] + offset * nz
         facing = nx * light[0] + ny * light[1] + nz * light[2]
-        block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, depth)
+        block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, thrown)
 
 
 def light_points(points: Float, normals: Float, casters: Index, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
     """(P,) share of a light, by default the key light, that reaches each point past the casting triangles."""
     view = light_view(points, light)
-    depth = np.empty((SIZE, SIZE), np.float32)
-    draw_depth(points, casters, view, depth)
+    thrown = np.empty((LAYERS, SIZE, SIZE), np.float32)
+    throw(points, casters, view, thrown)
     out = np.ones(len(points), np.float32)
-    _light_points(points, normals, light, view, depth, out)
+    _light_points(points, normals, light, view, thrown, out)
     return out
 
 

@@ -17,6 +17,7 @@ from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.frames import cores
 from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
+from sedtalker.render.raster import list_triangles
 from sedtalker.render.scene import Prepared, locate, prepare
 from sedtalker.render.shade import to_linear
 
@@ -104,11 +105,11 @@ class SoftRenderer:
         width, height = self.width * self.scale, self.height * self.scale
         view = _view(camera, width, height)
         project(work.points, view, work.screen)
-        chosen, chosen_from = _sort(prepared, work.screen)
+        self._list(work, width, height)
         sun = shadow.light_view(work.points) if self._casts else _NO_SUN
         if self._casts:
-            shadow.draw_depth(work.points, prepared.casters, sun, work.shadow)
-        shot = Shot(work.points, work.normals, work.screen, view, chosen, chosen_from, sun, work.shadow)
+            shadow.throw(work.points, prepared.casters, sun, work.shadow)
+        shot = Shot(work.points, work.normals, work.screen, view, sun, work.shadow)
         out = self._canvas.copy()
         scene = prepared.scene if colors is None else _colored(prepared, colors)
         drawn = draw(scene, shot, self.scale, work.scratch, out)
@@ -118,6 +119,15 @@ class SoftRenderer:
             )
         return out
 
+    def _list(self, work: _Work, width: int, height: int) -> None:
+        """List the frame's triangles, in more room where they need it."""
+        scene = self._prepared.scene
+        blended = _sort(self._prepared, work.screen)
+        needed = list_triangles(scene, work.screen, *blended, width, height, work.scratch)
+        if needed > len(work.scratch.order):
+            work.scratch = work.scratch._replace(order=np.empty(2 * needed, np.uint32))
+            list_triangles(scene, work.screen, *blended, width, height, work.scratch)
+
     def _work(self) -> _Work:
         if not hasattr(self._local, "work"):
             scene, count = self._prepared.scene, self._prepared.count
@@ -125,8 +135,10 @@ class SoftRenderer:
                 points=np.zeros((count, 3), np.float32),
                 normals=np.zeros((count, 3), np.float32),
                 screen=np.zeros((count, 3), np.float32),
-                shadow=np.zeros((shadow.SIZE, shadow.SIZE) if self._casts else (1, 1), np.float32),
-                scratch=make_scratch(self.width * self.scale, len(scene.triangles), len(scene.surfaces)),
+                shadow=np.zeros((shadow.LAYERS, shadow.SIZE, shadow.SIZE) if self._casts else (1, 1, 1), np.float32),
+                scratch=make_scratch(
+                    self.width * self.scale, self.height * self.scale, len(scene.triangles), len(scene.surfaces)
+                ),
             )
         return self._local.work
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
 from sedtalker.render.arrays import Bytes
+from sedtalker.render.frames import cores
 from sedtalker.render.yuv import to_yuv420
 
 Audio = tuple[NDArray[np.floating], int]
@@ -129,6 +130,8 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     with av.open(str(path), "w", options=kind.options) as output:
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        # Drawing needs the processors more than this: a thread of it costs work of its own.
+        video.codec_context.thread_count = max(1, cores() // 4)
         video.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
         video.codec_context.colorspace = av.video.reformatter.Colorspace.ITU709
         video.codec_context.color_primaries = av.video.reformatter.ColorPrimaries.BT709

@@ -5,38 +5,38 @@ from __future__ import annotations
 import numpy as np
 
 from sedtalker.render.arrays import Bytes
-from sedtalker.render.compiled import exact
+from sedtalker.render.compiled import exact, inlined
 
 # BT.709 weights times 2 ** 16 and the limited ranges 219 and 224 over 255.
-_Y_RED, _Y_GREEN, _Y_BLUE = 11966, 40254, 4064
-_U_RED, _U_GREEN = -6596, -22189
-_V_GREEN, _V_BLUE = -26145, -2640
-_HALF = 1 << 15
+_Y_RED, _Y_GREEN, _Y_BLUE = np.int32(11966), np.int32(40254), np.int32(4064)
+_U_RED, _U_GREEN, _U_BLUE = np.int32(-6596), np.int32(-22189), np.int32(6596 + 22189)
+_V_RED, _V_GREEN, _V_BLUE = np.int32(26145 + 2640), np.int32(-26145), np.int32(-2640)
+_BLACK = np.int32((16 << 16) + (1 << 15))
+_GREY = np.int32((128 << 18) + (1 << 17))  # of a sum of four pixels
+_1, _2, _3, _6 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(6)  # unsigned steps
 
 
 @exact
 def to_yuv420(frame: Bytes, out: Bytes) -> None:
     """Convert a frame (H, W, 3) with even sides into `out` (H * 3 / 2, W): luma, then U and V at half the size."""
     height, width = frame.shape[0], frame.shape[1]
-    chroma = out[height:].reshape(-1)
-    second = height * width // 4
-    for y in range(0, height, 2):
-        for j in range(2):
-            for x in range(width):
-                red, green, blue = (
-                    np.int32(frame[y + j, x, 0]),
-                    np.int32(frame[y + j, x, 1]),
-                    np.int32(frame[y + j, x, 2]),
-                )
-                out[y + j, x] = (_Y_RED * red + _Y_GREEN * green + _Y_BLUE * blue + (16 << 16) + _HALF) >> 16
-        at = y * width // 4
-        for x in range(width // 2):
-            red = green = blue = np.int32(0)
-            for j in range(2):
-                for i in range(2):
-                    red += frame[y + j, 2 * x + i, 0]
-                    green += frame[y + j, 2 * x + i, 1]
-                    blue += frame[y + j, 2 * x + i, 2]
-            middle = (128 << 18) + (1 << 17)
-            chroma[at + x] = (_U_RED * red + _U_GREEN * green + (-_U_RED - _U_GREEN) * blue + middle) >> 18
-            chroma[second + at + x] = ((-_V_GREEN - _V_BLUE) * red + _V_GREEN * green + _V_BLUE * blue + middle) >> 18
+    pixels, planes = frame.reshape(-1), out.reshape(-1)
+    second = np.uint64(height * width // 4)
+    for i in range(np.uint64(height * width)):
+        red, green, blue = np.int32(pixels[_3 * i]), np.int32(pixels[_3 * i + _1]), np.int32(pixels[_3 * i + _2])
+        planes[i] = (_Y_RED * red + _Y_GREEN * green + _Y_BLUE * blue + _BLACK) >> 16
+    for y in range(np.uint64(height // 2)):
+        upper = y * np.uint64(6 * width)
+        lower, at = upper + np.uint64(3 * width), np.uint64(height * width) + y * np.uint64(width // 2)
+        for x in range(np.uint64(width // 2)):
+            red = _sum_of_two(pixels, upper + _6 * x) + _sum_of_two(pixels, lower + _6 * x)
+            green = _sum_of_two(pixels, upper + _6 * x + _1) + _sum_of_two(pixels, lower + _6 * x + _1)
+            blue = _sum_of_two(pixels, upper + _6 * x + _2) + _sum_of_two(pixels, lower + _6 * x + _2)
+            planes[at + x] = (_U_RED * red + _U_GREEN * green + _U_BLUE * blue + _GREY) >> 18
+            planes[second + at + x] = (_V_RED * red + _V_GREEN * green + _V_BLUE * blue + _GREY) >> 18
+
+
+@inlined
+def _sum_of_two(pixels: Bytes, at: int) -> int:
+    """A channel of a pixel and of its right neighbour."""
+    return np.int32(pixels[at]) + np.int32(pixels[at + _3])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sedtalker.emotion import labels
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.text import WHITE, Color, write
 
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
 
-COLORS: dict[str, Color] = {
-    "neutral": (86, 92, 104),
-    "happy": (240, 188, 66),
-    "sad": (84, 136, 206),
-    "angry": (216, 78, 68),
-    "upset": (208, 122, 84),
-    "disgust": (124, 166, 88),
-    "fear": (150, 112, 200),
-    "surprise": (82, 188, 186),
-}
+def _bytes_of(code: str) -> Color:
+    red, green, blue = bytes.fromhex(code[1:])
+    return red, green, blue
+
+
+COLORS: dict[str, Color] = {label: _bytes_of(code) for label, code in labels.COLORS.items()}
 _OTHER: Color = (150, 150, 150)
 _GROUND: Color = (24, 26, 31)
 _FAINT: Color = (138, 144, 156)

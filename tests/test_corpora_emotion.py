@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sedtalker.corpora.manifest import Manifest, Span, Utterance, load_manifest, merge, split_by_speaker
-from sedtalker.corpora.speech_emotion import PINNED, READERS, prepare_speech, summary
+from sedtalker.corpora.speech_emotion import PINNED, READERS, add_corpus, summary
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 
@@ -267,12 +267,29 @@ def test_several_corpora_become_one_manifest_with_splits(tmp_path):
     actors = [f"Actor_{a:02}/03-01-05-01-01-01-{a:02}.wav" for a in range(1, 13)]
     tree(tmp_path / "R", [*actors, "Actor_01/03-02-05-01-01-01-01.wav"])
     tree(tmp_path / "C", {f"AudioWAV/10{a}_DFA_SAD_XX.wav": "" for a in range(20, 30)} | CREMAD_TABLES)
-    manifest = prepare_speech({"ravdess": tmp_path / "R", "crema-d": tmp_path / "C"})
+    path = tmp_path / "data" / "manifest.json"
+    add_corpus(path, "ravdess", tmp_path / "R")
+    manifest = add_corpus(path, "crema-d", tmp_path / "C")
+    assert load_manifest(path) == manifest
+    assert all(manifest.audio(item).is_file() for item in manifest)
     assert {item.speaker: item.split for item in manifest}["crema-d-1028"] == PINNED["crema-d-1028"]
     assert {item.split for item in manifest if item.corpus == "ravdess"} == {"train", "validation", "test"}
     assert "left out: 1 (song)" in summary(manifest)
     with pytest.raises(DataError, match="unknown corpus"):
-        prepare_speech({"radio": tmp_path})
+        add_corpus(path, "radio", tmp_path)
+    again = add_corpus(path, "ravdess", tmp_path / "R")
+    assert {(item.id, item.split) for item in again} == {(item.id, item.split) for item in manifest}
+
+
+def test_the_command_knows_the_readers(tmp_path, capsys):
+    from sedtalker.cli.data import SPEECH
+    from sedtalker.cli.main import main
+
+    assert set(SPEECH) == set(READERS)
+    tree(tmp_path / "R", [f"Actor_{a:02}/03-01-05-01-01-01-{a:02}.wav" for a in range(1, 13)])
+    assert main(["data", "prepare", "ravdess", str(tmp_path / "R"), "-o", str(tmp_path / "manifest.json")]) == 0
+    assert "ravdess train:" in capsys.readouterr().out
+    assert len(load_manifest(tmp_path / "manifest.json")) == 12
 
 
 def test_spoken_without_emotion(tmp_path):

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from sedtalker.emotion.diarizer import (
+    STRIDE,
     Diarizer,
     DiarizerConfig,
+    Surroundings,
     fading,
     load_diarizer,
-    pooled,
     save_diarizer,
+    steps_of,
     upsampled,
     windows_of,
 )
@@ -24,8 +26,8 @@ from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import CheckpointError
 from sedtalker.speech import Windowing
 
-SMALL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12, heads=2)
-TUNED = replace(SMALL, tuned=1, tuned_from=1)
+SMALL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12)
+PAIR = replace(SMALL, members=2, surroundings=())
 
 
 def small_diarizer(config: DiarizerConfig = SMALL) -> Diarizer:
@@ -33,13 +35,14 @@ def small_diarizer(config: DiarizerConfig = SMALL) -> Diarizer:
     return Diarizer(config).eval()
 
 
-@pytest.mark.parametrize("config", [SMALL, TUNED])
+@pytest.mark.parametrize("config", [SMALL, PAIR])
 @pytest.mark.parametrize("frames", [1, 2, 75, 400])
 def test_one_posterior_for_every_frame(config, frames):
     diarizer = small_diarizer(config)
-    logits, strength = diarizer(torch.randn(2, frames, 3, 24))
-    assert logits.shape == (2, frames, len(LABELS))
-    assert strength.shape == (2, frames)
+    logits, strength = diarizer(steps_of(torch.randn(2, frames, 3, 24)))
+    steps = -(-frames // STRIDE)
+    assert logits.shape == (config.members, 2, steps, len(LABELS))
+    assert strength.shape == (config.members, 2, steps)
     posterior, intensity = diarizer.frames(torch.randn(frames, 3, 24))
     torch.testing.assert_close(posterior.sum(-1), torch.ones(frames))
     assert ((intensity >= 0) & (intensity <= 1)).all()
@@ -50,7 +53,7 @@ def test_a_label_without_training_data_has_no_share():
     assert posterior[:, LABELS.index("upset")].max() < 1e-9
 
 
-@pytest.mark.parametrize("config", [SMALL, TUNED])
+@pytest.mark.parametrize("config", [SMALL, PAIR])
 def test_blocks_of_any_length_give_what_the_whole_gives(config):
     diarizer = small_diarizer(config)
     features = torch.randn(2_711, 3, 24)
@@ -65,7 +68,7 @@ def test_long_audio_is_read_as_if_at_once():
     diarizer = small_diarizer()
     features = torch.randn(6_000, 3, 24)
     windowed, _ = diarizer.frames(features)
-    at_once = diarizer(features[None])[0][0].softmax(-1)
+    at_once = upsampled(diarizer(steps_of(features[None]))[0].mean(0).softmax(-1), 6_000)[0]
     assert (windowed - at_once).abs().max() < 0.02
 
 
@@ -101,12 +104,28 @@ def test_windows_of_blocks_hold_their_context():
     torch.testing.assert_close(torch.cat(new), frames)
 
 
-def test_pooling_and_upsampling_keep_time():
-    ramp = torch.arange(101.0)[None, :, None, None]
-    steps = pooled(ramp)
-    assert steps.shape == (1, 51, 1, 1)
-    back = upsampled(steps[..., 0], 101)[0, :, 0]
+def test_steps_and_upsampling_keep_time():
+    ramp = torch.arange(101.0)[None, :, None, None] * torch.tensor([1.0, -1.0])
+    steps = steps_of(ramp + torch.tensor([0.0, 100.0]))
+    assert steps.shape == (1, 51, 1, 2)
+    assert steps[0, 24, 0, 0] < 0 < steps[0, 26, 0, 0]  # the two cross at the fiftieth frame
+    back = upsampled(torch.arange(51.0)[None, :, None] * 2 + 0.5, 101)[0, :, 0]
     torch.testing.assert_close(back[2:98], torch.arange(2.0, 98.0))
+
+
+def test_surroundings_are_the_mean_and_spread_around_each_step():
+    config = replace(SMALL, surroundings=(0.2,))
+    around = Surroundings(config)
+    torch.nn.init.zeros_(around.weight.weight)  # every step counts alike
+    heard: list[torch.Tensor] = []
+    around.join.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    x = torch.randn(1, 40, config.width)
+    around(x)
+    near = x[0, 18:23]  # 0.2 s are five steps
+    torch.testing.assert_close(heard[0][0, 20, : config.width], near.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(heard[0][0, 20, config.width :], near.std(0, unbiased=False), atol=1e-3, rtol=1e-2)
+    edge = x[0, :3]
+    torch.testing.assert_close(heard[0][0, 0, : config.width], edge.mean(0), atol=1e-4, rtol=1e-4)
 
 
 def test_the_track_has_the_audios_length():
@@ -122,7 +141,7 @@ def test_temperature_softens():
     assert hot.frames(features)[0].max() < small_diarizer().frames(features)[0].max()
 
 
-@pytest.mark.parametrize("config", [SMALL, TUNED])
+@pytest.mark.parametrize("config", [SMALL, PAIR])
 def test_a_saved_diarizer_comes_back(tmp_path, config):
     diarizer = small_diarizer(config)
     save_diarizer(diarizer, tmp_path / "model")

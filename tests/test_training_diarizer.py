@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,33 @@ import torch
 
 pytest.importorskip("lightning")
 
-from sedtalker.corpora.manifest import Manifest, Utterance
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer
+from sedtalker.audio import write_wav
+from sedtalker.corpora.manifest import Manifest, Span, Utterance
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, steps_of
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
-from sedtalker.training.augmentation import add_noise, augment, change_speed, coloured_noise, scale, telephone
-from sedtalker.training.average import averaged
+from sedtalker.training.augmentation import (
+    add_noise,
+    augment,
+    change_speed,
+    coloured_noise,
+    revoice,
+    scale,
+    telephone,
+)
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
+    Batch,
     DiarizerTraining,
     MixedUtterances,
     category_loss,
+    disturbed,
     intensity_loss,
     train_diarizer,
     unweighted_recall,
 )
-from sedtalker.training.emotional_mixes import Mixer, Mixing, targets
+from sedtalker.training.emotional_mixes import Clip, Mixer, Mixing, targets
+from sedtalker.training.ensemble import joined
 from sedtalker.training.features import cache_features, listed_clips
 
 SPOKEN = ("neutral", "happy", "angry")
@@ -50,7 +62,7 @@ def made_corpus(folder: Path, speakers: int = 4, takes: int = 3) -> Manifest:
                 loud[10:50] = -20
                 path = folder / "features" / f"{identity}.npy"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, frames)
+                np.save(path, steps_of(torch.from_numpy(frames)[None].float())[0].half().numpy())
                 np.save(path.with_suffix(".loudness.npy"), loud)
     manifest = Manifest(str(folder), items)
     manifest.save(folder / "manifest.json")
@@ -70,7 +82,7 @@ def test_mixes_change_where_they_say(tmp_path):
         mix = draws.draw()
         spoken = mix.weight == 1
         named = mix.target[spoken].argmax(1)
-        heard = mix.features[spoken].float().mean(1)[:, : len(LABELS)].argmax(1)
+        heard = mix.steps[spoken].float().mean(1)[:, : len(LABELS)].argmax(1)
         assert (named == heard).float().mean() > 0.98
         changes += int((named.diff() != 0).sum())
     assert changes > 20
@@ -80,7 +92,7 @@ def test_the_same_seed_draws_the_same(tmp_path):
     made_corpus(tmp_path)
     one, other = mixer(tmp_path), mixer(tmp_path)
     for _ in range(5):
-        torch.testing.assert_close(one.draw().features, other.draw().features)
+        torch.testing.assert_close(one.draw().steps, other.draw().steps)
 
 
 def test_silence_far_from_speech_is_neutral_and_near_it_has_no_target():
@@ -93,10 +105,63 @@ def test_silence_far_from_speech_is_neutral_and_near_it_has_no_target():
     assert (weight[5], weight[25], target[90, 0], intensity[90], intensity[5]) == (1, 0, 1, 0, 0.5)
 
 
+def test_a_recording_with_segments_changes_where_they_say():
+    spans = (Span(1.0, 2.0, "angry", 1.0), Span(2.0, 3.0, "sad"))
+    item = Utterance("a", "a", "c", "s", "female", "en", "angry", 0.5, segments=spans)
+    target, intensity, _ = targets(item, np.ones(100, bool), heard=0.2)
+    named = [LABELS[k] for k in target.argmax(1)]
+    assert named == ["neutral"] * 25 + ["angry"] * 25 + ["sad"] * 25 + ["neutral"] * 25
+    assert (intensity[10], intensity[30]) == (0, 1)
+    assert np.isnan(intensity[60])
+    faster, _, _ = targets(item, np.ones(40, bool), heard=0.2, pace=0.4)
+    assert [LABELS[k] for k in faster.argmax(1)[[9, 10, 19, 20, 29, 30]]] == [
+        *named[24:26],
+        *named[49:51],
+        *named[74:76],
+    ]
+
+
+def test_recordings_with_segments_are_drawn_whole(tmp_path):
+    manifest = made_corpus(tmp_path)
+    spans = (Span(0.0, 1.2, "happy"),)
+    marked = replace(manifest.select("train")[0], segments=spans, transcript="marked")
+    draws = Mixer([*manifest.select("train"), marked], [tmp_path / "features"], Mixing(changing=1.0), seed=0)
+    lengths = {len(draws.draw().steps) for _ in range(40)}
+    assert 30 in lengths  # all of its steps, while its speaker is drawn
+
+
+def test_a_clip_has_the_variants_that_are_there(tmp_path):
+    manifest = made_corpus(tmp_path)
+    first = manifest.utterances[0]
+    other = tmp_path / "augmented" / f"{first.id}.npy"
+    other.parent.mkdir(parents=True)
+    np.save(other, np.zeros((20, 2, 12), np.float16))
+    caches = [tmp_path / "features", tmp_path / "augmented"]
+    assert [len(Clip(item, caches).variants) for item in manifest.utterances[:2]] == [2, 1]
+    mix = Clip(first, caches).mix(1, heard=0.2)
+    assert len(mix.steps) == len(mix.target) == 20
+    assert mix.weight[4:16].eq(1).all()
+
+
+def test_blending_and_hiding_leave_what_is_known_known():
+    torch.manual_seed(0)
+    steps = torch.ones(4, 50, 2, 3)
+    known = torch.full((4, 50), 0.5)
+    target = torch.eye(8)[torch.randint(8, (4, 50))]
+    batch = Batch(steps, target, known, torch.ones(4, 50))
+    made, blended, intensity = disturbed(batch, mixup=1.0, masked=0.2)
+    torch.testing.assert_close(blended.sum(-1), torch.ones(4, 50))
+    torch.testing.assert_close(intensity, known)
+    hidden = (made == 0).all(-1).all(-1)
+    assert 0 < hidden.float().mean() <= 0.2
+    same, _, _ = disturbed(batch, mixup=0.0, masked=0.0)
+    torch.testing.assert_close(same, steps)
+
+
 def test_batches_are_of_one_length(tmp_path):
     batch = next(iter(MixedUtterances(mixer(tmp_path), 4)))
-    assert batch.features.shape[:2] == batch.target.shape[:2] == batch.weight.shape
-    assert batch.features.shape[0] == 4
+    assert batch.steps.shape[:2] == batch.target.shape[:2] == batch.weight.shape
+    assert batch.steps.shape[0] == 4
 
 
 def test_losses_ignore_what_has_no_weight_or_no_label():
@@ -127,14 +192,15 @@ def test_a_tiny_training_learns_calibrates_and_exports(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(
         f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
-        "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1}\n"
+        "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, members: 2}\n"
         "steps: 60\nbatch: 8\nvalidate_every: 30\nrate: 1e-2\nwarmup: 5\n"
     )
     exported = train_diarizer(config, ["seed=3"])
     diarizer = load_diarizer(exported)
-    features = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()
-    posterior, _ = diarizer.frames(features)
-    assert posterior[20:40, LABELS.index("angry")].mean() > 0.6
+    assert len(diarizer.members) == 2
+    steps = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()
+    posterior = diarizer(steps[None])[0].mean(0)[0].softmax(-1)
+    assert posterior[10:20, LABELS.index("angry")].mean() > 0.6
     assert diarizer.config.temperature != 1.0
 
 
@@ -165,6 +231,13 @@ class CountingEncoder:
     def encode(self, samples):
         self.calls += 1
         return torch.zeros(-(-len(samples) // 320), 2, 4)
+
+
+def test_steps_are_cached_at_half_the_rate(tmp_path):
+    write_wav(tmp_path / "a.wav", [np.zeros(16_000, np.float32)])
+    assert cache_features([("a", tmp_path / "a.wav")], tmp_path / "cache", CountingEncoder(), steps=True) == []
+    assert np.load(tmp_path / "cache/a.npy").shape == (25, 2, 4)
+    assert np.load(tmp_path / "cache/a.loudness.npy").shape == (50,)
 
 
 def test_features_are_cached_once_and_unreadable_clips_are_named(tmp_path):
@@ -206,6 +279,25 @@ def test_speed_level_and_telephone():
     assert np.abs(telephone(tone())).max() > 0.2
 
 
+def harmonics(fundamental: float) -> np.ndarray:
+    """A second of a buzz whose loudest part, a formant, is at 1 kHz."""
+    time = np.arange(16_000) / 16_000
+    numbers = np.arange(1, int(4000 / fundamental))
+    loud = np.exp(-(((numbers * fundamental - 1000) / 200) ** 2))
+    return (0.1 * loud @ np.sin(2 * np.pi * fundamental * numbers[:, None] * time)).astype(np.float32)
+
+
+def test_another_voice_has_its_own_pitch_formants_and_pace():
+    for pitch, formants, pace in ((1.0, 1.0, 1.0), (1.25, 1.0, 1.0), (1.0, 1.2, 1.0), (0.8, 0.9, 1.2)):
+        made = revoice(harmonics(100), pitch, formants, pace)
+        assert len(made) == round(16_000 / pace)
+        size = np.abs(np.fft.rfft(made[2_000:10_000]))  # 2 Hz a bin
+        comb = [size[np.round(np.arange(1, 15) * f / 2).astype(int)].sum() for f in range(60, 160)]
+        assert 60 + int(np.argmax(comb)) == pytest.approx(100 * pitch, abs=3)
+        hertz = np.arange(len(size)) * 2
+        assert (hertz * size).sum() / size.sum() == pytest.approx(1000 * formants, rel=0.16)
+
+
 def test_augmentation_is_seeded_and_finite():
     one, other = (augment(tone(), np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one, other)
@@ -215,11 +307,15 @@ def test_augmentation_is_seeded_and_finite():
         assert np.abs(made).max() <= 1.01
 
 
-def test_what_lies_between_two_trainings():
-    one, other = (torch.manual_seed(seed) and Diarizer(DiarizerConfig(temperature=seed + 0.5)) for seed in (1, 2))
-    between = averaged(one, other, 0.25)
-    expected = 0.75 * one.project.weight + 0.25 * other.project.weight
-    torch.testing.assert_close(between.project.weight, expected)
-    assert between.config.temperature == 1
-    with pytest.raises(DataError, match="averaged"):
-        averaged(one, Diarizer(DiarizerConfig(width=64)), 0.5)
+def test_trained_diarizers_become_members_of_one():
+    one, other = (
+        torch.manual_seed(seed) and Diarizer(DiarizerConfig(temperature=seed + 0.5)).eval() for seed in (1, 2)
+    )
+    whole = joined([one, other])
+    steps = torch.randn(1, 30, 5, 384)
+    apart = [diarizer(steps)[0] * diarizer.config.temperature for diarizer in (one, other)]
+    present = ~whole.absent
+    torch.testing.assert_close(whole(steps)[0][..., present], torch.cat(apart)[..., present])
+    assert (whole.config.temperature, whole.config.members) == (1, 2)
+    with pytest.raises(DataError, match="joined"):
+        joined([one, Diarizer(DiarizerConfig(width=64))])

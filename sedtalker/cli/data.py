@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sedtalker.corpora.sequences import Source
 
 CORPORA = ("emovoca", "vocaset", "biwi", "own")
+SPEECH = (
+    "ravdess", "crema-d", "nemo", "savee", "tess", "esd", "emov-db", "jl-corpus", "iemocap", "meld", "emodb",
+    "zed", "spoken",
+)  # fmt: skip
 SHOWN = 20  # lines of each list on the screen; the manifest has them all
 
 
@@ -27,10 +31,18 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_prepare(actions: Any, common: argparse.ArgumentParser) -> None:
-    parser = actions.add_parser("prepare", parents=[common], help="a corpus -> a store of vertices that trains fast")
-    parser.add_argument("corpus", choices=CORPORA)
+    parser = actions.add_parser(
+        "prepare",
+        parents=[common],
+        help="a corpus of faces -> a store that trains fast; one of emotional speech -> a manifest",
+        description=f"Faces: {', '.join(CORPORA)}. Emotional speech, for a diarizer: {', '.join(SPEECH)}; prepared one "
+        "after the other into one manifest they are trained on together, split by speaker.",
+    )
+    parser.add_argument("corpus", choices=CORPORA + SPEECH, metavar="CORPUS")
     parser.add_argument("source", type=Path, metavar="SRC", help="the folder that the publisher's archive unpacks to")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store, or the manifest's file"
+    )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
     parser.add_argument(
         "--encoder",
@@ -107,7 +119,9 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def run_prepare(arguments: argparse.Namespace) -> int:
-    """Prepare a corpus; exit code 1 if a sequence had to be left out."""
+    """Prepare a corpus; exit code 1 if a sequence of faces had to be left out."""
+    if arguments.corpus in SPEECH:
+        return _prepare_speech(arguments)
     from sedtalker.corpora.prepare import Options, prepare
     from sedtalker.corpora.store import open_store, split_counts
 
@@ -123,6 +137,14 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         print(f"features: {arguments.encoder} of {sounds} sounds, shared by the variants of a sentence")
     print(f"{arguments.output}: {len(outcome.clips)} clips at {outcome.fps:g} fps, {len(outcome.refused)} refused")
     return 1 if outcome.refused else 0
+
+
+def _prepare_speech(arguments: argparse.Namespace) -> int:
+    """Add a corpus of emotional speech to a manifest."""
+    from sedtalker.corpora.speech_emotion import add_corpus, summary
+
+    print(summary(add_corpus(arguments.output, arguments.corpus, arguments.source)))
+    return 0
 
 
 def run_check(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import listed, number, whole
+from sedtalker.cli.options import decibels, listed, number, whole
 
 if TYPE_CHECKING:
     from sedtalker.evaluation.talker import Truth
@@ -82,6 +82,26 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the tables, as JSON and Markdown")
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")
+    parser.add_argument(
+        "--noise",
+        type=decibels,
+        default=(),
+        metavar="DB,DB",
+        help="also under pink noise, e.g. 20,10,5,0",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("speakers", "emobox"),
+        default="speakers",
+        help="speakers of the split, as in use; or EmoBox's folds of RAVDESS, heads trained anew (default: speakers)",
+    )
+    parser.add_argument(
+        "--features",
+        type=Path,
+        nargs="+",
+        metavar="CACHE",
+        help="for emobox: of python -m sedtalker.training.features --steps, the clean ones first",
+    )
     parser.set_defaults(run=run_diarizer)
 
 
@@ -154,10 +174,29 @@ def run_motion(arguments: argparse.Namespace) -> int:
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:
-    """Measure a diarizer."""
-    from sedtalker.evaluation.diarizer import evaluate_diarizer, table, write_report
+    """Measure a diarizer, or the encoder under EmoBox's protocol."""
+    if arguments.protocol == "emobox":
+        return _run_emobox(arguments)
+    from sedtalker.evaluation.diarizer import evaluate_diarizer, noises, table, write_report
 
-    report = evaluate_diarizer(arguments.manifest, arguments.diarizer, arguments.split)
+    report = evaluate_diarizer(
+        arguments.manifest, arguments.diarizer, arguments.split, disturbances=noises(arguments.noise)
+    )
+    print(table(report))
+    if arguments.output:
+        for path in write_report(report, arguments.output):
+            print(path)
+    return 0
+
+
+def _run_emobox(arguments: argparse.Namespace) -> int:
+    from sedtalker.corpora.manifest import load_manifest
+    from sedtalker.errors import DataError
+    from sedtalker.evaluation.emobox import evaluate_emobox, table, write_report
+
+    if not arguments.features:
+        raise DataError("the protocol emobox needs cached features. Name their folder with --features")
+    report = evaluate_emobox(load_manifest(arguments.manifest), arguments.features)
     print(table(report))
     if arguments.output:
         for path in write_report(report, arguments.output):

@@ -43,6 +43,11 @@ def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
     return parse
 
 
+def decibels(text: str) -> tuple[float, ...]:
+    """Comma-separated ratios of -20 to 60 dB."""
+    return tuple(number(-20, 60, "dB")(part) for part in text.split(","))
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     """A type for a whole number in [low, high]."""
 

@@ -1,16 +1,22 @@
-"""Recordings whose emotion changes at known times: one speaker's clips cut to their speech, levelled and joined."""
+"""Recordings whose emotion changes at known times: one speaker's clips cut to their speech, levelled and joined.
+
+`python -m sedtalker.corpora.concatenate MANIFEST -o DIR --per-speaker 12` writes such recordings of every speaker, and
+`DIR/manifest.json` with the corpora's own recordings and these.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import SAMPLE_RATE, load_audio
-from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
+from sedtalker.corpora.manifest import Manifest, Span, Utterance, load_manifest, merge
 from sedtalker.emotion.activity import trimmed
 from sedtalker.emotion.track import Segment
 
@@ -19,6 +25,7 @@ Samples = NDArray[np.float32]
 EDGE = 0.05  # s kept around the speech
 FADE = 0.01  # s, so that a joint does not click
 LEVEL = -26.0  # dB of full scale, root mean square of every piece
+SHORT = (0.4, 0.9)  # s, of half of the middle parts of three in recordings that are trained on
 PATTERNS = ("NE", "EN", "NEN", "EE")  # of Wang et al. (2023), drawn alike; N neutral, E another emotion
 
 
@@ -94,3 +101,45 @@ def faded(samples: Samples) -> Samples:
     samples[: len(ramp)] *= ramp
     samples[-len(ramp) :] *= ramp[::-1]
     return samples
+
+
+def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -> Manifest:
+    """Recordings of every speaker, as sound files in a folder and as utterances with segments."""
+    rng = np.random.default_rng(seed)
+    recipes = draw_recipes([item for item in manifest if not item.segments], per_speaker, seed)
+    recipes = [
+        replace(recipe, crop=float(rng.uniform(*SHORT))) if len(recipe.clips) == 3 and rng.random() < 0.5 else recipe
+        for recipe in recipes
+    ]
+    utterances = []
+    for number, (recipe, samples, segments) in enumerate(rendered(manifest, recipes)):
+        first = recipe.clips[0]
+        name = f"changing/{first.speaker}-{number}"
+        path = folder / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(path, [samples])
+        spans = tuple(
+            Span(segment.start, segment.end, item.emotion, item.intensity)
+            for segment, item in zip(segments, recipe.clips, strict=True)
+        )
+        utterances.append(
+            replace(first, id=name, path=f"{name}.wav", segments=spans, intensity=None, transcript="", perceived={})
+        )
+    return Manifest(str(folder), utterances)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--per-speaker", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    manifest = load_manifest(arguments.manifest)
+    made = written(manifest, arguments.output, arguments.per_speaker, arguments.seed)
+    merge([manifest, made]).save(arguments.output / "manifest.json")
+    print(f"{arguments.output}: {len(made)} recordings")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,15 +1,11 @@
-"""The readers of speech emotion corpora by name, and the manifest of several with its splits.
-
-`python -m sedtalker.corpora.speech_emotion ravdess=DIR crema-d=DIR nemo=DIR spoken=DIR -o manifest.json` makes the
-manifest that the packaged diarizers were trained with.
-"""
+"""The readers of speech emotion corpora by name, and the manifest of several with its splits."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from sedtalker.corpora.cremad import read_cremad
@@ -18,7 +14,7 @@ from sedtalker.corpora.emovdb import read_emovdb
 from sedtalker.corpora.esd import read_esd
 from sedtalker.corpora.iemocap import read_iemocap
 from sedtalker.corpora.jlcorpus import read_jlcorpus
-from sedtalker.corpora.manifest import Manifest, merge, split_by_speaker
+from sedtalker.corpora.manifest import Manifest, load_manifest, merge, split_by_speaker
 from sedtalker.corpora.meld import read_meld
 from sedtalker.corpora.nemo import read_nemo
 from sedtalker.corpora.ravdess import read_ravdess
@@ -49,17 +45,25 @@ PINNED = {"crema-d-1028": "validation", "nemo-EB0": "train"}
 """Sides that are not drawn: the demo's actor is never trained on, and nEMO keeps one more speaker for training."""
 
 
-def prepare_speech(folders: Mapping[str, str | os.PathLike[str]], seed: int = 0) -> Manifest:
-    """One manifest of corpora by name, split by speaker; the same seed gives the same split.
+def add_corpus(path: Path, name: str, folder: str | os.PathLike[str], seed: int = 0) -> Manifest:
+    """Add a corpus to the manifest in a file, which is made if it is not there; a corpus of that name is replaced.
+
+    Every speaker gets one side of the split; the same seed gives the same split, in whatever order corpora come.
 
     Raises:
-        DataError: an unknown corpus, or a folder that does not hold it.
+        DataError: an unknown corpus, a folder that does not hold it, or a file that is no manifest.
     """
-    unknown = sorted(set(folders) - set(READERS))
-    if unknown or not folders:
-        raise DataError(f"unknown corpus: {', '.join(unknown) or 'none given'}. Use: {', '.join(READERS)}")
-    manifests = [READERS[name](folder) for name, folder in folders.items()]
-    return split_by_speaker(merge(manifests), seed=seed, pinned=PINNED)
+    if name not in READERS:
+        raise DataError(f"unknown corpus: {name}. Use: {', '.join(READERS)}")
+    manifest = READERS[name](folder)
+    if path.exists():
+        earlier = load_manifest(path)
+        others = [item for item in earlier if item.corpus != name]
+        manifest = merge([replace(earlier, utterances=others), manifest]) if others else manifest
+    manifest = split_by_speaker(manifest, seed=seed, pinned=PINNED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest.save(path)
+    return manifest
 
 
 def summary(manifest: Manifest) -> str:
@@ -69,18 +73,3 @@ def summary(manifest: Manifest) -> str:
     lines = [f"{c} {s}: {count} clips of {speakers[c, s]} speakers" for (c, s), count in sorted(clips.items())]
     lines += [f"left out: {count} ({reason})" for reason, count in sorted(manifest.skipped.items())]
     return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("corpora", nargs="+", metavar="NAME=DIR")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    manifest = prepare_speech(dict(entry.partition("=")[::2] for entry in arguments.corpora), arguments.seed)
-    manifest.save(arguments.output)
-    print(summary(manifest))
-
-
-if __name__ == "__main__":
-    main()

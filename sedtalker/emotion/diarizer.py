@@ -1,9 +1,9 @@
 """The emotion diarizer: speech features -> posterior over the emotions and intensity, for every 20 ms.
 
-A learned mixture of the encoder's layers, and of further attention blocks that start as the encoder's own and are
-tuned to emotion; averaged over pairs of frames (an emotion does not change within 40 ms); then convolutions, a
-recurrent layer that reads both ways, and two heads. Long audio is read in overlapping windows that fade into each
-other, so that memory is flat and no seam is left.
+Several small networks listen and their logits are averaged. Each takes a learned mixture of the encoder's layers,
+averaged over pairs of frames (an emotion does not change within 40 ms); then convolutions, a recurrent layer that reads
+both ways, and beside it the mean and the spread of what surrounds each step; two heads. Long audio is read in
+overlapping windows that fade into each other, so that memory is flat and no seam is left.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import CheckpointError
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE, WhisperConfig, WhisperLayer, Windowing
+from sedtalker.speech import FRAME_RATE, Windowing
 
 KIND = "diarizer"
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
-WINDOW = 40 * FRAME_RATE  # frames seen at once
-OVERLAP = 8 * FRAME_RATE  # frames in which one window fades into the next
-TUNED_WINDOWS = Windowing(left=FRAME_RATE, hop=8 * FRAME_RATE, right=FRAME_RATE)  # of the tuned blocks' attention
+STEP_RATE = FRAME_RATE // STRIDE  # steps a second
+WINDOW = 40 * STEP_RATE  # steps seen at once
+OVERLAP = 8 * STEP_RATE  # steps in which one window fades into the next
+BLOCKS = Windowing(left=0, hop=8 * FRAME_RATE, right=0)  # frames that become steps at once, an even number
 ABSENT = -30.0  # logit of a label without training data
 
 
@@ -43,13 +44,12 @@ class DiarizerConfig:
     absent: tuple[str, ...] = ("upset",)  # labels that no corpus taught; their posterior is 0
     layers: int = 5  # hidden states of the speech encoder
     feature_width: int = 384
-    tuned: int = 0  # attention blocks of its own on top of one of the encoder's layers
-    tuned_from: int = 2  # the hidden state that they read
-    heads: int = 6  # of their attention
+    members: int = 1  # networks whose logits are averaged
     width: int = 128
     hidden: int = 96  # of the recurrent layer, each way
     convolutions: int = 2
     kernel: int = 5  # steps of 40 ms
+    surroundings: tuple[float, ...] = (1.0, 4.0)  # s around a step whose mean and spread are taken
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
 
@@ -63,70 +63,106 @@ class DiarizerConfig:
         return cls(**plain)
 
 
-class Diarizer(nn.Module):
-    """Speech features (B, T, L, D) -> logits (B, T, C) and intensity (B, T)."""
+class Member(nn.Module):
+    """One network: steps (B, S, L, D) of `steps_of` -> logits (B, S, C) and intensity before its sigmoid (B, S)."""
 
-    def __init__(self, config: DiarizerConfig | None = None) -> None:
+    def __init__(self, config: DiarizerConfig) -> None:
         super().__init__()
-        self.config = config = config or DiarizerConfig()
-        self.layer_weights = nn.Parameter(torch.zeros(config.layers + config.tuned))
-        block = WhisperConfig(width=config.feature_width, heads=config.heads, feedforward=4 * config.feature_width)
-        self.tuned = nn.ModuleList(WhisperLayer(block) for _ in range(config.tuned))
+        self.layer_weights = nn.Parameter(torch.zeros(config.layers))
+        self.channels = nn.Dropout1d(config.dropout)
         self.project = nn.Linear(config.feature_width, config.width)
         self.convolutions = nn.ModuleList(ConvolutionBlock(config) for _ in range(config.convolutions))
         self.recurrent = nn.GRU(config.width, config.hidden, batch_first=True, bidirectional=True)
+        self.surroundings = Surroundings(config) if config.surroundings else None
         self.dropout = nn.Dropout(config.dropout)
-        self.category = nn.Linear(2 * config.hidden + config.width, len(config.labels))
-        self.strength = nn.Linear(2 * config.hidden + config.width, 1)
-        absent = torch.tensor([label in config.absent for label in config.labels])
-        self.register_buffer("absent", absent, persistent=False)
+        joined = 2 * config.hidden + (2 if config.surroundings else 1) * config.width
+        self.category = nn.Linear(joined, len(config.labels))
+        self.strength = nn.Linear(joined, 1)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, C) and intensity before its sigmoid (B, T) of features (B, T, L, D)."""
-        logits, strength = self.heads(self.embed(features))
-        return upsampled(logits, features.shape[1]), upsampled(strength[..., None], features.shape[1])[..., 0]
+    def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        return self.heads(self.embed(steps))
 
-    def embed(self, features: Tensor) -> Tensor:
-        """What each step says by itself: features (B, T, L, D) -> (B, ceil(T / 2), width)."""
-        states = pooled(features)
-        x = features[:, :, self.config.tuned_from].float() if self.tuned else features
-        for block in self.tuned:
-            x = block(x)
-            states = torch.cat([states, pooled(x[:, :, None])], dim=2)
-        normed = F.layer_norm(states, states.shape[-1:])
-        mixed = torch.einsum("bsld,l->bsd", normed, self.layer_weights.softmax(0))
-        return F.gelu(self.project(self.dropout(mixed)))
+    def embed(self, steps: Tensor) -> Tensor:
+        """What each step says by itself: (B, S, L, D) -> (B, S, width)."""
+        mixed = torch.einsum("bsld,l->bsd", steps, self.layer_weights.softmax(0))
+        return F.gelu(self.project(self.channels(mixed.transpose(1, 2)).transpose(1, 2)))
 
     def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, S, C) and intensity before its sigmoid (B, S), each step read with what surrounds it."""
         local = embedded
         for block in self.convolutions:
             local = block(local)
-        joined = self.dropout(torch.cat([self.recurrent(local)[0], local], dim=-1))
-        logits = self.category(joined) / self.config.temperature
-        return logits.masked_fill(self.absent, ABSENT), self.strength(joined)[..., 0]
+        parts = [self.recurrent(local)[0], local]
+        if self.surroundings:
+            parts.append(self.surroundings(embedded))
+        joined = self.dropout(torch.cat(parts, dim=-1))
+        return self.category(joined), self.strength(joined)[..., 0]
+
+
+class Surroundings(nn.Module):
+    """Mean and standard deviation of the steps around each step: (B, S, width) -> (B, S, width).
+
+    Steps count by a learned weight, so that silence need not.
+    """
+
+    def __init__(self, config: DiarizerConfig) -> None:
+        super().__init__()
+        self.sizes = tuple(2 * round(seconds * STEP_RATE / 2) + 1 for seconds in config.surroundings)
+        self.weight = nn.Linear(config.width, 1)
+        self.join = nn.Linear(2 * len(self.sizes) * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = F.softplus(self.weight(x)) + 1e-3
+        sums = torch.cat([weight, weight * x, weight * x.square()], -1).cumsum(1)
+        parts = []
+        for size in self.sizes:
+            half, last = size // 2, x.shape[1] - 1
+            until = torch.arange(x.shape[1], device=x.device)
+            near = sums[:, (until + half).clamp(max=last)] - F.pad(sums, (0, 0, 1, 0))[:, (until - half).clamp(min=0)]
+            mean, square = (near[..., 1:] / near[..., :1]).chunk(2, dim=-1)
+            parts += [mean, (square - mean.square()).clamp(min=1e-4).sqrt()]
+        return F.gelu(self.join(torch.cat(parts, -1)))
+
+
+class Diarizer(nn.Module):
+    """Speech features -> posterior and intensity, by the mean of its members."""
+
+    def __init__(self, config: DiarizerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DiarizerConfig()
+        self.members = nn.ModuleList(Member(config) for _ in range(config.members))
+        absent = torch.tensor([label in config.absent for label in config.labels])
+        self.register_buffer("absent", absent, persistent=False)
+
+    def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (M, B, S, C) and intensity before its sigmoid (M, B, S) of each member; steps of `steps_of`."""
+        return self._stacked([member(steps) for member in self.members])
+
+    def _stacked(self, heard: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        logits, strength = (torch.stack(values) for values in zip(*heard, strict=True))
+        return (logits / self.config.temperature).masked_fill(self.absent, ABSENT), strength
 
     @torch.inference_mode()
     def frames(self, features: Tensor | Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior (T, C) and intensity (T,) of features (T, L, D), or of blocks of them in order, in flat memory."""
-        device, count = self.layer_weights.device, 0
+        count = 0
 
         def embedded() -> Iterator[Tensor]:
             nonlocal count
-            for window, first, last in windows_of(
-                [features] if isinstance(features, Tensor) else features, TUNED_WINDOWS
-            ):
-                count += last - first
-                yield self.embed(window[None].to(device))[0, first // STRIDE : -(-last // STRIDE)]
+            for block, _, _ in windows_of([features] if isinstance(features, Tensor) else features, BLOCKS):
+                count += len(block)
+                steps = steps_of(block[None].to(self.absent.device))
+                yield torch.cat([member.embed(steps) for member in self.members], dim=-1)[0]
 
-        said = torch.cat(list(fading(embedded(), self._said, WINDOW // STRIDE, OVERLAP // STRIDE)))[None].cpu()
+        said = torch.cat(list(fading(embedded(), self._said, WINDOW, OVERLAP)))[None].cpu()
         posterior = upsampled(said[..., :-1].softmax(-1), count)[0]
         return posterior, upsampled(said[..., -1:].sigmoid(), count)[0, :, 0]
 
     def _said(self, embedded: Tensor) -> Tensor:
-        """Logits and intensity before its sigmoid (S, C + 1) of one window of embedded steps (S, width)."""
-        logits, strength = self.heads(embedded[None])
-        return torch.cat([logits, strength[..., None]], dim=-1)[0]
+        """The members' mean logits and intensity before its sigmoid (S, C + 1) of one window (S, M * width)."""
+        parts = embedded[None].chunk(len(self.members), dim=-1)
+        logits, strength = self._stacked([member.heads(part) for member, part in zip(self.members, parts, strict=True)])
+        return torch.cat([logits, strength[..., None]], dim=-1).mean(0)[0]
 
     def diarize(
         self,
@@ -187,11 +223,12 @@ class ConvolutionBlock(nn.Module):
         return x + self.dropout(F.gelu(self.convolution(self.norm(x).transpose(1, 2)))).transpose(1, 2)
 
 
-def pooled(features: Tensor) -> Tensor:
-    """Mean over pairs of frames: (B, T, L, D) -> (B, ceil(T / 2), L, D); an odd last frame stands alone."""
+def steps_of(features: Tensor) -> Tensor:
+    """Normed means over pairs of frames: (B, T, L, D) -> (B, ceil(T / 2), L, D); an odd last frame stands alone."""
     pairs = features.shape[1] // STRIDE * STRIDE
     steps = features[:, :pairs].unflatten(1, (-1, STRIDE)).float().mean(2)
-    return torch.cat([steps, features[:, pairs:].float()], 1) if pairs < features.shape[1] else steps
+    steps = torch.cat([steps, features[:, pairs:].float()], 1) if pairs < features.shape[1] else steps
+    return F.layer_norm(steps, steps.shape[-1:])
 
 
 def upsampled(steps: Tensor, frames: int) -> Tensor:

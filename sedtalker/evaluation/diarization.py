@@ -36,16 +36,11 @@ def emotion_at(segments: Sequence[Segment], time: float) -> str:
     return next((segment.emotion for segment in segments if segment.start <= time < segment.end), "neutral")
 
 
-def windowed_segments(labels: Sequence[str], window: float, duration: float) -> list[Segment]:
-    """Segments of one label for each `window` seconds, the last one until `duration`; equal neighbours are one."""
-    segments: list[Segment] = []
-    for index, label in enumerate(labels):
-        start, end = index * window, duration if index == len(labels) - 1 else min((index + 1) * window, duration)
-        if segments and segments[-1].emotion == label:
-            start = segments.pop().start
-        if end > start:
-            segments.append(Segment(start, end, label))
-    return segments
+def covered(segments: Sequence[Segment], duration: float) -> list[Segment]:
+    """Segments in order, with neutral ones in their gaps."""
+    edges = [0.0, *(time for segment in segments for time in (segment.start, segment.end)), duration]
+    gaps = [Segment(start, end, "neutral") for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
+    return sorted([*segments, *gaps], key=lambda segment: segment.start)
 
 
 def boundary_errors(
@@ -61,11 +56,6 @@ def boundary_errors(
 def changes(segments: Sequence[Segment]) -> list[float]:
     """Times at which the emotion changes."""
     return [after.start for before, after in pairwise(segments) if before.emotion != after.emotion]
-
-
-def switches_per_second(segments: Sequence[Segment], duration: float) -> float:
-    """Changes of emotion a second."""
-    return len(changes(segments)) / duration
 
 
 def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment]) -> list[tuple[float, bool]]:

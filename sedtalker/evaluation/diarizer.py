@@ -1,7 +1,8 @@
 """`sedtalker evaluate diarizer MANIFEST`: a diarizer on the speakers of a split; a table, JSON and Markdown.
 
-Whole clips are judged by their frames of speech and by their mean posterior; recordings whose emotion changes are
-made of the same speakers' clips and judged by time. Everything is read from the audio, as in use.
+Whole clips are judged by their frames of speech and by their mean posterior; recordings whose emotion changes, those
+of the manifest (an utterance with segments) and others made of the same speakers' clips, are judged by time. Everything
+is read from the audio, as in use.
 """
 
 from __future__ import annotations
@@ -91,6 +92,19 @@ def hear_mixes(
     for recipe, samples, reference in tqdm(rendered(manifest, recipes), total=len(recipes), desc="mixes", unit="mix"):
         track = diarized(samples, diarizer, encoder)
         heard.append(HeardMix(recipe.clips[0].corpus, track.segments, reference, track.duration, recipe.crop))
+    return heard
+
+
+def hear_recordings(
+    manifest: Manifest, utterances: Sequence[Utterance], diarizer: Diarizer, encoder: WindowedEncoder
+) -> list[HeardMix]:
+    """Diarize recordings whose segments are marked."""
+    heard = []
+    for item in tqdm(utterances, desc="recordings", unit="recording"):
+        track = diarized(load_audio(manifest.audio(item)), diarizer, encoder)
+        marked = [Segment(span.start, span.end, span.emotion, span.intensity or 0.0) for span in item.segments]
+        reference = measure.covered(marked, track.duration)
+        heard.append(HeardMix(item.corpus, track.segments, reference, track.duration, None))
     return heard
 
 
@@ -185,26 +199,29 @@ def evaluate_diarizer(
         DataError: the split is empty.
     """
     manifest = load_manifest(manifest_path)
-    utterances = manifest.select(split)
-    if not utterances:
+    selected = manifest.select(split)
+    utterances = [item for item in selected if not item.segments]
+    if not selected:
         raise DataError(f"no utterances in split {split!r}: {manifest_path}. Choose train, validation or test")
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = load_encoder()
     labels = network.config.labels
     clips = hear_clips(manifest, utterances, network, encoder)
     mixes = hear_mixes(manifest, utterances, network, encoder, per_speaker, seed)
+    mixes += hear_recordings(manifest, [item for item in selected if item.segments], network, encoder)
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     for name, group in grouped(clips).items():
         report["groups"][name] = clip_figures(group, labels)
     for corpus in sorted({mix.corpus for mix in mixes}):
         report["mixes"][corpus] = mix_figures([mix for mix in mixes if mix.corpus == corpus])
     for name, disturb in (disturbances or {}).items():
-        again = hear_clips(manifest, utterances, network, encoder, disturb)
+        again = grouped(hear_clips(manifest, utterances, network, encoder, disturb))
         report["disturbed"][name] = {
-            corpus: clip_figures([clip for clip in again if clip.utterance.corpus == corpus], labels)["uar"]
+            corpus: clip_figures(again[corpus], labels)["uar"]
             for corpus in sorted({item.corpus for item in utterances})
         }
-    report["worst_speaker"] = worst_speaker(report["groups"])
+    if utterances:
+        report["worst_speaker"] = worst_speaker(report["groups"])
     return report
 
 
@@ -261,8 +278,10 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {name} | {row['eder']:.3f} | {row['boundary_error_median']:.2f} | {switches} | {found} |")
     for name, row in report["disturbed"].items():
         lines.append(f"\n{name}: frame UAR " + ", ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
-    worst = report["worst_speaker"]
-    lines.append(f"\nWorst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}")
+    if worst := report.get("worst_speaker"):
+        lines.append(f"\nWorst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}")
+        rates = (f"{name} {wrong:.2f}/{missed:.2f}" for name, (wrong, missed) in worst["false_rates"].items())
+        lines.append("false-positive/false-negative rate: " + ", ".join(rates))
     return "\n".join(lines) + "\n"
 
 

@@ -20,7 +20,6 @@ from sedtalker.corpora.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
-from sedtalker.speech import WhisperEncoder, load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 
@@ -40,11 +39,12 @@ class DiarizerTraining:
     steps: int = 3000
     batch: int = 32  # made utterances
     rate: float = 1e-3
-    tuned_rate: float = 1e-4  # of the tuned attention blocks
     warmup: int = 100  # steps
     decay: float = 0.01
     smoothing: float = 0.05  # of the labels
     adjustment: float = 1.0  # weight of the log prior that is added to the logits in training
+    mixup: float = 0.5  # share of the batches whose utterances are blended in pairs
+    masked: float = 0.1  # most of an utterance's time that is hidden in one stretch
     intensity_weight: float = 0.5
     validate_every: int = 250  # steps
     threads: int = 1
@@ -58,7 +58,7 @@ SORTED_BATCHES = 8  # batches whose utterances are drawn together and sorted by 
 class Batch:
     """Made utterances of one length."""
 
-    features: Tensor  # (B, T, L, D)
+    steps: Tensor  # (B, T, L, D)
     target: Tensor  # (B, T, C)
     intensity: Tensor  # (B, T), NaN where unknown
     weight: Tensor  # (B, T)
@@ -110,10 +110,11 @@ class DiarizerModule(lightning.LightningModule):
         self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech frames in the running validation
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        logits, strength = self.diarizer(batch.features)
+        steps, target, level = disturbed(batch, self.settings.mixup, self.settings.masked)
+        logits, strength = self.diarizer(steps)
         adjusted = logits + self.settings.adjustment * self.log_prior
-        category = category_loss(adjusted, batch.target, batch.weight, self.settings.smoothing)
-        intensity = intensity_loss(strength, batch.intensity, batch.weight)
+        category = category_loss(adjusted, target, batch.weight, self.settings.smoothing)
+        intensity = intensity_loss(strength, level, batch.weight)
         self.log_dict({"category": category, "intensity": intensity}, prog_bar=True)
         return category + self.settings.intensity_weight * intensity
 
@@ -121,8 +122,8 @@ class DiarizerModule(lightning.LightningModule):
         return batch if isinstance(batch, Clip) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def validation_step(self, clip: Clip, index: int) -> None:
-        logits, _ = self.diarizer(clip.features()[None].to(self.device))
-        heard = logits[0].argmax(-1).cpu().numpy()[clip.speech]
+        logits, _ = self.diarizer(clip.steps().float()[None].to(self.device))
+        heard = logits.mean(0)[0].argmax(-1).cpu().numpy()[clip.speech]
         confusion = self.hits.setdefault(clip.utterance.corpus, np.zeros((len(LABELS), len(LABELS)), np.int64))
         np.add.at(confusion, (LABELS.index(clip.utterance.emotion), heard), 1)
 
@@ -136,42 +137,38 @@ class DiarizerModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        tuned = list(self.diarizer.tuned.parameters())
-        others = [parameter for name, parameter in self.diarizer.named_parameters() if not name.startswith("tuned.")]
-        groups, rates = [{"params": others}], [settings.rate]
-        if tuned:
-            groups, rates = [*groups, {"params": tuned}], [*rates, settings.tuned_rate]
-        optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
+        optimiser = torch.optim.AdamW(self.parameters(), settings.rate, weight_decay=settings.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rates, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
+            optimiser, settings.rate, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def starting_diarizer(training: DiarizerTraining) -> Diarizer:
-    """The network to train: its tuned blocks start as the encoder's own, the rest at random or as `start` has it."""
+    """The network to train: from random weights, or as `start` has it."""
     diarizer = Diarizer(training.model)
-    if training.model.tuned:
-        encoder = load_encoder()
-        assert isinstance(encoder.network, WhisperEncoder)
-        first = training.model.tuned_from
-        for k, block in enumerate(diarizer.tuned):
-            block.load_state_dict(encoder.network.layers[first + k].state_dict())
     if training.start:
-        _take_over(diarizer, load_diarizer(training.start))
+        diarizer.load_state_dict(load_diarizer(training.start).state_dict())
     return diarizer
 
 
-def _take_over(diarizer: Diarizer, trained: Diarizer) -> None:
-    """Copy the weights of a diarizer with the same heads; tuned blocks that it lacks enter the mixture near zero."""
-    state = dict(trained.state_dict())
-    missing = len(diarizer.layer_weights) - len(state["layer_weights"])
-    state["layer_weights"] = F.pad(state["layer_weights"], (0, missing), value=float(state["layer_weights"].min()))
-    diarizer.load_state_dict(state, strict=False)
+def disturbed(batch: Batch, mixup: float, masked: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps, target and intensity of a batch, sometimes blended with its other utterances, a stretch of each hidden."""
+    steps, target, intensity = batch.steps.float(), batch.target, batch.intensity
+    size, length = intensity.shape
+    if float(torch.rand(())) < mixup:
+        share = float(torch.distributions.Beta(0.4, 0.4).sample())
+        order = torch.randperm(size, device=steps.device)
+        steps, target, intensity = (x + share * (x[order] - x) for x in (steps, target, intensity))
+    hidden = (torch.rand(size, 1, device=steps.device) * masked * length).round()
+    start = torch.rand(size, 1, device=steps.device) * (length - hidden)
+    place = torch.arange(length, device=steps.device)
+    kept = (place < start) | (place >= start + hidden)
+    return steps * kept[..., None, None], target, intensity
 
 
 def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
-    """Weighted mean cross-entropy of logits (B, T, C) against distributions (B, T, C); weight (B, T)."""
+    """Weighted mean cross-entropy of members' logits (M, B, T, C) against distributions (B, T, C); weight (B, T)."""
     present = logits > logits.amin()  # a label that is absent takes no share of the smoothing
     smooth = present / present.sum(-1, keepdim=True)
     blended = (1 - smoothing) * target + smoothing * smooth
@@ -180,9 +177,10 @@ def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: flo
 
 
 def intensity_loss(strength: Tensor, intensity: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of intensity logits (B, T) against intensities in 0..1, where they are known."""
+    """Weighted mean cross-entropy of intensity logits (M, B, T) against (B, T) in 0..1, where it is known."""
     known = weight * ~intensity.isnan()
-    entropy = F.binary_cross_entropy_with_logits(strength, intensity.nan_to_num(0), reduction="none")
+    meant = intensity.nan_to_num(0).expand_as(strength)
+    entropy = F.binary_cross_entropy_with_logits(strength, meant, reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
 
@@ -206,17 +204,19 @@ def run_training(training: DiarizerTraining) -> Path:
     lightning.seed_everything(training.seed, verbose=False)
     manifest = load_manifest(training.manifest)
     utterances = [item for item in manifest.select(*training.splits) if training.corpora.get(item.corpus, 1) > 0]
-    held_out = [item for item in manifest.select("validation") if training.corpora.get(item.corpus, 1) > 0]
+    held_out = [
+        item for item in manifest.select("validation") if training.corpora.get(item.corpus, 1) > 0 and not item.segments
+    ]
     if not utterances or not held_out:
         raise DataError(f"no training or no validation speakers: {training.manifest}. Write it anew with splits")
     caches = [Path(folder) for folder in training.features]
     mixer = Mixer(utterances, caches, training.mixing, training.corpora, training.seed)
     module = DiarizerModule(training, log_prior_of(mixer))
     output = Path(training.output)
-    best = ModelCheckpoint(output, "best", monitor="uar", mode="max", save_last=True)
+    saved = ModelCheckpoint(output, "last", enable_version_counter=False)
     trainer = lightning.Trainer(
         max_steps=training.steps, val_check_interval=training.validate_every, accelerator="auto", devices=1,
-        callbacks=[best], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
+        callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
     clips = [Clip(item, caches[:1]) for item in held_out]
     last = output / "last.ckpt"
@@ -227,7 +227,6 @@ def run_training(training: DiarizerTraining) -> Path:
         ckpt_path=str(last) if last.exists() else None,
         weights_only=False,
     )
-    module.load_state_dict(torch.load(best.best_model_path, weights_only=False)["state_dict"])
     exported = output / "model"
     save_diarizer(calibrated(module.diarizer.cpu().eval(), clips), exported)
     return exported
@@ -249,7 +248,7 @@ def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
     speakers = Counter(clip.utterance.speaker for clip in clips)
     logits, truths, weights = [], [], []
     for clip in clips:
-        frames = diarizer(clip.features()[None])[0][0][torch.from_numpy(clip.speech)]
+        frames = diarizer(clip.steps().float()[None])[0].mean(0)[0][torch.from_numpy(clip.speech)]
         logits.append(frames[:: max(1, len(frames) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
         share = 1 / (speakers[clip.utterance.speaker] * len(logits[-1]))

@@ -2,7 +2,8 @@
 
 A made utterance is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a
 longer run of them. Clips are cut to their speech with random margins; some are cropped to a part of from 0.4 s up; some
-keep their silence, which is neutral where speech is far. The clips are joined as cached features, 50 frames a second.
+keep their silence, which is neutral where speech is far. The clips are joined as cached steps, 25 a second. Recordings
+whose emotion changes (an utterance with segments) are drawn whole.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from torch import Tensor
 
 from sedtalker.corpora.manifest import Utterance
 from sedtalker.emotion.activity import speech_frames
+from sedtalker.emotion.diarizer import STEP_RATE, STRIDE
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
-from sedtalker.speech import FRAME_RATE
 
 BRIDGE = 0.3  # s, pauses up to this belong to the speech around them
 NEAR_SPEECH = 0.3  # s around speech whose silence is nobody's: no target
@@ -40,6 +41,8 @@ PATTERNS: tuple[tuple[str, float], ...] = (
 """What is made, and how often: N a neutral clip, E a clip of an emotion."""
 
 
+CHANGING = "changing"  # the kind of an utterance with segments, beside the emotions
+
 Item = TypeVar("Item")
 
 
@@ -54,54 +57,61 @@ class Mixing:
     margin: float = 0.2  # s, most silence kept on each side of a clip's speech
     keep_silence: float = 0.15  # share of the clips that keep all their silence
     heard: float = 0.2  # weight of what listeners heard, beside what the actor meant
+    insertion: float = 0.3  # share of the clips between two others that are cropped to 0.4 to 0.8 s
+    changing: float = 0.3  # share of the draws that are recordings with segments, where there are some
     longest: float = 16.0  # s, of a made utterance
 
 
 @dataclass
 class Mix:
-    """A made utterance: features (T, L, D) float16, and a target for each frame."""
+    """A made utterance: steps (T, L, D) float16 of `sedtalker.emotion.diarizer.steps_of`, and a target for each."""
 
-    features: Tensor
+    steps: Tensor
     target: Tensor  # (T, C) distribution over the labels
     intensity: Tensor  # (T,), NaN where unknown
     weight: Tensor  # (T,), 0 where there is no target
 
     def part(self, first: int, last: int) -> Mix:
-        """The frames from `first` until `last`."""
-        return Mix(*(values[first:last] for values in (self.features, self.target, self.intensity, self.weight)))
+        """The steps from `first` until `last`."""
+        return Mix(*(values[first:last] for values in (self.steps, self.target, self.intensity, self.weight)))
 
 
 @dataclass
 class Clip:
-    """A corpus clip with its cached features, read from the disk (and so from the system's file cache) at each use."""
+    """A corpus clip with its cached steps, read from the disk (and so from the system's file cache) at each use."""
 
     utterance: Utterance
-    caches: Sequence[Path]
+    caches: Sequence[Path]  # the clean one first; others may lack the clip
 
-    def features(self, variant: int = 0) -> Tensor:
-        """Frames (T, L, D) float16 of one variant."""
-        return torch.from_numpy(np.load(self._file(variant, ".npy")))
+    @cached_property
+    def variants(self) -> list[Path]:
+        """Files of the caches that hold the clip."""
+        files = [cache / f"{self.utterance.id}.npy" for cache in self.caches]
+        if not files[0].exists():
+            raise DataError(
+                f"no cached features: {files[0]}. Run: python -m sedtalker.training.features MANIFEST -o CACHE --steps"
+            )
+        return [file for file in files if file.exists()]
+
+    def steps(self, variant: int = 0) -> Tensor:
+        """Steps (T, L, D) float16 of one variant."""
+        return torch.from_numpy(np.load(self.variants[variant]))
 
     @cached_property
     def speech(self) -> NDArray[np.bool_]:
-        """Which frames of the first variant hold speech (T,)."""
-        return speech_frames(np.load(self._file(0, ".loudness.npy")).astype(np.float32), BRIDGE)
+        """Which steps of the first variant hold speech (T,)."""
+        levels = np.load(self.variants[0].with_suffix(".loudness.npy")).astype(np.float32)
+        return speech_frames(levels, BRIDGE)[::STRIDE]
 
-    def speech_of(self, variant: int, frames: int) -> NDArray[np.bool_]:
-        """The same for a variant of that many frames, whose speed may differ: the speech of the first, stretched."""
-        return self.speech[np.arange(frames) * len(self.speech) // frames]
+    def speech_of(self, steps: int) -> NDArray[np.bool_]:
+        """The same for a variant of that many steps, whose pace may differ: the speech of the first, stretched."""
+        return self.speech[np.arange(steps) * len(self.speech) // steps]
 
     def mix(self, variant: int, heard: float) -> Mix:
         """The whole clip with its targets."""
-        features = self.features(variant)
-        target, intensity, weight = targets(self.utterance, self.speech_of(variant, len(features)), heard)
-        return Mix(features, *(torch.from_numpy(values) for values in (target, intensity, weight)))
-
-    def _file(self, variant: int, ending: str) -> Path:
-        path = self.caches[variant] / f"{self.utterance.id}{ending}"
-        if not path.exists():
-            raise DataError(f"no cached features: {path}. Run: python -m sedtalker.training.features MANIFEST -o CACHE")
-        return path
+        steps = self.steps(variant)
+        of_clip = targets(self.utterance, self.speech_of(len(steps)), heard, len(steps) / len(self.speech))
+        return Mix(steps, *(torch.from_numpy(values) for values in of_clip))
 
 
 class Mixer:
@@ -127,7 +137,8 @@ class Mixer:
             lambda: defaultdict(lambda: defaultdict(list))
         )
         for utterance in utterances:
-            self.clips[utterance.corpus][utterance.speaker][utterance.emotion].append(Clip(utterance, self.caches))
+            kind = CHANGING if utterance.segments else utterance.emotion
+            self.clips[utterance.corpus][utterance.speaker][kind].append(Clip(utterance, self.caches))
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
         self.corpora = list(shares)
         self.shares = np.array(list(shares.values())) / sum(shares.values())
@@ -137,17 +148,23 @@ class Mixer:
         rng = self.rng
         speakers = self.clips[self.corpora[rng.choice(len(self.corpora), p=self.shares)]]
         by_emotion = speakers[_choose(rng, list(speakers))]
-        variant = int(rng.integers(len(self.caches)))
+        number = int(rng.integers(1 << 16))  # one for all pieces, so that they share what happened to the voice
+        if CHANGING in by_emotion and rng.random() < self.mixing.changing:
+            clip = _choose(rng, by_emotion[CHANGING])
+            return clip.mix(number % len(clip.variants), self.mixing.heard)
+        return joined(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
+
+    def _pieces(self, emotions: list[str], by_emotion: dict[str, list[Clip]], number: int) -> list[Mix]:
         pieces: list[Mix] = []
-        for kind in self._pattern():
-            piece = self._piece(_choose(rng, by_emotion[self._emotion(kind, list(by_emotion))]), variant)
-            if (
-                sum(len(other.features) for other in pieces) + len(piece.features) > self.mixing.longest * FRAME_RATE
-                and pieces
-            ):
+        pattern = self._pattern()
+        for place, kind in enumerate(pattern):
+            clip = _choose(self.rng, by_emotion[self._emotion(kind, emotions)])
+            piece = self._piece(clip, number % len(clip.variants), 0 < place < len(pattern) - 1)
+            length = sum(len(other.steps) for other in pieces) + len(piece.steps)
+            if pieces and length > self.mixing.longest * STEP_RATE:
                 break
             pieces.append(piece)
-        return joined(pieces)
+        return pieces
 
     def _pattern(self) -> str:
         names, shares = zip(*self.mixing.patterns, strict=True)
@@ -159,17 +176,19 @@ class Mixer:
             return "neutral"
         return _choose(self.rng, available)
 
-    def _piece(self, clip: Clip, variant: int) -> Mix:
+    def _piece(self, clip: Clip, variant: int, inner: bool) -> Mix:
         rng, mixing = self.rng, self.mixing
         whole = clip.mix(variant, mixing.heard)
-        first, last = 0, len(whole.features)
-        voiced = np.flatnonzero(clip.speech_of(variant, last))
-        if rng.random() >= mixing.keep_silence:
-            margin = mixing.margin * FRAME_RATE
+        first, last = 0, len(whole.steps)
+        voiced = np.flatnonzero(clip.speech_of(last))
+        inserted = inner and rng.random() < mixing.insertion
+        if inserted or rng.random() >= mixing.keep_silence:
+            margin = mixing.margin * STEP_RATE
             first = max(0, int(voiced[0] - rng.uniform(0, margin)))
             last = min(last, int(voiced[-1] + 1 + rng.uniform(0, margin)))
-        if rng.random() < mixing.crop:
-            length = int(rng.uniform(mixing.shortest, mixing.longest_crop) * FRAME_RATE)
+        if inserted or rng.random() < mixing.crop:
+            longest = 2 * mixing.shortest if inserted else mixing.longest_crop
+            length = int(rng.uniform(mixing.shortest, longest) * STEP_RATE)
             if last - first > length:
                 first = int(rng.integers(first, last - length + 1))
                 last = first + length
@@ -177,36 +196,49 @@ class Mixer:
 
 
 def targets(
-    utterance: Utterance, speech: NDArray[np.bool_], heard: float
+    utterance: Utterance, speech: NDArray[np.bool_], heard: float, pace: float = 1.0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Distribution (T, C), intensity (T,) and weight (T,) of a clip's frames; silence far from speech is neutral."""
-    emotion = np.zeros(len(LABELS), np.float32)
-    emotion[LABELS.index(utterance.emotion)] = 1
-    if utterance.perceived:
-        emotion *= 1 - heard
-        for name, share in utterance.perceived.items():
-            emotion[LABELS.index(name)] += heard * share
-    silence = ~_widened(speech, round(NEAR_SPEECH * FRAME_RATE))
-    target = np.repeat(emotion[None], len(speech), axis=0)
-    target[silence] = np.eye(len(LABELS), dtype=np.float32)[LABELS.index("neutral")]
-    strength = np.nan if utterance.intensity is None else utterance.intensity
-    intensity = np.where(silence, 0.0, strength).astype(np.float32)
+    """Distribution (T, C), intensity (T,) and weight (T,) of a clip's steps; silence far from speech is neutral.
+
+    Args:
+        pace: steps a step of the utterance's own time, in which its segments are marked; elsewhere it is neutral.
+    """
+    emotion = "neutral" if utterance.segments else utterance.emotion
+    strength = 0.0 if utterance.segments else utterance.intensity
+    target = np.tile(_distribution(emotion, utterance.perceived, heard), (len(speech), 1))
+    intensity = np.full(len(speech), np.nan if strength is None else strength, np.float32)
+    for span in utterance.segments:
+        inside = slice(round(span.start * STEP_RATE * pace), round(span.end * STEP_RATE * pace))
+        target[inside] = _distribution(span.emotion, {}, heard)
+        intensity[inside] = np.nan if span.intensity is None else span.intensity
+    silence = ~_widened(speech, round(NEAR_SPEECH * STEP_RATE))
+    target[silence] = _distribution("neutral", {}, heard)
+    intensity[silence] = 0.0
     weight = np.where(speech, 1.0, np.where(silence, SILENCE_WEIGHT, 0.0)).astype(np.float32)
     return target, intensity, weight
+
+
+def _distribution(emotion: str, perceived: dict[str, float], heard: float) -> NDArray[np.float32]:
+    """What was meant, with a share of `heard` for what listeners heard where that is known (C,)."""
+    share = np.zeros(len(LABELS), np.float32)
+    share[LABELS.index(emotion)] = 1 - heard if perceived else 1
+    for name, votes in perceived.items():
+        share[LABELS.index(name)] += heard * votes
+    return share
 
 
 def joined(pieces: Sequence[Mix]) -> Mix:
     """Pieces one after the other, as one utterance."""
     return Mix(
-        torch.cat([piece.features for piece in pieces]),
+        torch.cat([piece.steps for piece in pieces]),
         torch.cat([piece.target for piece in pieces]),
         torch.cat([piece.intensity for piece in pieces]),
         torch.cat([piece.weight for piece in pieces]),
     )
 
 
-def _widened(mask: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
-    return np.convolve(mask, np.ones(2 * frames + 1), mode="same")[: len(mask)] > 0.5
+def _widened(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    return np.convolve(mask, np.ones(2 * steps + 1), mode="same")[: len(mask)] > 0.5
 
 
 def _choose(rng: np.random.Generator, items: Sequence[Item]) -> Item:

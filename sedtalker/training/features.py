@@ -1,8 +1,9 @@
-"""Speech features computed once: `python -m sedtalker.training.features MANIFEST -o CACHE`.
+"""Speech features computed once: `python -m sedtalker.training.features MANIFEST -o CACHE [--steps]`.
 
 Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training store (its `manifest.json`), and writes
 for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
-clip that is there already is not computed again, so a run that was stopped goes on.
+clip that is there already is not computed again, so a run that was stopped goes on. With `--steps` the features are
+those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.steps_of`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from sedtalker.audio import load_audio
 from sedtalker.emotion.activity import loudness
+from sedtalker.emotion.diarizer import steps_of
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
@@ -49,6 +51,7 @@ def cache_features(
     encoder: WindowedEncoder,
     augmentation: Augmentation | None = None,
     seed: int = 0,
+    steps: bool = False,
 ) -> list[str]:
     """Encode every clip that the cache lacks; the ids of those whose audio cannot be read come back.
 
@@ -70,7 +73,8 @@ def cache_features(
         with written_whole(cache / f"{identity}.loudness.npy") as aside:
             np.save(aside, loudness(samples).astype(np.float16))
         with written_whole(target) as aside:
-            np.save(aside, encoder.encode(samples).half().numpy())
+            features = encoder.encode(samples)
+            np.save(aside, (steps_of(features[None])[0] if steps else features).half().numpy())
     return unreadable
 
 
@@ -80,8 +84,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--encoder", default=DEFAULT_ENCODER)
     parser.add_argument(
-        "--augment", action="store_true", help="noise, gain, reverberation, speed and telephone, at random"
+        "--augment", action="store_true", help="another voice, noise, level, reverberation and telephone, at random"
     )
+    parser.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
     arguments = parser.parse_args()
@@ -89,7 +94,8 @@ def main() -> None:
     shard, shards = map(int, arguments.shard.split("/"))
     augmentation = augment if arguments.augment else None
     clips = listed_clips(arguments.manifest)[shard::shards]
-    cache_features(clips, arguments.output, load_encoder(arguments.encoder), augmentation, arguments.seed)
+    encoder = load_encoder(arguments.encoder)
+    cache_features(clips, arguments.output, encoder, augmentation, arguments.seed, arguments.steps)
 
 
 if __name__ == "__main__":

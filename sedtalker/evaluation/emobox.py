@@ -1,0 +1,140 @@
+"""EmoBox's protocol on RAVDESS (Ma et al. 2024): eight classes, six folds of four actors who are not trained on.
+
+What is judged is the frozen encoder: on each fold a light head is trained anew, a multinomial regression on the mean
+and the spread of the cached steps over a clip's speech. The packaged diarizers know the actors and take no part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from sedtalker.corpora.manifest import Manifest
+from sedtalker.errors import DataError
+from sedtalker.files import written_whole
+from sedtalker.training.emotional_mixes import Clip
+
+CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in a file's name
+FOLDS: tuple[tuple[int, ...], ...] = (
+    (1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22),
+)  # fmt: skip
+"""The actors of each test fold, as the lists of emo-box/EmoBox have them."""
+
+SHRINKAGE = 2e-3  # of the weights
+SMOOTHING = 0.05  # of the labels
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """A row for every clip in every cache that has it."""
+
+    values: Tensor  # (N, D)
+    labels: Tensor  # (N,) indices of CLASSES
+    actors: Tensor  # (N,)
+    clean: Tensor  # (N,) bool: of the first cache
+
+
+def evaluate_emobox(manifest: Manifest, caches: Sequence[Path]) -> dict[str, Any]:
+    """Unweighted average recall on each fold, and their mean.
+
+    Where actors are missing, a fold is judged on those that are there; a fold without any is left out.
+
+    Args:
+        caches: folders of cached steps, the clean one first; the others are only trained on.
+
+    Raises:
+        DataError: no RAVDESS in the manifest, or its features are not cached.
+    """
+    rows = summaries(manifest, caches)
+    folds: list[dict[str, Any]] = []
+    for fold in FOLDS:
+        held_out = torch.isin(rows.actors, torch.tensor(fold))
+        test = held_out & rows.clean
+        if not test.any():
+            continue
+        heard = classified(rows.values[~held_out], rows.labels[~held_out], rows.values[test])
+        actors = sorted(set(rows.actors[test].tolist()))
+        folds.append({"actors": actors, "clips": int(test.sum()), "uar": recall(rows.labels[test], heard)})
+    return {
+        "protocol": "emobox",
+        "actors": sum(len(fold["actors"]) for fold in folds),
+        "folds": folds,
+        "uar": sum(fold["uar"] for fold in folds) / len(folds),
+    }
+
+
+def summaries(manifest: Manifest, caches: Sequence[Path]) -> Summaries:
+    """Mean and standard deviation of the steps of speech of RAVDESS' clips, all layers."""
+    clips = [Clip(item, caches) for item in manifest if item.corpus == "ravdess" and not item.segments]
+    if not clips:
+        raise DataError("no RAVDESS in the manifest, whose folds the protocol names. Add it: sedtalker data prepare")
+    values, labels, actors, clean = [], [], [], []
+    for clip in tqdm(clips, desc="emobox", unit="clip"):
+        fields = Path(clip.utterance.path).stem.split("-")
+        for number in range(len(clip.variants)):
+            steps = clip.steps(number).float()
+            spoken = steps[torch.from_numpy(clip.speech_of(len(steps)))]
+            values.append(torch.cat([spoken.mean(0), spoken.std(0)], dim=-1).flatten())
+            labels.append(int(fields[2]) - 1)
+            actors.append(int(fields[6]))
+            clean.append(number == 0)
+    return Summaries(torch.stack(values), torch.tensor(labels), torch.tensor(actors), torch.tensor(clean))
+
+
+def classified(values: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
+    """Labels (M,) of unseen rows (M, D) by a regression on rows (N, D) whose labels (N,) are known and count alike."""
+    mean, spread = values.mean(0), values.std(0) + 1e-3
+    rows = (values - mean) / spread
+    counts = torch.bincount(labels, minlength=len(CLASSES)).clamp(min=1)
+    weights = torch.zeros(values.shape[1], len(CLASSES), requires_grad=True)
+    bias = torch.zeros(len(CLASSES), requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights, bias], max_iter=40, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        logits = rows @ weights + bias
+        value = F.cross_entropy(logits, labels, counts.float().mean() / counts, label_smoothing=SMOOTHING)
+        value = value + SHRINKAGE * weights.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return (((unseen - mean) / spread) @ weights + bias).argmax(1).detach()
+
+
+def recall(truth: Tensor, heard: Tensor) -> float:
+    """Unweighted average recall of labels (N,)."""
+    return float(torch.stack([(heard[truth == k] == k).float().mean() for k in truth.unique()]).mean())
+
+
+def table(report: dict[str, Any]) -> str:
+    """The folds as Markdown."""
+    lines = [
+        f"EmoBox's folds of RAVDESS, {len(CLASSES)} classes: {len(report['folds'])} of {len(FOLDS)} folds, "
+        f"{report['actors']} of {sum(map(len, FOLDS))} actors",
+        "",
+        "| actors | clips | UAR |",
+        "|---|---|---|",
+    ]
+    for fold in report["folds"]:
+        lines.append(
+            f"| {' '.join(f'{actor:02d}' for actor in fold['actors'])} | {fold['clips']} | {fold['uar']:.3f} |"
+        )
+    return "\n".join([*lines, f"| mean | | {report['uar']:.3f} |"]) + "\n"
+
+
+def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
+    """Write `emobox.json` and `emobox.md`; their paths come back."""
+    texts = {"emobox.json": json.dumps(report, indent=1) + "\n", "emobox.md": table(report)}
+    for name, text in texts.items():
+        with written_whole(folder / name) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]

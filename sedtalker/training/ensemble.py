@@ -1,0 +1,56 @@
+"""Trained diarizers as the members of one: `python -m sedtalker.training.ensemble A B -o C`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from sedtalker.corpora.manifest import load_manifest
+from sedtalker.emotion.diarizer import Diarizer, load_diarizer, save_diarizer
+from sedtalker.errors import DataError
+from sedtalker.training.diarizer import calibrated
+from sedtalker.training.emotional_mixes import Clip
+
+
+def joined(diarizers: Sequence[Diarizer]) -> Diarizer:
+    """One diarizer with the members of all; its temperature is 1.
+
+    Raises:
+        DataError: they differ in more than their temperature and the number of their members.
+    """
+    configs = [replace(diarizer.config, temperature=1.0, members=1) for diarizer in diarizers]
+    if any(config != configs[0] for config in configs):
+        raise DataError("diarizers of different sizes or labels cannot be joined. Train all with one `model`")
+    members = [member for diarizer in diarizers for member in diarizer.members]
+    whole = Diarizer(replace(configs[0], members=len(members)))
+    whole.members = nn.ModuleList(members)
+    return whole.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--manifest", type=Path, required=True, help="its validation speakers set the temperature")
+    parser.add_argument("--features", type=Path, required=True, help="their cached features")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    whole = joined([load_diarizer(model) for model in arguments.models])
+    # Plain reading is too easy to calibrate by: only corpora with emotions that the labels cover count.
+    heard = set(whole.config.labels) - set(whole.config.absent)
+    manifest, spoken = load_manifest(arguments.manifest), dict[str, set[str]]()
+    for item in manifest:
+        spoken.setdefault(item.corpus, set()).add(item.emotion)
+    held_out = [
+        item
+        for item in manifest.select("validation")
+        if len(spoken[item.corpus]) > 1 and spoken[item.corpus] <= heard and not item.segments
+    ]
+    save_diarizer(calibrated(whole, [Clip(item, [arguments.features]) for item in held_out]), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Cost of the scan and of the talker, as ratios to the peers' ways, taken side by side: pytest tests/bench -s
+"""Cost of the scan and of attention, as ratios to the peers' ways, taken side by side: pytest tests/bench -s
 
 CPU seconds of one thread, the best of a few runs. Times are printed, never asserted; what is asserted is that both ways
 give the same.
@@ -7,7 +7,7 @@ give the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from sedtalker.mamba.attention import WindowedAttention
 from sedtalker.mamba.scan import selective_scan, selective_scan_reference
-from sedtalker.talker.model import TalkerModel
-from sedtalker.talker.streaming import Block, decoded, heard
 
 
 @pytest.fixture(autouse=True)
@@ -73,24 +71,6 @@ def test_scan_forward_and_backward() -> None:
     torch.testing.assert_close(
         both(selective_scan)(), both(selective_scan_reference)(), atol=1e-3, rtol=1e-3
     )  # sums of 300 frames
-
-
-def test_talker_real_time_factor_and_growth() -> None:
-    model = TalkerModel().eval().requires_grad_(False)
-    seconds = (10, 100)
-    costs = []
-    for length in seconds:
-        features = torch.randn(length * 50, 5, 384).split(200)
-        emotion = [part.split(200) for part in (torch.full((length * 50, 8), 1 / 8), torch.ones(length * 50))]
-
-        def run(features: Sequence[Tensor] = features, emotion: Sequence[Sequence[Tensor]] = emotion) -> int:
-            speech = (heard(model, block) for block in features)
-            return sum(len(block) for block in decoded(model, map(Block, speech, *emotion)))
-
-        assert run() == length * 50
-        costs.append(cpu_seconds(run, 3))
-    growth = costs[1] / costs[0] / (seconds[1] / seconds[0])
-    print(f"\ntalker: {costs[0] / seconds[0]:.4f} of real time on one core; 100 s cost {growth:.2f} x as much a second")
 
 
 def test_windowed_attention_against_full() -> None:

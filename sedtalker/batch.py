@@ -1,7 +1,8 @@
 """Many files: each is done whole or not at all, a failure is told and does not stop the others, no work is lost.
 
 Beside the results lie `.sedtalker/NAME.json`, the record of each finished file by which `--resume` knows it, and,
-where there was more than one input, `sedtalker-report.json`.
+where there was more than one input, `sedtalker-report.json`. The record is written when all results of a file are
+complete and before they get their names, so that whatever ends the program, no complete result is made again.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from sedtalker import __version__
 from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require
-from sedtalker.files import sha256, written_whole
+from sedtalker.files import put_in_place, sha256, written_whole
 from sedtalker.jobs import Options, RenderOptions, Work, prepare
 
 AUDIO_SUFFIXES = (
@@ -135,9 +137,7 @@ def _outcomes(
 def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> Outcome:
     start = time.perf_counter()
     try:
-        made = work(path)
-        if key is not None:
-            _record(path, folder, key, made)
+        made = work(path, partial(_record, path, folder, key))
     except Exception as error:  # whatever one file brings about, the others are still done
         if debug:
             traceback.print_exc()
@@ -157,7 +157,10 @@ def _start_worker(options: Options, folder: Path, threads: int) -> None:
     global _work
     import torch
 
+    from sedtalker.render.frames import use_cores
+
     torch.set_num_threads(threads)
+    use_cores(threads)
     _work = prepare(options, folder)
 
 
@@ -237,29 +240,49 @@ def _record_path(path: Path, folder: Path) -> Path:
     return folder / RECORDS / f"{path.name}.json"
 
 
-def _record(path: Path, folder: Path, key: str, made: Iterable[Path]) -> None:
-    sizes = {str(file.relative_to(folder)): _size(file) for file in made}
+def _record(path: Path, folder: Path, key: str | None, results: dict[Path, Path]) -> None:
+    """Write down what is about to appear: where each result will be -> where it lies until then."""
+    if key is None:
+        return
+    made = {
+        str(final.relative_to(folder)): {"aside": str(aside.relative_to(folder)), "sha256": _digest(aside)}
+        for final, aside in results.items()
+    }
     with written_whole(_record_path(path, folder)) as aside:
-        aside.write_text(json.dumps({"key": key, "made": sizes}), encoding="utf-8")
+        aside.write_text(json.dumps({"key": key, "made": made}), encoding="utf-8")
 
 
 def _finished(path: Path, folder: Path, key: str) -> bool:
-    """Whether an earlier run made exactly this, and all of it is still there."""
+    """Whether an earlier run made exactly this, and all of it is still there; what it had no time to rename, is."""
     try:
         record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
-        return record["key"] == key and all(_size(folder / name) == size for name, size in record["made"].items())
-    except (OSError, ValueError, KeyError):
+        return record["key"] == key and all(
+            _in_place(folder / name, folder / result["aside"], result["sha256"])
+            for name, result in record["made"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file, or of the files in a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+def _in_place(final: Path, aside: Path, digest: str) -> bool:
+    """Whether a result is there as it was made, if need be after it got its name."""
+    if final != aside and aside.exists() and _digest(aside) == digest:
+        put_in_place(aside, final)
+    return final.exists() and _digest(final) == digest
+
+
+def _digest(path: Path) -> str:
+    """Hash of a file, or of the files in a folder."""
+    if not path.is_dir():
+        return sha256(path)
+    listed = "".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in sorted(path.rglob("*")) if file.is_file())
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _remove_leftovers(path: Path, folder: Path) -> None:
     """Delete what a killed run was writing for this input (`files.written_whole` names it so)."""
-    ours = re.compile(rf"\.+{re.escape(path.stem)}(\.emotion|\.sheet|\.poster|_png|_obj|_ply)?~[0-9a-f]{{8}}(\.\w+)*")
+    kinds = r"(\.emotion|\.sheet|\.poster|_png|_obj|_ply)?"
+    ours = re.compile(rf"\.+{re.escape(path.stem)}{kinds}(~[0-9a-f]{{8}})+(\.\w+)*")
     for aside in folder.glob(".*~*"):
         if not ours.fullmatch(aside.name):
             continue

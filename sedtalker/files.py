@@ -26,7 +26,7 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        aside.replace(path)
+        put_in_place(aside, path)
     except OSError as error:
         raise SEDTalkerError(
             f"cannot write {path}: {error.strerror or error}. Choose another folder with -o, or free space"
@@ -37,6 +37,13 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         else:
             with suppress(OSError):
                 aside.unlink()
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Rename a file or folder, in place of what was there: a file of a file, a folder of a folder."""
+    if aside.is_dir() and path.is_dir():
+        shutil.rmtree(path)
+    aside.replace(path)
 
 
 def sha256(path: Path | str) -> str:

@@ -80,7 +80,10 @@ class RenderOptions(PictureOptions):
 
 
 Options = AnimateOptions | DiarizeOptions | RenderOptions
-Work = Callable[[Path], list[Path]]  # makes what the options ask for of one file; returns the paths written
+Promise = Callable[[dict[Path, Path]], None]
+"""Told what is about to appear: where each result will be -> where it lies, complete, until then."""
+Work = Callable[[Path, Promise], list[Path]]
+"""Makes what the options ask for of one file, promises it, puts it in place; returns the paths written."""
 
 
 @singledispatch
@@ -109,7 +112,7 @@ def _(options: RenderOptions, folder: Path) -> Work:
     return partial(render_file, folder, options)
 
 
-def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path) -> list[Path]:
+def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path, promise: Promise) -> list[Path]:
     """Write everything that `options.exports` names for one audio file, all of it or nothing; returns the paths."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_json
@@ -141,11 +144,13 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
                 write_json(animation.emotion, aside)
             else:
                 export_animation(animation, name, aside)
-    sounds = [export_sound(animation, name, path) for name, path in paths.items()]
-    return [*paths.values(), *(sound for sound in dict.fromkeys(sounds) if sound is not None)]
+        played = [export_sound(animation, name, path) for name, path in paths.items()]
+        sounds = [sound for sound in dict.fromkeys(played) if sound is not None]
+        promise({paths[name]: aside for name, aside in asides.items()} | {sound: sound for sound in sounds})
+    return [*paths.values(), *sounds]
 
 
-def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path) -> list[Path]:
+def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, promise: Promise) -> list[Path]:
     """Write the track of one audio file in every format asked for, all of them or none; returns the paths."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_track
@@ -153,20 +158,24 @@ def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: P
     track = talker.diarize(audio)
     endings = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
     paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.formats}
+    if options.plot:
+        paths["plot"] = folder / f"{audio.stem}.emotion.png"
     with ExitStack() as stack:
-        for name, path in paths.items():
-            write_track(track, stack.enter_context(written_whole(path)), name)
-        if options.plot:
-            from sedtalker.emotion.plot import plot_track
+        asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
+        for name, aside in asides.items():
+            if name == "plot":
+                from sedtalker.emotion.plot import plot_track
 
-            paths["plot"] = folder / f"{audio.stem}.emotion.png"
-            plot_track(track, stack.enter_context(written_whole(paths["plot"])), load_audio(audio))
+                plot_track(track, aside, load_audio(audio))
+            else:
+                write_track(track, aside, name)
+        promise({paths[name]: aside for name, aside in asides.items()})
     for segment in track.segments:
         print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}")
     return list(paths.values())
 
 
-def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
+def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promise) -> list[Path]:
     """Draw one animation file in every format asked for, with its sound where that is known; returns the paths."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
@@ -188,17 +197,18 @@ def render_file(folder: Path, options: RenderOptions, path: Path) -> list[Path]:
     paths = {name: folder / f"{path.stem}{PICTURE_ENDINGS[name]}" for name in options.formats}
     if "png" in paths:  # a folder: its name must not look like a video's
         paths["png"] = folder / f"{path.stem.replace('.', '_')}{PICTURE_ENDINGS['png']}"
-    look: dict[str, Any] = {"quality": options.quality, "view": options.view, "background": options.background}
     with ExitStack() as stack:
         asides = {name: stack.enter_context(written_whole(made)) for name, made in paths.items()}
         for name, aside in asides.items():
             if name == "sheet":
-                contact_sheet(animation, aside, size=options.size // 2, **look)
+                contact_sheet(animation, aside, size=options.size // 2, **_look(options))
             elif name == "poster":
-                poster(animation, animation.duration / 2, aside, width=options.size, height=options.size, **look)
+                size = options.size
+                poster(animation, animation.duration / 2, aside, width=size, height=size, **_look(options))
             else:
                 sound = samples if name in SOUNDING else None
                 _write_video(animation, aside, sound, options, f"drawing {path.name}")
+        promise({paths[name]: aside for name, aside in asides.items()})
     return list(paths.values())
 
 
@@ -219,6 +229,11 @@ def _as_other(animation: Animation, face: str | None) -> Animation:
     return replace(animation, rig=other)
 
 
+def _look(options: PictureOptions) -> dict[str, Any]:
+    """What videos, sheets and posters are told alike."""
+    return {name: getattr(options, name) for name in ("quality", "view", "background")}
+
+
 def _write_video(
     animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, title: str
 ) -> None:
@@ -237,10 +252,8 @@ def _write_video(
             path,
             width=options.size,
             height=options.size,
-            quality=options.quality,
             backend=options.backend,
-            view=options.view,
-            background=options.background,
+            **_look(options),
             strip=options.strip and options.background != "transparent",
             audio=None if samples is None else (samples, SAMPLE_RATE),
             progress=show,

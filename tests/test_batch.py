@@ -17,7 +17,7 @@ import pytest
 from sedtalker.batch import REPORT, Running, expand_inputs, run_batch
 from sedtalker.errors import AudioError, SEDTalkerError
 from sedtalker.files import written_whole
-from sedtalker.jobs import prepare
+from sedtalker.jobs import Promise, prepare
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def _(options: Copying, folder: Path):
     return partial(copy_capitals, folder, options)
 
 
-def copy_capitals(folder: Path, options: Copying, path: Path) -> list[Path]:
+def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) -> list[Path]:
     text = path.read_text()
     if "broken" in text:
         raise AudioError(f"broken: {path}. Mend it")
@@ -46,6 +46,7 @@ def copy_capitals(folder: Path, options: Copying, path: Path) -> list[Path]:
         first.write_text(text.upper() * options.repeat)
         time.sleep(options.seconds)
         second.write_text(text)
+        promise({paths[0]: first, paths[1]: second})
     return paths
 
 
@@ -127,18 +128,53 @@ def test_a_killed_run_resumes_without_redoing_or_halves(inputs: list[Path], tmp_
     assert not list(out.glob(".in*"))
 
 
+@pytest.mark.parametrize("renamed", [0, 1, 2, 3, 4])
+def test_a_kill_between_two_renames_costs_no_complete_result(inputs: list[Path], tmp_path: Path, renamed: int) -> None:
+    """The renames of a file: its record, then its two results."""
+    out = tmp_path / "out"
+    script = (
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import run_batch\n"
+        f"rename, left = Path.replace, iter(range({renamed}))\n"
+        "Path.replace = lambda old, new: rename(old, new) if next(left, None) is not None else os._exit(9)\n"
+        f"run_batch([Path(name) for name in {[str(path) for path in inputs[:3]]!r}], Path({str(out)!r}), Copying())"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 9
+    before = log_of(out)
+    assert run_batch(inputs[:3], out, Copying(), Running(resume=True)) == 0
+    recorded = (renamed + 2) // 3
+    assert before == [f"in{number:02d}.txt" for number in range(renamed // 3 + 1)]
+    assert log_of(out)[len(before) :] == [f"in{number:02d}.txt" for number in range(recorded, 3)]
+    assert {file.name: file.read_text() for file in out.glob("in*")} == {
+        f"{path.stem}.{kind}": text.upper() if kind == "one" else text
+        for path in inputs[:3]
+        for text in [path.read_text()]
+        for kind in ("one", "two")
+    }
+    assert not list(out.glob(".in*"))
+
+
+def test_processes_share_the_processors() -> None:
+    script = (
+        "from sedtalker.render.frames import cores, use_cores\n"
+        "there = cores()\nuse_cores(1)\nassert cores() == 1\nuse_cores(10_000)\nassert cores() == there"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_hidden_files_of_others_stay(inputs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     left = out / ".in00~0123abcd.one"
+    lefts = [left, out / "..in00~0123abcd~01234567.one"]
     theirs = [out / ".my_in00_notes~20240101.txt", out / ".in000~0123abcd.one"]
-    for file in (left, *theirs):
+    for file in (*lefts, *theirs):
         file.write_text("x")
     run_batch(inputs[:1], out, Copying())
     assert left.exists()  # perhaps another run is writing it
     (out / "in00.one").unlink()
     run_batch(inputs[:1], out, Copying(), Running(resume=True))
-    assert not left.exists() and all(file.exists() for file in theirs)
+    assert not any(file.exists() for file in lefts) and all(file.exists() for file in theirs)
 
 
 def test_an_unexpected_error_fails_one_file(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sedtalker.errors import RenderError
+from sedtalker.errors import RenderError, SEDTalkerError
 from sedtalker.render.frames import map_in_order
 from sedtalker.render.video import write_video
 from sedtalker.render.yuv import to_yuv420
@@ -115,7 +115,7 @@ def test_what_cannot_be_written_is_told(tmp_path, arguments, reason):
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(RenderError, match="cannot write"):
+    with pytest.raises(SEDTalkerError, match="cannot write"):
         write_video(tmp_path / "taken" / "talk.mp4", _frames(3), 25)
 
 
@@ -148,6 +148,8 @@ def test_a_folder_of_pictures(tmp_path):
     names = sorted(file.name for file in Path(tmp_path / "frames").iterdir())
     assert names == ["000000.png", "000001.png", "000002.png"]
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "frames" / "000002.png")), 14)
+    write_video(tmp_path / "frames", _frames(2), 25)  # in place of the older ones
+    assert len(list(Path(tmp_path / "frames").iterdir())) == 2
 
 
 def test_results_come_in_order_and_few_wait():

@@ -14,11 +14,19 @@ Out = TypeVar("Out")
 _AHEAD = 2  # frames each thread may be ahead of the one who takes them
 
 
+_share: int | None = None
+
+
+def use_cores(count: int) -> None:
+    """Let this process draw with so many threads: the others' share is not its own."""
+    global _share
+    _share = count
+
+
 def cores() -> int:
     """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return there if _share is None else min(_share, there)
 
 
 def map_in_order(function: Callable[[In], Out], items: Iterable[In], threads: int | None = None) -> Iterator[Out]:

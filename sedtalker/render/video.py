@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
+from sedtalker.files import written_whole
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.frames import cores
 from sedtalker.render.yuv import to_yuv420
@@ -66,34 +65,23 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
         audio: samples (N,) in [-1, 1] and their rate; as long as the frames to half a frame.
 
     Raises:
-        RenderError: no frames, an unknown suffix, sound of another length, or a file that could not be written or
-            does not hold what was put in.
+        RenderError: no frames, an unknown suffix, sound of another length, or a file that does not hold what was put
+            in.
+        SEDTalkerError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise RenderError(
             f"no video format: {path.suffix} ({path}). Choose .mp4, .webm, .gif, or a folder for PNG files"
         )
-    aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        count = _write(aside, _shown(frames, path), fps, audio)
-        _check(aside, count, fps, audio)
-        if path.is_dir():
-            shutil.rmtree(path)
-        aside.replace(path)
+        with written_whole(path) as aside:
+            count = _write(aside, _shown(frames, path), fps, audio)
+            _check(aside, count, fps, audio)
     except _BadVideo as error:
         raise RenderError(f"cannot write {path}: {error}") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RenderError(f"cannot write {path}: {reason}. Free space, or choose another folder with -o") from error
     except (ValueError, RuntimeError) as error:  # what PyAV raises beside operating system errors
         raise RenderError(f"cannot write {path}: {error}. Choose another size or format") from error
-    finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        elif aside.exists():
-            aside.unlink()
 
 
 def _shown(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:

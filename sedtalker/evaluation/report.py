@@ -183,7 +183,7 @@ def _plot(summary: Summary, name: str) -> str:
 
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
-    systems = summary["systems"]
+    systems = {system: groups for system, groups in summary["systems"].items() if system != "truth"}  # it has no error
     width = 0.8 / len(systems)
     for number, (system, groups) in enumerate(systems.items()):
         figures = {"overall": groups["overall"], **groups["by emotion"]}

@@ -218,7 +218,11 @@ def _key(path: Path, options: Options) -> str | None:
     if not os.access(path, os.R_OK):
         return None
     chosen = asdict(options)
-    files = [sha256(value) for value in map(str, chosen.values()) if Path(value).is_file()]  # a track, a mesh, a sound
+    named = [Path(value) for value in map(str, chosen.values())]  # some of them: a track, a mesh, a sound, captions
+    files = [_digest(value) for value in named if value.is_file()]
+    captions = chosen.get("captions")
+    if captions is not None and captions.is_dir():
+        files += [_digest(file) for file in sorted(captions.glob(f"{glob.escape(path.stem)}.*"))]
     described = json.dumps(
         [sha256(path), type(options).__name__, chosen, files, _weights(options), __version__], default=str
     )

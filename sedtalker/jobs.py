@@ -41,6 +41,7 @@ class PictureOptions:
     backend: str = "soft"
     background: Background = None  # colour, 0..1 each; "transparent" for pictures; None: a studio's
     strip: bool = True  # the emotion track under the face
+    captions: Path | None = None  # a file that `render.captions` reads, or a folder with one for each input
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
         asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
         for name, aside in asides.items():
             if name == "mp4":
-                _write_video(animation, aside, load_audio(audio), options, f"drawing {audio.name}")
+                _write_video(animation, aside, load_audio(audio), options, audio)
             elif name == "npz":
                 animation.save(aside, dense=options.dense)
             elif name == "json":
@@ -207,7 +208,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
                 poster(animation, animation.duration / 2, aside, width=size, height=size, **_look(options))
             else:
                 sound = samples if name in SOUNDING else None
-                _write_video(animation, aside, sound, options, f"drawing {path.name}")
+                _write_video(animation, aside, sound, options, path)
         promise({paths[name]: aside for name, aside in asides.items()})
     return list(paths.values())
 
@@ -235,14 +236,18 @@ def _look(options: PictureOptions) -> dict[str, Any]:
 
 
 def _write_video(
-    animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, title: str
+    animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, source: Path
 ) -> None:
     from tqdm import tqdm
 
     from sedtalker.audio import SAMPLE_RATE
     from sedtalker.render import render_animation
+    from sedtalker.render.captions import caption_file, read_captions
 
-    with tqdm(total=len(animation), desc=title, unit="frame", leave=False, disable=None) as bar:
+    captions = []
+    if options.captions is not None:
+        captions = read_captions(caption_file(options.captions, source), animation.duration)
+    with tqdm(total=len(animation), desc=f"drawing {source.name}", unit="frame", leave=False, disable=None) as bar:
 
         def show(done: int, _: int) -> None:
             bar.update(done - bar.n)
@@ -255,6 +260,7 @@ def _write_video(
             backend=options.backend,
             **_look(options),
             strip=options.strip and options.background != "transparent",
+            captions=captions,
             audio=None if samples is None else (samples, SAMPLE_RATE),
             progress=show,
         )

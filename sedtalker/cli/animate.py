@@ -12,6 +12,7 @@ from sedtalker.cli.options import (
     emotion,
     listed,
     number,
+    picture_options,
     running,
     whole,
 )
@@ -79,14 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         still=arguments.still,
         dense=arguments.dense or None,
-        size=arguments.size,
-        quality=arguments.quality,
-        view=arguments.view,
-        backend=arguments.backend,
-        background=arguments.background,
-        strip=not arguments.no_strip,
         device=arguments.device,
         model=arguments.model,
         diarizer=arguments.diarizer,
+        **picture_options(arguments),
     )
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sedtalker.batch import Running
@@ -114,7 +115,23 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background", type=color, metavar="RRGGBB", help="a colour, or transparent (--to png); default: a studio's"
     )
-    parser.add_argument("--no-strip", action="store_true", help="leave out the emotion strip under the face")
+    parser.add_argument(
+        "--no-strip", action="store_false", dest="strip", help="leave out the emotion strip under the face"
+    )
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE|DIR",
+        help="what is said, under the face: subtitles (.srt, .vtt), words with times (.csv, .tsv: start,end,word), "
+        "a text (.txt); or a folder with one for each input",
+    )
+
+
+def picture_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_picture_options` added, as the fields of `jobs.PictureOptions`."""
+    from sedtalker.jobs import PictureOptions
+
+    return {field.name: getattr(arguments, field.name) for field in fields(PictureOptions)}
 
 
 def add_batch_options(parser: argparse.ArgumentParser) -> None:

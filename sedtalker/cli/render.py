@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_batch_options, add_output, add_picture_options, listed, running
+from sedtalker.cli.options import (
+    add_batch_options,
+    add_output,
+    add_picture_options,
+    listed,
+    picture_options,
+    running,
+)
 from sedtalker.jobs import PICTURE_ENDINGS
 
 
@@ -33,14 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.jobs import RenderOptions
 
     options = RenderOptions(
-        formats=arguments.to,
-        background=arguments.background,
-        audio=arguments.audio,
-        face=arguments.face,
-        size=arguments.size,
-        quality=arguments.quality,
-        view=arguments.view,
-        backend=arguments.backend,
-        strip=not arguments.no_strip,
+        formats=arguments.to, audio=arguments.audio, face=arguments.face, **picture_options(arguments)
     )
     return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, running(arguments))

@@ -18,6 +18,7 @@ from sedtalker.files import written_whole
 from sedtalker.render import views
 from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.camera import Camera, portrait_camera, view_camera
+from sedtalker.render.captions import Caption
 from sedtalker.render.frames import cores, map_in_order
 from sedtalker.render.soft import Background, SoftRenderer
 from sedtalker.render.strip import EmotionStrip
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 Progress = Callable[[int, int], None]  # frames done, frames in all
-Captions = Sequence[tuple[float, float, str]]  # start and end in seconds, and what is said
+Captions = Sequence[Caption]
 
 BACKENDS = ("soft", "pyrender")
 

@@ -53,6 +53,15 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
         help="default: all that can be made",
     )
     parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--render",
+        type=Path,
+        metavar="DIR",
+        help="videos of the worst, the median and the best clip: prediction, truth and heat-map side by side",
+    )
+    parser.add_argument(
+        "--face", metavar="NAME|MESH", help="what --render draws (default: the default head or the truth's own mesh)"
+    )
     parser.set_defaults(run=run_talker)
 
 
@@ -115,15 +124,20 @@ def run_talker(arguments: argparse.Namespace) -> int:
     truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
     vertices = truth.motion(truth.items[0]).shape[1]
     masks = read_masks(arguments.masks, vertices) if arguments.masks else default_masks(vertices)
-    results = [
-        evaluate(name, predict, truth, masks, arguments.tolerance)
-        for name, predict in _systems(arguments, truth).items()
-    ]
+    systems = _systems(arguments, truth)
+    results = [evaluate(name, predict, truth, masks, arguments.tolerance) for name, predict in systems.items()]
     phones = read_phones(arguments.phones) if arguments.phones else None
     summary = summarise(results, truth, masks, arguments.seed, phones)
     print(table(summary))
     for path in arguments.output:
         write_report(summary, path)
+    if arguments.render:
+        from sedtalker.evaluation.extremes import face_of, render_extremes
+
+        for path in render_extremes(
+            results[0], systems[results[0].name], truth, arguments.render, face_of(truth, arguments.face)
+        ):
+            print(path)
     return 1 if results[0].bad else 0
 
 

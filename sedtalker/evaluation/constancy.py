@@ -47,8 +47,9 @@ def live_opening(talker: Talker, sounds: Sequence[Samples], windows: Windowing =
         size = round(CHUNK * SAMPLE_RATE)
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         encoder = talker.encoder.with_windows(windows)
-        live.append(_gap(torch.cat(list(stream(encoder, track, talker.model, chunks))).numpy()))
         whole.append(gap(talker, samples, track))
+        streamed = _gap(torch.cat(list(stream(encoder, track, talker.model, chunks))).numpy())
+        live.append(streamed[: len(whole[-1])])  # of a last frame that is partly sound
     first, second = np.concatenate(live), np.concatenate(whole)
     return Opening(
         float(first.mean() / second.mean()),

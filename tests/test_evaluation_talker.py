@@ -147,7 +147,7 @@ def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None
     assert 0.6 < score["truth"] < 0.8 and summary["closures"]["truth"]["bilabials"] == 4
     assert "closure_recall" in table(summary)
     write_report(summary, tmp_path / "report.md")
-    assert "## Closures" in (tmp_path / "report.md").read_text()
+    assert "of p95 within 60 ms of the start" in (tmp_path / "report.md").read_text()
     with pytest.raises(DataError, match="none of the sequences"):
         summarise(results, truth, masks, phones={})
     with pytest.raises(DataError, match="without a lip_pair"):

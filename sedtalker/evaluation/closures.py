@@ -1,7 +1,6 @@
 """Closures on a vertex corpus whose phone times are known: what viewers notice first.
 
-The gap is how much further apart the middles of the lips are than in the template; "closed" and the rest are as in
-`sedtalker.evaluation.lips`.
+`DEFINITIONS` says what each figure is.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from sedtalker.corpora.align import Phone
 from sedtalker.errors import DataError
-from sedtalker.evaluation.lips import closure_figures, pooled
+from sedtalker.evaluation.lips import CLOSED, CONTACT, NEIGHBOURHOOD, WINDOW, closure_figures, pooled
 from sedtalker.face.visemes import BILABIALS
 
 Array = NDArray[np.floating]
@@ -22,6 +21,20 @@ Phones = Mapping[str, Sequence[Phone]]  # by sequence
 
 BCS_SHARE = 0.7  # of the true bilabial frames that pass the threshold
 BCS = "bilabial_closure_score"
+
+DEFINITIONS = {
+    "closure_recall": f"share of /p b m/ with a gap under {CLOSED:g} of p95 within {1000 * WINDOW:.0f} ms of the start",
+    "false_contact": f"the same share of phones without labials, rounding or pauses within {NEIGHBOURHOOD:g} s",
+    "labiodental_contact": f"share of /f v/ with a gap under {CONTACT:g} of p95",
+    "closure_seconds": "median time that closed /p b m/ stay closed, s",
+    "apex_error_seconds": "median | time of the smallest gap - middle of the phone |, s",
+    "apex_error_seconds_p95": "95th percentile of it, s",
+    "open_vowel_over_closure": "mean widest gap of open vowels over mean smallest gap of /p b m/",
+    "bilabials": "/p b m/ counted",
+    "others": "other phones counted",
+    BCS: f"share of the frames of /p b m/ below the gap that {BCS_SHARE:.0%} of the truth's stay below",
+}
+"""The gap is | upper - lower middle of the lips |, less the template's; p95 its 95th percentile in the sequence."""
 
 
 def closures(gaps: Mapping[str, Mapping[str, Array]], phones: Phones, fps: float) -> dict[str, dict[str, float | None]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sedtalker.errors import require
+from sedtalker.evaluation.closures import DEFINITIONS
 from sedtalker.files import written_whole
 
 Summary = Mapping[str, Any]
@@ -96,21 +97,20 @@ def _group_rows(summary: Summary, kind: str) -> list[Row]:
     return rows
 
 
-def _closure_rows(summary: Summary) -> list[Row]:
+def _closure_rows(summary: Summary, defined: bool = True) -> list[Row]:
     systems = summary["closures"]
-    rows: list[Row] = [["closures", *systems]]
+    rows: list[Row] = [["closures", *systems, *(["definition"] if defined else [])]]
     for name in next(iter(systems.values())):
         values = [figures[name] for figures in systems.values()]
-        rows.append([name, *("not defined" if value is None else f"{value:.3g}" for value in values)])
+        cells = ["not defined" if value is None else f"{value:.3g}" for value in values]
+        rows.append([name, *cells, *([DEFINITIONS[name]] if defined else [])])
     return rows
 
 
 def _closure_lines(summary: Summary) -> list[str]:
-    return (
-        ["", *("  ".join(cell.ljust(24) for cell in row).rstrip() for row in _closure_rows(summary)), ""]
-        if summary["closures"]
-        else []
-    )
+    if not summary["closures"]:
+        return []
+    return ["", *("  ".join(cell.ljust(24) for cell in row).rstrip() for row in _closure_rows(summary, False)), ""]
 
 
 def _definitions(summary: Summary) -> list[Row]:

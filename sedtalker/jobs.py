@@ -16,6 +16,7 @@ from sedtalker.files import written_whole
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.audio import Samples
+    from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker
     from sedtalker.render.soft import Background
 
@@ -41,6 +42,7 @@ class PictureOptions:
     backend: str = "soft"
     background: Background = None  # colour, 0..1 each; "transparent" for pictures; None: a studio's
     strip: bool = True  # the emotion track under the face
+    texture: Path | None = None  # another skin for the head, laid out as its own
     captions: Path | None = None  # a file that `render.captions` reads, or a folder with one for each input
 
 
@@ -118,13 +120,14 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
     from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_json
     from sedtalker.export import FORMATS, export_animation, export_sound
+    from sedtalker.face.assets import load_face
 
     animation = talker.animate(
         audio,
         emotion=options.emotion,
         intensity_scale=options.intensity_scale,
         fps=options.fps,
-        face=options.face,
+        face=_dressed(load_face(options.face), options),
         seed=options.seed,
         still=options.still,
     )
@@ -186,6 +189,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
     if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
         raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
     animation = _as_other(load_animation(path), options.face)
+    animation = replace(animation, rig=_dressed(animation.face, options))
     samples = None
     if any(name in SOUNDING for name in options.formats):
         source = options.audio or recording(animation)
@@ -228,6 +232,12 @@ def _as_other(animation: Animation, face: str | None) -> Animation:
             "give a face of its topology"
         )
     return replace(animation, rig=other)
+
+
+def _dressed(face: Face, options: PictureOptions) -> Face:
+    from sedtalker.face.assets import with_skin
+
+    return face if options.texture is None else with_skin(face, options.texture)
 
 
 def _look(options: PictureOptions) -> dict[str, Any]:

@@ -128,6 +128,16 @@ def test_render_makes_pictures_of_many_kinds_and_other_people(
     assert alpha[2, 2] == 0 and alpha[48, 48] == 255
 
 
+def test_a_head_wears_the_skin_it_is_given(run_cli, animated: Path, speech_file: Path, tmp_path: Path) -> None:
+    animation = animated / f"{speech_file.stem}.npz"
+    Image.new("RGB", (32, 32), (40, 200, 60)).save(tmp_path / "green.png")
+    run = run_cli("render", animation, "-o", "skin", "--size", "96", "--to", "poster", "--texture", "green.png")
+    assert run.returncode == 0, run.stderr
+    red, green, _ = np.asarray(Image.open(tmp_path / "skin" / f"{speech_file.stem}.poster.png"))[40, 48].astype(int)
+    assert green > 1.5 * red
+    assert_refused(run_cli("animate", speech_file, "--texture", "no.png"), 1, "no picture for a skin: no.png")
+
+
 @pytest.mark.parametrize("formats", ["json,rttm,csv,textgrid"])
 def test_diarize_writes_every_format(run_cli, speech_file: Path, tmp_path: Path, formats: str) -> None:
     run = run_cli("diarize", speech_file, "-o", "tracks", "--format", formats)

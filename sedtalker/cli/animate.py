@@ -44,7 +44,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--face", default="default", metavar="NAME|MESH", help="an identity of the default head, or your own mesh"
     )
     parser.add_argument("--fps", type=number(1, 240, "Hz"), default=30.0, help="frames a second (default: 30)")
-    parser.add_argument("--export", type=listed(*EXPORTS), default=("mp4", "npz", "json"), metavar="NAMES")
+    parser.add_argument(
+        "--export",
+        type=listed(*EXPORTS),
+        default=("mp4", "npz", "json"),
+        metavar="NAMES",
+        help=f"of {', '.join(EXPORTS)} (default: mp4,npz,json)",
+    )
     parser.add_argument("--no-video", action="store_true", help="the same as leaving mp4 out of --export")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     parser.add_argument(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import number
+from sedtalker.cli.options import add_texture, number
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -42,7 +42,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="solve the vertices for weights of these shapes first: a head's name, or a folder with neutral.obj and "
         "NAME.obj files of the same topology",
     )
-    parser.add_argument("--texture", type=Path, metavar="FILE", help="another skin, laid out as the head's own")
+    add_texture(parser)
     parser.set_defaults(run=run)
 
 

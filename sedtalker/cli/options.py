@@ -115,6 +115,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background", type=color, metavar="RRGGBB", help="a colour, or transparent (--to png); default: a studio's"
     )
+    add_texture(parser)
     parser.add_argument(
         "--no-strip", action="store_false", dest="strip", help="leave out the emotion strip under the face"
     )
@@ -124,6 +125,13 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|DIR",
         help="what is said, under the face: subtitles (.srt, .vtt), words with times (.csv, .tsv: start,end,word), "
         "a text (.txt); or a folder with one for each input",
+    )
+
+
+def add_texture(parser: argparse.ArgumentParser) -> None:
+    """The option `--texture FILE`."""
+    parser.add_argument(
+        "--texture", type=Path, metavar="FILE", help="another skin for the head: a picture laid out as its own"
     )
 
 

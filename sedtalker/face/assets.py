@@ -58,7 +58,8 @@ def with_skin(face: Face, picture: Path | str) -> Face:
         with Image.open(picture) as opened:
             color = opened.convert("RGB")
     except (OSError, ValueError) as error:
-        raise FaceError(f"no picture for a skin: {picture} ({error}). Give a PNG, JPEG or WebP") from error
+        reason = getattr(error, "strerror", None) or error
+        raise FaceError(f"no picture for a skin: {picture} ({reason}). Give a PNG, JPEG or WebP") from error
     gloss = Image.fromarray(np.ascontiguousarray(face.textures[skins[0]][..., 3])).resize(color.size)
     color.putalpha(gloss)
     return replace(face, textures={**face.textures, skins[0]: np.asarray(color)})

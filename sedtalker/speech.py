@@ -35,7 +35,10 @@ DEFAULT_ENCODER = "whisper-tiny.en"
 
 @dataclass(frozen=True)
 class Windowing:
-    """Overlapping windows over the frames: each gives `hop` frames, seen with context on both sides."""
+    """Overlapping windows over the frames: each gives `hop` frames, seen with context on both sides.
+
+    The encoder's card compares some; accuracy hardly depends on them, cost and waiting do.
+    """
 
     left: int = 1 * FRAME_RATE  # frames of context before
     hop: int = 4 * FRAME_RATE  # frames that are kept

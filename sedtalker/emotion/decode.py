@@ -18,7 +18,7 @@ FLOOR = 1e-4  # a posterior below this counts as this, so that one frame cannot 
 class Decoding:
     """How eagerly the segments follow the frames. The defaults were set on validation speakers."""
 
-    minimum: float = 0.4  # s, the shortest segment
+    minimum: float = 0.3  # s, the shortest segment
     switch_cost: float = 2.0  # nats that a change must win back: the hysteresis
     sharpness: float = 0.3  # weight of a frame's log posterior; neighbouring frames tell nearly the same
 

@@ -244,14 +244,18 @@ def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
 
 @torch.no_grad()
 def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
-    """The diarizer at the temperature that makes the speech of held-out clips likeliest; each speaker counts alike."""
-    speakers = Counter(clip.utterance.speaker for clip in clips)
+    """The diarizer at the temperature that makes the speech of held-out clips likeliest.
+
+    Each corpus counts alike, and each speaker within it, so that it suits the corpora that are to come.
+    """
+    clips_of = Counter(clip.utterance.speaker for clip in clips)
+    speakers_of = Counter(corpus for corpus, _ in {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips})
     logits, truths, weights = [], [], []
     for clip in clips:
         frames = diarizer(clip.steps().float()[None])[0].mean(0)[0][torch.from_numpy(clip.speech)]
         logits.append(frames[:: max(1, len(frames) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
-        share = 1 / (speakers[clip.utterance.speaker] * len(logits[-1]))
+        share = 1 / (speakers_of[clip.utterance.corpus] * clips_of[clip.utterance.speaker] * len(logits[-1]))
         weights.append(torch.full((len(logits[-1]),), share))
     joined, truth, weight = torch.cat(logits), torch.cat(truths), torch.cat(weights)
     candidates = torch.linspace(0.5, 4.0, 71)

@@ -10,9 +10,11 @@ import pytest
 
 from sedtalker.audio import load_audio
 from sedtalker.cli.main import main
-from sedtalker.corpora.align import Phone, write_phones
+from sedtalker.corpora.align import Phone, read_phones, write_phones
 from sedtalker.corpora.emovoca import read_emovoca
 from sedtalker.corpora.known_speech import spoken_folder
+from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.corpora.motion_store import Sources, build_store
 from sedtalker.corpora.polish import polish_phones
 from sedtalker.corpora.sounds import write_wave
 from sedtalker.corpora.talking_heads import cast
@@ -76,6 +78,24 @@ def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path):
     assert {clip["source"] for clip in clips} == {"foreign", "tts", "tts-spoiled"}
     assert all((store / "features" / f"{clip['id']}.npy").is_file() for clip in clips)
     assert (store / "phones.tsv").is_file()
+
+
+def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, tmp_path: Path):
+    grid, store = tmp_path / "grid", tmp_path / "store"
+    sound = load_audio(spoken / "audio" / "u0.wav")
+    write_wave(grid / "s1" / "bbaf3s.opus", sound)  # a training sentence by its name
+    np.savez(grid / "s1" / "bbaf3s.npz", lip_gap=np.full(25, 0.1), lip_width=np.full(25, 0.6), fps=np.float32(25))
+    (grid / "s1_words.tsv").write_text("id\tword\tstart\tend\nbbaf3s\tbin\t0.3\t0.8\n", encoding="utf-8")
+    acted = Utterance("acted/a", "audio/u1.wav", "acted", "acted-1", "female", "en", "happy", 0.5, transcript="ama")
+    Manifest(str(spoken), [acted]).save(tmp_path / "manifest.json")
+    write_phones(tmp_path / "phones.tsv", {"acted/a": SAID, "grid/bbaf3s": SAID})
+    sources = Sources(grid=grid, manifest=tmp_path / "manifest.json", tables=(tmp_path / "phones.tsv",))
+    clips = {clip.id: clip.source for clip in build_store(store, sources, most=1)}
+    assert {"acted_a": "acted", "acted_a_spoiled": "acted-spoiled", "grid_bbaf3s": "grid"}.items() <= clips.items()
+    assert clips["grid_bbaf3s_voice0"] == "grid-voices"
+    with np.load(store / "clips" / "acted_a.npz") as arrays:
+        assert arrays["intensity"].max() > 0
+    assert set(read_phones(store / "phones.tsv")) == {"acted/a", "grid/bbaf3s"}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class TalkerTraining:
 
     store: str  # folder of rigged clips, or of a vertex corpus
     output: str  # folder: Lightning's checkpoints and logs, and the exported model
+    start: str = ""  # a checkpoint of an earlier run of the same model, to go on from its weights
     model: TalkerConfig = field(default_factory=TalkerConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     masks: str = ""  # FLAME_masks.pkl or lists of vertices: the lips of a corpus; the default head's are known
@@ -197,6 +198,8 @@ def run_training(training: TalkerTraining) -> Path:
     module = TalkerModule(training, lips_of(training, store) if face is None else Mouth(face))
     if isinstance(store, VertexClips) and store.basis is not None:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
+    if training.start:
+        module.load_state_dict(torch.load(training.start, map_location="cpu", weights_only=False)["state_dict"])
     output = Path(training.output)
     # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
     kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import wave
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from sedtalker.corpora.concatenate import Recipe, draw_recipes, insertions, render
-from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.cli.options import decibels
+from sedtalker.corpora.concatenate import Recipe, draw_recipes, insertions, render, written
+from sedtalker.corpora.manifest import Manifest, Utterance, merge
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
@@ -81,6 +83,24 @@ def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
     assert mixes["eder"] < 0.05
     assert mixes["boundary_error_median"] < 0.05
     assert report["disturbed"] == {"half as loud": {"made": 1.0}}
+
+
+def test_recordings_with_marked_changes_are_judged_by_time(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
+    made = written(manifest, tmp_path, per_speaker=4)
+    assert all(item.segments and manifest.audio(item).is_file() for item in made)
+    merge([manifest, made]).save(tmp_path / "manifest.json")
+    report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=0)
+    assert report["groups"]["made"]["clips"] == 12  # recordings that change are no clips
+    assert report["mixes"]["made"]["recordings"] == 8
+    assert report["mixes"]["made"]["eder"] < 0.05
+
+
+def test_noise_is_asked_for_by_its_ratios():
+    names = list(evaluation.noises(decibels("20,0")))
+    assert names == ["noise at 20 dB", "noise at 0 dB"]
+    with pytest.raises(argparse.ArgumentTypeError):
+        decibels("loud")
 
 
 def test_the_report_is_json_a_table_and_a_picture(manifest, tmp_path, monkeypatch):

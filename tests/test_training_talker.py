@@ -278,7 +278,7 @@ def test_the_truth_costs_nothing_but_its_weights() -> None:
     torch.manual_seed(0)
     values = torch.rand(2, 20, 52)
     terms = talker_losses(values, values, torch.tensor(1.0), made_target(values), None, rig=True)
-    assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral"))
+    assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral", "emotion"))
     assert terms["sparsity"] == values.mean()
 
 
@@ -287,7 +287,7 @@ def test_what_is_not_trusted_costs_nothing() -> None:
     wrong = torch.rand(1, 10, 52)
     unknown = target._replace(trust=torch.zeros_like(target.trust))
     terms = talker_losses(wrong, wrong, torch.tensor(1.0), unknown, None, rig=True)
-    assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral"))
+    assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral", "emotion"))
 
 
 def test_half_the_motion_has_a_quarter_of_the_spread() -> None:

@@ -27,9 +27,8 @@ class LossWeights:
     acceleration: float = 5.0  # of second differences: onsets as quick as they are, without jerks
     lips: float = 1e-3  # mm^2 at the lips' vertices: what a value does to the mouth, not its number, is what is seen
     closure: float = 1e-3  # mm^2 of gap where /p b m/ are said: listeners notice these frames before all others
-    neutral: float = (
-        0.5  # squared error without the emotion's part: content and emotion stay apart, tracks can be swapped
-    )
+    neutral: float = 0.5  # squared error at intensity 0: content and emotion stay apart, tracks can be swapped
+    emotion: float = 0.5  # squared error of what the track adds: a feeling looks the same whatever is said
     sparsity: float = 1e-4  # mean weight: a rig has many ways to one pose, the one with fewest actions edits best
     balance: float = 1e-2  # of the experts' load: else one takes all and the others never learn
 
@@ -118,6 +117,8 @@ def talker_losses(
     }
     if target.neutral is not None:
         terms["neutral"] = (target.trust * (lips - target.neutral).square()).mean()
+        added, felt = values - lips, target.values - target.neutral
+        terms["emotion"] = (target.trust * (added - felt).square()).mean()
     if rig:
         terms["sparsity"] = values.abs().mean()
     if mouth is not None:

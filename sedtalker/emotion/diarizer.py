@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,6 +127,8 @@ class Surroundings(nn.Module):
 class Diarizer(nn.Module):
     """Speech features -> posterior and intensity, by the mean of its members."""
 
+    absent: Tensor  # (C,) bool: labels whose posterior is 0
+
     def __init__(self, config: DiarizerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DiarizerConfig()
@@ -137,6 +139,10 @@ class Diarizer(nn.Module):
     def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (M, B, S, C) and intensity before its sigmoid (M, B, S) of each member; steps of `steps_of`."""
         return self._stacked([member(steps) for member in self.members])
+
+    @property
+    def _networks(self) -> list[Member]:
+        return cast(list[Member], list(self.members))
 
     def _stacked(self, heard: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         logits, strength = (torch.stack(values) for values in zip(*heard, strict=True))
@@ -152,7 +158,7 @@ class Diarizer(nn.Module):
             for block, _, _ in windows_of([features] if isinstance(features, Tensor) else features, BLOCKS):
                 count += len(block)
                 steps = steps_of(block[None].to(self.absent.device))
-                yield torch.cat([member.embed(steps) for member in self.members], dim=-1)[0]
+                yield torch.cat([member.embed(steps) for member in self._networks], dim=-1)[0]
 
         said = torch.cat(list(fading(embedded(), self._said, WINDOW, OVERLAP)))[None].cpu()
         posterior = upsampled(said[..., :-1].softmax(-1), count)[0]
@@ -161,7 +167,9 @@ class Diarizer(nn.Module):
     def _said(self, embedded: Tensor) -> Tensor:
         """The members' mean logits and intensity before its sigmoid (S, C + 1) of one window (S, M * width)."""
         parts = embedded[None].chunk(len(self.members), dim=-1)
-        logits, strength = self._stacked([member.heads(part) for member, part in zip(self.members, parts, strict=True)])
+        logits, strength = self._stacked(
+            [member.heads(part) for member, part in zip(self._networks, parts, strict=True)]
+        )
         return torch.cat([logits, strength[..., None]], dim=-1).mean(0)[0]
 
     def diarize(

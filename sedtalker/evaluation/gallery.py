@@ -1,7 +1,7 @@
 """The README's pictures, made by what they show: `python -m sedtalker.evaluation.gallery -o renders/readme`.
 
 `demo.webp` is the demo's video, small; `emotions.webp` is the talker's own answer to one sentence under every emotion
-at three intensities; `people.webp` are the identities, at rest and speaking; `words.webp` is the demo's first sentence
+at three intensities; `people.webp` are the identities, at rest and speaking; `words.webp` is the demo's last sentence
 frame by frame, with what is said under each (found by `sedtalker.corpora.align`).
 """
 
@@ -37,9 +37,9 @@ Bytes = NDArray[np.uint8]
 LEVELS = (1 / 3, 2 / 3, 1.0)
 SIDE = 288  # pixels of one picture in a sheet
 DEMO_WIDTH, DEMO_FPS = 320, 15.0
-FIRST_SENTENCE = "We'll stop in a couple of minutes."  # of the demo
+LAST_SENTENCE = "The airplane is almost full."  # of the demo
 WORDS_FPS, WORDS_COLUMNS = 14.0, 8
-EDGE = 0.15  # seconds around a sentence
+EDGE = 0.18  # seconds around a sentence
 
 
 def speaking_moment(animation: Animation, share: float) -> int:
@@ -82,13 +82,13 @@ def people_sheet(talker: Talker, audio: Path) -> Bytes:
 
 
 def words_sheet(talker: Talker, audio: Path) -> Bytes:
-    """The demo's first sentence, a word and a phone under each frame."""
+    """The demo's last sentence, a word and a phone under each frame."""
     samples = load_audio(audio)
     spoken = np.flatnonzero(speech_frames(loudness(samples), bridge=0.25))
-    last = spoken[np.flatnonzero(np.diff(spoken, append=np.inf) > 1)[0]]
-    first = max(0, round((spoken[0] / FRAME_RATE - EDGE) * SAMPLE_RATE))
-    sentence = samples[first : round((last / FRAME_RATE + EDGE) * SAMPLE_RATE)]
-    phones = Aligner().align(sentence, FIRST_SENTENCE) or ()
+    first = spoken[np.flatnonzero(np.diff(spoken, prepend=-2) > 1)[-1]]
+    start, stop = ((frame / FRAME_RATE + edge) * SAMPLE_RATE for frame, edge in ((first, -EDGE), (spoken[-1], EDGE)))
+    sentence = samples[round(start) : round(stop)]
+    phones = Aligner().align(sentence, LAST_SENTENCE) or ()
     animation = talker.animate((sentence, SAMPLE_RATE), fps=WORDS_FPS, still=True)
     face = load_face()
     renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))

@@ -1,4 +1,4 @@
-"""Drawing: camera -> raster -> shade -> frames -> views -> video.
+"""Drawing: camera -> scene -> geometry -> raster -> paint (shade, shadow) -> frames -> strip, captions, views -> video.
 
 `SoftRenderer` draws a face from its vertices, `render_animation` makes a whole video.
 """

@@ -19,7 +19,7 @@ from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
 from sedtalker.render.raster import list_triangles
 from sedtalker.render.scene import Prepared, locate, prepare
-from sedtalker.render.shade import to_linear
+from sedtalker.render.shade import to_linear, to_srgb
 
 QUALITIES = {"standard": 1, "fine": 2}
 """Name -> pixels drawn to a pixel of the picture, along each side."""
@@ -51,7 +51,8 @@ class SoftRenderer:
     Args:
         face: what to draw; a bare mesh is drawn in clay.
         width, height: pixels.
-        quality: "standard" for speed, "fine" for stills and final videos.
+        quality: "standard" for speed: the key light's shadow is the resting face's and moves along with the skin.
+            "fine" for stills and final videos: the shadow is each frame's own, skin has relief, outlines are softer.
         camera: by default `portrait_camera(face)`.
         background: None for a soft grey, an sRGB colour in [0, 1], or "transparent" for RGBA frames.
     """
@@ -215,8 +216,6 @@ def _backdrop(width: int, height: int, color: Background) -> Float:
 
 def _canvas(backdrop: Float, transparent: bool) -> Bytes:
     """What a frame is drawn on."""
-    from sedtalker.render.shade import to_srgb
-
     if transparent:
         return np.zeros((*backdrop.shape[:2], 4), np.uint8)
     # Half a step of noise hides the steps of a slow gradient.

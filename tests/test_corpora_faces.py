@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sedtalker.audio import load_audio
+from sedtalker.audio import load_audio, write_wav
 from sedtalker.corpora import motion_store
 from sedtalker.corpora.align import Aligner, Phone, read_phones, write_phones
 from sedtalker.corpora.faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, FaceMotion, read_facegood, read_grid
@@ -20,7 +20,6 @@ from sedtalker.corpora.sounds import (
     other_voice,
     reverberated,
     spoiled_speech,
-    write_wave,
 )
 from sedtalker.curves import resample
 from sedtalker.emotion.activity import loudness
@@ -118,7 +117,7 @@ def test_spoiled_speech_starts_on_a_frame(tmp_path: Path):
     samples, later = spoiled_speech(load_audio(SPEECH), np.random.default_rng(1))
     assert 0.3 <= later <= 1.5
     assert (later * 16_000) % 320 == pytest.approx(0)
-    write_wave(tmp_path / "a.wav", samples)
+    write_wav(tmp_path / "a.wav", [samples])
     np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples, atol=1e-4)
 
 

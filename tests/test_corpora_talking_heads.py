@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sedtalker.audio import load_audio
+from sedtalker.audio import load_audio, write_wav
 from sedtalker.cli.main import main
 from sedtalker.corpora.align import Phone, read_phones, write_phones
 from sedtalker.corpora.emovoca import read_emovoca
@@ -16,7 +16,6 @@ from sedtalker.corpora.known_speech import spoken_folder
 from sedtalker.corpora.manifest import Manifest, Utterance
 from sedtalker.corpora.motion_store import Sources, build_store
 from sedtalker.corpora.polish import polish_phones
-from sedtalker.corpora.sounds import write_wave
 from sedtalker.corpora.talking_heads import cast
 from sedtalker.face.assets import load_face
 
@@ -34,7 +33,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(6):
         sound = 0.1 * np.sin(np.arange(16_000) * (0.05 + 0.01 * number)).astype(np.float32)
         sound[:4_800] = sound[12_800:] = 0
-        write_wave(folder / "audio" / f"u{number}.wav", sound)
+        write_wav(folder / "audio" / f"u{number}.wav", [sound])
         rows.append(f"u{number}\tvoice{number}\tama")
     (folder / "utterances.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     write_phones(folder / "phones.tsv", {f"u{number}": SAID for number in range(6)})
@@ -83,7 +82,7 @@ def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path):
 def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, tmp_path: Path):
     grid, store = tmp_path / "grid", tmp_path / "store"
     sound = load_audio(spoken / "audio" / "u0.wav")
-    write_wave(grid / "s1" / "bbaf3s.opus", sound)  # a training sentence by its name
+    write_wav(grid / "s1" / "bbaf3s.opus", [sound])  # a training sentence by its name
     np.savez(grid / "s1" / "bbaf3s.npz", lip_gap=np.full(25, 0.1), lip_width=np.full(25, 0.6), fps=np.float32(25))
     (grid / "s1_words.tsv").write_text("id\tword\tstart\tend\nbbaf3s\tbin\t0.3\t0.8\n", encoding="utf-8")
     acted = Utterance("acted/a", "audio/u1.wav", "acted", "acted-1", "female", "en", "happy", 0.5, transcript="ama")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
 from sedtalker.corpora.align import Phone, write_phones
 from sedtalker.corpora.faces import FaceMotion
 from sedtalker.corpora.motion_store import Clip, foreign_clips, made_arrays, measured_arrays, write_store
-from sedtalker.corpora.sounds import write_wave
 from sedtalker.corpora.synthesize import held_track, perform
 from sedtalker.emotion.labels import LABELS
 from sedtalker.evaluation.motion import evaluate
@@ -31,7 +31,7 @@ def spoken_clips(audio: Path):
     samples[:6_400] = samples[19_200:] = 0
     for identity, source in (("tts_0", "tts"), ("grid_0", "grid")):
         path = audio / f"{identity}.wav"
-        write_wave(path, samples)
+        write_wav(path, [samples])
         track = held_track("neutral", 0, 80)
         performance = perform(SPOKEN, np.full(80, -20, np.float32), *track)
         clip = Clip(identity, str(path), "somebody", source, "test", "en")

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.corpora.align import SILENCE, Phone, read_phones, write_phones
 from sedtalker.corpora.faces import FaceMotion, read_facegood, read_grid
 from sedtalker.corpora.known_speech import (
@@ -41,7 +41,7 @@ from sedtalker.corpora.known_speech import (
     opened,
     spoken_folder,
 )
-from sedtalker.corpora.sounds import FOREIGN, foreign_sound, other_speaker, spoiled_speech, write_wave
+from sedtalker.corpora.sounds import FOREIGN, foreign_sound, other_speaker, spoiled_speech
 from sedtalker.corpora.synthesize import (
     CLOSE,
     JAW,
@@ -148,7 +148,7 @@ def _spoiled(said: KnownSpeech, audio: Path) -> KnownSpeech:
     """The same speech spoiled; its sound goes to `audio`."""
     samples, later = spoiled_speech(load_audio(said.audio), np.random.default_rng([zlib.crc32(said.id.encode()), 1]))
     path = audio / f"{said.id}_spoiled.wav"
-    write_wave(path, samples)
+    write_wav(path, [samples])
     moved = [Phone(p.word, p.name, p.start + later, p.end + later) for p in said.phones]
     before, after = Phone("", SILENCE, 0.0, later), Phone("", SILENCE, moved[-1].end, len(samples) / SAMPLE_RATE)
     return replace(said, id=path.stem, audio=str(path), source=f"{said.source}-spoiled", phones=(before, *moved, after))
@@ -161,7 +161,7 @@ def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
         kind = FOREIGN[number % len(FOREIGN)]
         path = audio / f"foreign_{number:03d}_{kind}.wav"
         samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
-        write_wave(path, samples)
+        write_wav(path, [samples])
         turn = (number + number // len(FOREIGN)) % 10  # every kind of sound is heard on every side
         split = "test" if turn == 9 else "validation" if turn == 8 else "train"
         nothing = (Phone("", SILENCE, 0.0, len(samples) / SAMPLE_RATE),)
@@ -225,7 +225,7 @@ def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple
         spoken, speed = other_speaker(samples, rng)
         spoken, later = spoiled_speech(spoken, rng)
         path = audio / f"{clip.id}_voice{number}.wav"
-        write_wave(path, spoken)
+        write_wav(path, [spoken])
         other = replace(clip, id=path.stem, audio=str(path), source=f"{clip.source}-voices")
         weights, trust = (resample(curves, FRAME_RATE * speed, FRAME_RATE) for curves in (motion.weights, motion.trust))
         lead = round(later * FRAME_RATE)

@@ -5,9 +5,6 @@ A mouth stays shut while nobody speaks, however loud it is, goes on speaking in 
 
 from __future__ import annotations
 
-import wave
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,16 +93,6 @@ def reverberated(samples: Float, seconds: float, rng: np.random.Generator) -> Fl
     size = 1 << (len(samples) + len(response) - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
     return wet.astype(np.float32)
-
-
-def write_wave(path: Path, samples: Float) -> None:
-    """Write samples (N,) as 16-bit mono at 16 kHz."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 def _noise(color: str, count: int, rng: np.random.Generator) -> Float:

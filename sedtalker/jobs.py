@@ -48,7 +48,7 @@ class PictureOptions:
 
 @dataclass(frozen=True)
 class AnimateOptions(PictureOptions):
-    """What `animate_files` makes of each audio file."""
+    """What `animate_file` makes of each audio file."""
 
     emotion: str = "auto"
     intensity_scale: float = 1.0
@@ -65,7 +65,7 @@ class AnimateOptions(PictureOptions):
 
 @dataclass(frozen=True)
 class DiarizeOptions:
-    """What `diarize_files` makes of each audio file."""
+    """What `diarize_file` makes of each audio file."""
 
     formats: tuple[str, ...] = ("json",)
     plot: bool = False
@@ -75,7 +75,7 @@ class DiarizeOptions:
 
 @dataclass(frozen=True)
 class RenderOptions(PictureOptions):
-    """How `render_files` draws each animation."""
+    """How `render_file` draws each animation."""
 
     formats: tuple[str, ...] = ("mp4",)  # keys of PICTURE_ENDINGS
     audio: Path | None = None  # None: the file that the animation was made from, where it still is

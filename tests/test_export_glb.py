@@ -184,6 +184,15 @@ def test_the_sound_lies_beside_it(animation: Animation, glb: Path, tmp_path: Pat
     assert export_sound(animation, "html", tmp_path / "a.html") is None
 
 
+def test_a_sound_that_was_there_stays(animation: Animation, tmp_path: Path) -> None:
+    first = export_sound(animation, "glb", tmp_path / "a.glb")
+    assert export_sound(animation, "glb", tmp_path / "a.glb") == first  # its own, from the last time
+    first.write_bytes(b"somebody's recording")
+    assert export_sound(animation, "glb", tmp_path / "a.glb") == tmp_path / "a.sound.wav"
+    assert first.read_bytes() == b"somebody's recording"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.sound.wav", "a.wav"]
+
+
 VALIDATE = """
 const validator = require("gltf-validator");
 validator.validateBytes(new Uint8Array(require("fs").readFileSync(process.argv[1])))

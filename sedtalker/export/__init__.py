@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -50,10 +51,12 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
         return None
     if beside.exists() and beside.samefile(source):
         return beside  # the recording itself
-    if beside.exists():  # somebody's, perhaps a recording that is not ours to replace
-        beside = beside.with_suffix(".sound.wav")
-    write_wav(beside, stream_audio(source))
-    return beside
+    made = beside.with_suffix(".sound.wav") if beside.exists() else beside  # what is there may be somebody's recording
+    write_wav(made, stream_audio(source))
+    if made != beside and filecmp.cmp(made, beside, shallow=False):  # it was an earlier export's
+        made.unlink()
+        return beside
+    return made
 
 
 def default_path(animation: Path, name: str) -> Path:

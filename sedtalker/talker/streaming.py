@@ -27,8 +27,8 @@ from sedtalker.errors import SEDTalkerError
 from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerModel, TalkerState
 
-LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=4)
-"""Encoder windows for conversation: 80 ms at a time, with 80 ms of look-ahead."""
+LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=10)
+"""Encoder windows for conversation: 80 ms at a time, 200 ms of look-ahead (with 80 the mouth opens a sixth less)."""
 
 SPOOLED = 1 << 24  # bytes that a spool keeps in memory
 

@@ -109,6 +109,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(configured, tmp_path: Path) -
         torch.testing.assert_close(stopped["state_dict"][name], value, rtol=0, atol=1e-6)
 
 
+def test_a_run_that_no_longer_improves_ends_early(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    train_talker(path, overrides("run", steps=100, rate=1e-12, patience=2))
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
+    assert last["global_step"] <= 40  # a first validation, and two that are no better
+
+
 def test_the_exported_folder_speaks_the_same_in_a_new_process(configured, tmp_path: Path) -> None:
     path, overrides = configured
     folder = train_talker(path, overrides("run", steps=10))

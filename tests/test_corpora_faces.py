@@ -12,13 +12,12 @@ import pytest
 from sedtalker.audio import load_audio, write_wav
 from sedtalker.corpora import motion_store
 from sedtalker.corpora.align import Aligner, Phone, read_phones, write_phones
+from sedtalker.corpora.augmentation import reverberate, revoice
 from sedtalker.corpora.faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, FaceMotion, read_facegood, read_grid
 from sedtalker.corpora.sounds import (
     FOREIGN,
     foreign_sound,
     other_speaker,
-    other_voice,
-    reverberated,
     spoiled_speech,
 )
 from sedtalker.curves import resample
@@ -131,9 +130,9 @@ def pitch(samples: np.ndarray) -> float:
 def test_another_voice_has_another_pitch_and_the_same_timing():
     time = np.arange(16_000) / 16_000
     tone = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20)).astype(np.float32) * 0.1
-    assert pitch(other_voice(tone, pitch=1.6, formants=1.1)) == pytest.approx(1.6 * pitch(tone), rel=0.03)
+    assert pitch(revoice(tone, pitch=1.6, formants=1.1, pace=1.0)) == pytest.approx(1.6 * pitch(tone), rel=0.03)
     samples = load_audio(SPEECH)
-    other = other_voice(samples, pitch=1.6, formants=1.1)
+    other = revoice(samples, pitch=1.6, formants=1.1, pace=1.0)
     assert len(other) == len(samples)
     assert np.corrcoef(loudness(samples), loudness(other))[0, 1] > 0.9
 
@@ -147,7 +146,7 @@ def test_another_speaker_is_as_much_faster_as_he_says():
 def test_a_room_rings_after_the_sound():
     click = np.zeros(8_000, np.float32)
     click[100] = 1
-    wet = reverberated(click, 0.3, np.random.default_rng(0))
+    wet = reverberate(click, 0.3, (0.2, 0.7), np.random.default_rng(0))
     assert wet[100] == pytest.approx(1, abs=0.05)
     early, late = (np.square(wet[a : a + 1_000]).sum() for a in (200, 3_000))
     assert early > 10 * late > 0

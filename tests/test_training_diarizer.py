@@ -12,11 +12,7 @@ import torch
 pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
-from sedtalker.corpora.manifest import Manifest, Span, Utterance
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, steps_of
-from sedtalker.emotion.labels import LABELS
-from sedtalker.errors import DataError
-from sedtalker.training.augmentation import (
+from sedtalker.corpora.augmentation import (
     add_noise,
     augment,
     change_speed,
@@ -25,6 +21,10 @@ from sedtalker.training.augmentation import (
     scale,
     telephone,
 )
+from sedtalker.corpora.manifest import Manifest, Span, Utterance
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, steps_of
+from sedtalker.emotion.labels import LABELS
+from sedtalker.errors import DataError
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
     Batch,

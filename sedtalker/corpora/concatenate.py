@@ -115,9 +115,7 @@ def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -
     for number, (recipe, samples, segments) in enumerate(rendered(manifest, recipes)):
         first = recipe.clips[0]
         name = f"changing/{first.speaker}-{number}"
-        path = folder / f"{name}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_wav(path, [samples])
+        write_wav(folder / f"{name}.wav", [samples])
         spans = tuple(
             Span(segment.start, segment.end, item.emotion, item.intensity)
             for segment, item in zip(segments, recipe.clips, strict=True)

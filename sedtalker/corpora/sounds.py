@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.audio import SAMPLE_RATE
+from sedtalker.corpora.augmentation import reverberate, revoice
 from sedtalker.speech import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
@@ -20,13 +21,12 @@ SIGNAL_TO_NOISE = (8.0, 30.0)  # dB
 GAINS = (-18.0, 6.0)  # dB
 PADDING = (0.3, 1.5)  # seconds before and after speech
 NOISY, BREATHING, REVERBERANT = 0.6, 0.3, 0.3  # shares of spoiled clips
+STRENGTHS = (0.2, 0.7)  # of a room's echoes beside the direct sound
 BREATH_LEVEL = (-40.0, -22.0)  # dB below the speech
 MIDDLE_C = 261.63  # Hz
 
 PITCHES, FORMANTS = (0.75, 2.0), (0.92, 1.2)  # factors of another voice's over the recorded man's or woman's
 SPEEDS = (0.88, 1.15)
-FFT, HOP = 1024, 256  # samples of the short-time spectra that a voice is changed in
-LIFTER = 36  # cepstral coefficients of the vocal tract: up to 2.2 ms, shorter than any pitch period
 
 
 def foreign_sound(kind: str, seconds: float, rng: np.random.Generator) -> Float:
@@ -56,7 +56,7 @@ def spoiled_speech(samples: Float, rng: np.random.Generator) -> tuple[Float, flo
         start = max(0, end - len(breath))
         speech[start:end] += breath[: end - start] * level * 10 ** (rng.uniform(*BREATH_LEVEL) / 20)
     if rng.uniform() < REVERBERANT:
-        speech = reverberated(speech, float(rng.uniform(0.15, 0.6)), rng)
+        speech = reverberate(speech, float(rng.uniform(0.15, 0.6)), STRENGTHS, rng)
     if rng.uniform() < NOISY:
         noise = foreign_sound(str(rng.choice(MASKS)), len(speech) / SAMPLE_RATE, rng)
         noise *= level / (np.sqrt(np.mean(noise**2)) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
@@ -67,32 +67,8 @@ def spoiled_speech(samples: Float, rng: np.random.Generator) -> tuple[Float, flo
 def other_speaker(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
     """Speech (N,) as another person's, slower or faster, and the factor of its speed."""
     speed = float(rng.uniform(*SPEEDS))
-    # Playing faster raises pitch and formants alike; the rest of the change keeps the time.
-    faster = load_audio((samples, round(SAMPLE_RATE * speed)))
-    pitch, formants = (float(np.exp(rng.uniform(*np.log(limits)))) / speed for limits in (PITCHES, FORMANTS))
-    return other_voice(faster, pitch, formants), speed
-
-
-def other_voice(samples: Float, pitch: float, formants: float) -> Float:
-    """Speech (N,) with its pitch and its formants multiplied, of the same length and timing.
-
-    A phase vocoder stretches time by `pitch`, resampling takes it back; the envelope of the spectrum (its cepstrum's
-    first coefficients) is then moved to where the formants shall be.
-    """
-    stretched = _stretched(samples, pitch)
-    moved = np.interp(np.arange(len(samples)) * pitch, np.arange(len(stretched)), stretched)
-    return _with_envelope(moved, formants / pitch)[: len(samples)].astype(np.float32)
-
-
-def reverberated(samples: Float, seconds: float, rng: np.random.Generator) -> Float:
-    """Samples (N,) in a room whose echo, decaying noise, falls by 60 dB in `seconds`."""
-    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    response = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-    response *= rng.uniform(0.2, 0.7) / max(float(np.linalg.norm(response)), 1e-9)
-    response[0] = 1.0
-    size = 1 << (len(samples) + len(response) - 1).bit_length()
-    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
-    return wet.astype(np.float32)
+    pitch, formants = (float(np.exp(rng.uniform(*np.log(limits)))) for limits in (PITCHES, FORMANTS))
+    return revoice(samples, pitch, formants, speed), speed
 
 
 def _noise(color: str, count: int, rng: np.random.Generator) -> Float:
@@ -156,45 +132,3 @@ def _breath(count: int, rng: np.random.Generator) -> Float:
     shape = np.sin(np.pi * (np.arange(count) + 0.5) / max(count, 1)) ** 1.5
     sound = np.fft.irfft(spectrum * gain, count) * shape if count > 1 else np.zeros(count)
     return (sound / max(float(np.sqrt(np.mean(sound**2))) if count else 0.0, 1e-9)).astype(np.float32)
-
-
-def _spectra(samples: Float, hop: int = HOP) -> NDArray[np.complex64]:
-    """Short-time spectra (T, FFT // 2 + 1) of samples (N,)."""
-    padded = np.pad(samples.astype(np.float32), (FFT // 2, FFT // 2 + hop))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::hop]
-    return np.fft.rfft(frames * np.hanning(FFT).astype(np.float32), axis=1).astype(np.complex64)
-
-
-def _overlapped(spectra: NDArray[np.complex64], count: int, hop: int = HOP) -> Float:
-    """Samples (count,) of short-time spectra."""
-    window = np.hanning(FFT)
-    sound, weight = np.zeros((2, FFT + hop * len(spectra) + count))
-    for start, frame in zip(range(0, hop * len(spectra), hop), np.fft.irfft(spectra, FFT, axis=1), strict=True):
-        sound[start : start + FFT] += frame * window
-        weight[start : start + FFT] += window**2
-    return (sound / np.maximum(weight, 1e-3))[FFT // 2 : FFT // 2 + count].astype(np.float32)
-
-
-def _stretched(samples: Float, factor: float) -> Float:
-    """Samples (N,) that take `factor` times as long at the same pitch, by a phase vocoder."""
-    spectra = _spectra(samples)
-    places = np.arange(0, len(spectra) - 1, 1 / factor)
-    first, share = places.astype(int), (places % 1)[:, None]
-    magnitude = (1 - share) * np.abs(spectra[first]) + share * np.abs(spectra[first + 1])
-    expected = 2 * np.pi * HOP * np.arange(FFT // 2 + 1) / FFT
-    advance = np.angle(spectra[first + 1]) - np.angle(spectra[first]) - expected
-    advance = expected + (advance + np.pi) % (2 * np.pi) - np.pi
-    phase = np.angle(spectra[:1]) + np.concatenate([np.zeros((1, FFT // 2 + 1)), np.cumsum(advance, axis=0)[:-1]])
-    return _overlapped(magnitude * np.exp(1j * phase), round(len(samples) * factor))
-
-
-def _with_envelope(samples: Float, factor: float) -> Float:
-    """Samples (N,) whose spectrum's envelope is stretched along frequency by `factor`."""
-    spectra = _spectra(samples)
-    logarithm = np.log(np.abs(spectra) + 1e-6)
-    cepstrum = np.fft.irfft(logarithm, FFT, axis=1)
-    cepstrum[:, LIFTER : FFT - LIFTER] = 0
-    envelope = np.fft.rfft(cepstrum, axis=1).real
-    bins = np.arange(FFT // 2 + 1)
-    moved = np.stack([np.interp(bins / factor, bins, row) for row in envelope])
-    return _overlapped(spectra * np.exp(np.clip(moved - envelope, -6, 6)), len(samples))

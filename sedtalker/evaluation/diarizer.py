@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.corpora.augmentation import add_noise
 from sedtalker.corpora.concatenate import draw_recipes, insertions, rendered
 from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.activity import loudness, speech_frames
@@ -30,7 +31,6 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
 from sedtalker.files import written_whole
 from sedtalker.speech import WindowedEncoder, load_encoder
-from sedtalker.training.augmentation import add_noise
 
 Samples = NDArray[np.float32]
 Disturbance = Callable[[Samples], Samples]

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
+from sedtalker.corpora.augmentation import augment
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import steps_of
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
-from sedtalker.training.augmentation import augment
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
 

@@ -24,7 +24,7 @@ def augment(samples: Samples, rng: np.random.Generator) -> Samples:
         pitch, formants, pace = np.exp(rng.uniform([-0.25, -0.15, -0.18], [0.25, 0.15, 0.18]))
         samples = revoice(samples, pitch, formants, pace)
     if rng.random() < 0.3:
-        samples = reverberate(samples, rng.uniform(0.15, 0.6), rng)
+        samples = reverberate(samples, rng.uniform(0.15, 0.6), (0.3, 1.0), rng)
     if rng.random() < 0.6:
         samples = add_noise(samples, rng.uniform(5, 30), rng.uniform(0, 2), rng)
     if rng.random() < 0.1:
@@ -114,11 +114,14 @@ def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> Sampl
     return (noise / max(float(noise.std()), 1e-9)).astype(np.float32)
 
 
-def reverberate(samples: Samples, seconds: float, rng: np.random.Generator) -> Samples:
-    """A room whose echoes fall by 60 dB in `seconds`, as exponentially decaying noise after the direct sound."""
+def reverberate(samples: Samples, seconds: float, strengths: tuple[float, float], rng: np.random.Generator) -> Samples:
+    """A room whose echoes fall by 60 dB in `seconds`, as exponentially decaying noise after the direct sound.
+
+    Their strength beside it is drawn between the two `strengths`.
+    """
     time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     response = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-    response *= rng.uniform(0.3, 1.0) / max(float(np.sqrt(np.square(response).sum())), 1e-9)
+    response *= rng.uniform(*strengths) / max(float(np.sqrt(np.square(response).sum())), 1e-9)
     response[0] = 1.0
     size = 1 << (len(samples) + len(response) - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]

@@ -42,28 +42,40 @@ class Target(NamedTuple):
     closed: Tensor  # (B, T), 1 where the lips must meet
 
 
-class Mouth(nn.Module):
+class Lips(nn.Module):
+    """The lips of a topology, whose values are coefficients of a basis (K, 3 V) in metres, or millimetres (3 V)."""
+
+    def __init__(self, index: np.ndarray, basis: np.ndarray | None) -> None:
+        super().__init__()
+        self.metric: Tensor | None
+        self.coordinates: Tensor
+        coordinates = (3 * np.asarray(index)[:, None] + np.arange(3)).reshape(-1)
+        moved = None if basis is None else basis[:, coordinates] * MILLIMETRES
+        # d metric d is the mean over lip vertices of the squared distance, for a difference of values d
+        self.register_buffer("metric", None if moved is None else _float(moved @ moved.T / len(index)))
+        self.register_buffer("coordinates", torch.from_numpy(coordinates), persistent=False)
+
+    def squared_distance(self, difference: Tensor) -> Tensor:
+        """Mean squared distance (B, T) of the lip vertices in mm^2, for differences of values (B, T, K)."""
+        if self.metric is not None:
+            return ((difference @ self.metric) * difference).sum(-1)
+        return 3 * difference[..., self.coordinates].square().mean(-1)
+
+
+class Mouth(Lips):
     """What blendshape weights do to a mouth, as matrices: lip vertices, and the gap between facing ones."""
 
     def __init__(self, face: Face) -> None:
-        super().__init__()
         if face.blendshapes is None or face.lip_pairs is None:
             raise ValueError(f"face {face.name!r} has no rig or no lip pairs")
+        super().__init__(face.masks["lips"], face.blendshapes.reshape(len(face.blendshapes), -1))
         moved = face.blendshapes * MILLIMETRES  # (52, V, 3)
         upper, lower = _middle(face.lip_pairs).T
-        lips = moved[:, face.masks["lips"]].reshape(len(moved), -1)
         gap = (face.template[upper] - face.template[lower]) * MILLIMETRES  # (N, 3)
-        self.metric: Tensor
         self.gap: Tensor
         self.gap_moved: Tensor
-        # d metric d is the mean over lip vertices of the squared distance, for a difference of weights d
-        self.register_buffer("metric", _float(lips @ lips.T / len(face.masks["lips"])))
         self.register_buffer("gap", _float(gap))
         self.register_buffer("gap_moved", _float(moved[:, upper] - moved[:, lower]))  # (52, N, 3)
-
-    def squared_distance(self, difference: Tensor) -> Tensor:
-        """Mean squared distance (B, T) of the lip vertices in mm^2, for differences of weights (B, T, 52)."""
-        return ((difference @ self.metric) * difference).sum(-1)
 
     def gaps(self, weights: Tensor) -> Tensor:
         """Distances (B, T, N) in mm between facing vertices in the middle of the mouth."""
@@ -76,28 +88,8 @@ class Mouth(nn.Module):
         return torch.relu(self.gaps(weights) - rest - CLOSED_SLACK)
 
 
-class Lips(nn.Module):
-    """The lips of a topology without a rig, whose values are coefficients of a basis (K, 3 V) or millimetres (3 V)."""
-
-    def __init__(self, index: np.ndarray, basis: np.ndarray | None) -> None:
-        super().__init__()
-        self.metric: Tensor | None
-        self.coordinates: Tensor
-        coordinates = (3 * np.asarray(index)[:, None] + np.arange(3)).reshape(-1)
-        moved = None if basis is None else basis[:, coordinates] * MILLIMETRES
-        # as of `Mouth`
-        self.register_buffer("metric", None if moved is None else _float(moved @ moved.T / len(index)))
-        self.register_buffer("coordinates", torch.from_numpy(coordinates))
-
-    def squared_distance(self, difference: Tensor) -> Tensor:
-        """Mean squared distance (B, T) of the lip vertices in mm^2, for differences of values (B, T, K)."""
-        if self.metric is not None:
-            return ((difference @ self.metric) * difference).sum(-1)
-        return 3 * difference[..., self.coordinates].square().mean(-1)
-
-
 def talker_losses(
-    values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Mouth | Lips | None, rig: bool
+    values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Lips | None, rig: bool
 ) -> dict[str, Tensor]:
     """The terms, unweighted, by their names in `LossWeights`.
 

@@ -79,7 +79,7 @@ class TalkerTraining:
 class TalkerModule(lightning.LightningModule):
     """Losses, optimiser and validation of a talker."""
 
-    def __init__(self, training: TalkerTraining, mouth: Mouth | Lips | None = None) -> None:
+    def __init__(self, training: TalkerTraining, mouth: Lips | None = None) -> None:
         super().__init__()
         self.settings, self.mouth = training, mouth
         self.talker = TalkerModel(training.model)

@@ -74,7 +74,7 @@ def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path):
     made = ["--to", "store", "--spoken", str(spoken), "--most", "4"]
     assert main(["data", "synthesize", "-o", str(store), *made]) == 0
     clips = json.loads((store / "manifest.json").read_text())["clips"]
-    assert {clip["source"] for clip in clips} == {"foreign", "tts", "tts-spoiled"}
+    assert {clip["source"] for clip in clips} == {"foreign", "tts", "tts-voices"}
     assert all((store / "features" / f"{clip['id']}.npy").is_file() for clip in clips)
     assert (store / "phones.tsv").is_file()
 
@@ -90,7 +90,7 @@ def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, tmp_path: 
     write_phones(tmp_path / "phones.tsv", {"acted/a": SAID, "grid/bbaf3s": SAID})
     sources = Sources(grid=grid, manifest=tmp_path / "manifest.json", tables=(tmp_path / "phones.tsv",))
     clips = {clip.id: clip.source for clip in build_store(store, sources, most=1)}
-    assert {"acted_a": "acted", "acted_a_spoiled": "acted-spoiled", "grid_bbaf3s": "grid"}.items() <= clips.items()
+    assert {"acted_a": "acted", "acted_a_voice0": "acted-voices", "grid_bbaf3s": "grid"}.items() <= clips.items()
     assert clips["grid_bbaf3s_voice0"] == "grid-voices"
     with np.load(store / "clips" / "acted_a.npz") as arrays:
         assert arrays["intensity"].max() > 0

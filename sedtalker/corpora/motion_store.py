@@ -41,7 +41,7 @@ from sedtalker.corpora.known_speech import (
     opened,
     spoken_folder,
 )
-from sedtalker.corpora.sounds import FOREIGN, foreign_sound, other_speaker, spoiled_speech
+from sedtalker.corpora.sounds import FOREIGN, PITCHES, foreign_sound, other_speaker, spoiled_speech
 from sedtalker.corpora.synthesize import (
     CLOSE,
     JAW,
@@ -65,11 +65,12 @@ from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
 VERSION = 1
 RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
-SPOILED_SPOKEN, SPOILED_ACTED = 3, 6  # one clip in so many comes again in noise and between silences
-FOREIGN_CLIPS = 320
-OTHER_VOICES = {"grid": 2, "facegood": 4}  # times that a measured face comes again with another voice
+FOREIGN_CLIPS = 640
+OTHER_VOICES = {"grid": 2, "facegood": 4, "tts": 2}  # times that a clip comes again with another voice; 1 where unnamed
+OTHER_VOICE_EVERY = {"crema-d": 6}  # one clip in so many comes again, where people are many and sentences few
+FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice, for one man and one woman
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
-FREE_TRUST = 0.3  # of a made opening, where no closure, contact or silence decides it
+FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
 SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
@@ -85,7 +86,7 @@ class Clip:
     id: str
     audio: str
     speaker: str
-    source: str  # tts, grid, facegood or an acted corpus; these with -spoiled or -voices; foreign
+    source: str  # tts, grid, facegood or an acted corpus; these with -voices; foreign
     split: str
     language: str
     frames: int = 0
@@ -129,29 +130,45 @@ def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: boo
     return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
 
 
-def made_clips(speech: Iterable[KnownSpeech], audio: Path, every: int) -> Iterator[tuple[Clip, Arrays]]:
-    """Speech under the emotion it was acted with or a random track; one clip in `every` is spoiled too."""
+def made_clips(speech: Iterable[KnownSpeech], audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """Speech under the emotion it was acted with or a random track, and some of it again with other voices."""
     for number, said in enumerate(speech):
         if said.acted is not None and said.acted.transcript in UNSEEN_SENTENCES and said.split == "train":
             continue
         yield _clip(said), _made(said)
-        if number % every == 0 and said.split != "test":
-            spoiled = _spoiled(said, audio)
-            yield _clip(spoiled), _made(spoiled)
+        if number % OTHER_VOICE_EVERY.get(said.source, 1) == 0:
+            for voice in range(_other_voices_of(said.source, said.split)):
+                again = _said_again(said, audio, voice)
+                yield _clip(again), _made(again)
 
 
 def _clip(said: KnownSpeech) -> Clip:
     return Clip(said.id, said.audio, said.speaker, said.source, said.split, said.language)
 
 
-def _spoiled(said: KnownSpeech, audio: Path) -> KnownSpeech:
-    """The same speech spoiled; its sound goes to `audio`."""
-    samples, later = spoiled_speech(load_audio(said.audio), np.random.default_rng([zlib.crc32(said.id.encode()), 1]))
-    path = audio / f"{said.id}_spoiled.wav"
+def _said_again(said: KnownSpeech, audio: Path, voice: int) -> KnownSpeech:
+    """The same speech with another voice."""
+    path, speed, later = _other_voice(said.id, said.audio, said.source, audio, voice)
+    seconds = len(load_audio(path)) / SAMPLE_RATE
+    moved = [Phone(p.word, p.name, p.start / speed + later, p.end / speed + later) for p in said.phones]
+    before, after = Phone("", SILENCE, 0.0, later), Phone("", SILENCE, moved[-1].end, seconds)
+    source = f"{said.source}-voices"
+    return replace(said, id=path.stem, audio=str(path), source=source, phones=(before, *moved, after))
+
+
+def _other_voice(identity: str, sound: str, source: str, audio: Path, voice: int) -> tuple[Path, float, float]:
+    """Speech as another person's, spoiled: its new file in `audio`, its speed, and the seconds it starts later."""
+    rng = np.random.default_rng([zlib.crc32(identity.encode()), 3, voice])
+    samples, speed = other_speaker(load_audio(sound), rng, FREE_PITCHES.get(source, PITCHES))
+    samples, later = spoiled_speech(samples, rng)
+    path = audio / f"{identity}_voice{voice}.wav"
     write_wav(path, [samples])
-    moved = [Phone(p.word, p.name, p.start + later, p.end + later) for p in said.phones]
-    before, after = Phone("", SILENCE, 0.0, later), Phone("", SILENCE, moved[-1].end, len(samples) / SAMPLE_RATE)
-    return replace(said, id=path.stem, audio=str(path), source=f"{said.source}-spoiled", phones=(before, *moved, after))
+    return path, speed, later
+
+
+def _other_voices_of(source: str, split: str) -> int:
+    """How often a clip comes again; outside training once is enough."""
+    return OTHER_VOICES.get(source, 1) if split == "train" else 1
 
 
 def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
@@ -218,14 +235,9 @@ def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
 
 
 def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
-    """A measured clip with the voices of other people, in their rooms; one outside training."""
-    samples = load_audio(clip.audio)
-    for number in range(OTHER_VOICES[clip.source] if clip.split == "train" else 1):
-        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 3, number])
-        spoken, speed = other_speaker(samples, rng)
-        spoken, later = spoiled_speech(spoken, rng)
-        path = audio / f"{clip.id}_voice{number}.wav"
-        write_wav(path, [spoken])
+    """A measured clip with the voices of other people, in their rooms."""
+    for voice in range(_other_voices_of(clip.source, clip.split)):
+        path, speed, later = _other_voice(clip.id, clip.audio, clip.source, audio, voice)
         other = replace(clip, id=path.stem, audio=str(path), source=f"{clip.source}-voices")
         weights, trust = (resample(curves, FRAME_RATE * speed, FRAME_RATE) for curves in (motion.weights, motion.trust))
         lead = round(later * FRAME_RATE)
@@ -301,13 +313,13 @@ def build_store(folder: Path, sources: Sources, most: int | None = None) -> list
     def chosen() -> Iterator[tuple[Clip, Arrays]]:
         yield from foreign_clips(audio, FOREIGN_CLIPS if most is None else min(most, FOREIGN_CLIPS))
         if sources.spoken:
-            yield from made_clips(islice(spoken_folder(sources.spoken), most), audio, SPOILED_SPOKEN)
+            yield from made_clips(islice(spoken_folder(sources.spoken), most), audio)
         if sources.grid:
             yield from grid_clips(sources.grid, known, audio)
         if sources.facegood:
             yield from facegood_clips(sources.facegood, audio)
         if acted:
-            yield from made_clips(acted_speech(acted, known), audio, SPOILED_ACTED)
+            yield from made_clips(acted_speech(acted, known), audio)
 
     clips = write_store(folder, chosen())
     spoken = read_phones(sources.spoken / "phones.tsv") if sources.spoken else {}

@@ -25,7 +25,8 @@ STRENGTHS = (0.2, 0.7)  # of a room's echoes beside the direct sound
 BREATH_LEVEL = (-40.0, -22.0)  # dB below the speech
 MIDDLE_C = 261.63  # Hz
 
-PITCHES, FORMANTS = (0.75, 2.0), (0.92, 1.2)  # factors of another voice's over the recorded man's or woman's
+PITCHES = (0.7, 1.45)  # factors of another voice's over the recorded one's
+FORMANTS = (0.9, 1.18)
 SPEEDS = (0.88, 1.15)
 
 
@@ -64,10 +65,12 @@ def spoiled_speech(samples: Float, rng: np.random.Generator) -> tuple[Float, flo
     return np.clip(speech * 10 ** (rng.uniform(*GAINS) / 20), -1, 1).astype(np.float32), lead / SAMPLE_RATE
 
 
-def other_speaker(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
+def other_speaker(
+    samples: Float, rng: np.random.Generator, pitches: tuple[float, float] = PITCHES
+) -> tuple[Float, float]:
     """Speech (N,) as another person's, slower or faster, and the factor of its speed."""
     speed = float(rng.uniform(*SPEEDS))
-    pitch, formants = (float(np.exp(rng.uniform(*np.log(limits)))) for limits in (PITCHES, FORMANTS))
+    pitch, formants = (float(np.exp(rng.uniform(*np.log(limits)))) for limits in (pitches, FORMANTS))
     return revoice(samples, pitch, formants, speed), speed
 
 

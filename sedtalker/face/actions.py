@@ -2,10 +2,10 @@
 
 Action units are FACS' (Ekman, Friesen & Hager 2002). The prototypes are EMFACS' (Friesen & Ekman 1983; happy 6+12, sad
 1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units that RAVDESS' actors
-show besides, measured by OpenFace as the excess over their own neutral: happy 10 and 14, sad 17, anger 9 and 10,
-disgust 4, 6, 7 and 10. EMFACS has no prototype for being upset; units 4 and 14 are those that go with reported
-frustration (Grafsgaard et al., "Automatically recognizing facial expression", EDM 2013), 17 and 24 the held-back
-mouth.
+show besides, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14, sad 17, anger 9 and 10,
+disgust 4, 6, 7 and 10; in fear 4 exceeds 2, which tells it from surprise. EMFACS has no prototype for being upset;
+units 4 and 14 are those that go with reported frustration (Grafsgaard et al., "Automatically recognizing facial
+expression", EDM 2013), 17 and 24 the held-back mouth.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ ACTION_UNITS: dict[int, dict[str, float]] = {
 
 EMOTIONS: dict[str, dict[int, float]] = {
     "neutral": {},
-    "happy": {6: 0.75, 12: 0.72, 10: 0.36, 14: 0.12, 16: 0.16},
+    "happy": {6: 0.90, 12: 0.80, 7: 0.35, 10: 0.34, 14: 0.12, 16: 0.16},
     "sad": {1: 0.95, 4: 0.30, 15: 0.80, 17: 0.35, 7: 0.12, 43: 0.12, 64: 0.20},
     "angry": {4: 1.00, 5: 0.30, 7: 0.50, 9: 0.40, 10: 0.12, 15: 0.15, 23: 0.30, 24: 0.25},
     "upset": {4: 0.60, 14: 0.40, 15: 0.45, 17: 0.65, 24: 0.50},
     "disgust": {9: 0.95, 10: 0.55, 4: 0.55, 15: 0.45, 16: 0.20, 6: 0.40, 7: 0.35},
-    "fear": {1: 0.95, 2: 0.45, 4: 0.30, 5: 0.85, 20: 0.75, 16: 0.22, 26: 0.08},
+    "fear": {1: 1.00, 2: 0.22, 4: 0.45, 5: 0.90, 20: 0.85, 16: 0.24, 26: 0.08},
     "surprise": {1: 0.95, 2: 0.95, 5: 0.65, 26: 0.20},
 }
 """Emotion at intensity 1 -> action units, 0..1."""

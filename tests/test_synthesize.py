@@ -149,7 +149,7 @@ def test_a_smile_gives_way_while_speaking():
     assert smile[36] < 0.85 * smile[5]
 
 
-def test_emotion_comes_on_in_a_third_of_a_second_and_leaves_more_slowly():
+def test_emotion_comes_on_as_fast_as_on_measured_faces_and_leaves_more_slowly():
     posterior = np.zeros((200, len(LABELS)), np.float32)
     posterior[:, LABELS.index("happy")] = 1
     intensity = np.zeros(200, np.float32)
@@ -161,8 +161,8 @@ def test_emotion_comes_on_in_a_third_of_a_second_and_leaves_more_slowly():
         return int(np.sum((curve > 0.1 * peak) & (curve < 0.9 * peak)))
 
     onset, offset = frames_between(smile[:80]), frames_between(smile[100:])
-    assert 200 <= onset * 20 <= 350
-    assert 350 <= offset * 20 <= 700
+    assert 300 <= onset * 20 <= 450
+    assert 550 <= offset * 20 <= 800
 
 
 def test_speakers_differ_and_a_seed_repeats_them():

@@ -55,7 +55,10 @@ SHUT = 0.02  # of the opening, under which the lips count as shut in silence
 
 EFFORT_PER_DB, EFFORT_RANGE = 0.018, (0.75, 1.30)  # opening grows with loudness over the clip's median
 
-ONSET, RELEASE_OF_EMOTION = 0.10, 0.20  # seconds, time constants: 90 % in 230 and 460 ms
+# Time constants in seconds: 10 to 90 % in 0.35 and 0.66 s. RAVDESS' actors take .4 to .8 and .4 to 1.0 s, and all
+# but the sad are half way .04 to .10 s before the voice sets in (`corpora.fit_expression`, the tracker's smoothing
+# included).
+ONSET, RELEASE_OF_EMOTION = 0.16, 0.30
 EMOTION_LEAD = 0.10  # seconds by which a face runs ahead of the emotion in the voice
 SPEECH_DAMPING = 0.25  # share of the lower face's expression that speaking takes
 CONTACT_DAMPING = 0.6  # share of what parts the lips that a contact of lip and teeth takes

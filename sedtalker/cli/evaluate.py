@@ -69,14 +69,20 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser(
         "motion",
         parents=[common],
-        help="a talker's motion on speech with known phones, beside what measured faces do",
+        help="the motion of a talker or of animations, beside what measured faces do",
         description="Closures, timing, speeds, silence, rounding, trembling, and the emotion read back from the face.",
     )
-    parser.add_argument("talker", type=Path, metavar="MODEL", help="a trained talker's folder")
-    parser.add_argument("store", type=Path, metavar="STORE", help="of: sedtalker data synthesize --to store")
     parser.add_argument(
-        "--phones", type=Path, nargs="*", metavar="TSV", help="phone tables (default: the store's phones.tsv)"
+        "what",
+        type=Path,
+        nargs="+",
+        metavar="MODEL STORE|FILE",
+        help="a trained talker's folder and a store (sedtalker data synthesize --to store), or animations (.npz)",
     )
+    parser.add_argument(
+        "--phones", type=Path, nargs="*", metavar="TSV", help="phone tables (default: the store's phones.tsv, or none)"
+    )
+    parser.add_argument("--text", metavar="WORDS", help="what is said in the animations; its phones are then found")
     parser.add_argument(
         "--most", type=whole(1, 100_000), default=60, metavar="N", help="clips of a source (default: 60)"
     )
@@ -176,15 +182,33 @@ def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[
 
 
 def run_motion(arguments: argparse.Namespace) -> int:
-    """Measure a talker's motion."""
-    from sedtalker.evaluation.motion import evaluate, table, write_report
+    """Measure a talker's motion, or that of animations."""
+    from sedtalker.evaluation.motion import table, write_report
 
-    tables = [arguments.store / "phones.tsv"] if arguments.phones is None else arguments.phones
-    report = evaluate(arguments.talker, arguments.store, tables, arguments.most, arguments.split)
+    report = _model_motion(arguments) if arguments.what[0].is_dir() else _animations_motion(arguments)
     print(table(report))
     if arguments.output:
         write_report(report, arguments.output)
     return 0
+
+
+def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sedtalker.errors import DataError
+    from sedtalker.evaluation.motion import evaluate
+
+    if len(arguments.what) != 2:
+        raise DataError(f"a talker's folder needs one store: sedtalker evaluate motion {arguments.what[0]} STORE")
+    talker, store = arguments.what
+    tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
+    return evaluate(talker, store, tables, arguments.most, arguments.split)
+
+
+def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sedtalker.corpora.align import read_phones
+    from sedtalker.evaluation.animations import evaluate_animations
+
+    known = {name: phones for table in arguments.phones or () for name, phones in read_phones(table).items()}
+    return evaluate_animations(arguments.what, known, arguments.text)
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:

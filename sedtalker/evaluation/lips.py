@@ -47,6 +47,11 @@ class ClosureFigures:
     open_vowels: tuple[float, ...]  # widest gap in each open vowel, over p95
     bilabial_minima: tuple[float, ...]  # smallest gap at each bilabial, over p95
 
+    @classmethod
+    def nothing(cls) -> ClosureFigures:
+        """Of no clip."""
+        return cls(0, 0, 0, 0, 0, 0, (), (), (), ())
+
     def summary(self) -> dict[str, float]:
         """Shares and medians, by name; a share of nothing is nan."""
         return {

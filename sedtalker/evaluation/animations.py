@@ -1,0 +1,121 @@
+"""How finished animations move, without a recorded truth: `sedtalker evaluate motion FILE.npz...`.
+
+The measures are those of `sedtalker.evaluation.motion`, over the weights of rigged animations and their sound. What is
+known of the words decides how much can be told: times of the phones, the text (aligned by `sedtalker.corpora.align`),
+or nothing but where there is sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.animation import Animation, load_animation
+from sedtalker.audio import load_audio
+from sedtalker.corpora.align import SILENCE, Aligner, Phone
+from sedtalker.curves import resample
+from sedtalker.emotion.activity import loudness, speech_frames
+from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.errors import DataError
+from sedtalker.evaluation import lips
+from sedtalker.evaluation.lips import ClosureFigures
+from sedtalker.evaluation.motion import FELT, Performed, mouth_figures, surface_figures
+from sedtalker.face.actions import read_emotion
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.speech import FRAME_RATE
+
+Float = NDArray[np.float32]
+
+UNKNOWN = "?"  # a sound of which only the time is known
+PAUSE = 0.2  # seconds; shorter gaps in the sound may be stops
+SHORTEST = 25  # frames
+
+
+def animation_figures(path: Path, phones: Sequence[Phone] = (), audio: Path | None = None) -> dict[str, Any]:
+    """Figures of one animation, those of phones only where they are known.
+
+    Args:
+        path: an animation's .npz.
+        phones: what is said, in seconds of the sound.
+        audio: the sound (default: the one that the animation names).
+
+    Raises:
+        DataError: no blendshape weights in ARKit's order, no sound, or hardly a frame.
+    """
+    animation = load_animation(path)
+    if animation.blendshapes is None or animation.blendshape_names != ARKIT_NAMES:
+        raise DataError(f"no ARKit weights to judge: {path}. A mesh beside its truth: sedtalker evaluate talker")
+    decibels = loudness(load_audio(audio or _sound_of(animation, path)))
+    weights = resample(animation.blendshapes, animation.fps, FRAME_RATE)
+    frames = min(len(weights), len(decibels))
+    if frames < SHORTEST:
+        raise DataError(f"too short to judge: {path}. Animate a longer sound")
+    weights, decibels = weights[:frames], decibels[:frames]
+    gap = lips.lip_gap_of_weights(weights, animation.face).astype(np.float32)
+    said = Performed(weights, gap, tuple(phones) or _sounding(decibels), decibels)
+    figures = mouth_figures([said]) | surface_figures([said], animation.face)
+    figures["emotion_agreement"] = _agreement(animation.blendshapes, animation)
+    untold = () if phones else ClosureFigures.nothing().summary()
+    return {name: value for name, value in figures.items() if name not in untold and np.isfinite(value)}
+
+
+def phones_of_text(text: str, audio: Path) -> tuple[Phone, ...]:
+    """Phones of a sound in which an English text is said.
+
+    Raises:
+        DataError: a word without a known pronunciation, or a text that the sound does not hold.
+    """
+    phones = Aligner().align(load_audio(audio), text)
+    if phones is None:
+        raise DataError(f"the text is not found in {audio}. Give the words that are said, or leave --text out")
+    return phones
+
+
+def evaluate_animations(
+    paths: Sequence[Path], known: Mapping[str, Sequence[Phone]] | None = None, text: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Figures by file; `known` holds phones by the name of a file or of its sound, `text` is said in all of them."""
+    report = {}
+    for path in paths:
+        phones: Sequence[Phone] = ()
+        if text or known:
+            audio = _sound_of(load_animation(path), path)
+            phones = phones_of_text(text, audio) if text else _listed(known or {}, path, audio)
+        report[str(path)] = animation_figures(path, phones)
+    return report
+
+
+def _listed(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Sequence[Phone]:
+    for name in (path.stem, audio.stem):
+        if name in known:
+            return known[name]
+    raise DataError(f"no phones of {path.stem} or {audio.stem} in the table. Name its rows by the file, or use --text")
+
+
+def _sound_of(animation: Animation, path: Path) -> Path:
+    sound = Path(animation.meta.get("audio") or "")
+    if not sound.is_file():
+        raise DataError(f"the sound of {path} is not to be found: {sound}. Animate it again where its sound lies")
+    return sound
+
+
+def _sounding(decibels: Float) -> tuple[Phone, ...]:
+    """Sounds and silences, where that is all that is known."""
+    phones, frame = [], 0
+    for sounds, run in groupby(speech_frames(decibels, bridge=PAUSE)):
+        start, frame = frame, frame + len(list(run))
+        phones.append(Phone("", UNKNOWN if sounds else SILENCE, start / FRAME_RATE, frame / FRAME_RATE))
+    return tuple(phones)
+
+
+def _agreement(weights: Float, animation: Animation) -> float:
+    """Share of the felt frames whose face shows what the track says; nan where nothing is felt."""
+    posterior, intensity = animation.emotion.at_rate(animation.fps, len(weights))
+    heard = np.array([LABELS.index(label) for label in animation.emotion.labels])[posterior.argmax(axis=1)]
+    felt = (intensity > FELT) & (heard != NEUTRAL)
+    return float((read_emotion(weights[felt]) == heard[felt]).mean()) if felt.any() else float("nan")

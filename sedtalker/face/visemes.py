@@ -57,7 +57,7 @@ VISEMES: dict[str, Viseme] = {
     "s": Viseme(15, 0.13, 0.30, {"mouthStretch": 0.10, "mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, 0.4),
     "sh": Viseme(16, 0.16, 0.50, {"mouthFunnel": 0.38, "mouthPucker": 0.14, "mouthLowerDown": 0.08}, 0.7),
     "th": Viseme(17, 0.08, 0.50, {"mouthLowerDown": 0.12, "tongueOut": 0.16}, 0.4),
-    "f": Viseme(18, 0.03, 0.90, {"mouthRollLower": 0.34, "mouthUpperUp": 0.16, "mouthShrugLower": 0.10}, 0.95),
+    "f": Viseme(18, 0.03, 0.90, {"mouthRollLower": 0.44, "mouthUpperUp": 0.24, "mouthShrugLower": 0.12}, 0.95),
     "t": Viseme(19, 0.10, 0.15, {"mouthLowerDown": 0.08, "mouthStretch": 0.04}, 0.15),
     "k": Viseme(20, 0.24, 0.16, {"mouthLowerDown": 0.04}, 0.1),
     "w": Viseme(7, 0.01, 0.60, {"mouthPucker": 0.86, "mouthFunnel": 0.16}, 0.95),

@@ -45,14 +45,25 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     decoder = load_talker_model(_model_folder(model)).to(place)
     reader = load_diarizer(diarizer).to(place)
     encoder = load_encoder(decoder.config.encoder, place)
-    return Talker(encoder, reader, decoder, str(model))
+    shared = reader.config.encoder == encoder.name
+    listener = encoder if shared else load_encoder(reader.config.encoder, place)
+    return Talker(encoder, reader, decoder, str(model), listener)
 
 
 class Talker:
     """Speech in, animation out."""
 
-    def __init__(self, encoder: WindowedEncoder, diarizer: Diarizer, model: TalkerModel, name: str) -> None:
+    def __init__(
+        self,
+        encoder: WindowedEncoder,
+        diarizer: Diarizer,
+        model: TalkerModel,
+        name: str,
+        listener: WindowedEncoder | None = None,
+    ) -> None:
+        """`listener` encodes for the diarizer, where that is not what the model reads."""
         self.encoder, self.diarizer, self.model, self.name = encoder, diarizer, model, name
+        self.listener = listener or encoder
 
     def diarize(self, audio: AudioSource, *, source: Path | str | None = None) -> EmotionTrack:
         """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`.
@@ -62,8 +73,7 @@ class Talker:
         Raises:
             AudioError: as `load_audio`.
         """
-        hearing = _Hearing(audio, self.encoder)
-        return self._read(hearing, _name_of(audio, source))
+        return self._read(_Hearing(audio, self.listener), _name_of(audio, source))
 
     def animate(
         self,
@@ -148,7 +158,8 @@ class Talker:
         if emotion is None:
             self._check_reader()
         felt = self.diarizer if emotion is None else emotion.with_labels(self.model.config.labels)
-        blocks = stream(encoder, felt, self.model, given())
+        listener = encoder if self.listener is self.encoder else self.listener.with_windows(windows)
+        blocks = stream(encoder, felt, self.model, given(), listener=listener)
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
             # The frames lag behind the sound: only at its end can there be one too many.
             due = curves[: max(1, round(seconds * fps)) - made]
@@ -168,20 +179,23 @@ class Talker:
 
     def _check_reader(self) -> None:
         """Refuse to read emotions from features that the diarizer was not trained on."""
-        read = (self.diarizer.config.layers, self.diarizer.config.feature_width)
-        if read != (self.encoder.layers, self.encoder.width):
+        config = self.diarizer.config
+        if (config.first_layer + config.layers, config.feature_width) != (self.listener.layers, self.listener.width):
             raise CheckpointError(
-                f"the diarizer reads no features of {self.encoder.name}: {self.name}. "
+                f"the diarizer reads no features of {self.listener.name}: {self.name}. "
                 "Give this talker a track with --emotion TRACK.json; sedtalker diarize writes one"
             )
 
     def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _Hearing, name: str | None) -> EmotionTrack:
         """The track that was asked for, for what is heard."""
-        if not isinstance(emotion, EmotionTrack) and not str(emotion).lower().endswith(TRACK_SUFFIXES):
-            read = self._read(hearing, name)
+        reading = not isinstance(emotion, EmotionTrack) and not str(emotion).lower().endswith(TRACK_SUFFIXES)
+        shared = reading and self.listener is self.encoder
+        if not shared:
+            for _ in hearing.features():  # the diarizer needs nothing of them
+                pass
+        if reading:
+            read = self._read(hearing if shared else _Hearing(hearing.audio, self.listener), name)
             return read if emotion == "auto" else parse_emotion_spec(str(emotion), hearing.duration, read)
-        for _ in hearing.features():  # nothing of them is needed here
-            pass
         if not isinstance(emotion, EmotionTrack):
             return read_track(emotion, duration=hearing.duration)
         if emotion.duration > hearing.duration + 1 / FRAME_RATE:

@@ -1,7 +1,8 @@
 """Speech encoders: mono 16 kHz -> 50 feature vectors a second.
 
-The built-in encoder is Whisper tiny.en's (Radford et al. 2022, MIT). It runs on overlapping windows of the audio at the
-windows' own length, so that a frame's features depend on a bounded stretch of sound and cost grows linearly.
+The built-in encoders are Whisper tiny.en's and the lower four of base's six blocks (Radford et al. 2022, MIT). They run
+on overlapping windows of the audio at the windows' own length, so that a frame's features depend on a bounded stretch
+of sound and cost grows linearly.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
 MAX_FRAMES = 1500  # 30 s, the longest window the positions allow
 
 DEFAULT_ENCODER = "whisper-tiny.en"
+BUILT_IN = (DEFAULT_ENCODER, "whisper-base-lower")
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,17 @@ class Windowing:
 
 
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
-    """The built-in encoder, or WavLM, wav2vec2, HuBERT or Whisper by hub name or folder (through `transformers`).
+    """A built-in encoder, or WavLM, wav2vec2, HuBERT or Whisper by hub name or folder (through `transformers`).
 
     Raises:
         CheckpointError: no such model, or one of another architecture.
         MissingExtraError: `transformers` is needed and not installed.
     """
-    if str(name) == DEFAULT_ENCODER:
-        config, state = load_checkpoint(asset("speech", DEFAULT_ENCODER), "speech-encoder")
+    if str(name) in BUILT_IN:
+        config, state = load_checkpoint(asset("speech", str(name)), "speech-encoder")
         encoder = WhisperEncoder(WhisperConfig(**config))
         encoder.load_state_dict(state)
-        return WindowedEncoder(DEFAULT_ENCODER, encoder, config["layers"] + 1, config["width"], device)
+        return WindowedEncoder(str(name), encoder, config["layers"] + 1, config["width"], device)
     return _load_with_transformers(name, device)
 
 

@@ -1,9 +1,9 @@
 """The emotion diarizer: speech features -> posterior over the emotions and intensity, for every 20 ms.
 
-Several small networks listen and their logits are averaged. Each takes a learned mixture of the encoder's layers,
-averaged over pairs of frames (an emotion does not change within 40 ms); then convolutions, a recurrent layer that reads
-both ways, and beside it the mean and the spread of what surrounds each step; two heads. Long audio is read in
-overlapping windows that fade into each other, so that memory is flat and no seam is left.
+Several small networks listen and their logits are averaged. Each projects the hidden states of some of the encoder's
+layers, averaged over pairs of frames (an emotion does not change within 40 ms); then convolutions, a recurrent layer
+that reads both ways, and beside it the mean and the spread of what surrounds each step; two heads. Long audio is read
+in overlapping windows that fade into each other, so that memory is flat and no seam is left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import CheckpointError
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE, Windowing
+from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, Windowing
 
 KIND = "diarizer"
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
@@ -42,7 +42,9 @@ class DiarizerConfig:
 
     labels: tuple[str, ...] = LABELS
     absent: tuple[str, ...] = ("upset",)  # labels that no corpus taught; their posterior is 0
-    layers: int = 5  # hidden states of the speech encoder
+    encoder: str = DEFAULT_ENCODER  # whose features are read
+    first_layer: int = 0  # of its hidden states that is read
+    layers: int = 5  # that are read, from the first on
     feature_width: int = 384
     members: int = 1  # networks whose logits are averaged
     width: int = 128
@@ -68,9 +70,8 @@ class Member(nn.Module):
 
     def __init__(self, config: DiarizerConfig) -> None:
         super().__init__()
-        self.layer_weights = nn.Parameter(torch.zeros(config.layers))
         self.channels = nn.Dropout1d(config.dropout)
-        self.project = nn.Linear(config.feature_width, config.width)
+        self.project = nn.Linear(config.layers * config.feature_width, config.width)
         self.convolutions = nn.ModuleList(ConvolutionBlock(config) for _ in range(config.convolutions))
         self.recurrent = nn.GRU(config.width, config.hidden, batch_first=True, bidirectional=True)
         self.surroundings = Surroundings(config) if config.surroundings else None
@@ -84,8 +85,8 @@ class Member(nn.Module):
 
     def embed(self, steps: Tensor) -> Tensor:
         """What each step says by itself: (B, S, L, D) -> (B, S, width)."""
-        mixed = torch.einsum("bsld,l->bsd", steps, self.layer_weights.softmax(0))
-        return F.gelu(self.project(self.channels(mixed.transpose(1, 2)).transpose(1, 2)))
+        states = steps.flatten(2)
+        return F.gelu(self.project(self.channels(states.transpose(1, 2)).transpose(1, 2)))
 
     def heads(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, S, C) and intensity before its sigmoid (B, S), each step read with what surrounds it."""
@@ -157,7 +158,7 @@ class Diarizer(nn.Module):
             nonlocal count
             for block, _, _ in windows_of([features] if isinstance(features, Tensor) else features, BLOCKS):
                 count += len(block)
-                steps = steps_of(block[None].to(self.absent.device))
+                steps = steps_of(block[None, :, self.config.first_layer :].to(self.absent.device))
                 yield torch.cat([member.embed(steps) for member in self._networks], dim=-1)[0]
 
         said = torch.cat(list(fading(embedded(), self._said, WINDOW, OVERLAP)))[None].cpu()
@@ -292,7 +293,7 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
 
 
 def load_diarizer(name: Path | str = "default") -> Diarizer:
-    """A packaged diarizer ("default", "open") or one in a folder, ready to use.
+    """A packaged diarizer ("default", "base", "open") or one in a folder, ready to use.
 
     Raises:
         CheckpointError: no such diarizer, or one that does not fit this version.

@@ -204,7 +204,7 @@ def evaluate_diarizer(
     if not selected:
         raise DataError(f"no utterances in split {split!r}: {manifest_path}. Choose train, validation or test")
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
-    encoder = load_encoder()
+    encoder = load_encoder(network.config.encoder)
     labels = network.config.labels
     clips = hear_clips(manifest, utterances, network, encoder)
     mixes = hear_mixes(manifest, utterances, network, encoder, per_speaker, seed)

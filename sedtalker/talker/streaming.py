@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import tee
 from typing import NamedTuple
 
 import numpy as np
@@ -47,15 +48,21 @@ def stream(
     model: TalkerModel,
     chunks: Iterable[Samples],
     style: Tensor | None = None,
+    listener: WindowedEncoder | None = None,
 ) -> Iterator[Tensor]:
     """Coefficients (n, K) at 50 Hz, as soon as they are known, of 16 kHz samples that come in chunks of any size.
 
-    `emotion` is what reads it from the voice, or a track that says it.
+    `emotion` is what reads it from the voice, or a track that says it. A diarizer hears the model's features, or those
+    of `listener`, which has the encoder's windows.
     """
-    features = encoder.blocks(chunks)
-    if isinstance(emotion, Diarizer):
-        return decoded(model, read(emotion, model, features, style))
-    return decoded(model, told(emotion, (heard(model, block, style) for block in features)))
+    if not isinstance(emotion, Diarizer):
+        return decoded(model, told(emotion, (heard(model, block, style) for block in encoder.blocks(chunks))))
+    if listener is None or listener is encoder:
+        pairs: Iterable[tuple[Tensor, Tensor]] = ((block, block) for block in encoder.blocks(chunks))
+    else:
+        given, again = tee(chunks)
+        pairs = zip(encoder.blocks(given), listener.blocks(again), strict=True)
+    return decoded(model, read(emotion, model, pairs, style))
 
 
 def latency(windows: Windowing, model: TalkerModel) -> float:
@@ -73,15 +80,16 @@ def heard(model: TalkerModel, features: Tensor, style: Tensor | None = None) -> 
 
 
 def read(
-    diarizer: Diarizer, model: TalkerModel, blocks: Iterable[Tensor], style: Tensor | None = None
+    diarizer: Diarizer, model: TalkerModel, blocks: Iterable[tuple[Tensor, Tensor]], style: Tensor | None = None
 ) -> Iterator[Block]:
-    """Blocks of features (n, L, D) taken in, with their emotion, read with what came before and nothing after it.
+    """Blocks of features (n, L, D) for the model and for the diarizer, taken in with their emotion, which is read with
+    what came before and nothing after it.
 
     A reader of the whole recording hears what follows too, and decides better.
     """
     state: StreamState | None = None
-    for features in blocks:
-        posterior, intensity, state = diarize_piece(diarizer, features, state, look_ahead=0)
+    for features, told_by in blocks:
+        posterior, intensity, state = diarize_piece(diarizer, told_by, state, look_ahead=0)
         yield Block(heard(model, features, style), posterior, intensity)
 
 

@@ -3,7 +3,8 @@
 Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training store (its `manifest.json`), and writes
 for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
 clip that is there already is not computed again, so a run that was stopped goes on. With `--steps` the features are
-those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.steps_of`).
+those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.steps_of`), from
+`--first-layer` on where the diarizer reads only those.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def cache_features(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     steps: bool = False,
+    first_layer: int = 0,
 ) -> list[str]:
     """Encode every clip that the cache lacks; the ids of those whose audio cannot be read come back.
 
@@ -73,7 +75,7 @@ def cache_features(
         with written_whole(cache / f"{identity}.loudness.npy") as aside:
             np.save(aside, loudness(samples).astype(np.float16))
         with written_whole(target) as aside:
-            features = encoder.encode(samples)
+            features = encoder.encode(samples)[:, first_layer:]
             np.save(aside, (steps_of(features[None])[0] if steps else features).half().numpy())
     return unreadable
 
@@ -87,6 +89,7 @@ def main() -> None:
         "--augment", action="store_true", help="another voice, noise, level, reverberation and telephone, at random"
     )
     parser.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
+    parser.add_argument("--first-layer", type=int, default=0, help="the hidden states before it are left out")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
     arguments = parser.parse_args()
@@ -95,7 +98,9 @@ def main() -> None:
     augmentation = augment if arguments.augment else None
     clips = listed_clips(arguments.manifest)[shard::shards]
     encoder = load_encoder(arguments.encoder)
-    cache_features(clips, arguments.output, encoder, augmentation, arguments.seed, arguments.steps)
+    cache_features(
+        clips, arguments.output, encoder, augmentation, arguments.seed, arguments.steps, arguments.first_layer
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def _scene(triangles: np.ndarray) -> Scene:
     surfaces = np.array([[0, count, 0, 0, 1, 0, 1, 1, 0, 0, 0]], np.int32)
     return Scene(
         triangles=triangles.astype(np.uint32),
-        corners=np.zeros((count, 3, 5), np.float32),
+        corners=np.zeros((count, 3, 8), np.float32),
         surface=np.zeros(count, np.int32),
         opacity=np.full(count, SOLID, np.int32),
         surfaces=surfaces,
@@ -112,12 +112,12 @@ def test_interpolation_is_perspective_correct():
         [centre + focal * corners[:, 0] / -corners[:, 2], centre - focal * corners[:, 1] / -corners[:, 2]], 1
     )
     screen = np.concatenate([screen, -1 / corners[:, 2:]], 1).astype(np.float32)
-    plane = raster.plane_of(screen, 0, 1, 2)
+    plane = raster.plane_of.py_func(screen, 0, 1, 2)
     for inside in ((0.2, 0.3), (0.6, 0.1), (0.05, 0.9)):
         weights = np.array([1 - sum(inside), *inside])
         point = weights @ corners
         x, y = centre + focal * point[0] / -point[2], centre - focal * point[1] / -point[2]
-        b, c, far = raster.weights_at(plane, np.float32(x), np.float32(y))
+        b, c, far = raster.weights_at.py_func(plane, np.float32(x), np.float32(y))
         np.testing.assert_allclose((b, c), inside, atol=1e-4)
         np.testing.assert_allclose(far, -point[2], rtol=1e-4)
 
@@ -126,6 +126,6 @@ def test_samples_of_one_surface_at_one_depth_are_shaded_once():
     surface = np.array([0, 0, 1], np.int32)
     owner = np.array([0, 1, 1, 2], np.uint32)
     depth = np.array([1, 1.001, 2, 1], np.float32)
-    raster.settle(surface, owner, depth, 0)
+    raster.settle.py_func(surface, owner, depth, 0)
     np.testing.assert_array_equal(owner, (0, 0, 1, 2))  # sample 2 is another fold, sample 3 another surface
-    assert [raster.share_of(owner, 0, j) for j in range(4)] == [2, 0, 1, 1]
+    assert [raster.share_of.py_func(owner, 0, j) for j in range(4)] == [2, 0, 1, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +41,23 @@ def test_frames_are_byte_equal_whatever_the_threads(quality):
     for threads in (1, 4):
         with ThreadPoolExecutor(threads) as pool:
             assert [frame.tobytes() for frame in pool.map(renderer.frame, moves)] == expected
+
+
+def test_frames_are_byte_equal_whatever_the_processor():
+    """Code for any processor of this kind, with short vectors and nothing fused, draws what this machine's own does."""
+    code = "import test_render_soft as t; print(t.digest())"
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=os.environ | plain, capture_output=True, text=True
+    )
+    assert made.stdout.strip() == digest(), made.stderr
+
+
+def digest() -> str:
+    """Hash of a standard and a fine frame."""
+    face = dressed_face()
+    frames = [SoftRenderer(face, SIZE, SIZE, quality).frame(face.template) for quality in ("standard", "fine")]
+    return hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
 
 
 def test_picture_is_the_stored_one(dressed):

@@ -8,11 +8,16 @@ use_numba_cache()
 
 from numba import njit  # noqa: E402
 
-exact = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-"""Arithmetic as written: for what decides which sample belongs to whom."""
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
-fast = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, fastmath=True)
-"""Arithmetic that the compiler may reorder and run side by side: for what decides how bright it is."""
+compiled = njit(**_OPTIONS)
+"""Arithmetic as written, in the order written: the same bits from every processor.
 
-inlined = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
-"""What is called for every pixel: handing over its many arguments would cost more than the work."""
+No `fastmath`: it would let the compiler take a processor's own reciprocals and fused steps.
+"""
+
+inlined = njit(**_OPTIONS, forceinline=True, no_cpython_wrapper=True)
+"""What is called for every pixel: handing over its many arguments would cost more than the work.
+
+Only compiled functions call these; a way in from Python would be compiled in vain. `py_func` is the function itself.
+"""

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from sedtalker.render.arrays import Float, Int
-from sedtalker.render.compiled import exact
+from sedtalker.render.compiled import compiled
 
 
-@exact
+@compiled
 def place(
     vertices: Float, indices: Int, weights: Float, offsets: Float, follows: Float, motion: Float, points: Float
 ) -> None:
@@ -41,9 +41,9 @@ def place(
         points[n, 2] = z + share * (motion[2, 0] * x + motion[2, 1] * y + motion[2, 2] * z + motion[2, 3] - z)
 
 
-@exact
+@compiled
 def vertex_normals(points: Float, triangles: Int, normals: Float) -> None:
-    """Unit normals, weighted by the areas of the triangles (F, 3) around each point, into `normals` (P, 3)."""
+    """Unit normals, weighted by the areas of the triangles (F, 3) around each point, into `normals` (P, 3 or 4)."""
     normals[:] = np.float32(0)
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -61,7 +61,7 @@ def vertex_normals(points: Float, triangles: Int, normals: Float) -> None:
         normals[n, 0], normals[n, 1], normals[n, 2] = x * over, y * over, z * over
 
 
-@exact
+@compiled
 def bend_middles(edges: Int, points: Float, normals: Float, first: int) -> None:
     """Middles of edges (E, 2), drawn towards the tangent planes of both ends (Phong tessellation), from `first` on."""
     strength = np.float32(0.3)  # half of the usual 0.6, since each end pulls
@@ -84,7 +84,7 @@ def bend_middles(edges: Int, points: Float, normals: Float, first: int) -> None:
             normals[n, k] *= over
 
 
-@exact
+@compiled
 def project(points: Float, view: Float, screen: Float) -> None:
     """Points (P, 3) in metres -> x and y in pixels and 1 / depth, into `screen`; `view` as in `buffers.Shot`."""
     for n in range(len(points)):

@@ -21,10 +21,13 @@ from sedtalker.render.buffers import (
     BUMP_HEIGHT,
     BUMP_WIDTH,
     CHUNK,
-    CORNERS,
+    COLORED_CORNERS,
+    FIRST,
+    GROUP,
     HAIR,
     HEIGHT,
     KIND,
+    LAST,
     MODE,
     NOBODY,
     SAMPLES,
@@ -36,33 +39,41 @@ from sedtalker.render.buffers import (
     Scratch,
     Shot,
 )
-from sedtalker.render.compiled import exact, fast, inlined
+from sedtalker.render.compiled import compiled, inlined
 from sedtalker.render.raster import (
     ALL_SAMPLES,
     EVERY_SAMPLE,
-    bounds_of,
     count_bands,
     cover,
-    edge_in_chunk,
     edges_of,
-    is_hidden,
+    keep_plane,
+    lines_of,
     measure_tiles,
     nearness_in_chunk,
+    next_chunk,
     opacity_at,
+    part_in_view,
     plane_of,
     sample_index,
     settle,
     share_of,
     shows_one,
-    sides_of,
     span_of,
+    values_at,
     weights_at,
 )
 from sedtalker.render.shadow import shadow_fragments
-from sedtalker.render.vectors import mix_3, mix_5, mix_8, pixels_of, samples_within
+from sedtalker.render.vectors import (
+    mix_colored_corners,
+    mix_corners,
+    pixels_within,
+    planes_at,
+    samples_owned,
+    samples_within,
+)
 
 _SHARE, _LAY_OVER, _ADD = np.int64(0), np.int64(1), np.int64(2)  # how fragments come onto the picture
-_1, _2, _3 = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned steps
+_1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned steps
 _COUNTS = np.array([bin(mask).count("1") for mask in range(1 << SAMPLES)])  # samples that a bit mask names
 # A fragment's row in the band, its column and its share of the pixel, packed.
 _SHARE_BITS, _ROW_BITS = np.uint32(3), np.uint32(16)
@@ -72,7 +83,7 @@ _HAIR_BEHIND = np.float32(1 - 1e-5)  # hair does not blend over itself
 _CARD_AHEAD = np.float32(1.0015)  # brows and lashes lie on the skin and are seen although they sink into it
 
 
-@fast
+@compiled
 def _height(scene: Scene, s: int, u: float, v: float) -> float:
     """Bilinear relief in metres."""
     first, width, height = scene.surfaces[s, BUMP], scene.surfaces[s, BUMP_WIDTH], scene.surfaces[s, BUMP_HEIGHT]
@@ -86,7 +97,7 @@ def _height(scene: Scene, s: int, u: float, v: float) -> float:
     return upper + (lower - upper) * fy
 
 
-@fast
+@compiled
 def _roughen(scene: Scene, points: Float, s: int, t: int, block: Float, n: int) -> None:
     """Tilt fragment n's normal against the slope of the relief on triangle t."""
     size = shade.BLOCK
@@ -96,10 +107,10 @@ def _roughen(scene: Scene, points: Float, s: int, t: int, block: Float, n: int) 
     here = _height(scene, s, u, v)
     slope_u = (_height(scene, s, u + across, v) - here) / across
     slope_v = (_height(scene, s, u, v + along) - here) / along
-    corners = scene.corners
+    start, at_b, at_c = scene.corners[t, 0], scene.corners[t, 1], scene.corners[t, 2]
     # Rise along the triangle's two sides.
-    rise_b = slope_u * (corners[t, 1, 0] - corners[t, 0, 0]) + slope_v * (corners[t, 1, 1] - corners[t, 0, 1])
-    rise_c = slope_u * (corners[t, 2, 0] - corners[t, 0, 0]) + slope_v * (corners[t, 2, 1] - corners[t, 0, 1])
+    rise_b = slope_u * (at_b[shade.U] - start[shade.U]) + slope_v * (at_b[shade.V] - start[shade.V])
+    rise_c = slope_u * (at_c[shade.U] - start[shade.U]) + slope_v * (at_c[shade.V] - start[shade.V])
     a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
     bx, by, bz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
     cx, cy, cz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
@@ -113,53 +124,31 @@ def _roughen(scene: Scene, points: Float, s: int, t: int, block: Float, n: int) 
     block[shade.NZ * size + n] = nz * unit - over * (rise_b * (cx * gy - cy * gx) + rise_c * (gx * by - gy * bx))
 
 
-@fast
-def _weigh(scene: Scene, screen: Float, fragment: Index, count: int, block: Float) -> None:
-    """Depth of a block's fragments and the weights of their triangles' corners b and c: perspective-correct.
-
-    The corners are fetched in a loop of their own, so that the arithmetic is done in vectors.
-    """
+@compiled
+def _weigh(planes: Float, fragment: Index, count: int, block: Float) -> None:
+    """Depth of a block's fragments and the weights of their triangles' corners: perspective-correct, never outside."""
     one, zero = np.float32(1), np.float32(0)
+    for first in range(0, count, GROUP):
+        planes_at(planes, fragment, block, first)
     for n in range(np.uint64(count)):
-        for corner in range(3):
-            point = scene.triangles[fragment[n], corner]
-            for axis in range(3):
-                block[_row(shade.SPARE + 3 * corner + axis) + n] = screen[point, axis]
-    for n in range(np.uint64(count)):
-        x0, y0, za = block[_row(shade.SPARE) + n], block[_row(shade.SPARE + 1) + n], block[_row(shade.SPARE + 2) + n]
-        x1, y1 = block[_row(shade.SPARE + 3) + n] - x0, block[_row(shade.SPARE + 4) + n] - y0
-        x2, y2 = block[_row(shade.SPARE + 6) + n] - x0, block[_row(shade.SPARE + 7) + n] - y0
-        zb, zc = block[_row(shade.SPARE + 5) + n], block[_row(shade.SPARE + 8) + n]
-        x, y = block[_row(shade.X) + n] - x0, block[_row(shade.Y) + n] - y0
-        over = one / (x1 * y2 - x2 * y1)
-        b, c = (x * y2 - y * x2) * over, (x1 * y - y1 * x) * over
-        far = one / (za + (zb - za) * b + (zc - za) * c)
-        b = min(max(zb * b * far, zero), one)
+        far = one / block[_row(shade.SPARE) + n]
+        b = min(max(block[_row(shade.SPARE + 1) + n] * far, zero), one)
+        c = min(max(block[_row(shade.SPARE + 2) + n] * far, zero), one - b)
         block[_row(shade.DEPTH) + n] = far
-        block[_row(shade.SPARE) + n] = b
-        block[_row(shade.SPARE + 1) + n] = min(max(zc * c * far, zero), one - b)
+        block[_row(shade.SPARE) + n] = one - b - c
+        block[_row(shade.SPARE + 1) + n] = b
+        block[_row(shade.SPARE + 2) + n] = c
 
 
-@fast
+@compiled
 def _interpolate(scene: Scene, normals: Float, fragment: Index, count: int, block: Float) -> None:
     """Fill a weighed block with what the corners of the fragments' triangles hold."""
-    corners, colored = scene.corners, scene.corners.shape[2] > CORNERS
-    for n in range(np.int64(count)):
-        t = np.int64(fragment[n])
-        b, c = block[shade.SPARE * shade.BLOCK + n], block[(shade.SPARE + 1) * shade.BLOCK + n]
-        shares = np.float32(1) - b - c, b, c
-        points = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-        mix_3(
-            normals,
-            (np.int64(points[0]), np.int64(points[1]), np.int64(points[2])),
-            shares,
-            block,
-            shade.NX * shade.BLOCK + n,
-        )
-        if colored:
-            mix_8(corners, (3 * t, 3 * t + 1, 3 * t + 2), shares, block, shade.U * shade.BLOCK + n)
-        else:
-            mix_5(corners, (3 * t, 3 * t + 1, 3 * t + 2), shares, block, shade.U * shade.BLOCK + n)
+    if scene.corners.shape[2] == COLORED_CORNERS:
+        for first in range(0, count, GROUP):
+            mix_colored_corners(scene, normals, fragment, block, first)
+    else:
+        for first in range(0, count, GROUP):
+            mix_corners(scene, normals, fragment, block, first)
 
 
 @inlined
@@ -178,7 +167,7 @@ def _push(scratch: Scratch, s: int, t: int, x: int, row: int, share: int) -> boo
     return n + 1 == shade.BLOCK
 
 
-@fast
+@compiled
 def _unpack(place: Index, count: int, top: int, block: Float) -> None:
     """Where the fragments of a block lie in the picture, and how much of their pixels they are."""
     for i in range(count):
@@ -188,7 +177,7 @@ def _unpack(place: Index, count: int, top: int, block: Float) -> None:
         block[shade.WEIGHT * shade.BLOCK + i] = np.float32(np.int32(place[i] & _SHARES)) * np.float32(1 / SAMPLES)
 
 
-@fast
+@compiled
 def _finish(scene: Scene, shot: Shot, s: int, top: int, width: int, scratch: Scratch, mode: int) -> None:
     """Texture, shadow and light for a surface's waiting fragments; then onto the picture, in their order."""
     count = scratch.filled[s]
@@ -198,13 +187,13 @@ def _finish(scene: Scene, shot: Shot, s: int, top: int, width: int, scratch: Scr
     block, row = scratch.block, scene.surfaces[s]
     fragment, place = scratch.fragment[s * shade.BLOCK :], scratch.place[s * shade.BLOCK :]
     _unpack(place, count, top, block)
-    _weigh(scene, shot.screen, fragment, count, block)
+    _weigh(scratch.planes, fragment, count, block)
     _interpolate(scene, shot.normals, fragment, count, block)
     if row[BUMP_WIDTH] > 0:
         for n in range(count):
             _roughen(scene, shot.points, s, fragment[n], block, n)
     shade.sample_texture(block, scratch.texel, count, scene.texels, row[TEXTURE], row[WIDTH], row[HEIGHT])
-    if scene.corners.shape[2] > CORNERS:
+    if scene.corners.shape[2] == COLORED_CORNERS:
         shade.tint_fragments(block, count)
     if len(shot.shadow) > 1:
         shadow_fragments(block, count, shot.eye, shot.sun, shot.shadow)
@@ -212,7 +201,7 @@ def _finish(scene: Scene, shot: Shot, s: int, top: int, width: int, scratch: Scr
     _lay_down(block, place, count, width, mode, scratch.color)
 
 
-@fast
+@compiled
 def _lay_down(block: Float, place: Index, count: int, width: int, mode: int, color: Float) -> None:
     """Put shaded fragments onto the band's picture."""
     for i in range(np.uint64(count)):
@@ -231,44 +220,65 @@ def _lay_down(block: Float, place: Index, count: int, width: int, mode: int, col
         color[at + _3] = color[at + _3] * rest + covers
 
 
-@exact
+@inlined
+def _push_chunk(scratch: Scratch, s: int, left: int, row: int, first: int) -> None:
+    """Let a chunk of pixels wait, each one whole fragment of surface s; the block has room for them."""
+    n = s * shade.BLOCK + scratch.filled[s]
+    for i in range(CHUNK):
+        scratch.fragment[n + i] = scratch.owner[first + SAMPLES * i]
+        scratch.place[n + i] = (row << _ROW_BITS | (left + i)) << _SHARE_BITS | SAMPLES
+    scratch.filled[s] += CHUNK
+
+
+@inlined
+def _enter_pixel(scene: Scene, shot: Shot, x: int, y: int, top: int, width: int, scratch: Scratch) -> None:
+    """Let a pixel's fragments wait, one for each of its surfaces."""
+    owner, first = scratch.owner, sample_index(x, y, width)
+    t = owner[first]
+    if t != NOBODY:
+        s = scene.surface[t]
+        if shows_one(scene, s, owner, scratch.depth, first):
+            if _push(scratch, s, t, x, y, SAMPLES):
+                _finish(scene, shot, s, top, width, scratch, _SHARE)
+            return
+    settle(scene.surface, owner, scratch.depth, first)
+    for j in range(SAMPLES):
+        t = owner[first + j]
+        if t == NOBODY:
+            continue
+        share = share_of(owner, first, j)
+        s = scene.surface[t]
+        if share and _push(scratch, s, t, x, y, share):
+            _finish(scene, shot, s, top, width, scratch, _SHARE)
+
+
+@compiled
 def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Scratch) -> None:
     """Shade what is seen of the opaque surfaces in the band, each pixel once for each of its surfaces."""
-    owner, filled = scratch.owner, scratch.filled
+    owner, depth, filled = scratch.owner, scratch.depth, scratch.filled
     filled[:] = 0
     for y in range(rows):
         for left in range(0, width, CHUNK):
-            nobody, same = pixels_of(owner, sample_index(left, y, width))
-            if nobody == EVERY_SAMPLE:
+            first = sample_index(left, y, width)
+            shown = samples_owned(owner, first)
+            if shown == 0:
+                continue
+            s = scene.surface[owner[first]] if shown & 1 else np.int32(0)
+            plain = pixels_within(owner, depth, first, scene.surfaces[s, FIRST], scene.surfaces[s, LAST])
+            if plain == EVERY_SAMPLE and left + CHUNK <= width:
+                if filled[s] + CHUNK >= shade.BLOCK:
+                    _finish(scene, shot, s, top, width, scratch, _SHARE)
+                _push_chunk(scratch, s, left, y, first)
                 continue
             for x in range(left, min(left + CHUNK, width)):
-                empty, single = (nobody & ALL_SAMPLES) == ALL_SAMPLES, (same & ALL_SAMPLES) == ALL_SAMPLES
-                nobody >>= SAMPLES
-                same >>= SAMPLES
-                if empty:
-                    continue
-                first = sample_index(x, y, width)
-                t = owner[first]
-                if t != NOBODY:
-                    s = scene.surface[t]
-                    if single or shows_one(scene, s, owner, scratch.depth, first):
-                        if _push(scratch, s, t, x, y, SAMPLES):
-                            _finish(scene, shot, s, top, width, scratch, _SHARE)
-                        continue
-                settle(scene.surface, owner, scratch.depth, first)
-                for j in range(SAMPLES):
-                    t = owner[first + j]
-                    if t == NOBODY:
-                        continue
-                    share = share_of(owner, first, j)
-                    s = scene.surface[t]
-                    if share and _push(scratch, s, t, x, y, share):
-                        _finish(scene, shot, s, top, width, scratch, _SHARE)
+                if shown & ALL_SAMPLES:
+                    _enter_pixel(scene, shot, x, y, top, width, scratch)
+                shown >>= SAMPLES
     for s in range(len(filled)):
         _finish(scene, shot, np.int32(s), top, width, scratch, _SHARE)
 
 
-@exact
+@compiled
 def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, height: int, scratch: Scratch) -> None:
     """Blend the triangles of a surface that are not solid over the band, or add their highlights to it."""
     mode = _ADD if scene.surfaces[s, MODE] == ADD else _LAY_OVER
@@ -279,20 +289,20 @@ def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, 
         if scene.opacity[t] == SOLID:
             continue
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-        x0, y0, x1, y1 = bounds_of(shot.screen, a, b, c, 0, top, width, top + rows)
-        nearest = max(shot.screen[a, 2], shot.screen[b, 2], shot.screen[c, 2]) * ahead
-        if is_hidden(scratch.tiles, nearest, x0, y0 - top, x1, y1 - top, (width + CHUNK - 1) // CHUNK):
+        x0, y0, x1, y1 = part_in_view(shot.screen, a, b, c, ahead, top, rows, width, scratch.tiles)
+        if y0 >= y1:
             continue
-        e0, e1, e2 = edges_of(shot.screen, a, b, c)
-        plane = plane_of(shot.screen, a, b, c)
-        sides = sides_of(e0), sides_of(e1), sides_of(e2)
+        edges, plane = edges_of(shot.screen, a, b, c), plane_of(shot.screen, a, b, c)
+        keep_plane(plane, t, scratch.planes)
         for y in range(y0, y1):
-            left, right = span_of(sides, y, x0, x1)
-            for x in range(left // CHUNK * CHUNK, right, CHUNK):
-                edges = edge_in_chunk(e0, x, y), edge_in_chunk(e1, x, y), edge_in_chunk(e2, x, y)
+            left, right = span_of(edges, y, x0, x1)
+            left = left // CHUNK * CHUNK
+            values = values_at(edges, left, y)
+            for x in range(left, right, CHUNK):
                 near = nearness_in_chunk(plane[0], x, y)
                 near = near[0] * ahead, near[1] * ahead, near[2] * ahead
-                mask = samples_within(edges, near, scratch.depth, sample_index(x, y - top, width))
+                mask = samples_within(lines_of(edges, values), near, scratch.depth, sample_index(x, y - top, width))
+                values = next_chunk(edges, values)
                 column = x
                 while mask:
                     share = _COUNTS[mask & ALL_SAMPLES]
@@ -306,49 +316,71 @@ def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, 
     _finish(scene, shot, s, top, width, scratch, mode)
 
 
-@fast
-def develop(color: Float, background: Float, top: int, rows: int, scale: int, out: Bytes) -> int:
+@compiled
+def develop(color: Float, background: Float, top: int, rows: int, scale: int, scratch: Scratch, out: Bytes) -> int:
     """The band's light over the background as sRGB bytes, `scale` x `scale` pixels to one; returns the pixels drawn on.
 
     `out` is (H, W, 3) and holds the background already, or (H, W, 4) and gets coverage as its fourth channel.
     """
-    drawn, width = 0, out.shape[1]
-    share = np.float32(1 / (scale * scale))
-    step = np.float32((shade.TONE_STEPS - 1) / shade.TONE_RANGE)
+    drawn, width = 0, np.uint64(out.shape[1])
+    tone, coverage = scratch.tone, scratch.coverage
     last = np.float32(shade.TONE_STEPS - 1)
+    if scale > 1:
+        _shrink(color, rows, out.shape[1], scale)
     for y in range(rows // scale):
         row = top // scale + y
+        _tell_tones(color, np.uint64(y) * width * _4, width, tone, coverage)
         for x in range(width):
-            red = green = blue = covered = np.float32(0)
-            for j in range(scale):
-                for i in range(scale):
-                    at = ((y * scale + j) * width * scale + x * scale + i) * 4
-                    red += color[at]
-                    green += color[at + 1]
-                    blue += color[at + 2]
-                    covered += color[at + 3]
-            covered *= share
+            covered = coverage[x]
             if covered <= 0:
                 continue
             drawn += 1
-            level = step * share / covered
-            red, green, blue = min(red * level, last), min(green * level, last), min(blue * level, last)
+            red, green, blue = tone[x], tone[width + x], tone[_2 * width + x]
             if out.shape[2] == 4:
                 out[row, x, 3] = np.uint8(min(covered, np.float32(1)) * 255 + np.float32(0.5))
             elif covered < np.float32(0.999):
                 over, rest = covered * last, (np.float32(1) - covered) * last
                 behind = background[row, x]
-                out[row, x, 0] = shade.DISPLAY_BYTES[int(over * shade.TONE_LIGHT[int(red)] + rest * behind[0])]
-                out[row, x, 1] = shade.DISPLAY_BYTES[int(over * shade.TONE_LIGHT[int(green)] + rest * behind[1])]
-                out[row, x, 2] = shade.DISPLAY_BYTES[int(over * shade.TONE_LIGHT[int(blue)] + rest * behind[2])]
+                out[row, x, 0] = shade.DISPLAY_BYTES[int(over * shade.TONE_LIGHT[red] + rest * behind[0])]
+                out[row, x, 1] = shade.DISPLAY_BYTES[int(over * shade.TONE_LIGHT[green] + rest * behind[1])]
+                out[row, x, 2] = shade.DISPLAY_BYTES[int(over * shade.TONE_LIGHT[blue] + rest * behind[2])]
                 continue
-            out[row, x, 0] = shade.TONE_BYTES[int(red)]
-            out[row, x, 1] = shade.TONE_BYTES[int(green)]
-            out[row, x, 2] = shade.TONE_BYTES[int(blue)]
+            out[row, x, 0] = shade.TONE_BYTES[red]
+            out[row, x, 1] = shade.TONE_BYTES[green]
+            out[row, x, 2] = shade.TONE_BYTES[blue]
     return drawn
 
 
-@exact
+@inlined
+def _shrink(color: Float, rows: int, width: int, scale: int) -> None:
+    """Means of `scale` x `scale` pixels, in their place, row after row."""
+    share = np.float32(1 / (scale * scale))
+    for y in range(rows // scale):
+        for x in range(width):
+            for channel in range(4):
+                total = np.float32(0)
+                for j in range(scale):
+                    for i in range(scale):
+                        total += color[(((y * scale + j) * width + x) * scale + i) * 4 + channel]
+                color[(y * width + x) * 4 + channel] = total * share
+
+
+@inlined
+def _tell_tones(color: Float, first: int, width: int, tone: Index, coverage: Float) -> None:
+    """Places in the tone tables of a row's light where it is covered, and how far it is."""
+    step = np.float32((shade.TONE_STEPS - 1) / shade.TONE_RANGE)
+    last = np.float32(shade.TONE_STEPS - 1)
+    for x in range(width):
+        at = first + x * _4
+        covered = color[at + _3]
+        level = step / max(covered, np.float32(1e-6))
+        tone[x] = np.int32(min(color[at] * level, last))
+        tone[width + x] = np.int32(min(color[at + _1] * level, last))
+        tone[_2 * width + x] = np.int32(min(color[at + _2] * level, last))
+        coverage[x] = covered
+
+
+@compiled
 def draw(scene: Scene, shot: Shot, scale: int, scratch: Scratch, out: Bytes) -> int:
     """Draw a frame into `out` (H, W, 3 or 4) uint8, from `scale` x `scale` pixels each; returns the pixels drawn on."""
     height, width = out.shape[0] * scale, out.shape[1] * scale
@@ -369,5 +401,5 @@ def draw(scene: Scene, shot: Shot, scale: int, scratch: Scratch, out: Bytes) -> 
         for s in range(len(surfaces)):
             if surfaces[s, MODE] >= HAIR:
                 lay_over(scene, shot, np.int32(s), top, rows, width, height, scratch)
-        drawn += develop(scratch.color, scene.background, top, rows, scale, out)
+        drawn += develop(scratch.color, scene.background, top, rows, scale, scratch, out)
     return drawn

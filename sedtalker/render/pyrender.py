@@ -21,7 +21,7 @@ from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.buffers import ADD, FIRST, HEIGHT, LAST, MODE, OPAQUE, TEXTURE, TWO_SIDED, WIDTH
 from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.scene import locate, prepare
-from sedtalker.render.shade import GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, to_srgb
+from sedtalker.render.shade import AO, GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, U, V, to_srgb
 from sedtalker.render.soft import Background
 
 T = TypeVar("T")
@@ -132,13 +132,13 @@ class PyrenderRenderer:
                 continue
             chosen = slice(row[FIRST], row[LAST])
             corners = flat.triangles[chosen].reshape(-1)
-            shade = flat.corners[chosen, :, 2].reshape(-1, 1)
+            shade = flat.corners[chosen, :, AO].reshape(-1, 1)
             # pyrender draws after the others what has a corner that is not quite opaque, and farther nodes first.
             opacity = np.full_like(shade, 1.0 if row[MODE] == OPAQUE else 0.998)
             primitive = pyrender.Primitive(
                 positions=self._points[corners],
                 normals=self._normals[corners],
-                texcoord_0=flat.corners[chosen, :, :2].reshape(-1, 2),
+                texcoord_0=flat.corners[chosen][..., [U, V]].reshape(-1, 2),
                 color_0=np.concatenate([np.repeat(shade, 3, 1), opacity], 1),
                 material=self._material(s),
                 mode=4,

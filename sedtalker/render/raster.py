@@ -19,6 +19,8 @@ from sedtalker.render.buffers import (
     LAST,
     MIXED,
     NOBODY,
+    PLANE,
+    SAME_SURFACE,
     SAMPLES,
     SOLID,
     SUBPIXELS,
@@ -29,21 +31,23 @@ from sedtalker.render.buffers import (
     Scene,
     Scratch,
 )
-from sedtalker.render.compiled import exact, inlined
+from sedtalker.render.compiled import compiled, inlined
+from sedtalker.render.shade import U, V
 from sedtalker.render.vectors import Line, give_samples, least_in_tile, samples_within
 
 Edge = tuple[float, float, float]  # steps in x and y, and the value at the origin
 Sides = tuple[float, float, float, float]
+Edges = tuple[Edge, Edge, Edge]
+Values = tuple[float, float, float]  # of the edges at a pixel's corner
 Plane = tuple[Line, Line, Line]  # 1 / depth, and the weights of corners b and c over depth
 Box = tuple[int, int, int, int]  # left, top, right and bottom pixels, the last two excluded
 
 ALL_SAMPLES = (1 << SAMPLES) - 1  # of a pixel, as a bit mask
 EVERY_SAMPLE = (1 << LANES) - 1  # of a chunk
-_FAR = float(1 << 23)  # an edge function beyond it has one sign in the whole chunk; sums below are exact in float32
+_FAR = float(1 << 23)  # pixels, beyond all pictures
 
 HAIR_CORE = 0.6  # opacity from which hair hides what is behind it
 _FRESH = 256  # triangles drawn before it is looked up anew what they hide
-_SAME_SURFACE = 0.004  # relative depth within which samples of one surface are shaded together
 _MARGIN = 8192.0  # pixels outside of the picture up to which triangles are drawn
 
 
@@ -53,7 +57,7 @@ def _fixed(value: float) -> float:
     return np.floor(np.float64(value) * SUBPIXELS + 0.5)
 
 
-@exact
+@compiled
 def area_of(screen: Float, a: int, b: int, c: int) -> float:
     """Twice the signed area in subpixels; positive where the triangle faces the viewer."""
     ax, ay = _fixed(screen[a, 0]), _fixed(screen[a, 1])
@@ -62,7 +66,7 @@ def area_of(screen: Float, a: int, b: int, c: int) -> float:
     return by * cx - bx * cy
 
 
-@exact
+@compiled
 def list_triangles(
     scene: Scene, screen: Float, sorted_: Index, sorted_from: Int, width: int, height: int, scratch: Scratch
 ) -> int:
@@ -147,7 +151,7 @@ def bounds_of(screen: Float, a: int, b: int, c: int, left: int, top: int, right:
 
 
 @inlined
-def edges_of(screen: Float, a: int, b: int, c: int) -> tuple[Edge, Edge, Edge]:
+def edges_of(screen: Float, a: int, b: int, c: int) -> Edges:
     """The three edge functions of a triangle of either orientation."""
     ax, ay = _fixed(screen[a, 0]), _fixed(screen[a, 1])
     bx, by = _fixed(screen[b, 0]), _fixed(screen[b, 1])
@@ -171,13 +175,33 @@ def sides_of(edge: Edge) -> Sides:
 
 
 @inlined
-def span_of(sides: tuple[Sides, Sides, Sides], y: int, x0: int, x1: int) -> tuple[int, int]:
-    """First and last pixel, the last excluded, that a triangle may touch in a row and within a rectangle."""
-    (a, step_a, e, step_e), (b, step_b, f, step_f), (c, step_c, g, step_g) = sides
-    row = float(y)
-    left = max(a + step_a * row, b + step_b * row, c + step_c * row)
-    right = min(e + step_e * row, f + step_f * row, g + step_g * row)
-    return int(max(left, float(x0))), int(min(right, x1 - 1.0)) + 1
+def span_of(edges: Edges, y: int, x0: int, x1: int) -> tuple[int, int]:
+    """First and last pixel, the last excluded, that a triangle may touch in a row and within a rectangle.
+
+    A rectangle of few chunks is looked through faster than this is reckoned.
+    """
+    if x1 - x0 <= CHUNK:
+        return x0, x1
+    row, left, right = float(y), float(x0), x1 - 1.0
+    for k in range(3):
+        a, step_a, e, step_e = sides_of(edges[k])
+        left, right = max(left, a + step_a * row), min(right, e + step_e * row)
+    return int(left), int(right) + 1
+
+
+@inlined
+def values_at(edges: Edges, x: int, y: int) -> Values:
+    """The edge functions at the corner of a pixel."""
+    column, row = float(x * SUBPIXELS), float(y * SUBPIXELS)
+    (ax, ay, a), (bx, by, b), (cx, cy, c) = edges
+    return ax * column + ay * row + a, bx * column + by * row + b, cx * column + cy * row + c
+
+
+@inlined
+def next_chunk(edges: Edges, values: Values) -> Values:
+    """The edge functions a chunk further to the right; whole numbers, so nothing is lost on the way."""
+    step = float(CHUNK * SUBPIXELS)
+    return values[0] + step * edges[0][0], values[1] + step * edges[1][0], values[2] + step * edges[2][0]
 
 
 @inlined
@@ -197,6 +221,14 @@ def plane_of(screen: Float, a: int, b: int, c: int) -> Plane:
 
 
 @inlined
+def keep_plane(plane: Plane, t: int, planes: Float) -> None:
+    """Lay a triangle's plane down as `vectors.planes_at` reads it: steps in x, steps in y, values, each in fours."""
+    for quantity in range(3):
+        for k in range(3):
+            planes[t * PLANE + 4 * k + quantity] = plane[quantity][k]
+
+
+@inlined
 def weights_at(plane: Plane, x: float, y: float) -> tuple[float, float, float]:
     """(weight of b, weight of c, depth in metres) at a point of the screen: perspective-correct, never outside."""
     depth, weight_b, weight_c = plane
@@ -213,8 +245,8 @@ def opacity_at(scene: Scene, s: int, t: int, b: float, c: float) -> int:
     """The nearest texel's opacity in 0...255."""
     a = np.float32(1) - b - c
     width, height = scene.surfaces[s, WIDTH], scene.surfaces[s, HEIGHT]
-    u = a * scene.corners[t, 0, 0] + b * scene.corners[t, 1, 0] + c * scene.corners[t, 2, 0]
-    v = a * scene.corners[t, 0, 1] + b * scene.corners[t, 1, 1] + c * scene.corners[t, 2, 1]
+    u = a * scene.corners[t, 0, U] + b * scene.corners[t, 1, U] + c * scene.corners[t, 2, U]
+    v = a * scene.corners[t, 0, V] + b * scene.corners[t, 1, V] + c * scene.corners[t, 2, V]
     column = min(max(int(u * width), 0), width - 1)
     row = min(max(int((np.float32(1) - v) * height), 0), height - 1)
     return scene.texels[scene.surfaces[s, TEXTURE] + row * width + column] >> 24
@@ -227,10 +259,15 @@ def sample_index(x: int, row: int, width: int) -> int:
 
 
 @inlined
-def edge_in_chunk(edge: Edge, x: int, y: int) -> Line:
-    """An edge function from the corner of a pixel on, in single precision; exact where its sign changes in a chunk."""
-    value = edge[0] * float(x * SUBPIXELS) + edge[1] * float(y * SUBPIXELS) + edge[2]
-    return np.float32(edge[0]), np.float32(edge[1]), np.float32(min(max(value, -_FAR), _FAR))
+def lines_of(edges: Edges, values: Values) -> tuple[Line, Line, Line]:
+    """The edge functions from a pixel's corner on, in single precision: exact in the chunk where their sign changes."""
+    (ax, ay, _), (bx, by, _), (cx, cy, _) = edges
+    a, b, c = values
+    return (
+        (np.float32(ax), np.float32(ay), np.float32(a)),
+        (np.float32(bx), np.float32(by), np.float32(b)),
+        (np.float32(cx), np.float32(cy), np.float32(c)),
+    )
 
 
 @inlined
@@ -255,7 +292,7 @@ def _opaque_part(scene: Scene, s: int, t: int, plane: Plane, x: int, y: int, mas
     return mask
 
 
-@exact
+@compiled
 def cover(
     scene: Scene, screen: Float, s: int, top: int, rows: int, width: int, height: int, drawn: int, scratch: Scratch
 ) -> int:
@@ -273,36 +310,30 @@ def cover(
         if scene.opacity[t] == CLEAR:
             continue
         a, b, c = scene.triangles[t, 0], scene.triangles[t, 1], scene.triangles[t, 2]
-        x0, y0, x1, y1 = bounds_of(screen, a, b, c, 0, top, width, top + rows)
-        if is_hidden(
-            tiles,
-            max(screen[a, 2], screen[b, 2], screen[c, 2]),
-            x0,
-            y0 - top,
-            x1,
-            y1 - top,
-            (width + CHUNK - 1) // CHUNK,
-        ):
+        x0, y0, x1, y1 = part_in_view(screen, a, b, c, np.float32(1), top, rows, width, tiles)
+        if y0 >= y1:
             continue
-        e0, e1, e2 = edges_of(screen, a, b, c)
-        plane = plane_of(screen, a, b, c)
+        edges, plane = edges_of(screen, a, b, c), plane_of(screen, a, b, c)
+        keep_plane(plane, t, scratch.planes)
         mixed = scene.opacity[t] == MIXED
-        sides = sides_of(e0), sides_of(e1), sides_of(e2)
         for y in range(y0, y1):
-            left, right = span_of(sides, y, x0, x1)
-            for x in range(left // CHUNK * CHUNK, right, CHUNK):
-                edges = edge_in_chunk(e0, x, y), edge_in_chunk(e1, x, y), edge_in_chunk(e2, x, y)
+            left, right = span_of(edges, y, x0, x1)
+            left = left // CHUNK * CHUNK
+            values = values_at(edges, left, y)
+            for x in range(left, right, CHUNK):
                 near = nearness_in_chunk(plane[0], x, y)
                 first = sample_index(x, y - top, width)
-                mask = samples_within(edges, near, depth, first)
+                mask = samples_within(lines_of(edges, values), near, depth, first)
+                values = next_chunk(edges, values)
                 if mixed:
                     mask = _opaque_part(scene, s, t, plane, x, y, mask)
-                give_samples(mask, t, near, depth, owner, first)
+                if mask:
+                    give_samples(mask, t, near, depth, owner, first)
         drawn += 1
     return drawn
 
 
-@exact
+@compiled
 def measure_tiles(depth: Float, width: int, tiles: Float) -> None:
     """The farthest nearness in each tile of the band, by which triangles behind it are known to be hidden."""
     across, stride = (width + CHUNK - 1) // CHUNK, (width + CHUNK) * SAMPLES
@@ -312,13 +343,18 @@ def measure_tiles(depth: Float, width: int, tiles: Float) -> None:
 
 
 @inlined
-def is_hidden(tiles: Float, nearest: float, x0: int, y0: int, x1: int, y1: int, across: int) -> bool:
-    """Whether nothing in a rectangle of the band's pixels is farther than this."""
-    for row in range(y0 // TILE_ROWS, (y1 + TILE_ROWS - 1) // TILE_ROWS):
+def part_in_view(
+    screen: Float, a: int, b: int, c: int, ahead: float, top: int, rows: int, width: int, tiles: Float
+) -> Box:
+    """Pixels of the band in which a triangle may be seen, `ahead` times as near as it is; no rows if all is hidden."""
+    x0, y0, x1, y1 = bounds_of(screen, a, b, c, 0, top, width, top + rows)
+    nearest = max(screen[a, 2], screen[b, 2], screen[c, 2]) * ahead
+    across = (width + CHUNK - 1) // CHUNK
+    for row in range((y0 - top) // TILE_ROWS, (y1 - top + TILE_ROWS - 1) // TILE_ROWS):
         for column in range(x0 // CHUNK, (x1 + CHUNK - 1) // CHUNK):
             if tiles[row * across + column] < nearest:
-                return False
-    return True
+                return x0, y0, x1, y1
+    return x0, y0, x1, y0
 
 
 @inlined
@@ -329,7 +365,7 @@ def shows_one(scene: Scene, s: int, owner: Index, depth: Float, first: int) -> b
         return False
     near = max(max(depth[first], depth[first + 1]), max(depth[first + 2], depth[first + 3]))
     far = min(min(depth[first], depth[first + 1]), min(depth[first + 2], depth[first + 3]))
-    return near - far < _SAME_SURFACE * near
+    return near - far < SAME_SURFACE * near
 
 
 @inlined
@@ -341,7 +377,7 @@ def settle(surface: Int, owner: Index, depth: Float, first: int) -> None:
             continue
         for i in range(first, j):
             other = owner[i]
-            if other != NOBODY and surface[other] == surface[mine] and abs(depth[i] - z) < _SAME_SURFACE * z:
+            if other != NOBODY and surface[other] == surface[mine] and abs(depth[i] - z) < SAME_SURFACE * z:
                 owner[j] = other
                 break
 

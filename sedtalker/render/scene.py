@@ -126,7 +126,7 @@ def rest_points(face: Face) -> Float:
 
 
 def locate(prepared: Prepared, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:
-    """Fill points and normals (P, 3) of a frame: vertices (V, 3) in metres, moved by `head` (4, 4)."""
+    """Fill points (P, 3) and normals (P, 4) of a frame: vertices (V, 3) in metres, moved by `head` (4, 4)."""
     motion = np.eye(4, dtype=np.float32) if head is None else np.ascontiguousarray(head, np.float32)
     base = len(prepared.follows)
     place(
@@ -154,13 +154,14 @@ def _corners(surface: Surface, colors: Bytes | None, colored: bool) -> Float:
     """(F, 3, CORNERS) quantities at a surface's corners, all key light; with sRGB `colors` (V, 3) if `colored`."""
     count = len(surface.triangles)
     corners = np.zeros((count, 3, buffers.COLORED_CORNERS if colored else buffers.CORNERS), np.float32)
-    corners[..., :2] = surface.uv[surface.uv_triangles]
-    corners[..., 2] = surface.occlusion[surface.triangles]
-    corners[..., 3] = 1.0
+    corners[..., [shade.U, shade.V]] = surface.uv[surface.uv_triangles]
+    corners[..., shade.AO] = surface.occlusion[surface.triangles]
+    corners[..., shade.KEY] = 1.0
     if surface.scalp is not None:
-        corners[..., 4] = surface.scalp[surface.triangles]
+        corners[..., shade.SCALP] = surface.scalp[surface.triangles]
     if colored:
-        corners[..., 5:] = 1.0 if colors is None else to_linear(colors / np.float32(255))[surface.triangles]
+        paints = slice(shade.PAINT, shade.PAINT + 3)
+        corners[..., paints] = 1.0 if colors is None else to_linear(colors / np.float32(255))[surface.triangles]
     return corners
 
 
@@ -178,7 +179,7 @@ def _opacities(table: Int, corners: Float, texels: NDArray[np.uint32]) -> Int:
             continue
         width, height = row[buffers.WIDTH], row[buffers.HEIGHT]
         alpha = (texels[row[buffers.TEXTURE] :][: width * height] >> 24).astype(np.uint32).reshape(height, width)
-        uv = shares @ corners[chosen, :, :2]
+        uv = shares @ corners[chosen][:, :, [shade.U, shade.V]]
         x = np.clip((uv[..., 0] * width).astype(np.int32), 0, width - 1)
         y = np.clip(((1 - uv[..., 1]) * height).astype(np.int32), 0, height - 1)
         least, most = _spread(alpha, np.minimum)[y, x].min(1), _spread(alpha, np.maximum)[y, x].max(1)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.render.arrays import Float, Index
-from sedtalker.render.compiled import fast
+from sedtalker.render.compiled import compiled
 
 BLOCK = 128
 
@@ -30,7 +30,7 @@ WEIGHT = 14  # share of the pixel
 RED, GREEN, BLUE, ALPHA = 15, 16, 17, 18  # albedo and opacity; in the end, the colour
 VX, VY, VZ = 19, 20, 21  # unit vector to the eye
 DIFFUSE, SPECULAR = 22, 25  # three rows each
-SPARE = 15  # nine rows: working memory before there are colours
+SPARE = 15  # three rows: working memory before there are colours
 ROWS = 28
 
 # Columns of the table of materials, one row a surface.
@@ -59,7 +59,7 @@ _HIGHLIGHT_SHARE = np.array([1.0, 0.2, 0.0, 0.0], np.float32)  # of each light i
 _REFLECTANCE = np.float32(0.035)  # of skin, teeth and eyes, facing the light
 
 
-@fast
+@compiled
 def _power_16(value: float) -> float:
     value *= value
     value *= value
@@ -67,7 +67,7 @@ def _power_16(value: float) -> float:
     return value * value
 
 
-@fast
+@compiled
 def sample_texture(block: Float, texel: Index, count: int, texels: Index, offset: int, width: int, height: int) -> None:
     """Bilinear albedo and opacity at (U, V); texels are packed RGBA bytes, RGB as square roots of linear light.
 
@@ -105,7 +105,7 @@ def sample_texture(block: Float, texel: Index, count: int, texels: Index, offset
             block[(RED + channel) * BLOCK + i] = value * (value if channel < 3 else one)
 
 
-@fast
+@compiled
 def tint_fragments(block: Float, count: int) -> None:
     """Multiply albedo by the interpolated colours of the corners."""
     for channel in range(3):
@@ -113,13 +113,13 @@ def tint_fragments(block: Float, count: int) -> None:
             block[(RED + channel) * BLOCK + i] *= block[(PAINT + channel) * BLOCK + i]
 
 
-@fast
+@compiled
 def _byte(packed: int, shift: int) -> float:
     """A byte of a packed texel in [0, 1]."""
     return np.float32(np.int32((packed >> shift) & np.uint32(255))) * np.float32(1 / 255)
 
 
-@fast
+@compiled
 def _face_the_eye(block: Float, count: int, view: Float, two_sided: int) -> None:
     """Vectors to the eye, unit normals, and normals turned to the viewer on surfaces seen from both sides."""
     one = np.float32(1)
@@ -138,7 +138,7 @@ def _face_the_eye(block: Float, count: int, view: Float, two_sided: int) -> None
         block[VX * BLOCK + i], block[VY * BLOCK + i], block[VZ * BLOCK + i] = vx, vy, vz
 
 
-@fast
+@compiled
 def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
     """Sky and ground by the normal's height, darkened by occlusion; in skin, red survives longer between the folds."""
     sheen, ambient = material[SHEEN], material[AMBIENT]
@@ -164,7 +164,7 @@ def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
         block[(SPECULAR + 2) * BLOCK + i] = np.float32(0)
 
 
-@fast
+@compiled
 def _add_diffuse(block: Float, count: int, material: Float, kind: int, light: int) -> None:
     """One light's wrapped diffuse."""
     zero, one = np.float32(0), np.float32(1)
@@ -186,7 +186,7 @@ def _add_diffuse(block: Float, count: int, material: Float, kind: int, light: in
         block[(DIFFUSE + 2) * BLOCK + i] += blue * max(zero, facing + wrap_blue) * lit
 
 
-@fast
+@compiled
 def _add_gloss(block: Float, count: int, material: Float, kind: int, light: int) -> None:
     """One light's highlight: two Blinn lobes on skin, one elsewhere, with Schlick's rise towards the rim."""
     zero, one, tenth = np.float32(0), np.float32(1), np.float32(0.1)
@@ -220,7 +220,7 @@ def _add_gloss(block: Float, count: int, material: Float, kind: int, light: int)
         block[(SPECULAR + 2) * BLOCK + i] += shine * LIGHT_COLORS[light, 2]
 
 
-@fast
+@compiled
 def _add_strand_gloss(block: Float, count: int, material: Float, light: int) -> None:
     """One light's band of highlights across strands that run along the vertical as it lies on the surface."""
     zero, one = np.float32(0), np.float32(1)
@@ -243,7 +243,7 @@ def _add_strand_gloss(block: Float, count: int, material: Float, light: int) -> 
         block[(SPECULAR + 2) * BLOCK + i] += shine * LIGHT_COLORS[light, 2]
 
 
-@fast
+@compiled
 def _add_up(block: Float, count: int, material: Float, kind: int) -> None:
     """Albedo times diffuse light plus highlights, into the albedo's rows."""
     one = np.float32(1)
@@ -264,7 +264,7 @@ def _add_up(block: Float, count: int, material: Float, kind: int) -> None:
             block[(RED + channel) * BLOCK + i] = albedo * light + shine
 
 
-@fast
+@compiled
 def shade(block: Float, count: int, material: Float, kind: int, two_sided: int, view: Float) -> None:
     """Turn albedo into the colour that reaches the eye, in linear RGB.
 

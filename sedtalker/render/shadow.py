@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sedtalker.render.arrays import Float, Index, Int
-from sedtalker.render.compiled import exact
+from sedtalker.render.compiled import compiled
 from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
 
 SIZE = 320  # texels along each side of the map
@@ -34,7 +34,7 @@ def light_view(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Flo
     return np.concatenate([axes, shift[:, None]], 1).astype(np.float32)
 
 
-@exact
+@compiled
 def _draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> None:
     """Distance from the light of what it sees first, into `depth` (SIZE, SIZE); infinity elsewhere."""
     depth[:] = np.float32(np.inf)
@@ -58,7 +58,7 @@ def _draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> N
                     depth[row, column] = min(depth[row, column], w0 * z0 + w1 * z1 + w2 * z2)
 
 
-@exact
+@compiled
 def _seen(points: Float, n: int, view: Float) -> tuple[float, float, float]:
     x, y, z = points[n, 0], points[n, 1], points[n, 2]
     return (
@@ -68,7 +68,7 @@ def _seen(points: Float, n: int, view: Float) -> tuple[float, float, float]:
     )
 
 
-@exact
+@compiled
 def light_at(x: float, y: float, z: float, facing: float, view: Float, thrown: Float) -> float:
     """Share of a light, 0...1, at a point whose normal has this cosine to the light; `thrown` as in `throw`.
 
@@ -100,7 +100,7 @@ def light_at(x: float, y: float, z: float, facing: float, view: Float, thrown: F
     return lit * np.float32(1 / (2 * _TAPS - 1) ** 2)
 
 
-@exact
+@compiled
 def throw(points: Float, triangles: Index, view: Float, thrown: Float) -> None:
     """Fill `thrown` (LAYERS, SIZE, SIZE) with the triangles' shadow.
 
@@ -126,7 +126,7 @@ def throw(points: Float, triangles: Index, view: Float, thrown: Float) -> None:
                 out[row, column] = best
 
 
-@exact
+@compiled
 def _light_points(points: Float, normals: Float, light: Float, view: Float, thrown: Float, out: Float) -> None:
     offset = np.float32(_OFFSET)
     for n in range(len(points)):
@@ -136,7 +136,7 @@ def _light_points(points: Float, normals: Float, light: Float, view: Float, thro
         out[n] = light_at(x, y, z, facing, view, thrown)
 
 
-@exact
+@compiled
 def shadow_fragments(block: Float, count: int, view: Float, sun: Float, thrown: Float) -> None:
     """Share of the key light at each fragment of a block, into its row KEY."""
     offset = np.float32(_OFFSET)

@@ -12,14 +12,14 @@ from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
 from sedtalker.render import shadow
 from sedtalker.render.arrays import Bytes, Float, Index
-from sedtalker.render.buffers import COLORED_CORNERS, CORNERS, Scene, Scratch, Shot, make_scratch
+from sedtalker.render.buffers import COLORED_CORNERS, Scene, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.frames import cores
 from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
 from sedtalker.render.raster import list_triangles
 from sedtalker.render.scene import Prepared, locate, prepare
-from sedtalker.render.shade import to_linear, to_srgb
+from sedtalker.render.shade import KEY, PAINT, to_linear, to_srgb
 
 QUALITIES = {"standard": 1, "fine": 2}
 """Name -> pixels drawn to a pixel of the picture, along each side."""
@@ -134,7 +134,7 @@ class SoftRenderer:
             scene, count = self._prepared.scene, self._prepared.count
             self._local.work = _Work(
                 points=np.zeros((count, 3), np.float32),
-                normals=np.zeros((count, 3), np.float32),
+                normals=np.zeros((count, 4), np.float32),
                 screen=np.zeros((count, 3), np.float32),
                 shadow=np.zeros((shadow.LAYERS, shadow.SIZE, shadow.SIZE) if self._casts else (1, 1, 1), np.float32),
                 scratch=make_scratch(
@@ -146,12 +146,12 @@ class SoftRenderer:
     def _bake_shadow(self) -> None:
         """Write the key light that reaches the face at rest into the corners."""
         prepared = self._prepared
-        points, normals = np.zeros((2, prepared.count, 3), np.float32)
+        points, normals = np.zeros((prepared.count, 3), np.float32), np.zeros((prepared.count, 4), np.float32)
         locate(prepared, self.face.template, None, points, normals)
         light = shadow.light_points(points, normals, prepared.casters)
         light = shadow.smoothed(light, prepared.faces)
         scene = prepared.scene
-        scene.corners[..., 3] = light[scene.triangles]
+        scene.corners[..., KEY] = light[scene.triangles]
 
 
 def _check(vertices: Float, face: Face) -> None:
@@ -173,7 +173,7 @@ def _colored(prepared: Prepared, colors: Float) -> Scene:
     every[: len(colors)] = colors
     every[len(prepared.follows) :] = every[prepared.edges].mean(1)
     corners = scene.corners.copy()
-    corners[..., CORNERS:] = every[scene.triangles]
+    corners[..., PAINT : PAINT + 3] = every[scene.triangles]
     return scene._replace(corners=corners)
 
 

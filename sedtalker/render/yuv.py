@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sedtalker.render.arrays import Bytes
-from sedtalker.render.compiled import exact, inlined
+from sedtalker.render.compiled import compiled, inlined
 
 # BT.709 weights times 2 ** 16 and the limited ranges 219 and 224 over 255.
 _Y_RED, _Y_GREEN, _Y_BLUE = np.int32(11966), np.int32(40254), np.int32(4064)
@@ -16,7 +16,7 @@ _GREY = np.int32((128 << 18) + (1 << 17))  # of a sum of four pixels
 _1, _2, _3, _6 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(6)  # unsigned steps
 
 
-@exact
+@compiled
 def to_yuv420(frame: Bytes, out: Bytes) -> None:
     """Convert a frame (H, W, 3) with even sides into `out` (H * 3 / 2, W): luma, then U and V at half the size."""
     height, width = frame.shape[0], frame.shape[1]

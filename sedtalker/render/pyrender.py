@@ -172,7 +172,7 @@ class PyrenderRenderer:
             baseColorTexture=pyrender.Texture(source=np.ascontiguousarray(image), source_channels="RGBA"),
             baseColorFactor=(*flat.materials[s, TINT : TINT + 3], 1.0),
             metallicFactor=0.0,
-            roughnessFactor=0.8,
+            roughnessFactor=1.0,
             alphaMode="BLEND" if blended else "OPAQUE",
             doubleSided=bool(row[TWO_SIDED]),
         )

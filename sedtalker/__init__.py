@@ -7,8 +7,13 @@ a mesh), `animation` (its file), `render` and `export` (pictures, videos, engine
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# OpenMP's threads that wait for each other go to sleep soon. Where others use the processors too, waiting awake made
+# the speech model three times as slow. torch reads it when it is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation, load_animation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sedtalker.errors import SEDTalkerError
+
+_ASIDE = re.compile(r"\.(?P<stem>.+)~[0-9a-f]{8}(?P<suffix>(\.[^.~]*)?)")
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         put_in_place(aside, path)
     except OSError as error:
         raise SEDTalkerError(
-            f"cannot write {path}: {error.strerror or error}. Choose another folder with -o, or free space"
+            f"cannot write {final_name(path)}: {error.strerror or error}. Choose another folder with -o, or free space"
         ) from error
     finally:
         if aside.is_dir():
@@ -37,6 +40,13 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         else:
             with suppress(OSError):
                 aside.unlink()
+
+
+def final_name(path: Path) -> Path:
+    """What a temporary path of `written_whole` is for; any other path is its own."""
+    while meant := _ASIDE.fullmatch(path.name):
+        path = path.with_name(meant["stem"] + meant["suffix"])
+    return path
 
 
 def put_in_place(aside: Path, path: Path) -> None:

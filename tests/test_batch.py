@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from made_animation import made_animation
 
 from sedtalker.batch import REPORT, Running, expand_inputs, run_batch
 from sedtalker.errors import AudioError, SEDTalkerError
@@ -196,6 +197,28 @@ def test_submitit_runs_the_same_batch_on_a_local_cluster(
     out = tmp_path / "out"
     assert run_batch(inputs, out, Copying(), Running(jobs=2, executor="slurm")) == 1
     assert len(list(out.glob("*.two"))) == 9
+
+
+def _may_mount() -> bool:
+    """Whether a small file system can be had, which is how a disk gets full."""
+    try:
+        return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _may_mount(), reason="no file system may be mounted here")
+def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path: Path) -> None:
+    made_animation(tmp_path).save(tmp_path / "made.npz", dense=False)
+    (tmp_path / "full").mkdir()
+    command = (
+        "mount -t tmpfs -o size=32k none full && "
+        f"{{ {sys.executable} -m sedtalker render made.npz --to mp4 -o full; echo $?; ls -A full; }}"
+    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["1"], done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "cannot write full/made.mp4: No space left on device" in line
 
 
 def test_inputs_may_be_folders_and_patterns(inputs: list[Path], tmp_path: Path) -> None:

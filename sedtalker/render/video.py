@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
-from sedtalker.files import written_whole
+from sedtalker.files import final_name, written_whole
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.frames import cores
 from sedtalker.render.yuv import to_yuv420
@@ -79,9 +79,9 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
             count = _write(aside, _shown(frames, path), fps, audio)
             _check(aside, count, fps, audio)
     except _BadVideo as error:
-        raise RenderError(f"cannot write {path}: {error}") from error
+        raise RenderError(f"cannot write {final_name(path)}: {error}") from error
     except (ValueError, RuntimeError) as error:  # what PyAV raises beside operating system errors
-        raise RenderError(f"cannot write {path}: {error}. Choose another size or format") from error
+        raise RenderError(f"cannot write {final_name(path)}: {error}. Choose another size or format") from error
 
 
 def _shown(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:

@@ -32,7 +32,6 @@ FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
 MAX_FRAMES = 1500  # 30 s, the longest window the positions allow
 
 DEFAULT_ENCODER = "whisper-tiny.en"
-BUILT_IN = (DEFAULT_ENCODER, "whisper-base-lower")
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,10 @@ class Windowing:
     right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
 
 
+BUILT_IN = {DEFAULT_ENCODER: Windowing(), "whisper-base-lower": Windowing(hop=8 * FRAME_RATE)}
+"""The encoders that come along; the larger one takes longer windows, which cost less a second."""
+
+
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
     """A built-in encoder, or WavLM, wav2vec2, HuBERT or Whisper by hub name or folder (through `transformers`).
 
@@ -58,7 +61,7 @@ def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device 
         config, state = load_checkpoint(asset("speech", str(name)), "speech-encoder")
         encoder = WhisperEncoder(WhisperConfig(**config))
         encoder.load_state_dict(state)
-        return WindowedEncoder(str(name), encoder, config["layers"] + 1, config["width"], device)
+        return WindowedEncoder(str(name), encoder, config["layers"] + 1, config["width"], device, BUILT_IN[str(name)])
     return _load_with_transformers(name, device)
 
 

@@ -53,6 +53,14 @@ def test_a_label_without_training_data_has_no_share():
     assert posterior[:, LABELS.index("upset")].max() < 1e-9
 
 
+def test_only_the_layers_from_the_first_on_are_read():
+    diarizer, features = small_diarizer(), torch.randn(60, 3, 24)
+    upper = small_diarizer(replace(SMALL, first_layer=2))
+    both = upper.frames(torch.cat([torch.randn(60, 2, 24), features], dim=1))
+    for one, other in zip(diarizer.frames(features), both, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("config", [SMALL, PAIR])
 def test_blocks_of_any_length_give_what_the_whole_gives(config):
     diarizer = small_diarizer(config)
@@ -173,13 +181,14 @@ def test_inference_imports_nothing_of_training():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", ["default", "open"])
+@pytest.mark.parametrize("name", ["default", "base", "open"])
 def test_the_packaged_diarizers_are_sure_of_what_is_plain(name):
     """They load, know the labels of the contract, and hear no emotion in silence."""
     from sedtalker.speech import load_encoder
 
     diarizer = load_diarizer(name)
     assert diarizer.config.labels == LABELS
+    encoder = load_encoder(diarizer.config.encoder)
     silence = np.random.default_rng(0).normal(0, 1e-4, 32_000).astype(np.float32)
-    track = diarizer.diarize(load_encoder().encode(silence), 2.0, samples=silence)
+    track = diarizer.diarize(encoder.encode(silence), 2.0, samples=silence)
     assert [segment.emotion for segment in track.segments] == ["neutral"]

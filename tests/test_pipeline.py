@@ -159,6 +159,17 @@ def test_a_live_stream_comes_while_the_sound_still_does(talker, samples: np.ndar
     assert max(waits[:-1]) <= talker.latency() + 0.08 + 1 / 30  # a chunk and a frame on top
 
 
+def test_a_diarizer_with_an_encoder_of_its_own(samples: np.ndarray) -> None:
+    """The recording is heard twice, and the face shows what the diarizer alone hears; a live stream works too."""
+    talker = sedtalker.load(diarizer="base", device="cpu")
+    assert talker.listener.name != talker.encoder.name
+    sound = (samples, SAMPLE_RATE)
+    animation, track = talker.animate(sound, still=True), talker.diarize(sound)
+    np.testing.assert_array_equal(animation.emotion.posterior, track.posterior)
+    streamed = np.concatenate(list(talker.stream(np.array_split(samples, 7), windows=talker.encoder.windows)))
+    assert len(streamed) == len(animation) and np.isfinite(streamed).all()
+
+
 def test_a_talker_of_vertices_and_of_another_encoder(speech_file: Path, samples: np.ndarray) -> None:
     """It moves a mesh of its topology; emotions are read from nothing that the diarizer does not know."""
     torch.manual_seed(0)

@@ -51,12 +51,14 @@ def test_mel_filters_equal_transformers() -> None:
     np.testing.assert_allclose(mel_filters(80).numpy(), theirs.T, atol=1e-6)
 
 
-def test_shipped_weights_equal_transformers_whisper(samples: np.ndarray) -> None:
-    encoder = load_encoder()
+@pytest.mark.parametrize(("name", "heads"), [("whisper-tiny.en", 6), ("whisper-base-lower", 8)])
+def test_shipped_weights_equal_transformers_whisper(samples: np.ndarray, name: str, heads: int) -> None:
+    encoder = load_encoder(name)
+    assert encoder.name == name
     theirs = transformers.WhisperModel(
         transformers.WhisperConfig(
-            d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, decoder_layers=1,
-            decoder_attention_heads=6, decoder_ffn_dim=64,
+            d_model=encoder.width, encoder_layers=4, encoder_attention_heads=heads, encoder_ffn_dim=4 * encoder.width,
+            decoder_layers=1, decoder_attention_heads=heads, decoder_ffn_dim=64,
             vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
         )
     ).encoder.eval()  # fmt: skip

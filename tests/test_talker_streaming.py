@@ -90,6 +90,24 @@ def test_from_sound_to_coefficients_the_chunks_do_not_matter(
     torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
 
 
+def test_a_diarizer_may_listen_through_another_encoder(
+    model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray
+) -> None:
+    """Both encoders keep step with the sound, whatever the chunks; what the second one hears changes the emotion."""
+    torch.manual_seed(1)
+    network = WhisperEncoder(WhisperConfig(width=16, heads=2, feedforward=32, layers=3))
+    listener = WindowedEncoder("other", network, 4, 16, "cpu", encoder.windows)
+    sizes = {"first_layer": 1, "layers": 3, "feature_width": 16, "width": 16, "hidden": 8}
+    diarizer = Diarizer(DiarizerConfig(encoder="other", **sizes)).eval()
+    whole = torch.cat(list(stream(encoder, diarizer, model, [sound], listener=listener)))
+    small = torch.cat(list(stream(encoder, diarizer, model, np.array_split(sound, 63), listener=listener)))
+    assert len(whole) == -(-len(sound) // 320)
+    torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
+    network.conv1.weight.data.neg_()
+    changed = torch.cat(list(stream(encoder, diarizer, model, [sound], listener=listener)))
+    assert (changed - whole).abs().max() > 1e-4
+
+
 def test_a_given_track_says_the_emotion(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
     track = EmotionTrack.neutral(len(sound) / 16_000)
     track.set("happy", 1.0, 1.0, 3.0)

@@ -60,7 +60,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--dense", action="store_true", help="keep vertices in the .npz beyond 120 s")
     parser.add_argument("--model", default="default", metavar="NAME|DIR", help="the talker's folder")
     parser.add_argument(
-        "--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, open, or a folder"
+        "--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, base, open, or a folder"
     )
     add_picture_options(parser)
     add_batch_options(parser)

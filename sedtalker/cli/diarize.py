@@ -22,7 +22,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", action="store_true", help="also a picture: waveform, posteriors, intensity, segments")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")
+    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, base, open, or a folder")
     add_batch_options(parser)
     parser.set_defaults(run=run)
 

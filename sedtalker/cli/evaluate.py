@@ -96,7 +96,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of a speech corpus")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the tables, as JSON and Markdown")
     parser.add_argument("--split", default="test", help="default: test")
-    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, open, or a folder")
+    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, base, open, or a folder")
     parser.add_argument(
         "--noise",
         type=decibels,

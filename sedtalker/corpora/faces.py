@@ -40,6 +40,7 @@ class FaceMotion:
 
     weights: Float  # (T, 52) at 50 Hz, in the order of ARKIT_NAMES
     trust: Float  # (T, 52) in 0..1: weight of a channel in a loss
+    closed: Float | None = None  # (T,) 1 where /p b m/ are said, where that is known
 
 
 def read_facegood(path: Path | str) -> FaceMotion:

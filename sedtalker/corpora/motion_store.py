@@ -52,6 +52,7 @@ from sedtalker.corpora.synthesize import (
     held_track,
     perform,
     random_track,
+    shut_frames,
     touched,
 )
 from sedtalker.curves import resample
@@ -116,12 +117,12 @@ def made_arrays(performance: Performance, posterior: Float, intensity: Float) ->
 def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool = False) -> Arrays:
     """A measured performance without emotion, from `lead` frames on, brought to the length of its sound.
 
-    No frame of it is marked as closed: a real mouth closes when it does. Before and after it nothing is trusted, but
-    where there is `silence`, in which the mouth is shut.
+    Before and after it nothing is trusted, but where there is `silence`, in which the mouth is shut.
     """
     added = max(0, frames - lead - len(motion.weights))
     weights, trust = (np.pad(curves, [(lead, added), (0, 0)])[:frames] for curves in (motion.weights, motion.trust))
-    closed = np.zeros(frames, np.float32)
+    closed = np.zeros(len(motion.weights), np.float32) if motion.closed is None else motion.closed
+    closed = np.pad(closed, (lead, added))[:frames]
     if silence:
         settled = round(SETTLED * FRAME_RATE)
         quiet = np.r_[0 : max(0, lead - settled), lead + len(motion.weights) + settled : frames]
@@ -190,7 +191,8 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
     """GRID's measured sentences, a tenth of them for testing, and again with other voices.
 
     Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
-    are known, /f v/ are made to touch: the tracked lips leave the gap that the teeth fill.
+    are known, /f v/ are made to touch, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
+    marked: his lips close there, but the mean of many closings a little apart does not.
     """
     said: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in grid_words(folder):
@@ -204,9 +206,9 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
         if sentence:
             first, last = float(sentence[0]["start"]), float(sentence[-1]["end"])
             spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
-        if split != "test":
-            motion = with_contacts(motion, contacts(known.get(f"grid/{path.stem}", ()), times))
-        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None])
+        phones = known.get(f"grid/{path.stem}", ()) if split != "test" else ()
+        motion = with_contacts(motion, contacts(phones, times))
+        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], shut_frames(phones, times))
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)
@@ -240,8 +242,10 @@ def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple
         path, speed, later = _other_voice(clip.id, clip.audio, clip.source, audio, voice)
         other = replace(clip, id=path.stem, audio=str(path), source=f"{clip.source}-voices")
         weights, trust = (resample(curves, FRAME_RATE * speed, FRAME_RATE) for curves in (motion.weights, motion.trust))
+        closed = None if motion.closed is None else resample(motion.closed[:, None], FRAME_RATE * speed, FRAME_RATE)
+        moved = FaceMotion(weights, trust, None if closed is None else np.floor(closed[:, 0]))
         lead = round(later * FRAME_RATE)
-        yield other, measured_arrays(FaceMotion(weights, trust), _frames(other), lead, silence=True)
+        yield other, measured_arrays(moved, _frames(other), lead, silence=True)
 
 
 def _frames(clip: Clip) -> int:

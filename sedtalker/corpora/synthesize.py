@@ -49,6 +49,7 @@ SHORT_PAUSE = 0.12  # seconds; a mouth does not shut in a shorter one
 
 CLOSING, RELEASE = 0.065, 0.105  # seconds of the closure's ramps; the lips shut a third faster than they part
 CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # of the phone, and seconds, that they stay shut
+FULLY = 0.999  # of a closure, from which the lips must meet
 CONTACT_OPENING = 0.025  # opening at which the lower lip touches the upper teeth
 QUIET_OPENING, QUIET_CLOSING = 0.09, 0.11  # seconds of the ramps before the first sound and after the last one
 SHUT = 0.02  # of the opening, under which the lips count as shut in silence
@@ -123,7 +124,7 @@ def perform(
     return Performance(
         weights=face,
         expression=face - lips,
-        closed=(shut.closure >= 0.999).astype(np.float32),
+        closed=shut_frames(phones, times),
         quiet=(shut.silence > 1 - SHUT).astype(np.float32),
         free=shut.parted * (1 - shut.contact),
     )
@@ -151,6 +152,11 @@ def closures(phones: Sequence[Phone], times: Float) -> Float:
             hold = np.clip(CLOSED_SHARE * (phone.end - phone.start), CLOSED_LEAST, CLOSED_MOST)
             shut = np.maximum(shut, _plateau(times, phone.start, phone.start + hold, CLOSING, RELEASE))
     return shut
+
+
+def shut_frames(phones: Sequence[Phone], times: Float) -> Float:
+    """(T,) 1 where /p b m/ must be closed."""
+    return (closures(phones, times) >= FULLY).astype(np.float32)
 
 
 def contacts(phones: Sequence[Phone], times: Float) -> Float:

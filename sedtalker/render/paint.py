@@ -87,8 +87,8 @@ _CARD_AHEAD = np.float32(1.0015)  # brows and lashes lie on the skin and are see
 def _height(scene: Scene, s: int, u: float, v: float) -> float:
     """Bilinear relief in metres."""
     first, width, height = scene.surfaces[s, BUMP], scene.surfaces[s, BUMP_WIDTH], scene.surfaces[s, BUMP_HEIGHT]
-    x = min(max(u * np.float32(width) - np.float32(0.5), np.float32(0)), np.float32(width - 1.001))
-    y = min(max((np.float32(1) - v) * np.float32(height) - np.float32(0.5), np.float32(0)), np.float32(height - 1.001))
+    x = min(np.float32(width - 1.001), max(np.float32(0), u * np.float32(width) - np.float32(0.5)))
+    y = min(np.float32(height - 1.001), max(np.float32(0), (np.float32(1) - v) * np.float32(height) - np.float32(0.5)))
     column, row = int(x), int(y)
     fx, fy = x - np.float32(column), y - np.float32(row)
     at = first + row * width + column
@@ -132,8 +132,8 @@ def _weigh(planes: Float, fragment: Index, count: int, block: Float) -> None:
         planes_at(planes, fragment, block, first)
     for n in range(np.uint64(count)):
         far = one / block[_row(shade.SPARE) + n]
-        b = min(max(block[_row(shade.SPARE + 1) + n] * far, zero), one)
-        c = min(max(block[_row(shade.SPARE + 2) + n] * far, zero), one - b)
+        b = min(one, max(zero, block[_row(shade.SPARE + 1) + n] * far))
+        c = min(one - b, max(zero, block[_row(shade.SPARE + 2) + n] * far))
         block[_row(shade.DEPTH) + n] = far
         block[_row(shade.SPARE) + n] = one - b - c
         block[_row(shade.SPARE + 1) + n] = b
@@ -369,14 +369,14 @@ def _shrink(color: Float, rows: int, width: int, scale: int) -> None:
 def _tell_tones(color: Float, first: int, width: int, tone: Index, coverage: Float) -> None:
     """Places in the tone tables of a row's light where it is covered, and how far it is."""
     step = np.float32((shade.TONE_STEPS - 1) / shade.TONE_RANGE)
-    last = np.float32(shade.TONE_STEPS - 1)
-    for x in range(width):
+    zero, last = np.float32(0), np.float32(shade.TONE_STEPS - 1)
+    for x in range(width):  # in this order, limits also hold what is no number
         at = first + x * _4
         covered = color[at + _3]
         level = step / max(covered, np.float32(1e-6))
-        tone[x] = np.int32(min(color[at] * level, last))
-        tone[width + x] = np.int32(min(color[at + _1] * level, last))
-        tone[_2 * width + x] = np.int32(min(color[at + _2] * level, last))
+        tone[x] = np.int32(min(last, max(zero, color[at] * level)))
+        tone[width + x] = np.int32(min(last, max(zero, color[at + _1] * level)))
+        tone[_2 * width + x] = np.int32(min(last, max(zero, color[at + _2] * level)))
         coverage[x] = covered
 
 

@@ -209,7 +209,8 @@ def plane_of(screen: Float, a: int, b: int, c: int) -> Plane:
     """What is linear on the screen: ((x, y, constant) of 1 / depth, and of corner b's and c's weight / depth)."""
     x0, y0 = screen[a, 0], screen[a, 1]
     x1, y1, x2, y2 = screen[b, 0] - x0, screen[b, 1] - y0, screen[c, 0] - x0, screen[c, 1] - y0
-    over = np.float32(1) / (x1 * y2 - x2 * y1)
+    area = x1 * y2 - x2 * y1
+    over = np.float32(1) / area if area != 0 else np.float32(0)  # one that only rounding kept open is flat
     bx, by = y2 * over, -x2 * over
     cx, cy = -y1 * over, x1 * over
     za, zb, zc = screen[a, 2], screen[b, 2], screen[c, 2]

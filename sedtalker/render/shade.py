@@ -81,8 +81,8 @@ def sample_texture(block: Float, texel: Index, count: int, texels: Index, offset
         return
     right, bottom = np.float32(width - 1), np.float32(height - 1)
     for i in range(count):
-        x = min(max(block[U * BLOCK + i] * np.float32(width) - half, np.float32(0)), right)
-        y = min(max((one - block[V * BLOCK + i]) * np.float32(height) - half, np.float32(0)), bottom)
+        x = min(right, max(np.float32(0), block[U * BLOCK + i] * np.float32(width) - half))
+        y = min(bottom, max(np.float32(0), (one - block[V * BLOCK + i]) * np.float32(height) - half))
         column, row = np.floor(x), np.floor(y)
         block[RED * BLOCK + i], block[GREEN * BLOCK + i] = column, row
         block[U * BLOCK + i], block[V * BLOCK + i] = x - column, y - row

@@ -83,7 +83,7 @@ def light_at(x: float, y: float, z: float, facing: float, view: Float, thrown: F
     if not (_TAPS <= left < size - _TAPS and _TAPS <= top < size - _TAPS):
         return np.float32(1)  # nothing is drawn along the map's edges
     steep = max(facing, np.float32(0.15))
-    bias = np.float32(_BIAS) + np.float32(_SLOPE) * math.sqrt(np.float32(1) - steep * steep) / steep
+    bias = np.float32(_BIAS) + np.float32(_SLOPE) * math.sqrt(max(np.float32(0), np.float32(1) - steep * steep)) / steep
     if near[top, left] + bias >= away:
         return np.float32(1)
     if far[top, left] + bias + np.float32(_SOFT) <= away:

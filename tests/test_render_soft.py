@@ -17,7 +17,7 @@ from PIL import Image
 
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
-from sedtalker.render import Camera, SoftRenderer
+from sedtalker.render import Camera, SoftRenderer, shadow
 from sedtalker.render.camera import portrait_camera, view_camera
 from sedtalker.render.shade import shoulder, to_linear, to_srgb
 
@@ -160,6 +160,13 @@ def test_tone_keeps_what_is_dark_and_never_burns():
     assert (np.diff(shown) >= 0).all()
     assert shown.max() <= 1
     np.testing.assert_allclose(to_srgb(to_linear(np.linspace(0, 1, 256))), np.linspace(0, 1, 256), atol=1e-5)
+
+
+def test_a_normal_longer_than_one_by_rounding_gets_light():
+    thrown = np.full((shadow.LAYERS, shadow.SIZE, shadow.SIZE), 0.5, np.float32)
+    view = np.array([(1, 0, 0, 160), (0, 1, 0, 160), (0, 0, 1, 0.5)], np.float32)
+    zero, past_one = np.float32(0), np.nextafter(np.float32(1), np.float32(2))
+    assert shadow.light_at(zero, zero, zero, past_one, view, thrown) == 1
 
 
 def test_a_vertex_that_is_no_number_stops(dressed):

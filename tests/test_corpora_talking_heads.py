@@ -94,6 +94,9 @@ def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, tmp_path: 
     assert clips["grid_bbaf3s_voice0"] == "grid-voices"
     with np.load(store / "clips" / "acted_a.npz") as arrays:
         assert arrays["intensity"].max() > 0
+    with np.load(store / "clips" / "grid_bbaf3s.npz") as arrays:
+        marked = np.flatnonzero(arrays["closed"])
+        assert ((marked >= 25) & (marked < 30)).all() and len(marked)  # its /m/, from 0.5 to 0.6 s
     assert set(read_phones(store / "phones.tsv")) == {"acted/a", "grid/bbaf3s"}
 
 

@@ -40,7 +40,7 @@ class FaceMotion:
 
     weights: Float  # (T, 52) at 50 Hz, in the order of ARKIT_NAMES
     trust: Float  # (T, 52) in 0..1: weight of a channel in a loss
-    closed: Float | None = None  # (T,) 1 where /p b m/ are said, where that is known
+    closed: Float | None = None  # (T,) in 0..1: how much it counts that the lips are shut at /p b m/, if known
 
 
 def read_facegood(path: Path | str) -> FaceMotion:

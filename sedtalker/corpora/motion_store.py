@@ -73,6 +73,7 @@ FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
 FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
+MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
 SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 
@@ -192,7 +193,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
 
     Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
     are known, /f v/ are made to touch, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
-    marked: his lips close there, but the mean of many closings a little apart does not.
+    marked a little: his lips close there, but the mean of many closings a little apart does not.
     """
     said: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in grid_words(folder):
@@ -208,7 +209,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
             spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
         phones = known.get(f"grid/{path.stem}", ()) if split != "test" else ()
         motion = with_contacts(motion, contacts(phones, times))
-        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], shut_frames(phones, times))
+        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], MEASURED_WEIGHT * shut_frames(phones, times))
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)
@@ -243,7 +244,7 @@ def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple
         other = replace(clip, id=path.stem, audio=str(path), source=f"{clip.source}-voices")
         weights, trust = (resample(curves, FRAME_RATE * speed, FRAME_RATE) for curves in (motion.weights, motion.trust))
         closed = None if motion.closed is None else resample(motion.closed[:, None], FRAME_RATE * speed, FRAME_RATE)
-        moved = FaceMotion(weights, trust, None if closed is None else np.floor(closed[:, 0]))
+        moved = FaceMotion(weights, trust, None if closed is None else closed[:, 0])
         lead = round(later * FRAME_RATE)
         yield other, measured_arrays(moved, _frames(other), lead, silence=True)
 

@@ -209,7 +209,8 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
             spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
         phones = known.get(f"grid/{path.stem}", ()) if split != "test" else ()
         motion = with_contacts(motion, contacts(phones, times))
-        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], MEASURED_WEIGHT * shut_frames(phones, times))
+        closed = MEASURED_WEIGHT * shut_frames(phones, times)
+        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], closed)
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)

@@ -78,12 +78,26 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     assert "no phones of said" in capsys.readouterr().err
 
 
+def test_of_silence_only_the_closed_mouth_is_judged(spoken: Path, tmp_path: Path):
+    write_wav(tmp_path / "said.wav", [np.zeros(32_000, np.float32)])
+    figures = animation_figures(spoken)
+    assert figures["silence_gap_mm_p95"] > 1  # it speaks all the same
+    assert not {"audio_lip_offset_seconds", "rest_after_sound_seconds"} & set(figures)
+
+
 def test_a_mesh_or_a_lost_sound_cannot_be_judged(spoken: Path, tmp_path: Path):
     made = made_animation(tmp_path)
     bare = Animation(made.template, made.faces, made.fps, made.emotion, dense=made.vertices, meta=made.meta)
     bare.save(tmp_path / "bare.npz")
     with pytest.raises(DataError, match="no ARKit weights"):
         animation_figures(tmp_path / "bare.npz")
+    other = replace(load_animation(spoken), faces=made.faces[1:], rig=None)
+    other.save(tmp_path / "other.npz")
+    with pytest.raises(DataError, match="no lips"):
+        animation_figures(tmp_path / "other.npz")
+    replace(load_animation(spoken), meta={"face": "default"}).save(tmp_path / "unnamed.npz")
+    with pytest.raises(DataError, match=r"sound of .*unnamed"):
+        animation_figures(tmp_path / "unnamed.npz")
     (tmp_path / "said.wav").unlink()
     with pytest.raises(DataError, match="sound of"):
         animation_figures(spoken)

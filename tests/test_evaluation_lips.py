@@ -97,6 +97,10 @@ def test_the_offset_is_the_shift(frames: int):
     assert audio_lip_offset(np.roll(sound, frames), sound, FPS) == pytest.approx(frames / FPS, abs=2e-3)
 
 
+def test_silence_has_no_offset():
+    assert np.isnan(audio_lip_offset(np.random.default_rng(0).normal(size=400), np.full(400, -100.0), FPS))
+
+
 def test_the_spectral_edge_is_above_the_slow_wave_and_at_the_fast_one():
     times = np.arange(1000) / FPS
     slow, fast = np.sin(2 * np.pi * 2 * times), np.sin(2 * np.pi * 8 * times)

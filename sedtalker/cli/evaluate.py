@@ -198,6 +198,8 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if len(arguments.what) != 2:
         raise DataError(f"a talker's folder needs one store: sedtalker evaluate motion {arguments.what[0]} STORE")
+    if arguments.text:
+        raise DataError("--text says what animations hold: FILE.npz. The phones of a store are in its phones.tsv")
     talker, store = arguments.what
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
     return evaluate(talker, store, tables, arguments.most, arguments.split)

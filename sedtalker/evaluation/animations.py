@@ -19,7 +19,7 @@ from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import load_audio
 from sedtalker.corpora.align import SILENCE, Aligner, Phone
 from sedtalker.curves import resample
-from sedtalker.emotion.activity import loudness, speech_frames
+from sedtalker.emotion.activity import SILENCE_LEVEL, loudness, speech_frames
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.errors import DataError
 from sedtalker.evaluation import lips
@@ -36,29 +36,31 @@ PAUSE = 0.2  # seconds; shorter gaps in the sound may be stops
 SHORTEST = 25  # frames
 
 
-def animation_figures(path: Path, phones: Sequence[Phone] = (), audio: Path | None = None) -> dict[str, Any]:
+def animation_figures(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any]:
     """Figures of one animation, those of phones only where they are known.
 
     Args:
         path: an animation's .npz.
-        phones: what is said, in seconds of the sound.
-        audio: the sound (default: the one that the animation names).
+        phones: what is said, in seconds of the sound that the animation names.
 
     Raises:
-        DataError: no blendshape weights in ARKit's order, no sound, or hardly a frame.
+        DataError: no blendshape weights in ARKit's order, no face that they move, no sound, or hardly a frame.
     """
     animation = load_animation(path)
     if animation.blendshapes is None or animation.blendshape_names != ARKIT_NAMES:
         raise DataError(f"no ARKit weights to judge: {path}. A mesh beside its truth: sedtalker evaluate talker")
-    decibels = loudness(load_audio(audio or _sound_of(animation, path)))
+    face = animation.face
+    if face.blendshapes is None or face.lip_pairs is None:
+        raise DataError(f"no lips to judge on the face {face.name}: {path}. Animate a face of the default topology")
+    decibels = loudness(load_audio(_sound_of(animation, path)))
     weights = resample(animation.blendshapes, animation.fps, FRAME_RATE)
     frames = min(len(weights), len(decibels))
     if frames < SHORTEST:
         raise DataError(f"too short to judge: {path}. Animate a longer sound")
     weights, decibels = weights[:frames], decibels[:frames]
-    gap = lips.lip_gap_of_weights(weights, animation.face).astype(np.float32)
+    gap = lips.lip_gap_of_weights(weights, face).astype(np.float32)
     said = Performed(weights, gap, tuple(phones) or _sounding(decibels), decibels)
-    figures = mouth_figures([said]) | surface_figures([said], animation.face)
+    figures = mouth_figures([said]) | surface_figures([said], face)
     figures["emotion_agreement"] = _agreement(animation.blendshapes, animation)
     untold = () if phones else ClosureFigures.nothing().summary()
     return {name: value for name, value in figures.items() if name not in untold and np.isfinite(value)}
@@ -98,16 +100,16 @@ def _listed(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Se
 
 
 def _sound_of(animation: Animation, path: Path) -> Path:
-    sound = Path(animation.meta.get("audio") or "")
-    if not sound.is_file():
+    sound = animation.meta.get("audio")
+    if sound is None or not Path(sound).is_file():
         raise DataError(f"the sound of {path} is not to be found: {sound}. Animate it again where its sound lies")
-    return sound
+    return Path(sound)
 
 
 def _sounding(decibels: Float) -> tuple[Phone, ...]:
     """Sounds and silences, where that is all that is known."""
     phones, frame = [], 0
-    for sounds, run in groupby(speech_frames(decibels, bridge=PAUSE)):
+    for sounds, run in groupby(speech_frames(decibels, bridge=PAUSE) & (decibels.max() > SILENCE_LEVEL)):
         start, frame = frame, frame + len(list(run))
         phones.append(Phone("", UNKNOWN if sounds else SILENCE, start / FRAME_RATE, frame / FRAME_RATE))
     return tuple(phones)
@@ -115,7 +117,7 @@ def _sounding(decibels: Float) -> tuple[Phone, ...]:
 
 def _agreement(weights: Float, animation: Animation) -> float:
     """Share of the felt frames whose face shows what the track says; nan where nothing is felt."""
-    posterior, intensity = animation.emotion.at_rate(animation.fps, len(weights))
-    heard = np.array([LABELS.index(label) for label in animation.emotion.labels])[posterior.argmax(axis=1)]
+    posterior, intensity = animation.emotion.with_labels(LABELS).at_rate(animation.fps, len(weights))
+    heard = posterior.argmax(axis=1)
     felt = (intensity > FELT) & (heard != NEUTRAL)
     return float((read_emotion(weights[felt]) == heard[felt]).mean()) if felt.any() else float("nan")

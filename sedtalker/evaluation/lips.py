@@ -24,6 +24,7 @@ PARTED = 0.001  # metres of gap over the smallest, from which lips count as part
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
 SEARCH = 0.30  # seconds either way in which audio and lips are aligned
+UNRELATED = -1.0  # what counts as the correlation with something that never changes
 VOWELS = {
     "open": ("AA", "AE", "AY", "AW"),
     "middle": ("AH", "EH", "EY", "AO", "OW", "OY", "ER"),
@@ -118,7 +119,8 @@ def pooled(figures: Sequence[ClosureFigures]) -> ClosureFigures:
 
 
 def audio_lip_offset(gap: Array, decibels: Array, fps: float) -> float:
-    """Seconds by which the lips follow the sound: where gap (T,) and loudness (T,) correlate best. Negative: lips lead.
+    """Seconds by which the lips follow the sound: where gap (T,) and loudness (T,) correlate best; negative where lips
+    lead, nan where one of them never changes.
 
     Read between frames by a parabola through the best lag and its neighbours.
     """
@@ -126,6 +128,8 @@ def audio_lip_offset(gap: Array, decibels: Array, fps: float) -> float:
     lags = range(-reach, reach + 1)
     scores = np.array([_correlation_at(gap, decibels, lag) for lag in lags])
     best = int(scores.argmax())
+    if scores[best] <= UNRELATED:
+        return float("nan")
     if 0 < best < len(lags) - 1:
         before, at, after = scores[best - 1 : best + 2]
         shift = 0.5 * (before - after) / min(before - 2 * at + after, -1e-12)
@@ -288,10 +292,10 @@ def _correlation_at(gap: Array, decibels: Array, lag: int) -> float:
     """Correlation of gap(t + lag) with loudness(t)."""
     count = min(len(gap), len(decibels)) - abs(lag)
     if count < 3:
-        return -1.0
+        return UNRELATED
     moved, fixed = gap[max(lag, 0) :][:count], decibels[max(-lag, 0) :][:count]
     if moved.std() < 1e-12 or fixed.std() < 1e-12:
-        return -1.0
+        return UNRELATED
     return float(np.corrcoef(moved, fixed)[0, 1])
 
 

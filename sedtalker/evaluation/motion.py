@@ -135,7 +135,7 @@ def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
             for kind in lips.VOWELS
         },
         "rounding_ratio": _percentile([lips.rounding(one.weights, one.phones, rate) for one in said], 50),
-        "audio_lip_offset_seconds": float(np.median(offsets)),
+        "audio_lip_offset_seconds": _percentile(offsets, 50),
         "first_movement_before_sound_seconds": _percentile(leads, 50),
         "rest_after_sound_seconds": _percentile(rests, 50),
         "gap_p95_mm": float(np.median([np.percentile(gap, 95) for gap, _ in every])) * 1000,

@@ -33,6 +33,7 @@ from sedtalker.training.diarizer import (
     category_loss,
     disturbed,
     intensity_loss,
+    run_training,
     train_diarizer,
     unweighted_recall,
 )
@@ -214,6 +215,13 @@ def test_configuration_errors_are_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError):
         read_config(tmp_path / "none.yaml", [], DiarizerTraining)
+
+
+def test_features_of_another_encoder_name_the_command(tmp_path):
+    made_corpus(tmp_path)
+    training = DiarizerTraining(f"{tmp_path}/manifest.json", (f"{tmp_path}/features",), f"{tmp_path}/run")
+    with pytest.raises(DataError, match=r"2 layers of 12 .* reads 5 of 384.*--first-layer 0"):
+        run_training(training)
 
 
 def test_missing_features_name_the_command(tmp_path):

@@ -10,8 +10,8 @@
 `closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured
 faces, of which there is one a corpus: those by recording.
 
-How far a mouth opens between closures is measured, so made motion is trusted little there. The two people who were
-measured come again as other people would sound, and all speech again in noise, in rooms and between silences.
+How far a mouth opens between closures is measured, so made motion is trusted little there. Speech comes again as other
+people would say it, in noise, in rooms and between silences: the two people who were measured most often.
 """
 
 from __future__ import annotations

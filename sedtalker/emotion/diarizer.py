@@ -44,7 +44,7 @@ class DiarizerConfig:
     absent: tuple[str, ...] = ("upset",)  # labels that no corpus taught; their posterior is 0
     encoder: str = DEFAULT_ENCODER  # whose features are read
     first_layer: int = 0  # of its hidden states that is read
-    layers: int = 5  # that are read, from the first on
+    layers: int = 5  # that are read: from that one to the encoder's last
     feature_width: int = 384
     members: int = 1  # networks whose logits are averaged
     width: int = 128

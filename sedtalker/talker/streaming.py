@@ -88,8 +88,8 @@ def read(
     A reader of the whole recording hears what follows too, and decides better.
     """
     state: StreamState | None = None
-    for features, told_by in blocks:
-        posterior, intensity, state = diarize_piece(diarizer, told_by, state, look_ahead=0)
+    for features, listened in blocks:
+        posterior, intensity, state = diarize_piece(diarizer, listened, state, look_ahead=0)
         yield Block(heard(model, features, style), posterior, intensity)
 
 

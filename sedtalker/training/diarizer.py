@@ -219,6 +219,7 @@ def run_training(training: DiarizerTraining) -> Path:
         callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
     clips = [Clip(item, caches[:1]) for item in held_out]
+    check_steps(module.diarizer.config, clips[0])
     last = output / "last.ckpt"
     trainer.fit(
         module,
@@ -230,6 +231,20 @@ def run_training(training: DiarizerTraining) -> Path:
     exported = output / "model"
     save_diarizer(calibrated(module.diarizer.cpu().eval(), clips), exported)
     return exported
+
+
+def check_steps(model: DiarizerConfig, clip: Clip) -> None:
+    """Refuse cached features of other sizes than a diarizer reads.
+
+    Raises:
+        DataError: they are of other sizes.
+    """
+    layers, width = clip.steps().shape[1:]
+    if (layers, width) != (model.layers, model.feature_width):
+        raise DataError(
+            f"features of {layers} layers of {width} for one that reads {model.layers} of {model.feature_width}: "
+            f"{clip.variants[0]}. Cache them with --encoder {model.encoder} --first-layer {model.first_layer} --steps"
+        )
 
 
 def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:

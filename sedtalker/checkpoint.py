@@ -10,7 +10,7 @@ from sedtalker.errors import CheckpointError
 from sedtalker.files import sha256, written_whole
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 VERSION = 1
 
@@ -61,6 +61,20 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"unreadable weights: {weights} ({error}). Copy the folder again") from error
     return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:
+    """Put a folder's tensors into the model that its configuration describes.
+
+    Raises:
+        CheckpointError: they are not that model's.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"weights that do not fit their configuration: {folder}. Copy the folder again, or train with this version"
+        ) from error
 
 
 def read_config(folder: Path | str, kind: str) -> dict[str, Any]:

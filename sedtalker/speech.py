@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.checkpoint import load_checkpoint
+from sedtalker.checkpoint import fill, load_checkpoint
 from sedtalker.errors import CheckpointError, require
 from sedtalker.resources import asset
 
@@ -60,7 +60,7 @@ def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device 
     if str(name) in BUILT_IN:
         config, state = load_checkpoint(asset("speech", str(name)), "speech-encoder")
         encoder = WhisperEncoder(WhisperConfig(**config))
-        encoder.load_state_dict(state)
+        fill(encoder, state, asset("speech", str(name)))
         return WindowedEncoder(str(name), encoder, config["layers"] + 1, config["width"], device, BUILT_IN[str(name)])
     return _load_with_transformers(name, device)
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.checkpoint import fill, load_checkpoint, save_checkpoint
 from sedtalker.emotion.activity import loudness, silence_weight
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
@@ -302,12 +302,7 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     folder = packaged if packaged.is_dir() and not Path(name).is_absolute() else Path(name)
     config, state = load_checkpoint(folder, KIND)
     diarizer = Diarizer(DiarizerConfig.from_plain(config))
-    try:
-        diarizer.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"weights that do not fit their configuration: {folder}. Copy the folder again"
-        ) from error
+    fill(diarizer, state, folder)
     return diarizer.eval().requires_grad_(False)
 
 

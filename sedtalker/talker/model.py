@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.checkpoint import fill, load_checkpoint, save_checkpoint
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.errors import CheckpointError
 from sedtalker.face.rig import ARKIT_NAMES
@@ -386,10 +386,5 @@ def load_talker_model(folder: Path | str) -> TalkerModel:
     """
     config, state = load_checkpoint(folder, KIND)
     model = TalkerModel(TalkerConfig.from_plain(config))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"weights that do not fit their configuration: {folder}. Copy the folder again"
-        ) from error
+    fill(model, state, folder)
     return model.eval().requires_grad_(False)

@@ -80,6 +80,7 @@ class RenderOptions(PictureOptions):
     formats: tuple[str, ...] = ("mp4",)  # keys of PICTURE_ENDINGS
     audio: Path | None = None  # None: the file that the animation was made from, where it still is
     face: str | None = None  # None: the animation's own
+    fps: float | None = None  # None: the animation's own
 
 
 Options = AnimateOptions | DiarizeOptions | RenderOptions
@@ -183,6 +184,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
     """Draw one animation file in every format asked for, with its sound where that is known; returns the paths."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
+    from sedtalker.export.resample import resampled
     from sedtalker.export.sound import recording
     from sedtalker.render import contact_sheet, poster
 
@@ -190,6 +192,8 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
         raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
     animation = _as_other(load_animation(path), options.face)
     animation = replace(animation, rig=_dressed(animation.face, options))
+    if options.fps is not None:
+        animation = resampled(animation, options.fps)
     samples = None
     if any(name in SOUNDING for name in options.formats):
         source = options.audio or recording(animation)

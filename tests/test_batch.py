@@ -16,6 +16,7 @@ import pytest
 from made_animation import made_animation
 
 from sedtalker.batch import REPORT, Running, expand_inputs, run_batch
+from sedtalker.cli.main import main
 from sedtalker.errors import AudioError, SEDTalkerError
 from sedtalker.files import written_whole
 from sedtalker.jobs import Promise, prepare
@@ -219,6 +220,13 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path: Path) -> Non
     assert done.stdout.split() == ["1"], done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert "cannot write full/made.mp4: No space left on device" in line
+
+
+def test_an_animation_is_drawn_at_another_rate(tmp_path: Path) -> None:
+    made_animation(tmp_path).save(tmp_path / "made.npz", dense=False)
+    command = ["render", str(tmp_path / "made.npz"), "-o", str(tmp_path), "--to", "png", "--size", "64", "--fps", "5"]
+    assert main(command) == 0
+    assert len(list((tmp_path / "made_png").glob("*.png"))) == 5
 
 
 def test_inputs_may_be_folders_and_patterns(inputs: list[Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sedtalker.cli.options import (
     add_output,
     add_picture_options,
     listed,
+    number,
     picture_options,
     running,
 )
@@ -29,6 +30,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--audio", type=Path, metavar="FILE", help="sound for the video (default: the file the animation was made from)"
     )
     parser.add_argument("--face", metavar="NAME|MESH", help="another identity or mesh of the same topology")
+    parser.add_argument(
+        "--fps", type=number(1, 240, "Hz"), metavar="N", help="another frame rate (default: the animation's)"
+    )
     add_picture_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
@@ -40,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.jobs import RenderOptions
 
     options = RenderOptions(
-        formats=arguments.to, audio=arguments.audio, face=arguments.face, **picture_options(arguments)
+        formats=arguments.to,
+        audio=arguments.audio,
+        face=arguments.face,
+        fps=arguments.fps,
+        **picture_options(arguments),
     )
     return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, running(arguments))

@@ -46,13 +46,44 @@ def animation_figures(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any
     Raises:
         DataError: no blendshape weights in ARKit's order, no face that they move, no sound, or hardly a frame.
     """
+    animation, audio = _judged(path)
+    return _figures(animation, path, load_audio(audio), phones)
+
+
+def evaluate_animations(
+    paths: Sequence[Path], known: Mapping[str, Sequence[Phone]] | None = None, text: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Figures by file; `known` holds phones by the name of a file or of its sound, `text` is said in all of them."""
+    aligner = Aligner() if text else None
+    report = {}
+    for path in paths:
+        animation, audio = _judged(path)
+        samples = load_audio(audio)
+        phones: Sequence[Phone] = ()
+        if aligner and text:
+            phones = _found(aligner.align(samples, text), audio)
+        elif known:
+            phones = _listed(known, path, audio)
+        report[str(path)] = _figures(animation, path, samples, phones)
+    return report
+
+
+def _judged(path: Path) -> tuple[Animation, Path]:
+    """An animation whose lips can be judged, and its sound."""
     animation = load_animation(path)
     if animation.blendshapes is None or animation.blendshape_names != ARKIT_NAMES:
         raise DataError(f"no ARKit weights to judge: {path}. A mesh beside its truth: sedtalker evaluate talker")
     face = animation.face
     if face.blendshapes is None or face.lip_pairs is None:
         raise DataError(f"no lips to judge on the face {face.name}: {path}. Animate a face of the default topology")
-    decibels = loudness(load_audio(_sound_of(animation, path)))
+    return animation, _sound_of(animation, path)
+
+
+def _figures(animation: Animation, path: Path, samples: Float, phones: Sequence[Phone]) -> dict[str, Any]:
+    """`animation_figures` of what was read already: the animation of `path`, and its sound (N,) at 16 kHz."""
+    assert animation.blendshapes is not None  # or it would not be judged
+    face = animation.face
+    decibels = loudness(samples)
     weights = resample(animation.blendshapes, animation.fps, FRAME_RATE)
     frames = min(len(weights), len(decibels))
     if frames < SHORTEST:
@@ -66,30 +97,10 @@ def animation_figures(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any
     return {name: value for name, value in figures.items() if name not in untold and np.isfinite(value)}
 
 
-def phones_of_text(text: str, audio: Path) -> tuple[Phone, ...]:
-    """Phones of a sound in which an English text is said.
-
-    Raises:
-        DataError: a word without a known pronunciation, or a text that the sound does not hold.
-    """
-    phones = Aligner().align(load_audio(audio), text)
+def _found(phones: tuple[Phone, ...] | None, audio: Path) -> tuple[Phone, ...]:
     if phones is None:
         raise DataError(f"the text is not found in {audio}. Give the words that are said, or leave --text out")
     return phones
-
-
-def evaluate_animations(
-    paths: Sequence[Path], known: Mapping[str, Sequence[Phone]] | None = None, text: str | None = None
-) -> dict[str, dict[str, Any]]:
-    """Figures by file; `known` holds phones by the name of a file or of its sound, `text` is said in all of them."""
-    report = {}
-    for path in paths:
-        phones: Sequence[Phone] = ()
-        if text or known:
-            audio = _sound_of(load_animation(path), path)
-            phones = phones_of_text(text, audio) if text else _listed(known or {}, path, audio)
-        report[str(path)] = animation_figures(path, phones)
-    return report
 
 
 def _listed(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Sequence[Phone]:

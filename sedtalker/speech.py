@@ -58,9 +58,10 @@ def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device 
         MissingExtraError: `transformers` is needed and not installed.
     """
     if str(name) in BUILT_IN:
-        config, state = load_checkpoint(asset("speech", str(name)), "speech-encoder")
+        folder = asset("speech", str(name))
+        config, state = load_checkpoint(folder, "speech-encoder")
         encoder = WhisperEncoder(WhisperConfig(**config))
-        fill(encoder, state, asset("speech", str(name)))
+        fill(encoder, state, folder)
         return WindowedEncoder(str(name), encoder, config["layers"] + 1, config["width"], device, BUILT_IN[str(name)])
     return _load_with_transformers(name, device)
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -48,11 +49,12 @@ from sedtalker.corpora.synthesize import (
     Float,
     Performance,
     Voice,
+    closures,
     contacts,
+    fully,
     held_track,
     perform,
     random_track,
-    shut_frames,
     touched,
 )
 from sedtalker.curves import resample
@@ -139,8 +141,8 @@ def made_clips(speech: Iterable[KnownSpeech], audio: Path) -> Iterator[tuple[Cli
             continue
         yield _clip(said), _made(said)
         if number % OTHER_VOICE_EVERY.get(said.source, 1) == 0:
-            for voice in range(_other_voices_of(said.source, said.split)):
-                again = _said_again(said, audio, voice)
+            for voice in _voices(_clip(said), audio):
+                again = _said_again(said, voice)
                 yield _clip(again), _made(again)
 
 
@@ -148,29 +150,39 @@ def _clip(said: KnownSpeech) -> Clip:
     return Clip(said.id, said.audio, said.speaker, said.source, said.split, said.language)
 
 
-def _said_again(said: KnownSpeech, audio: Path, voice: int) -> KnownSpeech:
+class OtherVoice(NamedTuple):
+    """A recording as another person would say it, in noise, rooms and between silences."""
+
+    path: Path
+    source: str
+    samples: int  # at 16 kHz
+    speed: float  # over the recorded one's
+    later: float  # seconds by which the speech starts later
+
+
+def _voices(clip: Clip, audio: Path) -> Iterator[OtherVoice]:
+    """A clip with other voices, written to `audio`, as often as its source says; outside training once is enough."""
+    recorded = load_audio(clip.audio)
+    for number in range(OTHER_VOICES.get(clip.source, 1) if clip.split == "train" else 1):
+        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 3, number])
+        spoken, speed = other_speaker(recorded, rng, FREE_PITCHES.get(clip.source, PITCHES))
+        spoken, later = spoiled_speech(spoken, rng)
+        path = audio / f"{clip.id}_voice{number}.wav"
+        write_wav(path, [spoken])
+        yield OtherVoice(path, f"{clip.source}-voices", len(spoken), speed, later)
+
+
+def _said_again(said: KnownSpeech, voice: OtherVoice) -> KnownSpeech:
     """The same speech with another voice."""
-    path, speed, later = _other_voice(said.id, said.audio, said.source, audio, voice)
-    seconds = len(load_audio(path)) / SAMPLE_RATE
-    moved = [Phone(p.word, p.name, p.start / speed + later, p.end / speed + later) for p in said.phones]
-    before, after = Phone("", SILENCE, 0.0, later), Phone("", SILENCE, moved[-1].end, seconds)
-    source = f"{said.source}-voices"
-    return replace(said, id=path.stem, audio=str(path), source=source, phones=(before, *moved, after))
 
+    def moved(seconds: float) -> float:
+        return seconds / voice.speed + voice.later
 
-def _other_voice(identity: str, sound: str, source: str, audio: Path, voice: int) -> tuple[Path, float, float]:
-    """Speech as another person's, spoiled: its new file in `audio`, its speed, and the seconds it starts later."""
-    rng = np.random.default_rng([zlib.crc32(identity.encode()), 3, voice])
-    samples, speed = other_speaker(load_audio(sound), rng, FREE_PITCHES.get(source, PITCHES))
-    samples, later = spoiled_speech(samples, rng)
-    path = audio / f"{identity}_voice{voice}.wav"
-    write_wav(path, [samples])
-    return path, speed, later
-
-
-def _other_voices_of(source: str, split: str) -> int:
-    """How often a clip comes again; outside training once is enough."""
-    return OTHER_VOICES.get(source, 1) if split == "train" else 1
+    phones = [replace(phone, start=moved(phone.start), end=moved(phone.end)) for phone in said.phones]
+    before = Phone("", SILENCE, 0.0, voice.later)
+    after = Phone("", SILENCE, phones[-1].end, voice.samples / SAMPLE_RATE)
+    spoken = (before, *phones, after)
+    return replace(said, id=voice.path.stem, audio=str(voice.path), source=voice.source, phones=spoken)
 
 
 def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
@@ -209,7 +221,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
             spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
         phones = known.get(f"grid/{path.stem}", ()) if split != "test" else ()
         motion = with_contacts(motion, contacts(phones, times))
-        closed = MEASURED_WEIGHT * shut_frames(phones, times)
+        closed = MEASURED_WEIGHT * fully(closures(phones, times))
         motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], closed)
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
@@ -240,14 +252,14 @@ def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
 
 def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
     """A measured clip with the voices of other people, in their rooms."""
-    for voice in range(_other_voices_of(clip.source, clip.split)):
-        path, speed, later = _other_voice(clip.id, clip.audio, clip.source, audio, voice)
-        other = replace(clip, id=path.stem, audio=str(path), source=f"{clip.source}-voices")
-        weights, trust = (resample(curves, FRAME_RATE * speed, FRAME_RATE) for curves in (motion.weights, motion.trust))
-        closed = None if motion.closed is None else resample(motion.closed[:, None], FRAME_RATE * speed, FRAME_RATE)
-        moved = FaceMotion(weights, trust, None if closed is None else closed[:, 0])
-        lead = round(later * FRAME_RATE)
-        yield other, measured_arrays(moved, _frames(other), lead, silence=True)
+    for voice in _voices(clip, audio):
+        other = replace(clip, id=voice.path.stem, audio=str(voice.path), source=voice.source)
+        slower = FRAME_RATE * voice.speed
+        weights, trust = (resample(curves, slower, FRAME_RATE) for curves in (motion.weights, motion.trust))
+        closed = None if motion.closed is None else resample(motion.closed[:, None], slower, FRAME_RATE)[:, 0]
+        lead = round(voice.later * FRAME_RATE)
+        frames = math.ceil(voice.samples / FRAME_SAMPLES)
+        yield other, measured_arrays(FaceMotion(weights, trust, closed), frames, lead, silence=True)
 
 
 def _frames(clip: Clip) -> int:

@@ -124,7 +124,7 @@ def perform(
     return Performance(
         weights=face,
         expression=face - lips,
-        closed=shut_frames(phones, times),
+        closed=fully(shut.closure),
         quiet=(shut.silence > 1 - SHUT).astype(np.float32),
         free=shut.parted * (1 - shut.contact),
     )
@@ -154,9 +154,9 @@ def closures(phones: Sequence[Phone], times: Float) -> Float:
     return shut
 
 
-def shut_frames(phones: Sequence[Phone], times: Float) -> Float:
-    """(T,) 1 where /p b m/ must be closed."""
-    return (closures(phones, times) >= FULLY).astype(np.float32)
+def fully(closure: Float) -> Float:
+    """(T,) 1 where a closure (T,) is such that the lips must meet."""
+    return (closure >= FULLY).astype(np.float32)
 
 
 def contacts(phones: Sequence[Phone], times: Float) -> Float:

@@ -77,6 +77,15 @@ def fill(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None
         ) from error
 
 
+def is_checkpoint(folder: Path | str, kind: str) -> bool:
+    """Whether a folder holds a model of that kind, and not something that others wrote."""
+    try:
+        read_config(folder, kind)
+    except CheckpointError:
+        return False
+    return True
+
+
 def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
     """The described configuration of a model folder, checked for its kind and version.
 

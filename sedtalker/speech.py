@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.checkpoint import fill, load_checkpoint
+from sedtalker.checkpoint import fill, is_checkpoint, load_checkpoint
 from sedtalker.errors import CheckpointError, require
 from sedtalker.resources import asset
 
@@ -32,6 +32,8 @@ FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
 MAX_FRAMES = 1500  # 30 s, the longest window the positions allow
 
 DEFAULT_ENCODER = "whisper-tiny.en"
+KIND = "speech-encoder"
+TUNED_KIND = "tuned-blocks"  # of an encoder that comes along
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,28 @@ class Windowing:
     right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
 
 
-BUILT_IN = {DEFAULT_ENCODER: Windowing(), "whisper-base-lower": Windowing(hop=8 * FRAME_RATE)}
-"""The encoders that come along; the larger one takes longer windows, which cost less a second."""
+BUILT_IN = (DEFAULT_ENCODER, "whisper-base-lower")  # the encoders that come along
+LONGER = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: fewer frames are seen twice
 
 
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
-    """A built-in encoder, or WavLM, wav2vec2, HuBERT or Whisper by hub name or folder (through `transformers`).
+    """A built-in encoder, one that was tuned here (its folder), or WavLM, wav2vec2, HuBERT or Whisper by hub name or
+    folder (through `transformers`).
 
     Raises:
         CheckpointError: no such model, or one of another architecture.
         MissingExtraError: `transformers` is needed and not installed.
     """
-    if str(name) in BUILT_IN:
-        folder = asset("speech", str(name))
-        config, state = load_checkpoint(folder, "speech-encoder")
-        encoder = WhisperEncoder(WhisperConfig(**config))
-        fill(encoder, state, folder)
-        return WindowedEncoder(str(name), encoder, config["layers"] + 1, config["width"], device, BUILT_IN[str(name)])
-    return _load_with_transformers(name, device)
+    folder = asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)
+    if is_checkpoint(folder, KIND):
+        network = _whisper(folder)
+    elif is_checkpoint(folder, TUNED_KIND):
+        network = _tuned_whisper(folder)
+    else:
+        return _load_with_transformers(name, device)
+    sizes = network.config
+    windows = Windowing() if sizes.width <= WhisperConfig.width else LONGER
+    return WindowedEncoder(str(name), network, sizes.layers + 1, sizes.width, device, windows)
 
 
 class WindowedEncoder:
@@ -248,6 +254,22 @@ class _WaveformNetwork(nn.Module):
         padded = F.pad(samples, ((MEL_WINDOW - FRAME_SAMPLES) // 2,) * 2)
         states = self.model(padded[None], output_hidden_states=True).hidden_states
         return torch.stack([state[0] for state in states], dim=1)
+
+
+def _whisper(folder: Path) -> WhisperEncoder:
+    """The encoder of a checkpoint."""
+    config, state = load_checkpoint(folder, KIND)
+    encoder = WhisperEncoder(WhisperConfig(**config))
+    fill(encoder, state, folder)
+    return encoder
+
+
+def _tuned_whisper(folder: Path) -> WhisperEncoder:
+    """A built-in encoder whose upper blocks are those of a checkpoint."""
+    config, state = load_checkpoint(folder, TUNED_KIND)
+    encoder = _whisper(asset("speech", config["encoder"]))
+    fill(encoder.layers[config["below"] :], state, folder)
+    return encoder
 
 
 def _load_with_transformers(name: Path | str, device: str | torch.device) -> WindowedEncoder:

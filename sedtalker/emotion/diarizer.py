@@ -9,7 +9,7 @@ in overlapping windows that fade into each other, so that memory is flat and no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from sedtalker.resources import asset
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, Windowing
 
 KIND = "diarizer"
+OWN_ENCODER = "encoder"  # folder beside a diarizer's weights, where its encoder was tuned along with it
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
 STEP_RATE = FRAME_RATE // STRIDE  # steps a second
 WINDOW = 40 * STEP_RATE  # steps seen at once
@@ -301,7 +302,10 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     packaged = asset("diarizer", str(name))
     folder = packaged if packaged.is_dir() and not Path(name).is_absolute() else Path(name)
     config, state = load_checkpoint(folder, KIND)
-    diarizer = Diarizer(DiarizerConfig.from_plain(config))
+    sizes = DiarizerConfig.from_plain(config)
+    if sizes.encoder == OWN_ENCODER:
+        sizes = replace(sizes, encoder=str(folder / OWN_ENCODER))
+    diarizer = Diarizer(sizes)
     fill(diarizer, state, folder)
     return diarizer.eval().requires_grad_(False)
 

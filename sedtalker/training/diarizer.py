@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,15 +13,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sedtalker.corpora.manifest import load_manifest
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
+from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
+from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.training.config import read_config
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
+from sedtalker.training.encoder_tuning import UpperBlocks, save_tuned, upper_blocks
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class DiarizerTraining:
     output: str  # folder: Lightning's checkpoints, and the exported model
     start: str = ""  # folder of a diarizer to start from; empty: from random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
+    below: int = 0  # the encoder's blocks above this one are trained too, on cached states from below; 0: none
+    tuning_rate: float = 5e-5  # of those blocks
     mixing: Mixing = field(default_factory=Mixing)
     corpora: dict[str, float] = field(default_factory=dict)  # share of the draws; a corpus at 0 is left out
     splits: tuple[str, ...] = ("train",)  # that are trained on
@@ -106,12 +109,13 @@ class DiarizerModule(lightning.LightningModule):
         super().__init__()
         self.settings = training
         self.diarizer = starting_diarizer(training)
+        self.blocks = upper_blocks(training.model.encoder, training.below) if training.below else nn.Identity()
         self.register_buffer("log_prior", log_prior)
         self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech frames in the running validation
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         steps, target, level = disturbed(batch, self.settings.mixup, self.settings.masked)
-        logits, strength = self.diarizer(steps)
+        logits, strength = self.diarizer(self.blocks(steps))
         adjusted = logits + self.settings.adjustment * self.log_prior
         category = category_loss(adjusted, target, batch.weight, self.settings.smoothing)
         intensity = intensity_loss(strength, level, batch.weight)
@@ -122,7 +126,7 @@ class DiarizerModule(lightning.LightningModule):
         return batch if isinstance(batch, Clip) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def validation_step(self, clip: Clip, index: int) -> None:
-        logits, _ = self.diarizer(clip.steps().float()[None].to(self.device))
+        logits, _ = self.diarizer(self.blocks(clip.steps().float()[None].to(self.device)))
         heard = logits.mean(0)[0].argmax(-1).cpu().numpy()[clip.speech]
         confusion = self.hits.setdefault(clip.utterance.corpus, np.zeros((len(LABELS), len(LABELS)), np.int64))
         np.add.at(confusion, (LABELS.index(clip.utterance.emotion), heard), 1)
@@ -137,9 +141,11 @@ class DiarizerModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        optimiser = torch.optim.AdamW(self.parameters(), settings.rate, weight_decay=settings.decay)
+        groups = [{"params": self.diarizer.parameters()}, {"params": self.blocks.parameters()}]
+        rates = [settings.rate, settings.tuning_rate]
+        optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.rate, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
+            optimiser, rates, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -219,7 +225,7 @@ def run_training(training: DiarizerTraining) -> Path:
         callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
     clips = [Clip(item, caches[:1]) for item in held_out]
-    check_steps(module.diarizer.config, clips[0])
+    check_steps(training, clips[0])
     last = output / "last.ckpt"
     trainer.fit(
         module,
@@ -229,21 +235,30 @@ def run_training(training: DiarizerTraining) -> Path:
         weights_only=False,
     )
     exported = output / "model"
-    save_diarizer(calibrated(module.diarizer.cpu().eval(), clips), exported)
+    module = module.cpu().eval()
+    deciding = {item.id for item in calibrating(manifest, training.model)}
+    diarizer = calibrated(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.blocks)
+    if isinstance(module.blocks, UpperBlocks):
+        save_tuned(training.model.encoder, training.below, module.blocks, exported / OWN_ENCODER)
+        diarizer.config = replace(diarizer.config, encoder=OWN_ENCODER)
+    save_diarizer(diarizer, exported)
     return exported
 
 
-def check_steps(model: DiarizerConfig, clip: Clip) -> None:
+def check_steps(training: DiarizerTraining, clip: Clip) -> None:
     """Refuse cached features of other sizes than a diarizer reads.
 
     Raises:
         DataError: they are of other sizes.
     """
-    layers, width = clip.steps().shape[1:]
-    if (layers, width) != (model.layers, model.feature_width):
+    model = training.model
+    expected = (STRIDE if training.below else model.layers, model.feature_width)
+    if clip.steps().shape[1:] != expected:
+        found = " x ".join(map(str, clip.steps().shape[1:]))
+        kind = f"--below {training.below}" if training.below else f"--first-layer {model.first_layer} --steps"
         raise DataError(
-            f"features of {layers} layers of {width} for one that reads {model.layers} of {model.feature_width}: "
-            f"{clip.variants[0]}. Cache them with --encoder {model.encoder} --first-layer {model.first_layer} --steps"
+            f"features of {found} for one that reads {expected[0]} x {expected[1]}: "
+            f"{clip.variants[0]}. Cache them with --encoder {model.encoder} {kind}"
         )
 
 
@@ -257,8 +272,21 @@ def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
     return torch.from_numpy(np.log(np.where(share > 0, share, 1.0))).float()
 
 
+def calibrating(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:
+    """The validation clips that set a diarizer's temperature: of corpora with several emotions, all of which it knows.
+
+    Plain reading is too easy to calibrate by.
+    """
+    heard = set(model.labels) - set(model.absent)
+    spoken = defaultdict[str, set[str]](set)
+    for item in manifest:
+        spoken[item.corpus].add(item.emotion)
+    fitting = {corpus for corpus, emotions in spoken.items() if len(emotions) > 1 and emotions <= heard}
+    return [item for item in manifest.select("validation") if item.corpus in fitting and not item.segments]
+
+
 @torch.no_grad()
-def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
+def calibrated(diarizer: Diarizer, clips: Sequence[Clip], blocks: nn.Module | None = None) -> Diarizer:
     """The diarizer at the temperature that makes the speech of held-out clips likeliest.
 
     Each corpus counts alike, and each speaker within it, so that it suits the corpora that are to come.
@@ -267,7 +295,8 @@ def calibrated(diarizer: Diarizer, clips: Sequence[Clip]) -> Diarizer:
     speakers_of = Counter(corpus for corpus, _ in {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips})
     logits, truths, weights = [], [], []
     for clip in clips:
-        frames = diarizer(clip.steps().float()[None])[0].mean(0)[0][torch.from_numpy(clip.speech)]
+        steps = clip.steps().float()[None]
+        frames = diarizer(blocks(steps) if blocks else steps)[0].mean(0)[0][torch.from_numpy(clip.speech)]
         logits.append(frames[:: max(1, len(frames) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
         share = 1 / (speakers_of[clip.utterance.corpus] * clips_of[clip.utterance.speaker] * len(logits[-1]))

@@ -12,7 +12,7 @@ from torch import nn
 from sedtalker.corpora.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer, save_diarizer
 from sedtalker.errors import DataError
-from sedtalker.training.diarizer import calibrated
+from sedtalker.training.diarizer import calibrated, calibrating
 from sedtalker.training.emotional_mixes import Clip
 
 
@@ -39,17 +39,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     whole = joined([load_diarizer(model) for model in arguments.models])
-    # Plain reading is too easy to calibrate by: only corpora with emotions that the labels cover count.
-    heard = set(whole.config.labels) - set(whole.config.absent)
-    manifest, spoken = load_manifest(arguments.manifest), dict[str, set[str]]()
-    for item in manifest:
-        spoken.setdefault(item.corpus, set()).add(item.emotion)
-    held_out = [
-        item
-        for item in manifest.select("validation")
-        if len(spoken[item.corpus]) > 1 and spoken[item.corpus] <= heard and not item.segments
-    ]
-    save_diarizer(calibrated(whole, [Clip(item, [arguments.features]) for item in held_out]), arguments.output)
+    clips = [Clip(item, [arguments.features]) for item in calibrating(load_manifest(arguments.manifest), whole.config)]
+    save_diarizer(calibrated(whole, clips), arguments.output)
 
 
 if __name__ == "__main__":

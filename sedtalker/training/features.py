@@ -4,7 +4,8 @@ Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training st
 for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
 clip that is there already is not computed again, so a run that was stopped goes on. With `--steps` the features are
 those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.steps_of`), from
-`--first-layer` on where the diarizer reads only those.
+`--first-layer` on where the diarizer reads only those. With `--below K` they are the states after block K of the
+encoder, in pairs (`sedtalker.training.encoder_tuning.paired`), for a diarizer trained along with the blocks above.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sedtalker.emotion.diarizer import steps_of
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
+from sedtalker.training.encoder_tuning import paired
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
 
@@ -54,6 +56,7 @@ def cache_features(
     seed: int = 0,
     steps: bool = False,
     first_layer: int = 0,
+    below: int = 0,
 ) -> list[str]:
     """Encode every clip that the cache lacks; the ids of those whose audio cannot be read come back.
 
@@ -75,8 +78,13 @@ def cache_features(
         with written_whole(cache / f"{identity}.loudness.npy") as aside:
             np.save(aside, loudness(samples).astype(np.float16))
         with written_whole(target) as aside:
-            features = encoder.encode(samples)[:, first_layer:]
-            np.save(aside, (steps_of(features[None])[0] if steps else features).half().numpy())
+            features = encoder.encode(samples)
+            if below:
+                kept = paired(features[:, below])
+            else:
+                kept = features[:, first_layer:]
+                kept = steps_of(kept[None])[0] if steps else kept
+            np.save(aside, kept.half().numpy())
     return unreadable
 
 
@@ -90,6 +98,9 @@ def main() -> None:
     )
     parser.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
     parser.add_argument("--first-layer", type=int, default=0, help="the hidden states before it are left out")
+    parser.add_argument(
+        "--below", type=int, default=0, help="states after this block alone, in pairs, to tune those above"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
     arguments = parser.parse_args()
@@ -99,7 +110,14 @@ def main() -> None:
     clips = listed_clips(arguments.manifest)[shard::shards]
     encoder = load_encoder(arguments.encoder)
     cache_features(
-        clips, arguments.output, encoder, augmentation, arguments.seed, arguments.steps, arguments.first_layer
+        clips,
+        arguments.output,
+        encoder,
+        augmentation,
+        arguments.seed,
+        arguments.steps,
+        arguments.first_layer,
+        arguments.below,
     )
 
 

@@ -1,0 +1,86 @@
+"""Tuning an encoder's upper blocks: they say what the encoder says, and what is saved is what learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from sedtalker.audio import write_wav
+from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, steps_of
+from sedtalker.errors import DataError
+from sedtalker.speech import load_encoder
+from sedtalker.training.diarizer import DiarizerTraining, run_training
+from sedtalker.training.encoder_tuning import paired, upper_blocks
+from sedtalker.training.features import cache_features
+
+BELOW = 3  # of tiny.en's four blocks
+
+
+def speech_like(seconds: float, pitch: float, seed: int) -> np.ndarray:
+    """Samples (N,) of a buzz with noise."""
+    time = np.arange(round(16_000 * seconds)) / 16_000
+    buzz = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 12))
+    return (0.1 * buzz + 0.01 * np.random.default_rng(seed).standard_normal(len(time))).astype(np.float32)
+
+
+def test_an_odd_last_frame_counts_twice():
+    pairs = paired(torch.arange(5.0)[:, None])
+    assert pairs.squeeze(-1).tolist() == [[0, 1], [2, 3], [4, 4]]
+
+
+def test_through_the_blocks_the_encoder_is_heard():
+    encoder = load_encoder("whisper-tiny.en")
+    states = encoder.encode(speech_like(1.0, 150, 0))  # (50, 5, 384), the last layer-normed
+    steps = upper_blocks("whisper-tiny.en", BELOW)(paired(states[:, BELOW])[None])
+    assert torch.equal(steps[0, :, 0], steps_of(states[None])[0, :, BELOW])
+    said = steps_of(states[None])[0, :, BELOW + 1]
+    assert torch.nn.functional.cosine_similarity(steps[0, :, 1], said, dim=-1).min() > 0.995
+
+
+def test_only_an_encoder_with_blocks_above_is_tuned():
+    with pytest.raises(DataError, match=r"no blocks to tune above 4 of whisper-tiny\.en"):
+        upper_blocks("whisper-tiny.en", 4)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Two speakers, each neutral and angry, as clips in memory whose states are cached."""
+    items = []
+    encoder = load_encoder("whisper-tiny.en")
+    for speaker, split in (("a", "train"), ("b", "validation")):
+        for emotion, pitch in (("neutral", 100), ("angry", 240)):
+            identity = f"made/{speaker}-{emotion}"
+            write_wav(tmp_path / f"{speaker}-{emotion}.wav", [speech_like(1.0, pitch, len(items))])
+            items.append(
+                Utterance(identity, f"{speaker}-{emotion}.wav", "made", speaker, "female", "en", emotion, split=split)
+            )
+    Manifest(str(tmp_path), items).save(tmp_path / "manifest.json")
+    clips = [(item.id, tmp_path / item.path) for item in items]
+    assert cache_features(clips, tmp_path / "features", encoder, below=BELOW) == []
+    return tmp_path
+
+
+def test_blocks_learn_beside_the_diarizer_and_are_saved_as_an_encoder(corpus: Path):
+    training = DiarizerTraining(
+        f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run",
+        model=DiarizerConfig(first_layer=BELOW, layers=2, width=16, hidden=8, convolutions=1),
+        below=BELOW, steps=6, batch=2, warmup=2, validate_every=6,
+    )  # fmt: skip
+    diarizer = load_diarizer(run_training(training))
+    before, after = load_encoder("whisper-tiny.en"), load_encoder(diarizer.config.encoder)
+    sound = speech_like(1.0, 180, 9)
+    told = [encoder.encode(sound) for encoder in (before, after)]
+    assert torch.equal(told[0][:, : BELOW + 1], told[1][:, : BELOW + 1])
+    assert not torch.equal(told[0][:, BELOW + 1], told[1][:, BELOW + 1])
+
+
+def test_features_of_another_kind_name_the_command(corpus: Path):
+    training = DiarizerTraining(f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run")
+    with pytest.raises(DataError, match=r"features of 2 x 384 for one that reads 5 x 384.*--first-layer 0 --steps"):
+        run_training(training)

@@ -145,16 +145,24 @@ class WhisperConfig:
         return asdict(self)
 
 
-@lru_cache(maxsize=2)
-def mel_filters(mels: int) -> Tensor:
-    """Slaney's mel filter bank (mels, 201) from 0 to 8 kHz: linear below 1 kHz, logarithmic above, area-normalised."""
+def mel_edges(mels: int) -> NDArray[np.float64]:
+    """Frequencies (mels + 2,) in Hz between which Slaney's mel bands lie, the middle of band k at k + 1.
+
+    Linear below 1 kHz, logarithmic above, from 0 to 8 kHz.
+    """
     step, break_hz, log_step = 200.0 / 3, 1000.0, math.log(6.4) / 27.0
 
     def to_mel(hz: float) -> float:
         return hz / step if hz < break_hz else break_hz / step + math.log(hz / break_hz) / log_step
 
     mel = np.linspace(0.0, to_mel(SAMPLE_RATE / 2), mels + 2)
-    hz = np.where(mel < break_hz / step, mel * step, break_hz * np.exp(log_step * (mel - break_hz / step)))
+    return np.where(mel < break_hz / step, mel * step, break_hz * np.exp(log_step * (mel - break_hz / step)))
+
+
+@lru_cache(maxsize=2)
+def mel_filters(mels: int) -> Tensor:
+    """Slaney's mel filter bank (mels, 201), area-normalised."""
+    hz = mel_edges(mels)
     bins = np.linspace(0.0, SAMPLE_RATE / 2, MEL_WINDOW // 2 + 1)
     rising = (bins[None] - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
     falling = (hz[2:, None] - bins[None]) / (hz[2:] - hz[1:-1])[:, None]
@@ -193,10 +201,17 @@ class WhisperEncoder(nn.Module):
 
     def hidden_states(self, mel: Tensor) -> Tensor:
         """Hidden states (B, T, layers + 1, width) of log-mels (B, mels, 2 T); the last is layer-normed."""
+        return self.states_above(0, self.embedded(mel))
+
+    def embedded(self, mel: Tensor) -> Tensor:
+        """What the first block reads (B, T, width), of log-mels (B, mels, 2 T)."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
+        return x + self.embed_positions.weight[: x.shape[1]]
+
+    def states_above(self, block: int, x: Tensor) -> Tensor:
+        """Hidden states (B, T, layers - block + 1, width) from x (B, T, width) on, the state after that many blocks."""
         states = [x]
-        for layer in self.layers:
+        for layer in self.layers[block:]:
             x = layer(x)
             states.append(x)
         states[-1] = self.layer_norm(states[-1])

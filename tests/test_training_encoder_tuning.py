@@ -16,8 +16,9 @@ from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, steps_of
 from sedtalker.errors import DataError
 from sedtalker.speech import load_encoder
 from sedtalker.training.diarizer import DiarizerTraining, run_training
-from sedtalker.training.encoder_tuning import paired, upper_blocks
-from sedtalker.training.features import cache_features
+from sedtalker.training.emotional_mixes import Mixing
+from sedtalker.training.encoder_tuning import mel_steps, paired, tuned_encoder
+from sedtalker.training.features import cache_features, read_above
 
 BELOW = 3  # of tiny.en's four blocks
 
@@ -37,15 +38,25 @@ def test_an_odd_last_frame_counts_twice():
 def test_through_the_blocks_the_encoder_is_heard():
     encoder = load_encoder("whisper-tiny.en")
     states = encoder.encode(speech_like(1.0, 150, 0))  # (50, 5, 384), the last layer-normed
-    steps = upper_blocks("whisper-tiny.en", BELOW)(paired(states[:, BELOW])[None])
+    steps = tuned_encoder("whisper-tiny.en", BELOW)(paired(states[:, BELOW])[None])
     assert torch.equal(steps[0, :, 0], steps_of(states[None])[0, :, BELOW])
     said = steps_of(states[None])[0, :, BELOW + 1]
     assert torch.nn.functional.cosine_similarity(steps[0, :, 1], said, dim=-1).min() > 0.995
 
 
+def test_from_its_input_on_the_encoder_is_heard():
+    sound = torch.from_numpy(speech_like(1.01, 150, 0))
+    with torch.no_grad():
+        steps = tuned_encoder("whisper-tiny.en", 0)(mel_steps(sound)[None])
+    padded = torch.nn.functional.pad(sound, (0, 26 * 640 - len(sound)))
+    said = steps_of(load_encoder("whisper-tiny.en").network(padded)[None])
+    assert steps.shape == said.shape == (1, 26, 5, 384)
+    assert torch.nn.functional.cosine_similarity(steps, said, dim=-1).min() > 0.99
+
+
 def test_only_an_encoder_with_blocks_above_is_tuned():
     with pytest.raises(DataError, match=r"no blocks to tune above 4 of whisper-tiny\.en"):
-        upper_blocks("whisper-tiny.en", 4)
+        tuned_encoder("whisper-tiny.en", 4)
 
 
 @pytest.fixture
@@ -62,7 +73,8 @@ def corpus(tmp_path: Path) -> Path:
             )
     Manifest(str(tmp_path), items).save(tmp_path / "manifest.json")
     clips = [(item.id, tmp_path / item.path) for item in items]
-    assert cache_features(clips, tmp_path / "features", encoder, below=BELOW) == []
+    assert cache_features(clips, tmp_path / "features", read_above(encoder, BELOW)) == []
+    assert cache_features(clips, tmp_path / "mels", read_above(encoder, 0)) == []
     return tmp_path
 
 
@@ -78,6 +90,19 @@ def test_blocks_learn_beside_the_diarizer_and_are_saved_as_an_encoder(corpus: Pa
     told = [encoder.encode(sound) for encoder in (before, after)]
     assert torch.equal(told[0][:, : BELOW + 1], told[1][:, : BELOW + 1])
     assert not torch.equal(told[0][:, BELOW + 1], told[1][:, BELOW + 1])
+
+
+def test_a_whole_encoder_learns_from_changed_sound_and_is_saved(corpus: Path):
+    training = DiarizerTraining(
+        f"{corpus}/manifest.json", (f"{corpus}/mels",), f"{corpus}/run",
+        model=DiarizerConfig(width=16, hidden=8, convolutions=1), mixing=Mixing(levelled=0.5),
+        below=0, changed=0.8, steps=4, batch=2, warmup=2, validate_every=4,
+    )  # fmt: skip
+    diarizer = load_diarizer(run_training(training))
+    sound = speech_like(1.0, 180, 9)
+    before, after = load_encoder("whisper-tiny.en"), load_encoder(diarizer.config.encoder)
+    assert after.layers == before.layers
+    assert not torch.equal(before.encode(sound)[:, 0], after.encode(sound)[:, 0])
 
 
 def test_features_of_another_kind_name_the_command(corpus: Path):

@@ -181,7 +181,7 @@ def _make_store(arguments: argparse.Namespace) -> int:
     output = arguments.output
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
     clips = build_store(output, sources, arguments.most)
-    cache_features(listed_clips(output / "manifest.json"), output / "features", load_encoder())
+    cache_features(listed_clips(output / "manifest.json"), output / "features", load_encoder().encode)
     print(f"{output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
     return 0
 

@@ -20,9 +20,11 @@ from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
+from sedtalker.speech import WhisperConfig
 from sedtalker.training.config import read_config
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
-from sedtalker.training.encoder_tuning import UpperBlocks, save_tuned, upper_blocks
+from sedtalker.training.encoder_tuning import MEL_STRIDE, TunedEncoder, save_tuned, tuned_encoder
+from sedtalker.training.spectral_changes import changed
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class DiarizerTraining:
     output: str  # folder: Lightning's checkpoints, and the exported model
     start: str = ""  # folder of a diarizer to start from; empty: from random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
-    below: int = 0  # the encoder's blocks above this one are trained too, on cached states from below; 0: none
+    below: int | None = None  # the encoder's blocks above this one are trained too, on what was cached for that
     tuning_rate: float = 5e-5  # of those blocks
+    changed: float = 0.0  # with below 0: share of the made utterances whose spectrum is changed at random
     mixing: Mixing = field(default_factory=Mixing)
     corpora: dict[str, float] = field(default_factory=dict)  # share of the draws; a corpus at 0 is left out
     splits: tuple[str, ...] = ("train",)  # that are trained on
@@ -51,6 +54,7 @@ class DiarizerTraining:
     intensity_weight: float = 0.5
     validate_every: int = 250  # steps
     threads: int = 1
+    workers: int = 0  # processes that make utterances beside the training, for a GPU: at most one
     seed: int = 0
 
 
@@ -109,13 +113,16 @@ class DiarizerModule(lightning.LightningModule):
         super().__init__()
         self.settings = training
         self.diarizer = starting_diarizer(training)
-        self.blocks = upper_blocks(training.model.encoder, training.below) if training.below else nn.Identity()
+        below = training.below
+        self.encoder = nn.Identity() if below is None else tuned_encoder(training.model.encoder, below)
         self.register_buffer("log_prior", log_prior)
         self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech frames in the running validation
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        if self.settings.changed:
+            batch = replace(batch, steps=changed(batch.steps, self.settings.changed))
         steps, target, level = disturbed(batch, self.settings.mixup, self.settings.masked)
-        logits, strength = self.diarizer(self.blocks(steps))
+        logits, strength = self.diarizer(self.encoder(steps))
         adjusted = logits + self.settings.adjustment * self.log_prior
         category = category_loss(adjusted, target, batch.weight, self.settings.smoothing)
         intensity = intensity_loss(strength, level, batch.weight)
@@ -126,7 +133,7 @@ class DiarizerModule(lightning.LightningModule):
         return batch if isinstance(batch, Clip) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def validation_step(self, clip: Clip, index: int) -> None:
-        logits, _ = self.diarizer(self.blocks(clip.steps().float()[None].to(self.device)))
+        logits, _ = self.diarizer(self.encoder(clip.steps().float()[None].to(self.device)))
         heard = logits.mean(0)[0].argmax(-1).cpu().numpy()[clip.speech]
         confusion = self.hits.setdefault(clip.utterance.corpus, np.zeros((len(LABELS), len(LABELS)), np.int64))
         np.add.at(confusion, (LABELS.index(clip.utterance.emotion), heard), 1)
@@ -141,7 +148,7 @@ class DiarizerModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        groups = [{"params": self.diarizer.parameters()}, {"params": self.blocks.parameters()}]
+        groups = [{"params": self.diarizer.parameters()}, {"params": self.encoder.parameters()}]
         rates = [settings.rate, settings.tuning_rate]
         optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -229,17 +236,17 @@ def run_training(training: DiarizerTraining) -> Path:
     last = output / "last.ckpt"
     trainer.fit(
         module,
-        DataLoader(MixedUtterances(mixer, training.batch), batch_size=None),
+        DataLoader(MixedUtterances(mixer, training.batch), batch_size=None, num_workers=training.workers),
         DataLoader(Clips(clips), batch_size=None),
         ckpt_path=str(last) if last.exists() else None,
         weights_only=False,
     )
     exported = output / "model"
-    module = module.cpu().eval()
+    module = module.eval()
     deciding = {item.id for item in calibrating(manifest, training.model)}
-    diarizer = calibrated(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.blocks)
-    if isinstance(module.blocks, UpperBlocks):
-        save_tuned(training.model.encoder, training.below, module.blocks, exported / OWN_ENCODER)
+    diarizer = calibrated(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
+    if isinstance(module.encoder, TunedEncoder):
+        save_tuned(training.model.encoder, module.encoder, exported / OWN_ENCODER)
         diarizer.config = replace(diarizer.config, encoder=OWN_ENCODER)
     save_diarizer(diarizer, exported)
     return exported
@@ -252,10 +259,12 @@ def check_steps(training: DiarizerTraining, clip: Clip) -> None:
         DataError: they are of other sizes.
     """
     model = training.model
-    expected = (STRIDE if training.below else model.layers, model.feature_width)
+    expected, kind = (model.layers, model.feature_width), f"--first-layer {model.first_layer} --steps"
+    if training.below is not None:
+        expected = (STRIDE, model.feature_width) if training.below else (MEL_STRIDE, WhisperConfig.mels)
+        kind = f"--below {training.below}"
     if clip.steps().shape[1:] != expected:
         found = " x ".join(map(str, clip.steps().shape[1:]))
-        kind = f"--below {training.below}" if training.below else f"--first-layer {model.first_layer} --steps"
         raise DataError(
             f"features of {found} for one that reads {expected[0]} x {expected[1]}: "
             f"{clip.variants[0]}. Cache them with --encoder {model.encoder} {kind}"
@@ -286,7 +295,7 @@ def calibrating(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:
 
 
 @torch.no_grad()
-def calibrated(diarizer: Diarizer, clips: Sequence[Clip], blocks: nn.Module | None = None) -> Diarizer:
+def calibrated(diarizer: Diarizer, clips: Sequence[Clip], encoder: nn.Module | None = None) -> Diarizer:
     """The diarizer at the temperature that makes the speech of held-out clips likeliest.
 
     Each corpus counts alike, and each speaker within it, so that it suits the corpora that are to come.
@@ -295,8 +304,9 @@ def calibrated(diarizer: Diarizer, clips: Sequence[Clip], blocks: nn.Module | No
     speakers_of = Counter(corpus for corpus, _ in {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips})
     logits, truths, weights = [], [], []
     for clip in clips:
-        steps = clip.steps().float()[None]
-        frames = diarizer(blocks(steps) if blocks else steps)[0].mean(0)[0][torch.from_numpy(clip.speech)]
+        steps = clip.steps().float()[None].to(diarizer.absent.device)
+        heard = diarizer(encoder(steps) if encoder else steps)[0].mean(0)[0].cpu()
+        frames = heard[torch.from_numpy(clip.speech)]
         logits.append(frames[:: max(1, len(frames) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
         share = 1 / (speakers_of[clip.utterance.corpus] * clips_of[clip.utterance.speaker] * len(logits[-1]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from sedtalker.emotion.activity import speech_frames
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
+from sedtalker.training.spectral_changes import mel_level
 
 BRIDGE = 0.3  # s, pauses up to this belong to the speech around them
 NEAR_SPEECH = 0.3  # s around speech whose silence is nobody's: no target
@@ -60,6 +61,7 @@ class Mixing:
     insertion: float = 0.3  # share of the clips between two others that are cropped to 0.4 to 0.8 s
     changing: float = 0.3  # share of the draws that are recordings with segments, where there are some
     longest: float = 16.0  # s, of a made utterance
+    levelled: float = 0.0  # share of the made utterances whose clips, cached as log-mels, are brought to one level
 
 
 @dataclass
@@ -164,7 +166,8 @@ class Mixer:
             if pieces and length > self.mixing.longest * STEP_RATE:
                 break
             pieces.append(piece)
-        return pieces
+        levelled = self.mixing.levelled and self.rng.random() < self.mixing.levelled
+        return at_one_level(pieces) if levelled else pieces
 
     def _pattern(self) -> str:
         names, shares = zip(*self.mixing.patterns, strict=True)
@@ -225,6 +228,15 @@ def _distribution(emotion: str, perceived: dict[str, float], heard: float) -> ND
     for name, votes in perceived.items():
         share[LABELS.index(name)] += heard * votes
     return share
+
+
+def at_one_level(pieces: Sequence[Mix]) -> list[Mix]:
+    """Pieces of log-mels, each moved to the mean of their levels."""
+    levels = [mel_level(piece.steps) for piece in pieces]
+    return [
+        replace(piece, steps=piece.steps + (np.mean(levels) - level))
+        for piece, level in zip(pieces, levels, strict=True)
+    ]
 
 
 def joined(pieces: Sequence[Mix]) -> Mix:

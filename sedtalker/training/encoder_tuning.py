@@ -1,7 +1,8 @@
-"""A speech encoder's upper blocks, trained along with the diarizer that reads them.
+"""A speech encoder trained along with the diarizer that reads it: all of it, or its upper blocks.
 
-What lies below them stays frozen, so its states are computed once (`sedtalker.training.features --below K`), two frames
-of 20 ms for each of the diarizer's steps.
+What lies below the blocks that are trained stays frozen, so its states are computed once
+(`sedtalker.training.features --below K`): two frames of 20 ms for each of the diarizer's steps. With nothing frozen
+(`--below 0`) they are the encoder's input, four log-mel frames of 10 ms for each step.
 """
 
 from __future__ import annotations
@@ -14,40 +15,42 @@ from torch import Tensor, nn
 from sedtalker.checkpoint import save_checkpoint
 from sedtalker.emotion.diarizer import STRIDE, steps_of
 from sedtalker.errors import DataError
-from sedtalker.speech import TUNED_KIND, WhisperEncoder, load_encoder
+from sedtalker.speech import FRAME_SAMPLES, KIND, MEL_HOP, TUNED_KIND, WhisperEncoder, load_encoder, log_mel
+
+MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms that share one step of the diarizer
 
 
-class UpperBlocks(nn.Module):
-    """The blocks of an encoder above the one whose states are cached."""
+class TunedEncoder(nn.Module):
+    """An encoder whose blocks above the first `below` are trained, and with none below its convolutions too."""
 
     def __init__(self, encoder: WhisperEncoder, below: int) -> None:
         super().__init__()
-        self.blocks = encoder.layers[below:].requires_grad_(True)
-        self.norm = encoder.layer_norm  # of the last state; stays as it is
+        self.encoder, self.below = encoder.requires_grad_(False), below
+        encoder.layers[below:].requires_grad_(True)
+        if not below:
+            encoder.conv1.requires_grad_(True)
+            encoder.conv2.requires_grad_(True)
 
-    def forward(self, pairs: Tensor) -> Tensor:
-        """Steps (B, S, blocks + 1, D) of a diarizer, of cached states (B, S, 2, D) from below the blocks."""
-        x = pairs.float().flatten(1, 2)
-        states = [x]
-        for block in self.blocks:
-            # bfloat16 is twice as fast on a CPU that has it; sums between the blocks stay exact
-            with torch.autocast(x.device.type, torch.bfloat16):
-                x = block(x)
-            states.append(x.float())
-        states[-1] = self.norm(states[-1])
-        return steps_of(torch.stack(states, dim=2))
+    def forward(self, cached: Tensor) -> Tensor:
+        """Steps (B, S, blocks + 1, D) of a diarizer, of cached states (B, S, 2, D) or log-mels (B, S, 4, mels)."""
+        x = cached.float().flatten(1, 2)
+        # bfloat16 is twice as fast, also on a CPU that has it; sums between the blocks stay exact
+        with torch.autocast(x.device.type, torch.bfloat16):
+            x = x if self.below else self.encoder.embedded(x.transpose(1, 2)).float()
+            states = self.encoder.states_above(self.below, x)
+        return steps_of(states)
 
 
-def upper_blocks(encoder: str, below: int) -> UpperBlocks:
-    """The blocks of a Whisper encoder above the first `below`.
+def tuned_encoder(name: str, below: int) -> TunedEncoder:
+    """A Whisper encoder to train above its first `below` blocks.
 
     Raises:
         DataError: the encoder is another kind, or has no block above.
     """
-    network = load_encoder(encoder).network
-    if not isinstance(network, WhisperEncoder) or not 0 < below < len(network.layers):
-        raise DataError(f"no blocks to tune above {below} of {encoder}: give a Whisper encoder with more blocks")
-    return UpperBlocks(network, below)
+    network = load_encoder(name).network
+    if not isinstance(network, WhisperEncoder) or not 0 <= below < len(network.layers):
+        raise DataError(f"no blocks to tune above {below} of {name}: give a Whisper encoder with more blocks")
+    return TunedEncoder(network, below)
 
 
 def paired(states: Tensor) -> Tensor:
@@ -56,6 +59,18 @@ def paired(states: Tensor) -> Tensor:
     return whole.unflatten(0, (-1, STRIDE))
 
 
-def save_tuned(encoder: str, below: int, tuned: UpperBlocks, folder: Path | str) -> None:
-    """The tuned blocks of an encoder, as a folder that `load_encoder` reads."""
-    save_checkpoint(folder, TUNED_KIND, {"encoder": encoder, "below": below}, tuned.blocks.state_dict())
+def mel_steps(samples: Tensor) -> Tensor:
+    """Log-mels (ceil(N / 640), 4, mels) of samples (N,), the four frames of each step; the sound goes on in silence."""
+    whole = MEL_STRIDE * MEL_HOP
+    return log_mel(nn.functional.pad(samples, (0, -len(samples) % whole))).T.unflatten(0, (-1, MEL_STRIDE))
+
+
+def save_tuned(name: str, tuned: TunedEncoder, folder: Path | str) -> None:
+    """The tuned blocks of an encoder, or all of it, as a folder that `load_encoder` reads."""
+    encoder = tuned.encoder
+    if tuned.below:
+        save_checkpoint(
+            folder, TUNED_KIND, {"encoder": name, "below": tuned.below}, encoder.layers[tuned.below :].state_dict()
+        )
+    else:
+        save_checkpoint(folder, KIND, encoder.config.plain(), encoder.state_dict())

@@ -4,8 +4,8 @@ Reads a corpus manifest (`sedtalker.corpora.manifest`) or a talker's training st
 for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
 clip that is there already is not computed again, so a run that was stopped goes on. With `--steps` the features are
 those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.steps_of`), from
-`--first-layer` on where the diarizer reads only those. With `--below K` they are the states after block K of the
-encoder, in pairs (`sedtalker.training.encoder_tuning.paired`), for a diarizer trained along with the blocks above.
+`--first-layer` on where the diarizer reads only those. With `--below K` they are what a diarizer is trained on along
+with the encoder's blocks above the first K (`sedtalker.training.encoder_tuning`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
@@ -28,9 +29,10 @@ from sedtalker.emotion.diarizer import steps_of
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
-from sedtalker.training.encoder_tuning import paired
+from sedtalker.training.encoder_tuning import mel_steps, paired
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
+Features = Callable[[NDArray[np.float32]], Tensor]  # of samples (N,): what is cached, its first axis time
 
 
 def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
@@ -48,17 +50,26 @@ def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
         raise DataError(f"not a manifest: {manifest} ({error}). Write one with: sedtalker data prepare") from error
 
 
+def steps_from(encoder: WindowedEncoder, first_layer: int = 0) -> Features:
+    """What a diarizer reads: (S, layers, width) of the hidden states from `first_layer` on."""
+    return lambda samples: steps_of(encoder.encode(samples)[None, :, first_layer:])[0]
+
+
+def read_above(encoder: WindowedEncoder, below: int) -> Features:
+    """What a diarizer reads that is trained along with the blocks above the first `below`."""
+    if below:
+        return lambda samples: paired(encoder.encode(samples)[:, below])
+    return lambda samples: mel_steps(torch.from_numpy(samples))
+
+
 def cache_features(
     clips: list[tuple[str, Path]],
     cache: Path,
-    encoder: WindowedEncoder,
+    features: Features,
     augmentation: Augmentation | None = None,
     seed: int = 0,
-    steps: bool = False,
-    first_layer: int = 0,
-    below: int = 0,
 ) -> list[str]:
-    """Encode every clip that the cache lacks; the ids of those whose audio cannot be read come back.
+    """Write the features of every clip that the cache lacks; the ids of those whose audio cannot be read come back.
 
     An augmentation is seeded by the clip's id, so that the result does not depend on the order.
     """
@@ -78,13 +89,7 @@ def cache_features(
         with written_whole(cache / f"{identity}.loudness.npy") as aside:
             np.save(aside, loudness(samples).astype(np.float16))
         with written_whole(target) as aside:
-            features = encoder.encode(samples)
-            if below:
-                kept = paired(features[:, below])
-            else:
-                kept = features[:, first_layer:]
-                kept = steps_of(kept[None])[0] if steps else kept
-            np.save(aside, kept.half().numpy())
+            np.save(aside, features(samples).half().numpy())
     return unreadable
 
 
@@ -96,11 +101,10 @@ def main() -> None:
     parser.add_argument(
         "--augment", action="store_true", help="another voice, noise, level, reverberation and telephone, at random"
     )
-    parser.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
-    parser.add_argument("--first-layer", type=int, default=0, help="the hidden states before it are left out")
-    parser.add_argument(
-        "--below", type=int, default=0, help="states after this block alone, in pairs, to tune those above"
-    )
+    read = parser.add_mutually_exclusive_group()
+    read.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
+    read.add_argument("--below", type=int, help="what it is trained on along with the encoder's blocks above this one")
+    parser.add_argument("--first-layer", type=int, default=0, help="of --steps: hidden states before it are left out")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
     arguments = parser.parse_args()
@@ -109,16 +113,12 @@ def main() -> None:
     augmentation = augment if arguments.augment else None
     clips = listed_clips(arguments.manifest)[shard::shards]
     encoder = load_encoder(arguments.encoder)
-    cache_features(
-        clips,
-        arguments.output,
-        encoder,
-        augmentation,
-        arguments.seed,
-        arguments.steps,
-        arguments.first_layer,
-        arguments.below,
-    )
+    features: Features = encoder.encode
+    if arguments.below is not None:
+        features = read_above(encoder, arguments.below)
+    elif arguments.steps:
+        features = steps_from(encoder, arguments.first_layer)
+    cache_features(clips, arguments.output, features, augmentation, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ def test_steps_are_cached_at_half_the_rate(tmp_path):
     assert np.load(tmp_path / "cache/a.npy").shape == (25, 2, 4)
     assert np.load(tmp_path / "cache/a.loudness.npy").shape == (50,)
     cache_features([("a", tmp_path / "a.wav")], tmp_path / "upper", steps_from(CountingEncoder(), first_layer=1))
-    assert np.load(tmp_path / "upper/a.npy").shape == (50, 1, 4)
+    assert np.load(tmp_path / "upper/a.npy").shape == (25, 1, 4)
 
 
 def test_features_are_cached_once_and_unreadable_clips_are_named(tmp_path):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
@@ -54,7 +54,7 @@ class DiarizerTraining:
     intensity_weight: float = 0.5
     validate_every: int = 250  # steps
     threads: int = 1
-    workers: int = 0  # processes that make utterances beside the training, for a GPU: at most one
+    workers: int = 0  # processes that make utterances beside the training, for a GPU
     seed: int = 0
 
 
@@ -72,12 +72,18 @@ class Batch:
 
 
 class MixedUtterances(IterableDataset[Batch]):
-    """An endless stream of batches; utterances of like length come together and are cut to the shortest."""
+    """An endless stream of batches; utterances of like length come together and are cut to the shortest.
+
+    Each worker of a loader draws its own.
+    """
 
     def __init__(self, mixer: Mixer, size: int) -> None:
         self.mixer, self.size = mixer, size
 
     def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        if worker is not None:
+            self.mixer.rng = self.mixer.rng.spawn(worker.num_workers)[worker.id]
         while True:
             drawn = sorted(
                 (self.mixer.draw() for _ in range(SORTED_BATCHES * self.size)), key=lambda mix: len(mix.weight)

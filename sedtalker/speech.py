@@ -48,7 +48,7 @@ class Windowing:
     right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
 
 
-BUILT_IN = (DEFAULT_ENCODER, "whisper-base-lower")  # the encoders that come along
+BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-base-lower")  # the encoders that come along
 LONGER = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: fewer frames are seen twice
 
 

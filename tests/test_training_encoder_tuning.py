@@ -14,10 +14,10 @@ from sedtalker.audio import write_wav
 from sedtalker.corpora.manifest import Manifest, Utterance
 from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, steps_of
 from sedtalker.errors import DataError
-from sedtalker.speech import load_encoder
+from sedtalker.speech import WhisperConfig, WhisperEncoder, load_encoder
 from sedtalker.training.diarizer import DiarizerTraining, run_training
 from sedtalker.training.emotional_mixes import Mixing
-from sedtalker.training.encoder_tuning import mel_steps, paired, tuned_encoder
+from sedtalker.training.encoder_tuning import blended, mel_steps, paired, tuned_encoder
 from sedtalker.training.features import cache_features, read_above
 
 BELOW = 3  # of tiny.en's four blocks
@@ -103,6 +103,15 @@ def test_a_whole_encoder_learns_from_changed_sound_and_is_saved(corpus: Path):
     before, after = load_encoder("whisper-tiny.en"), load_encoder(diarizer.config.encoder)
     assert after.layers == before.layers
     assert not torch.equal(before.encode(sound)[:, 0], after.encode(sound)[:, 0])
+
+
+def test_a_blend_lies_between_an_encoder_and_what_it_was_tuned_to():
+    original, tuned = (WhisperEncoder(WhisperConfig(8, 8, 2, 16, 1)) for _ in range(2))
+    between = blended(original, tuned, 0.25)
+    before, after = original.state_dict(), tuned.state_dict()
+    assert all(torch.allclose(between[name], 0.75 * before[name] + 0.25 * after[name], atol=1e-6) for name in before)
+    with pytest.raises(DataError, match="encoders of different sizes"):
+        blended(original, WhisperEncoder(WhisperConfig(8, 8, 2, 16, 2)), 0.5)
 
 
 def test_features_of_another_kind_name_the_command(corpus: Path):

@@ -116,6 +116,16 @@ def test_a_run_that_no_longer_improves_ends_early(configured, tmp_path: Path) ->
     assert last["global_step"] <= 40  # a first validation, and two that are no better
 
 
+def test_a_run_goes_on_from_an_exported_talker_of_its_sizes(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    first = train_talker(path, overrides("first", steps=10))
+    again = train_talker(path, overrides("again", steps=10, rate=1e-9, start=first))
+    before, after = (load_talker_model(folder).state_dict() for folder in (first, again))
+    assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
+    with pytest.raises(DataError, match="of other sizes or speakers"):
+        train_talker(path, overrides("wider", **{"model.width": 64, "start": first}))
+
+
 def test_the_exported_folder_speaks_the_same_in_a_new_process(configured, tmp_path: Path) -> None:
     path, overrides = configured
     folder = train_talker(path, overrides("run", steps=10))

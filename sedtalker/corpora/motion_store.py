@@ -75,6 +75,9 @@ FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
 FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
+MEASURED_CONTACT = (
+    0.07  # opening of a measured face at /f v/, a quarter of its widest: the teeth fill what lies between
+)
 MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
 SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
@@ -204,7 +207,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
     """GRID's measured sentences, a tenth of them for testing, and again with other voices.
 
     Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
-    are known, /f v/ are made to touch, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
+    are known, /f v/ come near to touching, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
     marked a little: his lips close there, but the mean of many closings a little apart does not.
     """
     said: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -242,7 +245,7 @@ def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
     """A measured face whose lower lip touches the teeth where it should, (T,) in 0..1, shaped as a made one's."""
     weights, trust = motion.weights.copy(), motion.trust.copy()
     opening = weights[:, JAW] - weights[:, CLOSE]
-    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching)
+    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching, MEASURED_CONTACT)
     for name, value in VISEMES[LABIODENTAL].shape.items():
         for column in columns(name):
             weights[:, column] = np.maximum(weights[:, column], value * touching)

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sedtalker.checkpoint import fill
 from sedtalker.corpora.store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.masks import default_masks, read_masks
@@ -22,7 +23,7 @@ from sedtalker.evaluation.vertices import LIPS
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
-from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, save_talker_model
+from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, total
 from sedtalker.training.pictures import Pose, SamplePictures
@@ -50,7 +51,7 @@ class TalkerTraining:
 
     store: str  # folder of rigged clips, or of a vertex corpus
     output: str  # folder: Lightning's checkpoints and logs, and the exported model
-    start: str = ""  # a checkpoint of an earlier run of the same model, to go on from its weights
+    start: str = ""  # an earlier run's checkpoint or its exported talker, of the same sizes: to go on from its weights
     model: TalkerConfig = field(default_factory=TalkerConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     masks: str = ""  # FLAME_masks.pkl or lists of vertices: the lips of a corpus; the default head's are known
@@ -199,7 +200,7 @@ def run_training(training: TalkerTraining) -> Path:
     if isinstance(store, VertexClips) and store.basis is not None:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
     if training.start:
-        module.load_state_dict(torch.load(training.start, map_location="cpu", weights_only=False)["state_dict"])
+        go_on_from(module, Path(training.start))
     output = Path(training.output)
     # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
     kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -223,6 +224,23 @@ def run_training(training: TalkerTraining) -> Path:
     if trainer.is_global_zero:
         save_talker_model(module.talker.cpu().eval(), exported)
     return exported
+
+
+def go_on_from(module: TalkerModule, start: Path) -> None:
+    """Fill a module with the weights of a checkpoint, or of a folder that an exported talker is in.
+
+    Raises:
+        DataError: the exported talker has other sizes or another number of speakers.
+    """
+    if start.is_dir():
+        earlier = load_talker_model(start)
+        if replace(earlier.config, dropout=0) != replace(module.talker.config, dropout=0):
+            raise DataError(
+                f"a talker of other sizes or speakers cannot be gone on from: {start}. Give one of this store"
+            )
+        fill(module.talker, earlier.state_dict(), start)
+    else:
+        module.load_state_dict(torch.load(start, map_location="cpu", weights_only=False)["state_dict"])
 
 
 def opened_store(training: TalkerTraining) -> RigStore | VertexClips:

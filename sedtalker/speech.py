@@ -1,8 +1,8 @@
 """Speech encoders: mono 16 kHz -> 50 feature vectors a second.
 
-The built-in encoders are Whisper tiny.en's and the lower four of base's six blocks (Radford et al. 2022, MIT). They run
-on overlapping windows of the audio at the windows' own length, so that a frame's features depend on a bounded stretch
-of sound and cost grows linearly.
+The built-in encoders are Whisper tiny.en's, the same moved towards emotion, and the lower four of base's six blocks
+(Radford et al. 2022, MIT). They run on overlapping windows of the audio at the windows' own length, so that a frame's
+features depend on a bounded stretch of sound and cost grows linearly.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_measured_teeth_are_touched_where_the_phones_say_so():
     motion = FaceMotion(weights, np.zeros_like(weights))
     touched = motion_store.with_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
     np.testing.assert_array_equal(touched.weights[:5], weights[:5])
-    assert touched.weights[5:, JAW].max() == pytest.approx(motion_store.MEASURED_CONTACT)
+    assert touched.weights[5:, JAW].max() < 0.05
     roll = ARKIT_NAMES.index("mouthRollLower")
     assert touched.weights[5:, roll].min() > 0.2 and touched.trust[5:, roll].min() == 1
 

@@ -207,8 +207,9 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
     """GRID's measured sentences, a tenth of them for testing, and again with other voices.
 
     Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
-    are known, /f v/ come near to touching, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
-    marked a little: his lips close there, but the mean of many closings a little apart does not.
+    are known, /f v/ are made to touch, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
+    marked a little: his lips close there, but the mean of many closings a little apart does not. What judges a talker
+    is left as it was tracked.
     """
     said: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in grid_words(folder):
@@ -222,7 +223,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
         if sentence:
             first, last = float(sentence[0]["start"]), float(sentence[-1]["end"])
             spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
-        phones = known.get(f"grid/{path.stem}", ()) if split != "test" else ()
+        phones = known.get(f"grid/{path.stem}", ()) if split == "train" else ()
         motion = with_contacts(motion, contacts(phones, times))
         closed = MEASURED_WEIGHT * fully(closures(phones, times))
         motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], closed)
@@ -245,7 +246,7 @@ def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
     """A measured face whose lower lip touches the teeth where it should, (T,) in 0..1, shaped as a made one's."""
     weights, trust = motion.weights.copy(), motion.trust.copy()
     opening = weights[:, JAW] - weights[:, CLOSE]
-    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching, MEASURED_CONTACT)
+    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching)
     for name, value in VISEMES[LABIODENTAL].shape.items():
         for column in columns(name):
             weights[:, column] = np.maximum(weights[:, column], value * touching)

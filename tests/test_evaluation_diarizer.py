@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sedtalker.cli.options import decibels
-from sedtalker.corpora.concatenate import Recipe, draw_recipes, insertions, render, written
+from sedtalker.corpora.concatenate import Recipe, chained, draw_recipes, insertions, render, written
 from sedtalker.corpora.manifest import Manifest, Utterance, merge
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.labels import LABELS
@@ -145,6 +145,24 @@ def test_a_rendered_recipe_is_level_and_has_its_true_boundaries(manifest):
         assert 20 * np.log10(np.sqrt(np.mean(part**2))) == pytest.approx(-26, abs=0.3)
         heard = np.fft.rfft(part).__abs__().argmax() / segment.duration
         assert heard == pytest.approx(pitch(segment.emotion), rel=0.02)
+
+
+def test_a_crossfade_blends_the_clips_around_its_edge():
+    loud, soft = np.full(16_000, 1.0, np.float32), np.full(8_000, 0.5, np.float32)
+    samples, edges = chained([loud, soft], 0.1)
+    assert edges.tolist() == [0, 15_200, 22_400] and len(samples) == 22_400
+    blend = samples[14_400:16_000]
+    np.testing.assert_allclose(blend, np.linspace(1.0, 0.5, 1_600), atol=1e-3)
+    cut, edges = chained([loud, soft], 0.0)
+    assert edges.tolist() == [0, 16_000, 24_000] and cut[15_999] == cut[16_000] == 0
+    assert chained([loud, soft[:800]], 0.2)[1].tolist() == [0, 15_800, 16_400]  # half of the shorter one
+
+
+def test_a_third_of_what_is_trained_on_is_crossfaded(manifest, tmp_path):
+    lengths = [item.segments[-1].end for item in written(manifest, tmp_path / "a", 12)]
+    cut = [render(manifest, recipe)[1][-1].end for recipe in draw_recipes(manifest.utterances, 12)]
+    shorter = sum(one < other - 0.015 for one, other in zip(lengths, cut, strict=True))
+    assert len(lengths) == len(cut) and shorter >= len(cut) // 5
 
 
 def test_insertions_have_the_lengths_asked_for(manifest):

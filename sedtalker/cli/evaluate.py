@@ -105,6 +105,13 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         help="also under pink noise, e.g. 20,10,5,0",
     )
     parser.add_argument(
+        "--crossfade",
+        type=number(0, 1, "s"),
+        default=0.0,
+        metavar="SECONDS",
+        help="blend the clips of recordings whose emotion changes (default: cuts)",
+    )
+    parser.add_argument(
         "--protocol",
         choices=("speakers", "emobox"),
         default="speakers",
@@ -220,7 +227,11 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
     from sedtalker.evaluation.diarizer import evaluate_diarizer, noises, table, write_report
 
     report = evaluate_diarizer(
-        arguments.manifest, arguments.diarizer, arguments.split, disturbances=noises(arguments.noise)
+        arguments.manifest,
+        arguments.diarizer,
+        arguments.split,
+        disturbances=noises(arguments.noise),
+        crossfade=arguments.crossfade,
     )
     print(table(report))
     if arguments.output:

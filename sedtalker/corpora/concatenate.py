@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ Samples = NDArray[np.float32]
 
 EDGE = 0.05  # s kept around the speech
 FADE = 0.01  # s, so that a joint does not click
+CROSSFADES = (0.02, 0.15)  # s over which clips blend, in a third of the recordings that are trained on
 LEVEL = -26.0  # dB of full scale, root mean square of every piece
 SHORT = (0.4, 0.9)  # s, of half of the middle parts of three in recordings that are trained on
 PATTERNS = ("NE", "EN", "NEN", "EE")  # of Wang et al. (2023), drawn alike; N neutral, E another emotion
@@ -35,6 +37,7 @@ class Recipe:
 
     clips: tuple[Utterance, ...]
     crop: float | None = None  # s
+    crossfade: float = 0.0  # s over which each clip blends into the next; 0: a cut
 
 
 def draw_recipes(utterances: Sequence[Utterance], per_speaker: int, seed: int = 0) -> list[Recipe]:
@@ -72,14 +75,28 @@ def render(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
         if recipe.crop is not None and number == 1:
             middle, half = len(piece) // 2, int(recipe.crop * SAMPLE_RATE / 2)
             piece = piece[max(0, middle - half) : middle + half]
-        pieces.append(faded(levelled(piece)))
-    ends = np.cumsum([len(piece) for piece in pieces]) / SAMPLE_RATE
-    starts = [0.0, *ends[:-1]]
+        pieces.append(levelled(piece))
+    samples, edges = chained(pieces, recipe.crossfade)
     segments = [
         Segment(float(start), float(end), item.emotion, item.intensity if item.intensity is not None else 1.0)
-        for start, end, item in zip(starts, ends, recipe.clips, strict=True)
+        for (start, end), item in zip(itertools.pairwise(edges / SAMPLE_RATE), recipe.clips, strict=True)
     ]
-    return np.concatenate(pieces), segments
+    return samples, segments
+
+
+def chained(pieces: Sequence[Samples], crossfade: float) -> tuple[Samples, NDArray[np.int64]]:
+    """Pieces one after the other (N,), each blending into the next over `crossfade` seconds, and their P + 1 edges.
+
+    An edge lies in the middle of a blend, which takes no more than half of the shortest piece.
+    """
+    overlap = min(int(crossfade * SAMPLE_RATE), min(len(piece) for piece in pieces) // 2)
+    starts = np.cumsum([0, *(len(piece) - overlap for piece in pieces)])
+    samples = np.zeros(starts[-1] + overlap, np.float32)
+    for start, piece in zip(starts, pieces, strict=False):
+        samples[start : start + len(piece)] += faded(piece, max(overlap, int(FADE * SAMPLE_RATE)))
+    edges = starts + overlap // 2
+    edges[0], edges[-1] = 0, len(samples)
+    return samples, edges
 
 
 def rendered(manifest: Manifest, recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Samples, list[Segment]]]:
@@ -94,12 +111,12 @@ def levelled(samples: Samples) -> Samples:
     return (samples * np.sqrt(10 ** (LEVEL / 10) / max(power, 1e-12))).astype(np.float32)
 
 
-def faded(samples: Samples) -> Samples:
-    """The samples with `FADE` seconds faded in and out."""
-    ramp = np.linspace(0, 1, int(FADE * SAMPLE_RATE), dtype=np.float32)
+def faded(samples: Samples, length: int) -> Samples:
+    """The samples with the first and the last `length` of them faded in and out."""
+    ramp = np.linspace(0, 1, length, dtype=np.float32)
     samples = samples.copy()
-    samples[: len(ramp)] *= ramp
-    samples[-len(ramp) :] *= ramp[::-1]
+    samples[:length] *= ramp
+    samples[-length:] *= ramp[::-1]
     return samples
 
 
@@ -109,6 +126,11 @@ def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -
     recipes = draw_recipes([item for item in manifest if not item.segments], per_speaker, seed)
     recipes = [
         replace(recipe, crop=float(rng.uniform(*SHORT))) if len(recipe.clips) == 3 and rng.random() < 0.5 else recipe
+        for recipe in recipes
+    ]
+    blends = np.random.default_rng([seed, 1])
+    recipes = [
+        replace(recipe, crossfade=float(blends.uniform(*CROSSFADES))) if blends.random() < 1 / 3 else recipe
         for recipe in recipes
     ]
     utterances = []

@@ -11,7 +11,7 @@ import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,12 @@ def hear_mixes(
     encoder: WindowedEncoder,
     per_speaker: int,
     seed: int,
+    crossfade: float = 0.0,
 ) -> list[HeardMix]:
     """Diarize recordings made of the speakers' clips, and those with a short insertion."""
     recipes = draw_recipes(utterances, per_speaker, seed)
     recipes += insertions(recipes, INSERTIONS)
+    recipes = [replace(recipe, crossfade=crossfade) for recipe in recipes]
     heard = []
     for recipe, samples, reference in tqdm(rendered(manifest, recipes), total=len(recipes), desc="mixes", unit="mix"):
         track = diarized(samples, diarizer, encoder)
@@ -188,12 +190,14 @@ def evaluate_diarizer(
     per_speaker: int = 20,
     seed: int = 0,
     disturbances: dict[str, Disturbance] | None = None,
+    crossfade: float = 0.0,
 ) -> dict[str, Any]:
     """Everything that is measured of a diarizer on one split of a manifest, as plain types.
 
     Args:
         per_speaker: recordings whose emotion changes that are made of each speaker's clips.
         disturbances: name -> what is done to the samples of clips before they are heard once more.
+        crossfade: seconds over which the clips of those recordings blend into each other; 0: cuts.
 
     Raises:
         DataError: the split is empty.
@@ -207,7 +211,7 @@ def evaluate_diarizer(
     encoder = load_encoder(network.config.encoder)
     labels = network.config.labels
     clips = hear_clips(manifest, utterances, network, encoder)
-    mixes = hear_mixes(manifest, utterances, network, encoder, per_speaker, seed)
+    mixes = hear_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
     mixes += hear_recordings(manifest, [item for item in selected if item.segments], network, encoder)
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     for name, group in grouped(clips).items():

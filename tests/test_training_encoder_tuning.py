@@ -118,3 +118,12 @@ def test_features_of_another_kind_name_the_command(corpus: Path):
     training = DiarizerTraining(f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run")
     with pytest.raises(DataError, match=r"features of 2 x 384 for one that reads 5 x 384.*--first-layer 0 --steps"):
         run_training(training)
+
+
+def test_changes_that_only_log_mels_bear_are_refused_elsewhere(corpus: Path):
+    model = DiarizerConfig(first_layer=BELOW, layers=2)
+    training = DiarizerTraining(
+        f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run", model=model, below=BELOW, changed=0.5
+    )
+    with pytest.raises(DataError, match=r"for log-mels. Set below: 0"):
+        run_training(training)

@@ -259,12 +259,14 @@ def run_training(training: DiarizerTraining) -> Path:
 
 
 def check_steps(training: DiarizerTraining, clip: Clip) -> None:
-    """Refuse cached features of other sizes than a diarizer reads.
+    """Refuse cached features of other sizes than a diarizer reads, and changes to them that only log-mels bear.
 
     Raises:
-        DataError: they are of other sizes.
+        DataError: they are of other sizes, or settings for log-mels come without them.
     """
     model = training.model
+    if training.below != 0 and (training.changed or training.mixing.levelled):
+        raise DataError("changed and mixing.levelled are for log-mels. Set below: 0, or leave them out")
     expected, kind = (model.layers, model.feature_width), f"--first-layer {model.first_layer} --steps"
     if training.below is not None:
         expected = (STRIDE, model.feature_width) if training.below else (MEL_STRIDE, WhisperConfig.mels)

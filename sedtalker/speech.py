@@ -29,6 +29,7 @@ MEL_HOP = 160  # samples, 10 ms a mel frame
 MEL_WINDOW = 400  # samples, 25 ms
 FRAME_SAMPLES = 2 * MEL_HOP  # 20 ms a feature frame: the second convolution strides by two
 FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
+MEL_DECADES = 4.0  # of power that a log-mel spans from 0 to 1
 MAX_FRAMES = 1500  # 30 s, the longest window the positions allow
 
 DEFAULT_ENCODER = "whisper-tiny.en"
@@ -180,7 +181,7 @@ def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, return_complex=True)[:, :-1]
     power = mel_filters(mels).to(samples.device) @ spectrum.abs().square()
     decades = power.clamp(min=1e-10).log10()
-    return (torch.maximum(decades, decades.max().clamp(min=0.0) - 8.0) + 4.0) / 4.0
+    return (torch.maximum(decades, decades.max().clamp(min=0.0) - 8.0) + MEL_DECADES) / MEL_DECADES
 
 
 class WhisperEncoder(nn.Module):

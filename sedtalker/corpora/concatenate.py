@@ -91,9 +91,9 @@ def chained(pieces: Sequence[Samples], crossfade: float) -> tuple[Samples, NDArr
     """
     overlap = min(int(crossfade * SAMPLE_RATE), min(len(piece) for piece in pieces) // 2)
     starts = np.cumsum([0, *(len(piece) - overlap for piece in pieces)])
-    samples = np.zeros(starts[-1] + overlap, np.float32)
+    samples, ramp = np.zeros(starts[-1] + overlap, np.float32), max(overlap, int(FADE * SAMPLE_RATE))
     for start, piece in zip(starts, pieces, strict=False):
-        samples[start : start + len(piece)] += faded(piece, max(overlap, int(FADE * SAMPLE_RATE)))
+        samples[start : start + len(piece)] += faded(piece, ramp)
     edges = starts + overlap // 2
     edges[0], edges[-1] = 0, len(samples)
     return samples, edges

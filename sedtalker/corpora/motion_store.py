@@ -75,9 +75,6 @@ FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
 FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
-MEASURED_CONTACT = (
-    0.07  # opening of a measured face at /f v/, a quarter of its widest: the teeth fill what lies between
-)
 MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
 SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level

@@ -233,10 +233,8 @@ def _distribution(emotion: str, perceived: dict[str, float], heard: float) -> ND
 def at_one_level(pieces: Sequence[Mix]) -> list[Mix]:
     """Pieces of log-mels, each moved to the mean of their levels."""
     levels = [mel_level(piece.steps) for piece in pieces]
-    return [
-        replace(piece, steps=piece.steps + (np.mean(levels) - level))
-        for piece, level in zip(pieces, levels, strict=True)
-    ]
+    mean = np.mean(levels)
+    return [replace(piece, steps=piece.steps + (mean - level)) for piece, level in zip(pieces, levels, strict=True)]
 
 
 def joined(pieces: Sequence[Mix]) -> Mix:

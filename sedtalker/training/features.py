@@ -108,6 +108,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
     arguments = parser.parse_args()
+    if arguments.first_layer and not arguments.steps:
+        parser.error("--first-layer goes with --steps")
     torch.set_num_threads(1)
     shard, shards = map(int, arguments.shard.split("/"))
     augmentation = augment if arguments.augment else None

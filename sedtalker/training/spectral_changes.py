@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sedtalker.speech import mel_edges
+from sedtalker.speech import MEL_DECADES, mel_edges
 
-DECADES = 4.0  # of power that a log-mel of Whisper spans from 0 to 1
 FLOOR = -1.0  # log-mel of silence: eight decades under full scale
 THROAT = 0.18  # most that the formants move, as a logarithm
 CHANNEL = 0.15  # most that a microphone or room lifts or lowers a part of the spectrum, in log-mel (6 dB)
@@ -24,7 +23,13 @@ BAND = 12  # most mel bands that are hidden in one stretch
 
 def mel_level(mels: Tensor) -> float:
     """Log-mel of the mean power of log-mels of any shape."""
-    return float((10 ** (DECADES * (mels.float() - 1))).mean().log10() / DECADES + 1)
+    return float(decades(mels.float().reshape(1, 1, -1))[1]) / MEL_DECADES + 1
+
+
+def decades(mels: Tensor) -> tuple[Tensor, Tensor]:
+    """Power of log-mels (B, F, M) as powers of ten, and that of each utterance's mean power (B, 1, 1)."""
+    power = MEL_DECADES * (mels - 1)
+    return power, (10**power).mean((1, 2), keepdim=True).log10()
 
 
 def changed(steps: Tensor, share: float) -> Tensor:
@@ -58,14 +63,13 @@ def coloured(mels: Tensor) -> Tensor:
 def noised(mels: Tensor) -> Tensor:
     """Log-mels (B, F, M), some with noise: a slope over the bands, and a scatter from frame to frame."""
     size = (len(mels), 1, 1)
-    mean = (10 ** (DECADES * (mels - 1))).mean((1, 2), keepdim=True).log10()
+    speech, mean = decades(mels)
     low, high = SNR
     snr = low + (high - low) * torch.rand(size, device=mels.device)
     silent = torch.rand(size, device=mels.device) >= NOISY
     slope = torch.linspace(1, -1, mels.shape[-1], device=mels.device) * torch.rand(size, device=mels.device)
-    noise = mean - snr + slope + 0.15 * torch.randn_like(mels) - silent * 20.0  # decades
-    speech = DECADES * (mels - 1)
-    return torch.logaddexp(speech * np.log(10), noise * np.log(10)) / np.log(10) / DECADES + 1
+    noise = mean - snr + slope + 0.15 * torch.randn_like(mels) - silent * 20.0
+    return torch.logaddexp(speech * np.log(10), noise * np.log(10)) / np.log(10) / MEL_DECADES + 1
 
 
 def hidden_band(mels: Tensor) -> Tensor:

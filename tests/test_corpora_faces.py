@@ -158,7 +158,7 @@ def test_measured_teeth_are_touched_where_the_phones_say_so():
     motion = FaceMotion(weights, np.zeros_like(weights))
     touched = motion_store.with_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
     np.testing.assert_array_equal(touched.weights[:5], weights[:5])
-    assert touched.weights[5:, JAW].max() < 0.05
+    assert touched.weights[5:, JAW].max() == pytest.approx(motion_store.MEASURED_CONTACT)
     roll = ARKIT_NAMES.index("mouthRollLower")
     assert touched.weights[5:, roll].min() > 0.2 and touched.trust[5:, roll].min() == 1
 
@@ -168,6 +168,7 @@ def test_a_measured_mouth_is_shut_in_added_silence_alone():
     arrays = motion_store.measured_arrays(motion, 80, lead=30, silence=True)
     assert (arrays.closed > 0).tolist() == [i < 20 or i >= 60 for i in range(80)]
     assert arrays.weights[30:50].min() > 0.2 and arrays.weights[50:].max() == 0
+    assert (arrays.trust[30:50, JAW] == motion_store.MEASURED_TRUST).all() and arrays.trust[30:50].min() == 1
     assert arrays.trust[52:58].max() == 0  # who knows how fast it shuts
 
 

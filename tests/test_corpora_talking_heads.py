@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sedtalker.corpora.align import Phone, read_phones, write_phones
 from sedtalker.corpora.emovoca import read_emovoca
 from sedtalker.corpora.known_speech import spoken_folder
 from sedtalker.corpora.manifest import Manifest, Utterance
-from sedtalker.corpora.motion_store import Sources, build_store
+from sedtalker.corpora.motion_store import Sources, build_store, read_clips
 from sedtalker.corpora.polish import polish_phones
 from sedtalker.corpora.talking_heads import cast
 from sedtalker.face.assets import load_face
@@ -69,10 +70,13 @@ def test_heads_speak_and_feel(spoken: Path, tmp_path: Path):
     assert happy[2, corner, 1] > calm[2, corner, 1] + 1e-3  # a smile before the words
 
 
-def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path):
+def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = tmp_path / "store"
-    made = ["--to", "store", "--spoken", str(spoken), "--most", "4"]
-    assert main(["data", "synthesize", "-o", str(store), *made]) == 0
+    monkeypatch.chdir(tmp_path)  # it is named from here, and read from anywhere
+    made = ["--to", "store", "--spoken", os.path.relpath(spoken), "--most", "4"]
+    assert main(["data", "synthesize", "-o", "store", *made]) == 0
+    monkeypatch.chdir("/")
+    assert all(Path(clip.audio).is_file() for clip in read_clips(store))
     clips = json.loads((store / "manifest.json").read_text())["clips"]
     assert {clip["source"] for clip in clips} == {"foreign", "tts", "tts-voices"}
     assert all((store / "features" / f"{clip['id']}.npy").is_file() for clip in clips)

@@ -73,8 +73,8 @@ def corpus(tmp_path: Path) -> Path:
             )
     Manifest(str(tmp_path), items).save(tmp_path / "manifest.json")
     clips = [(item.id, tmp_path / item.path) for item in items]
-    assert cache_features(clips, tmp_path / "features", read_above(encoder, BELOW)) == []
-    assert cache_features(clips, tmp_path / "mels", read_above(encoder, 0)) == []
+    cache_features(clips, tmp_path / "features", read_above(encoder, BELOW))
+    cache_features(clips, tmp_path / "mels", read_above(encoder, 0))
     return tmp_path
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sedtalker.errors import DataError
+from sedtalker.files import written_whole
 
 VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -70,9 +71,10 @@ class Manifest:
         return [utterance for utterance in self.utterances if utterance.split in splits]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as JSON."""
-        document = {"version": VERSION, **asdict(self)}
-        Path(path).write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        """Write the manifest as JSON, its root such that it can be read from any folder."""
+        document = {"version": VERSION, **asdict(self), "root": str(Path(self.root).resolve())}
+        with written_whole(path) as aside:
+            aside.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 class SkipCounter(Counter[str]):

@@ -10,7 +10,8 @@
 `closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured
 faces, of which there is one a corpus: those by recording.
 
-How far a mouth opens between closures is measured, so made motion is trusted little there. Speech comes again as other
+How far a mouth opens between closures is measured, so made motion is trusted little there, and measured openings more
+than anything else: they are a few channels of one frame in three. Speech comes again as other
 people would say it, in noise, in rooms and between silences: the two people who were measured most often.
 """
 
@@ -73,9 +74,11 @@ OTHER_VOICES = {"grid": 2, "facegood": 4, "tts": 2}  # times that a clip comes a
 OTHER_VOICE_EVERY = {"crema-d": 6}  # one clip in so many comes again, where people are many and sentences few
 FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice, for one man and one woman
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
-FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
+FREE_TRUST = 0.05  # of a made opening, where no closure, contact or silence decides it
+MEASURED_TRUST = 4.0  # of a measured opening, one of few channels that are measured at all
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
 MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
+MEASURED_CONTACT = 0.07  # opening that a tracker reads at /f v/: of the lips, whose gap the upper teeth fill
 SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 
@@ -88,7 +91,7 @@ class Clip:
     """One entry of the manifest."""
 
     id: str
-    audio: str
+    audio: str  # path
     speaker: str
     source: str  # tts, grid, facegood or an acted corpus; these with -voices; foreign
     split: str
@@ -124,6 +127,7 @@ def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: boo
     """
     added = max(0, frames - lead - len(motion.weights))
     weights, trust = (np.pad(curves, [(lead, added), (0, 0)])[:frames] for curves in (motion.weights, motion.trust))
+    trust[:, (JAW, CLOSE)] *= MEASURED_TRUST
     closed = np.zeros(len(motion.weights), np.float32) if motion.closed is None else motion.closed
     closed = np.pad(closed, (lead, added))[:frames]
     if silence:
@@ -204,7 +208,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
     """GRID's measured sentences, a tenth of them for testing, and again with other voices.
 
     Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
-    are known, /f v/ are made to touch, because the tracked lips leave the gap that the teeth fill, and /p b m/ are
+    are known, /f v/ are made to come near to touching, as the tracked lips do over the teeth, and /p b m/ are
     marked a little: his lips close there, but the mean of many closings a little apart does not. What judges a talker
     is left as it was tracked.
     """
@@ -243,7 +247,7 @@ def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
     """A measured face whose lower lip touches the teeth where it should, (T,) in 0..1, shaped as a made one's."""
     weights, trust = motion.weights.copy(), motion.trust.copy()
     opening = weights[:, JAW] - weights[:, CLOSE]
-    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching)
+    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching, MEASURED_CONTACT)
     for name, value in VISEMES[LABIODENTAL].shape.items():
         for column in columns(name):
             weights[:, column] = np.maximum(weights[:, column], value * touching)
@@ -291,22 +295,28 @@ def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip
         "version": VERSION,
         "frame_rate": FRAME_RATE,
         "names": list(ARKIT_NAMES),
-        "clips": [asdict(clip) for clip in listed],
+        "clips": [asdict(clip) | {"audio": _kept_path(clip.audio, folder)} for clip in listed],
     }
     with written_whole(folder / "manifest.json") as aside:
         aside.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return listed
 
 
+def _kept_path(audio: str, folder: Path) -> str:
+    """A sound as a manifest names it from anywhere: from the store on if it lies there, else from the root on."""
+    path, store = Path(audio).resolve(), folder.resolve()
+    return path.relative_to(store).as_posix() if path.is_relative_to(store) else str(path)
+
+
 def read_clips(folder: Path) -> list[Clip]:
-    """The clips of a store.
+    """The clips of a store, each with the path of its sound.
 
     Raises:
         DataError: the folder is no such store.
     """
     try:
         document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return [Clip(**clip) for clip in document["clips"]]
+        return [Clip(**clip | {"audio": str(folder / clip["audio"])}) for clip in document["clips"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"not a motion store: {folder} ({error}). Write one with this module") from error
 

@@ -234,9 +234,9 @@ def _lips(phones: Sequence[Phone], decibels: Float, times: Float, shut: Shut, sp
     return np.clip(lips, 0, 1)
 
 
-def touched(opening: Float, contact: Float) -> Float:
-    """An opening (T,) that leaves no more than a contact (T,) of lip and teeth allows."""
-    return opening + contact * np.minimum(CONTACT_OPENING - opening, 0)
+def touched(opening: Float, contact: Float, most: float = CONTACT_OPENING) -> Float:
+    """An opening (T,) that is at most `most` where a contact (T,) of lip and teeth is full."""
+    return opening + contact * np.minimum(most - opening, 0)
 
 
 def emotional_effort(posterior: Float, intensity: Float) -> Float:

@@ -68,10 +68,13 @@ def cache_features(
     features: Features,
     augmentation: Augmentation | None = None,
     seed: int = 0,
-) -> list[str]:
-    """Write the features of every clip that the cache lacks; the ids of those whose audio cannot be read come back.
+) -> None:
+    """Write the features of every clip that the cache lacks.
 
     An augmentation is seeded by the clip's id, so that the result does not depend on the order.
+
+    Raises:
+        DataError: sounds cannot be read; the features of all others are written by then.
     """
     unreadable = []
     for identity, audio in tqdm(clips, desc=f"features -> {cache}", unit="clip"):
@@ -90,7 +93,8 @@ def cache_features(
             np.save(aside, loudness(samples).astype(np.float16))
         with written_whole(target) as aside:
             np.save(aside, features(samples).half().numpy())
-    return unreadable
+    if unreadable:
+        raise DataError(f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {cache}. Mend those sounds")
 
 
 def main() -> None:

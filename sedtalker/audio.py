@@ -157,8 +157,8 @@ def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:
     return samples.astype(np.float32)
 
 
-def write_wav(path: Path, blocks: Iterable[Samples]) -> None:
-    """Write blocks (n,) of samples as 16-bit mono at 16 kHz, whole or not at all.
+def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE) -> None:
+    """Write blocks (n,) of samples as 16-bit mono at `rate` Hz, whole or not at all.
 
     Raises:
         SEDTalkerError: the file cannot be written.
@@ -166,7 +166,7 @@ def write_wav(path: Path, blocks: Iterable[Samples]) -> None:
     with written_whole(path) as aside, wave.open(str(aside), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setframerate(rate)
         for block in blocks:
             file.writeframes(as_integers(block).tobytes())
 

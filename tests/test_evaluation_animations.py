@@ -76,6 +76,8 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     write_phones(table, {"other": SAID})
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table)]) == 1
     assert "no phones of said" in capsys.readouterr().err
+    assert main(["evaluate", "motion", str(spoken), "--most", "3"]) == 1
+    assert "--most and --split choose clips of a store" in capsys.readouterr().err
 
 
 def test_of_silence_only_the_closed_mouth_is_judged(spoken: Path, tmp_path: Path):

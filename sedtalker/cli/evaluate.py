@@ -84,9 +84,9 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", metavar="WORDS", help="what is said in the animations; its phones are then found")
     parser.add_argument(
-        "--most", type=whole(1, 100_000), default=60, metavar="N", help="clips of a source (default: 60)"
+        "--most", type=whole(1, 100_000), metavar="N", help="clips of a source of the store (default: 60)"
     )
-    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--split", help="of the store (default: test)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the report as JSON")
     parser.set_defaults(run=run_motion)
 
@@ -209,13 +209,16 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DataError("--text says what animations hold: FILE.npz. The phones of a store are in its phones.tsv")
     talker, store = arguments.what
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
-    return evaluate(talker, store, tables, arguments.most, arguments.split)
+    return evaluate(talker, store, tables, arguments.most or 60, arguments.split or "test")
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     from sedtalker.corpora.align import read_phones
+    from sedtalker.errors import DataError
     from sedtalker.evaluation.animations import evaluate_animations
 
+    if arguments.most or arguments.split:
+        raise DataError("--most and --split choose clips of a store. Name the animations that are to be measured")
     known = {name: phones for table in arguments.phones or () for name, phones in read_phones(table).items()}
     return evaluate_animations(arguments.what, known, arguments.text)
 

@@ -8,7 +8,6 @@ learned from the sound and the label. It says nothing about how people speak.
 from __future__ import annotations
 
 import pickle
-import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.audio import write_wav
 from sedtalker.corpora.emovoca import EXPRESSIONS
 from sedtalker.corpora.vocaset import SENTENCES, SPLITS
 from sedtalker.errors import DataError
@@ -118,7 +118,7 @@ def _pose(expression: str) -> NDArray[np.float64]:
     return weights
 
 
-def _sound(openness: NDArray[np.float64], width: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:
+def _sound(openness: NDArray[np.float64], width: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
     """Harmonics of a voice, (N,) at `SOUND_RATE`: loud where the mouth is open, bright where it is wide."""
     count = round(len(openness) / SOURCE_FPS * SOUND_RATE)
     time = np.arange(count) / SOUND_RATE
@@ -131,7 +131,7 @@ def _sound(openness: NDArray[np.float64], width: NDArray[np.float64], rng: np.ra
         gain = np.exp(-(((hertz - 500) / 250) ** 2)) + 0.7 * np.exp(-(((hertz - upper) / 300) ** 2))
         sound += gain * np.sin(2 * np.pi * hertz * time)
     sound = 0.5 * loudness * sound / max(1e-9, np.abs(sound).max()) + 0.002 * rng.standard_normal(count)
-    return (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+    return sound.astype(np.float32)
 
 
 def write_shared(root: Path, templates: Mapping[str, NDArray[np.floating]], faces: NDArray[np.int32]) -> None:
@@ -148,15 +148,11 @@ def write_shared(root: Path, templates: Mapping[str, NDArray[np.floating]], face
 
 
 def write_sequence(
-    root: Path, name: str, vertices: NDArray[np.floating], sound: NDArray[np.int16], rate: int = SOUND_RATE
+    root: Path, name: str, vertices: NDArray[np.floating], sound: NDArray[np.float32], rate: int = SOUND_RATE
 ) -> None:
     """One sequence (T, V, 3) in metres, its label, its level and its sound (N,)."""
     expression, level = name.split("_")[-2:]
     np.save(root / "sequences" / f"{name}.npy", vertices)
     np.save(root / "label" / f"{name}.npy", np.array(EXPRESSIONS[expression][0]))
     np.save(root / "intensity" / f"{name}.npy", np.array(int(level)))
-    with wave.open(str(root / "wav" / f"{name}.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(sound.tobytes())
+    write_wav(root / "wav" / f"{name}.wav", [sound], rate)

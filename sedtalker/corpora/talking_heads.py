@@ -81,12 +81,11 @@ def write_corpus(
     made = 0
     for subject, sentence, item in tqdm(list(_lines(subjects)), desc=str(root), unit="sentence"):
         samples = load_audio(item.audio)
-        sound = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
         for expression in expressions:
             for level in levels:
                 vertices = performed(item, subject, samples, EXPRESSIONS[expression][1] or "", level / LEVELS, fps)
                 name = f"{subject.name}_{sentence}_{expression}_{level}"
-                write_sequence(root, name, vertices, sound, SAMPLE_RATE)
+                write_sequence(root, name, vertices, samples, SAMPLE_RATE)
                 made += 1
     return made
 

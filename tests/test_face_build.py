@@ -14,7 +14,7 @@ pytest.importorskip("scipy")
 
 from sedtalker.face.build.bind import rebind
 from sedtalker.face.build.motion import spread, symmetric
-from sedtalker.face.build.occlusion import bake, seen_triangles, sphere, vertex_normals
+from sedtalker.face.build.occlusion import bake, blurred, seen_triangles, sphere, vertex_normals
 from sedtalker.face.build.people import PEOPLE, _shares
 from sedtalker.face.build.sources import Sources, read_faces, read_obj, read_proxy, read_target
 
@@ -151,6 +151,13 @@ def test_seen_triangles_hide_behind_others() -> None:
     triangles = np.array([(0, 1, 2), (3, 4, 5)], np.int32)
     assert seen_triangles(vertices, triangles, [np.array([0.0, 0, 1])], 64).tolist() == [True, False]
     assert seen_triangles(vertices, triangles, [np.array([0.0, 0, -1])], 64).tolist() == [True, True]
+
+
+def test_light_is_evened_out_between_strips_that_lie_close() -> None:
+    points = np.array([[0, 0, 0], [0.01, 0, 0], [0.05, 0, 0]])
+    values = np.array([0.2, 0.8, 0.5], np.float32)
+    np.testing.assert_allclose(blurred(values, points, 0.012), [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(blurred(values, points, 0.005), values)
 
 
 def test_sphere_and_normals_are_unit_and_even() -> None:

@@ -14,7 +14,7 @@ from sedtalker.face.build.anatomy import Anatomy, Ids, study
 from sedtalker.face.build.assemble import Body, Skeleton, find_landmarks, lay_out, pair_lips, thin_teeth
 from sedtalker.face.build.dress import SMOOTH, materials, scalp, scalp_color, wear
 from sedtalker.face.build.motion import settle, symmetric
-from sedtalker.face.build.occlusion import bake, look_from, seen_triangles, smooth, vertex_normals
+from sedtalker.face.build.occlusion import bake, blurred, look_from, seen_triangles, smooth, vertex_normals
 from sedtalker.face.build.people import PEOPLE, Person, shape_person
 from sedtalker.face.build.skin import paint_mouth, paint_skin
 from sedtalker.face.build.sources import Array, Mesh, Sources
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_JAW = 0.55  # at which the inner mouth's light is baked: shut, it would be black
 OPEN_SHARE = 0.7  # how much of the light of the open mouth the skin around it keeps
+STRIPS_BLUR = 0.012  # metres over which the light on hair is evened out: its strips would show where they meet
 TEETH_LIGHT = 0.6  # the least light on the front teeth, which shine through
 TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # that share of it is left so many metres behind them, or molars shine like fangs
 
@@ -191,6 +192,7 @@ def _light(
         name: smooth(bake(points, vertex_normals(points, faces), all_blockers, all_triangles), faces)
         for name, (points, faces) in meshes.items()
     }
+    light["hair"] = blurred(light["hair"], meshes["hair"][0], STRIPS_BLUR)
     return light.pop("face"), light
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from sedtalker.face.build.anatomy import Ids
 from sedtalker.face.build.sources import Array
@@ -48,6 +49,12 @@ def smooth(values: NDArray[np.float32], triangles: Ids) -> NDArray[np.float32]:
         around = np.bincount(edges[:, 0], values[edges[:, 1]], minlength=len(values)) / np.maximum(degree, 1)
         values = np.where(degree > 0, (values + around) / 2, values).astype(np.float32)
     return values
+
+
+def blurred(values: NDArray[np.float32], points: Array, radius: float) -> NDArray[np.float32]:
+    """Values (V,) averaged with those within `radius` of their points (V, 3), joined to them by triangles or not."""
+    near = cKDTree(points).query_ball_point(points, radius)
+    return np.array([values[ids].mean() for ids in near], np.float32)
 
 
 def seen_triangles(vertices: Array, triangles: Ids, directions: Sequence[Array], size: int) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ class Person:
     lashes: str
     cloth_color: Color
     hair_specular: float = 0.22
+    hair_strands: float = 0.0  # light and dark added along the height of the map, where hair hangs along it
     brow_tint: Color = (1.0, 1.0, 1.0)
     lash_strength: float = 1.0  # how dense the lashes are
     iris_tint: Color = (1.0, 1.0, 1.0)
@@ -59,6 +60,7 @@ PEOPLE = (
         eyes="brownlight",
         hair="long01",
         hair_color=(0.085, 0.045, 0.026),
+        hair_strands=0.22,
         brows="eyebrow001",
         lashes="eyelashes02",
         cloth_color=(0.05, 0.075, 0.10),

@@ -18,6 +18,9 @@ _IRIS_RADIUS = 0.118
 _TEETH_TINT = (2.0, 1.82, 1.55)  # the map is grey
 _LASH_TINT = (0.6, 0.5, 0.45)
 
+_STRAND = (60, 0.5)  # pixels of a strand, along and across
+_STRAND_SEED = 0
+
 HAIR_FILES = {"afro01": "afro_diffuse"}  # the others are named after their folder
 LASH_FOLDERS = {"eyelashes01": "Eyelashes01"}
 
@@ -51,8 +54,14 @@ def paint_hair(person: Person, sources: Sources) -> NDArray[np.uint8]:
     light, alpha = source[..., :3].mean(2), source[..., 3]
     solid = (alpha > 0.3).astype(np.float32)
     local = gaussian_filter(light * solid, 14) / (gaussian_filter(solid, 14) + 1e-3) + 1e-3
-    strands = np.clip(light / local, 0.25, 2.2) ** 0.8
+    strands = np.clip(light / local, 0.25, 2.2) ** 0.8 * np.exp(person.hair_strands * _streaks(light.shape))
     return _with_alpha(strands[..., None] * np.array(person.hair_color), alpha)
+
+
+def _streaks(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Noise (H, W) of unit variance that is long in height and thin in width: the reduced map lost its strands."""
+    noise = gaussian_filter(np.random.default_rng(_STRAND_SEED).normal(size=shape), _STRAND, mode="wrap")
+    return noise / noise.std()
 
 
 def paint_brows(person: Person, sources: Sources) -> NDArray[np.uint8]:

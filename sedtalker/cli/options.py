@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sedtalker.batch import Running
 
+RESULTS = (".mp4", ".npz", ".json", ".csv", ".rttm", ".glb", ".html", ".usd", ".obj", ".ply", ".npy")
 LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
 
 
@@ -85,12 +86,22 @@ def emotion(text: str) -> str:
     return text
 
 
+def folder(text: str) -> Path:
+    """A folder, which may be yet to make; what looks like a video's or an animation's file is no folder's name."""
+    path = Path(text)
+    if path.suffix.lower() in RESULTS and not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} looks like a file. Give a folder: results are named after what they are made from"
+        )
+    return path
+
+
 def add_output(parser: argparse.ArgumentParser, what: str) -> None:
     """The option `-o DIR`, `renders` by default."""
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=folder,
         default=Path("renders"),
         metavar="DIR",
         help=f"folder for {what} (default: renders)",

@@ -73,7 +73,7 @@ class Manifest:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the manifest as JSON, its root such that it can be read from any folder."""
         document = {"version": VERSION, **asdict(self), "root": str(Path(self.root).resolve())}
-        with written_whole(path) as aside:
+        with written_whole(Path(path)) as aside:
             aside.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

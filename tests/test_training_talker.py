@@ -22,7 +22,8 @@ from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.talker.model import load_talker_model
+from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
+from sedtalker.training.averaging import average_talkers
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, motion_spread, talker_losses
 from sedtalker.training.talker import TalkerTraining, train_talker
@@ -312,3 +313,19 @@ def test_half_the_motion_has_a_quarter_of_the_spread() -> None:
     half = 0.5 * (truth - truth.mean(1, keepdim=True))
     spread, true_spread = motion_spread(half, made_target(truth))
     assert (spread / true_spread).item() == pytest.approx(0.25, rel=1e-3)
+
+
+def test_talkers_that_began_alike_are_averaged(tmp_path: Path) -> None:
+    sizes = TalkerConfig(width=16, order=("mamba",), heads=2, kv_heads=1, feature_width=8, layers=2)
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        save_talker_model(TalkerModel(sizes), folder)
+    average_talkers(folders, [0.25, 0.75], tmp_path / "c")
+    a, b, c = (load_talker_model(tmp_path / name).project.weight for name in "abc")
+    torch.testing.assert_close(c, 0.25 * a + 0.75 * b, atol=1e-3, rtol=1e-3)  # stored as float16
+    with pytest.raises(DataError, match=r"shares \[0\.5\] of 2 talkers"):
+        average_talkers(folders, [0.5], tmp_path / "d")
+    save_talker_model(TalkerModel(replace(sizes, width=32)), tmp_path / "b")
+    with pytest.raises(DataError, match="different sizes"):
+        average_talkers(folders, [0.5, 0.5], tmp_path / "d")
+    assert not (tmp_path / "d").exists()

@@ -75,7 +75,7 @@ OTHER_VOICE_EVERY = {"crema-d": 6}  # one clip in so many comes again, where peo
 FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice, for one man and one woman
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
 FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
-MEASURED_TRUST = 4.0  # of a measured opening, one of few channels that are measured at all
+MEASURED_TRUST = {"grid": 8.0, "facegood": 4.0}  # of a measured opening; GRID's frames have little else to be trusted
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
 MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
 MEASURED_CONTACT = 0.07  # opening that a tracker reads at /f v/: of the lips, whose gap the upper teeth fill
@@ -127,7 +127,6 @@ def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: boo
     """
     added = max(0, frames - lead - len(motion.weights))
     weights, trust = (np.pad(curves, [(lead, added), (0, 0)])[:frames] for curves in (motion.weights, motion.trust))
-    trust[:, (JAW, CLOSE)] *= MEASURED_TRUST
     closed = np.zeros(len(motion.weights), np.float32) if motion.closed is None else motion.closed
     closed = np.pad(closed, (lead, added))[:frames]
     if silence:
@@ -228,6 +227,7 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
         motion = with_contacts(motion, contacts(phones, times))
         closed = MEASURED_WEIGHT * fully(closures(phones, times))
         motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], closed)
+        motion = weighed(motion, MEASURED_TRUST["grid"])
         clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)
@@ -236,11 +236,18 @@ def grid_clips(folder: Path, known: Known, audio: Path) -> Iterator[tuple[Clip, 
 def facegood_clips(folder: Path, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
     """FACEGOOD's measured recordings, the last of the word lists for testing, and again with other voices."""
     for path in sorted(folder.glob("*.npz")):
-        motion = read_facegood(path)
+        motion = weighed(read_facegood(path), MEASURED_TRUST["facegood"])
         split = "test" if path.stem.endswith("2_04") else "train"
         clip = Clip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)
+
+
+def weighed(motion: FaceMotion, factor: float) -> FaceMotion:
+    """A measured face whose opening is trusted so much more."""
+    trust = motion.trust.copy()
+    trust[:, (JAW, CLOSE)] *= factor
+    return replace(motion, trust=trust)
 
 
 def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:

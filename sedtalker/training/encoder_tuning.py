@@ -21,6 +21,7 @@ from sedtalker.checkpoint import save_checkpoint
 from sedtalker.emotion.diarizer import STRIDE, steps_of
 from sedtalker.errors import DataError
 from sedtalker.speech import FRAME_SAMPLES, KIND, MEL_HOP, TUNED_KIND, WhisperEncoder, load_encoder, log_mel
+from sedtalker.training.averaging import averaged
 
 MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms that share one step of the diarizer
 
@@ -90,8 +91,7 @@ def blended(original: WhisperEncoder, tuned: WhisperEncoder, share: float) -> di
     """
     if original.config != tuned.config:
         raise DataError(f"encoders of different sizes: {original.config} and {tuned.config}. Give the one it came from")
-    after = tuned.state_dict()
-    return {name: before + share * (after[name] - before) for name, before in original.state_dict().items()}
+    return averaged([original.state_dict(), tuned.state_dict()], [1 - share, share])
 
 
 def save_tuned(name: str, tuned: TunedEncoder, folder: Path | str) -> None:

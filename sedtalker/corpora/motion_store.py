@@ -11,8 +11,8 @@
 faces, of which there is one a corpus: those by recording.
 
 How far a mouth opens between closures is measured, so made motion is trusted little there, and measured openings more
-than anything else: they are a few channels of one frame in three. Speech comes again as other
-people would say it, in noise, in rooms and between silences: the two people who were measured most often.
+than anything else: little more is known of those frames. Speech comes again as other people would say it, in noise, in
+rooms and between silences: the two people who were measured most often.
 """
 
 from __future__ import annotations

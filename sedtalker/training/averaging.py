@@ -1,7 +1,7 @@
 """A talker between several that began alike: `python -m sedtalker.training.averaging A B C --shares .2 .4 .4 -o D`.
 
-What one run gained and another lost lies between them: averages of weights that were tuned from the same ones do better
-than each (Wortsman et al. 2022, "Model soups" and "Robust fine-tuning of zero-shot models").
+Weights that were tuned from the same ones can be averaged, and then keep most of what each run gained (Wortsman et al.
+2022, "Model soups" and "Robust fine-tuning of zero-shot models").
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def file(animation: Animation, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_nothing_is_fetched_and_names_stay_text(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     own = text[: text.index("var three=")] + text[text.rindex("// The viewer:") :]
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", own)
-    assert not re.search(r"https?:", own)  # four letters alone may come up in the head's base64
+    own = re.sub(r"[A-Za-z0-9+/=]{200,}", "", own)  # the base64 of head and sound may spell anything
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", own) and "http" not in own.replace("http-equiv", "")
     assert "default-src 'none'" in text
     assert "<img" not in text and "<b>glad" not in text
     assert text.count("</script>") == text.count("<script") == 5

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from sedtalker.cli.options import (
+    EXPORTS,
     add_batch_options,
     add_output,
     add_picture_options,
@@ -17,8 +18,6 @@ from sedtalker.cli.options import (
     whole,
 )
 from sedtalker.errors import UsageError
-
-EXPORTS = ("mp4", "npz", "json", "glb", "html", "csv", "usd", "obj", "ply", "npy")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -209,7 +209,8 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DataError("--text says what animations hold: FILE.npz. The phones of a store are in its phones.tsv")
     talker, store = arguments.what
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
-    return evaluate(talker, store, tables, arguments.most or 60, arguments.split or "test")
+    chosen = {name: value for name in ("most", "split") if (value := getattr(arguments, name))}
+    return evaluate(talker, store, tables, **chosen)
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sedtalker.batch import Running
 
-RESULTS = (".mp4", ".npz", ".json", ".csv", ".rttm", ".glb", ".html", ".usd", ".obj", ".ply", ".npy")
+EXPORTS = ("mp4", "npz", "json", "glb", "html", "csv", "usd", "obj", "ply", "npy")  # that an animation is written as
+TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # files that hold an emotion track
+RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS)}
 LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
 
 
@@ -78,7 +80,7 @@ def emotion(text: str) -> str:
     from sedtalker.emotion.track import parse_emotion_spec
     from sedtalker.errors import SEDTalkerError
 
-    if text != "auto" and not text.lower().endswith((".json", ".rttm", ".csv", ".textgrid")):
+    if text != "auto" and not text.lower().endswith(TRACKS):
         try:
             parse_emotion_spec(text, LONGEST)
         except SEDTalkerError as error:

@@ -39,7 +39,7 @@ class FaceMotion:
     """A measured performance."""
 
     weights: Float  # (T, 52) at 50 Hz, in the order of ARKIT_NAMES
-    trust: Float  # (T, 52) in 0..1: weight of a channel in a loss
+    trust: Float  # (T, 52): weight of a channel in a loss, 0 where it is unknown
     closed: Float | None = None  # (T,) in 0..1: how much it counts that the lips are shut at /p b m/, if known
 
 

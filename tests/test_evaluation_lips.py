@@ -10,18 +10,19 @@ from sedtalker.evaluation.lips import (
     audio_lip_offset,
     closure_figures,
     deviation,
-    first_movement,
     jitter,
     lip_gap,
     lip_gap_of_weights,
+    movement_around_sound,
     opening_by_vowels,
     pooled,
-    rest_after,
     rounding,
     silence_opening,
     spectral_edge,
+    speech_span,
     speeds,
     speeds_at_closures,
+    spoken_frames,
 )
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
@@ -168,11 +169,31 @@ def test_vowels_are_told_apart_by_class():
 
 
 def test_movement_begins_before_the_sound_and_ends_after_it():
-    gap = open_gap()
-    gap[22:25] = gap[175:178] = 0.002  # 0.44 s on, and until 3.56 s
-    assert first_movement(gap, SENTENCE, FPS) == pytest.approx(0.06)
-    assert rest_after(gap, SENTENCE, FPS) == pytest.approx(0.06)
-    assert np.isnan(first_movement(np.zeros(200), SENTENCE, FPS))
+    weights, decibels = np.zeros((200, len(ARKIT_NAMES)), np.float32), np.full(200, -70.0, np.float32)
+    decibels[25:175] = -20.0  # 0.5 to 3.5 s
+    weights[22:178, ARKIT_NAMES.index("mouthFunnel")] = 0.2  # 0.44 to 3.56 s
+    leads, rests = movement_around_sound(weights, decibels, FPS)
+    assert leads == pytest.approx([0.06])
+    assert rests == pytest.approx([0.06])
+    weights[:] = 0
+    weights[:, ARKIT_NAMES.index("jawOpen")] = weights[:, ARKIT_NAMES.index("mouthClose")] = decibels > -50
+    assert movement_around_sound(weights, decibels, FPS) == ([], [])  # a jaw under closed lips is not seen
+
+
+def test_a_pause_within_speech_has_an_end_and_a_start_and_a_stop_has_none():
+    weights, decibels = np.zeros((200, len(ARKIT_NAMES)), np.float32), np.full(200, -20.0, np.float32)
+    decibels[50:54] = decibels[100:130] = -70.0  # 0.08 s and 0.6 s
+    weights[:, ARKIT_NAMES.index("jawOpen")] = np.r_[np.ones(105), np.zeros(21), np.ones(74)]
+    leads, rests = movement_around_sound(weights, decibels, FPS)
+    assert leads == pytest.approx([0.08])
+    assert rests == pytest.approx([0.10])
+
+
+def test_of_a_recording_the_speech_is_what_its_phones_cover():
+    spoken = spoken_frames(SENTENCE, 200, FPS)
+    assert spoken.tolist() == [25 <= frame < 175 for frame in range(200)]
+    assert speech_span(SENTENCE, 200, FPS) == slice(15, 185)
+    assert speech_span(SENTENCE[:1], 200, FPS) == slice(0, 200)
 
 
 def test_deviation_is_root_mean_square_motion():

@@ -25,7 +25,7 @@ from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.averaging import average_talkers
 from sedtalker.training.config import read_config
-from sedtalker.training.losses import Lips, Mouth, Target, motion_spread, talker_losses
+from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
 from sedtalker.training.talker import TalkerTraining, train_talker
 from sedtalker.training.talker_data import Batches, RigStore, Windows
 
@@ -274,6 +274,27 @@ def test_the_mouth_measures_what_the_face_does() -> None:
     gaps = np.linalg.norm(posed[:, pairs[:, 0]] - posed[:, pairs[:, 1]], axis=-1) * 1000
     np.testing.assert_allclose(mouth.gaps(one[None])[0], gaps, rtol=1e-3, atol=2e-3)
     assert not mouth.beyond_closed(torch.zeros(1, 1, 52)).any()
+
+
+def test_an_amplitude_is_that_of_the_gap_where_the_truth_is_known() -> None:
+    mouth = Mouth(load_face("default"))
+    jaw = ARKIT_NAMES.index("jawOpen")
+    true = torch.zeros(1, 40, 52)
+    true[0, ::2, jaw] = 0.4
+    half = true / 2
+    more, less = (float(mouth.gaps(poses).mean(-1).std(correction=0)) for poses in (true, half))
+    target = made_target(true)
+    assert talker_losses(half, half, torch.zeros(()), target, mouth, True)["amplitude"] == pytest.approx(
+        (more - less) ** 2, rel=1e-3
+    )
+    assert amplitude_error(true + 0.0, target, mouth) < 1e-6
+    unknown = torch.ones_like(true)
+    unknown[:, 20:] = 0  # of the second half nothing is known, of the first all but the smile
+    unknown[..., ARKIT_NAMES.index("mouthSmileLeft")] = 0
+    astray = true.clone()
+    astray[:, 20:, jaw] = 0.9
+    astray[:, ::3, ARKIT_NAMES.index("mouthSmileLeft")] = 1.0
+    assert amplitude_error(astray, target._replace(trust=unknown), mouth) < 1e-6
 
 
 def made_target(values: Tensor) -> Target:

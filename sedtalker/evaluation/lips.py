@@ -13,18 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.corpora.align import SILENCE, Phone
+from sedtalker.emotion.activity import speech_frames
 from sedtalker.face.rig import ARKIT_NAMES, Face
-from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
+from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED, columns
 
 Array = NDArray[np.floating]
 
 CLOSED = 0.15  # of p95, under which lips count as closed
 CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
-PARTED = 0.001  # metres of gap over the smallest, from which lips count as parted
+MOVING = 0.03  # change of a weight from which a mouth counts as moving
+PAUSE, BRIDGE = 0.3, 0.13  # seconds: the least silence that is a pause, and the longest that belongs to the sound
+REACH = 0.5  # seconds around a sound's start and end in which movement belongs to it
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
 SEARCH = 0.30  # seconds either way in which audio and lips are aligned
 UNRELATED = -1.0  # what counts as the correlation with something that never changes
+JAW, CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
+SPEAKING = ("mouthFunnel", "mouthPucker", "mouthRollLower", "mouthRollUpper", "mouthLowerDown")
+"""Channels, without the side, that move for speech and hardly for a feeling."""
+
 VOWELS = {
     "open": ("AA", "AE", "AY", "AW"),
     "middle": ("AH", "EH", "EY", "AO", "OW", "OY", "ER"),
@@ -203,22 +210,61 @@ def opening_by_vowels(gap: Array, phones: Sequence[Phone], fps: float) -> dict[s
     }
 
 
-def first_movement(gap: Array, phones: Sequence[Phone], fps: float) -> float:
-    """Seconds by which the lips part before the first phone; nan where they never shut before it, or never part."""
-    spoken = [phone for phone in phones if phone.name != SILENCE]
-    parted = np.flatnonzero(gap > gap.min() + PARTED)
-    if not spoken or not len(parted) or parted[0] == 0:
-        return float("nan")
-    return spoken[0].start - parted[0] / fps
+def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[list[float], list[float]]:
+    """Seconds by which the mouth moves before each sound after a pause, and in which it rests after each before one.
+
+    ARKit weights (T, 52) and loudness (T,) in dB. A mouth moves while its opening, or a weight of `SPEAKING`, is
+    more than `MOVING` from where it is least in the pause. Of a sound before which it never rests the first is unknown.
+    """
+    lips = [column for name in SPEAKING for column in columns(name)]
+    mouth = np.concatenate([weights[:, lips], (weights[:, JAW] - weights[:, CLOSE])[:, None]], axis=1)
+    pause, reach = round(PAUSE * fps), round(REACH * fps)
+    leads, rests = [], []
+    sounds = _runs(speech_frames(decibels.astype(np.float32), bridge=BRIDGE))
+    ends, starts = [0, *(end for _, end in sounds)], [*(start for start, _ in sounds), len(weights)]
+    for number, (start, end) in enumerate(sounds):
+        before, after = ends[number], starts[number + 1]
+        if start - before >= pause:
+            first = max(before, start - reach)
+            moving = _moves(mouth[first : min(start + reach, end)], slice(0, start - first))
+            if moving.any() and not moving[0]:
+                leads.append((start - first - int(moving.argmax())) / fps)
+        if after - end >= pause:
+            first = max(start, end - reach)
+            moving = _moves(mouth[first : min(after, end + reach)], slice(end - first, None))
+            if moving.any():
+                rests.append((first + int(np.flatnonzero(moving)[-1]) + 1 - end) / fps)
+    return leads, rests
 
 
-def rest_after(gap: Array, phones: Sequence[Phone], fps: float) -> float:
-    """Seconds after the last phone until the lips stay shut; nan where they do not, within the recording."""
-    spoken = [phone for phone in phones if phone.name != SILENCE]
-    parted = np.flatnonzero(gap > gap.min() + PARTED)
-    if not spoken or not len(parted) or parted[-1] == len(gap) - 1:
-        return float("nan")
-    return (parted[-1] + 1) / fps - spoken[-1].end
+def _moves(mouth: Array, still: slice) -> NDArray[np.bool_]:
+    """(T,) whether any channel of (T, K) is off its least value among the still frames."""
+    return (np.abs(mouth - mouth[still].min(axis=0)) > MOVING).any(axis=1)
+
+
+def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First frame and the one after the last of each stretch of true ones in (T,)."""
+    edges = np.flatnonzero(np.diff(np.r_[0, active.astype(np.int8), 0]))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+def spoken_frames(phones: Sequence[Phone], frames: int, fps: float) -> NDArray[np.bool_]:
+    """(T,) whether a phone is said."""
+    times = (np.arange(frames) + 0.5) / fps
+    spoken = np.zeros(frames, bool)
+    for phone in phones:
+        if phone.name != SILENCE:
+            spoken |= (times >= phone.start) & (times < phone.end)
+    return spoken
+
+
+def speech_span(phones: Sequence[Phone], frames: int, fps: float, margin: float = 0.2) -> slice:
+    """The frames from `margin` seconds before the first phone to as long after the last; all, if none is said."""
+    spoken = np.flatnonzero(spoken_frames(phones, frames, fps))
+    if not len(spoken):
+        return slice(0, frames)
+    around = round(margin * fps)
+    return slice(max(0, int(spoken[0]) - around), int(spoken[-1]) + around + 1)
 
 
 def deviation(vertices: Array) -> float:

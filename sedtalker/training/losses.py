@@ -27,6 +27,7 @@ class LossWeights:
     acceleration: float = 5.0  # of second differences: onsets as quick as they are, without jerks
     lips: float = 1e-3  # mm^2 at the lips' vertices: what a value does to the mouth, not its number, is what is seen
     closure: float = 1e-3  # mm^2 of gap where /p b m/ are said: listeners notice these frames before all others
+    amplitude: float = 0.0  # mm^2 of the gap's standard deviation: a mean of likely mouths opens less than any of them
     neutral: float = 0.5  # squared error at intensity 0: content and emotion stay apart, tracks can be swapped
     emotion: float = 0.5  # squared error of what the track adds: a feeling looks the same whatever is said
     sparsity: float = 1e-4  # mean weight: a rig has many ways to one pose, the one with fewest actions edits best
@@ -118,7 +119,27 @@ def talker_losses(
     if isinstance(mouth, Mouth):
         beyond = mouth.beyond_closed(values).square().mean(-1)
         terms["closure"] = (target.closed * beyond).sum() / target.closed.sum().clamp(min=1)
+        terms["amplitude"] = amplitude_error(values, target, mouth)
     return terms
+
+
+def amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
+    """Squared difference () in mm^2 of how far the lip gap strays, over time, in the prediction and in the truth.
+
+    Of both only what the truth knows moves the lips; frames of which it knows nothing do not count.
+    """
+    known = (target.trust > 0).to(values)
+    counted = known.amax(dim=-1)  # (B, T)
+    predicted, true = (_deviation(mouth.gaps(poses * known).mean(-1), counted) for poses in (values, target.values))
+    return (predicted - true).square().mean()
+
+
+def _deviation(curves: Tensor, counted: Tensor) -> Tensor:
+    """Standard deviation (B,) over the counted frames (B, T) of curves (B, T)."""
+    number = counted.sum(1).clamp(min=1)
+    mean = (counted * curves).sum(1) / number
+    variance = (counted * (curves - mean[:, None]).square()).sum(1) / number
+    return (variance + 1e-6).sqrt()
 
 
 def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,9 @@ from sedtalker.corpora.motion_store import Sources, build_store, read_clips
 from sedtalker.corpora.polish import polish_phones
 from sedtalker.corpora.talking_heads import cast
 from sedtalker.face.assets import load_face
+from sedtalker.talker.model import load_talker_model
 
+REPOSITORY = Path(__file__).parents[1]
 SAID = tuple(
     Phone("word", name, start, end)
     for name, start, end in (("SIL", 0, 0.3), ("AA", 0.3, 0.5), ("M", 0.5, 0.6), ("AA", 0.6, 0.8), ("SIL", 0.8, 1.0))
@@ -83,12 +87,18 @@ def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path, 
     assert (store / "phones.tsv").is_file()
 
 
-def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, tmp_path: Path):
-    grid, store = tmp_path / "grid", tmp_path / "store"
-    sound = load_audio(spoken / "audio" / "u0.wav")
-    write_wav(grid / "s1" / "bbaf3s.opus", [sound])  # a training sentence by its name
-    np.savez(grid / "s1" / "bbaf3s.npz", lip_gap=np.full(25, 0.1), lip_width=np.full(25, 0.6), fps=np.float32(25))
-    (grid / "s1_words.tsv").write_text("id\tword\tstart\tend\nbbaf3s\tbin\t0.3\t0.8\n", encoding="utf-8")
+@pytest.fixture
+def grid(spoken: Path, tmp_path: Path) -> Path:
+    """GRID's layout of one training sentence, by its name, said by a voice of `spoken`."""
+    folder = tmp_path / "grid"
+    write_wav(folder / "s1" / "bbaf3s.opus", [load_audio(spoken / "audio" / "u0.wav")])
+    np.savez(folder / "s1" / "bbaf3s.npz", lip_gap=np.full(25, 0.1), lip_width=np.full(25, 0.6), fps=np.float32(25))
+    (folder / "s1_words.tsv").write_text("id\tword\tstart\tend\nbbaf3s\tbin\t0.3\t0.8\n", encoding="utf-8")
+    return folder
+
+
+def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, grid: Path, tmp_path: Path):
+    store = tmp_path / "store"
     acted = Utterance("acted/a", "audio/u1.wav", "acted", "acted-1", "female", "en", "happy", 0.5, transcript="ama")
     Manifest(str(spoken), [acted]).save(tmp_path / "manifest.json")
     write_phones(tmp_path / "phones.tsv", {"acted/a": SAID, "grid/bbaf3s": SAID})
@@ -102,6 +112,35 @@ def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, tmp_path: 
         marked = np.flatnonzero(arrays["closed"])
         assert ((marked >= 25) & (marked < 30)).all() and len(marked)  # its /m/, from 0.5 to 0.6 s
     assert set(read_phones(store / "phones.tsv")) == {"acted/a", "grid/bbaf3s"}
+
+
+@pytest.mark.slow
+def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp_path: Path):
+    pytest.importorskip("lightning")
+    facegood, acted = tmp_path / "facegood", tmp_path / "CREMA-D" / "AudioWAV"
+    sound = load_audio(spoken / "audio" / "u1.wav")
+    write_wav(facegood / "1114_2_01.opus", [sound])
+    np.savez(facegood / "1114_2_01.npz", weights=np.full((30, 52), 0.1), fps=np.float32(30))
+    write_wav(acted / "1001_IEO_NEU_XX.wav", [sound])
+    (acted.parent / "processedResults").mkdir()
+    (acted.parent / "processedResults" / "summaryTable.csv").write_text("FileName,VoiceVote,VoiceLevel\n")
+    (acted.parent / "VideoDemographics.csv").write_text("ActorID,Sex\n1001,Male\n")
+    write_phones(tmp_path / "phones.tsv", {"crema-d/1001_IEO_NEU_XX": SAID, "grid/bbaf3s": SAID})
+    work = tmp_path / "work"
+    small = ["model.width=16", "model.order=[mamba]", "steps=8", "validate_every=4", "warmup=4", "pictures=false"]
+    command = [
+        sys.executable, "-m", "sedtalker.training.default_talker", "--spoken", spoken, "--grid", grid, "--facegood",
+        facegood, "--crema-d", acted.parent, "--phones", tmp_path / "phones.tsv", "--most", "6", "-o", work,
+        "--configurations", REPOSITORY / "configs" / "talker", "--", *small,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    openings = {path.stem for path in (work / "store" / "openings").iterdir()}
+    assert openings >= {"crema-d_1001_IEO_NEU_XX"} and not any(name.startswith("grid") for name in openings)
+    assert load_talker_model(work / "teacher" / "model").config.look_ahead > 10
+    assert load_talker_model(work / "finish" / "model").config.look_ahead == 5
+    written = (work / "finish" / "model").stat().st_mtime
+    subprocess.run(command, check=True)  # nothing is left to do
+    assert (work / "finish" / "model").stat().st_mtime == written
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,14 @@ def test_no_emotion_parts_silent_lips(label: str):
     assert performance.weights[quiet, ARKIT_NAMES.index("mouthUpperUpLeft")].max() < 0.02
 
 
+def test_silence_lasts_to_the_end_of_a_recording_that_is_no_whole_frame_long():
+    phones, frames = say(("AA", 0.2)), 60
+    phones[-1] = Phone("", "SIL", phones[-1].start, 1.18)  # of a recording of 1.185 s
+    last = perform(phones, np.full(frames, -20, np.float32), *held_track("neutral", 0.0, frames))
+    assert last.quiet[-10:].tolist() == [1.0] * 10
+    assert not last.free[-10:].any()
+
+
 def test_lips_shut_within_an_eighth_of_a_second_of_the_sound():
     performance = performed(ABA)
     assert opening(performance)[round((0.98 + 0.125) * 50) :].max() < 0.02  # the last vowel ends at 0.98 s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,17 +18,20 @@ from torch import Tensor
 
 pytest.importorskip("lightning")
 
+from sedtalker.corpora.motion_store import FREE_TRUST
 from sedtalker.corpora.store import Clip, write_manifest
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
+from sedtalker.training import talker_data
 from sedtalker.training.averaging import average_talkers
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
+from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import Batches, RigStore, Windows
+from sedtalker.training.talker_data import TAUGHT_TRUST, Batches, RigStore, Windows
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -295,6 +299,36 @@ def test_an_amplitude_is_that_of_the_gap_where_the_truth_is_known() -> None:
     astray[:, 20:, jaw] = 0.9
     astray[:, ::3, ARKIT_NAMES.index("mouthSmileLeft")] = 1.0
     assert amplitude_error(astray, target._replace(trust=unknown), mouth) < 1e-6
+
+
+def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    jaw, close = (ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose"))
+    path = root / "clips" / "clip0.npz"
+    with np.load(path) as stored:
+        arrays = {name: stored[name].astype(np.float32) for name in stored.files}
+    arrays["trust"][:40, (jaw, close)] = FREE_TRUST  # the rules' opening counts little there
+    arrays["expression"][:, jaw] = 0.05
+    arrays["weights"][:, jaw] += 0.05
+    np.savez(path, **{name: values.astype(np.float16) for name, values in arrays.items()})
+    before = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
+    torch.manual_seed(0)
+    teacher = TalkerModel(TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",))).eval()
+    torch.nn.init.normal_(teacher.lips.weight, std=0.3)
+    assert [clip.id for clip in write_openings(root, teacher)] == ["clip0", "clip1", "clip2"]  # none for validation
+    said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
+    assert said.max() > 0.05
+    talker_data._arrays.cache_clear()
+    after = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
+    parted = after.neutral[:, jaw] - after.neutral[:, close]
+    torch.testing.assert_close(parted[:40], said[:40], atol=2e-3, rtol=0)
+    torch.testing.assert_close(after.values[40:], before.values[40:], atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        after.values[:40, jaw] - after.neutral[:40, jaw], torch.full((40,), 0.05), atol=2e-3, rtol=0
+    )
+    assert after.trust[0, jaw] == pytest.approx(TAUGHT_TRUST, abs=1e-3)
+    assert after.trust[40, jaw] == 1
 
 
 def made_target(values: Tensor) -> Target:

@@ -174,14 +174,13 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
 
 def _make_store(arguments: argparse.Namespace) -> int:
     """The store that the default talker trains on, with its features."""
-    from sedtalker.corpora.motion_store import Sources, build_store
-    from sedtalker.speech import FRAME_RATE, load_encoder
-    from sedtalker.training.features import cache_features, listed_clips
+    from sedtalker.corpora.motion_store import Sources
+    from sedtalker.speech import FRAME_RATE
+    from sedtalker.training.default_talker import make_store
 
     output = arguments.output
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
-    clips = build_store(output, sources, arguments.most)
-    cache_features(listed_clips(output / "manifest.json"), output / "features", load_encoder().encode)
+    clips = make_store(output, sources, arguments.most)
     print(f"{output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
     return 0
 

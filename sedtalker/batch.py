@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -94,7 +95,8 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: R
         _tell(outcome)
     present = [path for path in inputs if path.exists()]
     _refuse_equal_names(present)
-    outcomes = absent + (_run(present, folder, options, running, len(inputs) > 1) if present else [])
+    with _no_empty_folder(folder):
+        outcomes = absent + (_run(present, folder, options, running, len(inputs) > 1) if present else [])
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(inputs) > 1:
         if present:
@@ -330,6 +332,18 @@ def _refuse_equal_names(paths: Iterable[Path]) -> None:
             raise SEDTalkerError(
                 f"two inputs of one name: {other} and {path} would write the same results. Use two folders with -o"
             )
+
+
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Leave no folder behind that was not there before, and in which nothing was made."""
+    there = folder.exists()
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):  # it holds something, or was never made
+                folder.rmdir()
 
 
 def _check_writable(folder: Path) -> None:

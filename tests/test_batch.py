@@ -247,3 +247,13 @@ def test_what_cannot_be_done_at_all_is_told_before_the_work(inputs: list[Path], 
         run_batch([inputs[0], twin], tmp_path / "out", Copying())
     with pytest.raises(SEDTalkerError, match="cannot write"):
         run_batch(inputs, inputs[0] / "out", Copying())
+
+
+def test_a_failure_leaves_no_empty_folder_but_that_which_was_there(inputs: list[Path], tmp_path: Path) -> None:
+    inputs[0].write_text("broken")
+    output = tmp_path / "out"
+    assert run_batch(inputs[:1], output, Copying()) == 1
+    assert not output.exists()
+    output.mkdir()
+    assert run_batch(inputs[:1], output, Copying()) == 1
+    assert output.is_dir()

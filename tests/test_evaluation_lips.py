@@ -128,9 +128,12 @@ def test_jitter_is_the_third_derivative():
 def test_silence_leaves_the_lips_time_to_close():
     gap = open_gap()
     gap[175:181] = 0.005  # 3.5 to 3.62 s
-    assert silence_opening(gap, SENTENCE, FPS) == 0
+    levels = np.where(spoken_frames(SENTENCE, 200, FPS), -20.0, -70.0)
+    assert silence_opening(gap, SENTENCE, levels, FPS) == 0
     gap[185] = 0.002
-    assert silence_opening(gap, SENTENCE, FPS) == 0.002
+    assert silence_opening(gap, SENTENCE, levels, FPS) == 0.002
+    levels[175:184] = -35.0  # somebody is heard for longer than the aligner says
+    assert silence_opening(gap, SENTENCE, levels, FPS) == 0
 
 
 def test_rounding_compares_rounded_with_open_vowels():

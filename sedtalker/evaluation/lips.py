@@ -23,6 +23,7 @@ CLOSED = 0.15  # of p95, under which lips count as closed
 CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
 MOVING = 0.03  # change of a weight from which a mouth counts as moving
 PAUSE, BRIDGE = 0.3, 0.13  # seconds: the least silence that is a pause, and the longest that belongs to the sound
+HEARD, OVER_NOISE = 20.0, 10.0  # dB under the loud frames and over the quiet ones, from where somebody is surely heard
 REACH = 0.5  # seconds around a sound's start and end in which movement belongs to it
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
@@ -166,14 +167,20 @@ def jitter(vertices: Array, fps: float) -> float:
     return float(np.linalg.norm(np.diff(vertices, n=3, axis=0), axis=-1).mean() * fps**3)
 
 
-def silence_opening(gap: Array, phones: Sequence[Phone], fps: float, settle: float = 0.125) -> float:
-    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; nan if none."""
+def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: float, settle: float = 0.125) -> float:
+    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; nan if none.
+
+    What an aligner calls silence is none where the loudness (T,) in dB says that somebody is heard: aligners err.
+    """
     times = (np.arange(len(gap)) + 0.5) / fps
     within = np.zeros(len(gap), bool)
     for phone in phones:
         if phone.name == SILENCE:
             start = phone.start + (settle if phone.start > 0 else 0.0)
             within |= (times > start) & (times < phone.end - 0.1)
+    quietest, loudest = np.percentile(decibels, (5, 95))
+    for start, end in _runs(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
+        within &= (times < start / fps - 0.1) | (times > end / fps + settle)
     return float(gap[within].max()) if within.any() else float("nan")
 
 

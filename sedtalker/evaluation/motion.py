@@ -123,7 +123,7 @@ def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
     at_closures = [lips.speeds_at_closures(gap, phones, rate) for gap, phones in every]
     closing, opening = ([speed for pair in at_closures for speed in pair[side]] for side in (0, 1))
     vowels = [lips.opening_by_vowels(gap, phones, rate) for gap, phones in every]
-    silences = [lips.silence_opening(gap, phones, rate) * 1000 for gap, phones in every]
+    silences = [lips.silence_opening(one.gap, one.phones, one.decibels, rate) * 1000 for one in said]
     around = [lips.movement_around_sound(one.weights, one.decibels, rate) for one in said]
     leads, rests = ([seconds for pair in around for seconds in pair[side]] for side in (0, 1))
     spans = [gap[lips.speech_span(phones, len(gap), rate)] for gap, phones in every]

@@ -26,7 +26,7 @@ from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import train_talker
 
 CONFIGURATIONS = Path("configs/talker")
-FINISHES = 2  # runs whose mean is taken: each errs a little differently
+ROUNDS, FINISHES = 2, 2  # of finishing, and runs in each, whose mean is taken: each errs a little differently
 
 
 def make_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
@@ -66,10 +66,15 @@ def train_default(
     teacher = trained("teacher", "default-teacher.yaml")
     write_openings(store, load_talker_model(teacher).eval())
     trained("first", "default.yaml")
-    start = f"start={work / 'first' / 'last.ckpt'}"
-    finished = [trained(f"finish-{seed}", "default-finish.yaml", start, f"seed={seed}") for seed in range(FINISHES)]
-    average_talkers(finished, [1 / FINISHES] * FINISHES, work / "talker")
-    return work / "talker"
+    start = work / "first" / "last.ckpt"
+    for number in range(ROUNDS):
+        seeds = range(number * FINISHES, (number + 1) * FINISHES)
+        finished = [
+            trained(f"finish-{seed}", "default-finish.yaml", f"start={start}", f"seed={seed}") for seed in seeds
+        ]
+        start = work / f"mean-{number}"
+        average_talkers(finished, [1 / FINISHES] * FINISHES, start)
+    return start
 
 
 def main() -> None:

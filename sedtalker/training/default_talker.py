@@ -58,7 +58,7 @@ def train_default(
 
     def trained(name: str, configuration: str, *settings: str) -> Path:
         exported = work / name / "model"
-        if not exported.is_dir():
+        if not (exported / "config.json").is_file():  # what is written last
             here = (f"store={store}", f"output={work / name}", *settings, *overrides)
             train_talker(configurations / configuration, here)
         return exported

@@ -16,6 +16,7 @@ from made_face import bare_face, dressed_face, sphere
 from PIL import Image
 
 from sedtalker.errors import RenderError
+from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.render import Camera, SoftRenderer, shadow
 from sedtalker.render.camera import portrait_camera, view_camera
@@ -207,3 +208,16 @@ def _imported(code: str, names: tuple[str, ...]) -> list[str]:
     """Which of the modules a process has after running a line of code."""
     code = f"import sys\n{code}\nprint(*[name for name in {names!r} if name in sys.modules])"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_closing_lid_covers_the_wet_eye():
+    face = load_face()
+    dry = replace(face, surfaces=tuple(surface for surface in face.surfaces if surface.name != "cornea"))
+    wet_eyes, dry_eyes = (SoftRenderer(one, 512, 512, camera=portrait_camera(face)) for one in (face, dry))
+    weights = np.zeros((2, 52), np.float32)
+    weights[1, [face.blendshape_names.index(f"eyeBlink{side}") for side in ("Left", "Right")]] = 0.55
+    shine = [
+        np.abs(wet_eyes.frame(pose).astype(int) - dry_eyes.frame(pose)).max(axis=-1) for pose in face.pose(weights)
+    ]
+    assert (shine[0] > 100).any()
+    assert shine[1].max() < 30

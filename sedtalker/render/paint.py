@@ -81,6 +81,7 @@ _SHARES, _COLUMNS = np.uint32(7), np.uint32(0xFFFF)
 _FAINT = 0.02  # opacity below which nothing is drawn
 _HAIR_BEHIND = np.float32(1 - 1e-5)  # hair does not blend over itself
 _CARD_AHEAD = np.float32(1.0015)  # brows and lashes lie on the skin and are seen although they sink into it
+_WET_BEHIND = np.float32(1 - 2e-4)  # a lid that closes passes close by the cornea, and covers it
 
 
 @compiled
@@ -282,7 +283,7 @@ def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Sc
 def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, height: int, scratch: Scratch) -> None:
     """Blend the triangles of a surface that are not solid over the band, or add their highlights to it."""
     mode = _ADD if scene.surfaces[s, MODE] == ADD else _LAY_OVER
-    ahead = _HAIR_BEHIND if scene.surfaces[s, MODE] == HAIR else _CARD_AHEAD
+    ahead = _HAIR_BEHIND if scene.surfaces[s, MODE] == HAIR else _WET_BEHIND if mode == _ADD else _CARD_AHEAD
     place = s * count_bands(height) + top // BAND_ROWS
     for n in range(scratch.order_from[place], scratch.order_from[place + 1]):
         t = scratch.order[n]

@@ -138,10 +138,11 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     openings = {path.stem for path in (work / "store" / "openings").iterdir()}
     assert openings >= {"crema-d_1001_IEO_NEU_XX"} and not any(name.startswith("grid") for name in openings)
     assert load_talker_model(work / "teacher" / "model").config.look_ahead > 10
-    talker, finishes = load_talker_model(work / "mean-1"), [work / f"finish-{seed}" / "model" for seed in (2, 3)]
+    talker, finishes = load_talker_model(work / "talker"), [work / f"finish-{seed}" / "model" for seed in range(2, 6)]
     assert talker.config.look_ahead == 5
     name, mean = next(iter(talker.named_parameters()))
-    torch.testing.assert_close(mean, sum(load_talker_model(one).get_parameter(name) for one in finishes) / 2)
+    of_all = sum(load_talker_model(one).get_parameter(name) for one in finishes) / 4
+    torch.testing.assert_close(mean, of_all, atol=2e-3, rtol=0)  # float16 at every mean
     written = [one.stat().st_mtime for one in finishes]
     subprocess.run(command, check=True)  # nothing is left to train
     assert [one.stat().st_mtime for one in finishes] == written

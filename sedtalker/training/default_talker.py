@@ -26,7 +26,8 @@ from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import train_talker
 
 CONFIGURATIONS = Path("configs/talker")
-CLOSURES = (6e-3, 6e-3, 4e-3)  # of each round of finishing: in the end less, or lips close where nobody says /p b m/
+ROUNDS = ((6e-3, 2000), (6e-3, 2000), (4e-3, 2000), (4e-3, 1500))
+"""Closures' weight and steps of each round of finishing: less weight in the end, or lips close at other phones too."""
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
 
 
@@ -68,8 +69,8 @@ def train_default(
     write_openings(store, load_talker_model(teacher).eval())
     trained("first", "default.yaml")
     start, means = work / "first" / "last.ckpt", []
-    for number, closure in enumerate(CLOSURES):
-        settings = f"start={start}", f"losses.closure={closure}"
+    for number, (closure, steps) in enumerate(ROUNDS):
+        settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
         finished = [trained(f"finish-{seed}", "default-finish.yaml", *settings, f"seed={seed}") for seed in seeds]
         start = _mean(finished, work / f"mean-{number}")

@@ -26,7 +26,7 @@ from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import train_talker
 
 CONFIGURATIONS = Path("configs/talker")
-ROUNDS = ((6e-3, 2000), (6e-3, 2000), (4e-3, 2000), (4e-3, 1500))
+ROUNDS = ((6e-3, 2000), (6e-3, 2000), (4e-3, 2000), (4e-3, 1500), (2.5e-3, 1500))
 """Closures' weight and steps of each round of finishing: less weight in the end, or lips close at other phones too."""
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
 

@@ -1,11 +1,16 @@
 """The whole way to the default talker's weights, which goes on where it was stopped:
 
-python -m sedtalker.training.default_talker --spoken TTS --grid GRID --facegood FACEGOOD --crema-d CREMA-D -o WORK
+    python -m sedtalker.training.default_talker --spoken TTS --grid GRID --facegood FACEGOOD --crema-d CREMA-D -o WORK
 
-WORK/crema-d.json      manifest, split by speaker
-WORK/store/            clips, sounds, features, and the openings of made motion that the teacher says
-WORK/teacher/model     trained on measured faces alone
-WORK/first/, finish/   the talker's two runs; WORK/finish/model is the talker
+    WORK/crema-d.json      manifest, split by speaker
+    WORK/store/            clips, sounds, features, and the openings of made motion that the teacher says
+    WORK/teacher/model     trained on measured faces alone
+    WORK/first/            the talker's long run
+    WORK/finish-0/, -1/    two short ones from there, and so on, two a round
+    WORK/mean-0/           the mean of a round's two, from which the next round goes on
+    WORK/talker/           the mean of the last two rounds
+
+Each run stands under `configs/talker/`.
 """
 
 from __future__ import annotations
@@ -70,6 +75,8 @@ def train_default(
     trained("first", "default.yaml")
     start, means = work / "first" / "last.ckpt", []
     for number, (closure, steps) in enumerate(ROUNDS):
+        if number == len(ROUNDS) - 1:  # its weight on closures is another: it starts from the middle of the two before
+            start = _mean(means[-2:], work / "mean-of-two")
         settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
         finished = [trained(f"finish-{seed}", "default-finish.yaml", *settings, f"seed={seed}") for seed in seeds]

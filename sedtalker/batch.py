@@ -336,14 +336,14 @@ def _refuse_equal_names(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """Leave no folder behind that was not there before, and in which nothing was made."""
-    there = folder.exists()
+    """Leave no folders behind that were not there before, and in which nothing was made."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         yield
     finally:
-        if not there:
-            with suppress(OSError):  # it holds something, or was never made
-                folder.rmdir()
+        with suppress(OSError):  # one holds something, or was never made
+            for place in new:
+                place.rmdir()
 
 
 def _check_writable(folder: Path) -> None:

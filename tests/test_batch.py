@@ -251,9 +251,9 @@ def test_what_cannot_be_done_at_all_is_told_before_the_work(inputs: list[Path], 
 
 def test_a_failure_leaves_no_empty_folder_but_that_which_was_there(inputs: list[Path], tmp_path: Path) -> None:
     inputs[0].write_text("broken")
-    output = tmp_path / "out"
+    output = tmp_path / "deep" / "out"
     assert run_batch(inputs[:1], output, Copying()) == 1
-    assert not output.exists()
-    output.mkdir()
+    assert not output.parent.exists()
+    output.mkdir(parents=True)
     assert run_batch(inputs[:1], output, Copying()) == 1
     assert output.is_dir()

@@ -138,14 +138,17 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     openings = {path.stem for path in (work / "store" / "openings").iterdir()}
     assert openings >= {"crema-d_1001_IEO_NEU_XX"} and not any(name.startswith("grid") for name in openings)
     assert load_talker_model(work / "teacher" / "model").config.look_ahead > 10
-    talker, finishes = load_talker_model(work / "talker"), [work / f"finish-{seed}" / "model" for seed in range(6, 10)]
-    assert talker.config.look_ahead == 5
-    name, mean = next(iter(talker.named_parameters()))
-    of_all = sum(load_talker_model(one).get_parameter(name) for one in finishes) / 4
-    torch.testing.assert_close(mean, of_all, atol=2e-3, rtol=0)  # float16 at every mean
-    written = [one.stat().st_mtime for one in finishes]
+    talker, before, last = (load_talker_model(work / name).state_dict() for name in ("talker", "mean-3", "mean-4"))
+    ends = [load_talker_model(work / f"finish-{seed}" / "model").state_dict() for seed in (8, 9)]
+    for name, mean in talker.items():
+        torch.testing.assert_close(mean, (before[name] + last[name]) / 2, atol=1e-6, rtol=1e-3)  # float16
+        torch.testing.assert_close(last[name], (ends[0][name] + ends[1][name]) / 2, atol=1e-6, rtol=1e-3)
+    assert all(any((one[name] != last[name]).any() for name in last) for one in (before, *ends))
+    written = {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")}
     subprocess.run(command, check=True)  # nothing is left to train
-    assert [one.stat().st_mtime for one in finishes] == written
+    assert {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")} == written
+    refused = subprocess.run([*command, "seed=1"], capture_output=True, text=True)
+    assert "the recipe sets this itself: seed=1" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -183,13 +183,23 @@ def test_movement_begins_before_the_sound_and_ends_after_it():
     assert movement_around_sound(weights, decibels, FPS) == ([], [])  # a jaw under closed lips is not seen
 
 
-def test_a_pause_within_speech_has_an_end_and_a_start_and_a_stop_has_none():
+@pytest.mark.parametrize("frames", [15, 20, 30])
+def test_a_pause_within_speech_has_an_end_and_a_start_and_a_stop_has_none(frames: int):
     weights, decibels = np.zeros((200, len(ARKIT_NAMES)), np.float32), np.full(200, -20.0, np.float32)
-    decibels[50:54] = decibels[100:130] = -70.0  # 0.08 s and 0.6 s
-    weights[:, ARKIT_NAMES.index("jawOpen")] = np.r_[np.ones(105), np.zeros(21), np.ones(74)]
+    decibels[50:54] = decibels[100 : 100 + frames] = -70.0  # a stop of 0.08 s, and a pause
+    weights[:, ARKIT_NAMES.index("jawOpen")] = 0.5
+    weights[105 : 100 + frames - 4, ARKIT_NAMES.index("jawOpen")] = 0.0
     leads, rests = movement_around_sound(weights, decibels, FPS)
     assert leads == pytest.approx([0.08])
     assert rests == pytest.approx([0.10])
+
+
+def test_a_mouth_that_never_rests_is_not_left_out():
+    weights, decibels = np.zeros((200, len(ARKIT_NAMES)), np.float32), np.full(200, -20.0, np.float32)
+    decibels[100:130] = -70.0
+    weights[:, ARKIT_NAMES.index("jawOpen")] = np.where(np.arange(200) % 2, 0.5, 0.2)  # the least, now and then
+    weights[100:130, ARKIT_NAMES.index("mouthFunnel")] = np.where(np.arange(30) % 2, 0.0, 0.5)
+    assert movement_around_sound(weights, decibels, FPS) == ([], [0.6])
 
 
 def test_of_a_recording_the_speech_is_what_its_phones_cover():

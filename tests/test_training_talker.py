@@ -25,7 +25,6 @@ from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
-from sedtalker.training import talker_data
 from sedtalker.training.averaging import average_talkers
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
@@ -291,7 +290,6 @@ def test_an_amplitude_is_that_of_the_gap_where_the_truth_is_known() -> None:
     assert talker_losses(half, half, torch.zeros(()), target, mouth, True)["amplitude"] == pytest.approx(
         (more - less) ** 2, rel=1e-3
     )
-    assert amplitude_error(true + 0.0, target, mouth) < 1e-6
     unknown = torch.ones_like(true)
     unknown[:, 20:] = 0  # of the second half nothing is known, of the first all but the smile
     unknown[..., ARKIT_NAMES.index("mouthSmileLeft")] = 0
@@ -319,7 +317,6 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     assert [clip.id for clip in write_openings(root, teacher)] == ["clip0", "clip1", "clip2"]  # none for validation
     said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
     assert said.max() > 0.05
-    talker_data._arrays.cache_clear()
     after = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
     parted = after.neutral[:, jaw] - after.neutral[:, close]
     torch.testing.assert_close(parted[:40], said[:40], atol=2e-3, rtol=0)

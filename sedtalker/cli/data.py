@@ -176,7 +176,7 @@ def _make_store(arguments: argparse.Namespace) -> int:
     """The store that the default talker trains on, with its features."""
     from sedtalker.corpora.motion_store import Sources
     from sedtalker.speech import FRAME_RATE
-    from sedtalker.training.default_talker import make_store
+    from sedtalker.training.features import make_store
 
     output = arguments.output
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))

@@ -176,7 +176,7 @@ def silences(phones: Sequence[Phone], times: Float) -> Float:
     """
     shut = np.zeros(len(times), np.float32)
     pauses = [p for p in merged_silences(phones) if p.end - p.start >= SHORT_PAUSE]
-    last = phones[-1].end if phones else np.inf  # a recording may be longer than its phones by less than a frame
+    last = phones[-1].end if phones else np.inf  # a recording may be longer than its phones
     for pause in pauses or ([Phone("", SILENCE, 0.0, np.inf)] if not phones else []):
         start = pause.start + QUIET_CLOSING if pause.start > 0 else -np.inf
         end = pause.end - QUIET_OPENING if pause.end < last else np.inf

@@ -36,6 +36,12 @@ def speech_frames(levels: NDArray[np.float32], bridge: float = 0.0) -> NDArray[n
     return speech
 
 
+def stretches(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First frame and the one after the last of each stretch of true ones in (T,)."""
+    edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0))
+    return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
+
+
 def trimmed(samples: NDArray[np.float32], edge: float) -> NDArray[np.float32]:
     """Samples from the first to the last frame of speech, with `edge` seconds around."""
     voiced = np.flatnonzero(speech_frames(loudness(samples)))
@@ -47,8 +53,7 @@ def silence_weight(levels: NDArray[np.float32], fade: float = 0.2) -> NDArray[np
     """1 in long silence, 0 elsewhere (T,) of a loudness (T,), with ramps of `fade` seconds inside the silence."""
     silent = levels < max(SILENCE_LEVEL, np.percentile(levels, 95) - SILENCE_RANGE)
     weight = np.zeros(len(levels), np.float32)
-    edges = np.flatnonzero(np.diff(silent.astype(np.int8), prepend=0, append=0))
-    for first, last in edges.reshape(-1, 2):
+    for first, last in stretches(silent):
         if last - first < LONG_SILENCE * FRAME_RATE:
             continue
         inside = np.arange(last - first) + 0.5

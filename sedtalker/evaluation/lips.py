@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.corpora.align import SILENCE, Phone
-from sedtalker.emotion.activity import speech_frames
+from sedtalker.emotion.activity import speech_frames, stretches
 from sedtalker.face.rig import ARKIT_NAMES, Face
 from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED, columns
 
@@ -24,7 +25,7 @@ CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
 MOVING = 0.03  # change of a weight from which a mouth counts as moving
 PAUSE, BRIDGE = 0.3, 0.13  # seconds: the least silence that is a pause, and the longest that belongs to the sound
 HEARD, OVER_NOISE = 20.0, 10.0  # dB under the loud frames and over the quiet ones, from where somebody is surely heard
-REACH = 0.5  # seconds around a sound's start and end in which movement belongs to it
+REACH = 0.5  # seconds after a sound's start in which the first movement belongs to it
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
 SEARCH = 0.30  # seconds either way in which audio and lips are aligned
@@ -179,7 +180,7 @@ def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: f
             start = phone.start + (settle if phone.start > 0 else 0.0)
             within |= (times > start) & (times < phone.end - 0.1)
     quietest, loudest = np.percentile(decibels, (5, 95))
-    for start, end in _runs(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
+    for start, end in stretches(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
         within &= (times < start / fps - 0.1) | (times > end / fps + settle)
     return float(gap[within].max()) if within.any() else float("nan")
 
@@ -221,38 +222,34 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
     """Seconds by which the mouth moves before each sound after a pause, and in which it rests after each before one.
 
     ARKit weights (T, 52) and loudness (T,) in dB. A mouth moves while its opening, or a weight of `SPEAKING`, is
-    more than `MOVING` from where it is least in the pause. Of a sound before which it never rests the first is unknown.
+    more than `MOVING` from where it is least in the pause. One that never rests in a pause counts with the pause's
+    length in the second, and not in the first.
     """
     lips = [column for name in SPEAKING for column in columns(name)]
     mouth = np.concatenate([weights[:, lips], (weights[:, JAW] - weights[:, CLOSE])[:, None]], axis=1)
-    pause, reach = round(PAUSE * fps), round(REACH * fps)
     leads, rests = [], []
-    sounds = _runs(speech_frames(decibels.astype(np.float32), bridge=BRIDGE))
-    ends, starts = [0, *(end for _, end in sounds)], [*(start for start, _ in sounds), len(weights)]
-    for number, (start, end) in enumerate(sounds):
-        before, after = ends[number], starts[number + 1]
-        if start - before >= pause:
-            first = max(before, start - reach)
-            moving = _moves(mouth[first : min(start + reach, end)], slice(0, start - first))
-            if moving.any() and not moving[0]:
-                leads.append((start - first - int(moving.argmax())) / fps)
-        if after - end >= pause:
-            first = max(start, end - reach)
-            moving = _moves(mouth[first : min(after, end + reach)], slice(end - first, None))
-            if moving.any():
-                rests.append((first + int(np.flatnonzero(moving)[-1]) + 1 - end) / fps)
+    sounds = stretches(speech_frames(decibels[: len(weights)].astype(np.float32), bridge=BRIDGE))
+    for pause, start in pairwise([0, *(frame for sound in sounds for frame in sound), len(weights)]):
+        if (pause, start) in sounds or start - pause < PAUSE * fps:
+            continue
+        moving = (np.abs(mouth - mouth[pause:start].min(axis=0)) > MOVING).any(axis=1)
+        still = np.flatnonzero(~moving[pause:start]) + pause
+        if pause > 0 and moving[:start].any():
+            rests.append(_rest(moving, still, pause, start) / fps)
+        if start < len(weights) and len(still):
+            moved = int(still[-1]) + np.flatnonzero(moving[still[-1] :])
+            if len(moved) and moved[0] - start < REACH * fps:
+                leads.append((start - int(moved[0])) / fps)
     return leads, rests
 
 
-def _moves(mouth: Array, still: slice) -> NDArray[np.bool_]:
-    """(T,) whether any channel of (T, K) is off its least value among the still frames."""
-    return (np.abs(mouth - mouth[still].min(axis=0)) > MOVING).any(axis=1)
-
-
-def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First frame and the one after the last of each stretch of true ones in (T,)."""
-    edges = np.flatnonzero(np.diff(np.r_[0, active.astype(np.int8), 0]))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+def _rest(moving: NDArray[np.bool_], still: NDArray[np.intp], pause: int, end: int) -> int:
+    """Frames from the start of a pause until the mouth is still; negative where it is before."""
+    if not len(still):
+        return end - pause
+    if still[0] > pause:
+        return int(still[0]) - pause
+    return int(np.flatnonzero(moving[:pause])[-1]) + 1 - pause
 
 
 def spoken_frames(phones: Sequence[Phone], frames: int, fps: float) -> NDArray[np.bool_]:

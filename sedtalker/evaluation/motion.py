@@ -94,6 +94,7 @@ class TrackedClip:
     truth: Float  # (T, 52), the tracked weights
     known: NDArray[np.bool_]  # (T,), where they are trusted: in a sentence, not before and after it
     phones: tuple[Phone, ...]  # empty where the clip was not aligned
+    decibels: Float  # (T,)
 
 
 def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, float]:
@@ -125,11 +126,15 @@ def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
     closing, opening = ([speed for pair in at_closures for speed in pair[side]] for side in (0, 1))
     vowels = [lips.opening_by_vowels(gap, phones, rate) for gap, phones in every]
     silences = [lips.silence_opening(one.gap, one.phones, one.decibels, rate) * 1000 for one in said]
-    around = [lips.movement_around_sound(one.weights, one.decibels, rate) for one in said]
-    leads, rests = ([seconds for pair in around for seconds in pair[side]] for side in (0, 1))
     spans = [gap[lips.speech_span(phones, len(gap), rate)] for gap, phones in every]
-    jaw = np.concatenate([one.weights[lips.spoken_frames(one.phones, len(one.gap), rate), lips.JAW] for one in said])
-    jaw_speed = np.concatenate([np.abs(np.diff(one.weights[:, lips.JAW])) * rate for one in said])
+    spoken = [lips.spoken_frames(one.phones, len(one.gap), rate) for one in said]
+    jaw = np.concatenate([one.weights[frames, lips.JAW] for one, frames in zip(said, spoken, strict=True)])
+    jaw_speed = np.concatenate(
+        [
+            np.abs(np.diff(one.weights[:, lips.JAW]))[frames[1:] & frames[:-1]] * rate
+            for one, frames in zip(said, spoken, strict=True)
+        ]
+    )
     return {
         **closures.summary(),
         **{
@@ -138,9 +143,7 @@ def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
         },
         "rounding_ratio": _percentile([lips.rounding(one.weights, one.phones, rate) for one in said], 50),
         "audio_lip_offset_seconds": _percentile(offsets, 50),
-        "first_movement_before_sound_seconds": _percentile(leads, 50),
-        "rest_after_sound_seconds": _percentile(rests, 50),
-        "sounds_after_a_pause": len(leads),
+        **_sound_figures(said),
         "gap_p95_mm": float(np.median([np.percentile(gap, 95) for gap, _ in every])) * 1000,
         "spectral_edge_hz": lips.spectral_edge(spans, rate),
         "opening_speed_p95_per_s": float(np.median([pair[0] for pair in overall])),
@@ -150,10 +153,22 @@ def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
         "jaw_open_median": _percentile(jaw, 50),
         "jaw_open_p95": _percentile(jaw, 95),
         "jaw_open_p99": _percentile(jaw, 99),
-        "jaw_speed_p95_per_s": float(np.percentile(jaw_speed, 95)),
-        "jaw_speed_most_per_s": float(jaw_speed.max()),
+        "jaw_speed_p95_per_s": _percentile(jaw_speed, 95),
+        "jaw_speed_most_per_s": _percentile(jaw_speed, 100),
         "silence_gap_mm_median": _percentile(silences, 50),
         "silence_gap_mm_p95": _percentile(silences, 95),
+        "clips_with_silence": int(np.isfinite(silences).sum()),
+    }
+
+
+def _sound_figures(said: Sequence[Performed]) -> dict[str, float]:
+    """When mouths begin to move before sounds that follow a pause, and rest after those before one."""
+    around = [lips.movement_around_sound(one.weights, one.decibels, FRAME_RATE) for one in said]
+    leads, rests = ([seconds for pair in around for seconds in pair[side]] for side in (0, 1))
+    return {
+        "first_movement_before_sound_seconds": _percentile(leads, 50),
+        "rest_after_sound_seconds": _percentile(rests, 50),
+        "sounds_after_a_pause": len(leads),
     }
 
 
@@ -197,25 +212,29 @@ def emotion_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, 
 
 
 def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str, Any]:
-    """The gap beside the tracked one, and where a clip was aligned both of them beside its phones."""
+    """The gap beside the tracked one, and what both mouths do: around the sound, and where phones are known in speech."""
     correlations, spreads, made, real = [], [], [], []
     for clip in clips:
-        gap = speaker.gap(speaker.feeling(clip.features, LABELS[NEUTRAL], 0.0))
-        truth = speaker.gap(clip.truth)
+        weights = speaker.feeling(clip.features, LABELS[NEUTRAL], 0.0)
+        gap, truth = speaker.gap(weights), speaker.gap(clip.truth)
         known, tracked = gap[clip.known], truth[clip.known]
         correlations.append(float(np.corrcoef(known, tracked)[0, 1]))
         spreads.append(float(np.ptp(np.percentile(known, [5, 95])) / np.ptp(np.percentile(tracked, [5, 95]))))
-        if clip.phones:
-            made.append(lips.closure_figures(gap, clip.phones, FRAME_RATE))
-            real.append(lips.closure_figures(truth, clip.phones, FRAME_RATE))
-    figures: dict[str, Any] = {
+        made.append(Performed(weights, gap, clip.phones, clip.decibels))
+        real.append(Performed(clip.truth, truth, clip.phones, clip.decibels))
+    return {
         "clips": len(clips),
         "gap_correlation_median": float(np.median(correlations)),
         "gap_spread_over_truth_median": float(np.median(spreads)),
+        "made": _face_figures(made),
+        "tracked": _face_figures(real),
     }
-    if made:
-        figures |= {"made": lips.pooled(made).summary(), "tracked": lips.pooled(real).summary()}
-    return figures
+
+
+def _face_figures(said: Sequence[Performed]) -> dict[str, float]:
+    """Movement around the sound; and all that the mouth does in the clips that were aligned."""
+    aligned = [one for one in said if one.phones]
+    return (mouth_figures(aligned) if aligned else {}) | _sound_figures(said)
 
 
 def quiet_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor]]) -> dict[str, float]:
@@ -268,7 +287,8 @@ def _features(store: Path, clip: Clip) -> torch.Tensor:
 def _tracked(store: Path, clip: Clip, phones: tuple[Phone, ...]) -> TrackedClip:
     with np.load(store / "clips" / f"{clip.id}.npz") as arrays:
         truth, trust = (arrays[name].astype(np.float32) for name in ("weights", "trust"))
-    return TrackedClip(_features(store, clip), truth, trust.max(axis=1) > 0, phones)
+    known = trust.max(axis=1) > 0
+    return TrackedClip(_features(store, clip), truth, known, phones, loudness(load_audio(clip.audio)))
 
 
 def _group(clip: Clip) -> str:

@@ -4,13 +4,16 @@
 
     WORK/crema-d.json      manifest, split by speaker
     WORK/store/            clips, sounds, features, and the openings of made motion that the teacher says
-    WORK/teacher/model     trained on measured faces alone
+    WORK/store-made        that it is whole
+    WORK/teacher/model     trained on measured faces and on sounds at which nobody speaks
     WORK/first/            the talker's long run
     WORK/finish-0/, -1/    two short ones from there, and so on, two a round
     WORK/mean-0/           the mean of a round's two, from which the next round goes on
+    WORK/mean-of-two/      the mean of the two rounds before the last, from which that goes on
     WORK/talker/           the mean of the last two rounds
 
-Each run stands under `configs/talker/`.
+The runs are those of `configs/talker/`. What is there is taken as it is: give another folder for other sources or
+settings.
 """
 
 from __future__ import annotations
@@ -21,26 +24,22 @@ from pathlib import Path
 
 import torch
 
-from sedtalker.corpora.motion_store import Clip, Sources, build_store
+from sedtalker.corpora.motion_store import Sources
 from sedtalker.corpora.speech_emotion import add_corpus
-from sedtalker.speech import load_encoder
+from sedtalker.errors import DataError
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.averaging import average_talkers
-from sedtalker.training.features import cache_features, listed_clips
+from sedtalker.training.config import read_config
+from sedtalker.training.features import make_store
 from sedtalker.training.openings import write_openings
-from sedtalker.training.talker import train_talker
+from sedtalker.training.talker import TalkerTraining, run_training
 
 CONFIGURATIONS = Path("configs/talker")
+RUNS = ("default-teacher.yaml", "default.yaml", "default-finish.yaml")
 ROUNDS = ((6e-3, 2000), (6e-3, 2000), (4e-3, 2000), (4e-3, 1500), (2.5e-3, 1500))
 """Closures' weight and steps of each round of finishing: less weight in the end, or lips close at other phones too."""
+OURS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
-
-
-def make_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
-    """Write a talker's store with its features; features that are there stay."""
-    clips = build_store(folder, sources, most)
-    cache_features(listed_clips(folder / "manifest.json"), folder / "features", load_encoder().encode)
-    return clips
 
 
 def train_default(
@@ -55,31 +54,38 @@ def train_default(
     Overrides hold for all runs.
 
     Raises:
-        DataError: a source or a configuration cannot be read.
+        DataError: a source or a configuration cannot be read, or an override is of what the recipe sets.
     """
+    if taken := [override for override in overrides if override.split("=")[0] in OURS]:
+        raise DataError(f"the recipe sets this itself: {taken[0]}. Leave it out")
     store = work / "store"
-    made = work / "store-made"  # a whole store has a manifest before it has features
-    if not made.exists():
-        make_store(store, sources, most)
-        made.touch()
+
+    def settings_of(name: str, configuration: str, *settings: str) -> TalkerTraining:
+        here = (f"store={store}", f"output={work / name}", *settings, *overrides)
+        return read_config(configurations / configuration, here, TalkerTraining)
 
     def trained(name: str, configuration: str, *settings: str) -> Path:
         exported = work / name / "model"
         if not (exported / "config.json").is_file():  # what is written last
-            here = (f"store={store}", f"output={work / name}", *settings, *overrides)
-            train_talker(configurations / configuration, here)
+            run_training(settings_of(name, configuration, *settings))
         return exported
 
-    teacher = trained("teacher", "default-teacher.yaml")
-    write_openings(store, load_talker_model(teacher).eval())
-    trained("first", "default.yaml")
-    start, means = work / "first" / "last.ckpt", []
+    for configuration in RUNS:  # what is wrong with them is better known now than after the store
+        settings_of("any", configuration)
+    made = work / "store-made"  # a store has a manifest before it has features
+    if not made.exists():
+        make_store(store, sources, most)
+        made.touch()
+    teacher = trained("teacher", RUNS[0])
+    write_openings(store, load_talker_model(teacher))
+    trained("first", RUNS[1])
+    start, means = work / "first" / "last.ckpt", list[Path]()
     for number, (closure, steps) in enumerate(ROUNDS):
-        if number == len(ROUNDS) - 1:  # its weight on closures is another: it starts from the middle of the two before
+        if number == len(ROUNDS) - 1:
             start = _mean(means[-2:], work / "mean-of-two")
         settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
-        finished = [trained(f"finish-{seed}", "default-finish.yaml", *settings, f"seed={seed}") for seed in seeds]
+        finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]
         start = _mean(finished, work / f"mean-{number}")
         means.append(start)
     return _mean(means[-2:], work / "talker")

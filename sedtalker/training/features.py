@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from sedtalker.audio import load_audio
 from sedtalker.corpora.augmentation import augment
+from sedtalker.corpora.motion_store import Clip, Sources, build_store
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import steps_of
 from sedtalker.errors import AudioError, DataError
@@ -95,6 +96,13 @@ def cache_features(
             np.save(aside, features(samples).half().numpy())
     if unreadable:
         raise DataError(f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {cache}. Mend those sounds")
+
+
+def make_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
+    """Write a talker's store (`sedtalker.corpora.motion_store`) with its features; features that are there stay."""
+    clips = build_store(folder, sources, most)
+    cache_features(listed_clips(folder / "manifest.json"), folder / "features", load_encoder().encode)
+    return clips
 
 
 def main() -> None:

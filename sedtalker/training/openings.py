@@ -1,9 +1,10 @@
 """How far mouths open that were never measured: `python -m sedtalker.training.openings STORE --teacher TALKER`.
 
-Rules say when lips close and touch, and little about how far they part in between; a talker that saw measured faces
-alone knows that, and what it knows carries over to other voices. Its openings, without emotion, are written beside the
-clips of made motion as `STORE/openings/ID.npy` (T,) float16. From then on `sedtalker.training.talker_data` takes them
-where nothing else holds the opening. Remove the folder to have the rules' openings again.
+Rules say when lips close and touch, and little about how far they part in between; a talker that saw speech of
+measured faces alone (and sounds at which nobody speaks) knows that, and what it knows carries over to other voices.
+Its openings, without emotion, are written beside the clips of made motion as `STORE/openings/ID.npy` (T,) float16.
+From then on `sedtalker.training.talker_data` takes them where nothing else holds the opening; validation keeps the
+rules'. Remove the folder to have the rules' openings again.
 
 A teacher may look further ahead than the talker: `configs/talker/default-teacher.yaml`.
 """
@@ -22,9 +23,9 @@ from sedtalker.corpora.synthesize import CLOSE, JAW
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.files import written_whole
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.training.talker_data import ClipInfo, RigStore
+from sedtalker.training.talker_data import ClipInfo, RigStore, forget_clips
 
-MEASURED = ("grid", "facegood", "foreign")  # sources, and those that begin like them, whose openings are known
+KNOWN = ("grid", "facegood", "foreign")  # sources, and those that begin like them, whose openings need no teacher
 
 
 def write_openings(root: Path, teacher: TalkerModel) -> list[ClipInfo]:
@@ -33,13 +34,14 @@ def write_openings(root: Path, teacher: TalkerModel) -> list[ClipInfo]:
     Raises:
         DataError: no such store, or its features are missing.
     """
-    made = [clip for clip in RigStore(root).clips if clip.split == "train" and not clip.source.startswith(MEASURED)]
+    made = [clip for clip in RigStore(root).clips if clip.split == "train" and not clip.source.startswith(KNOWN)]
     for clip in tqdm(made, desc=f"openings -> {root / 'openings'}", unit="clip"):
         target = root / "openings" / f"{clip.id}.npy"
         if not target.exists():
             features = np.load(root / "features" / f"{clip.id}.npy", allow_pickle=False)
             with written_whole(target) as aside:
                 np.save(aside, opening(teacher, torch.from_numpy(features).float()).astype(np.float16))
+    forget_clips()
     return made
 
 
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="folder of a trained talker")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    made = write_openings(arguments.store, load_talker_model(arguments.teacher).eval())
+    made = write_openings(arguments.store, load_talker_model(arguments.teacher))
     print(f"{arguments.store / 'openings'}: {len(made)} clips")
 
 

@@ -216,6 +216,11 @@ def collate(examples: Sequence[Example]) -> Example:
     return Example(features, posterior, intensity, style, Target(*stacked))  # type: ignore[arg-type]
 
 
+def forget_clips() -> None:
+    """Read clips again that were read before, because their files are others now."""
+    _arrays.cache_clear()
+
+
 @lru_cache(maxsize=FILE_CACHE)
 def _arrays(root: Path, key: str) -> dict[str, NDArray[np.float16]]:
     with np.load(root / "clips" / f"{key}.npz", allow_pickle=False) as stored:

@@ -234,7 +234,7 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
             continue
         moving = (np.abs(mouth - mouth[pause:start].min(axis=0)) > MOVING).any(axis=1)
         still = np.flatnonzero(~moving[pause:start]) + pause
-        if pause > 0 and moving[:start].any():
+        if moving[:pause].any():  # or no movement ends here
             rests.append(_rest(moving, still, pause, start) / fps)
         if start < len(weights) and len(still):
             moved = int(still[-1]) + np.flatnonzero(moving[still[-1] :])

@@ -212,7 +212,7 @@ def emotion_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, 
 
 
 def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str, Any]:
-    """The gap beside the tracked one, and what both mouths do: around the sound, and where phones are known in speech."""
+    """The gap beside the tracked one, and what both mouths do around the sound and, of aligned clips, in speech."""
     correlations, spreads, made, real = [], [], [], []
     for clip in clips:
         weights = speaker.feeling(clip.features, LABELS[NEUTRAL], 0.0)

@@ -59,3 +59,8 @@ def test_the_way_from_audio_to_video_imports_only_what_it_needs(tmp_path: Path, 
 
 def test_the_package_itself_costs_nothing(tmp_path: Path) -> None:
     assert not imported_by("import sedtalker; sedtalker.__version__", tmp_path) & {*HEAVY, "numpy"}
+
+
+def test_a_store_is_made_without_the_training_extra() -> None:
+    code = "import sys; sys.modules['lightning'] = None; from sedtalker.training.features import make_store"
+    subprocess.run([sys.executable, "-c", code], check=True)

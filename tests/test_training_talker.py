@@ -18,7 +18,7 @@ from torch import Tensor
 
 pytest.importorskip("lightning")
 
-from sedtalker.corpora.motion_store import FREE_TRUST
+from sedtalker.corpora.motion_store import FREE_TRUST, TAUGHT_TRUST
 from sedtalker.corpora.store import Clip, write_manifest
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
@@ -30,7 +30,7 @@ from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
 from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import TAUGHT_TRUST, Batches, RigStore, Windows
+from sedtalker.training.talker_data import Batches, RigStore, Windows
 
 LAYERS, WIDTH = 2, 12
 TINY = {

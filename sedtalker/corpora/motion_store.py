@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
@@ -75,6 +76,7 @@ OTHER_VOICE_EVERY = {"crema-d": 6}  # one clip in so many comes again, where peo
 FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice, for one man and one woman
 UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
 FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
+TAUGHT_TRUST = 0.3  # of one that a teacher says there (`sedtalker.training.openings`)
 MEASURED_TRUST = {"grid": 8.0, "facegood": 4.0}  # of a measured opening; GRID's frames have little else to be trusted
 QUIET_WEIGHT = 0.25  # of shut lips in silence, beside those at /p b m/
 MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
@@ -115,9 +117,30 @@ def made_arrays(performance: Performance, posterior: Float, intensity: Float) ->
     """A made performance; every channel is trusted but for the opening where nothing holds it."""
     weights = performance.weights
     trust = np.ones_like(weights)
-    trust[:, (JAW, CLOSE)] -= ((1 - FREE_TRUST) * performance.free)[:, None]
+    trust[:, (JAW, CLOSE)] = _opening_trust(performance.free, FREE_TRUST)
     closed = np.maximum(performance.closed, QUIET_WEIGHT * performance.quiet)
     return Arrays(weights, trust, performance.expression, posterior, intensity, closed)
+
+
+def with_opening(
+    arrays: dict[str, NDArray[np.float16]], opening: NDArray[np.floating]
+) -> dict[str, NDArray[np.float16]]:
+    """A clip of made motion that opens by `opening` (T,) where nothing holds it, and there is trusted more."""
+    weights, trust, felt = (arrays[name].astype(np.float32) for name in ("weights", "trust", "expression"))
+    free = np.clip((1 - trust[:, JAW]) / (1 - FREE_TRUST), 0, 1)
+    jaw, close = (np.clip(weights[:, column] - felt[:, column], 0, 1) for column in (JAW, CLOSE))
+    made = np.clip(jaw - close, 0, 1)
+    parted = free * opening + (1 - free) * made
+    lowered = np.sqrt(np.square(parted) + np.maximum(np.square(jaw) - np.square(made), 0))  # as `split_opening` does
+    weights[:, JAW] = np.clip(lowered + felt[:, JAW], 0, 1)
+    weights[:, CLOSE] = np.clip(lowered - parted + felt[:, CLOSE], 0, 1)
+    trust[:, (JAW, CLOSE)] = _opening_trust(free, TAUGHT_TRUST)
+    return arrays | {"weights": weights.astype(np.float16), "trust": trust.astype(np.float16)}
+
+
+def _opening_trust(free: Float, least: float) -> Float:
+    """Trust (T, 1) in an opening that is trusted so little where it is free (T,)."""
+    return (1 - (1 - least) * free)[:, None]
 
 
 def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool = False) -> Arrays:

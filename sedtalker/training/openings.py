@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sedtalker.corpora.synthesize import CLOSE, JAW
+from sedtalker.corpora.synthesize import CLOSE, JAW, held_track
 from sedtalker.emotion.labels import LABELS, NEUTRAL
 from sedtalker.files import written_whole
 from sedtalker.talker.model import TalkerModel, load_talker_model
@@ -48,9 +48,8 @@ def write_openings(root: Path, teacher: TalkerModel) -> list[ClipInfo]:
 @torch.inference_mode()
 def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]:
     """How far the lips part (T,) in speech with features (T, L, D), said without emotion; in units of jawOpen."""
-    posterior = torch.zeros(1, len(features), len(LABELS))
-    posterior[..., NEUTRAL] = 1
-    weights = teacher(features[None], posterior, torch.zeros(1, len(features)))[0].clamp(0, 1)
+    posterior, intensity = map(torch.from_numpy, held_track(LABELS[NEUTRAL], 0.0, len(features)))
+    weights = teacher(features[None], posterior[None], intensity[None])[0].clamp(0, 1)
     return (weights[:, JAW] - weights[:, CLOSE]).clamp(min=0).numpy()
 
 

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sedtalker.corpora.motion_store import FREE_TRUST
-from sedtalker.corpora.synthesize import CLOSE, JAW
+from sedtalker.corpora.motion_store import with_opening
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.speech import FRAME_RATE
@@ -31,7 +30,6 @@ from sedtalker.talker.model import MEAN_STYLE
 from sedtalker.training.losses import Target
 
 Float = NDArray[np.float32]
-TAUGHT_TRUST = 0.3  # of an opening that a teacher says
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
 
 
@@ -227,20 +225,6 @@ def _arrays(root: Path, key: str) -> dict[str, NDArray[np.float16]]:
         arrays = {name: stored[name] for name in stored.files}
     taught = root / "openings" / f"{key}.npy"
     return with_opening(arrays, np.load(taught, allow_pickle=False)) if taught.is_file() else arrays
-
-
-def with_opening(arrays: dict[str, NDArray[np.float16]], opening: NDArray) -> dict[str, NDArray[np.float16]]:
-    """A clip of made motion that opens by `opening` (T,) where nothing holds it, and there is trusted more."""
-    weights, trust, felt = (arrays[name].astype(np.float32) for name in ("weights", "trust", "expression"))
-    free = np.clip((1 - trust[:, JAW]) / (1 - FREE_TRUST), 0, 1)
-    jaw, close = (np.clip(weights[:, column] - felt[:, column], 0, 1) for column in (JAW, CLOSE))
-    made = np.clip(jaw - close, 0, 1)
-    parted = free * opening + (1 - free) * made
-    lowered = np.sqrt(np.square(parted) + np.maximum(np.square(jaw) - np.square(made), 0))  # as `split_opening` does
-    weights[:, JAW] = np.clip(lowered + felt[:, JAW], 0, 1)
-    weights[:, CLOSE] = np.clip(lowered - parted + felt[:, CLOSE], 0, 1)
-    trust[:, (JAW, CLOSE)] = (1 - (1 - TAUGHT_TRUST) * free)[:, None]
-    return arrays | {"weights": weights.astype(np.float16), "trust": trust.astype(np.float16)}
 
 
 def _features(root: Path, key: str, start: int, stop: int) -> Tensor:

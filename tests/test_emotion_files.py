@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_emotion_track import spoken_track
 
@@ -47,6 +47,7 @@ def same_segments(one, other):
 
 @settings(max_examples=60, deadline=None)
 @given(segmentations())
+@example([Segment(0.0, 0.08, "neutral", 0.0, 0.0), Segment(0.09, 1.0, "neutral", 0.0, 0.0)])
 def test_segments_survive_every_format(segments):
     track = EmotionTrack.from_segments(segments, 21.0)
     for write, read in [*TEXT_FORMATS, (to_json, from_json)]:

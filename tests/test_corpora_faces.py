@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -176,6 +177,14 @@ def test_a_measured_mouth_is_shut_in_added_silence_alone():
     assert (arrays.closed > 0).tolist() == [i < 20 or i >= 60 for i in range(80)]
     assert arrays.weights[30:50].min() > 0.2 and arrays.weights[50:].max() == 0
     assert arrays.trust[52:58].max() == 0  # who knows how fast it shuts
+
+
+def test_every_kind_of_foreign_sound_is_heard_on_every_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(motion_store, "foreign_sound", lambda kind, seconds, rng: np.zeros(1600, np.float32))
+    clips = [clip for clip, _ in motion_store.foreign_clips(tmp_path, motion_store.FOREIGN_CLIPS)]
+    heard = Counter((clip.id.rsplit("_", 1)[1], clip.split) for clip in clips)
+    sides = {"train": 64, "validation": 8, "test": 8}
+    assert heard == {(kind, side): count for kind in FOREIGN for side, count in sides.items()}
 
 
 def test_the_store_holds_what_its_manifest_says(tmp_path: Path):

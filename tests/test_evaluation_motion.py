@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def clips():
         yield from spoken_clips(root / "audio")
-        yield from foreign_clips(root / "audio", 10)  # one in ten is for testing
+        yield from foreign_clips(root / "audio", 18)  # the last is for testing
 
     (root / "features").mkdir()
     for clip in write_store(root, clips()):

@@ -30,7 +30,7 @@ from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
 from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import Batches, RigStore, Windows
+from sedtalker.training.talker_data import Batches, ClipInfo, Example, RigStore, Windows
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -252,6 +252,22 @@ def test_windows_are_the_same_for_the_same_epoch_and_padded_without_trust(store:
     real = int(long.target.trust[:, 0].sum())
     assert len(long.intensity) == 120 and real in (90, 100, 110)
     assert not long.target.trust[real:].any()
+
+
+def test_windows_often_lie_at_the_ends_of_a_clip_and_reach_all_of_it() -> None:
+    class Asked:
+        clips = (ClipInfo("long", "someone", "tts", "train", 400),)
+
+        def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+            empty, target = torch.zeros(stop - start), Target(*torch.zeros(2, stop - start, 52), None, torch.zeros(1))
+            return Example(empty, empty, empty, torch.tensor(start), target)
+
+    windows = Windows(Asked(), Asked.clips, {}, 100, 600, seed=0)
+    starts = np.array([int(windows[i].style) for i in range(600)])
+    assert starts.min() == 0 and starts.max() == 300
+    # 26 of 351 places each, where one of 301 is the chance of any other
+    assert 0.04 < (starts == 0).mean() < 0.11 and 0.04 < (starts == 300).mean() < 0.11
+    assert len(np.unique(starts)) > 200
 
 
 def test_missing_features_name_the_way_to_make_them(store: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
 VERSION = 1
 RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
-FOREIGN_CLIPS = 640
+FOREIGN_CLIPS = 720
 OTHER_VOICES = {"grid": 2, "facegood": 4, "tts": 2}  # times that a clip comes again with another voice; 1 where unnamed
 OTHER_VOICE_EVERY = {"crema-d": 6}  # one clip in so many comes again, where people are many and sentences few
 FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice, for one man and one woman
@@ -214,12 +214,13 @@ def _said_again(said: KnownSpeech, voice: OtherVoice) -> KnownSpeech:
 def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
     """Sounds without speech, under a face at rest that feels whatever the track says."""
     for number in range(count):
-        rng = np.random.default_rng([number, 2])
-        kind = FOREIGN[number % len(FOREIGN)]
+        rng = np.random.default_rng([number, 4])
+        time, of_kind = divmod(number, len(FOREIGN))
+        kind = FOREIGN[of_kind]
         path = audio / f"foreign_{number:03d}_{kind}.wav"
         samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
         write_wav(path, [samples])
-        turn = (number + number // len(FOREIGN)) % 10  # every kind of sound is heard on every side
+        turn = (time + of_kind) % 10  # every kind of sound is heard on every side
         split = "test" if turn == 9 else "validation" if turn == 8 else "train"
         nothing = (Phone("", SILENCE, 0.0, len(samples) / SAMPLE_RATE),)
         heard = KnownSpeech(path.stem, str(path), "nobody", "foreign", split, "zxx", nothing)

@@ -14,7 +14,7 @@ from sedtalker.speech import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
 
-FOREIGN = ("silence", "white", "pink", "brown", "hum", "music", "clicks", "breath")
+FOREIGN = ("silence", "white", "pink", "brown", "hum", "music", "clicks", "breath", "chirps")
 MASKS = FOREIGN[1:6]  # what speech may lie in
 LEVELS = (-55.0, -12.0)  # dB of full scale of a foreign sound
 SIGNAL_TO_NOISE = (8.0, 30.0)  # dB
@@ -35,7 +35,7 @@ def foreign_sound(kind: str, seconds: float, rng: np.random.Generator) -> Float:
     count = round(seconds * SAMPLE_RATE)
     if kind == "silence":
         return np.zeros(count, np.float32)
-    made = {"hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths}
+    made = {"hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths, "chirps": _chirps}
     sound = made[kind](count, rng) if kind in made else _noise(kind, count, rng)
     level = 10 ** (rng.uniform(*LEVELS) / 20)
     return np.clip(sound / (np.sqrt(np.mean(sound**2)) + 1e-9) * level, -1, 1).astype(np.float32)
@@ -123,6 +123,26 @@ def _breaths(count: int, rng: np.random.Generator) -> Float:
         breath = _breath(min(count - start, round(rng.uniform(0.4, 1.2) * SAMPLE_RATE)), rng)
         sound[start : start + len(breath)] += breath * rng.uniform(0.5, 1)
         start += len(breath) + round(rng.uniform(0.2, 1.5) * SAMPLE_RATE)
+    return sound.astype(np.float32)
+
+
+def _chirps(count: int, rng: np.random.Generator) -> Float:
+    """Birds: short tones that rise or fall, some of them trilling, alone or in a row."""
+    sound = 0.005 * rng.normal(size=count)
+    start = 0
+    while start < count:
+        pitch, glide = rng.uniform(1500, 5000), rng.uniform(-8000, 8000)  # Hz, Hz a second
+        trill, length = rng.uniform(0, 300), round(rng.uniform(0.03, 0.25) * SAMPLE_RATE)
+        pause = round(rng.uniform(0.02, 0.3) * SAMPLE_RATE)
+        for _ in range(int(rng.integers(1, 7))):
+            times = np.arange(min(length, count - start)) / SAMPLE_RATE
+            frequency = pitch + glide * times + trill * np.sin(2 * np.pi * 25 * times)
+            tone = np.sin(2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE) * np.hanning(len(times))
+            sound[start : start + len(times)] += tone
+            start += length + pause
+            if start >= count:
+                break
+        start += round(rng.uniform(0.1, 1.5) * SAMPLE_RATE)
     return sound.astype(np.float32)
 
 

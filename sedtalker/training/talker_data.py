@@ -30,6 +30,7 @@ from sedtalker.talker.model import MEAN_STYLE
 from sedtalker.training.losses import Target
 
 Float = NDArray[np.float32]
+BEYOND = 0.25  # of a window, how far before a clip's start or after its end it may be drawn, to be moved within
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
 
 
@@ -121,10 +122,15 @@ class Windows(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, self.epoch, index])
         clip = self.clips[rng.choice(len(self.clips), p=self.chance)]
-        start = int(rng.integers(0, max(1, clip.frames - self.frames + 1)))
+        start = self._start(clip, rng)
         style = _style(clip, self.styles, self.unseen, rng)
         example = self.store.example(clip, start, min(clip.frames, start + self.frames), style)
         return _padded(example, self.frames)
+
+    def _start(self, clip: ClipInfo, rng: np.random.Generator) -> int:
+        """First frame of a window: often a long clip's own start or end, where an encoder hears nothing beyond."""
+        last, beyond = max(0, clip.frames - self.frames), round(BEYOND * self.frames)
+        return int(np.clip(rng.integers(-beyond, last + beyond + 1), 0, last))
 
 
 @dataclass

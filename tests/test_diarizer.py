@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from sedtalker.emotion.diarizer import (
+    OWN_ENCODER,
     STRIDE,
     Diarizer,
     DiarizerConfig,
@@ -157,6 +159,18 @@ def test_a_saved_diarizer_comes_back(tmp_path, config):
     assert again.config == diarizer.config
     features = torch.randn(60, 3, 24)
     torch.testing.assert_close(again.frames(features)[0], diarizer.frames(features)[0], atol=5e-3, rtol=0)
+
+
+def test_an_encoder_that_came_along_goes_along(tmp_path):
+    save_diarizer(small_diarizer(replace(SMALL, encoder=OWN_ENCODER)), tmp_path / "one")
+    (tmp_path / "one" / "encoder").mkdir()
+    (tmp_path / "one" / "encoder" / "config.json").write_text("{}")
+    loaded = load_diarizer(tmp_path / "one")
+    for folder in (tmp_path / "two", tmp_path / "one"):
+        save_diarizer(loaded, folder)
+        assert json.loads((folder / "config.json").read_text())["config"]["encoder"] == OWN_ENCODER
+        assert (folder / "encoder" / "config.json").read_text() == "{}"
+        assert load_diarizer(folder).config.encoder == str(folder / "encoder")
 
 
 def test_what_is_no_diarizer_is_refused(tmp_path):

@@ -8,6 +8,7 @@ in overlapping windows that fade into each other, so that memory is flat and no 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -289,8 +290,13 @@ def windows_of(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[T
 
 
 def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
-    """Write a diarizer to a folder that `load_diarizer` reads."""
-    save_checkpoint(folder, KIND, asdict(diarizer.config), diarizer.state_dict())
+    """Write a diarizer to a folder that `load_diarizer` reads, with the encoder that it was loaded with, if any."""
+    config, came_along = diarizer.config, Path(diarizer.config.encoder)
+    if came_along.is_dir() and came_along.name == OWN_ENCODER:
+        if came_along.resolve() != Path(folder, OWN_ENCODER).resolve():
+            shutil.copytree(came_along, Path(folder, OWN_ENCODER), dirs_exist_ok=True)
+        config = replace(config, encoder=OWN_ENCODER)
+    save_checkpoint(folder, KIND, asdict(config), diarizer.state_dict())
 
 
 def load_diarizer(name: Path | str = "default") -> Diarizer:

@@ -9,7 +9,7 @@
     WORK/first/            the talker's long run
     WORK/finish-0/, -1/    two short ones from there, and so on, two a round
     WORK/mean-0/           the mean of a round's two, from which the next round goes on
-    WORK/mean-of-two/      the mean of the two rounds before the last, from which that goes on
+    WORK/mean-2-3/         the mean of two rounds, from which a later one goes on
     WORK/talker/           the mean of the last two rounds
 
 The runs are those of `configs/talker/`. What is there is taken as it is: give another folder for other sources or
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -36,8 +37,18 @@ from sedtalker.training.talker import TalkerTraining, run_training
 
 CONFIGURATIONS = Path("configs/talker")
 RUNS = ("default-teacher.yaml", "default.yaml", "default-finish.yaml")
-ROUNDS = ((6e-3, 2000), (6e-3, 2000), (4e-3, 2000), (4e-3, 1500), (2.5e-3, 1500))
-"""Closures' weight and steps of each round of finishing: less weight in the end, or lips close at other phones too."""
+
+
+class Round(NamedTuple):
+    """Finishing runs from one start: a weight of closures that falls, or lips close at other phones too in the end."""
+
+    closure: float
+    steps: int
+    rounds: int = 1  # so many before it, whose mean it goes on from
+
+
+ROUNDS = (Round(6e-3, 2000), Round(6e-3, 2000), Round(4e-3, 2000), Round(4e-3, 1500))
+ROUNDS += (Round(2.5e-3, 1500, rounds=2), Round(2.5e-3, 1500, rounds=2))
 OURS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
 
@@ -80,9 +91,9 @@ def train_default(
     write_openings(store, load_talker_model(teacher))
     trained("first", RUNS[1])
     start, means = work / "first" / "last.ckpt", list[Path]()
-    for number, (closure, steps) in enumerate(ROUNDS):
-        if number == len(ROUNDS) - 1:
-            start = _mean(means[-2:], work / "mean-of-two")
+    for number, (closure, steps, rounds) in enumerate(ROUNDS):
+        if rounds > 1:
+            start = _mean(means[-rounds:], work / f"mean-{number - rounds}-{number - 1}")
         settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
         finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]

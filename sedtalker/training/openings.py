@@ -3,8 +3,8 @@
 Rules say when lips close and touch, and little about how far they part in between; a talker that saw speech of
 measured faces alone (and sounds at which nobody speaks) knows that, and what it knows carries over to other voices.
 Its openings, without emotion, are written beside the clips of made motion as `STORE/openings/ID.npy` (T,) float16.
-From then on `sedtalker.training.talker_data` takes them where nothing else holds the opening; validation keeps the
-rules'. Remove the folder to have the rules' openings again.
+From then on `sedtalker.training.talker_data` takes them where nothing else holds the opening, in training and in the
+validation that chooses among its steps. Remove the folder to have the rules' openings again.
 
 A teacher may look further ahead than the talker: `configs/talker/default-teacher.yaml`.
 """
@@ -29,12 +29,12 @@ KNOWN = ("grid", "facegood", "foreign")  # sources, and those that begin like th
 
 
 def write_openings(root: Path, teacher: TalkerModel) -> list[ClipInfo]:
-    """Write the openings of a store's clips of made motion that are to be trained on; what is there stays.
+    """Write the openings of a store's clips of made motion, but for those of the test split; what is there stays.
 
     Raises:
         DataError: no such store, or its features are missing.
     """
-    made = [clip for clip in RigStore(root).clips if clip.split == "train" and not clip.source.startswith(KNOWN)]
+    made = [clip for clip in RigStore(root).clips if clip.split != "test" and not clip.source.startswith(KNOWN)]
     for clip in tqdm(made, desc=f"openings -> {root / 'openings'}", unit="clip"):
         target = root / "openings" / f"{clip.id}.npy"
         if not target.exists():

@@ -330,7 +330,8 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     torch.manual_seed(0)
     teacher = TalkerModel(TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",))).eval()
     torch.nn.init.normal_(teacher.lips.weight, std=0.3)
-    assert [clip.id for clip in write_openings(root, teacher)] == [f"clip{number}" for number in range(4)]  # none for testing
+    asked = [clip.id for clip in write_openings(root, teacher)]
+    assert asked == ["clip0", "clip1", "clip2", "clip3"]  # not the one for testing
     said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
     assert said.max() > 0.05
     after = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target

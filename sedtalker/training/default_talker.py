@@ -47,8 +47,14 @@ class Round(NamedTuple):
     rounds: int = 1  # so many before it, whose mean it goes on from
 
 
-ROUNDS = (Round(6e-3, 2000), Round(6e-3, 2000), Round(4e-3, 2000), Round(4e-3, 1500))
-ROUNDS += (Round(2.5e-3, 1500, rounds=2), Round(2.5e-3, 1500, rounds=2))
+ROUNDS = (
+    Round(6e-3, 2000),
+    Round(6e-3, 2000),
+    Round(4e-3, 2000),
+    Round(4e-3, 1500),
+    Round(2.5e-3, 1500, rounds=2),
+    Round(2.5e-3, 1500, rounds=2),
+)
 OURS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
 

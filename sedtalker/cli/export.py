@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sedtalker.cli.options import add_texture, number
+from sedtalker.export import FORMATS
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
-
-FORMATS = ("glb", "html", "csv", "json", "usd", "obj", "ply", "npy")
 
 _TO_HELP = (
     "glb: glTF with morph targets, textures and motion; html: a page that plays it, offline; csv: Live Link Face "

@@ -8,10 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sedtalker.export import FORMATS
+
 if TYPE_CHECKING:
     from sedtalker.batch import Running
 
-EXPORTS = ("mp4", "npz", "json", "glb", "html", "csv", "usd", "obj", "ply", "npy")  # that an animation is written as
+EXPORTS = ("mp4", "npz", *FORMATS)  # that speech is animated to; there json is its track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # files that hold an emotion track
 RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS)}
 LONGEST = 3600.0  # s; spans are held to the audio itself once it is read

@@ -10,7 +10,7 @@
     WORK/finish-0/, -1/    two short ones from there, and so on, two a round
     WORK/mean-0/           the mean of a round's two, from which the next round goes on
     WORK/mean-2-3/         the mean of two rounds, from which a later one goes on
-    WORK/talker/           the mean of the last two rounds
+    WORK/talker/           the mean of the last round's two
 
 The runs are those of `configs/talker/`. What is there is taken as it is: give another folder for other sources or
 settings.
@@ -48,12 +48,12 @@ class Round(NamedTuple):
 
 
 ROUNDS = (
-    Round(6e-3, 2000),
-    Round(6e-3, 2000),
-    Round(4e-3, 2000),
-    Round(4e-3, 1500),
-    Round(2.5e-3, 1500, rounds=2),
-    Round(2.5e-3, 1500, rounds=2),
+    Round(1.1e-2, 2000),
+    Round(1.1e-2, 2000),
+    Round(7.4e-3, 2000),
+    Round(7.4e-3, 1500),
+    Round(4.6e-3, 1500, rounds=2),
+    Round(4e-3, 1500, rounds=2),
 )
 OURS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
@@ -103,9 +103,9 @@ def train_default(
         settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
         finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]
-        start = _mean(finished, work / f"mean-{number}")
+        start = _mean(finished, work / ("talker" if number == len(ROUNDS) - 1 else f"mean-{number}"))
         means.append(start)
-    return _mean(means[-2:], work / "talker")
+    return start
 
 
 def _mean(talkers: Sequence[Path], output: Path) -> Path:

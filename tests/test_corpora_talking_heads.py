@@ -136,12 +136,17 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     ]  # fmt: skip
     subprocess.run(command, check=True)
     openings = {path.stem for path in (work / "store" / "openings").iterdir()}
+    made = [clip for clip in read_clips(work / "store") if not clip.source.startswith(("grid", "facegood", "foreign"))]
+    assert openings == {clip.id for clip in made if clip.split != "test"}
     assert openings >= {"crema-d_1001_IEO_NEU_XX"} and not any(name.startswith("grid") for name in openings)
     assert load_talker_model(work / "teacher" / "model").config.look_ahead > 10
-    talker, before = (load_talker_model(work / name).state_dict() for name in ("talker", "mean-4"))
+    means = ("talker", "mean-2", "mean-3", "mean-4", "mean-2-3", "mean-3-4")
+    talker, second, third, before, start, last_start = (load_talker_model(work / name).state_dict() for name in means)
     ends = [load_talker_model(work / f"finish-{seed}" / "model").state_dict() for seed in (10, 11)]
     for name, mean in talker.items():
         torch.testing.assert_close(mean, (ends[0][name] + ends[1][name]) / 2, atol=1e-6, rtol=1e-3)  # float16
+        torch.testing.assert_close(start[name], (second[name] + third[name]) / 2, atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(last_start[name], (third[name] + before[name]) / 2, atol=1e-6, rtol=1e-3)
     assert all(any((one[name] != talker[name]).any() for name in talker) for one in (before, *ends))
     written = {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")}
     subprocess.run(command, check=True)  # nothing is left to train

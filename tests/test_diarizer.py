@@ -161,7 +161,7 @@ def test_a_saved_diarizer_comes_back(tmp_path, config):
     torch.testing.assert_close(again.frames(features)[0], diarizer.frames(features)[0], atol=5e-3, rtol=0)
 
 
-def test_an_encoder_that_came_along_goes_along(tmp_path):
+def test_an_encoder_that_came_along_goes_along(tmp_path, monkeypatch):
     save_diarizer(small_diarizer(replace(SMALL, encoder=OWN_ENCODER)), tmp_path / "one")
     (tmp_path / "one" / "encoder").mkdir()
     (tmp_path / "one" / "encoder" / "config.json").write_text("{}")
@@ -171,6 +171,14 @@ def test_an_encoder_that_came_along_goes_along(tmp_path):
         assert json.loads((folder / "config.json").read_text())["config"]["encoder"] == OWN_ENCODER
         assert (folder / "encoder" / "config.json").read_text() == "{}"
         assert load_diarizer(folder).config.encoder == str(folder / "encoder")
+    monkeypatch.chdir(tmp_path / "two")  # where another diarizer's encoder lies
+    save_diarizer(load_diarizer("../one"), tmp_path / "three")
+    save_diarizer(small_diarizer(), tmp_path / "none")
+    (tmp_path / "two" / "encoder" / "config.json").write_text('{"other": 1}')
+    save_diarizer(loaded, tmp_path / "one")
+    assert (tmp_path / "three" / "encoder" / "config.json").read_text() == "{}"
+    assert (tmp_path / "one" / "encoder" / "config.json").read_text() == "{}"
+    assert not (tmp_path / "none" / "encoder").exists()
 
 
 def test_what_is_no_diarizer_is_refused(tmp_path):

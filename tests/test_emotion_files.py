@@ -48,6 +48,7 @@ def same_segments(one, other):
 @settings(max_examples=60, deadline=None)
 @given(segmentations())
 @example([Segment(0.0, 0.08, "neutral", 0.0, 0.0), Segment(0.09, 1.0, "neutral", 0.0, 0.0)])
+@example([Segment(0.0, 0.5, "happy", 0.9, 1.0), Segment(0.51, 0.6, "sad", 0.4, 1.0), Segment(0.63, 2.0, "angry", 1.0)])
 def test_segments_survive_every_format(segments):
     track = EmotionTrack.from_segments(segments, 21.0)
     for write, read in [*TEXT_FORMATS, (to_json, from_json)]:

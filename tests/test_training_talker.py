@@ -30,7 +30,7 @@ from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
 from sedtalker.training.openings import write_openings
 from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import Batches, ClipInfo, Example, RigStore, Windows
+from sedtalker.training.talker_data import Batches, ClipInfo, Example, RigStore, WholeClips, Windows
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -319,13 +319,14 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     root = tmp_path / "store"
     shutil.copytree(store, root)
     jaw, close = (ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose"))
-    path = root / "clips" / "clip0.npz"
-    with np.load(path) as stored:
-        arrays = {name: stored[name].astype(np.float32) for name in stored.files}
-    arrays["trust"][:40, (jaw, close)] = FREE_TRUST  # the rules' opening counts little there
-    arrays["expression"][:, jaw] = 0.05
-    arrays["weights"][:, jaw] += 0.05
-    np.savez(path, **{name: values.astype(np.float16) for name, values in arrays.items()})
+    for clip in ("clip0", "clip3"):
+        path = root / "clips" / f"{clip}.npz"
+        with np.load(path) as stored:
+            arrays = {name: stored[name].astype(np.float32) for name in stored.files}
+        arrays["trust"][:40, (jaw, close)] = FREE_TRUST  # the rules' opening counts little there
+        arrays["expression"][:, jaw] = 0.05
+        arrays["weights"][:, jaw] += 0.05
+        np.savez(path, **{name: values.astype(np.float16) for name, values in arrays.items()})
     before = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
     torch.manual_seed(0)
     teacher = TalkerModel(TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",))).eval()
@@ -342,6 +343,8 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
         after.values[:40, jaw] - after.neutral[:40, jaw], torch.full((40,), 0.05), atol=2e-3, rtol=0
     )
     assert after.trust[0, jaw] == pytest.approx(TAUGHT_TRUST, abs=1e-3)
+    validated = WholeClips(RigStore(root), RigStore(root).clips[3:4], 90)[0].target
+    assert validated.trust[0, jaw] == pytest.approx(TAUGHT_TRUST, abs=1e-3)
     assert after.trust[40, jaw] == 1
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXPORTS = ("mp4", "npz", *FORMATS)  # that speech is animated to; there json is its track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # files that hold an emotion track
-RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS)}
+RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS), *(ending for _, ending in FORMATS.values())}
 LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
 
 

@@ -5,6 +5,7 @@
     STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
     STORE/phones.tsv      what was said, where it is known
     STORE/features/ID.npy (T, L, D) float16 of the speech encoder (`sedtalker.training.features`)
+    STORE/openings/ID.npy (T,) float16, once a teacher was asked (`sedtalker.training.openings`)
 
 `weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds,
 `closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured
@@ -215,12 +216,12 @@ def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
     """Sounds without speech, under a face at rest that feels whatever the track says."""
     for number in range(count):
         rng = np.random.default_rng([number, 4])
-        time, of_kind = divmod(number, len(FOREIGN))
-        kind = FOREIGN[of_kind]
+        before, place = divmod(number, len(FOREIGN))  # so many of its kind came before it
+        kind = FOREIGN[place]
         path = audio / f"foreign_{number:03d}_{kind}.wav"
         samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
         write_wav(path, [samples])
-        turn = (time + of_kind) % 10  # every kind of sound is heard on every side
+        turn = (before + place) % 10  # of ten of a kind, one for testing and one for validation
         split = "test" if turn == 9 else "validation" if turn == 8 else "train"
         nothing = (Phone("", SILENCE, 0.0, len(samples) / SAMPLE_RATE),)
         heard = KnownSpeech(path.stem, str(path), "nobody", "foreign", split, "zxx", nothing)

@@ -127,7 +127,7 @@ def _breaths(count: int, rng: np.random.Generator) -> Float:
 
 
 def _chirps(count: int, rng: np.random.Generator) -> Float:
-    """Birds: short tones that rise or fall, some of them trilling, alone or in a row."""
+    """Birds: short tones that rise or fall and trill more or less, alone or in a row."""
     sound = 0.005 * rng.normal(size=count)
     start = 0
     while start < count:

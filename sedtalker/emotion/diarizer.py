@@ -25,6 +25,7 @@ from sedtalker.emotion.activity import loudness, silence_weight
 from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import CheckpointError
+from sedtalker.files import written_whole
 from sedtalker.resources import asset
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, Windowing
 
@@ -290,11 +291,17 @@ def windows_of(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[T
 
 
 def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
-    """Write a diarizer to a folder that `load_diarizer` reads, with the encoder that it was loaded with, if any."""
-    config, came_along = diarizer.config, Path(diarizer.config.encoder)
-    if came_along.is_dir() and came_along.name == OWN_ENCODER:
-        if came_along.resolve() != Path(folder, OWN_ENCODER).resolve():
-            shutil.copytree(came_along, Path(folder, OWN_ENCODER), dirs_exist_ok=True)
+    """Write a diarizer to a folder that `load_diarizer` reads, with its own encoder if one came along with it.
+
+    Raises:
+        CheckpointError: weights that are not finite.
+        SEDTalkerError: the folder cannot be written, or its own encoder is no longer where it was.
+    """
+    config, encoder, own = diarizer.config, Path(diarizer.config.encoder), Path(folder, OWN_ENCODER)
+    if encoder.is_absolute() and encoder.name == OWN_ENCODER:
+        if encoder != own.resolve():
+            with written_whole(own) as aside:
+                shutil.copytree(encoder, aside)
         config = replace(config, encoder=OWN_ENCODER)
     save_checkpoint(folder, KIND, asdict(config), diarizer.state_dict())
 
@@ -310,7 +317,7 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     config, state = load_checkpoint(folder, KIND)
     sizes = DiarizerConfig.from_plain(config)
     if sizes.encoder == OWN_ENCODER:
-        sizes = replace(sizes, encoder=str(folder / OWN_ENCODER))
+        sizes = replace(sizes, encoder=str((folder / OWN_ENCODER).resolve()))
     diarizer = Diarizer(sizes)
     fill(diarizer, state, folder)
     return diarizer.eval().requires_grad_(False)

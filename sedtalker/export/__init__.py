@@ -17,10 +17,10 @@ FORMATS: dict[str, tuple[str, str]] = {
     "html": ("sedtalker.export.html", ".html"),
     "csv": ("sedtalker.export.csv", ".csv"),
     "json": ("sedtalker.export.curves", ".json"),
-    "npy": ("sedtalker.export.npy", ".npy"),
     "usd": ("sedtalker.export.usd", ".usdz"),
     "obj": ("sedtalker.export.obj", "_obj"),
     "ply": ("sedtalker.export.ply", "_ply"),
+    "npy": ("sedtalker.export.npy", ".npy"),
 }
 
 _PLAYED_WITH_SOUND = ("glb", "usd")  # and cannot hold it

@@ -9,7 +9,7 @@
     WORK/first/            the talker's long run
     WORK/finish-0/, -1/    two short ones from there, and so on, two a round
     WORK/mean-0/           the mean of a round's two, from which the next round goes on
-    WORK/mean-2-3/         the mean of two rounds, from which a later one goes on
+    WORK/mean-2-3/, -3-4/  the mean of two rounds, from which one of the last two goes on
     WORK/talker/           the mean of the last round's two
 
 The runs are those of `configs/talker/`. What is there is taken as it is: give another folder for other sources or
@@ -40,11 +40,11 @@ RUNS = ("default-teacher.yaml", "default.yaml", "default-finish.yaml")
 
 
 class Round(NamedTuple):
-    """Finishing runs from one start: a weight of closures that falls, or lips close at other phones too in the end."""
+    """Finishing runs from one start."""
 
-    closure: float
+    closure: float  # weight: it falls from round to round, or lips close at other phones too in the end
     steps: int
-    rounds: int = 1  # so many before it, whose mean it goes on from
+    mean_of: int = 1  # rounds before it, whose mean it starts from
 
 
 ROUNDS = (
@@ -52,8 +52,8 @@ ROUNDS = (
     Round(1.1e-2, 2000),
     Round(7.4e-3, 2000),
     Round(7.4e-3, 1500),
-    Round(4.6e-3, 1500, rounds=2),
-    Round(4e-3, 1500, rounds=2),
+    Round(4.6e-3, 1500, mean_of=2),
+    Round(4e-3, 1500, mean_of=2),
 )
 OURS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
@@ -97,9 +97,9 @@ def train_default(
     write_openings(store, load_talker_model(teacher))
     trained("first", RUNS[1])
     start, means = work / "first" / "last.ckpt", list[Path]()
-    for number, (closure, steps, rounds) in enumerate(ROUNDS):
-        if rounds > 1:
-            start = _mean(means[-rounds:], work / f"mean-{number - rounds}-{number - 1}")
+    for number, (closure, steps, mean_of) in enumerate(ROUNDS):
+        if mean_of > 1:
+            start = _mean(means[-mean_of:], work / f"mean-{number - mean_of}-{number - 1}")
         settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
         finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]

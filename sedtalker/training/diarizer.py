@@ -252,8 +252,9 @@ def run_training(training: DiarizerTraining) -> Path:
     deciding = {item.id for item in calibrating(manifest, training.model)}
     diarizer = calibrated(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
     if isinstance(module.encoder, TunedEncoder):
-        save_tuned(training.model.encoder, module.encoder, exported / OWN_ENCODER)
-        diarizer.config = replace(diarizer.config, encoder=OWN_ENCODER)
+        own = (exported / OWN_ENCODER).resolve()
+        save_tuned(training.model.encoder, module.encoder, own)
+        diarizer.config = replace(diarizer.config, encoder=str(own))
     save_diarizer(diarizer, exported)
     return exported
 

@@ -22,6 +22,8 @@ def joined(diarizers: Sequence[Diarizer]) -> Diarizer:
     Raises:
         DataError: they differ in more than their temperature and the number of their members.
     """
+    if len(encoders := {diarizer.config.encoder for diarizer in diarizers}) > 1:
+        raise DataError(f"diarizers that read different encoders cannot be joined: {', '.join(sorted(encoders))}")
     configs = [replace(diarizer.config, temperature=1.0, members=1) for diarizer in diarizers]
     if any(config != configs[0] for config in configs):
         raise DataError("diarizers of different sizes or labels cannot be joined. Train all with one `model`")

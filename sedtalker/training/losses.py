@@ -26,7 +26,7 @@ class LossWeights:
     velocity: float = 5.0  # of frame differences: timing, and no trembling that the pose alone would forgive
     acceleration: float = 5.0  # of second differences: onsets as quick as they are, without jerks
     lips: float = 1e-3  # mm^2 at the lips' vertices: what a value does to the mouth, not its number, is what is seen
-    closure: float = 1e-3  # mm^2 of gap where /p b m/ are said: listeners notice these frames before all others
+    closure: float = 1e-3  # mm^2 of gap at /p b m/, which listeners notice first, and while nobody speaks
     amplitude: float = 0.0  # mm^2 of the gap's standard deviation: a mean of likely mouths opens less than any of them
     neutral: float = 0.5  # squared error at intensity 0: content and emotion stay apart, tracks can be swapped
     emotion: float = 0.5  # squared error of what the track adds: a feeling looks the same whatever is said
@@ -40,7 +40,7 @@ class Target(NamedTuple):
     values: Tensor  # (B, T, K)
     trust: Tensor  # (B, T, K), weight of each error; 0 where the truth is unknown
     neutral: Tensor | None  # (B, T, K), the same without the emotion's part, where that is known
-    closed: Tensor  # (B, T), 1 where the lips must meet
+    closed: Tensor  # (B, T), how much it counts that the lips meet: 1 at /p b m/, less in silence
 
 
 class Lips(nn.Module):

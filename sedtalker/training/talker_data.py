@@ -30,7 +30,7 @@ from sedtalker.talker.model import MEAN_STYLE
 from sedtalker.training.losses import Target
 
 Float = NDArray[np.float32]
-BEYOND = 0.25  # of a window, how far before a clip's start or after its end it may be drawn, to be moved within
+BEYOND = 0.25  # share of a window by which it may be drawn beyond a clip's ends, to be moved back within
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
 
 
@@ -128,7 +128,10 @@ class Windows(Dataset[Example]):
         return _padded(example, self.frames)
 
     def _start(self, clip: ClipInfo, rng: np.random.Generator) -> int:
-        """First frame of a window: often a long clip's own start or end, where an encoder hears nothing beyond."""
+        """First frame of a window: often a long clip's own start or end, where an encoder hears nothing beyond.
+
+        Drawn evenly, a long clip's first frames would hardly ever be seen, and every recording has them.
+        """
         last, beyond = max(0, clip.frames - self.frames), round(BEYOND * self.frames)
         return int(np.clip(rng.integers(-beyond, last + beyond + 1), 0, last))
 

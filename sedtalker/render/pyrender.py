@@ -46,7 +46,7 @@ def _context() -> tuple[Any, str]:
         renderer = pyrender.OffscreenRenderer(64, 64)
         gl = require("OpenGL.GL", "pyrender")
         name = gl.glGetString(gl.GL_RENDERER)
-        # With the PyOpenGL that pyrender asks for, 3.1.0, a context is made on a newer Python and no array gets into it.
+        # With PyOpenGL 3.1.0, which pyrender asks for, newer Pythons make a context, and no array gets into it.
         gl.glDeleteTextures([gl.glGenTextures(1)])
     except Exception as error:  # drivers fail in many ways, and none of them is the user's
         raise RenderError(

@@ -147,6 +147,7 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
         torch.testing.assert_close(mean, (ends[0][name] + ends[1][name]) / 2, atol=1e-6, rtol=1e-3)  # float16
         torch.testing.assert_close(start[name], (second[name] + third[name]) / 2, atol=1e-6, rtol=1e-3)
         torch.testing.assert_close(last_start[name], (third[name] + before[name]) / 2, atol=1e-6, rtol=1e-3)
+    assert load_talker_model(work / "talker").config.look_ahead == 5
     assert all(any((one[name] != talker[name]).any() for name in talker) for one in (before, *ends))
     written = {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")}
     subprocess.run(command, check=True)  # nothing is left to train

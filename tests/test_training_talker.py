@@ -306,6 +306,7 @@ def test_an_amplitude_is_that_of_the_gap_where_the_truth_is_known() -> None:
     assert talker_losses(half, half, torch.zeros(()), target, mouth, True)["amplitude"] == pytest.approx(
         (more - less) ** 2, rel=1e-3
     )
+    assert amplitude_error(true + 0.0, target, mouth) < 1e-6
     unknown = torch.ones_like(true)
     unknown[:, 20:] = 0  # of the second half nothing is known, of the first all but the smile
     unknown[..., ARKIT_NAMES.index("mouthSmileLeft")] = 0

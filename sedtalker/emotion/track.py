@@ -224,21 +224,17 @@ class EmotionTrack:
         """
         ordered = sorted(segments, key=lambda segment: segment.start)
         posterior, intensity = np.zeros_like(self.posterior), np.zeros_like(self.intensity)
-        weights = [
-            _fade(self.times, before, segment, after, self.duration, blend)
-            for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False)
-        ]
-        # Fades across a gap shorter than a blend overlap, and may sum to more than there is.
-        share = np.maximum(np.sum(weights, axis=0), 1) if weights else 1.0  # (T,)
-        rest = np.ones_like(self.intensity)
-        for segment, weight in zip(ordered, weights, strict=True):
-            weight = weight / share
+        covered = np.zeros_like(self.intensity)  # (T,), by all segments together
+        for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
+            weight = _fade(self.times, before, segment, after, self.duration, blend)
             posterior[:, self.labels.index(segment.emotion)] += weight
             intensity += weight * (0.0 if segment.emotion == "neutral" else segment.intensity)
-            rest -= weight
-        rest = np.clip(rest, 0, 1)
-        self.posterior = posterior + rest[:, None] * self.posterior
-        self.intensity = np.clip(intensity + rest * self.intensity, 0, 1)
+            covered += weight
+        # Fades across a gap shorter than a blend overlap, and may cover more than there is.
+        share = np.maximum(covered, np.float32(1))
+        rest = 1 - covered / share
+        self.posterior = posterior / share[:, None] + rest[:, None] * self.posterior
+        self.intensity = np.clip(intensity / share + rest * self.intensity, 0, 1)
 
 
 def frame_count(duration: float, frame_rate: float = FRAME_RATE) -> int:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sedtalker.cli import doctor
+from sedtalker.mamba import scan as scans
+from sedtalker.mamba.block import MambaBlock
 from sedtalker.mamba.scan import fading_state, scan_backend, selective_scan, selective_scan_reference
 
 
@@ -126,3 +133,125 @@ def test_the_choice_is_explained() -> None:
     assert scan_backend(torch.zeros(1)).name == "fused"
     exact = scan_backend(torch.zeros(1, dtype=torch.float64))
     assert exact.name == "reference" and "float64" in exact.reason
+
+
+def kernel_scan(u, delta, A, B, C, D=None, return_last_state=False):
+    """mamba_ssm's `selective_scan_fn` with the checks of its compiled kernel (csrc/selective_scan.cpp), in Python."""
+    kind, (batch, channels, steps), states = u.dtype, u.shape, A.shape[1]
+    assert kind in (torch.float32, torch.float16, torch.bfloat16)
+    assert delta.dtype == B.dtype == C.dtype == kind
+    assert A.dtype == D.dtype == torch.float32
+    assert states <= 256
+    assert delta.shape == u.shape and A.shape == (channels, states) and D.shape == (channels,)
+    assert B.shape == C.shape == (batch, states, steps)
+    assert all(x.stride(-1) == 1 or x.shape[-1] == 1 for x in (u, delta, B, C, D))
+    y, last = selective_scan_reference(
+        *(x.transpose(1, 2) for x in (u, delta)), A, *(x.transpose(1, 2) for x in (B, C)), D
+    )
+    out = y.transpose(1, 2)
+    if out.requires_grad:
+        out.register_hook(lambda dout: _check(dout.dtype == kind))
+    return (out, last.detach()) if return_last_state else out  # the kernel has no gradient of the last state
+
+
+def _check(right: bool) -> None:
+    assert right
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch):
+    """All tensors claim to be on a CUDA device; call it with mamba_ssm's interface module, or None."""
+
+    def install(interface: object) -> None:
+        def version(name: str) -> str:
+            if interface is None:
+                raise PackageNotFoundError(name)
+            return "2.3.3"
+
+        monkeypatch.setattr(scans, "version", version)
+        monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", interface)
+        scans.mamba_ssm_kernel.cache_clear()
+
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True), raising=False)
+    yield install
+    scans.mamba_ssm_kernel.cache_clear()
+
+
+COMPILED = SimpleNamespace(selective_scan_fn=kernel_scan, selective_scan_cuda=object())
+UNCOMPILED = SimpleNamespace(selective_scan_fn=kernel_scan, selective_scan_cuda=None)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("carried", [True, False])
+def test_the_kernel_gets_what_it_takes_under_autocast(kind: torch.dtype, carried: bool, installed) -> None:
+    installed(COMPILED)
+    u, delta, A, B, C, D, state = scan_inputs(2, 20, 6, 4)
+    inputs = u.to(kind), delta, A, B.to(kind), C.to(kind), D.to(kind)  # autocast leaves softplus in float32
+    before = state if carried else None
+    assert scan_backend(inputs[0]).name == "mamba_ssm"
+    y, last = selective_scan(*inputs, before)
+    exact, exact_last = selective_scan_reference(u, delta, A, B, C, D, before)
+    bounds = {torch.float32: 1e-5, torch.float16: 0.02, torch.bfloat16: 0.1}
+    assert y.dtype == kind
+    torch.testing.assert_close(y.float(), exact, atol=bounds[kind], rtol=bounds[kind])
+    torch.testing.assert_close(last, exact_last, atol=bounds[kind], rtol=bounds[kind])
+
+
+def test_a_block_trains_through_the_kernel_under_autocast(installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(COMPILED)
+    softplus = F.softplus
+    monkeypatch.setattr(F, "softplus", lambda x: softplus(x.float()))  # as CUDA's autocast does, and the CPU's not
+    torch.manual_seed(0)
+    block, x = MambaBlock(16), torch.randn(2, 12, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, state = block(x)
+        y.float().square().sum().backward()
+        block(x, state)  # the next chunk
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in block.parameters())
+
+
+def test_what_the_kernel_does_not_take_goes_to_the_reference(installed) -> None:
+    installed(COMPILED)
+    assert "float64" in scan_backend(torch.zeros(1, dtype=torch.float64)).reason
+    inputs = scan_inputs(1, 3, 2, 257)
+    backend = scan_backend(inputs[0], 257)
+    assert backend.name == "reference" and "256 states" in backend.reason
+    torch.testing.assert_close(selective_scan(*inputs)[0], selective_scan_reference(*inputs)[0])
+
+
+@pytest.mark.parametrize(
+    ("interface", "reason"),
+    [(None, "is not installed"), (UNCOMPILED, "without its compiled kernel.*MAMBA_KEEP_CUDA_BUILD")],
+)
+def test_without_a_kernel_the_reference_runs_and_doctor_says_why(interface: object, reason: str, installed) -> None:
+    installed(interface)
+    inputs = scan_inputs(1, 5, 3, 2)
+    backend = scan_backend(inputs[0])
+    assert backend.name == "reference" and re.search(reason, backend.reason)
+    torch.testing.assert_close(selective_scan(*inputs), selective_scan_reference(*inputs))
+    state, name, words = doctor._mamba()
+    assert (state, name) == (doctor.ABSENT, "mamba-ssm") and re.search(reason, words)
+
+
+def test_a_kernel_that_does_not_import_is_named(installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(COMPILED)
+
+    def broken(name: str) -> None:
+        raise OSError("undefined symbol:\n_ZN3c10")
+
+    monkeypatch.setattr(scans.importlib, "import_module", broken)
+    backend = scan_backend(torch.zeros(1))
+    assert backend.name == "reference" and "does not import (undefined symbol: _ZN3c10)" in backend.reason
+
+
+def test_doctor_names_a_kernel_that_serves(installed) -> None:
+    installed(COMPILED)
+    assert doctor._mamba()[0] == doctor.GOOD
+
+
+def test_autocast_does_not_lower_the_precision_of_the_reference() -> None:
+    inputs = scan_inputs(1, 20, 6, 4)
+    exact, _ = selective_scan_reference(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = selective_scan_reference(*inputs)
+    torch.testing.assert_close(y, exact, rtol=1e-6, atol=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -134,13 +134,13 @@ def _cuda() -> tuple[str, str, str]:
 
 def _mamba() -> tuple[str, str, str]:
     try:
-        return GOOD, "mamba-ssm", f"{version('mamba-ssm')}: its kernels serve on a CUDA device"
-    except PackageNotFoundError:
-        return (
-            ABSENT,
-            "mamba-ssm",
-            "not needed: the built-in scan serves. With CUDA and nvcc: pip install 'sedtalker[cuda]'",
-        )
+        from sedtalker.mamba.scan import mamba_ssm_kernel
+    except (ImportError, OSError):
+        return ABSENT, "mamba-ssm", "unknown without torch"
+    kernel = mamba_ssm_kernel()
+    if kernel.scan is not None:
+        return GOOD, "mamba-ssm", f"{kernel.reason}: it serves on a CUDA device"
+    return ABSENT, "mamba-ssm", f"{kernel.reason}. Not needed: the built-in scan serves. Its kernel needs CUDA and nvcc"
 
 
 def _pyrender() -> tuple[str, str, str]:

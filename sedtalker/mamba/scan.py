@@ -11,8 +11,10 @@ For every batch row and channel e with N states, over time t:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from types import ModuleType
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import torch
@@ -23,6 +25,16 @@ class Backend(NamedTuple):
     """An implementation of the scan, and why it was chosen."""
 
     name: str  # "mamba_ssm", "fused" or "reference"
+    reason: str
+
+
+KERNEL_STATES = 256  # the most states a channel that mamba_ssm's kernel takes
+
+
+class Kernel(NamedTuple):
+    """mamba_ssm's `selective_scan_fn`, or None with the reason why it cannot be used."""
+
+    scan: Callable[..., tuple[Tensor, Tensor]] | None
     reason: str
 
 
@@ -41,9 +53,10 @@ def selective_scan(
         state: (batch, E, N) before the first step; None starts at zero.
 
     Returns:
-        y (batch, T, E) in the type of `u`, and the state (batch, E, N) after the last step, for the next call.
+        y (batch, T, E) in the type of `u`, whatever the types of the others (autocast mixes them), and the state
+        (batch, E, N) after the last step, for the next call.
     """
-    backend = scan_backend(u).name
+    backend = scan_backend(u, A.shape[1]).name
     if backend == "mamba_ssm":
         return _scan_mamba_ssm(u, delta, A, B, C, D, state)
     if backend == "fused":
@@ -53,12 +66,17 @@ def selective_scan(
     return selective_scan_reference(u, delta, A, B, C, D, state)
 
 
-def scan_backend(u: Tensor) -> Backend:
-    """The implementation that `selective_scan` uses for an input like `u`."""
+def scan_backend(u: Tensor, states: int = 1) -> Backend:
+    """The implementation that `selective_scan` uses for an input like `u` and so many states a channel."""
     if u.is_cuda:
-        if _mamba_ssm() is not None:
-            return Backend("mamba_ssm", "the input is on a CUDA device and mamba_ssm is installed")
-        return Backend("reference", "the input is on a CUDA device and mamba_ssm is not installed (extra: cuda)")
+        if u.dtype == torch.float64:
+            return Backend("reference", "mamba_ssm's kernel takes float32, float16 and bfloat16, the input is float64")
+        if states > KERNEL_STATES:
+            return Backend("reference", f"mamba_ssm's kernel takes at most {KERNEL_STATES} states, not {states}")
+        kernel = mamba_ssm_kernel()
+        return Backend(
+            "reference" if kernel.scan is None else "mamba_ssm", f"the input is on a CUDA device and {kernel.reason}"
+        )
     if u.device.type != "cpu":
         return Backend("reference", f"there is no kernel for {u.device.type} devices")
     if u.dtype == torch.float64:
@@ -76,34 +94,48 @@ def selective_scan_reference(
     entering = delta[..., None] * B[:, :, None, :] * u[..., None]  # (batch, T, E, N)
     h = torch.zeros_like(decay[:, 0]) if state is None else state.to(decay.dtype)  # (batch, E, N)
     steps = []
-    for t in range(u.shape[1]):
-        h = decay[:, t] * h + entering[:, t]
-        steps.append(torch.einsum("ben,bn->be", h, C[:, t]))
+    with _without_autocast(u):
+        for t in range(u.shape[1]):
+            h = decay[:, t] * h + entering[:, t]
+            steps.append(torch.einsum("ben,bn->be", h, C[:, t]))
     y = torch.stack(steps, dim=1) + D * u
     return y.to(kind), h
 
 
 @lru_cache(maxsize=1)
-def _mamba_ssm() -> ModuleType | None:
+def mamba_ssm_kernel() -> Kernel:
+    """mamba_ssm's CUDA kernel where it can be used; mamba_ssm may be installed without it."""
     try:
-        return importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-    except ImportError:
-        return None
+        installed = version("mamba-ssm")
+    except PackageNotFoundError:
+        return Kernel(None, "mamba_ssm is not installed (extra: cuda)")
+    name = f"mamba_ssm {installed}"
+    try:
+        module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+    except Exception as error:  # its imports end in errors of many types: no Triton driver, another torch
+        return Kernel(None, f"{name} does not import ({' '.join(str(error).split())}). Install it for this torch")
+    # since 2.3.2 the module imports without the compiled kernel, and raises when it is called
+    if getattr(module, "selective_scan_cuda", None) is None:
+        return Kernel(
+            None,
+            f"{name} is installed without its compiled kernel. "
+            "Install it again: MAMBA_KEEP_CUDA_BUILD=TRUE pip install --force-reinstall --no-build-isolation mamba-ssm",
+        )
+    return Kernel(module.selective_scan_fn, f"{name} is installed with its compiled kernel")
 
 
 def _scan_mamba_ssm(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """mamba_ssm's CUDA kernel; it wants channels before time, and starts at zero."""
-    kernel = _mamba_ssm()
+    """mamba_ssm's CUDA kernel; it wants channels before time, one type for all that varies, and starts at zero.
+
+    Autocast gives `u` in a half type and `delta` in float32 (softplus). The kernel computes in float32 whatever the
+    type of its inputs, and A and D are float32 always.
+    """
+    kernel = mamba_ssm_kernel().scan
     assert kernel is not None
-    y, last = kernel.selective_scan_fn(
-        *(x.transpose(1, 2).contiguous() for x in (u, delta)),
-        A.float(),
-        *(x.transpose(1, 2).contiguous() for x in (B, C)),
-        D.float(),
-        return_last_state=True,
-    )
+    moved = [x.to(u.dtype).transpose(1, 2).contiguous() for x in (u, delta, B, C)]
+    y, last = kernel(*moved[:2], A.float(), *moved[2:], D.float(), return_last_state=True)
     y = y.transpose(1, 2)
     if state is None:
         return y, last
@@ -118,4 +150,11 @@ def fading_state(delta: Tensor, A: Tensor, C: Tensor, state: Tensor) -> tuple[Te
     """
     decay = torch.exp(delta.float().cumsum(1)[..., None] * A.float())  # (batch, T, E, N)
     faded = decay * state[:, None]
-    return torch.einsum("bten,btn->bte", faded, C.float()), faded[:, -1]
+    with _without_autocast(state):
+        return torch.einsum("bten,btn->bte", faded, C.float()), faded[:, -1]
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[None]:
+    """Products stay in the type of their inputs: autocast would compute them in a half type."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

@@ -16,12 +16,10 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -29,6 +27,7 @@ from sedtalker import __version__
 from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require
 from sedtalker.files import put_in_place, sha256, written_whole
 from sedtalker.jobs import Options, RenderOptions, Work, prepare
+from sedtalker.workers import WorkerDeath, map_in_workers
 
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mp4", ".mkv", ".mov", ".webm",
@@ -45,6 +44,7 @@ class Running:
     resume: bool = False  # leave out what an earlier run finished with the same input, weights and options
     executor: str = "local"  # or "slurm": one array task for every share of the files
     debug: bool = False  # show tracebacks
+    cluster: str | None = None  # submitit's name of the kind of cluster; None: the one that is found
 
 
 @dataclass(frozen=True)
@@ -152,45 +152,42 @@ def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> 
     return Outcome(str(path), "done", time.perf_counter() - start, made=[str(file) for file in made])
 
 
-_work: Work | None = None  # of a worker process: loaded once, used for every file it is given
+@dataclass(frozen=True)
+class _Loader:
+    """What a worker process needs to know; calling it loads the models, once a process."""
 
+    options: Options
+    folder: Path
+    jobs: int  # processes that share the processors
+    debug: bool
 
-def _start_worker(options: Options, folder: Path, threads: int) -> None:
-    global _work
-    import torch
+    def __call__(self) -> Callable[[tuple[Path, str | None]], Outcome]:
+        """The function that makes the results of one input."""
+        from sedtalker.render.frames import cores, use_cores
 
-    from sedtalker.render.frames import use_cores
-
-    torch.set_num_threads(threads)
-    use_cores(threads)
-    _work = prepare(options, folder)
-
-
-def _in_worker(path: Path, folder: Path, key: str | None, debug: bool) -> Outcome:
-    assert _work is not None
-    return _one(_work, path, folder, key, debug)
+        threads = max(1, cores() // self.jobs)
+        use_cores(threads)
+        work = prepare(self.options, self.folder)
+        if "torch" in sys.modules:  # drawing does without
+            sys.modules["torch"].set_num_threads(threads)
+        return lambda task: _one(work, task[0], self.folder, task[1], self.debug)
 
 
 def _in_processes(
     paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
 ) -> Iterator[Outcome]:
     jobs = min(running.jobs, len(paths))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (options, folder, threads))
-    try:
-        pending: dict[Future[Outcome], Path] = {
-            pool.submit(_in_worker, path, folder, keys.get(path), running.debug): path for path in paths
-        }
-        for done in as_completed(pending):
-            error = done.exception()
-            if error is None:
-                yield done.result()
-            else:  # the process died: out of memory, or killed
-                yield Outcome(
-                    str(pending[done]), "failed", reason=f"the process that made it ended: {pending[done]} ({error})"
-                )
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    load = _Loader(options, folder, jobs, running.debug)
+    tasks = [(path, keys.get(path)) for path in paths]
+    for (path, _), result in map_in_workers(load, tasks, jobs, lambda task: _remove_leftovers(task[0], folder)):
+        if isinstance(result, WorkerDeath):
+            yield Outcome(
+                str(path),
+                "failed",
+                reason=f"the process that worked on it {result.reason}: {path}. Use fewer --jobs, or free memory",
+            )
+        else:
+            yield result
 
 
 def _on_cluster(
@@ -198,18 +195,38 @@ def _on_cluster(
 ) -> Iterator[Outcome]:
     """Shares of the files as jobs of Slurm, through submitit; the folder must be on a disk that all nodes see."""
     submitit = require("submitit", "cluster")
-    executor = submitit.AutoExecutor(folder=folder / RECORDS / "cluster", cluster=os.environ.get("SEDTALKER_CLUSTER"))
+    executor = submitit.AutoExecutor(folder=folder / RECORDS / "cluster", cluster=running.cluster)
     executor.update_parameters(name="sedtalker", timeout_min=24 * 60, cpus_per_task=max(1, (os.cpu_count() or 1) // 2))
     shares = [paths[first :: running.jobs] for first in range(min(running.jobs, len(paths)))]
     with executor.batch():
-        submitted = [executor.submit(_share, share, folder, options, running.debug, keys) for share in shares]
-    for job in submitted:
-        yield from job.result()
+        submitted = [executor.submit(_share, share, folder, options, running, keys) for share in shares]
+    for share, job in zip(shares, submitted, strict=True):
+        try:
+            outcomes = job.result()
+        except Exception as error:  # the job was cancelled, or its node died: what it had finished is recorded
+            first, *_ = str(error).splitlines() or [type(error).__name__]
+            for path in share:
+                if path in keys and _finished(path, folder, keys[path]):
+                    yield Outcome(str(path), "done", made=_recorded(path, folder))
+                else:
+                    yield Outcome(str(path), "failed", reason=f"its job of the cluster ended: {path} ({first})")
+        else:
+            if isinstance(outcomes, SEDTalkerError):
+                raise outcomes
+            yield from outcomes
 
 
-def _share(paths: list[Path], folder: Path, options: Options, debug: bool, keys: dict[Path, str]) -> list[Outcome]:
-    work = prepare(options, folder)
-    return [_one(work, path, folder, keys.get(path), debug) for path in paths]
+def _share(
+    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+) -> list[Outcome] | SEDTalkerError:
+    """One job's files, in a process of their own, so that the death of that process costs one file.
+
+    An error that concerns all files is returned: submitit would raise its traceback.
+    """
+    try:
+        return list(_in_processes(paths, folder, options, replace(running, jobs=1), keys))
+    except SEDTalkerError as error:
+        return error
 
 
 def _key(path: Path, options: Options) -> str | None:
@@ -268,6 +285,12 @@ def _finished(path: Path, folder: Path, key: str) -> bool:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _recorded(path: Path, folder: Path) -> list[str]:
+    """The results that the record of an input names."""
+    record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
+    return [str(folder / name) for name in record["made"]]
 
 
 def _in_place(final: Path, aside: Path, digest: str) -> bool:

@@ -28,10 +28,13 @@ class Copying:
 
     seconds: float = 0.0
     repeat: int = 1
+    dies_at_start: bool = False
 
 
 @prepare.register
 def _(options: Copying, folder: Path):
+    if options.dies_at_start:
+        os._exit(7)
     return partial(copy_capitals, folder, options)
 
 
@@ -39,8 +42,14 @@ def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) 
     text = path.read_text()
     if "broken" in text:
         raise AudioError(f"broken: {path}. Mend it")
-    if "die" in text:
-        os._exit(9)
+    if "die" in text or "be killed" in text:
+        with (folder / "attempts").open("a") as attempts:
+            attempts.write(f"{path.name}\n")
+        if "once" not in text or len((folder / "attempts").read_text().split()) == 1:
+            (folder / f".{path.stem}~0123abcd.one").write_text("half")
+            if "die" in text:
+                os._exit(9)
+            os.kill(os.getpid(), signal.SIGKILL)
     with (folder / "log").open("a") as log:
         log.write(f"{path.name}\n")
     paths = [folder / f"{path.stem}.one", folder / f"{path.stem}.two"]
@@ -96,13 +105,89 @@ def test_resume_knows_changed_inputs_options_and_lost_results(inputs: list[Path]
     assert len(log_of(out)) == 23
 
 
-def test_a_process_that_dies_fails_its_file_in_one_line(
-    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("text", ["die", "be killed"])
+def test_a_process_that_dies_fails_its_file_alone(
+    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
-    inputs[1].write_text("die")
-    assert run_batch(inputs[:2], tmp_path / "out", Copying(), Running(jobs=2)) == 1
-    errors = capsys.readouterr().err
-    assert str(inputs[1]) in errors and "Traceback" not in errors
+    inputs[1].write_text(text)
+    out = tmp_path / "out"
+    assert run_batch(inputs, out, Copying(), Running(jobs=2)) == 1
+    assert sorted(file.name for file in out.glob("*.two")) == [f"in{n:02d}.two" for n in range(10) if n != 1]
+    failure, count = capsys.readouterr().err.strip().splitlines()
+    assert str(inputs[1]) in failure and ("exit code 9" if text == "die" else "SIGKILL") in failure
+    assert count == "sedtalker: 1 of 10 files failed"
+    assert (out / "attempts").read_text().split() == ["in01.txt"] * 2
+    assert not list(out.glob(".in*"))  # temporary files of the killed process
+
+
+def test_a_file_is_tried_again_after_its_process_died(inputs: list[Path], tmp_path: Path) -> None:
+    inputs[1].write_text("die once")
+    assert run_batch(inputs[:4], tmp_path / "out", Copying(), Running(jobs=2)) == 0
+    assert len(list((tmp_path / "out").glob("*.two"))) == 4
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_the_loader_is_the_same_line_with_and_without_processes(
+    inputs: list[Path], tmp_path: Path, jobs: int
+) -> None:
+    command = [sys.executable, "-m", "sedtalker", "diarize", *map(str, inputs[:2]), "-o", "out"]
+    command += ["--diarizer", "absent", "--jobs", str(jobs)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("sedtalker: no model folder: ") and "absent" in line
+
+
+def test_a_process_that_cannot_start_stops_the_run_in_one_line(inputs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(SEDTalkerError, match="no worker process starts: the last ended with exit code 7"):
+        run_batch(inputs, tmp_path / "out", Copying(dies_at_start=True), Running(jobs=2))
+
+
+def processes_of(group: int) -> list[int]:
+    """Identifiers of the living processes of a session."""
+    listed = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(group)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "Z" not in line.split()[1]]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are listed with ps -s")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
+def test_no_process_outlives_its_parent(inputs: list[Path], tmp_path: Path, number: int) -> None:
+    out = tmp_path / "out"
+    script = (
+        f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import Running, run_batch\n"
+        "from sedtalker.cli import main as command\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Parser:\n"
+        "    def parse_args(self, argv):\n"
+        "        return self\n"
+        "    debug = False\n"
+        "    def run(self, arguments):\n"
+        f"        paths = [Path(name) for name in {[str(path) for path in inputs]!r}]\n"
+        f"        return run_batch(paths, Path({str(out)!r}), Copying(60), Running(jobs=2))\n"
+        "if __name__ == '__main__':\n"
+        "    command.build_parser = Parser\n"
+        "    sys.exit(command.main([]))\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.time() + 60
+    while not ((out / "log").exists() and len(log_of(out)) == 2):
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.02)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert errors.splitlines() == ([] if number == signal.SIGKILL else ["sedtalker: stopped"])
+    while processes_of(process.pid):
+        assert time.time() < deadline + 20
+        time.sleep(0.02)
+    assert not list(out.glob(".in*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -192,11 +277,10 @@ def test_submitit_runs_the_same_batch_on_a_local_cluster(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit")
-    monkeypatch.setenv("SEDTALKER_CLUSTER", "local")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     inputs[3].write_text("broken")
     out = tmp_path / "out"
-    assert run_batch(inputs, out, Copying(), Running(jobs=2, executor="slurm")) == 1
+    assert run_batch(inputs, out, Copying(), Running(jobs=2, executor="slurm", cluster="local")) == 1
     assert len(list(out.glob("*.two"))) == 9
 
 

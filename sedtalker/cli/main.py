@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -34,6 +37,35 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP, as an exception: temporary files are removed and worker processes ended on its way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _termination_raises() -> Iterator[None]:
+    """Within it, the signals that end a program raise `_Terminated`; a signal that is ignored stays so."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second one ends the program at once
+        raise _Terminated(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    try:
+        for number in numbers:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -41,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     arguments = build_parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with _termination_raises():
+            return arguments.run(arguments)
     except SEDTalkerError as error:
         if arguments.debug:
             raise
@@ -50,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sedtalker: stopped", file=sys.stderr)
         return 130
+    except _Terminated as stopped:
+        print("sedtalker: stopped", file=sys.stderr)
+        return 128 + stopped.number
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone; the interpreter would complain once more
         return 1

@@ -44,6 +44,7 @@ class PictureOptions:
     strip: bool = True  # the emotion track under the face
     texture: Path | None = None  # another skin for the head, laid out as its own
     captions: Path | None = None  # a file that `render.captions` reads, or a folder with one for each input
+    font: Path | None = None  # of the captions, tried before the packaged ones
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
     from sedtalker.export import FORMATS, export_animation, export_sound
     from sedtalker.face.assets import load_face
 
+    if "mp4" in options.exports:
+        _check_captions(options, audio)
     animation = talker.animate(
         audio,
         emotion=options.emotion,
@@ -190,6 +193,8 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
 
     if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
         raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
+    if not {*options.formats} <= {"sheet", "poster"}:
+        _check_captions(options, path)
     animation = _as_other(load_animation(path), options.face)
     animation = replace(animation, rig=_dressed(animation.face, options))
     if options.fps is not None:
@@ -249,6 +254,14 @@ def _look(options: PictureOptions) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("quality", "view", "background")}
 
 
+def _check_captions(options: PictureOptions, source: Path) -> None:
+    """Refuse captions that cannot be read or drawn before the work begins."""
+    from sedtalker.render.captions import caption_file, check_captions
+
+    if options.captions is not None:
+        check_captions(caption_file(options.captions, source), options.size, options.size, options.font)
+
+
 def _write_video(
     animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, source: Path
 ) -> None:
@@ -275,6 +288,7 @@ def _write_video(
             **_look(options),
             strip=options.strip and options.background != "transparent",
             captions=captions,
+            font=options.font,
             audio=None if samples is None else (samples, SAMPLE_RATE),
             progress=show,
         )

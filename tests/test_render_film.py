@@ -13,7 +13,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import RenderError
 from sedtalker.render import contact_sheet, poster, render_animation, render_comparison, render_frames
 from sedtalker.render.strip import COLORS, EmotionStrip
-from sedtalker.render.text import caption, write
+from sedtalker.render.text import draw_captions, write
 from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side
 
 FRAMES, FPS = 20, 10.0
@@ -125,7 +125,7 @@ def test_scale_captions_and_titles_are_written():
     assert picture[150:].any()
     assert not picture[:140].any()
     below = np.zeros((200, 300, 3), np.uint8)
-    caption(below, "What is said, in as many words as it takes to need a second line")
+    draw_captions(below, ["What is said, in as many words as it takes to need a second line"])
     assert below[150:].max() > 200
     assert side_by_side([picture, picture], ("a", "b")).shape == (200, 602, 3)
     assert grid([picture] * 5, 3).shape == (402, 904, 3)

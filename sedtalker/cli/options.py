@@ -138,8 +138,11 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--captions",
         type=Path,
         metavar="FILE|DIR",
-        help="what is said, under the face: subtitles (.srt, .vtt), words with times (.csv, .tsv: start,end,word), "
-        "a text (.txt); or a folder with one for each input",
+        help="what is said, under the face: subtitles (.srt, .vtt, .ass), words with times (.csv, .tsv: "
+        "start,end,word), a text (.txt); or a folder with one for each input",
+    )
+    parser.add_argument(
+        "--font", type=Path, metavar="FILE", help="a font for the captions, where the packaged ones lack their letters"
     )
 
 

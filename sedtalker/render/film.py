@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,11 +18,11 @@ from sedtalker.files import written_whole
 from sedtalker.render import views
 from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.camera import Camera, portrait_camera, view_camera
-from sedtalker.render.captions import Caption
+from sedtalker.render.captions import Caption, active_captions
 from sedtalker.render.frames import cores, map_in_order
 from sedtalker.render.soft import Background, SoftRenderer
 from sedtalker.render.strip import EmotionStrip
-from sedtalker.render.text import caption
+from sedtalker.render.text import draw_captions
 from sedtalker.render.video import Audio, write_video
 
 if TYPE_CHECKING:
@@ -132,18 +132,20 @@ def render_animation(
     background: Background = None,
     strip: bool = True,
     captions: Captions = (),
+    font: Path | None = None,
     audio: Audio | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Draw an animation into a video file, with the emotion strip under the face and sound if given.
 
-    See `render_frames` and `write_video` for the arguments and errors; the strip adds to `height`.
+    See `render_frames` and `write_video` for the arguments and errors; the strip adds to `height`. `font` is a file of
+    a font for the captions, tried before the packaged ones.
     """
     frames: Iterable[Bytes] = render_frames(
         animation, face, width=width, height=height, quality=quality, backend=backend, view=view, background=background
     )
     shown = EmotionStrip(animation.emotion, width) if strip else None
-    frames = _decorated(frames, animation.fps, shown, captions)
+    frames = _decorated(frames, animation.fps, shown, captions, font)
     write_video(path, _counted(frames, len(animation), progress), animation.fps, audio)
 
 
@@ -265,14 +267,14 @@ def _emotion(animation: Animation, seconds: float) -> str:
     return f"{track.labels[int(np.argmax(track.posterior[at]))]} {track.intensity[at]:.1f}"
 
 
-def _decorated(frames: Iterable[Bytes], fps: float, strip: EmotionStrip | None, captions: Captions) -> Iterator[Bytes]:
-    """Frames with what is said on them and the strip below."""
-    for index, frame in enumerate(frames):
-        seconds = _time(index, fps)
-        for start, end, text in captions:
-            if start <= seconds < end:
-                caption(frame, text)
-        yield frame if strip is None else np.concatenate([frame, strip.frame(seconds)])
+def _decorated(
+    frames: Iterable[Bytes], fps: float, strip: EmotionStrip | None, captions: Captions, font: Path | None
+) -> Iterator[Bytes]:
+    """Frames with captions on them and the strip below."""
+    active = active_captions(captions, (_time(index, fps) for index in count()))
+    for index, (frame, texts) in enumerate(zip(frames, active, strict=False)):
+        draw_captions(frame, texts, font)
+        yield frame if strip is None else np.concatenate([frame, strip.frame(_time(index, fps))])
 
 
 def _counted(frames: Iterable[Bytes], total: int, progress: Progress | None) -> Iterator[Bytes]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from sedtalker.cli import doctor
 from sedtalker.mamba import scan as scans
 from sedtalker.mamba.block import MambaBlock
-from sedtalker.mamba.scan import fading_state, scan_backend, selective_scan, selective_scan_reference
+from sedtalker.mamba.scan import scan_backend, selective_scan, selective_scan_reference
 
 
 def scan_inputs(
@@ -120,19 +120,10 @@ def test_strong_decay_neither_overflows_nor_lingers() -> None:
     torch.testing.assert_close(last, exact_last)
 
 
-def test_a_state_may_be_added_to_a_scan_from_zero() -> None:
-    u, delta, A, B, C, D, state = scan_inputs(2, 30, 5, 3)
-    wanted, wanted_last = selective_scan_reference(u, delta, A, B, C, D, state)
-    y, last = selective_scan_reference(u, delta, A, B, C, D)
-    added, remaining = fading_state(delta, A, C, state)
-    torch.testing.assert_close(y + added, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(last + remaining, wanted_last, rtol=1e-4, atol=1e-4)
-
-
 def test_the_choice_is_explained() -> None:
     assert scan_backend(torch.zeros(1)).name == "fused"
     exact = scan_backend(torch.zeros(1, dtype=torch.float64))
-    assert exact.name == "reference" and "float64" in exact.reason
+    assert exact.name == "chunked" and "float64" in exact.reason
 
 
 def kernel_scan(u, delta, A, B, C, D=None, return_last_state=False):
@@ -188,7 +179,7 @@ def test_the_kernel_gets_what_it_takes_under_autocast(kind: torch.dtype, carried
     u, delta, A, B, C, D, state = scan_inputs(2, 20, 6, 4)
     inputs = u.to(kind), delta, A, B.to(kind), C.to(kind), D.to(kind)  # autocast leaves softplus in float32
     before = state if carried else None
-    assert scan_backend(inputs[0]).name == "mamba_ssm"
+    assert scan_backend(inputs[0], carried=carried).name == ("chunked" if carried else "mamba_ssm")
     y, last = selective_scan(*inputs, before)
     exact, exact_last = selective_scan_reference(u, delta, A, B, C, D, before)
     bounds = {torch.float32: 1e-5, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -210,24 +201,24 @@ def test_a_block_trains_through_the_kernel_under_autocast(installed, monkeypatch
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in block.parameters())
 
 
-def test_what_the_kernel_does_not_take_goes_to_the_reference(installed) -> None:
+def test_inputs_that_the_kernel_refuses_go_to_the_chunked_scan(installed) -> None:
     installed(COMPILED)
     assert "float64" in scan_backend(torch.zeros(1, dtype=torch.float64)).reason
     inputs = scan_inputs(1, 3, 2, 257)
     backend = scan_backend(inputs[0], 257)
-    assert backend.name == "reference" and "256 states" in backend.reason
-    torch.testing.assert_close(selective_scan(*inputs)[0], selective_scan_reference(*inputs)[0])
+    assert backend.name == "chunked" and "256 states" in backend.reason
+    torch.testing.assert_close(selective_scan(*inputs)[0], selective_scan_reference(*inputs)[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("interface", "reason"),
     [(None, "is not installed"), (UNCOMPILED, "without its compiled kernel.*MAMBA_KEEP_CUDA_BUILD")],
 )
-def test_without_a_kernel_the_reference_runs_and_doctor_says_why(interface: object, reason: str, installed) -> None:
+def test_without_a_kernel_the_chunked_scan_runs_and_doctor_says_why(interface: object, reason: str, installed) -> None:
     installed(interface)
     inputs = scan_inputs(1, 5, 3, 2)
     backend = scan_backend(inputs[0])
-    assert backend.name == "reference" and re.search(reason, backend.reason)
+    assert backend.name == "chunked" and re.search(reason, backend.reason)
     torch.testing.assert_close(selective_scan(*inputs), selective_scan_reference(*inputs))
     state, name, words = doctor._mamba()
     assert (state, name) == (doctor.ABSENT, "mamba-ssm") and re.search(reason, words)
@@ -241,7 +232,7 @@ def test_a_kernel_that_does_not_import_is_named(installed, monkeypatch: pytest.M
 
     monkeypatch.setattr(scans.importlib, "import_module", broken)
     backend = scan_backend(torch.zeros(1))
-    assert backend.name == "reference" and "does not import (undefined symbol: _ZN3c10)" in backend.reason
+    assert backend.name == "chunked" and "does not import (undefined symbol: _ZN3c10)" in backend.reason
 
 
 def test_doctor_names_a_kernel_that_serves(installed) -> None:

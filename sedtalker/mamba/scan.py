@@ -24,7 +24,7 @@ from torch import Tensor
 class Backend(NamedTuple):
     """An implementation of the scan, and why it was chosen."""
 
-    name: str  # "mamba_ssm", "fused" or "reference"
+    name: str  # "mamba_ssm", "fused" or "chunked"
     reason: str
 
 
@@ -56,45 +56,55 @@ def selective_scan(
         y (batch, T, E) in the type of `u`, whatever the types of the others (autocast mixes them), and the state
         (batch, E, N) after the last step, for the next call.
     """
-    backend = scan_backend(u, A.shape[1]).name
+    backend = scan_backend(u, A.shape[1], carried=state is not None).name
     if backend == "mamba_ssm":
-        return _scan_mamba_ssm(u, delta, A, B, C, D, state)
+        return _scan_mamba_ssm(u, delta, A, B, C, D)
     if backend == "fused":
         from sedtalker.mamba.fused import fused_scan
 
         return fused_scan(u, delta, A, B, C, D, state)
-    return selective_scan_reference(u, delta, A, B, C, D, state)
+    from sedtalker.mamba.scan_chunked import chunked_scan
+
+    return chunked_scan(u, delta, A, B, C, D, state)
 
 
-def scan_backend(u: Tensor, states: int = 1) -> Backend:
-    """The implementation that `selective_scan` uses for an input like `u` and so many states a channel."""
+def scan_backend(u: Tensor, states: int = 1, carried: bool = False) -> Backend:
+    """The implementation that `selective_scan` uses.
+
+    Args:
+        u: the input; its device and type decide.
+        states: number of states a channel (N).
+        carried: whether the scan starts from a given state.
+    """
     if u.is_cuda:
         if u.dtype == torch.float64:
-            return Backend("reference", "mamba_ssm's kernel takes float32, float16 and bfloat16, the input is float64")
+            return Backend("chunked", "mamba_ssm's kernel takes float32, float16 and bfloat16, the input is float64")
         if states > KERNEL_STATES:
-            return Backend("reference", f"mamba_ssm's kernel takes at most {KERNEL_STATES} states, not {states}")
+            return Backend("chunked", f"mamba_ssm's kernel takes at most {KERNEL_STATES} states, not {states}")
         kernel = mamba_ssm_kernel()
+        if kernel.scan is not None and carried:
+            return Backend("chunked", "mamba_ssm's kernel cannot start from a given state")
         return Backend(
-            "reference" if kernel.scan is None else "mamba_ssm", f"the input is on a CUDA device and {kernel.reason}"
+            "chunked" if kernel.scan is None else "mamba_ssm", f"the input is on a CUDA device and {kernel.reason}"
         )
     if u.device.type != "cpu":
-        return Backend("reference", f"there is no kernel for {u.device.type} devices")
+        return Backend("chunked", f"mamba_ssm has no kernel for {u.device.type} devices")
     if u.dtype == torch.float64:
-        return Backend("reference", "the fused kernel computes in float32, the input is float64")
+        return Backend("chunked", "the fused kernel computes in float32, the input is float64")
     return Backend("fused", "the input is on the CPU")
 
 
 def selective_scan_reference(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The formula, step by step; arguments and results as `selective_scan`. Right anywhere, and slow."""
+    """The formula, step by step; arguments and results as `selective_scan`. The oracle of the tests; slow."""
     kind = u.dtype
     u, delta, A, B, C, D = (x.double() if kind == torch.float64 else x.float() for x in (u, delta, A, B, C, D))
     decay = torch.exp(delta[..., None] * A)  # (batch, T, E, N)
     entering = delta[..., None] * B[:, :, None, :] * u[..., None]  # (batch, T, E, N)
     h = torch.zeros_like(decay[:, 0]) if state is None else state.to(decay.dtype)  # (batch, E, N)
     steps = []
-    with _without_autocast(u):
+    with without_autocast(u):
         for t in range(u.shape[1]):
             h = decay[:, t] * h + entering[:, t]
             steps.append(torch.einsum("ben,bn->be", h, C[:, t]))
@@ -124,10 +134,8 @@ def mamba_ssm_kernel() -> Kernel:
     return Kernel(module.selective_scan_fn, f"{name} is installed with its compiled kernel")
 
 
-def _scan_mamba_ssm(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """mamba_ssm's CUDA kernel; it wants channels before time, one type for all that varies, and starts at zero.
+def _scan_mamba_ssm(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """mamba_ssm's CUDA kernel from a state of zero. It takes channels before time and one type for u, delta, B and C.
 
     Autocast gives `u` in a half type and `delta` in float32 (softplus). The kernel computes in float32 whatever the
     type of its inputs, and A and D are float32 always.
@@ -136,25 +144,10 @@ def _scan_mamba_ssm(
     assert kernel is not None
     moved = [x.to(u.dtype).transpose(1, 2).contiguous() for x in (u, delta, B, C)]
     y, last = kernel(*moved[:2], A.float(), *moved[2:], D.float(), return_last_state=True)
-    y = y.transpose(1, 2)
-    if state is None:
-        return y, last
-    carried, remaining = fading_state(delta, A, C, state)
-    return y + carried.to(y.dtype), last + remaining
+    return y.transpose(1, 2), last
 
 
-def fading_state(delta: Tensor, A: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """What a state before the first step adds to every output, and what is left of it at the end.
-
-    The scan is linear in the state: it may be added to a scan that started at zero. Builds (batch, T, E, N).
-    """
-    decay = torch.exp(delta.float().cumsum(1)[..., None] * A.float())  # (batch, T, E, N)
-    faded = decay * state[:, None]
-    with _without_autocast(state):
-        return torch.einsum("bten,btn->bte", faded, C.float()), faded[:, -1]
-
-
-def _without_autocast(x: Tensor) -> AbstractContextManager[None]:
+def without_autocast(x: Tensor) -> AbstractContextManager[None]:
     """Products stay in the type of their inputs: autocast would compute them in a half type."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

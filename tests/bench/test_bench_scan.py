@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sedtalker.mamba.attention import WindowedAttention
 from sedtalker.mamba.scan import selective_scan, selective_scan_reference
+from sedtalker.mamba.scan_chunked import chunked_scan
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,9 @@ def test_scan_forward_and_backward() -> None:
 
     slow = cpu_seconds(both(selective_scan_reference), 1)
     fast = cpu_seconds(both(selective_scan), 10)
+    plain = cpu_seconds(both(chunked_scan), 3)
     print(f"\nscan and its gradients, 300 frames: {1e3 * fast:.1f} ms, {slow / fast:.0f} x the reference")
+    print(f"in plain PyTorch, in chunks: {1e3 * plain:.1f} ms, {slow / plain:.0f} x the reference")
     torch.testing.assert_close(
         both(selective_scan)(), both(selective_scan_reference)(), atol=1e-3, rtol=1e-3
     )  # sums of 300 frames

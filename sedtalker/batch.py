@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from sedtalker import __version__
-from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require
+from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require, warnings_as_lines
 from sedtalker.files import put_in_place, sha256, written_whole
 from sedtalker.jobs import Options, RenderOptions, Work, prepare
 from sedtalker.workers import WorkerDeath, map_in_workers
@@ -139,7 +139,8 @@ def _outcomes(
 def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> Outcome:
     start = time.perf_counter()
     try:
-        made = work(path, partial(_record, path, folder, key))
+        with warnings_as_lines():  # here too, since worker processes print for themselves
+            made = work(path, partial(_record, path, folder, key))
     except Exception as error:  # whatever one file brings about, the others are still done
         if debug:
             traceback.print_exc()

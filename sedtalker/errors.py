@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 
 class SEDTalkerError(Exception):
     """Anything a user can mend; the command line prints its message as one line, without a traceback."""
+
+
+class SEDTalkerWarning(UserWarning):
+    """Something about an input that the user should know; the command line prints it as one line on stderr."""
+
+
+class AudioWarning(SEDTalkerWarning):
+    """Sound that was read, but not all of it, or in which nothing can be heard."""
+
+
+class FaceWarning(SEDTalkerWarning):
+    """A mesh that was turned or scaled to metres, y up, facing +z."""
 
 
 class UsageError(SEDTalkerError):
@@ -58,3 +75,22 @@ def require(module: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"{module} is needed here and does not import ({error}). Install it with: pip install 'sedtalker[{extra}]'"
         ) from error
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print each `SEDTalkerWarning` of the block once, as one line on stderr, as the command line prints errors."""
+    shown: set[str] = set()
+    original = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **place: Any) -> None:
+        if not issubclass(category, SEDTalkerWarning):
+            original(message, category, *where, **place)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"sedtalker: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SEDTalkerWarning)
+        warnings.showwarning = show
+        yield

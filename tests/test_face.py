@@ -14,6 +14,7 @@ from sedtalker import resources
 from sedtalker.errors import FaceError
 from sedtalker.face.assets import identities, load_face, with_skin
 from sedtalker.face.files import read_face, write_faces
+from sedtalker.face.orientation import STATEMENT
 from sedtalker.face.rig import ARKIT_NAMES, Face
 
 NAMES = ("default", "man", "woman_african", "man_old", "woman_asian")
@@ -281,7 +282,7 @@ def test_a_skin_that_cannot_be_is_refused(tmp_path: Path, face: Face) -> None:
 def test_mesh_of_another_topology_comes_bare(tmp_path: Path) -> None:
     quad = np.array([[0, 0, 0], [0.2, 0, 0], [0.2, 0.2, 0], [0, 0.2, 0]], np.float32)
     path = tmp_path / "plate.obj"
-    path.write_text("# a plate\nv 0 0 0\nv .2 0 0\nv .2 .2 0\nv 0 .2 0\nvt 0 0\nf 1/1 2/1 3/1 -1/1\n")
+    path.write_text(f"# {STATEMENT}\nv 0 0 0\nv .2 0 0\nv .2 .2 0\nv 0 .2 0\nvt 0 0\nf 1/1 2/1 3/1 -1/1\n")
     mesh = load_face(path)
     assert mesh.name == "plate"
     np.testing.assert_allclose(mesh.template, quad)
@@ -303,19 +304,19 @@ def test_ply_is_read(tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh")
     path = tmp_path / "box.ply"
     trimesh.creation.box((0.2, 0.2, 0.2)).export(path)
+    path.write_bytes(path.read_bytes().replace(b"ply\n", f"ply\ncomment {STATEMENT}\n".encode(), 1))
     assert load_face(path).template.shape == (8, 3)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     (
-        (lambda v, f: (v * 100, f), "m large"),
-        (lambda v, f: (v * 0.001, f), "m large"),
+        (lambda v, f: (v * 0.001, f), "no known unit"),
         (lambda v, f: (v, f[::-1]), "other triangles"),
         (lambda v, f: (v[::-1], f), "another order"),
-        (lambda v, f: (v * np.float32([-1, 1, -1]), f), "another order"),
+        (lambda v, f: (v * np.float32([1, 1, -1]), f), "mirror image"),
     ),
-    ids=("centimetres", "too small", "triangles", "vertices", "turned round"),
+    ids=("too small", "triangles", "vertices", "mirrored"),
 )
 def test_meshes_that_do_not_fit_are_refused(tmp_path: Path, face: Face, change, reason: str) -> None:
     path = write_obj(tmp_path / "head.obj", *change(face.template, face.faces))
@@ -330,8 +331,8 @@ def test_meshes_that_do_not_fit_are_refused(tmp_path: Path, face: Face, change, 
     (
         ("broken.obj", "v 0 0\nv one two three\nf 1 2 3\n", "cannot be read"),
         ("points.obj", "v 0 0 0\nv 1 0 0\n", "no triangles"),
-        ("beyond.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "not there"),
-        ("nan.obj", "v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "no numbers"),
+        ("beyond.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "does not exist"),
+        ("nan.obj", "v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "NaN or infinite"),
     ),
 )
 def test_broken_meshes_are_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:

@@ -196,7 +196,7 @@ def test_what_cannot_be_used_is_refused(talker, speech_file: Path, tmp_path: Pat
     with pytest.raises(TrackError, match="Cut it"):
         long = sedtalker.EmotionTrack.neutral(20.0)
         talker.animate(speech_file, emotion=long)
-    (tmp_path / "cube.obj").write_text("v 0 0 0\nv 0.2 0 0\nv 0 0.2 0\nf 1 2 3\n")
+    (tmp_path / "cube.obj").write_text("# metres, y up, facing +z\nv 0 0 0\nv 0.2 0 0\nv 0 0.2 0\nf 1 2 3\n")
     with pytest.raises(FaceError, match="no blendshapes"):
         talker.animate(speech_file, face=tmp_path / "cube.obj")
     with pytest.raises(CheckpointError):

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from sedtalker import __version__
 from sedtalker.cli import animate, data, demo, diarize, doctor, evaluate, export, licences, render, train
-from sedtalker.errors import SEDTalkerError, UsageError
+from sedtalker.errors import SEDTalkerError, UsageError, warnings_as_lines
 
 COMMANDS = (animate, diarize, render, export, train, evaluate, data, demo, doctor, licences)
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     arguments = build_parser().parse_args(argv)
     try:
-        with _termination_raises():
+        with _termination_raises(), warnings_as_lines():
             return arguments.run(arguments)
     except SEDTalkerError as error:
         if arguments.debug:

@@ -1,7 +1,7 @@
 """Your own recordings: a folder of `name.wav` + `name.npy` pairs and one template mesh (`template.obj` or `.ply`).
 
-The arrays are (T, V, 3) or (T, 3 V), metres, in the template's vertex order. A `clips.csv` beside them may say more of
-each clip, all columns but the first optional:
+The arrays are (T, V, 3) or (T, 3 V), in the template's vertex order, unit and axes. A `clips.csv` beside them may
+say more of each clip, all columns but the first optional:
 
     name,subject,sentence,emotion,intensity,split
     take_01,anna,hello,happy,0.8,train
@@ -15,13 +15,18 @@ import csv
 import zlib
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sedtalker.audio import AudioSource
 from sedtalker.corpora.manifest import AUDIO_SUFFIXES, SPLITS
 from sedtalker.corpora.preflight import COMMON_RATES
-from sedtalker.corpora.sequences import UNUSED, Sequence, Source
+from sedtalker.corpora.sequences import UNUSED, Sequence, Source, Template
 from sedtalker.corpora.templates import read_template_mesh
 from sedtalker.emotion.labels import canonical
-from sedtalker.errors import DataError, TrackError
+from sedtalker.errors import DataError, FaceError, TrackError
+from sedtalker.face.assets import find_pose
+from sedtalker.face.orientation import STATEMENT, UPRIGHT, Pose
 
 TABLE = "clips.csv"
 SUBJECT = "speaker"  # the subject of clips that no table describes
@@ -53,10 +58,29 @@ def read_own(source: Path | str, template: Path | str | None = None) -> Source:
             found.sequences.append(_sequence(name, arrays[name], table.get(name, {})))
         except DataError as error:
             found.refused[name] = str(error)
+    found.pose = _pose(mesh, vertices, faces, found.notes)
     found.templates = {sequence.subject: vertices for sequence in found.sequences}
     found.missing += [f"sound of {name}" for name in sorted(set(arrays) - set(sounds))]
     found.missing += [f"vertices of {name}" for name in sorted((set(sounds) | set(table)) - set(arrays))]
     return found
+
+
+def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[str]) -> Pose:
+    """Unit and axes of the recordings, which are those of their template.
+
+    Raises:
+        DataError: the template is the default head's mesh, but mirrored, shuffled or in no known unit.
+    """
+    try:
+        pose = find_pose(mesh, vertices, faces)
+    except FaceError as error:
+        raise DataError(str(error)) from error
+    if pose is None:
+        notes.append(f"axes: not known from the shape of {mesh.name}; taken as {STATEMENT}")
+        return UPRIGHT
+    if not pose.unchanged:
+        notes.append(f"axes: {mesh.name} is {pose.describe()}; everything is brought to {STATEMENT}")
+    return pose
 
 
 def _table(path: Path) -> dict[str, dict[str, str]]:

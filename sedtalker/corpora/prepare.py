@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Options:
     fps: float | None = None  # of the store; None: 30 where it divides the corpus's rate, else that rate
     source_fps: float | None = None  # of the corpus; None: told by the length of the sounds
     dtype: str = "float16"
-    scale: float = 1.0  # metres a unit of the corpus
+    scale: float = 1.0  # metres a unit of the corpus; 1: the unit that its reader found
 
 
 @dataclass
@@ -65,12 +65,12 @@ def prepare(source: Source, destination: Path | str, options: Options | None = N
     Raises:
         DataError: nothing in it can be used, or the folder holds a store made in another way.
     """
-    root, options = Path(destination), options or Options()
+    root, options = Path(destination), _with_unit(options or Options(), source)
     outcome = _plan(source, options)
     settings = _settings(source, options, outcome)
     _check_same_settings(root, settings)
     write_manifest(root, settings, [], complete=False)
-    _write_shared(root, source, options.scale)
+    _write_shared(root, source, options)
     _add_all(source, root, options, outcome)
     report = {"missing": outcome.missing, "refused": outcome.refused, "notes": outcome.notes}
     write_manifest(root, {**settings, **report}, outcome.clips, complete=True)
@@ -79,7 +79,7 @@ def prepare(source: Source, destination: Path | str, options: Options | None = N
 
 def check_source(source: Source, options: Options | None = None) -> Outcome:
     """Look a corpus over as `prepare` does, and write nothing."""
-    options = options or Options()
+    options = _with_unit(options or Options(), source)
     outcome = _plan(source, options)
     _add_all(source, None, options, outcome)
     return outcome
@@ -107,6 +107,16 @@ def check_store(store: Store) -> dict[str, str]:
     return wrong
 
 
+def _with_unit(options: Options, source: Source) -> Options:
+    """The options with the corpus's own unit, where none is given."""
+    return replace(options, scale=source.pose.metres) if options.scale == 1 else options
+
+
+def _in_metres(points: NDArray[np.floating], source: Source, options: Options) -> NDArray[np.float32]:
+    """Points (..., 3) of a corpus in metres, y up, facing +z."""
+    return source.pose.rotate(points * np.float32(options.scale))
+
+
 def _plan(source: Source, options: Options) -> Outcome:
     """Check what all sequences share, and decide the rates."""
     if options.dtype not in DTYPES:
@@ -118,7 +128,7 @@ def _plan(source: Source, options: Options) -> Outcome:
     if len(sizes) != 1:
         raise DataError(f"templates of different topologies: {sorted(sizes)} in {source.root}. Prepare each alone")
     for subject, template in source.templates.items():
-        problem = template_problem(template * np.float32(options.scale))
+        problem = template_problem(_in_metres(template, source, options))
         if problem:
             raise DataError(f"template of {subject}, {source.root}: {problem}")
     rate = options.source_fps or _rate(source)
@@ -162,6 +172,7 @@ def _settings(source: Source, options: Options, outcome: Outcome) -> dict[str, A
         "source_fps": outcome.source_fps,
         "dtype": options.dtype,
         "scale": options.scale,
+        **({"rotation": source.pose.rotation.tolist()} if not np.array_equal(source.pose.rotation, np.eye(3)) else {}),
         "vertices": len(template),
         "unit": "metres",
         "values": "displacements from the subject's template",
@@ -184,12 +195,12 @@ def _check_same_settings(root: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _write_shared(root: Path, source: Source, scale: float) -> None:
+def _write_shared(root: Path, source: Source, options: Options) -> None:
     if source.faces is not None:
         with written_whole(root / "faces.npy") as aside:
             np.save(aside, source.faces.astype(np.int32))
     templates: dict[str, Any] = {
-        name: (template * scale).astype(np.float32) for name, template in source.templates.items()
+        name: _in_metres(template, source, options) for name, template in source.templates.items()
     }
     with written_whole(root / "templates.npz") as aside:
         np.savez(aside, **templates)
@@ -251,7 +262,7 @@ def _add(
     """Check one sequence and write it, unless an earlier run has."""
     if sequence.subject not in source.templates:
         raise DataError(f"no template of subject {sequence.subject} in templates.pkl. Copy the corpus's own")
-    template = source.templates[sequence.subject] * np.float32(options.scale)
+    template = _in_metres(source.templates[sequence.subject], source, options)
     frames = _open(sequence, len(template), round(outcome.source_fps / outcome.fps))
     seconds = sounds.length(sequence.sound)
     problem = sound_problem(len(frames), outcome.fps, seconds)
@@ -261,7 +272,7 @@ def _add(
     if target and target.is_file() and target.stat().st_mtime >= sequence.vertices.stat().st_mtime:
         outcome.kept += 1
     else:
-        outcome.rounding = max(outcome.rounding, _copy(frames, template, options, target))
+        outcome.rounding = max(outcome.rounding, _copy(frames, template, source, options, target))
     return Clip(
         id=sequence.id,
         subject=sequence.subject,
@@ -294,30 +305,30 @@ def _open(sequence: Sequence, vertices: int, step: int) -> Read:
     return array[rows[0] : rows[-1] + 1 : step] if contiguous else array[rows[::step]]
 
 
-def _copy(frames: Read, template: Template, options: Options, target: Path | None) -> float:
+def _copy(frames: Read, template: Template, source: Source, options: Options, target: Path | None) -> float:
     """Check positions block by block and write their displacements; returns the rounding error in metres.
 
     Raises:
         DataError: something is wrong with the motion; nothing is written.
     """
     if target is None:
-        _checked_copy(frames, template, options, np.empty(frames.shape, options.dtype))
+        _checked_copy(frames, template, source, options, np.empty(frames.shape, options.dtype))
         return 0.0
     with written_whole(target) as aside:
         aside.parent.mkdir(parents=True, exist_ok=True)
         written = np.lib.format.open_memmap(aside, "w+", np.dtype(options.dtype), frames.shape)
-        rounding = _checked_copy(frames, template, options, written)
+        rounding = _checked_copy(frames, template, source, options, written)
         written.flush()
         del written  # Windows renames no file that is still mapped
     return rounding
 
 
-def _checked_copy(frames: Read, template: Template, options: Options, written: NDArray[Any]) -> float:
+def _checked_copy(frames: Read, template: Template, source: Source, options: Options, written: NDArray[Any]) -> float:
     rounding = 0.0
     low, high = np.full_like(template, np.inf), np.full_like(template, -np.inf)
     for first in range(0, len(frames), BLOCK):
         before = max(first - 1, 0)  # one frame more, so that a jump between blocks is seen
-        block = np.asarray(frames[before : first + BLOCK], np.float32) * np.float32(options.scale)
+        block = _in_metres(np.asarray(frames[before : first + BLOCK], np.float32), source, options)
         problem = motion_problem(block, template)
         if problem:
             raise DataError(problem)

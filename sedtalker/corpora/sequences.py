@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import AudioSource
+from sedtalker.face.orientation import UPRIGHT, Pose
 
-Template = NDArray[np.float32]  # (V, 3) metres
+Template = NDArray[np.float32]  # (V, 3), in the corpus's unit and axes
 
 UNUSED = "unused"  # the split of what belongs to none
 
@@ -47,3 +48,4 @@ class Source:
     missing: list[str] = field(default_factory=list)  # what the corpus should hold and does not
     refused: dict[str, str] = field(default_factory=dict)  # file or sequence -> what is wrong with it
     notes: list[str] = field(default_factory=list)  # what was found and decided
+    pose: Pose = UPRIGHT  # of templates and sequences

@@ -19,6 +19,7 @@ from sedtalker.audio import write_wav
 from sedtalker.corpora.emovoca import EXPRESSIONS
 from sedtalker.corpora.vocaset import SENTENCES, SPLITS
 from sedtalker.errors import DataError
+from sedtalker.face.mesh import format_obj
 from sedtalker.face.rig import ARKIT_NAMES, Face
 from sedtalker.files import written_whole
 
@@ -141,10 +142,8 @@ def write_shared(root: Path, templates: Mapping[str, NDArray[np.floating]], face
     with written_whole(root / "templates.pkl") as aside:
         aside.write_bytes(pickle.dumps(dict(templates), protocol=2))
     template = next(iter(templates.values()))
-    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in template]
-    lines += [f"f {a} {b} {c}" for a, b, c in faces + 1]
     with written_whole(root / "templates" / "sample.obj") as aside:
-        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        aside.write_bytes(format_obj(template, faces))
 
 
 def write_sequence(

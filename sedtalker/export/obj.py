@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedtalker.export.frames import posed_frames, write_sequence
+from sedtalker.face.mesh import obj_triangles, obj_vertices
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -17,7 +18,6 @@ def write(animation: Animation, path: Path) -> None:
     Raises:
         SEDTalkerError: the folder holds files.
     """
-    triangles = "".join(f"f {a} {b} {c}\n" for a, b, c in (animation.faces + 1).tolist())
-    line = "v %.6f %.6f %.6f\n" * len(animation.template)
-    meshes = ((line % tuple(points.ravel().tolist()) + triangles).encode() for points in posed_frames(animation))
+    triangles = obj_triangles(animation.faces)
+    meshes = (obj_vertices(points) + triangles for points in posed_frames(animation))
     write_sequence(meshes, path, ".obj", len(animation))

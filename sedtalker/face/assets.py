@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,15 @@ import numpy as np
 from PIL import Image
 
 from sedtalker import resources
-from sedtalker.errors import FaceError
-from sedtalker.face.files import face_names, read_face
-from sedtalker.face.mesh import read_mesh
-from sedtalker.face.rig import Face, Float
+from sedtalker.errors import FaceError, FaceWarning
+from sedtalker.face.files import face_names, read_face, read_template
+from sedtalker.face.mesh import has_comment, read_mesh
+from sedtalker.face.orientation import STATEMENT, UPRIGHT, AlignmentError, Pose, align_vertices, match_surface
+from sedtalker.face.rig import Face, Float, Index
 
 DEFAULT = "default"
 
-# A head measures 0.2 to 0.3 m; with neck and shoulders about 0.6. What lies far outside is in another unit.
+# A head measures 0.2 to 0.3 m; with neck and shoulders about 0.6. A size far outside is in another unit.
 _LEAST_SIZE, _MOST_SIZE = 0.08, 2.5  # metres, the longest side of the box around a mesh
 
 
@@ -28,11 +30,16 @@ def identities() -> tuple[str, ...]:
 def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     """A head that comes with the package, or a mesh.
 
-    A mesh (.obj, .ply) is in metres, y up, facing +z. With the default head's topology it gets the default head's rig,
-    surfaces, textures and landmarks; any other mesh has its template and triangles alone.
+    Unit and axes of a mesh (.obj, .ply) are found from its shape, and it is brought to metres, y up, facing +z. With
+    the default head's topology it gets the default head's rig, surfaces, textures and landmarks; any other mesh has its
+    template and triangles alone.
 
     Raises:
-        FaceError: there is no such head or file, it cannot be read, or it is in another unit or vertex order.
+        FaceError: there is no such head or file, it cannot be read, is mirrored or has another vertex order, or its
+            unit and axes cannot be found.
+
+    Warns:
+        FaceWarning: the mesh was turned or scaled; the line says how it was in the file.
     """
     name = str(name_or_path)
     if name in identities():
@@ -67,30 +74,53 @@ def with_skin(face: Face, picture: Path | str) -> Face:
 
 def _from_mesh(path: Path) -> Face:
     vertices, triangles = read_mesh(path)
-    size = float(np.ptp(vertices, axis=0).max())
-    if not _LEAST_SIZE <= size <= _MOST_SIZE:
-        raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
     default = read_face(resources.asset("face"), DEFAULT)
-    if len(vertices) != len(default.template):
-        return Face(path.stem, vertices, triangles)
-    if not np.array_equal(triangles, default.faces):
+    pose = find_pose(path, vertices, triangles)
+    if pose is None:
         raise FaceError(
-            f"the mesh has as many vertices as the default head, but other triangles: {path}. "
-            "Keep the order of vertices and triangles when exporting it"
+            f"unit and axes of this mesh are not known: {path}. If it is in metres, y up and facing +z, add a comment "
+            f'line to the file: "{"comment" if path.suffix.lower() == ".ply" else "#"} {STATEMENT}"'
         )
-    _check_order(vertices, default, path)
-    return replace(default, name=path.stem, template=vertices)
+    if not pose.unchanged:
+        warnings.warn(
+            f"the mesh is {pose.describe()}: {path}. It was brought to {STATEMENT}", FaceWarning, stacklevel=3
+        )
+    vertices = pose.apply(vertices)
+    if _has_default_topology(vertices, triangles, default):
+        return replace(default, name=path.stem, template=vertices)
+    return Face(path.stem, vertices, triangles)
 
 
-def _check_order(vertices: Float, default: Face, path: Path) -> None:
-    """Refuse a head whose parts do not lie where those of a head lie."""
-    height = {name: vertices[ids, 1].mean() for name, ids in default.parts.items()}
-    depth = {name: vertices[ids, 2].mean() for name, ids in default.parts.items()}
-    eyes_above_lips = min(height["eye_left"], height["eye_right"]) > height["lips"]
-    lips_before_tongue = depth["lips"] > depth["tongue"]
-    left_is_left = vertices[default.parts["eye_left"], 0].mean() > vertices[default.parts["eye_right"], 0].mean()
-    if not (eyes_above_lips and lips_before_tongue and left_is_left):
-        raise FaceError(
-            f"the mesh's vertices are in another order, or it faces another way: {path}. "
-            "Keep the order of vertices; y is up, the face looks to +z"
-        )
+def find_pose(path: Path, vertices: Float, triangles: Index) -> Pose | None:
+    """Unit and orientation of a mesh that was read from `path`; None where its shape does not tell them.
+
+    Args:
+        path: of the file, which may hold a comment with the words of `STATEMENT`.
+        vertices, triangles: (V, 3) and (F, 3) of the mesh, as in the file.
+
+    Raises:
+        FaceError: it is mirrored, in an unknown unit, or has the default head's count of vertices in another order.
+    """
+    default = read_face(resources.asset("face"), DEFAULT)
+    if len(vertices) == len(default.template):
+        if not _has_default_topology(vertices, triangles, default):
+            raise FaceError(
+                f"the mesh has as many vertices as the default head, but other triangles: {path}. "
+                "Keep the order of vertices and triangles when exporting it"
+            )
+        templates = [read_template(resources.asset("face"), name) for name in identities()]
+        try:
+            return align_vertices(vertices, triangles, templates)
+        except AlignmentError as error:
+            reason, _, way_out = str(error).partition(". ")
+            raise FaceError(f"{reason}: {path}. {way_out}") from error
+    size = float(np.ptp(vertices, axis=0).max())
+    if has_comment(path, STATEMENT):
+        if not _LEAST_SIZE <= size <= _MOST_SIZE:
+            raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
+        return UPRIGHT
+    return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles)
+
+
+def _has_default_topology(vertices: Float, triangles: Index, default: Face) -> bool:
+    return len(vertices) == len(default.template) and np.array_equal(triangles, default.faces)

@@ -114,6 +114,20 @@ def read_face(folder: Path, name: str) -> Face:
     )
 
 
+def read_template(folder: Path, name: str) -> NDArray[np.float32]:
+    """The rest position (V, 3) in metres of one identity of a folder, without the rest of it.
+
+    Raises:
+        FaceError: it cannot be read.
+    """
+    try:
+        with np.load(folder / f"{name}.npz") as stored:
+            template: NDArray[np.float32] = stored["template"]
+    except (OSError, ValueError, KeyError) as error:
+        raise FaceError(f"the head cannot be read: {folder} ({error}). Build or install it again") from error
+    return template
+
+
 def _vertex_uv(surfaces: tuple[Surface, ...], count: int) -> NDArray[np.float32]:
     """One texture coordinate a vertex (V, 2); where a texture has a seam, that of one of its sides."""
     uv = np.zeros((count, 2), np.float32)

@@ -1,13 +1,17 @@
-"""A small reader of triangle meshes: Wavefront OBJ and PLY, and through trimesh what else it reads."""
+"""Triangle meshes in files: OBJ is read and written here, PLY, STL and others are read by trimesh."""
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sedtalker.errors import FaceError, require
 from sedtalker.face.rig import Float, Index
+
+_HEADER_BYTES = 65536  # in which a comment or a PLY header is looked for
 
 
 def read_mesh(path: Path) -> tuple[Float, Index]:
@@ -20,22 +24,52 @@ def read_mesh(path: Path) -> tuple[Float, Index]:
         raise FaceError(f"no such mesh: {path}. Give an .obj or .ply file")
     try:
         vertices, triangles = _read_obj(path) if path.suffix.lower() == ".obj" else _read_other(path)
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise FaceError(f"the mesh cannot be read: {path} ({error}). Export it again as .obj or .ply") from error
+    except (ValueError, IndexError, OverflowError, OSError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise FaceError(f"the mesh cannot be read: {path} ({reason}). Export it again as .obj or .ply") from error
     if len(vertices) == 0 or len(triangles) == 0:
         raise FaceError(f"the mesh holds no triangles: {path}. Export faces, not points")
     if not np.isfinite(vertices).all():
-        raise FaceError(f"the mesh has vertices that are no numbers: {path}. Export it again")
+        raise FaceError(f"the mesh has vertices with NaN or infinite coordinates: {path}. Export it again")
     if triangles.min() < 0 or triangles.max() >= len(vertices):
-        raise FaceError(f"a triangle names a vertex that is not there: {path}. Export it again")
+        raise FaceError(f"a triangle refers to a vertex that does not exist: {path}. Export it again")
     return vertices, triangles
+
+
+def format_obj(vertices: NDArray[np.floating], triangles: NDArray[np.integer], comment: str = "") -> bytes:
+    """A Wavefront OBJ file of vertices (V, 3) and triangles (F, 3)."""
+    head = f"# {comment}\n" if comment else ""
+    return head.encode() + obj_vertices(vertices) + obj_triangles(triangles)
+
+
+def obj_vertices(vertices: NDArray[np.floating]) -> bytes:
+    """The lines of an OBJ file for vertices (V, 3), with six decimals."""
+    return ("v %.6f %.6f %.6f\n" * len(vertices) % tuple(vertices.ravel().tolist())).encode()
+
+
+def obj_triangles(triangles: NDArray[np.integer]) -> bytes:
+    """The lines of an OBJ file for triangles (F, 3)."""
+    return "".join(f"f {a} {b} {c}\n" for a, b, c in (triangles + 1).tolist()).encode()
+
+
+def has_comment(path: Path, words: str) -> bool:
+    """Whether a comment near the start of an OBJ or PLY file holds these words."""
+    if path.suffix.lower() not in (".obj", ".ply"):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER_BYTES).decode("latin-1")
+    except OSError:
+        return False
+    marks = ("comment",) if path.suffix.lower() == ".ply" else ("#",)
+    return any(words in " ".join(line.split()) for line in head.splitlines() if line.startswith(marks))
 
 
 def _read_obj(path: Path) -> tuple[Float, Index]:
     vertices: list[list[float]] = []
     triangles: list[tuple[int, int, int]] = []
-    for line in path.read_text().splitlines():
-        kind, _, rest = line.strip().partition(" ")
+    for line in _decode(path.read_bytes()).splitlines():
+        kind, _, rest = line.strip().replace("\t", " ").partition(" ")
         if kind == "v":
             vertices.append([float(x) for x in rest.split()[:3]])
         elif kind == "f":
@@ -43,13 +77,40 @@ def _read_obj(path: Path) -> tuple[Float, Index]:
             # OBJ counts from 1, and negative numbers count back from the last vertex read
             ids = [corner - 1 if corner > 0 else len(vertices) + corner for corner in corners]
             triangles.extend((ids[0], ids[k], ids[k + 1]) for k in range(1, len(ids) - 1))
-    return np.array(vertices, np.float32).reshape(-1, 3), np.array(triangles, np.int32).reshape(-1, 3)
+    with np.errstate(over="ignore"):  # a coordinate too large for float32 becomes infinite, which is refused
+        return np.array(vertices, np.float32).reshape(-1, 3), np.array(triangles, np.int32).reshape(-1, 3)
+
+
+def _decode(data: bytes) -> str:
+    """Text of an OBJ file. What counts in it is ASCII; names and comments may be in any encoding."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 
 def _read_other(path: Path) -> tuple[Float, Index]:
+    _check_ply_counts(path)
     trimesh = require("trimesh", "mesh")
     try:
-        mesh = trimesh.load(path, process=False, force="mesh")
+        mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
+        with np.errstate(over="ignore"):
+            return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
     except Exception as error:  # each of its readers has errors of its own
         raise FaceError(f"not a mesh: {path} ({type(error).__name__}). Export it as .obj or .ply") from error
-    return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
+
+
+def _check_ply_counts(path: Path) -> None:
+    """Refuse a PLY whose header claims more than the file can hold, before memory is taken for it.
+
+    Raises:
+        ValueError: it does.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    if not head.startswith(b"ply"):
+        return
+    size = path.stat().st_size
+    for line in head.partition(b"end_header")[0].splitlines():
+        words = line.split()
+        if words[:1] == [b"element"] and not (len(words) == 3 and words[2].isdigit() and int(words[2]) <= size):
+            raise ValueError(f"its header claims more than the file's {size} bytes hold")

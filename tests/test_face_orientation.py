@@ -1,0 +1,206 @@
+"""Unit and axes of meshes: every axis exchange, units, rotations, people; what cannot be known is refused."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vertex_corpora import write_wav
+
+from sedtalker.corpora.own import read_own
+from sedtalker.corpora.prepare import prepare
+from sedtalker.corpora.store import open_store
+from sedtalker.errors import DataError, FaceError, FaceWarning
+from sedtalker.face.assets import identities, load_face
+from sedtalker.face.mesh import format_obj
+from sedtalker.face.orientation import (
+    STATEMENT,
+    UNITS,
+    AlignmentError,
+    align_vertices,
+    axis_rotations,
+    match_surface,
+)
+from sedtalker.face.rig import Face
+
+EXCHANGES = [
+    (order, signs) for order in permutations(range(3)) for signs in product((1.0, -1.0), repeat=3)
+]  # all 48, half of them mirrored
+
+
+@pytest.fixture(scope="module")
+def templates() -> list[np.ndarray]:
+    return [load_face(name).template for name in identities()]
+
+
+@pytest.fixture(scope="module")
+def man() -> Face:
+    return load_face("man")
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q *= np.sign(np.diag(r))
+    return q * np.sign(np.linalg.det(q))
+
+
+def write(path: Path, vertices: np.ndarray, faces: np.ndarray, comment: str = "") -> Path:
+    path.write_bytes(format_obj(vertices, faces, comment))
+    return path
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_48_axis_exchanges_in_every_unit(templates: list[np.ndarray], unit: str) -> None:
+    face = load_face("man_old")
+    rng = np.random.default_rng(0)
+    person = (face.template + rng.normal(0, 2e-4, face.template.shape)).astype(np.float32)
+    found = mirrored = 0
+    for order, signs in EXCHANGES:
+        matrix = np.zeros((3, 3))
+        matrix[range(3), order] = signs
+        exchanged = (person @ matrix.T / UNITS[unit]).astype(np.float32)
+        if np.linalg.det(matrix) < 0:
+            with pytest.raises(AlignmentError, match="mirror image"):
+                align_vertices(exchanged, face.faces, templates)
+            mirrored += 1
+            continue
+        pose = align_vertices(exchanged, face.faces, templates)
+        assert pose.unit == unit
+        np.testing.assert_allclose(pose.apply(exchanged), person, atol=1e-5)
+        assert pose.unchanged == (unit == "metres" and np.array_equal(matrix, np.eye(3)))
+        found += 1
+    assert (found, mirrored) == (24, 24)
+
+
+def test_any_rotation_of_any_person(templates: list[np.ndarray], man: Face) -> None:
+    rng = np.random.default_rng(1)
+    for index, template in enumerate(templates * 4):
+        rotation, unit = random_rotation(rng), list(UNITS)[index % len(UNITS)]
+        turned = ((template @ rotation.T + rng.normal(0, 1, 3)) / UNITS[unit]).astype(np.float32)
+        pose = align_vertices(turned, man.faces, templates)
+        back = pose.apply(turned)
+        assert pose.unit == unit
+        centred = back - back.mean(axis=0) - (template - template.mean(axis=0))
+        assert np.abs(centred).max() < 1e-4
+
+
+def test_a_person_who_is_not_packaged(templates: list[np.ndarray], man: Face) -> None:
+    """Each identity is found by the others alone, in any rotation, to within a few degrees."""
+    rng = np.random.default_rng(2)
+    for index, template in enumerate(templates):
+        others = templates[:index] + templates[index + 1 :]
+        assert align_vertices(template, man.faces, others).unchanged
+        rotation = random_rotation(rng)
+        pose = align_vertices((template @ rotation.T * 100).astype(np.float32), man.faces, others)
+        cosine = (np.trace(pose.rotation @ rotation) - 1) / 2
+        assert pose.unit == "centimetres" and np.degrees(np.arccos(min(1.0, cosine))) < 5
+
+
+def test_wrong_vertex_orders_are_refused(templates: list[np.ndarray], man: Face) -> None:
+    rng = np.random.default_rng(3)
+    count = len(man.template)
+    some = np.arange(count)
+    chosen = rng.choice(count, 20, replace=False)
+    some[chosen] = np.roll(chosen, 1)
+    orders = (rng.permutation(count), np.arange(count)[::-1], np.roll(np.arange(count), 1), some)
+    for order in orders:
+        with pytest.raises(AlignmentError, match="another order"):
+            align_vertices(man.template[order], man.faces, templates)
+
+
+@pytest.mark.parametrize("scale", (2.2, 0.2, 1e4, 1e-4))
+def test_unknown_units_are_refused(templates: list[np.ndarray], man: Face, scale: float) -> None:
+    with pytest.raises(AlignmentError, match="no known unit"):
+        align_vertices(man.template * np.float32(scale), man.faces, templates)
+
+
+@pytest.mark.parametrize("values", (0.0, 1.0))
+def test_a_collapsed_head_is_refused(templates: list[np.ndarray], man: Face, values: float) -> None:
+    with pytest.raises(AlignmentError, match="another order"):
+        align_vertices(np.full_like(man.template, values), man.faces, templates)
+
+
+def test_blenders_axes_are_undone_and_reported(tmp_path: Path, man: Face) -> None:
+    x, y, z = man.template.T
+    path = write(tmp_path / "blender.obj", np.stack([x, -z, y], axis=1) * 100, man.faces)
+    with pytest.warns(FaceWarning, match=r"in centimetres, \+z up, facing -y: .*blender\.obj") as caught:
+        face = load_face(path)
+    assert len(caught) == 1 and "\n" not in str(caught[0].message)
+    np.testing.assert_allclose(face.template, man.template, atol=1e-6)
+    assert face.blendshapes is not None
+
+
+def test_an_upright_head_is_left_as_it_is(tmp_path: Path, man: Face) -> None:
+    path = write(tmp_path / "man.obj", man.template, man.faces)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        face = load_face(path)
+    np.testing.assert_allclose(face.template, man.template, atol=1e-6)
+
+
+def other_topology(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    """The skin alone, so that no vertex corresponds."""
+    triangles = face.surfaces[0].triangles
+    used, ids = np.unique(triangles, return_inverse=True)
+    return face.template[used], ids.reshape(-1, 3).astype(np.int32)
+
+
+@pytest.mark.parametrize(("rotation", "unit"), ((0, "metres"), (5, "centimetres"), (14, "inches"), (22, "millimetres")))
+def test_another_topology_is_found_by_its_surface(tmp_path: Path, man: Face, rotation: int, unit: str) -> None:
+    vertices, triangles = other_topology(man)
+    turned = vertices @ axis_rotations()[rotation] / UNITS[unit]
+    path = write(tmp_path / "head.obj", turned, triangles)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if rotation == 0 else "ignore", FaceWarning)
+        face = load_face(path)
+    np.testing.assert_allclose(face.template, vertices, atol=1e-5)
+    assert face.blendshapes is None
+
+
+def test_uncertain_shapes_are_refused_until_the_file_states_its_axes(tmp_path: Path, man: Face) -> None:
+    vertices, triangles = other_topology(man)
+    mask = triangles[(vertices[triangles, 2] > vertices[:, 2].max() - 0.08).all(axis=1)]
+    assert match_surface(vertices, mask, man.template, man.surfaces[0].triangles) is None
+    path = write(tmp_path / "mask.obj", vertices, mask)
+    with pytest.raises(FaceError, match=rf"not known: .*mask\.obj.*# {STATEMENT.replace('+', '.')}"):
+        load_face(path)
+    stated = write(tmp_path / "stated.obj", vertices, mask, comment=STATEMENT)
+    np.testing.assert_allclose(load_face(stated).template, vertices, atol=1e-6)
+    tiny = write(tmp_path / "tiny.obj", vertices * 0.01, mask, comment=STATEMENT)
+    with pytest.raises(FaceError, match="m large"):
+        load_face(tiny)
+
+
+def own_recordings(folder: Path, face: Face, matrix: np.ndarray) -> tuple[Path, np.ndarray]:
+    """Recordings of an opening mouth, all of it in other axes and units; returns the motion in metres, upright."""
+    folder.mkdir()
+    weights = np.zeros((30, 52), np.float32)
+    weights[:, face.blendshape_names.index("jawOpen")] = np.linspace(0, 0.5, 30)
+    motion = face.pose(weights)
+    write(folder / "template.obj", face.template @ matrix.T, face.faces)
+    np.save(folder / "take.npy", (motion @ matrix.T).astype(np.float32))
+    write_wav(folder / "take.wav", 1.0)
+    return folder, motion
+
+
+def test_own_recordings_are_turned_with_their_template(tmp_path: Path, man: Face) -> None:
+    blender = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) * 1000.0
+    folder, motion = own_recordings(tmp_path / "own", man, blender)
+    source = read_own(folder)
+    assert any("millimetres, +z up, facing -y" in note for note in source.notes)
+    outcome = prepare(source, tmp_path / "store")
+    assert not outcome.refused
+    store = open_store(tmp_path / "store")
+    template = store.templates["speaker"]
+    np.testing.assert_allclose(template, man.template, atol=1e-5)
+    clip = next(iter(store))
+    np.testing.assert_allclose(store.mapped(clip) + template, motion, atol=1e-4)
+
+
+def test_a_mirrored_template_of_own_recordings_is_refused(tmp_path: Path, man: Face) -> None:
+    folder, _ = own_recordings(tmp_path / "own", man, np.diag([-1.0, 1, 1]))
+    with pytest.raises(DataError, match="mirror image"):
+        read_own(folder)

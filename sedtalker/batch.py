@@ -7,7 +7,6 @@ complete and before they get their names, so that whatever ends the program, no 
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -22,18 +21,16 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from sedtalker import __version__
 from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require, warnings_as_lines
-from sedtalker.files import put_in_place, sha256, written_whole
-from sedtalker.jobs import Options, RenderOptions, Work, prepare
+from sedtalker.files import RECORDS, digest, final_name, put_in_place, sha256, written_whole
+from sedtalker.jobs import RESULT_ENDINGS, Options, RenderOptions, Work, check_options, option_files, prepare
 from sedtalker.workers import WorkerDeath, map_in_workers
 
-AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mp4", ".mkv", ".mov", ".webm",
-)  # fmt: skip
-RECORDS = ".sedtalker"
 REPORT = "sedtalker-report.json"
+_SIMPLE_ENDING = re.compile(r"\.\w+")
 
 
 @dataclass(frozen=True)
@@ -56,21 +53,7 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     made: list[str] = field(default_factory=list)
-
-
-def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] = AUDIO_SUFFIXES) -> list[Path]:
-    """Files named by paths, folders (their files with one of `suffixes`) and glob patterns, in order, each once."""
-    found: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
-        elif not path.exists() and glob.has_magic(name):
-            matches = glob.glob(name, recursive=True)  # noqa: PTH207, patterns may be absolute
-            found += sorted(Path(match) for match in matches) or [path]
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
+    summary: tuple[str, ...] = ()  # lines for the screen
 
 
 def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: Running | None = None) -> int:
@@ -86,14 +69,12 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: R
     missing = AnimationError if isinstance(options, RenderOptions) else AudioError
     if not inputs:
         raise missing("no files found. Name files, a folder that holds some, or a pattern in quotes")
-    absent = [
-        Outcome(str(path), "failed", reason=f"no such file: {path}. Check the path")
-        for path in inputs
-        if not path.exists()
-    ]
+    check_options(options)
+    reasons = {path: _refusal(path) for path in inputs}
+    absent = [Outcome(str(path), "failed", reason=reason) for path, reason in reasons.items() if reason]
     for outcome in absent:
         _tell(outcome)
-    present = [path for path in inputs if path.exists()]
+    present = [path for path, reason in reasons.items() if not reason]
     _refuse_equal_names(present)
     with _no_empty_folder(folder):
         outcomes = absent + (_run(present, folder, options, running, len(inputs) > 1) if present else [])
@@ -106,9 +87,24 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: R
     return 1 if failed else 0
 
 
+def _refusal(path: Path) -> str:
+    """Why an input cannot be read; empty if nothing is known against it yet."""
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+        elif not path.exists():
+            return f"no such file: {path}. Check the path"
+    except OSError as error:
+        return f"cannot open: {path} ({error.strerror}). Check the path and its permissions"
+    return ""
+
+
 def _run(paths: list[Path], folder: Path, options: Options, running: Running, many: bool) -> list[Outcome]:
     _check_writable(folder)
-    keys = {path: key for path in paths if (key := _key(path, options))} if many or running.resume else {}
+    keys: dict[Path, str] = {}
+    if many or running.resume:
+        weights = _weights(options)
+        keys = {path: key for path in paths if (key := _key(path, options, weights))}
     kept = [path for path in paths if running.resume and path in keys and _finished(path, folder, keys[path])]
     outcomes = [Outcome(str(path), "kept") for path in kept]
     todo = [path for path in paths if path not in kept]
@@ -150,7 +146,8 @@ def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> 
                 f"unexpected {type(error).__name__}: {path} ({reason.splitlines()[0] if reason else ''}). See --debug"
             )
         return Outcome(str(path), "failed", time.perf_counter() - start, reason)
-    return Outcome(str(path), "done", time.perf_counter() - start, made=[str(file) for file in made])
+    files = [str(file) for file in made.paths]
+    return Outcome(str(path), "done", time.perf_counter() - start, made=files, summary=made.summary)
 
 
 @dataclass(frozen=True)
@@ -230,34 +227,66 @@ def _share(
         return error
 
 
-def _key(path: Path, options: Options) -> str | None:
+def _key(path: Path, options: Options, weights: list[str]) -> str | None:
     """Hash of all that decides a result: the input's bytes, options, weights and the version of this program.
 
-    None where the input cannot be read; making it will say why.
+    None where something cannot be read; making the results will say why.
     """
-    if not os.access(path, os.R_OK):
+    try:
+        if not path.is_file():  # reading a pipe would empty it
+            return None
+        files = [digest(file) for file in option_files(options, path)]
+        described = [sha256(path), type(options).__name__, asdict(options), files, weights, __version__]
+    except (OSError, SEDTalkerError):
         return None
-    chosen = asdict(options)
-    named = [Path(value) for value in map(str, chosen.values())]  # some of them: a track, a mesh, a sound, captions
-    files = [_digest(value) for value in named if value.is_file()]
-    captions = chosen.get("captions")
-    if captions is not None and captions.is_dir():
-        files += [_digest(file) for file in sorted(captions.glob(f"{glob.escape(path.stem)}.*"))]
-    described = json.dumps(
-        [sha256(path), type(options).__name__, chosen, files, _weights(options), __version__], default=str
-    )
-    return hashlib.sha256(described.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
 
 def _weights(options: Options) -> list[str]:
-    """The configurations of the models, which hold the sha256 of their weights."""
+    """What identifies the weights of every model that the options name: hashes, and revisions on the hub."""
     from sedtalker.resources import asset
 
-    named = {
-        kind: getattr(options, attribute, None) for kind, attribute in (("talker", "model"), ("diarizer", "diarizer"))
-    }
-    folders = [asset(kind, name) if asset(kind, name).is_dir() else Path(name) for kind, name in named.items() if name]
-    return [sha256(folder / "config.json") for folder in folders if (folder / "config.json").is_file()]
+    identities = []
+    for kind, attribute in (("talker", "model"), ("diarizer", "diarizer")):
+        name = getattr(options, attribute, None)
+        if name is None:
+            continue
+        packaged = asset(kind, name)
+        config, identity = _model_config(packaged if _is_folder(packaged) else Path(name))
+        identities.append(identity)
+        encoder = config.get("encoder") if isinstance(config, dict) else None
+        if isinstance(encoder, str) and not _is_folder(asset("speech", encoder)):
+            identities.append(_model_config(Path(encoder))[1])
+    return identities
+
+
+def _model_config(model: Path) -> tuple[Any, str]:
+    """The configuration of a model in a folder or on the hub, and what identifies its weights.
+
+    A folder written here has the hash of its weights in its configuration. Of other folders all files are hashed.
+    """
+    revision = ""
+    if not _is_folder(model) and str(model).count("/") == 1:
+        try:
+            file = require("huggingface_hub", "hub").hf_hub_download(str(model), "config.json")
+        except Exception:  # no such model, no connection, no such package: loading it will say so
+            return {}, str(model)
+        model = Path(file).parent
+        revision = model.name  # the hub's cache names folders by revision
+    try:
+        described = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        hashed = revision or "sha256" in described
+        return described.get("config"), revision + (sha256(model / "config.json") if hashed else digest(model))
+    except (OSError, ValueError, AttributeError):
+        return {}, str(model)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False too for names that no file can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _record_path(path: Path, folder: Path) -> Path:
@@ -269,7 +298,7 @@ def _record(path: Path, folder: Path, key: str | None, results: dict[Path, Path]
     if key is None:
         return
     made = {
-        str(final.relative_to(folder)): {"aside": str(aside.relative_to(folder)), "sha256": _digest(aside)}
+        str(final.relative_to(folder)): {"aside": str(aside.relative_to(folder)), "sha256": digest(aside)}
         for final, aside in results.items()
     }
     with written_whole(_record_path(path, folder)) as aside:
@@ -294,27 +323,20 @@ def _recorded(path: Path, folder: Path) -> list[str]:
     return [str(folder / name) for name in record["made"]]
 
 
-def _in_place(final: Path, aside: Path, digest: str) -> bool:
+def _in_place(final: Path, aside: Path, expected: str) -> bool:
     """Whether a result is there as it was made, if need be after it got its name."""
-    if final != aside and aside.exists() and _digest(aside) == digest:
+    if final != aside and aside.exists() and digest(aside) == expected:
         put_in_place(aside, final)
-    return final.exists() and _digest(final) == digest
-
-
-def _digest(path: Path) -> str:
-    """Hash of a file, or of the files in a folder."""
-    if not path.is_dir():
-        return sha256(path)
-    listed = "".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in sorted(path.rglob("*")) if file.is_file())
-    return hashlib.sha256(listed.encode()).hexdigest()
+    return final.exists() and digest(final) == expected
 
 
 def _remove_leftovers(path: Path, folder: Path) -> None:
-    """Delete what a killed run was writing for this input (`files.written_whole` names it so)."""
-    kinds = r"(\.emotion|\.sheet|\.poster|_png|_obj|_ply)?"
-    ours = re.compile(rf"\.+{re.escape(path.stem)}{kinds}(~[0-9a-f]{{8}})+(\.\w+)*")
+    """Delete temporary files (`files.written_whole` names them) of the results of this input."""
+    stems = {path.stem, path.stem.replace(".", "_")}
     for aside in folder.glob(".*~*"):
-        if not ours.fullmatch(aside.name):
+        meant = final_name(aside).name
+        endings = [meant[len(stem) :] for stem in stems if meant.startswith(stem)]
+        if meant == aside.name or not any(end in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(end) for end in endings):
             continue
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -344,8 +366,8 @@ def _tell(outcome: Outcome) -> None:
     if outcome.status == "failed":
         print(f"sedtalker: {outcome.reason}", file=sys.stderr)
     else:
-        for made in outcome.made:
-            print(made)
+        for line in (*outcome.summary, *outcome.made):
+            print(line)
 
 
 def _refuse_equal_names(paths: Iterable[Path]) -> None:

@@ -18,7 +18,11 @@ from sedtalker.errors import SEDTalkerError
 
 logger = logging.getLogger(__name__)
 
+RECORDS = ".sedtalker"  # folder beside results with a record of each finished input
+MADE_HERE = "Made by SEDTalker"  # the comment in media files by which a later run does not take them for inputs
+
 _ASIDE = re.compile(r"\.(?P<stem>.+)~[0-9a-f]{8}(?P<suffix>(\.[^.~]*)?)")
+_NUMBERED = re.compile(r"(?P<prefix>(frame_)?)(?P<number>0{6,})(?P<suffix>\.(png|obj|ply))")
 
 
 @contextmanager
@@ -31,7 +35,7 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         SEDTalkerError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.stem}~{secrets.token_hex(4)}{path.suffix}")
+    aside = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -48,6 +52,10 @@ def written_whole(path: Path | str) -> Iterator[Path]:
                 aside.unlink()
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}~{secrets.token_hex(4)}{path.suffix}")
+
+
 def final_name(path: Path) -> Path:
     """What a temporary path of `written_whole` is for; any other path is its own."""
     while meant := _ASIDE.fullmatch(path.name):
@@ -56,19 +64,67 @@ def final_name(path: Path) -> Path:
 
 
 def put_in_place(aside: Path, path: Path) -> None:
-    """Rename a file or folder, in place of what was there: a file of a file, a folder of a folder."""
-    if aside.is_dir() and path.is_dir():
-        shutil.rmtree(path)
+    """Rename a file or folder, in place of what was there: a file of a file, a folder of a folder.
+
+    Raises:
+        SEDTalkerError: a folder is there that holds other files than those that replace them.
+    """
+    if not (aside.is_dir() and path.is_dir()):
+        aside.replace(path)
+        return
+    if not _is_numbered(path) and not {*_names(path)} <= {*_names(aside)}:
+        raise foreign_folder(path)
+    old = _temporary(path)
+    path.replace(old)
     aside.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse, before the work, a folder for numbered files that holds anything else.
+
+    Raises:
+        SEDTalkerError: the folder holds other files.
+    """
+    if path.is_dir() and not _is_numbered(path):
+        raise foreign_folder(path)
+
+
+def foreign_folder(path: Path) -> SEDTalkerError:
+    """The error that a folder holds what this program did not make."""
+    return SEDTalkerError(f"the folder is not empty: {path}. Remove it or choose another with -o")
+
+
+def _names(folder: Path) -> list[str]:
+    return [str(file.relative_to(folder)) for file in folder.rglob("*")]
+
+
+def _is_numbered(folder: Path) -> bool:
+    """Whether a folder holds nothing but the files of one sequence, numbered from 0 as the writers here do."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    first = _NUMBERED.fullmatch(names[0]) if names else None
+    if first is None:
+        return not names
+    digits = len(first["number"])
+    expected = [f"{first['prefix']}{index:0{digits}d}{first['suffix']}" for index in range(len(names))]
+    return names == expected and not any(entry.is_dir() for entry in folder.iterdir())
+
+
+def digest(path: Path) -> str:
+    """Hash of a file, or of the files in a folder."""
+    if not path.is_dir():
+        return sha256(path)
+    listed = "".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in sorted(path.rglob("*")) if file.is_file())
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def sha256(path: Path | str) -> str:
     """Hexadecimal sha256 of a file's bytes."""
-    digest = hashlib.sha256()
+    total = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            total.update(block)
+    return total.hexdigest()
 
 
 _BYTE_ORDER_MARKS = (

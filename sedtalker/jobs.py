@@ -1,17 +1,18 @@
-"""What the commands make of one file: all of it or nothing."""
+"""The work of the commands on one file: all results of it are written, or none."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.errors import FaceError, RenderError, SEDTalkerError
-from sedtalker.files import written_whole
+from sedtalker.errors import AnimationError, FaceError, RenderError, SEDTalkerError, SEDTalkerWarning, require
+from sedtalker.export import FORMATS
+from sedtalker.files import check_replaceable, written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -28,7 +29,18 @@ PICTURE_ENDINGS = {
     "sheet": ".sheet.png",  # twelve frames with their times
     "poster": ".poster.png",  # the frame in the middle
 }
-SOUNDING = ("mp4", "webm")
+ANIMATION_ENDINGS = {name: ending for name, (_, ending) in FORMATS.items()} | {
+    "mp4": ".mp4",
+    "npz": ".npz",
+    "json": ".emotion.json",  # here the track, where `export` writes curves
+}
+TRACK_ENDINGS = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
+PLOT_ENDING = ".emotion.png"
+SOUND_ENDINGS = (".wav", ".sound.wav")  # of `export_sound`
+RESULT_ENDINGS = frozenset(
+    (*ANIMATION_ENDINGS.values(), *TRACK_ENDINGS.values(), PLOT_ENDING, *PICTURE_ENDINGS.values(), *SOUND_ENDINGS)
+)
+SOUNDING = ("mp4", "webm")  # with a track of sound; their colours need an even width and height
 TRANSPARENT = ("png", "poster")
 
 
@@ -87,8 +99,164 @@ class RenderOptions(PictureOptions):
 Options = AnimateOptions | DiarizeOptions | RenderOptions
 Promise = Callable[[dict[Path, Path]], None]
 """Told what is about to appear: where each result will be -> where it lies, complete, until then."""
-Work = Callable[[Path, Promise], list[Path]]
-"""Makes what the options ask for of one file, promises it, puts it in place; returns the paths written."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The results of one file."""
+
+    paths: list[Path]
+    summary: tuple[str, ...] = ()  # lines for the screen
+
+
+Work = Callable[[Path, Promise], Made]
+"""Makes what the options ask for of one file, promises it, puts it in place."""
+
+
+@singledispatch
+def check_options(options: Any) -> None:
+    """Refuse, before any model is loaded, option values with which no file can be made.
+
+    Raises:
+        SEDTalkerError: the value, and what to give instead.
+    """
+
+
+@check_options.register
+def _(options: AnimateOptions) -> None:
+    from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
+
+    _check_pictures(options, options.exports, options.face)
+    if options.emotion.lower().endswith(TRACK_SUFFIXES):
+        read_track(options.emotion)
+    if "usd" in options.exports:
+        require("pxr.Usd", "usd")
+
+
+@check_options.register
+def _(options: DiarizeOptions) -> None:
+    if options.plot:
+        require("matplotlib", "plot")
+
+
+@check_options.register
+def _(options: RenderOptions) -> None:
+    _check_pictures(options, options.formats, options.face)
+    if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
+        raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
+    if options.audio is not None and not options.audio.is_file():
+        raise RenderError(f"no such audio file: {options.audio}. Check the path")
+
+
+def _check_pictures(options: PictureOptions, formats: tuple[str, ...], face: str | None) -> None:
+    """Size, texture, face and captions."""
+    from sedtalker.face.assets import load_face
+
+    coded = [name for name in formats if name in SOUNDING]
+    if coded and options.size % 2:
+        raise RenderError(f"--size {options.size} is odd: {coded[0]} needs an even one. Use {options.size + 1}")
+    if face is not None or options.texture is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SEDTalkerWarning)  # making the first file gives them
+            _dressed(load_face(face or "default"), options)
+    if options.captions is not None and not options.captions.exists():
+        raise RenderError(f"no captions: {options.captions}. Name a file, or a folder with one for each input")
+
+
+@singledispatch
+def result_paths(options: Any, folder: Path, source: Path) -> dict[str, Path]:
+    """Where the results of one input go, by format."""
+    return {}
+
+
+@result_paths.register
+def _(options: AnimateOptions, folder: Path, source: Path) -> dict[str, Path]:
+    return {name: folder / f"{source.stem}{ANIMATION_ENDINGS[name]}" for name in options.exports}
+
+
+@result_paths.register
+def _(options: DiarizeOptions, folder: Path, source: Path) -> dict[str, Path]:
+    paths = {name: folder / f"{source.stem}{TRACK_ENDINGS[name]}" for name in options.formats}
+    return paths | ({"plot": folder / f"{source.stem}{PLOT_ENDING}"} if options.plot else {})
+
+
+@result_paths.register
+def _(options: RenderOptions, folder: Path, source: Path) -> dict[str, Path]:
+    stems = {"png": source.stem.replace(".", "_")}  # a folder: its name must not look like a video's
+    return {name: folder / f"{stems.get(name, source.stem)}{PICTURE_ENDINGS[name]}" for name in options.formats}
+
+
+@singledispatch
+def option_files(options: Any, source: Path) -> list[Path]:
+    """The files, apart from the input itself, that decide what is made of it."""
+    return []
+
+
+@option_files.register
+def _(options: AnimateOptions, source: Path) -> list[Path]:
+    from sedtalker.emotion.files import TRACK_SUFFIXES
+
+    track = [Path(options.emotion)] if options.emotion.lower().endswith(TRACK_SUFFIXES) else []
+    return [*track, *_picture_files(options, options.face, source)]
+
+
+@option_files.register
+def _(options: RenderOptions, source: Path) -> list[Path]:
+    sound = [] if options.audio is None else [options.audio]
+    if not sound and any(name in SOUNDING for name in options.formats):
+        from sedtalker.animation import load_animation
+        from sedtalker.export.sound import recording
+
+        found = recording(load_animation(source))
+        sound = [] if found is None else [found]
+    return [*sound, *_picture_files(options, options.face, source)]
+
+
+def _picture_files(options: PictureOptions, face: str | None, source: Path) -> list[Path]:
+    from sedtalker.face.assets import identities
+    from sedtalker.render.captions import caption_file
+
+    named = [] if face is None or face in identities() else [Path(face)]
+    named += [file for file in (options.texture, options.font) if file is not None]
+    return named + ([] if options.captions is None else [caption_file(options.captions, source)])
+
+
+def check_results(paths: Mapping[str, Path], read: list[Path]) -> None:
+    """Refuse, before the work, results that would replace a file that is read, or a folder with other files.
+
+    Raises:
+        SEDTalkerError: the path that is taken.
+    """
+    for name, path in paths.items():
+        if any(path.exists() and path.samefile(file) for file in read if file.exists()):
+            raise SEDTalkerError(f"the result would replace its own input: {path}. Choose another folder with -o")
+        if path.is_dir() and name in ("png", "obj", "ply"):
+            check_replaceable(path)
+        elif path.is_dir():
+            raise SEDTalkerError(f"a folder is in the way: {path}. Remove it, or choose another folder with -o")
+
+
+def _write_results(
+    paths: Mapping[str, Path],
+    write: Callable[[str, Path], None],
+    promise: Promise,
+    beside: Callable[[], list[Path]] = list,
+) -> list[Path]:
+    """Write all results or none; returns their paths.
+
+    Args:
+        paths: where each result goes, by format.
+        write: called with a format and the temporary path for it.
+        promise: told where each result will be, when all are complete.
+        beside: writes files that belong to the results, and returns their paths.
+    """
+    with ExitStack() as stack:
+        asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
+        for name, aside in asides.items():
+            write(name, aside)
+        more = beside()
+        promise({paths[name]: aside for name, aside in asides.items()} | {path: path for path in more})
+    return [*paths.values(), *more]
 
 
 @singledispatch
@@ -102,6 +270,8 @@ def _(options: AnimateOptions, folder: Path) -> Work:
     from sedtalker.pipeline import load
 
     talker = load(options.model, diarizer=options.diarizer, device=options.device)
+    if "csv" in options.exports and talker.model.config.head != "blendshapes":
+        raise AnimationError(f"csv carries blendshape weights alone, and {options.model} has none. Export npy or obj")
     return partial(animate_file, talker, folder, options)
 
 
@@ -117,13 +287,15 @@ def _(options: RenderOptions, folder: Path) -> Work:
     return partial(render_file, folder, options)
 
 
-def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path, promise: Promise) -> list[Path]:
-    """Write everything that `options.exports` names for one audio file, all of it or nothing; returns the paths."""
+def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path, promise: Promise) -> Made:
+    """Write everything that `options.exports` names for one audio file."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_json
-    from sedtalker.export import FORMATS, export_animation, export_sound
+    from sedtalker.export import export_animation, export_sound
     from sedtalker.face.assets import load_face
 
+    paths = result_paths(options, folder, audio)
+    check_results(paths, [audio, *option_files(options, audio)])
     if "mp4" in options.exports:
         _check_captions(options, audio)
     animation = talker.animate(
@@ -135,64 +307,58 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
         seed=options.seed,
         still=options.still,
     )
-    endings = {name: ending for name, (_, ending) in FORMATS.items()}
-    endings |= {"mp4": ".mp4", "npz": ".npz", "json": ".emotion.json"}
-    paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.exports}
-    blocked = [path for path in paths.values() if path.is_dir()]
-    if blocked:
-        raise SEDTalkerError(f"a folder is in the way: {blocked[0]}. Remove it, or choose another folder with -o")
-    with ExitStack() as stack:
-        asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
-        for name, aside in asides.items():
-            if name == "mp4":
-                _write_video(animation, aside, load_audio(audio), options, audio)
-            elif name == "npz":
-                animation.save(aside, dense=options.dense)
-            elif name == "json":
-                write_json(animation.emotion, aside)
-            else:
-                export_animation(animation, name, aside)
+
+    def write(name: str, aside: Path) -> None:
+        if name == "mp4":
+            _write_video(animation, aside, load_audio(audio), options, audio)
+        elif name == "npz":
+            animation.save(aside, dense=options.dense)
+        elif name == "json":
+            write_json(animation.emotion, aside)
+        else:
+            export_animation(animation, name, aside)
+
+    def write_sounds() -> list[Path]:
         played = [export_sound(animation, name, path) for name, path in paths.items()]
-        sounds = [sound for sound in dict.fromkeys(played) if sound is not None]
-        promise({paths[name]: aside for name, aside in asides.items()} | {sound: sound for sound in sounds})
-    return [*paths.values(), *sounds]
+        return [sound for sound in dict.fromkeys(played) if sound is not None]
+
+    return Made(_write_results(paths, write, promise, write_sounds))
 
 
-def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, promise: Promise) -> list[Path]:
-    """Write the track of one audio file in every format asked for, all of them or none; returns the paths."""
+def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, promise: Promise) -> Made:
+    """Write the track of one audio file in every format asked for."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.files import write_track
 
+    paths = result_paths(options, folder, audio)
+    check_results(paths, [audio])
     track = talker.diarize(audio)
-    endings = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
-    paths = {name: folder / f"{audio.stem}{endings[name]}" for name in options.formats}
-    if options.plot:
-        paths["plot"] = folder / f"{audio.stem}.emotion.png"
-    with ExitStack() as stack:
-        asides = {name: stack.enter_context(written_whole(path)) for name, path in paths.items()}
-        for name, aside in asides.items():
-            if name == "plot":
-                from sedtalker.emotion.plot import plot_track
 
-                plot_track(track, aside, load_audio(audio))
-            else:
-                write_track(track, aside, name)
-        promise({paths[name]: aside for name, aside in asides.items()})
-    for segment in track.segments:
-        print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}")
-    return list(paths.values())
+    def write(name: str, aside: Path) -> None:
+        if name == "plot":
+            from sedtalker.emotion.plot import plot_track
+
+            plot_track(track, aside, load_audio(audio))
+        else:
+            write_track(track, aside, name)
+
+    summary = (
+        f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}"
+        for segment in track.segments
+    )
+    return Made(_write_results(paths, write, promise), tuple(summary))
 
 
-def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promise) -> list[Path]:
-    """Draw one animation file in every format asked for, with its sound where that is known; returns the paths."""
+def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promise) -> Made:
+    """Draw one animation file in every format asked for, with its sound where that is known."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
     from sedtalker.export.resample import resampled
     from sedtalker.export.sound import recording
     from sedtalker.render import contact_sheet, poster
 
-    if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
-        raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
+    paths = result_paths(options, folder, path)
+    check_results(paths, [path, *option_files(options, path)])
     if not {*options.formats} <= {"sheet", "poster"}:
         _check_captions(options, path)
     animation = _as_other(load_animation(path), options.face)
@@ -204,26 +370,23 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
         source = options.audio or recording(animation)
         samples = None if source is None else load_audio(source)
         if source is None:
-            print(
-                f"sedtalker: the sound of {path} is not where it was; the video is silent. Give --audio",
-                file=sys.stderr,
+            warnings.warn(
+                f"the sound of {path} is not where it was; the video is silent. Give --audio",
+                SEDTalkerWarning,
+                stacklevel=2,
             )
-    paths = {name: folder / f"{path.stem}{PICTURE_ENDINGS[name]}" for name in options.formats}
-    if "png" in paths:  # a folder: its name must not look like a video's
-        paths["png"] = folder / f"{path.stem.replace('.', '_')}{PICTURE_ENDINGS['png']}"
-    with ExitStack() as stack:
-        asides = {name: stack.enter_context(written_whole(made)) for name, made in paths.items()}
-        for name, aside in asides.items():
-            if name == "sheet":
-                contact_sheet(animation, aside, size=options.size // 2, **_look(options))
-            elif name == "poster":
-                size = options.size
-                poster(animation, animation.duration / 2, aside, width=size, height=size, **_look(options))
-            else:
-                sound = samples if name in SOUNDING else None
-                _write_video(animation, aside, sound, options, path)
-        promise({paths[name]: aside for name, aside in asides.items()})
-    return list(paths.values())
+
+    def write(name: str, aside: Path) -> None:
+        if name == "sheet":
+            contact_sheet(animation, aside, size=options.size // 2, **_look(options))
+        elif name == "poster":
+            size = options.size
+            poster(animation, animation.duration / 2, aside, width=size, height=size, **_look(options))
+        else:
+            sound = samples if name in SOUNDING else None
+            _write_video(animation, aside, sound, options, path)
+
+    return Made(_write_results(paths, write, promise))
 
 
 def _as_other(animation: Animation, face: str | None) -> Animation:
@@ -250,8 +413,8 @@ def _dressed(face: Face, options: PictureOptions) -> Face:
 
 
 def _look(options: PictureOptions) -> dict[str, Any]:
-    """What videos, sheets and posters are told alike."""
-    return {name: getattr(options, name) for name in ("quality", "view", "background")}
+    """The options that videos, sheets and posters share."""
+    return {name: getattr(options, name) for name in ("quality", "backend", "view", "background")}
 
 
 def _check_captions(options: PictureOptions, source: Path) -> None:
@@ -284,7 +447,6 @@ def _write_video(
             path,
             width=options.size,
             height=options.size,
-            backend=options.backend,
             **_look(options),
             strip=options.strip and options.background != "transparent",
             captions=captions,

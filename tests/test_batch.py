@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_animation import made_animation
 
-from sedtalker.batch import REPORT, Running, expand_inputs, run_batch
+from sedtalker import batch
+from sedtalker.batch import REPORT, Running, run_batch
 from sedtalker.cli.main import main
 from sedtalker.errors import AudioError, SEDTalkerError
-from sedtalker.files import written_whole
-from sedtalker.jobs import Promise, prepare
+from sedtalker.files import RECORDS, sha256, written_whole
+from sedtalker.inputs import expand_inputs
+from sedtalker.jobs import RESULT_ENDINGS, Made, Promise, RenderOptions, prepare
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def _(options: Copying, folder: Path):
     return partial(copy_capitals, folder, options)
 
 
-def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) -> list[Path]:
+def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) -> Made:
     text = path.read_text()
     if "broken" in text:
         raise AudioError(f"broken: {path}. Mend it")
@@ -58,7 +61,7 @@ def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) 
         time.sleep(options.seconds)
         second.write_text(text)
         promise({paths[0]: first, paths[1]: second})
-    return paths
+    return Made(paths)
 
 
 @pytest.fixture
@@ -239,6 +242,162 @@ def test_a_kill_between_two_renames_costs_no_complete_result(inputs: list[Path],
         for kind in ("one", "two")
     }
     assert not list(out.glob(".in*"))
+
+
+@dataclass(frozen=True)
+class Named(Copying):
+    """Made work whose options have the fields of the real ones."""
+
+    emotion: str = "auto"
+    model: str = "default"
+
+
+@pytest.mark.parametrize("emotion", ["auto", "happy:0.8@0-1," * 100 + "sad:0.5"])
+def test_texts_of_options_are_no_paths(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emotion: str
+) -> None:
+    """A file in the working folder that is called as an option's value changes nothing."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    options = Named(emotion=emotion)
+    assert run_batch(inputs[:2], out, options) == 0
+    for name in ("auto", "default", "Named"):
+        Path(name).write_text("a file")
+    assert run_batch(inputs[:2], out, options, Running(resume=True)) == 0
+    assert len(log_of(out)) == 2
+
+
+def test_resume_knows_another_revision_of_a_model_on_the_hub(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "1" * 40
+
+    def download(name: str, file: str) -> str:
+        folder = tmp_path / "hub" / name.replace("/", "--") / "snapshots" / revision
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+        return str(folder / file)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    out, options = tmp_path / "out", Named(model="owner/name")
+    assert run_batch(inputs[:2], out, options) == 0
+    assert run_batch(inputs[:2], out, options, Running(resume=True)) == 0
+    assert len(log_of(out)) == 2
+    revision = "2" * 40
+    assert run_batch(inputs[:2], out, options, Running(resume=True)) == 0
+    assert len(log_of(out)) == 4
+
+
+def test_resume_knows_changed_files_that_options_name(tmp_path: Path) -> None:
+    def key(**options: object) -> str | None:
+        return batch._key(source, RenderOptions(**options), [])  # type: ignore[arg-type]
+
+    source = tmp_path / "made.npz"
+    sound, captions, texture = tmp_path / "made.wav", tmp_path / "made.srt", tmp_path / "skin.png"
+    for file in (sound, captions, texture):
+        file.write_bytes(b"1")
+    meta = {"audio": str(sound), "audio_sha256": sha256(sound)}
+    replace(made_animation(tmp_path), meta=meta).save(source, dense=False)
+    for chosen, file in (
+        ({"captions": captions}, captions),
+        ({"captions": tmp_path}, captions),
+        ({"texture": texture}, texture),
+        ({"audio": sound}, sound),
+        ({}, sound),  # the recording that the animation names
+    ):
+        file.write_bytes(b"1")
+        before = key(**chosen)
+        assert before is not None and before == key(**chosen)
+        file.write_bytes(b"2")
+        assert key(**chosen) != before
+
+
+@pytest.mark.parametrize("form", ["png", "obj", "ply"])
+def test_a_folder_with_other_files_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    made_animation(tmp_path).save(tmp_path / "made.npz", dense=False)
+    folder = tmp_path / f"made_{form}"
+    command = ["render", str(tmp_path / "made.npz"), "-o", str(tmp_path), "--to", "png", "--size", "64"]
+    if form != "png":
+        command = ["export", str(tmp_path / "made.npz"), "--to", form]
+    folder.mkdir()
+    assert main(command) == 0  # into an empty folder
+    files = sorted(folder.iterdir())
+    files[-1].unlink()
+    assert main(command) == 0 and sorted(folder.iterdir()) == files  # in place of an earlier result
+    (folder / "notes.txt").write_text("mine")
+    files[0].write_text("changed")
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "not empty" in capsys.readouterr().err
+    assert (folder / "notes.txt").read_text() == "mine" and files[0].read_text() == "changed"
+
+
+def test_numbered_files_with_gaps_are_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "made_png"
+    folder.mkdir()
+    (folder / "000007.png").write_text("mine")
+    with pytest.raises(SEDTalkerError, match="not empty"), written_whole(folder) as aside:
+        aside.mkdir()
+        (aside / "000000.png").write_text("new")
+    assert (folder / "000007.png").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["made_png"]
+
+
+def test_a_result_never_replaces_its_own_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_animation(tmp_path).save(tmp_path / "made.npz", dense=False)
+    sound = tmp_path / "made.mp4"
+    sound.write_bytes(b"a recording")
+    command = ["render", str(tmp_path / "made.npz"), "-o", str(tmp_path), "--audio", str(sound)]
+    assert main(command) == 1
+    assert "would replace its own input" in capsys.readouterr().err
+    assert sound.read_bytes() == b"a recording"
+    command = ["animate", str(sound), "-o", str(tmp_path)]
+    assert main(command) == 1
+    assert "would replace its own input" in capsys.readouterr().err and sound.read_bytes() == b"a recording"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "513"], "even"),
+        (["--captions", "absent.srt"], "no captions"),
+        (["--texture", "absent.png"], "no picture for a skin"),
+        (["--face", "absent.obj"], "absent.obj"),
+        (["--emotion", "absent.json"], "absent.json"),
+    ],
+)
+def test_values_of_options_are_checked_before_a_model_is_loaded(
+    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    command = ["animate", *map(str, inputs[:2]), "-o", str(tmp_path / "out"), "--model", str(tmp_path / "no_model")]
+    assert main([*command, *options]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line and not (tmp_path / "out").exists()
+
+
+def test_an_input_that_cannot_be_read_fails_alone(inputs: list[Path], tmp_path: Path) -> None:
+    odd = [tmp_path / "a folder.txt", tmp_path / ("x" * 300)]
+    odd[0].mkdir()
+    assert run_batch([*odd, *inputs[:2]], tmp_path / "out", Copying()) == 1
+    assert len(list((tmp_path / "out").glob("*.two"))) == 2
+
+
+def test_leftovers_of_every_kind_of_result_are_removed(inputs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    source = inputs[0].rename(tmp_path / "a.b.txt")
+    endings = sorted(RESULT_ENDINGS)
+    finals = [out / f"a.b{ending}" for ending in endings] + [out / "a_b_png"]
+    for final in finals:
+        aside = out / f".{final.stem}~0123abcd{final.suffix}"
+        if final.name.endswith(("_png", "_obj", "_ply")):
+            (aside / "frames").mkdir(parents=True)
+        else:
+            out.mkdir(exist_ok=True)
+            aside.write_text("x")
+    assert run_batch([source], out, Copying(), Running(resume=True)) == 0
+    assert sorted(file.name for file in out.iterdir()) == [RECORDS, "a.b.one", "a.b.two", "log"]
 
 
 def test_processes_share_the_processors() -> None:

@@ -77,6 +77,7 @@ def test_mesh_sequences_sort_in_the_order_of_time_and_read_back(
     np.testing.assert_allclose(mesh.vertices, turned, atol=1e-5)
     np.testing.assert_array_equal(mesh.faces, animation.faces)
     np.testing.assert_allclose(to_trimesh(animation, 20 - 33).vertices, turned, atol=1e-6)
+    (tmp_path / "meshes" / "notes.txt").write_text("somebody's")
     with pytest.raises(SEDTalkerError, match="not empty"):
         export_animation(animation, name, tmp_path / "meshes")
     assert len(list(tmp_path.iterdir())) == 1

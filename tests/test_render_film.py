@@ -11,7 +11,9 @@ from PIL import Image
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import RenderError
-from sedtalker.render import contact_sheet, poster, render_animation, render_comparison, render_frames
+from sedtalker.jobs import RenderOptions, render_file
+from sedtalker.render import contact_sheet, film, poster, render_animation, render_comparison, render_frames
+from sedtalker.render.film import make_renderer
 from sedtalker.render.strip import COLORS, EmotionStrip
 from sedtalker.render.text import draw_captions, write
 from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side
@@ -92,6 +94,33 @@ def test_comparison_shows_where_the_error_is(animation, tmp_path):
 def test_unknown_backend_is_told(animation):
     with pytest.raises(RenderError, match="no such backend"):
         next(render_frames(animation, backend="vulkan"))
+
+
+@pytest.mark.parametrize("kind", ["mp4", "sheet", "poster"])
+def test_every_kind_of_picture_uses_the_backend(animation, tmp_path, monkeypatch, kind):
+    asked = []
+
+    def make(*arguments, backend, **options):
+        asked.append(backend)
+        return make_renderer(*arguments, **options)
+
+    monkeypatch.setattr(film, "make_renderer", make)
+    animation.save(tmp_path / "a.npz")
+    options = RenderOptions(size=64, backend="pyrender", formats=(kind,))
+    (path,) = render_file(tmp_path / "out", options, tmp_path / "a.npz", lambda results: None).paths
+    assert path.is_file() and asked == ["pyrender"]
+
+
+def test_sound_of_another_length_is_refused_before_a_frame_is_drawn(animation, tmp_path):
+    counted = []
+    with pytest.raises(RenderError, match=r"1\.000 s of sound for 2\.000 s of pictures"):
+        render_animation(
+            animation,
+            tmp_path / "a.mp4",
+            audio=(np.zeros(16_000, np.float32), 16_000),
+            progress=lambda *count: counted.append(count),
+        )
+    assert not counted and not list(tmp_path.iterdir())
 
 
 def test_strip_shows_the_emotion_of_its_time(track):

@@ -68,7 +68,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Animate every input; failures are told and do not stop the others."""
-    from sedtalker.batch import expand_inputs, run_batch
+    from sedtalker.batch import run_batch
+    from sedtalker.inputs import expand_inputs
     from sedtalker.jobs import AnimateOptions
 
     exports = tuple(name for name in arguments.export if not (name == "mp4" and arguments.no_video))

@@ -29,7 +29,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Diarize every input; failures are told and do not stop the others."""
-    from sedtalker.batch import expand_inputs, run_batch
+    from sedtalker.batch import run_batch
+    from sedtalker.inputs import expand_inputs
     from sedtalker.jobs import DiarizeOptions
 
     options = DiarizeOptions(arguments.format, arguments.plot, arguments.device, arguments.diarizer)

@@ -40,7 +40,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw every animation; failures are told and do not stop the others."""
-    from sedtalker.batch import expand_inputs, run_batch
+    from sedtalker.batch import run_batch
+    from sedtalker.inputs import expand_inputs
     from sedtalker.jobs import RenderOptions
 
     options = RenderOptions(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AnimationError, SEDTalkerError, require
+from sedtalker.errors import AnimationError, require
 from sedtalker.face.neck import follow_share, move_head
-from sedtalker.files import written_whole
+from sedtalker.files import check_replaceable, written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -45,17 +45,14 @@ def to_trimesh(animation: Animation, frame: int) -> Any:
 
 
 def write_sequence(meshes: Iterable[bytes], path: Path, suffix: str, count: int) -> None:
-    """Write each mesh to `frame_000000` and on in the folder `path`, which must not hold anything yet.
+    """Write each mesh to `frame_000000` and on in the folder `path`; an earlier sequence there is replaced.
 
     Raises:
-        SEDTalkerError: the folder holds files.
+        SEDTalkerError: the folder holds other files.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise SEDTalkerError(f"the folder is not empty: {path}. Remove it or choose another with -o")
+    check_replaceable(path)
     digits = max(6, len(str(count)))
     with written_whole(path) as aside:
         aside.mkdir()
         for index, mesh in enumerate(meshes):
             (aside / f"frame_{index:0{digits}d}{suffix}").write_bytes(mesh)
-        if path.is_dir():
-            path.rmdir()

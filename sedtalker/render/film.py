@@ -23,7 +23,7 @@ from sedtalker.render.frames import cores, map_in_order
 from sedtalker.render.soft import Background, SoftRenderer
 from sedtalker.render.strip import EmotionStrip
 from sedtalker.render.text import draw_captions
-from sedtalker.render.video import Audio, write_video
+from sedtalker.render.video import Audio, check_sound_length, write_video
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -144,6 +144,8 @@ def render_animation(
     frames: Iterable[Bytes] = render_frames(
         animation, face, width=width, height=height, quality=quality, backend=backend, view=view, background=background
     )
+    if audio is not None:
+        check_sound_length(len(animation), animation.fps, audio)  # before the frames are drawn
     shown = EmotionStrip(animation.emotion, width) if strip else None
     frames = _decorated(frames, animation.fps, shown, captions, font)
     write_video(path, _counted(frames, len(animation), progress), animation.fps, audio)
@@ -195,6 +197,7 @@ def contact_sheet(
     columns: int = 4,
     size: int = 256,
     quality: str = "fine",
+    backend: str = "soft",
     view: str = "front",
     background: Background = None,
 ) -> Bytes:
@@ -202,7 +205,7 @@ def contact_sheet(
     chosen = [(2 * k + 1) * len(animation) // (2 * count) for k in range(min(count, len(animation)))]
     if not chosen:
         raise RenderError("no frames to show: the animation is empty")
-    pictures = _stills(animation, chosen, face, size, size, quality, view, background)
+    pictures = _stills(animation, chosen, face, size, size, quality, backend, view, background)
     times = [_time(index, animation.fps) for index in chosen]
     labels = [f"{seconds:.2f} s  {_emotion(animation, seconds)}" for seconds in times]
     sheet = views.grid(pictures, columns, labels)
@@ -221,12 +224,13 @@ def poster(
     width: int = 512,
     height: int = 512,
     quality: str = "fine",
+    backend: str = "soft",
     view: str = "front",
     background: Background = None,
 ) -> Bytes:
     """The frame at a time as a picture; a PNG if `path` is given."""
     index = min(max(int(seconds * animation.fps), 0), len(animation) - 1)
-    (picture,) = _stills(animation, [index], face, width, height, quality, view, background)
+    (picture,) = _stills(animation, [index], face, width, height, quality, backend, view, background)
     if path is not None:
         with written_whole(path) as aside:
             Image.fromarray(picture).save(aside, format="PNG")
@@ -240,13 +244,16 @@ def _stills(
     width: int,
     height: int,
     quality: str,
+    backend: str,
     view: str,
     background: Background,
 ) -> list[Bytes]:
     """Single frames of an animation."""
     face = face or animation.face
     front = portrait_camera(face)
-    renderer = SoftRenderer(face, width, height, quality, view_camera(front, view), background)
+    renderer = make_renderer(
+        face, width, height, quality=quality, backend=backend, camera=view_camera(front, view), background=background
+    )  # fmt: skip
     pictures = []
     for index in chosen:
         (vertices,) = animation.frames(index, index + 1)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import RenderError
-from sedtalker.files import final_name, written_whole
+from sedtalker.files import MADE_HERE, check_replaceable, final_name, written_whole
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.frames import cores
 from sedtalker.render.yuv import to_yuv420
@@ -67,13 +67,14 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
     Raises:
         RenderError: no frames, an unknown suffix, sound of another length, or a file that does not hold what was put
             in.
-        SEDTalkerError: the folder cannot be written, or the disk is full.
+        SEDTalkerError: the folder cannot be written or holds other files, or the disk is full.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise RenderError(
             f"no video format: {path.suffix} ({path}). Choose .mp4, .webm, .gif, or a folder for PNG files"
         )
+    check_replaceable(path)
     try:
         with written_whole(path) as aside:
             count = _write(aside, _shown(frames, path), fps, audio)
@@ -116,6 +117,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     if height % 2 or width % 2:
         raise _BadVideo(f"a video of {width} x {height} pixels. Its colours need an even width and height")
     with av.open(str(path), "w", options=kind.options) as output:
+        output.metadata["comment"] = MADE_HERE
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         # Drawing needs the processors more than this: a thread of it costs work of its own.
@@ -207,6 +209,17 @@ def _write_folder(path: Path, frames: Iterator[Bytes]) -> int:
     return count
 
 
+def check_sound_length(count: int, fps: float, audio: Audio) -> None:
+    """Refuse sound that is not as long as `count` frames to half a frame.
+
+    Raises:
+        RenderError: with both lengths in seconds.
+    """
+    given, seconds = len(audio[0]) / audio[1], count / fps
+    if abs(given - seconds) > 0.5 / fps + 1e-6:
+        raise RenderError(f"{given:.3f} s of sound for {seconds:.3f} s of pictures. Give sound that is as long")
+
+
 def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
     """Read a written file back and hold it against what was put in."""
     if path.suffix.lower() not in _CONTAINERS:
@@ -214,9 +227,8 @@ def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
     import av
 
     seconds, half = count / fps, 0.5 / fps
-    if audio is not None and abs(len(audio[0]) / audio[1] - seconds) > half + 1e-6:
-        given = len(audio[0]) / audio[1]
-        raise _BadVideo(f"{given:.3f} s of sound for {seconds:.3f} s of pictures. Give sound that is as long")
+    if audio is not None:
+        check_sound_length(count, fps, audio)
     with av.open(str(path)) as written:
         video = written.streams.video[0]
         shown = [packet.pts for packet in written.demux(video) if packet.pts is not None]

@@ -1,0 +1,119 @@
+"""Which files of folders and patterns are worked on."""
+
+from __future__ import annotations
+
+import json
+import os
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sedtalker.errors import SEDTalkerWarning
+from sedtalker.files import RECORDS, sha256
+from sedtalker.inputs import expand_inputs
+from sedtalker.render.video import write_video
+
+RATE = 16_000
+
+
+def write_sound(path: Path, codec: str = "pcm_s16le", form: str | None = None) -> Path:
+    """Half a second of a tone, in any container."""
+    rate = 48_000 if codec == "libopus" else RATE
+    samples = (np.sin(np.arange(rate // 2) * 0.1) * 8000).astype(np.int16)
+    with path.open("wb") as file, av.open(file, "w", format=form or path.suffix[1:]) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=rate)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = rate
+        for part in resampler.resample(frame):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_sound(tmp_path / "one.wav")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "form"),
+    [
+        ("note.oga", "libopus", "ogg"),
+        ("note.weba", "libopus", "webm"),
+        ("note.3gp", "aac", "3gp"),
+        ("note.caf", "pcm_s16le", "caf"),
+        ("note.au", "pcm_s16be", "au"),
+        ("note.w64", "pcm_s16le", "w64"),
+        ("note.mka", "pcm_s16le", "matroska"),
+        ("NOTE", "flac", "flac"),
+    ],
+)
+def test_files_of_a_folder_are_taken_by_content(folder: Path, name: str, codec: str, form: str) -> None:
+    made = write_sound(folder / name, codec, form)
+    assert expand_inputs([str(folder)]) == sorted([made, folder / "one.wav"])
+
+
+def test_files_without_sound_are_named_and_other_kinds_are_not(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for name in ("one.txt", "one.json", "one.srt", "cover.png", ".hidden.wav", ".one~0123abcd.mp4"):
+        (folder / name).write_bytes(b"1\n")
+    assert expand_inputs([str(folder)]) == [folder / "one.wav"] and not recwarn.list
+    unknown = folder / "unknown.xyz"
+    unknown.write_bytes(np.random.default_rng(0).bytes(200_000))
+    with pytest.warns(SEDTalkerWarning, match=r"skipped, no sound in it: \S+unknown.xyz$"):
+        assert expand_inputs([str(folder)]) == [folder / "one.wav"]
+    for number in range(20):
+        (folder / f"{number}.xyz").write_bytes(b"")
+    with pytest.warns(SEDTalkerWarning, match="and 16 more"):
+        expand_inputs([str(folder)])
+
+
+def test_a_damaged_recording_is_no_file_without_sound(folder: Path) -> None:
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    assert expand_inputs([str(folder)]) == [folder / "broken.wav", folder / "one.wav"]
+
+
+def test_a_folder_called_like_a_recording_is_no_input(folder: Path) -> None:
+    (folder / "old.wav").mkdir()
+    assert expand_inputs([str(folder)]) == [folder / "one.wav"]
+    assert expand_inputs([str(folder / "*.wav")]) == [folder / "one.wav"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_own_videos_are_ignored_unless_they_are_named(folder: Path, suffix: str) -> None:
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 25
+    video, theirs = folder / f"one{suffix}", folder / f"theirs{suffix}"
+    write_video(video, frames, 25, (np.zeros(RATE, np.float32), RATE))
+    write_sound(theirs, "aac" if suffix == ".mp4" else "libopus")
+    assert expand_inputs([str(folder)]) == [folder / "one.wav", theirs]
+    assert expand_inputs([str(folder / "*")]) == [folder / "one.wav", theirs]
+    assert expand_inputs([str(video)]) == [video]
+
+
+def test_own_results_without_the_mark_are_known_by_their_record(folder: Path) -> None:
+    write_sound(folder / "two.mp3", "libmp3lame")
+    beside = write_sound(folder / "two.wav")
+    record = folder / RECORDS / "two.mp3.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"key": "", "made": {"two.wav": {"aside": "two.wav", "sha256": sha256(beside)}}}))
+    assert expand_inputs([str(folder)]) == [folder / "one.wav", folder / "two.mp3"]
+    with wave.open(str(beside), "wb") as file:  # a new recording of that name
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(bytes(RATE))
+    assert beside in expand_inputs([str(folder)])
+
+
+def test_unusable_names_are_left_for_the_run_to_tell(tmp_path: Path) -> None:
+    long = "x" * 300
+    assert expand_inputs([long, f"{long}*"]) == [Path(long), Path(f"{long}*")]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_listed_stays_an_input(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    assert expand_inputs([str(locked)]) == [locked]

@@ -5,6 +5,8 @@ The container and codec are told from the content, never from the name; FFmpeg (
 
 from __future__ import annotations
 
+import os
+import struct
 import wave
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -157,18 +159,34 @@ def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:
     return samples.astype(np.float32)
 
 
-def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE) -> None:
-    """Write blocks (n,) of samples as 16-bit mono at `rate` Hz, whole or not at all.
+def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE, comment: str = "") -> None:
+    """Write blocks (n,) of samples as 16-bit mono at `rate` Hz, whole or not at all; `comment` goes into its metadata.
 
     Raises:
         SEDTalkerError: the file cannot be written.
     """
-    with written_whole(path) as aside, wave.open(str(aside), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        for block in blocks:
-            file.writeframes(as_integers(block).tobytes())
+    with written_whole(path) as aside:
+        with wave.open(str(aside), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(rate)
+            for block in blocks:
+                file.writeframes(as_integers(block).tobytes())
+        if comment:
+            _append_comment(aside, comment)
+
+
+def _append_comment(path: Path, comment: str) -> None:
+    """Add a RIFF list of information with a comment (ICMT) to a WAV file."""
+    text = comment.encode("ascii") + b"\0"
+    text += b"\0" * (len(text) % 2)
+    information = b"INFOICMT" + struct.pack("<I", len(text)) + text
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(b"LIST" + struct.pack("<I", len(information)) + information)
+        size = file.tell() - 8  # of what follows the RIFF header
+        file.seek(4)
+        file.write(struct.pack("<I", size))
 
 
 def as_integers(samples: Samples) -> NDArray[np.int16]:

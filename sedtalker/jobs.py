@@ -207,8 +207,9 @@ def _(options: RenderOptions, source: Path) -> list[Path]:
         from sedtalker.animation import load_animation
         from sedtalker.export.sound import recording
 
-        found = recording(load_animation(source))
-        sound = [] if found is None else [found]
+        animation = load_animation(source)
+        found = recording(animation)
+        sound = [] if found is None else [Path(animation.meta["audio"])]
     return [*sound, *_picture_files(options, options.face, source)]
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from made_animation import made_animation
+from vertex_corpora import own_folder
 
+from sedtalker.audio import load_audio
+from sedtalker.corpora.own import read_own
 from sedtalker.errors import SEDTalkerWarning
+from sedtalker.export import export_sound
 from sedtalker.files import RECORDS, sha256
 from sedtalker.inputs import expand_inputs
 from sedtalker.render.video import write_video
@@ -92,6 +98,24 @@ def test_own_videos_are_ignored_unless_they_are_named(folder: Path, suffix: str)
     assert expand_inputs([str(folder)]) == [folder / "one.wav", theirs]
     assert expand_inputs([str(folder / "*")]) == [folder / "one.wav", theirs]
     assert expand_inputs([str(video)]) == [video]
+
+
+def test_own_copies_of_a_sound_are_ignored(tmp_path: Path) -> None:
+    recording = write_sound(tmp_path / "made.mp3", "libmp3lame")
+    animation = made_animation(tmp_path, audio_name="other.wav")
+    (tmp_path / "other.wav").unlink()
+    meta = {"audio": str(recording), "audio_sha256": sha256(recording)}
+    made = export_sound(replace(animation, meta=meta), "glb", tmp_path / "made.glb")
+    assert made == tmp_path / "made.wav" and len(load_audio(made)) >= RATE // 2
+    assert expand_inputs([str(tmp_path)]) == [recording]
+
+
+def test_own_recordings_for_training_are_found_by_content(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path / "own")
+    (folder / "take_01.wav").unlink()
+    write_sound(folder / "take_01.oga", "libopus", "ogg")
+    source = read_own(folder)
+    assert [sequence.sound for sequence in source.sequences] == ["take_01", "take_02", "take_03"] and not source.missing
 
 
 def test_own_results_without_the_mark_are_known_by_their_record(folder: Path) -> None:

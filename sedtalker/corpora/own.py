@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import AudioSource
-from sedtalker.corpora.manifest import AUDIO_SUFFIXES, SPLITS
+from sedtalker.corpora.manifest import SPLITS
 from sedtalker.corpora.preflight import COMMON_RATES
 from sedtalker.corpora.sequences import UNUSED, Sequence, Source, Template
 from sedtalker.corpora.templates import read_template_mesh
@@ -27,6 +27,7 @@ from sedtalker.emotion.labels import canonical
 from sedtalker.errors import DataError, FaceError, TrackError
 from sedtalker.face.assets import find_pose
 from sedtalker.face.orientation import STATEMENT, UPRIGHT, Pose
+from sedtalker.inputs import expand_inputs
 
 TABLE = "clips.csv"
 SUBJECT = "speaker"  # the subject of clips that no table describes
@@ -46,9 +47,7 @@ def read_own(source: Path | str, template: Path | str | None = None) -> Source:
     if mesh is None:
         raise DataError(f"no template: {root} holds neither {' nor '.join(MESHES)}. Name the mesh with --templates")
     vertices, faces = read_template_mesh(mesh)
-    sounds: dict[str, AudioSource] = {
-        path.stem: path for path in sorted(root.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES
-    }
+    sounds: dict[str, AudioSource] = {path.stem: path for path in expand_inputs([str(root)])}
     table = _table(root / TABLE)
     arrays = {path.stem: path for path in sorted(root.glob("*.npy"))}
     found = Source("own", root, (30.0, *COMMON_RATES), [], sounds, {}, faces)

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import logging
 import math
+import os
 import re
 import secrets
 import shutil
@@ -143,7 +144,7 @@ _ALPHABETS = (
 _PUNCTUATION = "«»“”„‘’‚‹›–—…•€£©®°§ºª"
 
 
-def read_text(path: Path | str) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file that another program wrote, whatever its encoding.
 
     A byte-order mark decides; without one, UTF-8 where the bytes are UTF-8, else UTF-16 where every other byte is
@@ -197,7 +198,10 @@ def _guess_encoding(data: bytes) -> str:
 
 
 def read_table(
-    text: str, columns: Mapping[str, Sequence[str]], delimiter: str | None = None
+    text: str,
+    columns: Mapping[str, Sequence[str]],
+    delimiter: str | None = None,
+    required: Sequence[Sequence[str]] = (),
 ) -> Iterator[dict[str, str]]:
     """Rows of a table with a heading, by the names of `columns`; empty cells are left out.
 
@@ -205,14 +209,17 @@ def read_table(
         text: values separated by commas, semicolons, tabs or bars, as the heading shows.
         columns: for each name the headings that mean it, in lower case.
         delimiter: None takes the one that splits the heading into the most known columns.
+        required: of each group of names the heading has one.
 
     Raises:
-        ValueError: a row with more cells than the heading, or quotes that do not end.
+        ValueError: a required column is missing, a row with more cells than the heading, or quotes that do not end.
     """
     lines = text.lstrip("\n\r").splitlines()
     if lines and re.fullmatch(r"sep=.", lines[0].strip()):  # what Excel writes and reads
         delimiter, lines = lines[0].strip()[-1], lines[1:]
-    if not lines:
+    if not lines or not text.strip():
+        if required:
+            raise ValueError("it is empty")
         return
     meaning = {alias: name for name, aliases in columns.items() for alias in aliases}
 
@@ -225,6 +232,9 @@ def read_table(
     names = headings(chosen)
     if len({*names} & {*columns}) < sum(name in columns for name in names):
         raise ValueError(f"two columns mean the same: {lines[0].strip()[:80]!r}")
+    absent = [" or ".join(group) for group in required if not {*group} & {*names}]
+    if absent:
+        raise ValueError(f"no column {' and no column '.join(absent)} in the heading {lines[0].strip()[:80]!r}")
     try:
         for number, cells in enumerate(csv.reader(lines[1:], delimiter=chosen, skipinitialspace=True), 2):
             if any(cell.strip() for cell in cells[len(names) :]):

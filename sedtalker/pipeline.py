@@ -197,7 +197,7 @@ class Talker:
             read = self._read(hearing if shared else _Hearing(hearing.audio, self.listener), name)
             return read if emotion == "auto" else parse_emotion_spec(str(emotion), hearing.duration, read)
         if not isinstance(emotion, EmotionTrack):
-            return read_track(emotion, duration=hearing.duration)
+            return read_track(emotion, duration=hearing.duration, audio=name)
         if emotion.duration > hearing.duration + 1 / FRAME_RATE:
             raise TrackError(
                 f"a track of {emotion.duration:g} s for audio of {hearing.duration:g} s. Cut it with track.clip"

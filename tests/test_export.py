@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.export import default_path, export_animation
+from sedtalker.export.csv import _timecode
 from sedtalker.export.frames import to_trimesh
 from sedtalker.export.resample import resampled
 from sedtalker.face.rig import ARKIT_NAMES
@@ -124,3 +126,19 @@ def test_an_animation_without_weights_is_refused_where_weights_are_all(tmp_path:
         with pytest.raises(AnimationError, match="no blendshape weights"):
             export_animation(bare, name, default_path(tmp_path / "x.npz", name))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "fps", [1, 7.5, 10, 12.5, 14.985, 23.976, 24000 / 1001, 24, 25, 29.97, 30000 / 1001, 30, 59.94, 60, 240]
+)
+def test_timecodes_follow_time_at_every_rate(fps):
+    previous = -1.0
+    for index in [*range(300), *range(round(3600 * fps) - 3, round(3600 * fps) + 200)]:
+        code = _timecode(index, fps)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d:\d\d+\.\d{3}", code)
+        hours, minutes, seconds, frames = code.split(":")
+        time = int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(frames) / fps
+        assert time == pytest.approx(index / fps, abs=0.002)
+        assert time > previous
+        previous = time
+    assert _timecode(round(60 * fps), fps).startswith("00:01:00" if round(60 * fps) >= 60 * fps else "00:00:59")

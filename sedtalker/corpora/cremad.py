@@ -12,11 +12,13 @@ level of the vote, of which ratings from 30 to 90 span 0 to 1; a clip meant emot
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
 from sedtalker.errors import DataError
+from sedtalker.files import read_text
 
 EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "DIS": "disgust", "FEA": "fear"}
 VOTES = {"N": "neutral", "H": "happy", "S": "sad", "A": "angry", "D": "disgust", "F": "fear"}
@@ -65,11 +67,10 @@ def read_cremad(folder: str | os.PathLike[str]) -> Manifest:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"CREMA-D lacks a table: {path} ({error.strerror}). Fetch the whole repository, not only AudioWAV"
+            f"CREMA-D lacks a table: {path} ({error}). Fetch the whole repository, not only AudioWAV"
         ) from error
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sedtalker.errors import DataError
-from sedtalker.files import written_whole
+from sedtalker.files import read_text, written_whole
 
 VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -92,7 +92,7 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
         DataError: the file is missing, is no manifest, or was written by a later version.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
         version = document["version"]
         utterances = [_utterance(entry) for entry in document["utterances"]]
         manifest = Manifest(document["root"], utterances, document["skipped"])

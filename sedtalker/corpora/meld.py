@@ -6,12 +6,14 @@ Its splits share the speakers (the cast of Friends) and are not used. Gender is 
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import AUDIO_SUFFIXES, Manifest, SkipCounter, Utterance, finish
 from sedtalker.emotion.labels import canonical
 from sedtalker.errors import DataError
+from sedtalker.files import read_text
 
 PARTS = ("train", "dev", "test")
 GENDERS = {
@@ -59,7 +61,6 @@ def _clips(root: Path, part: str) -> dict[str, Path]:
 
 def _rows(table: Path) -> list[dict[str, str]]:
     try:
-        with table.open(encoding="utf-8", errors="replace", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"table cannot be read: {table} ({error.strerror}). Fetch MELD again") from error
+        return list(csv.DictReader(io.StringIO(read_text(table), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"table cannot be read: {table} ({error}). Fetch MELD again") from error

@@ -5,12 +5,14 @@ intensities.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
 from sedtalker.emotion.labels import canonical
 from sedtalker.errors import DataError
+from sedtalker.files import read_text
 
 
 def read_nemo(folder: str | os.PathLike[str]) -> Manifest:
@@ -43,10 +45,7 @@ def read_nemo(folder: str | os.PathLike[str]) -> Manifest:
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return {Path(row["file_id"].strip()).stem: row for row in table}
-    except OSError as error:
-        raise DataError(
-            f"nEMO lacks its table: {path} ({error.strerror}). It lies beside the folder samples"
-        ) from error
+        table = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {Path(row["file_id"].strip()).stem: row for row in table}
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"nEMO lacks its table: {path} ({error}). It lies beside the folder samples") from error

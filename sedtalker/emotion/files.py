@@ -2,16 +2,18 @@
 
 In JSON, `frames.segments` repeats the segments that belonged to the frames when they were written. What differs from
 it in `segments` was edited by a person and overrides the frames; time that no segment covers any more is neutral.
+
+Fields that name a recording (JSON's `audio`, RTTM's second field, a column `file` of CSV, names of TextGrid tiers) are
+held against the audio: segments of other recordings are never applied.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,23 @@ import numpy as np
 from sedtalker.emotion.labels import LABELS, canonical
 from sedtalker.emotion.track import FRAME_RATE, EmotionTrack, Segment, checked_segments, paste
 from sedtalker.errors import TrackError
-from sedtalker.files import written_whole
+from sedtalker.files import read_number, read_table, read_text, written_whole
 
 VERSION = 1
 TRACK_SUFFIXES = (".json", ".rttm", ".csv", ".textgrid")
 TOLERANCE = 2e-3  # s and units of intensity: what counts as the same segment, above the rounding of the files
 DIGITS = 4  # decimals of times, posteriors and intensities
+MOST_FRAMES = 10_000_000  # 55 hours: beyond it a duration is a mistake, and memory would run out
+COLUMNS = {
+    "start": ("start", "begin", "onset", "start_time", "from", "xmin", "start (s)", "start_s"),
+    "end": ("end", "stop", "offset", "end_time", "to", "xmax", "end (s)", "end_s"),
+    "duration": ("duration", "length", "dur", "duration (s)", "duration_s"),
+    "emotion": ("emotion", "label", "category", "emotion_label"),
+    "intensity": ("intensity", "strength"),
+    "confidence": ("confidence", "score", "probability"),
+    "file": ("file", "audio", "filename", "file_name", "recording", "path", "wav", "uri", "clip"),
+}
+"""Headings of a CSV that are understood, by what they mean."""
 
 FilePath = str | os.PathLike[str]
 
@@ -48,35 +61,51 @@ def write_json(track: EmotionTrack, path: FilePath) -> None:
     write_track(track, path, "json")
 
 
-def read_track(path: FilePath, duration: float | None = None) -> EmotionTrack:
+def read_track(path: FilePath, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
     """Read a track from .json, .rttm, .csv or .TextGrid.
 
     Args:
         duration: of the audio that the track is for, in seconds; a track that ends beyond it is refused, and one that
             ends before it is neutral for the rest. None: as the file says, or until its last segment ends.
+        audio: the name of that audio; of a file of several recordings only its own segments are read. None: unknown;
+            a file of several recordings is refused.
 
     Raises:
-        TrackError: the file cannot be read, or holds what no track can.
+        TrackError: the file cannot be read, holds what no track can, or is of other recordings.
     """
     reader = _format(Path(path).suffix, path)[1]
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrackError(
-            f"track cannot be read: {path} ({getattr(error, 'strerror', None) or 'not text'}). Check the path"
-        ) from error
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrackError(f"track cannot be read: {path} ({reason}). Check the path and that it is text") from error
     try:
-        return reader(text, duration)
+        return reader(text, duration, audio)
     except TrackError as error:
-        raise TrackError(f"{path}: {error}") from error
+        raise TrackError(_one_line(f"{path}: {error}")) from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
         raise TrackError(
-            f"not an emotion track: {path} ({type(error).__name__}: {error}). See sedtalker diarize"
+            _one_line(f"not an emotion track: {path} ({_reason(error)}). See sedtalker diarize")
         ) from error
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, for a person who does not know Python."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, IndexError):
+        return "it ends too early"
+    if isinstance(error, RecursionError):
+        return "brackets within brackets without end"
+    return str(error)[:200]
 
 
 Writer = Callable[[EmotionTrack], str]
-Reader = Callable[[str, float | None], EmotionTrack]
+Reader = Callable[[str, float | None, str | None], EmotionTrack]
 
 
 def _format(suffix: str, path: FilePath) -> tuple[Writer, Reader]:
@@ -110,7 +139,7 @@ def to_json(track: EmotionTrack) -> str:
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
-def from_json(text: str, duration: float | None = None) -> EmotionTrack:
+def from_json(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
     """The track of JSON text; edited segments override its frames, and segments alone are enough."""
     document = json.loads(text)
     if not isinstance(document, dict) or not ("segments" in document or "frames" in document):
@@ -118,24 +147,32 @@ def from_json(text: str, duration: float | None = None) -> EmotionTrack:
     if document.get("version", VERSION) != VERSION:
         raise TrackError(f"version {document['version']}. This sedtalker reads version {VERSION}")
     labels = _labels(document.get("labels", list(LABELS)))
-    written = [_segment(entry, labels) for entry in document.get("segments") or []]
-    frame_rate = float(document.get("frame_rate", 50.0))
+    named = document.get("audio")
+    if named is not None and not isinstance(named, str):
+        raise TrackError(f"audio {json.dumps(named)[:40]} is not a file name. Write a name or null")
+    if named:
+        _choose_recording([named], audio)
+    written = _segments(document.get("segments"), labels)
+    frame_rate = 50.0 if document.get("frame_rate") is None else _number(document["frame_rate"], "frame_rate")
     if not 1 <= frame_rate <= 1000:
         raise TrackError(f"a frame rate of {frame_rate:g} Hz. It must lie in 1..1000; 50 is usual")
-    span = _span(written, document.get("duration"), duration)
-    audio = document.get("audio")
-    if not document.get("frames"):
-        return EmotionTrack.from_segments(written, span, labels, frame_rate, audio)
-    track = _track_of_frames(document["frames"], document.get("duration"), labels, frame_rate, audio)
-    recorded = document["frames"].get("segments")
-    before = track.segments if recorded is None else [_segment(entry, labels) for entry in recorded]
+    stated = None if document.get("duration") is None else _number(document["duration"], "duration")
+    span = _span(written, stated, duration, frame_rate)
+    frames = document.get("frames")
+    if not frames:
+        return EmotionTrack.from_segments(written, span, labels, frame_rate, named)
+    if not isinstance(frames, dict):
+        raise TrackError("frames is not an object with posterior and intensity. Diarize the audio again")
+    track = _track_of_frames(frames, stated, labels, frame_rate, named)
+    recorded = frames.get("segments")
+    before = track.segments if recorded is None else _segments(recorded, labels)
     if "segments" in document:
         _apply_edits(track, before, checked_segments(written, span))
     return track if duration is None else _extended(track, duration)
 
 
 def _track_of_frames(
-    frames: Any, duration: Any, labels: tuple[str, ...], rate: float, audio: str | None
+    frames: dict[str, Any], duration: float | None, labels: tuple[str, ...], rate: float, audio: str | None
 ) -> EmotionTrack:
     posterior = np.asarray(frames["posterior"], np.float32)
     intensity = np.asarray(frames["intensity"], np.float32)
@@ -146,7 +183,7 @@ def _track_of_frames(
     total = posterior.sum(axis=1, keepdims=True)
     if not np.isfinite(posterior).all() or (np.abs(total - 1) > 1e-2).any():
         raise TrackError("frames.posterior holds rows that do not sum to 1. Diarize the audio again")
-    span = float(duration) if duration is not None else len(posterior) / rate
+    span = duration if duration is not None else len(posterior) / rate
     return EmotionTrack(posterior / total, intensity, span, labels, rate, audio)
 
 
@@ -206,30 +243,68 @@ def to_rttm(track: EmotionTrack) -> str:
 
     NIST's format gives the ninth to the confidence and the tenth to a look-ahead time, which no one has here.
     """
-    name = re.sub(r"\s+", "_", Path(track.audio).stem) if track.audio else "audio"
+    name = re.sub(r"\s+", "_", Path(track.audio).stem) if track.audio else UNNAMED
+    segments = track.segments or [Segment(0.0, track.duration, "neutral", 0.0)]
     rows = (
         f"SPEAKER {name} 1 {s.start:.{DIGITS}f} {s.duration:.{DIGITS}f} <NA> <NA> {s.emotion} "
         f"{s.confidence:.{DIGITS}f} {s.intensity:.{DIGITS}f}"
-        for s in track.segments
+        for s in segments
     )
     return "".join(f"{row}\n" for row in rows)
 
 
-def from_rttm(text: str, duration: float | None = None) -> EmotionTrack:
+def from_rttm(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
     """The track of RTTM text; where it has no intensity, emotions count as 1."""
+    lines = [line.split() for line in text.splitlines()]
+    rows = [fields for fields in lines if fields and fields[0] == "SPEAKER"]
+    if not rows:
+        raise TrackError("no SPEAKER line in it. See sedtalker diarize --format rttm")
+    short = next((fields for fields in rows if len(fields) < 8), None)
+    if short:
+        raise TrackError(
+            f"a SPEAKER line of {len(short)} fields: {' '.join(short)[:60]}. RTTM has ten; the 8th is the emotion"
+        )
+    own = _choose_recording([fields[1] for fields in rows], audio)
     segments = []
-    for line in text.splitlines():
-        fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
-            continue
+    for fields in (fields for fields in rows if fields[1] in own):
         emotion = canonical(fields[7])
-        start, length = float(fields[3]), float(fields[4])
+        start, length = read_number(fields[3], "start"), read_number(fields[4], "duration")
         confidence, intensity = (_number_or(field, None) for field in [*fields[8:10], "<NA>", "<NA>"][:2])
         strength = _default_intensity(emotion) if intensity is None else intensity
         segments.append(
             Segment(start, round(start + length, 6), emotion, strength, 1.0 if confidence is None else confidence)
         )
     return _from_segments(segments, duration)
+
+
+UNNAMED = "audio"  # the recording's name in RTTM where it is not known
+
+
+def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
+    """Those of the names that are the audio's own; all of them where either side has no name.
+
+    Raises:
+        TrackError: the names are of several recordings or of another one.
+    """
+    found = {name: _stem(name) for name in names}
+    different = sorted({*found.values()})
+    if different == [_stem(UNNAMED)] or (audio is None and len(different) < 2):
+        return {*found}
+    shown = ", ".join(different[:8]) + (", ..." if len(different) > 8 else "")
+    if audio is None:
+        raise TrackError(f"segments of several recordings: {shown}. Keep those of one, or name the audio")
+    own = {name for name, stem in found.items() if stem == _stem(audio)}
+    if not own:
+        raise TrackError(
+            f"segments of other recordings: {shown}; none of {_stem(audio)}. Give its own track, or rename it"
+        )
+    return own
+
+
+def _stem(name: str) -> str:
+    """A recording's name without folders and the suffix of a sound file, as RTTM can hold it."""
+    name = re.sub(r"\s+", "_", name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2])
+    return re.sub(r"(?<=.)\.(?=\w*[A-Za-z])\w{2,5}$", "", name).casefold()
 
 
 def to_csv(track: EmotionTrack) -> str:
@@ -241,12 +316,29 @@ def to_csv(track: EmotionTrack) -> str:
     return "start,end,emotion,intensity,confidence\n" + "".join(f"{row}\n" for row in rows)
 
 
-def from_csv(text: str, duration: float | None = None) -> EmotionTrack:
-    """The track of CSV text with a header; intensity and confidence may be absent."""
-    rows = csv.DictReader(text.splitlines())
-    return _from_segments(
-        [_segment({key: value for key, value in row.items() if value}, LABELS) for row in rows], duration
-    )
+def from_csv(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+    """The track of CSV text with a heading; see COLUMNS. Intensity and confidence may be absent.
+
+    Columns may be separated by semicolons or tabs, and numbers have a decimal comma.
+    """
+    rows = list(read_table(text, COLUMNS, required=(("start",), ("end", "duration"), ("emotion",))))
+    if any("file" in row for row in rows):
+        unnamed = sum("file" not in row for row in rows)
+        if unnamed:
+            raise TrackError(f"{unnamed} of {len(rows)} rows name no file. Fill the column in every row")
+        own = _choose_recording([row["file"] for row in rows], audio)
+        rows = [row for row in rows if row["file"] in own]
+    segments = []
+    for number, row in enumerate(rows, 1):
+        if "emotion" not in row:
+            raise TrackError(f"no emotion in row {number}. Write one, or leave the row out")
+        start = read_number(row.get("start"), "start")
+        end = read_number(row["end"], "end") if "end" in row else start + read_number(row.get("duration"), "end")
+        emotion = canonical(row["emotion"])
+        intensity = read_number(row["intensity"], "intensity") if "intensity" in row else _default_intensity(emotion)
+        confidence = read_number(row["confidence"], "confidence") if "confidence" in row else 1.0
+        segments.append(Segment(start, end, emotion, intensity, confidence))
+    return _from_segments(segments, duration)
 
 
 def to_textgrid(track: EmotionTrack) -> str:
@@ -265,18 +357,16 @@ def to_textgrid(track: EmotionTrack) -> str:
         lines += [f"        xmax = {end}", f"        intervals: size = {len(segments)}"]
         for index, segment in enumerate(segments, 1):
             value = getattr(segment, name)
-            text = value if isinstance(value, str) else f"{value:.{DIGITS}f}"
+            text = value.replace('"', '""') if isinstance(value, str) else f"{value:.{DIGITS}f}"
             lines += [f"        intervals [{index}]:", f"            xmin = {_textgrid_number(segment.start)}"]
             lines += [f"            xmax = {_textgrid_number(segment.end)}", f'            text = "{text}"']
     return "\n".join(lines) + "\n"
 
 
-def from_textgrid(text: str, duration: float | None = None) -> EmotionTrack:
-    """The track of a TextGrid (long or short): its tier `emotion`, or its first; empty intervals are neutral."""
+def from_textgrid(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+    """The track of a TextGrid (long or short): its tier `emotion`, or its only one; empty intervals are neutral."""
     tiers, end = _textgrid_tiers(text)
-    if not tiers:
-        raise TrackError("no interval tier in it. Make one named emotion")
-    emotions = tiers.get("emotion") or next(iter(tiers.values()))
+    emotions = _emotion_tier(tiers, audio)
     segments = []
     for start, stop, name in emotions:
         if not name.strip():
@@ -288,31 +378,62 @@ def from_textgrid(text: str, duration: float | None = None) -> EmotionTrack:
     return _from_segments(segments, duration, end)
 
 
+def _emotion_tier(tiers: dict[str, Tier], audio: str | None) -> Tier:
+    """The tier named `emotion`, else the one named as the recording, else the only one.
+
+    Raises:
+        TrackError: no tier, or several that could be it.
+    """
+    known = {name.strip().lower(): tier for name, tier in tiers.items()}
+    for name in ("emotion", "emotions"):
+        if name in known:
+            return known[name]
+    others = {name: tier for name, tier in tiers.items() if name.strip().lower() not in ("intensity", "confidence")}
+    own = [tier for name, tier in others.items() if audio is not None and _stem(name) == _stem(audio)]
+    if len(own) == 1:
+        return own[0]
+    if not others:
+        raise TrackError("no interval tier in it. Make one named emotion")
+    if len(others) > 1:
+        raise TrackError(f"several tiers, none named emotion: {', '.join(others)[:120]}. Rename the one that holds it")
+    return next(iter(others.values()))
+
+
+Tier = list[tuple[float, float, str]]  # start and end in seconds, and the text
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<![\w.\[])(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?![\w\]])')
 
 
-def _textgrid_tiers(text: str) -> tuple[dict[str, list[tuple[float, float, str]]], float]:
+def _textgrid_tiers(text: str) -> tuple[dict[str, Tier], float]:
     """Interval tiers by name, and the end of the grid: both formats are the same row of numbers and quoted texts."""
-    tokens = [match.group(1) if match.group(2) is None else float(match.group(2)) for match in _TOKEN.finditer(text)]
+    tokens = [
+        match.group(1).replace('""', '"') if match.group(2) is None else float(match.group(2))
+        for match in _TOKEN.finditer(text)
+    ]
     if tokens[:2] != ["ooTextFile", "TextGrid"]:
         raise TrackError("no TextGrid of Praat. Save it as a text file")
     end, position = float(tokens[3]), 5
-    tiers: dict[str, list[tuple[float, float, str]]] = {}
+    tiers: dict[str, Tier] = {}
     for _ in range(int(tokens[4])):
         kind, name, size = tokens[position], str(tokens[position + 1]), int(tokens[position + 4])
+        if kind not in ("IntervalTier", "TextTier") or size < 0:
+            raise TrackError(f"not a tier of a TextGrid: {str(kind)[:40]!r}. Save it with Praat again")
         width = 3 if kind == "IntervalTier" else 2
         entries = tokens[position + 5 : position + 5 + width * size]
+        if len(entries) < width * size:
+            raise TrackError(f"tier {name[:40]!r} ends too early. Save the TextGrid with Praat again")
         if kind == "IntervalTier":
+            if name in tiers:
+                raise TrackError(f"two tiers are named {name[:40]!r}. Rename one")
             triples = zip(entries[::3], entries[1::3], entries[2::3], strict=True)
             tiers[name] = [(float(start), float(stop), str(mark)) for start, stop, mark in triples]
         position += 5 + width * size
     return tiers, end
 
 
-def _textgrid_value(tier: list[tuple[float, float, str]], start: float, stop: float, default: float) -> float:
+def _textgrid_value(tier: Tier, start: float, stop: float, default: float) -> float:
     middle = (start + stop) / 2
     inside = [mark for first, last, mark in tier if first <= middle < last and mark.strip()]
-    return float(inside[0]) if inside else default
+    return read_number(inside[0], "intensity or confidence") if inside else default
 
 
 def _textgrid_number(value: float) -> str:
@@ -329,16 +450,38 @@ def _plain(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _segment(entry: dict[str, Any], labels: tuple[str, ...]) -> Segment:
+def _segments(entries: Any, labels: tuple[str, ...]) -> list[Segment]:
+    if not isinstance(entries, list | None):
+        raise TrackError(f"segments is not a list: {json.dumps(entries)[:40]}. See sedtalker diarize")
+    return [_segment(entry, labels, number) for number, entry in enumerate(entries or [], 1)]
+
+
+def _segment(entry: Any, labels: tuple[str, ...], number: int) -> Segment:
+    """A segment of JSON; intensity and confidence may be absent or null."""
+    where = f"segment {number}"
+    if not isinstance(entry, dict):
+        raise TrackError(f"{where} is not an object: {json.dumps(entry)[:40]}. It needs start, end and emotion")
+    absent = [name for name in ("start", "end", "emotion") if entry.get(name) is None]
+    if absent:
+        raise TrackError(f"{where} has no {' and no '.join(absent)}. It needs start, end and emotion")
     emotion = canonical(str(entry["emotion"]), labels)
-    intensity = entry.get("intensity")
+    intensity, confidence = entry.get("intensity"), entry.get("confidence")
     return Segment(
-        float(entry["start"]),
-        float(entry["end"]),
+        _number(entry["start"], f"start of {where}"),
+        _number(entry["end"], f"end of {where}"),
         emotion,
-        _default_intensity(emotion) if intensity is None else float(intensity),
-        float(entry.get("confidence", 1.0)),
+        _default_intensity(emotion) if intensity is None else _number(intensity, f"intensity of {where}"),
+        1.0 if confidence is None else _number(confidence, f"confidence of {where}"),
     )
+
+
+def _number(value: Any, name: str) -> float:
+    """A finite number of JSON; a number in quotes counts."""
+    if isinstance(value, str):
+        return read_number(value, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TrackError(f"{name} is not a number: {json.dumps(value)[:40]}. Write seconds, or 0 to 1")
+    return float(value)
 
 
 def _default_intensity(emotion: str) -> float:
@@ -351,30 +494,30 @@ def _labels(names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _span(segments: list[Segment], written: Any, duration: float | None) -> float:
+def _span(
+    segments: list[Segment], written: float | None, duration: float | None, frame_rate: float = FRAME_RATE
+) -> float:
     """Length of the track: of the audio where known, else as written, else until the last segment ends."""
     if duration is not None:
-        if written is not None and float(written) > duration + 1.5 / FRAME_RATE:
+        if written is not None and written > duration + 1.5 / FRAME_RATE:
             raise TrackError(
-                f"the track lasts {float(written):g} s and the audio {duration:g} s. Diarize this audio, or cut it"
+                f"the track lasts {written:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
             )
         return duration
-    if written is not None:
-        return float(written)
-    if not segments:
+    if written is None and not segments:
         raise TrackError("neither a duration nor segments in it. Give one of them")
-    return max(segment.end for segment in segments)
+    span = max(segment.end for segment in segments) if written is None else written
+    if not 0 < span * frame_rate <= MOST_FRAMES:
+        raise TrackError(f"a duration of {span:g} s. Give more than 0 and at most {MOST_FRAMES / frame_rate:g} s")
+    return span
 
 
 def _from_segments(segments: list[Segment], duration: float | None, written: float | None = None) -> EmotionTrack:
-    span = _span(segments, written, duration)
-    if not math.isfinite(span):
-        raise TrackError(f"duration {span}. Give a number of seconds")
-    return EmotionTrack.from_segments(segments, span)
+    return EmotionTrack.from_segments(segments, _span(segments, written, duration))
 
 
 def _number_or(text: str, default: float | None) -> float | None:
-    return default if text == "<NA>" else float(text)
+    return default if text == "<NA>" else read_number(text, "confidence or intensity")
 
 
 def _tidy(value: float) -> float | int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sedtalker.corpora.pickles import load_array_dict
 from sedtalker.errors import DataError
 from sedtalker.evaluation.vertices import EMOTION, LIP_PAIR, LIPS, UPPER, mask_hash
+from sedtalker.files import read_text
 
 Index = NDArray[np.int64]
 
@@ -95,7 +96,7 @@ def _flame_regions(path: Path) -> dict[str, Index]:
 
 def _lists(path: Path) -> dict[str, Index]:
     try:
-        lists = json.loads(path.read_text(encoding="utf-8"))
+        lists = json.loads(read_text(path))
         arrays = {str(name): np.asarray(numbers, np.int64) for name, numbers in lists.items()}
         return {name: array if name == LIP_PAIR else np.unique(array) for name, array in arrays.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -106,7 +107,7 @@ def _lists(path: Path) -> dict[str, Index]:
 
 def _numbers(path: Path) -> Index:
     try:
-        words = path.read_text(encoding="utf-8").replace(",", " ").split()
+        words = read_text(path).replace(",", " ").split()
         return np.unique(np.array([int(word) for word in words], np.int64))
     except (OSError, ValueError) as error:
         raise DataError(f"no list of vertices: {path} ({error}). Write numbers separated by commas") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,5 +61,12 @@ def angles(turn: NDArray[np.floating]) -> list[float]:
 
 
 def _timecode(index: int, fps: float) -> str:
-    seconds, frame = divmod(index, round(fps))
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{frame:02d}.000"
+    """`hh:mm:ss:ff.fff` of a frame's start: whole seconds since the first frame, then frames since that second.
+
+    At a rate that is not a whole number the frames of a second are a fraction, so that the code follows time.
+    """
+    rate = Fraction(fps).limit_denominator(1001)  # exact for 24000/1001 and 30000/1001
+    seconds = int(index / rate)
+    thousandths = round((index - seconds * rate) * 1000)
+    frame, part = divmod(thousandths, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{frame:02d}.{part:03d}"

@@ -28,7 +28,7 @@ from sedtalker.corpora.motion_store import Clip, Sources, build_store
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import steps_of
 from sedtalker.errors import AudioError, DataError
-from sedtalker.files import written_whole
+from sedtalker.files import read_text, written_whole
 from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
 from sedtalker.training.encoder_tuning import mel_steps, paired
 
@@ -43,7 +43,7 @@ def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
         DataError: the file lists neither utterances nor clips.
     """
     try:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
+        document = json.loads(read_text(manifest))
         if "clips" in document:
             return [(clip["id"], manifest.parent / clip["audio"]) for clip in document["clips"]]
         return [(item["id"], Path(document["root"], item["path"])) for item in document["utterances"]]

@@ -1,29 +1,36 @@
 """Any audio file -> mono float32 at 16 kHz, and the one kind of file that is written.
 
-The container and codec are told from the content, never from the name; FFmpeg (inside PyAV's wheel) decodes.
+The container and codec are found from the content, never from the name; `demux` decodes.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import warnings
 import wave
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AudioError
+from sedtalker.demux import MAX_SAMPLE, AudioFile, AudioReport, Channels, decode_file
+from sedtalker.errors import AudioError, AudioWarning
 from sedtalker.files import written_whole
 
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
-LOUDEST = 1e6  # more than any float recording that was scaled like integers
+LEVEL_WINDOW = SAMPLE_RATE // 50  # samples, 20 ms
+LEVEL_FLOOR = -100.0  # dB of full scale
+AUDIBLE_LEVEL = -60.0  # dB of full scale; a recording that never exceeds it holds nothing audible
 MIN_SAMPLES = 400  # 25 ms, one analysis window; less holds no speech
+CANCELLED = 0.1  # a mix below this share of the power that its loudest channel alone would give has cancelled
 
 Samples = NDArray[np.float32]  # (N,) mono, 16 kHz, nominally -1..1
-AudioSource = Path | str | tuple[NDArray[Any], int]
+AudioSource = Path | str | AudioFile | tuple[NDArray[Any], int]
 
 
 def load_audio(source: AudioSource) -> Samples:
@@ -31,6 +38,9 @@ def load_audio(source: AudioSource) -> Samples:
 
     Raises:
         AudioError: as `stream_audio`.
+
+    Warns:
+        AudioWarning: as `stream_audio`.
     """
     held = bytearray()  # it grows in place: blocks and their sum would be there twice
     for block in stream_audio(source):
@@ -38,28 +48,146 @@ def load_audio(source: AudioSource) -> Samples:
     return np.frombuffer(held, np.float32)
 
 
-def stream_audio(source: AudioSource) -> Iterator[Samples]:
+def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iterator[Samples]:
     """The samples of a file, or of `(samples, rate)`, in blocks of a second, in flat memory.
 
-    Channels are averaged. Integer samples are scaled by their type's range.
+    Channels are averaged, unless that would cancel the sound (see `Downmix`). Integer samples are scaled by their
+    type's range. Pauses of the container and damaged packets become silence of their length.
+
+    Args:
+        source: a path, an `AudioFile` for a certain track, or samples and their rate.
+        report: filled while the blocks are read.
 
     Raises:
-        AudioError: missing, empty, not audio, shorter than 25 ms, or with samples that are not finite.
+        AudioError: missing, empty, not audio, shorter than 25 ms, not finite, or floats that are not in -1..1.
+
+    Warns:
+        AudioWarning: after the last block, if sound was lost by damage, nothing in it is audible, or channels cancel.
     """
-    name, pieces = (
-        ("the samples given", _resampled(*source)) if isinstance(source, tuple) else (str(source), _decoded(source))
-    )
-    count = 0
+    report = AudioReport("") if report is None else report
+    report.name = "the samples given" if isinstance(source, tuple) else str(source)
+    pieces = _resampled(*source, report) if isinstance(source, tuple) else _read_file(source, report)
+    count, level = 0, LEVEL_FLOOR
     for block in _of_a_second(pieces):
-        if not (np.abs(block) < LOUDEST).all():
-            raise AudioError(f"samples that are no numbers, or absurdly large: {name}. Export the audio again")
+        check_samples(block, report.name)
+        level = max(level, float(loudness(block).max()))
         count += len(block)
         yield block
     if count < MIN_SAMPLES:
         raise AudioError(
-            f"too short: {name} holds {count / SAMPLE_RATE * 1000:.1f} ms of sound. "
+            f"too short: {report.name} holds {count / SAMPLE_RATE * 1000:.1f} ms of sound. "
             f"Give at least {MIN_SAMPLES / SAMPLE_RATE * 1000:.0f} ms"
         )
+    notes = [f"channels of {report.name} cancel: {report.downmix}"] if "cancel" in report.downmix else []
+    for problem in [*find_problems(report, level), *notes]:
+        warnings.warn(problem, AudioWarning, stacklevel=2)
+
+
+def check_samples(samples: NDArray[Any], name: str) -> None:
+    """Refuse float samples that are not finite, or on the scale of integers.
+
+    Raises:
+        AudioError: with the largest sample, or where one is not finite.
+    """
+    peak = float(np.maximum(samples.max(initial=0), -samples.min(initial=0)))  # NaN if there is one
+    if not np.isfinite(peak):
+        raise AudioError(f"samples that are not finite (NaN or infinite): {name}. Export the audio again")
+    if peak > MAX_SAMPLE:
+        raise AudioError(
+            f"float samples on the scale of integers: {name} reaches {peak:.0f}, and floats must be in -1..1. "
+            "Divide them by 32768 if they were 16-bit, by 2147483648 if 32-bit"
+        )
+
+
+def find_problems(report: AudioReport, level: float) -> list[str]:
+    """One line for each thing that a user should know of a file that was read; empty if it is sound and audible.
+
+    Args:
+        report: of the file, read to its end.
+        level: dB of full scale of its loudest 20 ms.
+    """
+    problems = []
+    if report.lost:
+        problems.append(
+            f"damaged: {report.name} lost {report.lost_seconds:.2f} s of sound, the first at "
+            f"{report.lost[0].start:.2f} s; there is silence instead. Copy it again, or refuse such files with --strict"
+        )
+    elif report.damaged:
+        problems.append(
+            f"damaged: {report.name} has {report.damaged} damaged packet{'s' * (report.damaged > 1)}, less than "
+            "0.01 s of sound was lost. Copy it again, or refuse such files with --strict"
+        )
+    if report.missing:
+        problems.append(
+            f"damaged: {report.name} ends {report.missing:.0f} s before the end that its header declares. Copy it again"
+        )
+    if report.unfilled:
+        problems.append(
+            f"time stamps of {report.name} jump by {report.unfilled:.2f} s; the sound around is joined. "
+            "Check the timing of the result"
+        )
+    if level < AUDIBLE_LEVEL:
+        problems.append(
+            f"nothing audible in {report.name}: its loudest 20 ms are at {level:.0f} dB of full scale. "
+            "Check the recording, or choose another track with --audio-track"
+        )
+    return problems
+
+
+def loudness(samples: Samples) -> NDArray[np.float32]:
+    """Root mean square (T,) of every 20 ms of samples (N,), dB of full scale; the last frame may be shorter."""
+    whole = len(samples) // LEVEL_WINDOW * LEVEL_WINDOW
+    frames = samples[:whole].reshape(-1, LEVEL_WINDOW)
+    power = np.einsum("tn,tn->t", frames, frames) / LEVEL_WINDOW  # an hour's squares are not worth the memory
+    if whole < len(samples):
+        power = np.append(power, np.square(samples[whole:]).sum() / LEVEL_WINDOW)
+    return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), LEVEL_FLOOR).astype(np.float32)
+
+
+@dataclass
+class Inspection:
+    """What a file holds, and how it is read."""
+
+    report: AudioReport
+    seconds: float
+    peak: float  # largest absolute sample, 1 is full scale
+    rms: float  # dB of full scale, of all of it
+    loudest: float  # dB of full scale, of the loudest 20 ms
+
+    @property
+    def problems(self) -> list[str]:
+        """As `find_problems`."""
+        return find_problems(self.report, self.loudest)
+
+
+def inspect_audio(source: Path | str | AudioFile) -> Inspection:
+    """Read a file to its end and measure it.
+
+    Raises:
+        AudioError: as `stream_audio`.
+    """
+    report = AudioReport("")
+    count, power, peak, loudest = 0, 0.0, 0.0, LEVEL_FLOOR
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AudioWarning)
+        for block in stream_audio(source, report):
+            count += len(block)
+            power += float(np.square(block, dtype=np.float64).sum())
+            peak = max(peak, float(np.abs(block).max()))
+            loudest = max(loudest, float(loudness(block).max()))
+    rms = max(LEVEL_FLOOR, 10 * float(np.log10(max(power / count, 1e-12))))
+    return Inspection(report, count / SAMPLE_RATE, peak, rms, loudest)
+
+
+def refuse_damaged(source: Path | str | AudioFile) -> None:
+    """Read a file to its end, and refuse it for anything that `stream_audio` would warn about.
+
+    Raises:
+        AudioError: with the first problem, or as `stream_audio`.
+    """
+    problems = inspect_audio(source).problems
+    if problems:
+        raise AudioError(f"refused by --strict: {problems[0]}")
 
 
 def _of_a_second(pieces: Iterable[Samples]) -> Iterator[Samples]:
@@ -76,79 +204,156 @@ def _of_a_second(pieces: Iterable[Samples]) -> Iterator[Samples]:
         yield rest
 
 
-def _decoded(path: Path | str) -> Iterator[Samples]:
+class Downmix:
+    """How channels become one: the same weights from the first sample to the last.
+
+    The mean, unless channels cancel in it in some second of the recording (one of them is inverted). Then the mean
+    with the inverted channels turned over, or the loudest channel alone, whichever cancels least. FFmpeg's own downmix
+    would raise the level by 3 dB.
+    """
+
+    def __init__(self) -> None:
+        self._covariances: dict[int, list[NDArray[np.float32]]] = {}  # channels -> (C, C) of every second
+        self._weights: dict[int, Samples | None] = {}
+
+    def add(self, channels: Channels, rate: int) -> None:
+        """Take in channels (C, N), of up to a second, before the first `mix`."""
+        if len(channels) > 1 and channels.shape[1]:
+            finite = np.nan_to_num(channels, nan=0, posinf=0, neginf=0).astype(np.float64)
+            self._covariances.setdefault(len(channels), []).append((finite @ finite.T / rate).astype(np.float32))
+
+    def mix(self, channels: Channels) -> Samples:
+        """Mono samples (N,) of channels (C, N)."""
+        count = len(channels)
+        if count not in self._weights:
+            self._weights[count] = self._choose(count)
+        weights = self._weights[count]
+        return channels.mean(axis=0, dtype=np.float32) if weights is None else weights @ channels
+
+    def describe(self, count: int) -> str:
+        """The way `count` channels are mixed, in words."""
+        weights = self._choose(count)
+        if weights is None:
+            return f"mean of {count} channels"
+        if np.count_nonzero(weights) == 1:
+            return f"channel {int(np.argmax(weights)) + 1} of {count} alone, since the mean would cancel"
+        inverted = ", ".join(str(index + 1) for index in np.flatnonzero(weights < 0))
+        return f"mean of {count} channels with channel {inverted} inverted, since the plain mean would cancel"
+
+    def _choose(self, count: int) -> Samples | None:
+        """Weights (C,), or None for the mean."""
+        seconds = np.array(self._covariances.get(count, []))  # (T, C, C)
+        if not len(seconds):
+            return None
+        loudest = np.einsum("tcc->tc", seconds).max(axis=1)
+        seconds, loudest = (part[loudest > 10 ** (AUDIBLE_LEVEL / 10)] for part in (seconds, loudest))
+        total = seconds.sum(axis=0, dtype=np.float64)
+        reference = int(np.argmax(np.diagonal(total)))
+        mean = np.full(count, 1 / count)
+        candidates = [
+            mean,
+            np.where(total[reference] < 0, -mean, mean),
+            np.eye(count)[reference],
+        ]
+        cancelled = [
+            np.count_nonzero(np.einsum("c,tcd,d->t", weights, seconds, weights) < CANCELLED * loudest / count**2)
+            for weights in candidates
+        ]
+        best = int(np.argmin(cancelled))  # the first of equals
+        return None if best == 0 else candidates[best].astype(np.float32)
+
+
+def _read_file(source: Path | str | AudioFile, report: AudioReport) -> Iterator[Samples]:
     """The sound of a file, mono at 16 kHz, in pieces of any length."""
+    file = source if isinstance(source, AudioFile) else AudioFile(source)
+    return _to_model_rate(_mixed(file, report))
+
+
+def _mixed(file: AudioFile, report: AudioReport) -> Iterator[tuple[Samples, int]]:
+    downmix: Downmix | None = None
+    for channels, rate in decode_file(file, report):
+        if len(channels) == 1:
+            yield channels[0], rate
+            continue
+        if downmix is None:
+            downmix = _find_downmix(*_identity(file))
+            report.downmix = downmix.describe(len(channels))
+        yield downmix.mix(channels), rate
+
+
+def _identity(source: Path | str | AudioFile) -> tuple[AudioFile, int, int, int]:
+    """A file, and what changes when its content does."""
+    file = source if isinstance(source, AudioFile) else AudioFile(source)
+    found = Path(file).stat()
+    return file, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=16)
+def _find_downmix(file: AudioFile, *identity: int) -> Downmix:
+    """The downmix of a file, decided over all of it."""
+    downmix = Downmix()
+    for channels, rate in _in_seconds(decode_file(file, AudioReport(str(file)))):
+        downmix.add(channels, rate)
+    return downmix
+
+
+def _in_seconds(pieces: Iterable[tuple[Channels, int]]) -> Iterator[tuple[Channels, int]]:
+    """Pieces joined to at least a second, as long as their channels and rate stay the same."""
+    held: list[Channels] = []
+    kind = (0, 0)
+    for channels, rate in pieces:
+        if held and ((len(channels), rate) != kind or sum(part.shape[1] for part in held) >= rate):
+            yield np.concatenate(held, axis=1), kind[1]
+            held = []
+        kind = (len(channels), rate)
+        held.append(channels)
+    if held:
+        yield np.concatenate(held, axis=1), kind[1]
+
+
+def _to_model_rate(pieces: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
+    """Mono samples of any rate, at 16 kHz."""
     import av
 
-    path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"a folder, not an audio file: {path}. Name the files in it")
-    if not path.exists():
-        raise AudioError(f"no such audio file: {path}. Check the path")
-    if path.stat().st_size == 0:
-        raise AudioError(f"empty file: {path}. Record or copy it again")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise AudioError(f"no sound track: {path}. Give a file with audio")
-            for frames in _mono_frames(container):
-                for frame in frames:
-                    yield frame.to_ndarray()[0]
-    except av.error.FFmpegError as error:
-        raise AudioError(
-            f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ..."
-        ) from error
-    except OSError as error:
-        raise AudioError(f"cannot open: {path} ({error.strerror}). Check its permissions") from error
+    resampler: Any = None
+    last = 0
+    for samples, rate in pieces:
+        if rate != last:
+            if resampler is not None:
+                yield from (frame.to_ndarray()[0] for frame in resampler.resample(None))
+            resampler, last = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE), rate
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+        frame.sample_rate = rate
+        yield from (made.to_ndarray()[0] for made in resampler.resample(frame))
+    if resampler is not None:
+        yield from (frame.to_ndarray()[0] for frame in resampler.resample(None))
 
 
-def _mono_frames(container: Any) -> Iterator[list[Any]]:
-    import av
-
-    stream = container.streams.audio[0]
-    # Packed floats: PyAV's arrays of more than seven planes are unsafe.
-    to_float = av.AudioResampler(format="flt")
-    to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-    for frame in container.decode(stream):
-        frame.pts = None
-        for packed in to_float.resample(frame):
-            channels = packed.to_ndarray().reshape(packed.samples, -1).T
-            yield to_rate.resample(_mono_frame(channels, packed.sample_rate))
-    yield to_rate.resample(None)
-
-
-def _mono_frame(channels: NDArray[np.float32], rate: int) -> Any:
-    """One frame holding the mean of channels (C, N); FFmpeg's own downmix would raise the level by 3 dB."""
-    import av
-
-    mono = np.ascontiguousarray(channels.mean(axis=0, keepdims=True, dtype=np.float32))
-    frame = av.AudioFrame.from_ndarray(mono, format="fltp", layout="mono")
-    frame.sample_rate = rate
-    return frame
-
-
-def _resampled(samples: NDArray[Any], rate: int) -> Iterator[Samples]:
+def _resampled(samples: NDArray[Any], rate: int, report: AudioReport) -> Iterator[Samples]:
     """Samples in memory, mono at 16 kHz, in pieces of any length."""
-    import av
-
+    if np.ndim(rate) or not np.ndim(samples):
+        raise AudioError("samples and rate in the wrong order. Give (samples, rate)")
     samples, rate = np.asarray(samples), int(rate)
+    if samples.dtype.kind not in "iuf":
+        raise AudioError(f"samples of type {samples.dtype}: give integers or floats")
     if samples.ndim not in (1, 2) or not 1000 <= rate <= 1_000_000:
         raise AudioError(
             f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels), and 1,000 to 1,000,000 Hz"
         )
     if samples.size == 0:
         return
+    if samples.dtype.kind == "f":
+        check_samples(samples, "the samples given")
     channels = np.atleast_2d(samples)
     channels = channels.T if channels.shape[0] > channels.shape[1] else channels
-    to_rate = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-    for start in range(0, channels.shape[1], rate):
-        block = _scaled(channels[:, start : start + rate])
-        if rate == SAMPLE_RATE:
-            yield block.mean(axis=0, dtype=np.float32)
-        else:
-            yield from (frame.to_ndarray()[0] for frame in to_rate.resample(_mono_frame(block, rate)))
-    if rate != SAMPLE_RATE:
-        yield from (frame.to_ndarray()[0] for frame in to_rate.resample(None))
+    blocks = [slice(start, start + rate) for start in range(0, channels.shape[1], rate)]
+    downmix = Downmix()
+    if len(channels) > 1:
+        for block in blocks:
+            downmix.add(_scaled(channels[:, block]), rate)
+        report.downmix = downmix.describe(len(channels))
+    mono = (downmix.mix(_scaled(channels[:, block])) for block in blocks)
+    yield from mono if rate == SAMPLE_RATE else _to_model_rate((block, rate) for block in mono)
 
 
 def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:

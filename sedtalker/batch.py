@@ -93,7 +93,11 @@ def _refusal(path: Path) -> str:
         if path.is_dir():
             next(path.iterdir(), None)
         elif not path.exists():
+            if str(path) == "-":
+                return "standard input is not read: -. Save it to a file and name that"
             return f"no such file: {path}. Check the path"
+        elif not path.is_file():
+            return f"a pipe or device, not a file: {path}. An input is read more than once: save it to a file first"
     except OSError as error:
         return f"cannot open: {path} ({error.strerror}). Check the path and its permissions"
     return ""

@@ -16,7 +16,7 @@ from sedtalker.files import check_replaceable, written_whole
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
-    from sedtalker.audio import Samples
+    from sedtalker.audio import AudioFile, Samples
     from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker
     from sedtalker.render.soft import Background
@@ -74,6 +74,8 @@ class AnimateOptions(PictureOptions):
     device: str = "auto"
     model: str = "default"
     diarizer: str = "default"
+    audio_track: int | None = None  # from 1; None: the container's default
+    strict: bool = False  # refuse audio that is damaged or silent
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class DiarizeOptions:
     plot: bool = False
     device: str = "auto"
     diarizer: str = "default"
+    audio_track: int | None = None  # from 1; None: the container's default
+    strict: bool = False  # refuse audio that is damaged or silent
 
 
 @dataclass(frozen=True)
@@ -299,8 +303,9 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
     check_results(paths, [audio, *option_files(options, audio)])
     if "mp4" in options.exports:
         _check_captions(options, audio)
+    source = _source(audio, options)
     animation = talker.animate(
-        audio,
+        source,
         emotion=options.emotion,
         intensity_scale=options.intensity_scale,
         fps=options.fps,
@@ -311,7 +316,7 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
 
     def write(name: str, aside: Path) -> None:
         if name == "mp4":
-            _write_video(animation, aside, load_audio(audio), options, audio)
+            _write_video(animation, aside, load_audio(source), options, audio)
         elif name == "npz":
             animation.save(aside, dense=options.dense)
         elif name == "json":
@@ -333,13 +338,14 @@ def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: P
 
     paths = result_paths(options, folder, audio)
     check_results(paths, [audio])
-    track = talker.diarize(audio)
+    source = _source(audio, options)
+    track = talker.diarize(source)
 
     def write(name: str, aside: Path) -> None:
         if name == "plot":
             from sedtalker.emotion.plot import plot_track
 
-            plot_track(track, aside, load_audio(audio))
+            plot_track(track, aside, load_audio(source))
         else:
             write_track(track, aside, name)
 
@@ -388,6 +394,16 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Promi
             _write_video(animation, aside, sound, options, path)
 
     return Made(_write_results(paths, write, promise))
+
+
+def _source(audio: Path, options: AnimateOptions | DiarizeOptions) -> AudioFile:
+    """The file with its track; refused before the work where `options.strict` asks for it."""
+    from sedtalker.audio import AudioFile, refuse_damaged
+
+    source = AudioFile(audio, options.audio_track)
+    if options.strict:
+        refuse_damaged(source)
+    return source
 
 
 def _as_other(animation: Animation, face: str | None) -> Animation:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sedtalker import __version__
 from sedtalker.animation import Animation
-from sedtalker.audio import SAMPLE_RATE, AudioSource, Samples, stream_audio
+from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, stream_audio
 from sedtalker.curves import resample, resample_blocks
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
@@ -337,9 +337,11 @@ def _name_of(audio: AudioSource, source: Path | str | None) -> str | None:
 
 def _meta(model: str, audio: AudioSource, source: Path | str | None, seed: int) -> dict[str, Any]:
     name = _name_of(audio, source)
+    track = {"audio_track": audio.track} if isinstance(audio, AudioFile) and audio.track is not None else {}
     return {
         "audio": name,
         "audio_sha256": sha256(name) if name and Path(name).is_file() else None,
+        **track,
         "model": model,
         "seed": seed,
         "sedtalker": __version__,

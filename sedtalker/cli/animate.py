@@ -7,6 +7,7 @@ from typing import Any
 
 from sedtalker.cli.options import (
     EXPORTS,
+    add_audio_options,
     add_batch_options,
     add_output,
     add_picture_options,
@@ -61,6 +62,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, base, open, or a folder"
     )
+    add_audio_options(parser)
     add_picture_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
@@ -89,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         model=arguments.model,
         diarizer=arguments.diarizer,
+        audio_track=arguments.audio_track,
+        strict=arguments.strict,
         **picture_options(arguments),
     )
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))

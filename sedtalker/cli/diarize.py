@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import add_batch_options, add_output, listed, running
+from sedtalker.cli.options import add_audio_options, add_batch_options, add_output, listed, running
 
 FORMATS = ("json", "rttm", "csv", "textgrid")
 
@@ -23,6 +23,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", action="store_true", help="also a picture: waveform, posteriors, intensity, segments")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, base, open, or a folder")
+    add_audio_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
 
@@ -33,5 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.inputs import expand_inputs
     from sedtalker.jobs import DiarizeOptions
 
-    options = DiarizeOptions(arguments.format, arguments.plot, arguments.device, arguments.diarizer)
+    options = DiarizeOptions(
+        arguments.format,
+        arguments.plot,
+        arguments.device,
+        arguments.diarizer,
+        audio_track=arguments.audio_track,
+        strict=arguments.strict,
+    )
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))

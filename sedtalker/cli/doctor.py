@@ -1,13 +1,20 @@
-"""`sedtalker doctor`: what runs on this machine, what does not, and what would make it."""
+"""`sedtalker doctor`: what runs on this machine, what does not, and what would make it; or how a file would be read."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.cli.options import whole
+
+if TYPE_CHECKING:
+    from sedtalker.audio import Inspection
 
 GOOD, ABSENT, BROKEN = "ok", "--", "!!"  # works; optional and not here; needed and not working
 
@@ -17,11 +24,20 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "doctor", parents=[common], help="what runs here, and what would make the rest run", description=__doc__
     )
+    parser.add_argument(
+        "--audio",
+        type=Path,
+        metavar="FILE",
+        help="instead, how this recording would be read",
+    )
+    parser.add_argument("--audio-track", type=whole(1, 1000), metavar="N", help="the sound track to look at")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line a finding; exit code 1 if the main job cannot run here."""
+    if arguments.audio is not None:
+        return _explain_audio(arguments.audio, arguments.audio_track)
     findings = [*_needed(), *_optional()]
     for state, name, said in findings:
         print(f"{state}  {name:<16} {said}")
@@ -30,6 +46,45 @@ def run(arguments: argparse.Namespace) -> int:
         f"The main job does not run here: {', '.join(broken)}." if broken else "The main job runs here: sedtalker demo"
     )
     return 1 if broken else 0
+
+
+def _explain_audio(path: Path, track: int | None) -> int:
+    """Print one line a fact about a recording; exit code 1 if something is wrong with it."""
+    from sedtalker.audio import AudioFile, inspect_audio
+
+    found = inspect_audio(AudioFile(path, track))
+    for name, value in _audio_facts(found):
+        print(f"{name:<16} {value}")
+    for problem in found.problems:
+        print(f"{'problem':<16} {problem}")
+    return 1 if found.problems else 0
+
+
+def _audio_facts(found: Inspection) -> list[tuple[str, str]]:
+    report = found.report
+    facts = [("file", report.name), ("container", report.container)]
+    for track in report.tracks:
+        marks = [
+            f"{track.codec}, {track.rate} Hz, {track.channels} channel{'s' * (track.channels != 1)}",
+            *([f"language {track.language}"] if track.language else []),
+            *(["default"] if track.default else []),
+            *(["chosen"] if track.number == report.chosen else []),
+        ]
+        facts.append((f"track {track.number}", ", ".join(marks)))
+    facts += [
+        ("duration", f"{found.seconds:.3f} s"),
+        ("start", f"{report.start:.3f} s" + (", silence before" if report.start else "")),
+    ]
+    facts += [("gap", f"{gap.seconds:.3f} s at {gap.start:.3f} s, silence instead") for gap in report.pauses]
+    facts += [("damaged", f"{report.damaged} packets of {report.damaged + report.decoded}")]
+    facts += [("lost", f"{gap.seconds:.3f} s at {gap.start:.3f} s, silence instead") for gap in report.lost]
+    peak = 20 * math.log10(max(found.peak, 1e-5))
+    return [
+        *facts,
+        ("loudness", f"{found.rms:.1f} dB of full scale (root mean square), {found.loudest:.1f} dB the loudest 20 ms"),
+        ("peak", f"{peak:.1f} dB of full scale" + (", clipped in what is written" if found.peak > 1 else "")),
+        ("downmix", report.downmix),
+    ]
 
 
 def _needed() -> list[tuple[str, str, str]]:

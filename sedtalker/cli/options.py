@@ -160,6 +160,19 @@ def picture_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {field.name: getattr(arguments, field.name) for field in fields(PictureOptions)}
 
 
+def add_audio_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that reads recordings."""
+    parser.add_argument(
+        "--audio-track",
+        type=whole(1, 1000),
+        metavar="N",
+        help="sound track of the file, 1 is the first (default: the one that the file marks as default)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse damaged or silent audio; otherwise a warning tells what was lost"
+    )
+
+
 def add_batch_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that takes many files."""
     parser.add_argument("--jobs", type=whole(1, 1024), default=1, metavar="N", help="processes (default: 1)")

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
+from sedtalker.audio import LEVEL_WINDOW, SAMPLE_RATE, load_audio, loudness, write_wav
 from sedtalker.corpora.manifest import audio_files
+from sedtalker.emotion.activity import speech_frames
 from sedtalker.errors import DataError
 
 CLIPS = ("1028_WSI_NEU_XX", "1028_ITS_HAP_XX", "1028_IOM_ANG_XX", "1028_TAI_NEU_XX")
@@ -22,7 +23,7 @@ LEVEL = -23.0  # dB of full scale, root mean square of the speech
 PEAK = 0.9
 PAUSE = 0.35  # s between the sentences
 EDGE = 0.25  # s of silence kept around the speech, faded
-FRAME = SAMPLE_RATE // 50
+REACH = 22.0  # dB below the loud frames that still count as speech
 WINDOW = 512  # samples, of the noise reduction
 RESIDUE = 0.3  # least gain; some room tone stays, silence would sound cut out
 
@@ -48,8 +49,8 @@ def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """The speech of a clip with `EDGE` seconds around it, faded in and out."""
     voiced = np.flatnonzero(_speech(samples))
     edge = int(EDGE * SAMPLE_RATE)
-    first = max(0, voiced[0] * FRAME - edge)
-    last = min(len(samples), (voiced[-1] + 1) * FRAME + edge)
+    first = max(0, voiced[0] * LEVEL_WINDOW - edge)
+    last = min(len(samples), (voiced[-1] + 1) * LEVEL_WINDOW + edge)
     piece = samples[first:last].copy()
     fade = np.linspace(0, 1, edge // 2, dtype=np.float32)
     piece[: len(fade)] *= fade
@@ -82,17 +83,18 @@ def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def levelled(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """The samples with their speech at `LEVEL`, as far as the peak allows."""
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)[_speech(samples)]
-    gain = 10 ** (LEVEL / 20) / float(np.sqrt(np.square(frames).mean()))
+    power = np.mean(10 ** (loudness(_whole_frames(samples))[_speech(samples)].astype(np.float64) / 10))
+    gain = 10 ** (LEVEL / 20) / float(np.sqrt(power))
     return samples * min(gain, PEAK / float(np.abs(samples).max()))
 
 
 def _speech(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which 20 ms frames lie within 22 dB of the loud ones; clicks of a frame or two are none."""
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    decibels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
-    loud = (decibels > np.percentile(decibels, 95) - 22).astype(int)
-    return (np.convolve(loud, np.ones(7, int), mode="same") >= 4) & (loud > 0)
+    """Which whole 20 ms frames lie within `REACH` of the loud ones; clicks of a frame or two are none."""
+    return speech_frames(loudness(_whole_frames(samples)), reach=REACH, without_clicks=True)
+
+
+def _whole_frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    return samples[: len(samples) // LEVEL_WINDOW * LEVEL_WINDOW]
 
 
 def main() -> None:

@@ -7,29 +7,29 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import SAMPLE_RATE
+from sedtalker.audio import AUDIBLE_LEVEL, LEVEL_FLOOR, SAMPLE_RATE, loudness
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
-FLOOR = -100.0  # dB of full scale
+FLOOR = LEVEL_FLOOR
 SPEECH_RANGE = 30.0  # dB below the loud frames (their 95th percentile) that still count as speech
 SILENCE_RANGE = 45.0  # dB below the loud frames, from where nothing is heard
-SILENCE_LEVEL = -60.0  # dB of full scale below which there is silence, whatever the rest
+SILENCE_LEVEL = AUDIBLE_LEVEL  # dB of full scale; below it there is silence, whatever the rest
 LONG_SILENCE = 0.6  # s; a shorter one is a pause within speech
 
 
-def loudness(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Root mean square (T,) of every 20 ms of samples (N,), dB of full scale."""
-    whole = len(samples) // FRAME_SAMPLES * FRAME_SAMPLES
-    frames = samples[:whole].reshape(-1, FRAME_SAMPLES)
-    power = np.einsum("tn,tn->t", frames, frames) / FRAME_SAMPLES  # an hour's squares are not worth the memory
-    if whole < len(samples):
-        power = np.append(power, np.square(samples[whole:]).sum() / FRAME_SAMPLES)
-    return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR).astype(np.float32)
+def speech_frames(
+    levels: NDArray[np.float32], bridge: float = 0.0, *, reach: float = SPEECH_RANGE, without_clicks: bool = False
+) -> NDArray[np.bool_]:
+    """Which frames (T,) of a loudness (T,) hold speech.
 
-
-def speech_frames(levels: NDArray[np.float32], bridge: float = 0.0) -> NDArray[np.bool_]:
-    """Which frames (T,) of a loudness (T,) hold speech; pauses of up to `bridge` seconds belong to it."""
-    speech = levels > np.percentile(levels, 95) - SPEECH_RANGE
+    Args:
+        bridge: pauses of up to so many seconds belong to the speech.
+        reach: dB below the loud frames that still count.
+        without_clicks: leave out frames of which most of the seven around are not as loud.
+    """
+    speech = levels > np.percentile(levels, 95) - reach
+    if without_clicks:
+        speech &= np.convolve(speech, np.ones(7, int), mode="same") >= 4
     for before, after in pairwise(np.flatnonzero(speech)):
         if after - before <= bridge * FRAME_RATE:
             speech[before:after] = True

@@ -20,6 +20,7 @@ from PIL import Image
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.corpora.align import SILENCE, Aligner, Phone
+from sedtalker.demux import ffmpeg_name
 from sedtalker.emotion.activity import loudness, speech_frames
 from sedtalker.emotion.labels import LABELS
 from sedtalker.face.assets import identities, load_face
@@ -110,7 +111,7 @@ def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
     with TemporaryDirectory() as folder:
         video = Path(folder, "demo.mp4")
         render_animation(animation, video)
-        with av.open(str(video)) as container:
+        with av.open(ffmpeg_name(video)) as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]
     height = round(frames[0].height * DEMO_WIDTH / frames[0].width)
     return [frame.resize((DEMO_WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]

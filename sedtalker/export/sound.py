@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sedtalker.audio import SAMPLE_RATE, Samples, as_integers
+from sedtalker.audio import SAMPLE_RATE, AudioFile, Samples, as_integers
 from sedtalker.files import sha256
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
-def recording(animation: Animation) -> Path | None:
-    """The file the animation was made from; None where it is no longer that file."""
+def recording(animation: Animation) -> AudioFile | None:
+    """The file and track the animation was made from; None where it is no longer that file."""
     path = Path(animation.meta.get("audio") or "")
     if not path.is_file() or animation.meta.get("audio_sha256") != sha256(path):
         return None
-    return path
+    return AudioFile(path, animation.meta.get("audio_track"))
 
 
 def write_flac(blocks: Iterable[Samples], file: IO[bytes]) -> float:

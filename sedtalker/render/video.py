@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.demux import ffmpeg_name
 from sedtalker.errors import RenderError
 from sedtalker.files import MADE_HERE, check_replaceable, final_name, written_whole
 from sedtalker.render.arrays import Bytes
@@ -116,7 +117,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     height, width = first.shape[:2]
     if height % 2 or width % 2:
         raise _BadVideo(f"a video of {width} x {height} pixels. Its colours need an even width and height")
-    with av.open(str(path), "w", options=kind.options) as output:
+    with av.open(ffmpeg_name(path), "w", options=kind.options) as output:
         output.metadata["comment"] = MADE_HERE
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -229,7 +230,7 @@ def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
     seconds, half = count / fps, 0.5 / fps
     if audio is not None:
         check_sound_length(count, fps, audio)
-    with av.open(str(path)) as written:
+    with av.open(ffmpeg_name(path)) as written:
         video = written.streams.video[0]
         shown = [packet.pts for packet in written.demux(video) if packet.pts is not None]
         long = _seconds(video, shown)
@@ -237,7 +238,7 @@ def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
         raise _BadVideo(f"the written video holds {len(shown)} frames in {long:.3f} s, not {count} in {seconds:.3f} s")
     if audio is None:
         return
-    with av.open(str(path)) as written:
+    with av.open(ffmpeg_name(path)) as written:
         sound = written.streams.audio[0]
         heard = sum(frame.samples for frame in written.decode(sound)) / sound.rate
     if abs(heard - seconds) > half + _AUDIO_BLOCK / sound.rate:

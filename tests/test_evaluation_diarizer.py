@@ -171,3 +171,12 @@ def test_insertions_have_the_lengths_asked_for(manifest):
     assert len(recipes) == 2
     lengths = [render(manifest, recipe)[1][1].duration for recipe in recipes]
     assert lengths == pytest.approx([0.3, 0.5], abs=0.01)
+
+
+def test_the_worst_speaker_is_found_whatever_its_name():
+    groups = {
+        name: {"uar": uar, "false_rates": {}}
+        for name, uar in {"all/en": 0.1, "my-corpus": 0.1, "my-corpus/anna": 0.6, "my-corpus/bob": 0.4,
+                          "my-corpus/non-binary": 0.1}.items()
+    }  # fmt: skip
+    assert evaluation.worst_speaker(groups, {"my-corpus/anna", "my-corpus/bob"})["name"] == "my-corpus/bob"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 pytest.importorskip("lightning")
 
@@ -150,12 +151,12 @@ def test_blending_and_hiding_leave_what_is_known_known():
     known = torch.full((4, 50), 0.5)
     target = torch.eye(8)[torch.randint(8, (4, 50))]
     batch = Batch(steps, target, known, torch.ones(4, 50))
-    made, blended, intensity = disturbed(batch, mixup=1.0, masked=0.2)
+    made, blended, _, intensity, _ = disturbed(batch, mixup=1.0, masked=0.2)
     torch.testing.assert_close(blended.sum(-1), torch.ones(4, 50))
     torch.testing.assert_close(intensity, known)
     hidden = (made == 0).all(-1).all(-1)
     assert 0 < hidden.float().mean() <= 0.2
-    same, _, _ = disturbed(batch, mixup=0.0, masked=0.0)
+    same = disturbed(batch, mixup=0.0, masked=0.0).steps
     torch.testing.assert_close(same, steps)
 
 
@@ -172,7 +173,9 @@ def test_losses_ignore_what_has_no_weight_or_no_label():
     weight[:, 5:] = 0
     changed = target.clone()
     changed[:, 5:] = torch.eye(8)[0]
-    torch.testing.assert_close(category_loss(logits, target, weight, 0.1), category_loss(logits, changed, weight, 0.1))
+    present = torch.ones(8, dtype=torch.bool)
+    one, other = (category_loss(logits, truth, weight, 0.1, present) for truth in (target, changed))
+    torch.testing.assert_close(one, other)
     known = torch.full((2, 10), float("nan"))
     assert intensity_loss(torch.randn(2, 10), known, torch.ones(2, 10)) == 0
 
@@ -181,7 +184,50 @@ def test_smoothing_leaves_absent_labels_out():
     logits = torch.zeros(1, 1, 3)
     logits[..., 2] = -30
     target = torch.tensor([[[1.0, 0.0, 0.0]]])
-    assert category_loss(logits, target, torch.ones(1, 1), 0.1) == pytest.approx(np.log(2), abs=1e-4)
+    present = torch.tensor([True, True, False])
+    assert category_loss(logits, target, torch.ones(1, 1), 0.1, present) == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_smoothing_keeps_a_present_label_however_unlikely():
+    logits = torch.tensor([[[2.0, 1.0, -3.0], [1.0, 0.5, -1.0]]])
+    target = torch.eye(3)[torch.tensor([[0, 1]])]
+    smooth = F.cross_entropy(logits[0], target[0], label_smoothing=0.1)  # torch's own
+    got = category_loss(logits, target, torch.ones(1, 2), 0.1, torch.ones(3, dtype=torch.bool))
+    torch.testing.assert_close(got, smooth)
+
+
+def test_blending_weighs_each_truth_by_its_own_weight_and_keeps_unknown_intensities_apart():
+    torch.manual_seed(7)
+    target = torch.eye(8)[torch.tensor([[0], [1]])]
+    weight = torch.tensor([[1.0], [0.0]])  # the second utterance's label does not count
+    intensity = torch.tensor([[0.8], [float("nan")]])
+    made = disturbed(Batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup=1.0, masked=0.0)
+    torch.manual_seed(7)
+    torch.rand(())
+    share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(2)
+    assert order.tolist() == [1, 0]  # each is blended with the other
+    torch.testing.assert_close(made.weight, torch.tensor([[1 - share], [share]]))
+    torch.testing.assert_close(made.target, torch.eye(8)[torch.zeros(2, 1, dtype=torch.long)])
+    torch.testing.assert_close(made.intensity, torch.full((2, 1), 0.8))
+    torch.testing.assert_close(made.intensity_weight, made.weight)
+
+
+def test_a_finished_diarizer_goes_on_and_short_runs_end_well(tmp_path):
+    made_corpus(tmp_path)
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
+        "model: {layers: 2, feature_width: 12, width: 8, hidden: 4, convolutions: 1, members: 1}\n"
+        "batch: 4\nvalidate_every: 30\n"
+    )
+    train_diarizer(config, ["steps=4", "warmup=1"])
+    assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["global_step"] == 4
+    train_diarizer(config, ["steps=6", "warmup=0"])
+    assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["global_step"] == 6
+    with pytest.raises(DataError, match=r"6 steps are done already.*last\.ckpt"):
+        train_diarizer(config, ["steps=5"])
+    with pytest.raises(DataError, match=r"weights of (other sizes|another model)"):
+        train_diarizer(config, ["steps=8", "model.width=16"])
 
 
 def test_recall_counts_only_classes_that_occur():

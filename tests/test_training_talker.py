@@ -29,8 +29,8 @@ from sedtalker.training.averaging import average_talkers
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
 from sedtalker.training.openings import write_openings
-from sedtalker.training.talker import TalkerTraining, train_talker
-from sedtalker.training.talker_data import Batches, ClipInfo, Example, RigStore, WholeClips, Windows
+from sedtalker.training.talker import TalkerModule, TalkerTraining, go_on_from, train_talker
+from sedtalker.training.talker_data import Batches, ClipInfo, Example, RigStore, WholeClips, Windows, collate
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -128,6 +128,99 @@ def test_a_run_goes_on_from_an_exported_talker_of_its_sizes(configured, tmp_path
     assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
     with pytest.raises(DataError, match="of other sizes or speakers"):
         train_talker(path, overrides("wider", **{"model.width": 64, "start": first}))
+
+
+@pytest.mark.parametrize("changes", [{"steps": 3}, {"steps": 1}, {"steps": 2, "warmup": 1}, {"steps": 7, "warmup": 0}])
+def test_a_run_of_few_steps_validates_and_exports(configured, tmp_path: Path, changes: dict) -> None:
+    path, overrides = configured
+    folder = train_talker(path, overrides("run", validate_every=5, **changes))
+    assert load_talker_model(folder) and logged(tmp_path / "run")
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    changes = {"validate_every": 4, "warmup": 2}
+    train_talker(path, overrides("run", steps=6, **changes))  # ends within an epoch
+    train_talker(path, overrides("run", steps=12, rate=1e-4, **changes))
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 12
+    assert last["optimizer_states"][0]["param_groups"][0]["lr"] < 1e-4  # of this run, not of the earlier
+    train_talker(path, overrides("run", steps=12, **changes))  # nothing more to do
+    with pytest.raises(DataError, match=r"12 steps are done already, 8 were asked for: .*last\.ckpt"):
+        train_talker(path, overrides("run", steps=8, **changes))
+    with pytest.raises(DataError, match=r"weights of other sizes.*last\.ckpt"):
+        train_talker(path, overrides("run", steps=20, **changes, **{"model.width": 64}))
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(DataError, match=r"damaged, or not a checkpoint: .*last\.ckpt") as refusal:
+        train_talker(path, overrides("run", steps=20, **changes))
+    assert "\n" not in str(refusal.value)
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def test_a_checkpoint_to_start_from_is_read_without_running_its_code(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    train_talker(path, overrides("first", steps=2))
+    train_talker(path, overrides("second", steps=2, start=tmp_path / "first" / "last.ckpt"))
+    trap = tmp_path / "trap.ckpt"
+    torch.save({"state_dict": {}, "more": Trap(tmp_path / "sprung")}, trap)
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    for name in ("trap", "other", "text", "absent"):
+        with pytest.raises(DataError, match=f"{name}.ckpt") as refusal:
+            train_talker(path, overrides("third", steps=2, start=tmp_path / f"{name}.ckpt"))
+        assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_training_leaves_the_process_generators_alone(store: Path) -> None:
+    model = TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",), dropout=0.5)
+    module = TalkerModule(TalkerTraining("store", "output", model=model))
+    module.log_dict = lambda figures: None
+    torch.nn.init.normal_(module.talker.lips.weight)
+    opened = RigStore(store)
+    batch = collate([opened.example(opened.clips[0], 0, 50, 0)])
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, again, other = (module.training_step(batch, index).item() for index in (0, 0, 1))
+    torch.testing.assert_close(torch.rand(3), expected)
+    assert first == again != other  # dropout is drawn by the step
+
+
+def test_devices_draw_different_dropout(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",), dropout=0.5)
+    module = TalkerModule(TalkerTraining("store", "output", model=model))
+    module.log_dict = lambda figures: None
+    torch.nn.init.normal_(module.talker.lips.weight)
+    opened = RigStore(store)
+    batch = collate([opened.example(opened.clips[0], 0, 50, 0)])
+    losses = []
+    for rank in (0, 1):
+        monkeypatch.setattr(TalkerModule, "global_rank", rank)
+        losses.append(module.training_step(batch, 0).item())
+    assert losses[0] != losses[1]
+
+
+def test_a_start_of_another_basis_is_refused(tmp_path: Path) -> None:
+    sizes = TalkerConfig(
+        layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",), head="pca", coefficients=4, vertices=7
+    )
+    module = TalkerModule(TalkerTraining("store", "output", model=sizes))
+    torch.nn.init.normal_(module.talker.basis)
+    save_talker_model(module.talker, tmp_path / "same")
+    go_on_from(module, tmp_path / "same")
+    module.talker.basis.neg_()
+    with pytest.raises(DataError, match="another basis"):
+        go_on_from(module, tmp_path / "same")
 
 
 def test_the_exported_folder_speaks_the_same_in_a_new_process(configured, tmp_path: Path) -> None:
@@ -332,8 +425,15 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     torch.manual_seed(0)
     teacher = TalkerModel(TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",))).eval()
     torch.nn.init.normal_(teacher.lips.weight, std=0.3)
+    (tmp_path / "bare").mkdir()
+    shutil.copy(root / "manifest.json", tmp_path / "bare" / "manifest.json")
     asked = [clip.id for clip in write_openings(root, teacher)]
     assert asked == ["clip0", "clip1", "clip2", "clip3"]  # not the one for testing
+    with pytest.raises(DataError, match="no features"):  # found before a clip is changed
+        write_openings(root.parent / "bare", teacher)
+    changed = {path.name: path.read_bytes() for path in (root / "clips").iterdir()}
+    write_openings(root, teacher)  # again: what is there stays
+    assert {path.name: path.read_bytes() for path in (root / "clips").iterdir()} == changed
     said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
     assert said.max() > 0.05
     after = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
@@ -347,6 +447,35 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     validated = WholeClips(RigStore(root), RigStore(root).clips[3:4], 90)[0].target
     assert validated.trust[0, jaw] == pytest.approx(TAUGHT_TRUST, abs=1e-3)
     assert after.trust[40, jaw] == 1
+
+
+def test_a_folder_of_openings_changes_no_targets_by_itself(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    (root / "openings").mkdir()
+    np.save(root / "openings" / "clip0.npy", np.zeros(90, np.float16))
+    with pytest.raises(DataError, match=r"not in all clips.*sedtalker\.training\.openings"):
+        RigStore(root)
+
+
+def test_a_store_is_read_anew_when_it_is_opened_anew(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    opened = RigStore(root)
+    before = opened.example(opened.clips[0], 0, 90, 0).target.values
+    arrays = dict(np.load(root / "clips" / "clip0.npz"))
+    np.savez(root / "clips" / "clip0.npz", **{**arrays, "weights": arrays["weights"] * 0})
+    again = RigStore(root)
+    assert before.any() and not again.example(again.clips[0], 0, 90, 0).target.values.any()
+
+
+def test_a_damaged_clip_is_named(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    (root / "clips" / "clip0.npz").write_bytes(b"nothing")
+    opened = RigStore(root)
+    with pytest.raises(DataError, match=r"clip cannot be read.*clip0\.npz"):
+        opened.example(opened.clips[0], 0, 9, 0)
 
 
 def made_target(values: Tensor) -> Target:
@@ -379,6 +508,22 @@ def test_what_is_not_trusted_costs_nothing() -> None:
     unknown = target._replace(trust=torch.zeros_like(target.trust))
     terms = talker_losses(wrong, wrong, torch.tensor(1.0), unknown, None, rig=True)
     assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral", "emotion"))
+
+
+def test_a_constant_error_is_no_motion_where_trust_jumps() -> None:
+    truth = torch.rand(1, 20, 52)
+    trust = torch.ones_like(truth)
+    trust[:, 8:12] = 8.0  # as measured openings have it
+    trust[:, 16:] = 0.0  # and as nothing is known after a sentence
+    target = made_target(truth)._replace(trust=trust)
+    terms = talker_losses(truth + 0.1, truth, torch.tensor(0.0), target, None, rig=True)
+    assert terms["values"] > 0.01 and terms["velocity"] < 1e-10 and terms["acceleration"] < 1e-10
+    moving = truth + 0.01 * torch.arange(20)[None, :, None] ** 2
+    constant = target._replace(trust=torch.full_like(trust, 2.0))
+    got = talker_losses(moving, truth, torch.tensor(0.0), constant, None, rig=True)
+    errors = (moving - truth) * 2**0.5
+    torch.testing.assert_close(got["velocity"], errors.diff(dim=1).square().mean())
+    torch.testing.assert_close(got["acceleration"], errors.diff(n=2, dim=1).square().mean())
 
 
 def test_half_the_motion_has_a_quarter_of_the_spread() -> None:

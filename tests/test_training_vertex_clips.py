@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import vertex_corpora as made
@@ -98,11 +100,38 @@ def test_a_basis_keeps_the_motion_and_its_scale(store: Store) -> None:
 
 def test_a_basis_is_fitted_once_and_needs_enough_frames(store: Store) -> None:
     first = fit_basis(store, 12)
-    np.testing.assert_array_equal(first, np.load(store.root / "basis_12.npy"))
+    (kept,) = store.root.glob("basis_12_*.npy")
+    np.testing.assert_array_equal(first, np.load(kept))
+    written = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(fit_basis(store, 12), first)
+    assert kept.stat().st_mtime_ns == written
     products = first @ first.T
     np.testing.assert_allclose(products, np.eye(12) * products[0, 0], atol=1e-4 * products[0, 0])
     with pytest.raises(DataError, match="no 100000 components"):
         fit_basis(store, 100_000)
+
+
+def test_another_seed_split_or_clip_gives_another_basis(store: Store) -> None:
+    def fitted(of: Store, seed: int = 0) -> str:
+        """The file that a basis is kept in; the one that is fitted anew if there is one."""
+        before = set(store.root.glob("basis_6_*.npy"))
+        fit_basis(of, 6, seed)
+        return "".join(path.name for path in set(store.root.glob("basis_6_*.npy")) - before)
+
+    first = fit_basis(store, 6)
+    assert not fitted(store)
+    assert fitted(store, seed=1)
+    fewer = replace(store, clips=tuple(clip for clip in store.clips if clip.subject != made.OTHER_TRAIN))
+    assert fitted(fewer)
+    path = store.root / "clips" / f"{store.select('train')[0].id}.npy"
+    content = path.read_bytes()
+    try:
+        frames = np.load(path)
+        np.save(path, frames + np.random.default_rng(0).normal(0, 0.01, frames.shape).astype(frames.dtype))
+        assert np.abs(fit_basis(store, 6) - first).max() > 1e-6
+    finally:
+        path.write_bytes(content)
+    np.testing.assert_array_equal(fit_basis(store, 6), first)
 
 
 def test_the_same_seed_gives_the_same_tracks(store: Store) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,8 @@ def evaluate_diarizer(
             for corpus in sorted({item.corpus for item in utterances})
         }
     if utterances:
-        report["worst_speaker"] = worst_speaker(report["groups"])
+        speakers = {f"{item.corpus}/{item.speaker}" for item in utterances}
+        report["worst_speaker"] = worst_speaker(report["groups"], speakers)
     return report
 
 
@@ -251,11 +252,13 @@ def grouped(clips: Sequence[HeardClip]) -> dict[str, list[HeardClip]]:
     return dict(sorted(groups.items()))
 
 
-def worst_speaker(groups: dict[str, Any]) -> dict[str, Any]:
-    """The speaker with the lowest frame UAR, and the false-positive and false-negative rate of each emotion."""
-    speakers = {name: figures for name, figures in groups.items() if "-" in name.split("/")[-1] and "/" in name}
-    name = min(speakers, key=lambda key: speakers[key]["uar"])
-    return {"name": name, "uar": speakers[name]["uar"], "false_rates": speakers[name]["false_rates"]}
+def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str, Any]:
+    """The speaker with the lowest frame UAR, and the false-positive and false-negative rate of each emotion.
+
+    `speakers` names the groups that are one speaker each ("ravdess/ravdess-08").
+    """
+    name = min(sorted(speakers), key=lambda key: groups[key]["uar"])
+    return {"name": name, "uar": groups[name]["uar"], "false_rates": groups[name]["false_rates"]}
 
 
 def table(report: dict[str, Any]) -> str:

@@ -1,15 +1,20 @@
-"""Configuration files: YAML that fills a frozen dataclass, with KEY=VALUE overrides from the command line."""
+"""Configuration files: YAML that fills a frozen dataclass, with KEY=VALUE overrides from the command line.
+
+Every value is checked against the type of its field, at any depth: settings that do not fit end a run before it begins.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+import types
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, SEDTalkerError
 
 Config = TypeVar("Config")
 
@@ -18,63 +23,151 @@ def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) 
     """The configuration `kind` of a YAML file; an override is `key=value` or `part.key=value`, its value YAML too.
 
     Raises:
-        DataError: the file cannot be read, or a key is unknown, missing or of another type.
+        DataError: the file cannot be read, or a key is unknown, missing, of another type or outside its range.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        for override in overrides:
-            _override(values, override)
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"configuration cannot be read: {path} ({error.strerror}). configs/ holds examples") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"not YAML: {path} ({' '.join(str(error).split())}). configs/ holds examples") from error
+    values = {} if values is None else values
+    _require_settings(values, str(path))
+    for override in overrides:
+        _override(values, override)
     return build(kind, values, str(path))
 
 
 def build(kind: type[Config], values: Any, where: str) -> Config:
-    """A dataclass, and the dataclasses within it, of plain values.
+    """A dataclass, and the dataclasses within it, of plain values as YAML reads them.
 
     Raises:
-        DataError: a key is unknown or missing, or its value of another type.
+        DataError: a key is unknown or missing, or its value of another type or outside its range.
     """
-    if not isinstance(values, dict):
-        raise DataError(f"settings expected, not {values!r}: {where}. Write key: value lines")
+    _require_settings(values, where)
     hints = get_type_hints(kind)
-    unknown = sorted(set(values) - {field.name for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
-    if unknown:
-        raise DataError(f"unknown setting {unknown[0]!r}: {where}. Known here: {', '.join(hints)}")
+    fields: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(str(key) for key in set(values) - set(fields)):
+        raise DataError(f"unknown setting {unknown[0]!r}: {where}. Known here: {', '.join(fields)}")
+    absent = dataclasses.MISSING
+    for name, field in fields.items():
+        if name not in values and field.default is absent and field.default_factory is absent:
+            raise DataError(
+                f"setting {name!r} is missing: {where}. Write {name}: value, or {name}=value after the file"
+            )
+    settings = {key: _converted(hints[key], value, f"{where}, {key}") for key, value in values.items()}
     try:
-        return kind(**{key: _converted(hints[key], value, f"{where}, {key}") for key, value in values.items()})
-    except TypeError as error:
-        raise DataError(f"settings that do not fit: {where} ({error}). See the example in configs/") from error
+        return kind(**settings)
+    except SEDTalkerError as error:  # of the dataclass's own checks, which do not know the file
+        raise DataError(f"{where}: {error}") from error
+
+
+def require_within(settings: object, **bounds: tuple[float, float]) -> None:
+    """Check numbers of a dataclass against (least, most) of each, both allowed.
+
+    Raises:
+        DataError: one lies outside.
+    """
+    for name, (least, most) in bounds.items():
+        value = getattr(settings, name)
+        for number in value.values() if isinstance(value, dict) else [value]:
+            if not least <= number <= most:
+                span = f"{least:g} or more" if math.isinf(most) else f"from {least:g} to {most:g}"
+                raise DataError(f"{name} is {number}. Set it to {span}")
 
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
+    """A plain value as the type `hint` of a field."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _converted_optional(arguments, value, where)
+    if origin is tuple:
+        return _converted_tuple(arguments, value, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise DataError(f"name: value pairs expected, not {value!r}: {where}. Write {{name: value}}")
+        return {
+            _converted(arguments[0], k, where): _converted(arguments[1], v, f"{where}.{k}") for k, v in value.items()
+        }
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
-    if isinstance(value, list):
-        return _tuples(value)
-    if hint is float and isinstance(value, (int, str)):
-        try:
-            return float(value)  # YAML reads 1e-3 as text
-        except ValueError as error:
-            raise DataError(f"a number expected, not {value!r}: {where}") from error
-    if hint in (int, bool, str) and not isinstance(value, hint):
-        raise DataError(f"{hint.__name__} expected, not {value!r}: {where}")
+    return _SCALARS[hint](value, where)
+
+
+def _converted_optional(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """A value of `kind | None`."""
+    if value is None and type(None) in kinds:
+        return None
+    (kind,) = (kind for kind in kinds if kind is not type(None))
+    return _converted(kind, value, where)
+
+
+def _converted_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """A list as a tuple of one type (`tuple[kind, ...]`), or of a type for each place."""
+    if not isinstance(value, (list, tuple)):
+        raise DataError(f"a list expected, not {value!r}: {where}. Write it as [{'' if value is None else value}]")
+    if kinds[1:] == (...,):
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise DataError(f"a list of {len(kinds)} expected, not {value!r}: {where}. Give {len(kinds)} values")
+    return tuple(_converted(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+
+
+def _bool(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise DataError(f"true or false expected, not {value!r}: {where}. Write one of them")
     return value
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _int(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DataError(f"a whole number expected, not {value!r}: {where}. Write it in digits")
+    return value
+
+
+def _float(value: Any, where: str) -> float:
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError("of another type")
+        number = float(value)  # YAML reads 1e-3 as text
+        if not math.isfinite(number):
+            raise ValueError("not finite")
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"a number expected, not {value!r}: {where}. Write it as 0.001 or 1e-3") from error
+    return number
+
+
+def _str(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"text expected, not {value!r}: {where}. Write it in quotes, as in '\"2024\"'")
+    return value
+
+
+_SCALARS: dict[Any, Callable[[Any, str], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
+
+
+def _require_settings(values: Any, where: str) -> None:
+    if not isinstance(values, dict):
+        raise DataError(f"settings expected, not {values!r}: {where}. Write key: value lines")
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator:
         raise DataError(f"cannot read {override!r}. Write settings to override as key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(
+            f"cannot read {override!r} ({' '.join(str(error).split())}). Write the value as YAML"
+        ) from error
     *parts, last = key.split(".")
     for part in parts:
-        values = values.setdefault(part, {})
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
         if not isinstance(values, dict):
             raise DataError(f"cannot override {key}: {part} holds no settings")
-    values[last] = yaml.safe_load(text)
+    values[last] = value

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -21,9 +22,11 @@ from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerCo
 from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.speech import WhisperConfig
-from sedtalker.training.config import read_config
+from sedtalker.training.config import read_config, require_within
 from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 from sedtalker.training.encoder_tuning import MEL_STRIDE, TunedEncoder, save_tuned, tuned_encoder
+from sedtalker.training.resume import last_checkpoint
+from sedtalker.training.schedule import OneCycle
 from sedtalker.training.spectral_changes import changed
 
 
@@ -45,17 +48,33 @@ class DiarizerTraining:
     steps: int = 3000
     batch: int = 32  # made utterances
     rate: float = 1e-3
-    warmup: int = 100  # steps
+    warmup: int = 100  # steps, at most half of all
     decay: float = 0.01
     smoothing: float = 0.05  # of the labels
     adjustment: float = 1.0  # weight of the log prior that is added to the logits in training
     mixup: float = 0.5  # share of the batches whose utterances are blended in pairs
     masked: float = 0.1  # most of an utterance's time that is hidden in one stretch
     intensity_weight: float = 0.5
-    validate_every: int = 250  # steps
+    validate_every: int = 250  # steps; a run of fewer validates at its end
     threads: int = 1
     workers: int = 0  # processes that make utterances beside the training, for a GPU
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every setting before the run.
+
+        Raises:
+            DataError: one is outside its range.
+        """
+        require_within(self, **dict.fromkeys(("steps", "batch", "validate_every", "threads"), (1, inf)))
+        rates = ("rate", "tuning_rate", "warmup", "decay", "workers", "adjustment", "intensity_weight", "corpora")
+        require_within(self, **dict.fromkeys(rates, (0, inf)), seed=(0, 2**32 - 1))
+        require_within(self, **dict.fromkeys(("changed", "smoothing", "mixup", "masked"), (0, 1)))
+        if self.below is not None:
+            require_within(self, below=(0, inf))
+        for name in ("features", "splits"):
+            if not getattr(self, name):
+                raise DataError(f"{name} is empty. Name one or more")
 
 
 SORTED_BATCHES = 8  # batches whose utterances are drawn together and sorted by length
@@ -127,11 +146,12 @@ class DiarizerModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         if self.settings.changed:
             batch = replace(batch, steps=changed(batch.steps, self.settings.changed))
-        steps, target, level = disturbed(batch, self.settings.mixup, self.settings.masked)
-        logits, strength = self.diarizer(self.encoder(steps))
+        blend = disturbed(batch, self.settings.mixup, self.settings.masked)
+        logits, strength = self.diarizer(self.encoder(blend.steps))
         adjusted = logits + self.settings.adjustment * self.log_prior
-        category = category_loss(adjusted, target, batch.weight, self.settings.smoothing)
-        intensity = intensity_loss(strength, level, batch.weight)
+        present = ~self.diarizer.absent
+        category = category_loss(adjusted, blend.target, blend.weight, self.settings.smoothing, present)
+        intensity = intensity_loss(strength, blend.intensity, blend.intensity_weight)
         self.log_dict({"category": category, "intensity": intensity}, prog_bar=True)
         return category + self.settings.intensity_weight * intensity
 
@@ -157,9 +177,7 @@ class DiarizerModule(lightning.LightningModule):
         groups = [{"params": self.diarizer.parameters()}, {"params": self.encoder.parameters()}]
         rates = [settings.rate, settings.tuning_rate]
         optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rates, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
-        )
+        schedule = OneCycle(optimiser, rates, settings.steps, settings.warmup)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -171,32 +189,63 @@ def starting_diarizer(training: DiarizerTraining) -> Diarizer:
     return diarizer
 
 
-def disturbed(batch: Batch, mixup: float, masked: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Steps, target and intensity of a batch, sometimes blended with its other utterances, a stretch of each hidden."""
-    steps, target, intensity = batch.steps.float(), batch.target, batch.intensity
-    size, length = intensity.shape
+class Blend(NamedTuple):
+    """A batch as the loss takes it."""
+
+    steps: Tensor  # (B, T, L, D)
+    target: Tensor  # (B, T, C)
+    weight: Tensor  # (B, T), of the target
+    intensity: Tensor  # (B, T), 0 where its weight is 0
+    intensity_weight: Tensor  # (B, T)
+
+
+def disturbed(batch: Batch, mixup: float, masked: float) -> Blend:
+    """A batch, sometimes blended in pairs of utterances (Zhang et al. 2018), a stretch of each hidden.
+
+    A truth counts in a blend by its share and its own weight; where one of two is unknown the other counts alone.
+    """
+    steps, target, weight = batch.steps.float(), batch.target, batch.weight
+    level_weight, level = weight * ~batch.intensity.isnan(), batch.intensity.nan_to_num(0)
+    size, length = weight.shape
     if float(torch.rand(())) < mixup:
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
         order = torch.randperm(size, device=steps.device)
-        steps, target, intensity = (x + share * (x[order] - x) for x in (steps, target, intensity))
+        steps = torch.lerp(steps, steps[order], share)
+        target, weight = _blended(target, weight, order, share)
+        level, level_weight = _blended(level, level_weight, order, share)
     hidden = (torch.rand(size, 1, device=steps.device) * masked * length).round()
     start = torch.rand(size, 1, device=steps.device) * (length - hidden)
     place = torch.arange(length, device=steps.device)
     kept = (place < start) | (place >= start + hidden)
-    return steps * kept[..., None, None], target, intensity
+    return Blend(steps * kept[..., None, None], target, weight, level, level_weight)
 
 
-def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
-    """Weighted mean cross-entropy of members' logits (M, B, T, C) against distributions (B, T, C); weight (B, T)."""
-    present = logits > logits.amin()  # a label that is absent takes no share of the smoothing
-    smooth = present / present.sum(-1, keepdim=True)
+def _blended(truth: Tensor, weight: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Truths (B, T, ...) of weight (B, T) with those in another order, and the weights of the blends."""
+    own, other = (1 - share) * weight, share * weight[order]
+    both = own + other
+    part = torch.where(both > 0, other / both.clamp(min=1e-12), share).reshape(*both.shape, *[1] * (truth.ndim - 2))
+    return torch.lerp(truth, truth[order], part.to(truth.dtype)), both
+
+
+def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float, present: Tensor) -> Tensor:
+    """Weighted mean cross-entropy () of members' logits against distributions.
+
+    Args:
+        logits: (M, B, T, C).
+        target: (B, T, C).
+        weight: (B, T).
+        smoothing: share of the target that is spread evenly over the labels that are present.
+        present: (C,) bool; a label that no corpus taught takes no share of the smoothing.
+    """
+    smooth = present / present.sum()
     blended = (1 - smoothing) * target + smoothing * smooth
     entropy = -(blended * F.log_softmax(logits, -1)).sum(-1)
     return (entropy * weight).sum() / weight.sum().clamp(min=1)
 
 
 def intensity_loss(strength: Tensor, intensity: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of intensity logits (M, B, T) against (B, T) in 0..1, where it is known."""
+    """Weighted mean cross-entropy () of intensity logits (M, B, T) against (B, T) in 0..1, where it is known."""
     known = weight * ~intensity.isnan()
     meant = intensity.nan_to_num(0).expand_as(strength)
     entropy = F.binary_cross_entropy_with_logits(strength, meant, reduction="none")
@@ -234,18 +283,18 @@ def run_training(training: DiarizerTraining) -> Path:
     output = Path(training.output)
     saved = ModelCheckpoint(output, "last", enable_version_counter=False)
     trainer = lightning.Trainer(
-        max_steps=training.steps, val_check_interval=training.validate_every, accelerator="auto", devices=1,
+        max_steps=training.steps, val_check_interval=min(training.validate_every, training.steps),
+        accelerator="auto", devices=1,
         callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
     clips = [Clip(item, caches[:1]) for item in held_out]
     check_steps(training, clips[0])
-    last = output / "last.ckpt"
     trainer.fit(
         module,
         DataLoader(MixedUtterances(mixer, training.batch), batch_size=None, num_workers=training.workers),
         DataLoader(Clips(clips), batch_size=None),
-        ckpt_path=str(last) if last.exists() else None,
-        weights_only=False,
+        ckpt_path=last_checkpoint(module, output, training.steps),
+        weights_only=True,
     )
     exported = output / "model"
     module = module.eval()

@@ -101,11 +101,15 @@ def talker_losses(
         mouth: of the rig's face, or the lips of another topology, where they are known.
         rig: whether the values are blendshape weights.
     """
-    error = (values - target.values) * target.trust.sqrt()
+    difference = values - target.values
+    error = difference * target.trust.sqrt()
+    # A difference of frames counts as its least trusted frame: where trust jumps, a constant error is no motion.
+    pairs = torch.minimum(target.trust[:, 1:], target.trust[:, :-1])
+    triples = torch.minimum(pairs[:, 1:], pairs[:, :-1])
     terms = {
         "values": error.square().mean(),
-        "velocity": error.diff(dim=1).square().mean(),
-        "acceleration": error.diff(n=2, dim=1).square().mean(),
+        "velocity": (pairs * difference.diff(dim=1).square()).mean(),
+        "acceleration": (triples * difference.diff(n=2, dim=1).square()).mean(),
         "balance": balance,
     }
     if target.neutral is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +15,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sedtalker.checkpoint import fill
 from sedtalker.corpora.store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.masks import default_masks, read_masks
@@ -24,9 +27,11 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
-from sedtalker.training.config import read_config
+from sedtalker.training.config import read_config, require_within
 from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, total
 from sedtalker.training.pictures import Pose, SamplePictures
+from sedtalker.training.resume import check_fits, last_checkpoint, read_lightning_checkpoint
+from sedtalker.training.schedule import OneCycle
 from sedtalker.training.store_features import check_features
 from sedtalker.training.talker_data import (
     Batches,
@@ -43,6 +48,9 @@ from sedtalker.training.vertex_clips import VertexClips
 Opened = TypeVar("Opened", RigStore, VertexClips)
 
 COLLAPSED = 0.25  # motion ratio below which the alarm is given
+LOGGERS = ("csv", "tensorboard")
+SEEDS = 2**32  # the CPU's generator reads no more of a seed
+RANK_SEED = 2_654_435_761  # 2^32 over the golden ratio: the seeds of devices lie far apart
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,10 @@ class TalkerTraining:
     window: float = 4.0  # seconds; 0: whole clips, in batches of about one length
     accumulate: int = 1  # batches a step
     rate: float = 2e-3
-    warmup: int = 100  # steps
+    warmup: int = 100  # steps, at most half of all
     decay: float = 0.01
     unseen: float = 0.2  # share of the windows shown without their speaker's style
-    validate_every: int = 250  # steps
+    validate_every: int = 250  # steps; a run of fewer validates at its end. What follows the last is not exported
     validation_clips: int = 40
     validation_window: float = 12.0  # seconds from the start of each clip
     patience: int = 8  # validations without a better one that end the run
@@ -76,6 +84,32 @@ class TalkerTraining:
     workers: int = 0  # processes that read windows beside the training one
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Check every setting before the run.
+
+        Raises:
+            DataError: one is outside its range, or Lightning has no such flag.
+        """
+        counts = dict.fromkeys(
+            ("steps", "batch", "accumulate", "validate_every", "validation_clips", "threads"), (1, inf)
+        )
+        rates = dict.fromkeys(("rate", "warmup", "decay", "workers", "window", "shares", "patience"), (0, inf))
+        require_within(self, **counts, **rates, unseen=(0, 1), validation_window=(1 / FRAME_RATE, inf))
+        require_within(self, seed=(0, 2**32 - 1))
+        require_within(self.losses, **dict.fromkeys(asdict(self.losses), (0, inf)))
+        if 0 < self.window < 1 / FRAME_RATE:
+            raise DataError(f"window is {self.window} s. Set it to 0 for whole clips, or to a frame (0.02) or more")
+        if self.logger not in LOGGERS:
+            raise DataError(f"logger is {self.logger!r}. Set it to {' or '.join(LOGGERS)}")
+        known = signature(lightning.Trainer.__init__).parameters
+        if unknown := sorted(set(self.trainer) - set(known)):
+            raise DataError(f"trainer.{unknown[0]} is not a flag of Lightning's Trainer. Check its spelling")
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between validations: at least one comes within the run."""
+        return min(self.validate_every, self.steps)
+
 
 class TalkerModule(lightning.LightningModule):
     """Losses, optimiser and validation of a talker."""
@@ -86,12 +120,24 @@ class TalkerModule(lightning.LightningModule):
         self.talker = TalkerModel(training.model)
 
     def training_step(self, batch: Example, index: int) -> Tensor:
-        # of dropout: a run that goes on where another stopped draws as that one would have
-        torch.manual_seed(self.settings.seed + 10_000 * self.global_step + index % 10_000)
-        terms = self._terms(self._motion(batch), batch)
+        with self._seeded_dropout(index):
+            motion = self._motion(batch)
+        terms = self._terms(motion, batch)
         loss = total(terms, self.settings.losses)
         self.log_dict({f"train/{name}": term for name, term in terms.items()} | {"train/loss": loss})
         return loss
+
+    @contextmanager
+    def _seeded_dropout(self, index: int) -> Iterator[None]:
+        """Draw dropout by seed, step and device: a run that goes on draws as one that never stopped would have.
+
+        The process's own generators are left as they were.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            step = 10_000 * self.global_step + index % 10_000
+            torch.manual_seed((self.settings.seed + step + RANK_SEED * self.global_rank) % SEEDS)
+            yield
 
     def validation_step(self, batch: Example, index: int) -> None:
         motion = self._motion(batch)
@@ -127,9 +173,7 @@ class TalkerModule(lightning.LightningModule):
             {"params": plain + rates, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, settings.rate, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.rate, total_steps=settings.steps, pct_start=min(0.5, settings.warmup / settings.steps)
-        )
+        schedule = OneCycle(optimiser, [settings.rate] * len(groups), settings.steps, settings.warmup)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _motion(self, batch: Example) -> Motion:
@@ -157,7 +201,7 @@ class TalkerData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Example]:
         settings = self.settings
         epoch = self.trainer.current_epoch if self.trainer else 0
-        batches = settings.validate_every * settings.accumulate
+        batches = settings.validation_interval * settings.accumulate
         drawn = (settings.seed, epoch, settings.shares, settings.unseen)
         if settings.window == 0:
             clips = Batches(self.store, self.train_clips, self.styles, settings.batch, batches, *drawn)
@@ -211,15 +255,12 @@ def run_training(training: TalkerTraining) -> Path:
     data = TalkerData(training, store, styles)
     if training.pictures and (pictured := pictured_in(store, face, module.talker)) is not None:
         callbacks.append(SamplePictures(*pictured, data.validation_example(), output / "pictures"))
-    trainer = lightning.Trainer(**_flags(training, callbacks, _logger(training.logger, output)))
-    last = output / "last.ckpt"
-    trainer.fit(
-        module,
-        datamodule=data,
-        ckpt_path=str(last) if last.exists() else None,
-        weights_only=False,
-    )
-    module.load_state_dict(torch.load(best.best_model_path, weights_only=False)["state_dict"])
+    last = last_checkpoint(module, output, training.steps)
+    trainer = make_trainer(_flags(training, callbacks, _logger(training.logger, output)))
+    trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+    chosen = Path(best.best_model_path or output / "best.ckpt")
+    if chosen.is_file():  # without: Lightning's flags asked for no validation, and the last weights are exported
+        module.load_state_dict(read_lightning_checkpoint(chosen)["state_dict"])
     exported = output / "model"
     if trainer.is_global_zero:
         save_talker_model(module.talker.cpu().eval(), exported)
@@ -230,7 +271,7 @@ def go_on_from(module: TalkerModule, start: Path) -> None:
     """Fill a module with the weights of a checkpoint, or of a folder that an exported talker is in.
 
     Raises:
-        DataError: the exported talker has other sizes or another number of speakers.
+        DataError: it cannot be read, or has other sizes, another number of speakers or another basis.
     """
     if start.is_dir():
         earlier = load_talker_model(start)
@@ -238,9 +279,12 @@ def go_on_from(module: TalkerModule, start: Path) -> None:
             raise DataError(
                 f"a talker of other sizes or speakers cannot be gone on from: {start}. Give one of this store"
             )
-        fill(module.talker, earlier.state_dict(), start)
+        state = earlier.state_dict()
     else:
-        module.load_state_dict(torch.load(start, map_location="cpu", weights_only=False)["state_dict"])
+        saved = read_lightning_checkpoint(start)["state_dict"]
+        state = {name.removeprefix("talker."): x for name, x in saved.items() if name.startswith("talker.")}
+    check_fits(module.talker, state, start)
+    module.talker.load_state_dict(state)
 
 
 def opened_store(training: TalkerTraining) -> RigStore | VertexClips:
@@ -330,12 +374,21 @@ def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) 
     }
 
 
+def make_trainer(flags: dict[str, Any]) -> lightning.Trainer:
+    """Lightning's trainer.
+
+    Raises:
+        DataError: it does not take the flags of the configuration's `trainer`.
+    """
+    try:
+        return lightning.Trainer(**flags)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        problem = " ".join(str(error).split())
+        raise DataError(f"Lightning's Trainer does not take these flags: {problem}. Change trainer.FLAG") from error
+
+
 def _logger(name: str, output: Path) -> Logger:
-    if name == "csv":
-        return CSVLogger(output, "log")
-    if name == "tensorboard":
-        return TensorBoardLogger(output, "log")
-    raise DataError(f"unknown logger: {name!r}. Use csv or tensorboard")
+    return CSVLogger(output, "log") if name == "csv" else TensorBoardLogger(output, "log")
 
 
 def _of_split(store: MotionStore, split: str) -> list[ClipInfo]:

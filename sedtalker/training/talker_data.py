@@ -4,7 +4,8 @@ A store of rigged clips (version 1):
     STORE/manifest.json    names (52), frame_rate 50, clips: id, speaker, source, split, frames
     STORE/clips/ID.npz     weights, trust, expression (T, 52); posterior (T, C); intensity, closed (T,), float16
     STORE/features/ID.npy  (T, L, D) float16 of the speech encoder, opened by memory map
-    STORE/openings/ID.npy  (T,) float16, where a teacher was asked (`sedtalker.training.openings`)
+    STORE/openings/ID.npy  (T,) float16, where a teacher was asked: in `weights` and `trust` of the clip already
+                           (`sedtalker.training.openings`)
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sedtalker.corpora.motion_store import with_opening
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.speech import FRAME_RATE
@@ -32,6 +32,8 @@ from sedtalker.training.losses import Target
 Float = NDArray[np.float32]
 BEYOND = 0.25  # share of a window by which it may be drawn beyond a clip's ends, to be moved back within
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
+ARRAYS = ("weights", "trust", "expression", "posterior", "intensity", "closed")  # of a clip
+OPENINGS = "openings"  # the teacher's folder, and the manifest's mark that all of them are in the clips
 
 
 class Example(NamedTuple):
@@ -73,26 +75,31 @@ class RigStore:
         """Open a store.
 
         Raises:
-            DataError: it is none, or its features are missing.
+            DataError: it is none, its features are missing, or a teacher's openings are not in all of its clips.
         """
         self.root = root = Path(folder)
-        try:
-            manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-            names, rate, clips = tuple(manifest["names"]), manifest["frame_rate"], manifest["clips"]
-            self.clips = [
-                ClipInfo(*(clip[key] for key in ("id", "speaker", "source", "split", "frames"))) for clip in clips
-            ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"not a store of a talker: {root} ({error}). See sedtalker.training.talker_data") from error
-        if names != ARKIT_NAMES or rate != FRAME_RATE:
-            raise DataError(f"blendshapes or rate that do not fit: {root}. Write {FRAME_RATE} Hz and ARKit's order")
-        _require_features(root, [clip.id for clip in self.clips])
+        self.clips, applied = read_rig_manifest(root)
+        if (root / OPENINGS).is_dir() and not applied:
+            raise DataError(
+                f"a teacher's openings that are not in all clips: {root}. "
+                "Run python -m sedtalker.training.openings (again), or delete the folder openings"
+            )
+        require_features(root, [clip.id for clip in self.clips])
+        self._kept: dict[str, dict[str, NDArray[np.float16]]] = {}
+
+    def _arrays(self, key: str) -> dict[str, NDArray[np.float16]]:
+        """A clip's arrays; the first FILE_CACHE that are read stay in memory."""
+        if key in self._kept:
+            return self._kept[key]
+        arrays = read_arrays(self.root, key)
+        if len(self._kept) < FILE_CACHE:
+            self._kept[key] = arrays
+        return arrays
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
-        arrays = _arrays(self.root, clip.id)
+        arrays = self._arrays(clip.id)
         weights, trust, expression, posterior, intensity, closed = (
-            torch.from_numpy(arrays[name][start:stop].astype(np.float32))
-            for name in ("weights", "trust", "expression", "posterior", "intensity", "closed")
+            torch.from_numpy(arrays[name][start:stop].astype(np.float32)) for name in ARRAYS
         )
         target = Target(weights, trust, (weights - expression).clamp(0, 1), closed)
         features = _features(self.root, clip.id, start, stop)
@@ -223,17 +230,38 @@ def collate(examples: Sequence[Example]) -> Example:
     return Example(features, posterior, intensity, style, Target(*stacked))  # type: ignore[arg-type]
 
 
-def forget_clips() -> None:
-    """Read clips again that were read before, because their files are others now."""
-    _arrays.cache_clear()
+def read_rig_manifest(root: Path) -> tuple[list[ClipInfo], bool]:
+    """The clips of a store, and whether its targets hold the openings that a teacher gave.
+
+    Raises:
+        DataError: it is none, or of other blendshapes or another rate.
+    """
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        names, rate, clips = tuple(manifest["names"]), manifest["frame_rate"], manifest["clips"]
+        listed = [ClipInfo(*(clip[key] for key in ("id", "speaker", "source", "split", "frames"))) for clip in clips]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not a store of a talker: {root} ({error}). See sedtalker.training.talker_data") from error
+    if names != ARKIT_NAMES or rate != FRAME_RATE:
+        raise DataError(f"blendshapes or rate that do not fit: {root}. Write {FRAME_RATE} Hz and ARKit's order")
+    return listed, bool(manifest.get(OPENINGS, False))
 
 
-@lru_cache(maxsize=FILE_CACHE)
-def _arrays(root: Path, key: str) -> dict[str, NDArray[np.float16]]:
-    with np.load(root / "clips" / f"{key}.npz", allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    taught = root / "openings" / f"{key}.npy"
-    return with_opening(arrays, np.load(taught, allow_pickle=False)) if taught.is_file() else arrays
+def read_arrays(root: Path, key: str) -> dict[str, NDArray[np.float16]]:
+    """The arrays of a clip by name, as `clips/ID.npz` holds them.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks an array.
+    """
+    path = root / "clips" / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise DataError(f"clip cannot be read: {path} ({error}). Make the store again") from error
+    if lacking := [name for name in ARRAYS if name not in arrays]:
+        raise DataError(f"a clip without {lacking[0]}: {path}. Make the store again")
+    return arrays
 
 
 def _features(root: Path, key: str, start: int, stop: int) -> Tensor:
@@ -241,7 +269,8 @@ def _features(root: Path, key: str, start: int, stop: int) -> Tensor:
     return torch.from_numpy(np.array(mapped[start:stop]))
 
 
-def _require_features(root: Path, ids: Sequence[str]) -> None:
+def require_features(root: Path, ids: Sequence[str]) -> None:
+    """Raise DataError where a clip has no features."""
     missing = [key for key in ids if not (root / "features" / f"{key}.npy").is_file()]
     if missing:
         raise DataError(

@@ -7,6 +7,7 @@ sentences of a subject one after the other. They are drawn under the source "COR
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +115,9 @@ class VertexClips:
 
 
 def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
-    """Principal directions (K, 3 V) of the training clips' displacements; kept in the store once fitted.
+    """Principal directions (K, 3 V) of the training clips' displacements, kept in the store once fitted.
+
+    The file is named by a digest of what the basis is fitted to: another seed, split or clip gives another basis.
 
     Scaled so that the mean square of the coefficients is the mean square of the coordinates in millimetres: an error
     of the coefficients is then an error of the vertices, and displacements in metres = coefficients @ basis.
@@ -122,12 +125,17 @@ def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
     Raises:
         DataError: the training clips have fewer frames than components.
     """
-    path = store.root / f"basis_{components}.npy"
+    sample = _sampled_frames(store, seed)
+    most = min(sample.shape)
+    if not 1 <= components <= most:
+        raise DataError(
+            f"{len(sample)} training frames of {store.vertices} vertices give no {components} components: "
+            f"{store.root}. Ask for 1 to {most} (model.coefficients)"
+        )
+    digest = hashlib.sha256(f"{seed} {components} {sample.shape} ".encode() + sample.tobytes()).hexdigest()[:16]
+    path = store.root / f"basis_{components}_{digest}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)
-    sample = _sampled_frames(store, seed)
-    if len(sample) < components:
-        raise DataError(f"{len(sample)} training frames give no {components} components: {store.root}. Ask for fewer")
     # not centred: a still face has no displacement, so zero coefficients must mean the template
     with torch.random.fork_rng():
         torch.manual_seed(seed)

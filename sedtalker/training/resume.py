@@ -1,0 +1,76 @@
+"""Checkpoints that Lightning wrote: read without running code of theirs, and held to the run that goes on from them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sedtalker.errors import DataError
+
+SAME_BASIS = 1e-2  # of the largest value: an exported basis was rounded to float16
+
+
+def read_lightning_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint with its `state_dict`, on the CPU. Only tensors and plain types are read: the file may be anyone's.
+
+    Raises:
+        DataError: the file is missing, damaged, or no such checkpoint.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DataError(f"checkpoint cannot be read: {path} ({error.strerror or error}). Check the path") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DataError(
+            f"damaged, or not a checkpoint: {path}. Give a .ckpt of sedtalker train, or delete it"
+        ) from error
+    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
+        raise DataError(f"not a checkpoint of a training: {path}. Give a .ckpt of sedtalker train")
+    return saved
+
+
+def last_checkpoint(module: nn.Module, output: Path, steps: int) -> Path | None:
+    """The checkpoint that a run of `steps` goes on from; None where the folder holds none.
+
+    Raises:
+        DataError: it is of another model, damaged, or has more steps already.
+    """
+    path = output / "last.ckpt"
+    if not path.exists():
+        return None
+    saved = read_lightning_checkpoint(path)
+    check_fits(module, saved["state_dict"], path)
+    if saved.get("global_step", 0) > steps:
+        raise DataError(
+            f"{saved['global_step']} steps are done already, {steps} were asked for: {path}. "
+            "Give more steps, or another output"
+        )
+    return path
+
+
+def check_fits(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights of other names or sizes, or coefficients of another basis, than a module has.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    own, fixed = module.state_dict(), dict(module.named_buffers())
+    if differing := sorted(set(own) ^ set(state)):
+        raise DataError(f"weights of another model ({differing[0]}): {path}. Choose another output or start")
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape:
+            sizes = f"{tuple(state[name].shape)}, here {tuple(tensor.shape)}"
+            raise DataError(
+                f"weights of other sizes or speakers ({name} is {sizes}): {path}. Choose another output or start"
+            )
+        if name in fixed and name.split(".")[-1] == "basis" and not _same(state[name], tensor):
+            raise DataError(f"coefficients of another basis: {path}. Train on its store, with its seed and components")
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    one, other = one.float().cpu(), other.float().cpu()
+    return bool((one - other).abs().max() <= SAME_BASIS * other.abs().max().clamp(min=1e-12))

@@ -1,0 +1,131 @@
+"""Configurations: every field of every dataclass is checked, and each refusal is one line."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+pytest.importorskip("lightning")
+
+from sedtalker.errors import DataError
+from sedtalker.training.config import build, read_config
+from sedtalker.training.diarizer import DiarizerTraining
+from sedtalker.training.talker import TalkerTraining
+
+REQUIRED = {
+    DiarizerTraining: {"manifest": "m", "features": ["f"], "output": "o"},
+    TalkerTraining: {"store": "s", "output": "o"},
+}
+WRONG = {  # values that YAML gives and no field of the type takes
+    bool: ("yes please", 1, None, [True], {}),
+    int: ("three", 1.5, True, None, [1], {}),
+    float: ("fast", True, None, [1.0], {}, ".nan", "inf"),
+    str: (3, 1.5, True, None, ["a"], {}),
+}
+
+
+def wrong_values(hint: Any) -> list[Any]:
+    if hint is Any:
+        return []
+    if dataclasses.is_dataclass(hint):
+        return ["text", 3, ["a"], {"unknown": 1}]
+    if hint in WRONG:
+        return list(WRONG[hint])
+    kinds = get_args(hint)
+    if getattr(hint, "__origin__", None) is tuple:
+        items = [[value] for value in wrong_values(kinds[0])]
+        return ["CACHE", "train", 3, True, None, {}, *items]
+    if getattr(hint, "__origin__", None) is dict:
+        return ["x", 3, None, ["a"], *({"name": value} for value in wrong_values(kinds[1]))]
+    (kind,) = (kind for kind in kinds if kind is not type(None))  # kind | None
+    return [value for value in wrong_values(kind) if value is not None]
+
+
+def fields_of(kind: type, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """The path and type of every field, at every depth."""
+    found = []
+    for name, hint in get_type_hints(kind).items():
+        found.append(((*path, name), hint))
+        if dataclasses.is_dataclass(hint):
+            found += fields_of(hint, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("kind", [DiarizerTraining, TalkerTraining])
+def test_every_field_refuses_values_of_other_types(kind: type) -> None:
+    tried = 0
+    for path, hint in fields_of(kind):
+        for value in wrong_values(hint):
+            values: dict[str, Any] = dict(REQUIRED[kind])
+            inner = values
+            for part in path[:-1]:
+                inner = inner.setdefault(part, {})
+            inner[path[-1]] = value
+            with pytest.raises(DataError) as refusal:
+                build(kind, values, "c.yaml")
+            assert "c.yaml" in str(refusal.value) and path[-1] in str(refusal.value), (path, value)
+            assert "\n" not in str(refusal.value)
+            tried += 1
+    assert tried > 150
+
+
+@pytest.mark.parametrize("kind", [DiarizerTraining, TalkerTraining])
+def test_the_defaults_are_read_back(kind: type) -> None:
+    plain = dataclasses.asdict(build(kind, REQUIRED[kind], "c.yaml"))
+    assert dataclasses.asdict(build(kind, plain, "c.yaml")) == plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "override", "found"),
+    [
+        (DiarizerTraining, "features=CACHE", r"a list expected, not 'CACHE'.*features.*\[CACHE\]"),
+        (DiarizerTraining, "splits=train", "a list expected"),
+        (DiarizerTraining, "steps=true", "a whole number expected, not True"),
+        (DiarizerTraining, "below=three", "a whole number expected"),
+        (DiarizerTraining, "corpora=x", "name: value pairs expected"),
+        (DiarizerTraining, "corpora.esd=much", "a number expected.*esd"),
+        (DiarizerTraining, "mixing.patterns=[[a, 1, 2]]", "a list of 2 expected"),
+        (DiarizerTraining, "model.absent=upset", "a list expected"),
+        (DiarizerTraining, "features=[]", "features is empty"),
+        (DiarizerTraining, "smoothing=1.5", "smoothing is 1.5. Set it to from 0 to 1|smoothing is 1.5"),
+        (DiarizerTraining, "features=[a", "cannot read 'features=\\[a'"),
+        (TalkerTraining, "model.order=mamba", "a list expected"),
+        (TalkerTraining, "steps=0", "steps is 0. Set it to 1 or more"),
+        (TalkerTraining, "warmup=-1", "warmup is -1. Set it to 0 or more"),
+        (TalkerTraining, "validate_every=0", "validate_every is 0"),
+        (TalkerTraining, "accumulate=0", "accumulate is 0"),
+        (TalkerTraining, "threads=0", "threads is 0"),
+        (TalkerTraining, "window=0.001", "window is 0.001 s"),
+        (TalkerTraining, "unseen=2", "unseen is 2"),
+        (TalkerTraining, "seed=-1", "seed is -1"),
+        (TalkerTraining, "shares.grid=-1", "shares is -1"),
+        (TalkerTraining, "losses.velocity=-1", "velocity is -1"),
+        (TalkerTraining, "logger=wandb", "logger is 'wandb'. Set it to csv or tensorboard"),
+        (TalkerTraining, "trainer.devises=2", "trainer.devises is not a flag"),
+        (TalkerTraining, "model.head=none", "none"),
+    ],
+)
+def test_what_a_person_may_write_is_refused_in_one_line(kind: type, override: str, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("\n".join(f"{key}: {value}" for key, value in REQUIRED[kind].items()))
+    with pytest.raises(DataError, match=found) as refusal:
+        read_config(path, [override], kind)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"- a\n- b\n", b"text", b"\xff\xfe\x00", b"a: [", b"1: 2\nb: 3\n", b""])
+def test_files_that_hold_no_settings_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"c\.yaml") as refusal:
+        read_config(path, ["output=o"], TalkerTraining)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_override_fills_a_part_that_the_file_leaves_empty(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("store: s\noutput: o\nlosses:\n")
+    assert read_config(path, ["losses.lips=1e-2"], TalkerTraining).losses.lips == 0.01

@@ -54,6 +54,23 @@ CREMAD_TABLES = {
 }
 
 
+@pytest.mark.parametrize("name", sorted(CREMAD_TABLES))
+def test_tables_of_another_corpus_are_refused(name, tmp_path):
+    tables = CREMAD_TABLES | {name: CREMAD_TABLES[name].replace("1001", "7001")}
+    root = tree(tmp_path, {"AudioWAV/1001_DFA_SAD_XX.wav": ""} | tables)
+    with pytest.raises(DataError, match="table and recordings do not match") as refusal:
+        READERS["crema-d"](root)
+    assert Path(name).name in str(refusal.value) and "7001" in str(refusal.value)
+
+
+def test_rows_name_recordings_with_or_without_their_ending(tmp_path):
+    table = "id\tspeaker\ttext\nu1.wav\tv1\tOne.\naudio/u2\tv1\tTwo.\nu9\tv1\tNine.\n"
+    root = tree(tmp_path, {"utterances.tsv": table, "audio/u1.opus": "", "audio/u2.opus": "", "audio/u3.opus": ""})
+    manifest = READERS["spoken"](root)
+    assert [item.transcript for item in manifest] == ["One.", "Two."]
+    assert manifest.skipped == {"not in utterances.tsv": 1, "named in utterances.tsv, no recording": 1}
+
+
 def test_cremad(tmp_path):
     clips = ["1001_IEO_ANG_MD", "1001_DFA_HAP_XX", "1001_DFA_SAD_XX", "1001_DFA_FEA_XX", "1001_DFA_NEU_XX", "readme"]
     files = {f"AudioWAV/{name}.wav": "" for name in clips} | CREMAD_TABLES
@@ -266,7 +283,8 @@ def test_merging_makes_paths_relative_to_what_holds_both(tmp_path):
 def test_several_corpora_become_one_manifest_with_splits(tmp_path):
     actors = [f"Actor_{a:02}/03-01-05-01-01-01-{a:02}.wav" for a in range(1, 13)]
     tree(tmp_path / "R", [*actors, "Actor_01/03-02-05-01-01-01-01.wav"])
-    tree(tmp_path / "C", {f"AudioWAV/10{a}_DFA_SAD_XX.wav": "" for a in range(20, 30)} | CREMAD_TABLES)
+    tables = {name: text.replace("1001", "1020") for name, text in CREMAD_TABLES.items()}
+    tree(tmp_path / "C", {f"AudioWAV/10{a}_DFA_SAD_XX.wav": "" for a in range(20, 30)} | tables)
     path = tmp_path / "data" / "manifest.json"
     add_corpus(path, "ravdess", tmp_path / "R")
     manifest = add_corpus(path, "crema-d", tmp_path / "C")

@@ -102,7 +102,8 @@ def test_biwi_keeps_its_rate(tmp_path: Path) -> None:
 
 def test_own_recordings_with_a_table(tmp_path: Path) -> None:
     folder = made.own_folder(tmp_path / "own")
-    (folder / "clips.csv").write_text("name,subject,emotion,intensity,split\ntake_01,anna,Happiness,0.8,test\n")
+    rows = "take_01,anna,Happiness,0.8,test\ntake_02,,,,\ntake_03,,,,\n"
+    (folder / "clips.csv").write_text("name,subject,emotion,intensity,split\n" + rows)
     (folder / "take_03.wav").unlink()
     outcome = prepare(read_own(folder), tmp_path / "store")
     first = outcome.clips[0]
@@ -110,6 +111,98 @@ def test_own_recordings_with_a_table(tmp_path: Path) -> None:
     assert outcome.missing == ["sound of take_03"]
     faces = open_store(tmp_path / "store").faces
     assert faces is not None and faces.shape == (made.VERTICES - 2, 3)
+
+
+ROWS = ("take_01,anna,s1,happy,0.8,train", "take_02,anna,s2,angry,1,validation", "take_03,bob,s3,sad,0.5,test")
+HEADINGS = "name,subject,sentence,emotion,intensity,split"
+
+
+def labels_of(folder: Path) -> list[tuple[str, str, float, str]]:
+    return [(item.id, item.emotion, item.intensity, item.split) for item in read_own(folder).sequences]
+
+
+EXPECTED = [
+    ("take_01", "happy", 0.8, "train"),
+    ("take_02", "angry", 1.0, "validation"),
+    ("take_03", "sad", 0.5, "test"),
+]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("take_01", "take_01.wav").replace("take_02", "take_02.NPY"),
+        lambda text: text.replace("take_01", "sounds/take_01.wav").replace("take_02", "C:\\own\\take_02.wav"),
+        lambda text: text.replace(",", ";").replace("0.8", "0,8").replace("0.5", "0,5"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", " , ").replace("\n", "\r\n"),
+        lambda text: text.replace(HEADINGS, HEADINGS.title()),
+        lambda text: text.replace("train", "Train").replace("\n", "\n\n"),
+        lambda text: "\ufeff" + text,
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(change, tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    (folder / "clips.csv").write_bytes(change("\n".join((HEADINGS, *ROWS)) + "\n").encode())
+    assert labels_of(folder) == EXPECTED
+    (folder / "clips.csv").write_bytes(change("\n".join((HEADINGS, *ROWS)) + "\n").encode("utf-16"))
+    assert labels_of(folder) == EXPECTED
+
+
+def test_a_table_names_clips_in_any_unicode_form(tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    for ending in ("wav", "npy"):
+        (folder / f"take_01.{ending}").rename(folder / f"caf\u00e9.v1.{ending}")
+    for written in ("cafe\u0301.v1", "caf\u00e9.v1.wav"):
+        rows = (HEADINGS, ROWS[0].replace("take_01", written), *ROWS[1:])
+        (folder / "clips.csv").write_text("\n".join(rows), encoding="utf-8")
+        assert labels_of(folder)[0] == ("caf\u00e9.v1", "happy", 0.8, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ((HEADINGS, *ROWS, "take_09,anna,s,happy,1,train"), r"rows without a recording: take_09"),
+        ((HEADINGS, *ROWS[:2]), r"recordings without a row: take_03"),
+        (
+            (HEADINGS, "a,anna,s,happy,1,train"),
+            r"rows without a recording: a; recordings without a row: take_01, take_02",
+        ),
+        ((HEADINGS,), r"recordings without a row: take_01, take_02, take_03"),
+        ((HEADINGS, *ROWS, ROWS[0]), r"two rows of take_01"),
+        ((HEADINGS, *ROWS, ROWS[0].replace("take_01", "take_01.wav")), r"two rows of take_01"),
+        ((HEADINGS.replace("emotion", "feeling"), *ROWS), r"an unknown column 'feeling'.*name,subject"),
+        ((HEADINGS.replace("name", "file"), *ROWS), r"no column 'name'.*name,subject"),
+        ((HEADINGS.replace("sentence", "subject"), *ROWS), r"twice the column 'subject'"),
+        ((HEADINGS, ROWS[0] + ",more", *ROWS[1:]), r"line 2\. Quote|7 values for 6 columns.*line 2"),
+        ((HEADINGS, *ROWS, ",anna,s,happy,1,train"), r"a row without name.*line 5"),
+        ((HEADINGS, ROWS[0].replace("0.8", "high"), *ROWS[1:]), r"intensity 'high' of take_01"),
+        ((HEADINGS, ROWS[0].replace("0.8", "nan"), *ROWS[1:]), r"intensity nan of take_01"),
+        ((HEADINGS, ROWS[0].replace("0.8", "8"), *ROWS[1:]), r"intensity 8 of take_01"),
+        ((HEADINGS, ROWS[0].replace("train", "learn"), *ROWS[1:]), r"split 'learn' of take_01"),
+        ((HEADINGS, ROWS[0].replace("happy", "hapy"), *ROWS[1:]), r"emotion of take_01"),
+        ((HEADINGS, '"take_01,anna'), r"not a table.*Save it as CSV"),
+        ((), r"an empty table"),
+    ],
+)
+def test_a_table_that_does_not_fit_stops_the_preparation(content: tuple[str, ...], found: str, tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    (folder / "clips.csv").write_text("\n".join(content), encoding="utf-8")
+    with pytest.raises(DataError, match=found) as refusal:
+        prepare(read_own(folder), tmp_path / "store")
+    assert "clips.csv" in str(refusal.value) and "\n" not in str(refusal.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_table_of_another_encoding_is_read_and_binary_data_is_not(tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    rows = (HEADINGS, ROWS[0].replace("anna", "Zoé Müller"), *ROWS[1:])
+    (folder / "clips.csv").write_bytes("\n".join(rows).encode("cp1252"))
+    assert read_own(folder).sequences[0].subject == "Zoé Müller"
+    (folder / "clips.csv").write_bytes(b"name\0\nPK\0\0")
+    with pytest.raises(DataError, match=r"clips\.csv") as refusal:
+        read_own(folder)
+    assert "\n" not in str(refusal.value)
 
 
 def test_own_recordings_at_another_rate(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ Times lie on a 10 ms grid. Phones are ARPAbet without stress (CMUdict's), `SIL` 
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from sedtalker.audio import load_audio
 from sedtalker.corpora.manifest import Utterance, load_manifest
 from sedtalker.corpora.polish import polish_phones
+from sedtalker.corpora.tables import read_table
 from sedtalker.errors import DataError, require
 from sedtalker.files import written_whole
 
@@ -109,10 +109,9 @@ def read_phones(path: Path | str) -> dict[str, tuple[Phone, ...]]:
     """
     found: dict[str, list[Phone]] = defaultdict(list)
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                found[row["id"]].append(Phone(row["word"], row["phone"], float(row["start"]), float(row["end"])))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        for row in read_table(Path(path), COLUMNS, quoted=False):
+            found[row["id"]].append(Phone(row["word"], row["phone"], float(row["start"]), float(row["end"])))
+    except ValueError as error:
         raise DataError(f"not a table of phones: {path} ({error}). Write one with: sedtalker.corpora.align") from error
     return {identity: tuple(phones) for identity, phones in found.items()}
 

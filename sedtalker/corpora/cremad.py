@@ -11,14 +11,11 @@ level of the vote, of which ratings from 30 to 90 span 0 to 1; a clip meant emot
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
-from sedtalker.errors import DataError
-from sedtalker.files import read_text
+from sedtalker.corpora.tables import index_rows, match_names, read_table
 
 EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "DIS": "disgust", "FEA": "fear"}
 VOTES = {"N": "neutral", "H": "happy", "S": "sad", "A": "angry", "D": "disgust", "F": "fear"}
@@ -37,11 +34,15 @@ SENTENCES = {
 def read_cremad(folder: str | os.PathLike[str]) -> Manifest:
     """Read CREMA-D with its listeners' votes."""
     root = Path(folder)
-    genders = {row["ActorID"]: row["Sex"].lower() for row in _rows(root / "VideoDemographics.csv")}
-    votes = {row["FileName"]: row for row in _rows(root / "processedResults" / "summaryTable.csv")}
+    files = audio_files(folder)
+    actors, heard_as = root / "VideoDemographics.csv", root / "processedResults" / "summaryTable.csv"
+    people = index_rows(read_table(actors, ("ActorID", "Sex")), "ActorID", actors)
+    people = match_names(people, sorted({path.stem.split("_")[0] for path in files}), actors, complete=False)
+    votes = index_rows(read_table(heard_as, ("FileName", "VoiceVote", "VoiceLevel")), "FileName", heard_as)
+    votes = match_names(votes, [path.stem for path in files], heard_as, complete=False)
     skipped = SkipCounter()
     utterances = []
-    for path in audio_files(folder):
+    for path in files:
         fields = path.stem.split("_")
         if len(fields) != 4 or fields[2] not in EMOTIONS:
             skipped.skip("not a CREMA-D name")
@@ -54,7 +55,7 @@ def read_cremad(folder: str | os.PathLike[str]) -> Manifest:
                 path=str(path.relative_to(root)),
                 corpus="crema-d",
                 speaker=f"crema-d-{actor}",
-                gender=genders.get(actor, "unknown"),
+                gender=people[actor]["Sex"].lower() if actor in people else "unknown",
                 language="en",
                 emotion=EMOTIONS[emotion],
                 intensity=_intensity(EMOTIONS[emotion], level, heard),
@@ -63,15 +64,6 @@ def read_cremad(folder: str | os.PathLike[str]) -> Manifest:
             )
         )
     return finish(folder, utterances, skipped)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"CREMA-D lacks a table: {path} ({error}). Fetch the whole repository, not only AudioWAV"
-        ) from error
 
 
 def _shares(heard: dict[str, str] | None) -> dict[str, float]:

@@ -6,7 +6,6 @@ A folder holds `utterances.tsv` (id, speaker, text), `audio/ID.*` and `phones.ts
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from sedtalker.corpora.align import Phone, align_corpus, read_phones, write_phones
 from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
 from sedtalker.corpora.spoken import read_spoken
+from sedtalker.corpora.tables import match_names, read_table
 
 Known = Mapping[str, Sequence[Phone]]  # phones by the id of a recording
 
@@ -37,8 +37,10 @@ class KnownSpeech:
 
 def spoken_folder(folder: Path, source: str = "tts") -> Iterator[KnownSpeech]:
     """The recordings of a folder with a table of phones: four speakers for validation and testing, others to train."""
-    known = read_phones(folder / "phones.tsv")
+    known: Known = read_phones(folder / "phones.tsv")
     manifest = read_spoken(folder)
+    named = [item.id.removeprefix("spoken/") for item in manifest]
+    known = match_names(known, named, folder / "phones.tsv", complete=False)
     speakers = sorted({item.speaker for item in manifest})
     held = sum(SPOKEN_SIDES.values()) if len(speakers) > sum(SPOKEN_SIDES.values()) else 0
     sides = dict(zip(speakers[len(speakers) - held :], _sides(), strict=False))
@@ -73,8 +75,8 @@ def grid_manifest(folder: Path) -> Manifest:
 
 def grid_words(folder: Path) -> list[dict[str, str]]:
     """Rows (id, word, start, end) of GRID's own alignment, without its pauses."""
-    with (folder / "s1_words.tsv").open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file, delimiter="\t") if row["word"] not in ("sil", "sp")]
+    rows = read_table(folder / "s1_words.tsv", ("id", "word", "start", "end"), quoted=False)
+    return [row for row in rows if row["word"] not in ("sil", "sp")]
 
 
 def known_phones(manifests: Iterable[Manifest], tables: Iterable[Path], cache: Path) -> dict[str, Sequence[Phone]]:

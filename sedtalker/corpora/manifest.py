@@ -80,9 +80,10 @@ class Manifest:
 class SkipCounter(Counter[str]):
     """Counts what a reader leaves out, by reason."""
 
-    def skip(self, reason: str) -> None:
-        """Count one more file left out for this reason."""
-        self[reason] += 1
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count more files left out for this reason."""
+        if count:
+            self[reason] += count
 
 
 def load_manifest(path: str | os.PathLike[str]) -> Manifest:

@@ -5,15 +5,14 @@ Its splits share the speakers (the cast of Friends) and are not used. Gender is 
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import AUDIO_SUFFIXES, Manifest, SkipCounter, Utterance, finish
+from sedtalker.corpora.tables import index_rows, match_names, read_table
 from sedtalker.emotion.labels import canonical
-from sedtalker.errors import DataError
-from sedtalker.files import read_text
+
+COLUMNS = ("Dialogue_ID", "Utterance_ID", "Emotion", "Speaker", "Utterance")
 
 PARTS = ("train", "dev", "test")
 GENDERS = {
@@ -31,11 +30,13 @@ def read_meld(folder: str | os.PathLike[str]) -> Manifest:
         if table is None:
             continue
         clips = _clips(root, part)
-        for row in _rows(table):
-            name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-            if name not in clips:
-                skipped.skip("named in the table, no clip")
-                continue
+        listed = read_table(table, COLUMNS)
+        rows = index_rows(
+            [row | {"name": f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"} for row in listed], "name", table
+        )
+        matched = match_names(rows, list(clips), table, complete=False)
+        skipped.skip("named in the table, no clip", len(rows) - len(matched))
+        for name, row in matched.items():
             emotion, speaker = canonical(row["Emotion"]), row["Speaker"].strip()
             utterances.append(
                 Utterance(
@@ -57,10 +58,3 @@ def _clips(root: Path, part: str) -> dict[str, Path]:
     """Clips of one part by name, from folders like train_splits, dev_splits_complete, output_repeated_splits_test."""
     found = (path for path in sorted(root.rglob("dia*_utt*")) if path.suffix.lower() in AUDIO_SUFFIXES)
     return {path.stem: path for path in found if part in path.parent.name}
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    try:
-        return list(csv.DictReader(io.StringIO(read_text(table), newline="")))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"table cannot be read: {table} ({error}). Fetch MELD again") from error

@@ -4,25 +4,26 @@ intensities.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
+from sedtalker.corpora.tables import index_rows, match_names, read_table
 from sedtalker.emotion.labels import canonical
-from sedtalker.errors import DataError
-from sedtalker.files import read_text
+
+COLUMNS = ("file_id", "emotion", "speaker_id", "gender", "raw_text")
 
 
 def read_nemo(folder: str | os.PathLike[str]) -> Manifest:
     """Read nEMO; a recording in another format than the table's `.wav` is taken by its name without the suffix."""
-    root = Path(folder)
-    rows = _rows(root / "data.tsv")
+    root, files = Path(folder), audio_files(folder)
+    table = root / "data.tsv"
+    rows = index_rows(read_table(table, COLUMNS, quoted=False), "file_id", table)
+    matched = match_names(rows, [path.stem for path in files], table, complete=False)
     skipped = SkipCounter()
     utterances = []
-    for path in audio_files(folder):
-        row = rows.get(path.stem)
+    for path in files:
+        row = matched.get(path.stem)
         if row is None:
             skipped.skip("not in data.tsv")
             continue
@@ -40,12 +41,5 @@ def read_nemo(folder: str | os.PathLike[str]) -> Manifest:
                 transcript=row["raw_text"].strip(),
             )
         )
+    skipped.skip("named in data.tsv, no recording", len(rows) - len(matched))
     return finish(folder, utterances, skipped)
-
-
-def _rows(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        table = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-        return {Path(row["file_id"].strip()).stem: row for row in table}
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"nEMO lacks its table: {path} ({error}). It lies beside the folder samples") from error

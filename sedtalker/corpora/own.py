@@ -6,12 +6,12 @@ say more of each clip, all columns but the first optional:
     name,subject,sentence,emotion,intensity,split
     take_01,anna,hello,happy,0.8,train
 
-Without it every clip is neutral and spoken by one subject, and a tenth of the clips each becomes validation and test.
+Rows name their clips with or without an ending, and a table has a row for every clip. Without a table every clip is
+neutral and spoken by one subject, and a tenth of the clips each becomes validation and test.
 """
 
 from __future__ import annotations
 
-import csv
 import zlib
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from sedtalker.audio import AudioSource
 from sedtalker.corpora.manifest import SPLITS
 from sedtalker.corpora.preflight import COMMON_RATES
 from sedtalker.corpora.sequences import UNUSED, Sequence, Source, Template
+from sedtalker.corpora.tables import Row, index_rows, match_names, read_table
 from sedtalker.corpora.templates import read_template_mesh
 from sedtalker.emotion.labels import canonical
 from sedtalker.errors import DataError, FaceError, TrackError
@@ -30,6 +31,7 @@ from sedtalker.face.orientation import STATEMENT, UPRIGHT, Pose
 from sedtalker.inputs import expand_inputs
 
 TABLE = "clips.csv"
+COLUMNS = ("subject", "sentence", "emotion", "intensity", "split")  # beside the name
 SUBJECT = "speaker"  # the subject of clips that no table describes
 MESHES = ("template.obj", "template.ply")
 
@@ -38,7 +40,7 @@ def read_own(source: Path | str, template: Path | str | None = None) -> Source:
     """Find the pairs of a folder; `template` names the mesh where it lies elsewhere.
 
     Raises:
-        DataError: there is no pair or no template, or the table is broken.
+        DataError: there is no pair or no template, or the table is broken or does not name every clip.
     """
     root = Path(source)
     if not root.is_dir():
@@ -48,19 +50,16 @@ def read_own(source: Path | str, template: Path | str | None = None) -> Source:
         raise DataError(f"no template: {root} holds neither {' nor '.join(MESHES)}. Name the mesh with --templates")
     vertices, faces = read_template_mesh(mesh)
     sounds: dict[str, AudioSource] = {path.stem: path for path in expand_inputs([str(root)])}
-    table = _table(root / TABLE)
     arrays = {path.stem: path for path in sorted(root.glob("*.npy"))}
+    table = _table(root / TABLE, sorted(set(arrays) | set(sounds)))
     found = Source("own", root, (30.0, *COMMON_RATES), [], sounds, {}, faces)
     found.notes.append(f"layout: own recordings, {root}, template {mesh.name}")
     for name in sorted(set(arrays) & set(sounds)):
-        try:
-            found.sequences.append(_sequence(name, arrays[name], table.get(name, {})))
-        except DataError as error:
-            found.refused[name] = str(error)
+        found.sequences.append(_sequence(name, arrays[name], table.get(name, {}), root / TABLE))
     found.pose = _pose(mesh, vertices, faces, found.notes)
     found.templates = {sequence.subject: vertices for sequence in found.sequences}
     found.missing += [f"sound of {name}" for name in sorted(set(arrays) - set(sounds))]
-    found.missing += [f"vertices of {name}" for name in sorted((set(sounds) | set(table)) - set(arrays))]
+    found.missing += [f"vertices of {name}" for name in sorted(set(sounds) - set(arrays))]
     return found
 
 
@@ -82,25 +81,26 @@ def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[
     return pose
 
 
-def _table(path: Path) -> dict[str, dict[str, str]]:
+def _table(path: Path, names: list[str]) -> dict[str, Row]:
+    """Rows by the name of a clip, without empty values; none where there is no table."""
     if not path.is_file():
         return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return {row["name"]: {key: value for key, value in row.items() if value} for row in csv.DictReader(file)}
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"not a table of clips: {path} ({error}). Its first line is name,subject,...") from error
+    rows = index_rows(read_table(path, ("name",), COLUMNS), "name", path)
+    return {name: {key: x for key, x in row.items() if x} for name, row in match_names(rows, names, path).items()}
 
 
-def _sequence(name: str, path: Path, row: dict[str, str]) -> Sequence:
+def _sequence(name: str, path: Path, row: Row, table: Path) -> Sequence:
+    emotion = _emotion(row, name, table)
     try:
-        emotion = canonical(row.get("emotion", "neutral"))
-        intensity = float(row.get("intensity", "0" if emotion == "neutral" else "1"))
-    except (TrackError, ValueError) as error:
-        raise DataError(f"{TABLE}, {name}: {error}") from error
-    split = row.get("split") or _drawn_split(name)
-    if not 0 <= intensity <= 1 or split not in (*SPLITS, UNUSED):
-        raise DataError(f"{TABLE}, {name}: intensity is 0 to 1, split one of {', '.join(SPLITS)}")
+        # a table that ; delimits may write 0,8
+        intensity = float(row.get("intensity", "0" if emotion == "neutral" else "1").replace(",", "."))
+    except ValueError as error:
+        raise DataError(f"intensity {row['intensity']!r} of {name}: {table}. Write a number from 0 to 1") from error
+    split = row.get("split", "").lower() or _drawn_split(name)
+    if not 0 <= intensity <= 1:
+        raise DataError(f"intensity {intensity:g} of {name}: {table}. Write a number from 0 to 1")
+    if split not in (*SPLITS, UNUSED):
+        raise DataError(f"split {split!r} of {name}: {table}. Write one of {', '.join((*SPLITS, UNUSED))}")
     return Sequence(
         id=name,
         subject=row.get("subject", SUBJECT),
@@ -111,6 +111,13 @@ def _sequence(name: str, path: Path, row: dict[str, str]) -> Sequence:
         emotion=emotion,
         intensity=intensity,
     )
+
+
+def _emotion(row: Row, name: str, table: Path) -> str:
+    try:
+        return canonical(row.get("emotion", "neutral"))
+    except TrackError as error:
+        raise DataError(f"emotion of {name}: {table} ({error})") from error
 
 
 def _drawn_split(name: str) -> str:

@@ -5,21 +5,26 @@ It teaches a diarizer that plain reading is neutral, whatever its level, voice a
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 from sedtalker.corpora.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
-from sedtalker.errors import DataError
+from sedtalker.corpora.tables import index_rows, match_names, read_table
 
 
 def read_spoken(folder: str | os.PathLike[str]) -> Manifest:
-    """Read every utterance as neutral."""
-    rows = _rows(Path(folder, "utterances.tsv"))
+    """Read every utterance as neutral.
+
+    Raises:
+        DataError: the table is missing or broken, or names no recording.
+    """
+    table, files = Path(folder, "utterances.tsv"), audio_files(folder)
+    rows = index_rows(read_table(table, ("id", "speaker", "text"), quoted=False), "id", table)
+    matched = match_names(rows, [path.stem for path in files], table, complete=False)
     skipped = SkipCounter()
     utterances = []
-    for path in audio_files(folder):
-        row = rows.get(path.stem)
+    for path in files:
+        row = matched.get(path.stem)
         if row is None:
             skipped.skip("not in utterances.tsv")
             continue
@@ -36,14 +41,5 @@ def read_spoken(folder: str | os.PathLike[str]) -> Manifest:
                 transcript=row["text"],
             )
         )
+    skipped.skip("named in utterances.tsv, no recording", len(rows) - len(matched))
     return finish(folder, utterances, skipped)
-
-
-def _rows(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {row["id"]: row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
-    except OSError as error:
-        raise DataError(
-            f"no table of utterances: {path} ({error.strerror}). It lies beside the folder audio"
-        ) from error

@@ -14,6 +14,7 @@ from sedtalker import resources
 from sedtalker.errors import FaceError
 from sedtalker.face.assets import identities, load_face, with_skin
 from sedtalker.face.files import read_face, write_faces
+from sedtalker.face.mesh import read_mesh
 from sedtalker.face.orientation import STATEMENT
 from sedtalker.face.rig import ARKIT_NAMES, Face
 
@@ -347,3 +348,20 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         load_face("nobody")
     with pytest.raises(FaceError, match="no such mesh"):
         load_face(tmp_path / "missing.obj")
+
+
+@pytest.mark.parametrize(
+    "comment", ["Büste".encode("latin-1"), "头部模型".encode("gbk"), b"\x85f 1 2 9 \x0c v 1", b"\xe9\xff\x0b\x1c"]
+)
+def test_comments_of_meshes_may_be_in_any_encoding(tmp_path, comment):
+    obj = b"# " + comment + b"\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+    properties = b"".join(b"property float %c\n" % axis for axis in b"xyz")
+    ply = (
+        b"ply\nformat ascii 1.0\ncomment " + comment + b"\nelement vertex 3\n" + properties
+        + b"element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+    )  # fmt: skip
+    for name, data in (("a.obj", obj), ("a.ply", ply)):
+        (tmp_path / name).write_bytes(data)
+        vertices, triangles = read_mesh(tmp_path / name)
+        np.testing.assert_array_equal(vertices, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        np.testing.assert_array_equal(triangles, [[0, 1, 2]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ def has_comment(path: Path, words: str) -> bool:
 def _read_obj(path: Path) -> tuple[Float, Index]:
     vertices: list[list[float]] = []
     triangles: list[tuple[int, int, int]] = []
-    for line in _decode(path.read_bytes()).splitlines():
+    for line in re.split(r"[\r\n]+", _decode(path.read_bytes())):  # splitlines would also split at bytes of comments
         kind, _, rest = line.strip().replace("\t", " ").partition(" ")
         if kind == "v":
             vertices.append([float(x) for x in rest.split()[:3]])
@@ -92,11 +94,20 @@ def _read_other(path: Path) -> tuple[Float, Index]:
     _check_ply_counts(path)
     trimesh = require("trimesh", "mesh")
     try:
-        mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
+        if path.suffix.lower() == ".ply":
+            mesh = trimesh.load_mesh(_ascii_header(path), file_type="ply", process=False, maintain_order=True)
+        else:
+            mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
         with np.errstate(over="ignore"):
             return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
     except Exception as error:  # each of its readers has errors of its own
         raise FaceError(f"not a mesh: {path} ({type(error).__name__}). Export it as .obj or .ply") from error
+
+
+def _ascii_header(path: Path) -> io.BytesIO:
+    """A PLY file whose header is ASCII: trimesh refuses comments in other encodings than UTF-8."""
+    header, end, body = path.read_bytes().partition(b"end_header")
+    return io.BytesIO(re.sub(rb"[\x80-\xff]", b"?", header) + end + body)
 
 
 def _check_ply_counts(path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -130,7 +131,9 @@ def _read_subtitles(text: str, suffix: str) -> list[Caption]:
         lines = _plain_cues(_payload(lines) if suffix == ".vtt" or text.lstrip().startswith("WEBVTT") else lines)
     try:
         form = "srt" if suffix in (".srt", ".vtt") else suffix[1:]
-        events = pysubs2.SSAFile.from_string("\n".join(lines), form, keep_html_tags=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles that are not drawn here
+            events = pysubs2.SSAFile.from_string("\n".join(lines), form, keep_html_tags=True)
     except Exception as error:  # the library lets its parsers' own errors through
         raise ValueError(f"no subtitles: {error}") from error
     captions = []

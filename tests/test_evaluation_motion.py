@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sedtalker.corpora.faces import FaceMotion
 from sedtalker.corpora.motion_store import Clip, foreign_clips, made_arrays, measured_arrays, write_store
 from sedtalker.corpora.synthesize import held_track, perform
 from sedtalker.emotion.labels import LABELS
-from sedtalker.evaluation.motion import evaluate
+from sedtalker.evaluation.motion import TrackedClip, evaluate, tracked_figures
 from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model
 
 SPOKEN = tuple(
@@ -64,8 +65,21 @@ def test_every_kind_of_clip_is_judged_in_its_way(store: Path):
     assert set(report) == {"tts", "grid", "foreign", "emotion"}
     assert report["tts"]["bilabials"] == 1
     assert report["grid"]["tracked"]["closure_recall"] == 1
-    assert -1 <= report["grid"]["gap_correlation_median"] <= 1
     assert set(report["emotion"]["read_back"]) == set(LABELS) - {"neutral"}
+
+
+@pytest.mark.parametrize(("scale", "correlation", "spread"), [(1.0, 1.0, 1.0), (0.5, 1.0, 0.5), (-2.0, -1.0, 2.0)])
+def test_a_tracked_gap_is_compared_where_it_is_known(scale: float, correlation: float, spread: float):
+    truth = np.zeros((100, 52), np.float32)
+    truth[:, 0] = np.random.default_rng(0).uniform(0, 1, 100)
+    known = np.arange(100) < 80
+    made = scale * truth
+    made[80:] = 50.0  # what is made where nothing is known does not count
+    speaker = SimpleNamespace(feeling=lambda features, label, level: made, gap=lambda weights: weights[:, 0])
+    clip = TrackedClip(torch.zeros(100, 1, 1), truth, known, (), np.full(100, -20, np.float32))
+    figures = tracked_figures(speaker, [clip])
+    assert figures["gap_correlation_median"] == pytest.approx(correlation, abs=1e-5)
+    assert figures["gap_spread_over_truth_median"] == pytest.approx(spread, rel=1e-5)
 
 
 def test_the_command_shows_figures_beside_norms(store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.files import written_whole
+from sedtalker.providers import provider
 
 if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
@@ -99,15 +100,12 @@ class Animation:
 
     def to_trimesh(self, frame: int) -> Any:
         """One frame as a `trimesh.Trimesh` (needs the extra `mesh`)."""
-        from sedtalker.export.frames import to_trimesh
-
-        return to_trimesh(self, frame)
+        return provider("to_trimesh")(self, frame)
 
     def _repr_html_(self) -> str:
         """A notebook shows the page that plays the animation."""
-        from sedtalker.export.notebook import animation_html
-
-        return animation_html(self)
+        html: str = provider("animation_html")(self)
+        return html
 
     def save(self, path: Path | str, dense: bool | None = None) -> None:
         """Write the `.npz`, whole or not at all.

@@ -23,10 +23,11 @@ from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
 from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
 from sedtalker.face.assets import load_face
+from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
-from sedtalker.talker.life import Movements, movements, neck_of, rigid
+from sedtalker.talker.life import Movements, movements, rigid
 from sedtalker.talker.model import TalkerModel, load_talker_model
 from sedtalker.talker.streaming import LIVE, Spool, decoded, heard, latency, stream, told
 
@@ -121,7 +122,7 @@ class Talker:
             blendshapes=motion if rigged else None,
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
-            head=None if life is None else rigid(resample(life.turns, FRAME_RATE, fps, count), neck_of(rig)),
+            head=None if life is None else rigid(resample(life.turns, FRAME_RATE, fps, count), neck_pivot(rig)),
             meta={**_meta(self.name, audio, source, seed), "face": rig.name},
             rig=rig,
         )

@@ -17,7 +17,7 @@ from made_animation import made_animation
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export import export_animation, export_sound
-from sedtalker.export.parts import rest_points, split_face
+from sedtalker.export.parts import split_face
 from sedtalker.face.neck import follow_share, move_head
 
 COMPONENTS = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -104,10 +104,10 @@ class Reader:
 
 def test_every_part_is_where_the_animation_has_it(animation: Animation, glb: Path) -> None:
     reader, face = Reader(glb), animation.face
-    share = follow_share(face, rest_points(face, face.template))
+    share = follow_share(face, face.all_points(face.template))
     parts = split_face(face)
     for frame in (0, 11, len(animation) - 1):
-        points = rest_points(face, next(animation.frames(frame, frame + 1)))
+        points = face.all_points(next(animation.frames(frame, frame + 1)))
         points = move_head(points, animation.head[frame], share)
         for node in ("face", *face.attachments):
             own = [part for part in parts if (part.attachment or "face") == node]
@@ -133,7 +133,7 @@ def test_trimesh_reads_it(animation: Animation, glb: Path) -> None:
     triangles = sum(len(mesh.faces) for mesh in scene.geometry.values())
     worn = sum(len(attachment.surface.triangles) for attachment in animation.face.attachments.values())
     assert triangles == len(animation.faces) + worn
-    np.testing.assert_allclose(scene.bounds[:, 0], _across(rest_points(animation.face, animation.template)), atol=1e-3)
+    np.testing.assert_allclose(scene.bounds[:, 0], _across(animation.face.all_points(animation.template)), atol=1e-3)
 
 
 def _across(points: np.ndarray) -> list[float]:

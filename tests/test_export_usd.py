@@ -13,7 +13,7 @@ from made_animation import made_animation
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export import export_animation
-from sedtalker.export.parts import rest_points, split_face
+from sedtalker.export.parts import split_face
 from sedtalker.face.neck import follow_share, move_head
 
 pytest.importorskip("pxr", reason="usd-core is not installed")
@@ -32,9 +32,9 @@ def test_usd_poses_the_parts_as_the_animation_does(animation: Animation, tmp_pat
     root = UsdSkel.Root(stage.GetDefaultPrim())
     UsdSkel.BakeSkinning(root)  # usd-core writes the deformed points of every time code
     face = animation.face
-    share = follow_share(face, rest_points(face, face.template))
+    share = follow_share(face, face.all_points(face.template))
     for frame in (0, 9):
-        points = rest_points(face, next(animation.frames(frame, frame + 1)))
+        points = face.all_points(next(animation.frames(frame, frame + 1)))
         points = move_head(points, animation.head[frame], share)
         for part in split_face(face):
             mesh = UsdGeom.Mesh(stage.GetPrimAtPath(f"/Head/{part.name}"))

@@ -14,9 +14,10 @@ pytest.importorskip("scipy")
 
 from sedtalker.face.build.bind import rebind
 from sedtalker.face.build.motion import spread, symmetric
-from sedtalker.face.build.occlusion import bake, blurred, seen_triangles, sphere, vertex_normals
+from sedtalker.face.build.occlusion import bake, blurred, seen_triangles, sphere
 from sedtalker.face.build.people import PEOPLE, _shares
 from sedtalker.face.build.sources import Sources, read_faces, read_obj, read_proxy, read_target
+from sedtalker.face.mesh import vertex_normals
 
 OBJ = """# two quads
 v 0 0 0

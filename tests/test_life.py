@@ -8,8 +8,9 @@ import pytest
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.assets import load_face
+from sedtalker.face.neck import NECK, neck_pivot
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.talker.life import NECK, Life, accents, movements, neck_of, rigid
+from sedtalker.talker.life import Life, accents, movements, rigid
 
 SECONDS = 120
 FRAMES = SECONDS * 50
@@ -31,7 +32,7 @@ CALM = EmotionTrack.neutral(SECONDS)
 
 def alive(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
     found = movements(track, LEVELS, FRAMES, seed, Life(**strengths))
-    return found.added_to(STILL), rigid(found.turns, neck_of())
+    return found.added_to(STILL), rigid(found.turns, neck_pivot(load_face()))
 
 
 def blink_lengths(weights: np.ndarray) -> np.ndarray:
@@ -129,8 +130,7 @@ def test_blocks_of_frames_are_moved_as_the_whole():
 
 def test_every_head_turns_about_its_own_neck():
     face = load_face("man")
-    head = rigid(movements(CALM, LEVELS, FRAMES).turns, neck_of(face))
+    head = rigid(movements(CALM, LEVELS, FRAMES).turns, neck_pivot(face))
     eyes = face.template[[face.landmarks["eye_left_outer"], face.landmarks["eye_right_outer"]]].mean(axis=0)
     neck = np.append(eyes + NECK, 1)
     np.testing.assert_allclose(head @ neck, np.broadcast_to(neck, (FRAMES, 4)), atol=1e-5)
-    np.testing.assert_allclose(neck_of(load_face()), neck_of(), atol=1e-3)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.curves import resample, smooth
+from sedtalker.curves import dilate, resample, smooth
 from sedtalker.errors import DataError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.face.visemes import columns, split_opening
@@ -29,7 +29,7 @@ JAW_GAP = 0.0344
 PUCKER_NARROWS, JAW_NARROWS, STRETCH_WIDENS = 0.19, 0.08, 0.22
 
 GRID_CLOSED = 0.004  # lip gap over the eye distance that the tracker reads at closed lips
-MOVING = 0.03  # opening from which a mouth counts as speaking
+SPEAKING_OPENING = 0.03  # from which a mouth counts as speaking
 FACEGOOD_STILL = ("mouthClose", "cheekPuff", "mouthShrugLower", "jawLeft", "jawRight", "jawForward", "mouthLeft",
                   "mouthRight", "mouthFrown", "mouthDimple", "tongueOut")  # fmt: skip
 
@@ -86,15 +86,10 @@ def read_grid(path: Path | str) -> FaceMotion:
 
 def _set_opening(weights: Float, trust: Float, opening: Float) -> None:
     """Write jawOpen and mouthClose as the made motion has them, so that both kinds of data ask for the same."""
-    speaking = smooth(_dilated(opening > MOVING, FRAME_RATE // 5).astype(np.float32), 2.0)
+    speaking = smooth(dilate(opening > SPEAKING_OPENING, FRAME_RATE // 5).astype(np.float32), 2.0)
     for name, values in zip(("jawOpen", "mouthClose"), split_opening(opening, speaking), strict=True):
         column = ARKIT_NAMES.index(name)
         weights[:, column], trust[:, column] = values, 1.0
-
-
-def _dilated(active: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
-    reach = np.ones(2 * frames + 1)
-    return np.convolve(active, reach, mode="full")[frames : frames + len(active)] > 0
 
 
 def _arrays(path: Path | str, *names: str) -> Mapping[str, NDArray]:

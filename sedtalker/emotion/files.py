@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sedtalker.emotion.labels import LABELS, canonical
-from sedtalker.emotion.track import FRAME_RATE, EmotionTrack, Segment, checked_segments, paste
+from sedtalker.emotion.track import TRACK_RATE, EmotionTrack, Segment, checked_segments, paste
 from sedtalker.errors import TrackError
 from sedtalker.files import read_number, read_table, read_text, written_whole
 
@@ -495,11 +495,11 @@ def _labels(names: Any) -> tuple[str, ...]:
 
 
 def _span(
-    segments: list[Segment], written: float | None, duration: float | None, frame_rate: float = FRAME_RATE
+    segments: list[Segment], written: float | None, duration: float | None, frame_rate: float = TRACK_RATE
 ) -> float:
     """Length of the track: of the audio where known, else as written, else until the last segment ends."""
     if duration is not None:
-        if written is not None and written > duration + 1.5 / FRAME_RATE:
+        if written is not None and written > duration + 1.5 / TRACK_RATE:
             raise TrackError(
                 f"the track lasts {written:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
             )

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.curves import resample, smooth
 from sedtalker.emotion.labels import LABELS, canonical
 from sedtalker.errors import TrackError
+from sedtalker.providers import provider
 
-FRAME_RATE = 50.0  # Hz, the rate of the speech features
-BLEND = 0.25  # s on each side of an edit's boundary, the time in which an emotion comes and goes
+TRACK_RATE = 50.0  # Hz, the rate of the speech features
+BLEND = 0.25  # s, the length of the blend that is centred on each boundary of an edit
 
 Frames = NDArray[np.float32]
 
@@ -49,7 +51,7 @@ class EmotionTrack:
     intensity: Frames  # (T,), 0..1
     duration: float  # s; the last frame may be partial
     labels: tuple[str, ...] = LABELS
-    frame_rate: float = FRAME_RATE
+    frame_rate: float = TRACK_RATE
     audio: str | None = None  # the file it was read from
     given: list[Segment] | None = field(
         default=None, repr=False
@@ -65,7 +67,7 @@ class EmotionTrack:
     def neutral(
         cls,
         duration: float,
-        frame_rate: float = FRAME_RATE,
+        frame_rate: float = TRACK_RATE,
         labels: Sequence[str] = LABELS,
         audio: str | None = None,
     ) -> EmotionTrack:
@@ -83,7 +85,7 @@ class EmotionTrack:
         segments: Sequence[Segment],
         duration: float,
         labels: Sequence[str] = LABELS,
-        frame_rate: float = FRAME_RATE,
+        frame_rate: float = TRACK_RATE,
         audio: str | None = None,
     ) -> EmotionTrack:
         """The track of segments that do not overlap; time that none covers is neutral.
@@ -151,7 +153,7 @@ class EmotionTrack:
         if not seconds >= 0:
             raise TrackError(f"smoothing over {seconds} s: it must be 0 or more")
         stacked = np.concatenate([self.posterior, self.intensity[:, None]], axis=1)
-        smoothed = _gaussian(stacked, seconds * self.frame_rate)
+        smoothed = smooth(stacked, seconds * self.frame_rate)
         self.posterior = smoothed[:, :-1] / smoothed[:, :-1].sum(axis=1, keepdims=True)
         self.intensity = np.clip(smoothed[:, -1], 0, 1)
 
@@ -203,18 +205,18 @@ class EmotionTrack:
 
     def _repr_html_(self) -> str:
         """A notebook shows the track as a picture."""
-        from sedtalker.export.notebook import track_html
-
-        return track_html(self)
+        html: str = provider("track_html")(self)
+        return html
 
     def at_rate(self, fps: float, frames: int) -> tuple[Frames, Frames]:
         """Posterior (frames, C) and intensity (frames,) at the middles of video frames.
 
         Interpolated linearly by time; beyond either end the nearest frame holds.
         """
-        wanted = (np.arange(frames) + 0.5) / fps
-        posterior = np.stack([np.interp(wanted, self.times, column) for column in self.posterior.T], axis=1)
-        return posterior.astype(np.float32), np.interp(wanted, self.times, self.intensity).astype(np.float32)
+        posterior, intensity = (
+            resample(values, self.frame_rate, fps, frames) for values in (self.posterior, self.intensity)
+        )
+        return posterior, intensity
 
     def override(self, segments: Sequence[Segment], blend: float = BLEND) -> None:
         """Blend segments, which do not overlap, into the frames; `segments` of the track stay as they are.
@@ -237,7 +239,7 @@ class EmotionTrack:
         self.intensity = np.clip(intensity / share + rest * self.intensity, 0, 1)
 
 
-def frame_count(duration: float, frame_rate: float = FRAME_RATE) -> int:
+def frame_count(duration: float, frame_rate: float = TRACK_RATE) -> int:
     """Frames that cover `duration` seconds; the last may be partial."""
     return max(1, int(np.ceil(round(duration * frame_rate, 6))))
 
@@ -253,7 +255,7 @@ def check_segment(segment: Segment, duration: float) -> None:
         raise TrackError(
             f"segment {span} ({segment.emotion}): it has no length. Its end must be after its start, which is 0 or more"
         )
-    if segment.end > duration + 0.5 / FRAME_RATE:
+    if segment.end > duration + 0.5 / TRACK_RATE:
         raise TrackError(f"segment {span} ({segment.emotion}): it ends beyond the audio of {duration:g} s. Shorten it")
     for name, value in (("intensity", segment.intensity), ("confidence", segment.confidence)):
         if not 0 <= value <= 1:
@@ -376,14 +378,3 @@ def _cut(segment: Segment, start: float, end: float) -> list[Segment]:
 
 def _scaled(segment: Segment, factor: float) -> Segment:
     return replace(segment, intensity=min(1.0, segment.intensity * factor))
-
-
-def _gaussian(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Columns of (T, K) convolved with a Gaussian of `sigma` frames; the ends are held."""
-    if sigma < 1e-3:
-        return values
-    reach = int(np.ceil(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
-    columns = [np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T]
-    return np.stack(columns, axis=1).astype(np.float32)

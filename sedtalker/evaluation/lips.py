@@ -22,7 +22,7 @@ Array = NDArray[np.floating]
 
 CLOSED = 0.15  # of p95, under which lips count as closed
 CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
-MOVING = 0.03  # change of a weight from which a mouth counts as moving
+MOVING_WEIGHT = 0.03  # change of a weight from which a mouth counts as moving
 PAUSE, BRIDGE = 0.3, 0.13  # seconds: the least silence that is a pause, and the longest that belongs to the sound
 HEARD, OVER_NOISE = 20.0, 10.0  # dB under the loud frames and over the quiet ones, from where somebody is surely heard
 REACH = 0.5  # seconds after a sound's start in which the first movement belongs to it
@@ -222,8 +222,8 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
     """Seconds by which the mouth moves before each sound after a pause, and in which it rests after each before one.
 
     ARKit weights (T, 52) and loudness (T,) in dB. A mouth moves while its opening, or a weight of `SPEAKING`, is
-    more than `MOVING` from where it is least in the pause. One that never rests in a pause counts with the pause's
-    length in the second, and not in the first.
+    more than `MOVING_WEIGHT` from where it is least in the pause. One that never rests in a pause counts with the
+    pause's length in the second, and not in the first.
     """
     lips = [column for name in SPEAKING for column in columns(name)]
     mouth = np.concatenate([weights[:, lips], (weights[:, JAW] - weights[:, CLOSE])[:, None]], axis=1)
@@ -232,7 +232,7 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
     for pause, start in pairwise([0, *(frame for sound in sounds for frame in sound), len(weights)]):
         if (pause, start) in sounds or start - pause < PAUSE * fps:
             continue
-        moving = (np.abs(mouth - mouth[pause:start].min(axis=0)) > MOVING).any(axis=1)
+        moving = (np.abs(mouth - mouth[pause:start].min(axis=0)) > MOVING_WEIGHT).any(axis=1)
         still = np.flatnonzero(~moving[pause:start]) + pause
         if moving[:pause].any():  # or no movement ends here
             rests.append(_rest(moving, still, pause, start) / fps)

@@ -15,6 +15,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.curves import gaussian
+
 Float = NDArray[np.floating]
 Index = NDArray[np.integer]
 
@@ -251,9 +253,7 @@ def _warping_path(total: Float) -> list[tuple[int, int]]:
 
 def _smoothed(curve: Float) -> Float:
     """A curve (T,) under a Gaussian of SMOOTHING frames, mirrored at its ends."""
-    reach = round(4 * SMOOTHING)
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / SMOOTHING))
-    return np.convolve(np.pad(curve, reach, mode="symmetric"), kernel / kernel.sum(), mode="valid")
+    return gaussian(curve, SMOOTHING, round(4 * SMOOTHING), "symmetric")
 
 
 def _extrema(curve: Float) -> dict[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from sedtalker.errors import AnimationError
 from sedtalker.export.motion import weights_of
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.files import written_whole
+from sedtalker.rotations import head_angles
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -54,10 +54,7 @@ def angles(turn: NDArray[np.floating]) -> list[float]:
 
     Then those of both eyes, zero: the eyes move by their blendshapes.
     """
-    yaw = math.atan2(turn[0, 2], turn[2, 2])
-    pitch = math.asin(min(max(-float(turn[1, 2]), -1.0), 1.0))
-    roll = math.atan2(turn[1, 0], turn[1, 1])
-    return [yaw, pitch, roll, *[0.0] * (len(ANGLES) - 3)]
+    return [*head_angles(turn), *[0.0] * (len(ANGLES) - 3)]
 
 
 def _timecode(index: int, fps: float) -> str:

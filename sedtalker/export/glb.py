@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.export.motion import Curves, curves_of, quaternions
+from sedtalker.export.motion import Curves, curves_of
 from sedtalker.export.parts import Part, Shape, split_face, tangents
 from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import written_whole
+from sedtalker.rotations import quaternions
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Float = NDArray[np.float32]
 
 _SAMPLES = 512  # frames that the components of a motion are found from
-_BLOCK = 4096  # rotations converted at a time, so that an hour of them takes little memory
 _MOST_COMPONENTS = 64
 _TOLERANCE = 5e-5  # metres, root mean square, that the components may leave
 
@@ -76,32 +75,3 @@ def _components(animation: Animation) -> tuple[Float, Float]:
     weights = np.stack([basis @ (vertices.ravel() - rest) for vertices in animation.frames()])
     scale = np.maximum(np.abs(weights).max(axis=0), 1e-9)
     return (basis * scale[:, None]).reshape(kept, -1, 3), (weights / scale).astype(np.float32)
-
-
-def quaternions(turns: NDArray[np.floating]) -> Float:
-    """Unit quaternions (T, 4) as x, y, z, w of rotations (T, 3, 3), each the nearer of its two signs to the last."""
-    blocks = [_quaternions(turns[first : first + _BLOCK]) for first in range(0, len(turns), _BLOCK)]
-    found = np.concatenate(blocks or [np.zeros((0, 4), np.float32)])
-    flips = np.cumprod(np.where((found[1:] * found[:-1]).sum(axis=1) < 0, -1, 1))
-    found[1:] *= flips[:, None]
-    return found
-
-
-def _quaternions(turns: NDArray[np.floating]) -> Float:
-    t = np.asarray(turns, np.float64)
-    # Shepperd's method: of the four squares, the largest is the one that is safe to divide by.
-    trace = t[:, 0, 0] + t[:, 1, 1] + t[:, 2, 2]
-    squares = np.stack([2 * t[:, 0, 0] - trace, 2 * t[:, 1, 1] - trace, 2 * t[:, 2, 2] - trace, trace], axis=1) + 1
-    x, y, z = t[:, 2, 1] - t[:, 1, 2], t[:, 0, 2] - t[:, 2, 0], t[:, 1, 0] - t[:, 0, 1]
-    xy, xz, yz = t[:, 0, 1] + t[:, 1, 0], t[:, 0, 2] + t[:, 2, 0], t[:, 1, 2] + t[:, 2, 1]
-    rows = np.stack(
-        [
-            np.stack([squares[:, 0], xy, xz, x], axis=1),
-            np.stack([xy, squares[:, 1], yz, y], axis=1),
-            np.stack([xz, yz, squares[:, 2], z], axis=1),
-            np.stack([x, y, z, squares[:, 3]], axis=1),
-        ],
-        axis=1,
-    )
-    found = rows[np.arange(len(t)), squares.argmax(axis=1)]
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)

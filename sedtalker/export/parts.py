@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.neck import follow_share
 from sedtalker.face.rig import Attachment, Face, Float, Index, Material, Surface
 
@@ -64,24 +65,6 @@ def split_face(face: Face) -> list[Part]:
         parts.append(replace(part, points=part.points + first))
         first += len(bound.vertices)
     return parts
-
-
-def rest_points(face: Face, vertices: Float) -> Float:
-    """(V + A, 3) a face with these vertices (V, 3), then its attachments, metres."""
-    placed = [attachment.place(vertices) for attachment in face.attachments.values()]
-    return np.concatenate([vertices, *placed]).astype(np.float32)
-
-
-def vertex_normals(vertices: Float, triangles: Index) -> Float:
-    """Unit normals (V, 3), each the mean of its triangles' by area; vertices without triangles get +z."""
-    corners = vertices[triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.stack(
-        [np.bincount(triangles.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices)) for axis in range(3)],
-        axis=1,
-    )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.where(length > 1e-12, total / np.maximum(length, 1e-12), [0.0, 0.0, 1.0]).astype(np.float32)
 
 
 def tangents(part: Part) -> Float:

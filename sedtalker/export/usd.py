@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError, require
 from sedtalker.export.frames import posed_frames
-from sedtalker.export.motion import quaternions
 from sedtalker.export.parts import Part, split_face
 from sedtalker.export.pictures import color_picture
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import written_whole
+from sedtalker.rotations import quaternions
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation

@@ -54,6 +54,18 @@ def obj_triangles(triangles: NDArray[np.integer]) -> bytes:
     return "".join(f"f {a} {b} {c}\n" for a, b, c in (triangles + 1).tolist()).encode()
 
 
+def vertex_normals(vertices: NDArray[np.floating], triangles: Index) -> Float:
+    """Unit normals (V, 3), each the mean of its triangles' by area; vertices without triangles get +z."""
+    corners = vertices[triangles]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.stack(
+        [np.bincount(triangles.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices)) for axis in range(3)],
+        axis=1,
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.where(length > 1e-12, total / np.maximum(length, 1e-12), [0.0, 0.0, 1.0]).astype(np.float32)
+
+
 def has_comment(path: Path, words: str) -> bool:
     """Whether a comment near the start of an OBJ or PLY file holds these words."""
     if path.suffix.lower() not in (".obj", ".ply"):

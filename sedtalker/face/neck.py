@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sedtalker.face.rig import Face, Float
 
 CHIN, SHOULDERS = 0.12, 0.20  # metres below the eyes
-_PIVOT = np.array([0.0, -0.13, -0.075], np.float32)  # metres from between the eyes to the top of the neck
+NECK = (0.0, -0.135, -0.098)  # metres from the middle of the eyes' outer corners to the top of the neck
 
 
 def follow_share(face: Face, points: Float) -> Float:
@@ -21,11 +21,12 @@ def follow_share(face: Face, points: Float) -> Float:
 
 
 def neck_pivot(face: Face) -> Float:
-    """(3,) metres, where a joint of the head is put; the middle of a face whose eyes are not known."""
-    if "eye_left" not in face.parts or "eye_right" not in face.parts:
-        return face.template.mean(0)
-    eyes = [face.template[face.parts[name]].mean(0) for name in ("eye_left", "eye_right")]
-    return (eyes[0] + eyes[1]) / 2 + _PIVOT
+    """(3,) metres, the point about which a head turns; the middle of a face without landmarks at the eyes."""
+    if not {"eye_left_outer", "eye_right_outer"} <= set(face.landmarks):
+        return face.template.mean(axis=0)
+    corners = [face.landmarks[name] for name in ("eye_left_outer", "eye_right_outer")]
+    pivot: Float = (face.template[corners].mean(axis=0) + NECK).astype(np.float32)
+    return pivot
 
 
 def move_head(points: Float, head: NDArray[np.floating], share: Float) -> Float:

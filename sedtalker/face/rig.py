@@ -97,6 +97,13 @@ class Face:
     uv: Float | None = None  # (V, 2), where one coordinate a vertex serves
     colors: NDArray[np.uint8] | None = None  # (V, 3) sRGB
 
+    def all_points(self, vertices: Float | None = None) -> Float:
+        """(V + A, 3) metres: vertices (V, 3), by default the template, then the attachments on them."""
+        base = self.template if vertices is None else vertices
+        return np.concatenate([base, *(attachment.place(base) for attachment in self.attachments.values())]).astype(
+            np.float32
+        )
+
     def pose(self, weights: NDArray[np.floating]) -> Float:
         """Vertices (T, V, 3) in metres for blendshape weights (T, 52), or (V, 3) for (52,)."""
         if self.blendshapes is None:

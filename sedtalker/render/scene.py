@@ -70,7 +70,7 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
     if fine:
         triangles, corners, edges = _tessellate(triangles, corners, [surface.smooth for surface, _ in parts], start)
     bound = list(face.attachments.values())
-    template = rest_points(face)
+    template = face.all_points()
     screen = camera.project(template, width, height)
     triangles, corners = _nearest_first(
         triangles, corners, screen, edges, [surface.material.mode == "hair" for surface, _ in parts]
@@ -117,12 +117,6 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """Rows of three under each other; none of a face that wears nothing."""
     return np.concatenate(parts) if parts else np.zeros((0, 3))
-
-
-def rest_points(face: Face) -> Float:
-    """(V + A, 3) the face at rest and its attachments, metres."""
-    placed = [attachment.place(face.template) for attachment in face.attachments.values()]
-    return np.concatenate([face.template, *placed]).astype(np.float32)
 
 
 def locate(prepared: Prepared, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:

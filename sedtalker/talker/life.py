@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sedtalker.curves import smooth
 from sedtalker.emotion.activity import FLOOR, speech_frames
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.rotations import rotation_matrices
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -44,8 +45,6 @@ HEAD_DEGREES = (1.1, 0.9, 0.5)  # standard deviation of pitch, yaw and roll whil
 HEAD_AT_REST = 0.5  # share of it in silence
 HEAD_SMOOTHING = 0.45  # seconds: slow enough for 95 % of the speeds to stay under 6 degrees/s
 NOD_DEGREES, NOD_SECONDS = 1.4, 0.11  # at a full accent, and the bump's standard deviation
-NECK = (0.0, -0.135, -0.098)  # metres from the middle of the eyes' outer corners to the point that a head turns about
-DEFAULT_EYES = (0.0, 0.796, 0.125)  # metres, that middle on the default head
 ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # dB over the neighbourhood from which an accent counts, and counts fully
 ACCENT_APART = 0.4  # seconds
 BROW_SECONDS = 0.14
@@ -142,23 +141,10 @@ def accents(decibels: Float, speaking: NDArray[np.bool_]) -> list[tuple[int, flo
 
 def rigid(turns: Float, neck: Float) -> Float:
     """Rigid motions (T, 4, 4) that turn by pitch, yaw and roll (T, 3) in degrees about a point (3,) in metres."""
-    (cp, cy, cr), (sp, sy, sr) = np.cos(np.radians(turns)).T, np.sin(np.radians(turns)).T
     motion = np.tile(np.eye(4, dtype=np.float32), (len(turns), 1, 1))
-    # yaw @ pitch @ roll, y up and the face along +z
-    motion[:, 0, :3] = np.stack([cy * cr + sy * sp * sr, -cy * sr + sy * sp * cr, sy * cp], axis=1)
-    motion[:, 1, :3] = np.stack([cp * sr, cp * cr, -sp], axis=1)
-    motion[:, 2, :3] = np.stack([-sy * cr + cy * sp * sr, sy * sr + cy * sp * cr, cy * cp], axis=1)
+    motion[:, :3, :3] = rotation_matrices(turns)
     motion[:, :3, 3] = neck - motion[:, :3, :3] @ neck
     return motion
-
-
-def neck_of(face: Face | None = None) -> Float:
-    """The point (3,) in metres about which a face's head turns; None is the default head."""
-    eyes = DEFAULT_EYES
-    if face is not None and {"eye_left_outer", "eye_right_outer"} <= set(face.landmarks):
-        corners = [face.landmarks[name] for name in ("eye_left_outer", "eye_right_outer")]
-        eyes = face.template[corners].mean(axis=0)
-    return (np.array(eyes) + NECK).astype(np.float32)
 
 
 def _fitted(decibels: Float, frames: int) -> Float:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.corpora.manifest import Utterance
+from sedtalker.curves import dilate
 from sedtalker.emotion.activity import speech_frames
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE
 from sedtalker.emotion.labels import LABELS
@@ -214,7 +215,7 @@ def targets(
         inside = slice(round(span.start * STEP_RATE * pace), round(span.end * STEP_RATE * pace))
         target[inside] = _distribution(span.emotion, {}, heard)
         intensity[inside] = np.nan if span.intensity is None else span.intensity
-    silence = ~_widened(speech, round(NEAR_SPEECH * STEP_RATE))
+    silence = ~dilate(speech, round(NEAR_SPEECH * STEP_RATE))
     target[silence] = _distribution("neutral", {}, heard)
     intensity[silence] = 0.0
     weight = np.where(speech, 1.0, np.where(silence, SILENCE_WEIGHT, 0.0)).astype(np.float32)
@@ -245,10 +246,6 @@ def joined(pieces: Sequence[Mix]) -> Mix:
         torch.cat([piece.intensity for piece in pieces]),
         torch.cat([piece.weight for piece in pieces]),
     )
-
-
-def _widened(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    return np.convolve(mask, np.ones(2 * steps + 1), mode="same")[: len(mask)] > 0.5
 
 
 def _choose(rng: np.random.Generator, items: Sequence[Item]) -> Item:

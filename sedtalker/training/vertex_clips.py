@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.corpora.store import Clip, Store
+from sedtalker.curves import read_between
+from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
 from sedtalker.files import written_whole
 from sedtalker.speech import FRAME_RATE
@@ -27,7 +29,6 @@ from sedtalker.training.talker_data import ClipInfo, Example
 
 Float = NDArray[np.float32]
 
-BLEND = 0.25  # s in which one emotion passes into the next, as in an edited track
 BASIS_FRAMES = 3000  # training frames that a basis is fitted to: 180 MB of FLAME's vertices
 
 
@@ -89,9 +90,7 @@ class VertexClips:
             read = self.store.displacements(piece.clip, first, last).reshape(last - first, -1) * np.float32(MILLIMETRES)
         else:
             read = self._coefficients(piece.clip)[first:last]
-        before = np.minimum(wanted.astype(int) - first, max(0, len(read) - 2))
-        share = (wanted - first - before)[:, None].astype(np.float32)
-        return read[before] * (1 - share) + read[np.minimum(before + 1, len(read) - 1)] * share
+        return read_between(read, wanted - first)
 
     def _coefficients(self, clip: Clip) -> Float:
         """Coefficients (T, K) of a whole clip, projected when first asked for."""

@@ -14,11 +14,12 @@ from sedtalker.face.build.anatomy import Anatomy, Ids, study
 from sedtalker.face.build.assemble import Body, Skeleton, find_landmarks, lay_out, pair_lips, thin_teeth
 from sedtalker.face.build.dress import SMOOTH, materials, scalp, scalp_color, wear
 from sedtalker.face.build.motion import settle, symmetric
-from sedtalker.face.build.occlusion import bake, blurred, look_from, seen_triangles, smooth, vertex_normals
+from sedtalker.face.build.occlusion import bake, blurred, look_from, seen_triangles, smooth
 from sedtalker.face.build.people import PEOPLE, Person, shape_person
 from sedtalker.face.build.skin import paint_mouth, paint_skin
 from sedtalker.face.build.sources import Array, Mesh, Sources
 from sedtalker.face.masks import regions
+from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import ARKIT_NAMES, Attachment, Face, Surface
 
 logger = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ def _light(
         blockers.append(meshes[name][0])
     all_blockers, all_triangles = np.concatenate(blockers), np.concatenate(triangles).astype(np.int32)
     light = {
-        name: smooth(bake(points, vertex_normals(points, faces), all_blockers, all_triangles), faces)
+        name: smooth(bake(points, vertex_normals(points, faces).astype(np.float64), all_blockers, all_triangles), faces)
         for name, (points, faces) in meshes.items()
     }
     light["hair"] = blurred(light["hair"], meshes["hair"][0], STRIPS_BLUR)

@@ -68,18 +68,6 @@ def seen_triangles(vertices: Array, triangles: Ids, directions: Sequence[Array],
     return seen
 
 
-def vertex_normals(vertices: Array, triangles: Ids) -> Array:
-    """Unit normals (V, 3), weighted by area."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
-    areas = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(normals, triangles[:, k], areas)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    unit: Array = normals / np.maximum(length, 1e-12)
-    return unit
-
-
 def sphere(count: int) -> Array:
     """Directions (count, 3) spread evenly over a sphere."""
     k = np.arange(count) + 0.5

@@ -6,6 +6,7 @@ The file is a plain `.npz` that `numpy.load(path, allow_pickle=False)` reads; `R
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -147,6 +148,7 @@ def load_animation(path: Path | str) -> Animation:
     if not path.is_file():
         raise AnimationError(f"no such animation: {path}. Check the path")
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         labels = tuple(str(label) for label in arrays["labels"])
@@ -170,22 +172,51 @@ def load_animation(path: Path | str) -> Animation:
             head=arrays.get("head"),
             meta=meta,
         )
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except SEDTalkerError as error:
+        raise AnimationError(f"a broken animation: {path} ({error}). Make it again with: sedtalker animate") from error
+    except Exception as error:  # zip, numpy and JSON each have errors of their own
         reason = (
             "an array of it is missing" if isinstance(error, KeyError) else "it does not hold an animation's arrays"
         )
         raise AnimationError(f"not an animation file: {path} ({reason}). Make it with: sedtalker animate") from error
-    except (ZeroDivisionError, SEDTalkerError) as error:
-        raise AnimationError(f"a broken animation: {path} ({error}). Make it again with: sedtalker animate") from error
     _check(animation, path)
     return animation
 
 
+def _check_sizes(path: Path) -> None:
+    """Refuse arrays whose headers claim more than the file holds, before memory is taken for them.
+
+    Raises:
+        AnimationError: one does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(file)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise AnimationError(f"{member.filename} claims {math.prod(shape) * dtype.itemsize} bytes")
+
+
 def _check(animation: Animation, path: Path) -> None:
+    numbers = (animation.template, animation.blendshapes, animation.dense, animation.head)
+    if (
+        any(array is not None and array.dtype.kind != "f" for array in numbers)
+        or animation.faces.dtype.kind not in "iu"
+        or animation.template.ndim == 0
+        or any(array is not None and array.ndim == 0 for array in numbers)
+        or not isinstance(animation.meta, dict)
+    ):
+        raise AnimationError(f"arrays of the wrong type: {path}. Make it again with: sedtalker animate")
     count, vertices = len(animation), len(animation.template)
     fits = (
-        animation.fps > 0
+        0 < animation.fps < np.inf
         and animation.template.ndim == 2
+        and animation.faces.ndim == 2
+        and animation.faces.shape[1] == 3
         and animation.template.shape[1] == 3
         and (animation.dense is not None or animation.blendshapes is not None)
         and (animation.dense is None or animation.dense.shape == (count, vertices, 3))

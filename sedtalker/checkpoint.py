@@ -32,7 +32,7 @@ def save_checkpoint(
     }
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
         raise CheckpointError(
-            f"weights that are no numbers: nothing written to {folder}. Train again with a lower rate"
+            f"weights with NaN or infinity: nothing written to {folder}. Train again with a lower rate"
         )
     with written_whole(folder / "model.safetensors") as aside:
         save_file(tensors, aside)
@@ -58,8 +58,9 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
         raise CheckpointError(f"damaged weights (their sha256 differs): {weights}. Copy or download the folder again")
     try:
         state = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"unreadable weights: {weights} ({error}). Copy the folder again") from error
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error
     return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 
@@ -97,9 +98,13 @@ def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
         described = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"no model folder: {folder} has no readable config.json. Check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not a model configuration: {path} ({error}). Copy the folder again") from error
-    if not isinstance(described, dict) or described.get("kind") != kind or "config" not in described:
+    if (
+        not isinstance(described, dict)
+        or described.get("kind") != kind
+        or not isinstance(described.get("config"), dict)
+    ):
         found = described.get("kind") if isinstance(described, dict) else None
         raise CheckpointError(f"not a {kind}: {path} is of kind {found!r}. Give a {kind} folder")
     if described.get("version") != VERSION:

@@ -63,7 +63,7 @@ def template_problem(template: Float) -> str | None:
     if template.ndim != 2 or template.shape[1] != 3 or template.dtype.kind != "f":
         return f"not a template: shape {template.shape} of {template.dtype}. It must be (V, 3), in metres"
     if not np.isfinite(template).all():
-        return "coordinates that are no numbers. Export the template again"
+        return "coordinates with NaN or infinity. Export the template again"
     return _unit_problem(float(np.ptp(template, axis=0).max()))
 
 
@@ -81,7 +81,7 @@ def motion_problem(frames: Float, template: Float) -> str | None:
     """What is wrong with positions (T, V, 3) in metres of a face whose template is (V, 3)."""
     if not np.isfinite(frames).all():
         bad = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2)))
-        return f"coordinates that are no numbers in {len(bad)} frames, the first is {bad[0]}. Export it again"
+        return f"coordinates with NaN or infinity in {len(bad)} frames, the first is {bad[0]}. Export it again"
     moved = frames - template
     middle = np.median(moved[:: max(1, len(moved) // 32)], axis=0)
     if _rms(middle) > FAR_FROM_TEMPLATE:

@@ -238,7 +238,7 @@ def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
     if min(len(pred), len(truth)) < 3:
         raise DataError("fewer than 3 frames. Leave the sequence out")
     if not np.isfinite(pred).all():
-        raise DataError("coordinates that are no numbers. Predict it again")
+        raise DataError("coordinates with NaN or infinity. Predict it again")
     return min(len(pred), len(truth))
 
 

@@ -102,7 +102,9 @@ class PyrenderRenderer:
     def frame(self, vertices: Float, head: Float | None = None, camera: Camera | None = None) -> Bytes:
         """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent."""
         if vertices.shape != self.face.template.shape or not np.isfinite(vertices).all():
-            raise RenderError(f"vertices that do not fit or are no numbers: {self.face.name}. The animation is broken")
+            raise RenderError(
+                f"vertices that do not fit, or with NaN or infinity: {self.face.name}. The animation is broken"
+            )
         return in_drawing_thread(lambda: self._draw(vertices, head, camera or self.camera))
 
     def _draw(self, vertices: Float, head: Float | None, camera: Camera) -> Bytes:

@@ -52,7 +52,7 @@ def test_shapes(array: np.ndarray, said: str) -> None:
         (GOOD * [1, -1, 1], "swapped axes: it fits the template as x -y z"),
         (GOOD[:, ::-1], "another order of vertices"),
         (GOOD + np.array([0, 0.3, 0]), r"moved by \(-?0\.000, 0\.300, -?0\.000\)"),
-        (np.where(np.arange(30)[:, None, None] == 7, np.nan, GOOD), "no numbers in 1 frames, the first is 7"),
+        (np.where(np.arange(30)[:, None, None] == 7, np.nan, GOOD), "NaN or infinity in 1 frames, the first is 7"),
         (GOOD + 0.2 * (np.arange(30) == 20)[:, None, None], "out of range: vertex .* in frame 20"),
         (GOOD + 0.04 * (np.arange(30) == 20)[:, None, None] - 0.04 * (np.arange(30) == 21)[:, None, None], "a jump of"),
     ],

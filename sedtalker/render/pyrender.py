@@ -103,7 +103,7 @@ class PyrenderRenderer:
         """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent."""
         if vertices.shape != self.face.template.shape or not np.isfinite(vertices).all():
             raise RenderError(
-                f"vertices that do not fit, or with NaN or infinity: {self.face.name}. The animation is broken"
+                f"vertices that do not fit, or with NaN or infinity: {self.face.name}. Make the animation again"
             )
         return in_drawing_thread(lambda: self._draw(vertices, head, camera or self.camera))
 

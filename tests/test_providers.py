@@ -1,0 +1,22 @@
+"""Methods of the data classes that higher layers provide."""
+
+from __future__ import annotations
+
+import pytest
+
+from sedtalker.emotion.track import TRACK_RATE, EmotionTrack
+from sedtalker.providers import PROVIDERS, provider
+from sedtalker.speech import FRAME_RATE
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_every_provider_is_there(name: str) -> None:
+    assert provider(name).__name__ == name
+
+
+def test_a_track_shows_itself() -> None:
+    assert "Emotion over 1.0 s" in EmotionTrack.neutral(1.0)._repr_html_()
+
+
+def test_tracks_have_the_rate_of_the_speech_features() -> None:
+    assert TRACK_RATE == FRAME_RATE

@@ -179,3 +179,11 @@ def test_an_error_comes_at_its_place():
         for result in map_in_order(work, range(100), threads=2):
             done.append(result)
     assert done == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
+def test_names_with_a_colon_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"2026-05-01T12:30:05{suffix}"
+    write_video(name, [np.zeros((64, 64, 3), np.uint8)] * 5, 25)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AnimationError, SEDTalkerError
+from sedtalker.errors import AnimationError, SEDTalkerError, as_path
 from sedtalker.files import written_whole
 from sedtalker.providers import provider
 
@@ -144,7 +144,7 @@ def load_animation(path: Path | str) -> Animation:
     """
     from sedtalker.emotion.track import EmotionTrack
 
-    path = Path(path)
+    path = as_path(path, "an animation", AnimationError)
     if not path.is_file():
         raise AnimationError(f"no such animation: {path}. Check the path")
     try:

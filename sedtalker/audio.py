@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.demux import MAX_SAMPLE, AudioFile, AudioReport, Channels, decode_file
-from sedtalker.errors import AudioError, AudioWarning
+from sedtalker.errors import AudioError, AudioWarning, as_number
 from sedtalker.files import written_whole
 
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
 LEVEL_WINDOW = SAMPLE_RATE // 50  # samples, 20 ms
 LEVEL_FLOOR = -100.0  # dB of full scale
 AUDIBLE_LEVEL = -60.0  # dB of full scale; a recording that never exceeds it holds nothing audible
+QUIETEST_WIDE = 2.0**-8  # of samples of 32 bits or more over their full scale: less are values of fewer bits
+MAX_CHANNELS = 64
 MIN_SAMPLES = 400  # 25 ms, one analysis window; less holds no speech
 CANCELLED = 0.1  # a mix below this share of the power that its loudest channel alone would give has cancelled
 
@@ -65,8 +67,10 @@ def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iter
         AudioWarning: after the last block, if sound was lost by damage, nothing in it is audible, or channels cancel.
     """
     report = AudioReport("") if report is None else report
-    report.name = "the samples given" if isinstance(source, tuple) else str(source)
-    pieces = _resampled(*source, report) if isinstance(source, tuple) else _read_file(source, report)
+    if isinstance(source, (str, Path, AudioFile)):
+        report.name, pieces = str(source), _read_file(source, report)
+    else:
+        report.name, pieces = "the samples given", _resampled(*check_source(source), report)
     count, level = 0, LEVEL_FLOOR
     for block in _of_a_second(pieces):
         check_samples(block, report.name)
@@ -188,6 +192,76 @@ def refuse_damaged(source: Path | str | AudioFile) -> None:
     problems = inspect_audio(source).problems
     if problems:
         raise AudioError(f"refused by --strict: {problems[0]}")
+
+
+def check_source(source: Any) -> Any:
+    """Check the form of `stream_audio`'s source before anything is read; returns a path, or `(samples, rate)`.
+
+    `(rate, samples)`, SciPy's and Gradio's order, is told from `(samples, rate)` by its shape and is put in order.
+
+    Raises:
+        AudioError: it is neither, or samples of another unit than their type's.
+    """
+    if isinstance(source, (str, Path, AudioFile)):
+        return source
+    if not isinstance(source, (tuple, list)) or len(source) != 2:
+        kind = type(source).__name__
+        raise AudioError(f"audio of type {kind}: give a path, or (samples, rate) with the samples' rate in Hz")
+    try:
+        samples, rate = np.asarray(source[0]), np.asarray(source[1])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(
+            f"samples that are not an array ({str(error).splitlines()[0]}). Give (samples, rate)"
+        ) from error
+    if samples.ndim == 0 and rate.ndim > 0:
+        samples, rate = rate, samples
+    hertz = as_number(rate, "the sampling rate", AudioError) if rate.ndim == 0 else 0.0
+    if samples.ndim not in (1, 2) or not 1000 <= hertz <= 1_000_000 or not hertz.is_integer():
+        raise AudioError(
+            f"samples of shape {samples.shape} at {hertz:g} Hz: need (N,) or (N, channels), and whole 1,000 to "
+            "1,000,000 Hz"
+        )
+    if samples.ndim == 2 and min(samples.shape) > MAX_CHANNELS:
+        raise AudioError(f"samples of shape {samples.shape}: more than {MAX_CHANNELS} channels. Give (N, channels)")
+    if samples.dtype.kind not in "iuf":
+        raise AudioError(f"samples of type {samples.dtype}: give floats of -1..1, or integers such as int16")
+    if samples.size:
+        _check_unit(samples)
+    return samples, int(hertz)
+
+
+def _check_unit(samples: NDArray[Any]) -> None:
+    """Refuse an array whose values are not on the scale of its type: floats beyond -1..1, wide integers of few bits."""
+    if samples.dtype.kind == "f":
+        check_samples(samples, "the samples given")
+        return
+    middle, full = _integer_range(samples.dtype)
+    peak = max(abs(int(samples.max()) - middle), abs(int(samples.min()) - middle))
+    if samples.dtype.itemsize > 2 and 0 < peak < QUIETEST_WIDE * full:
+        raise AudioError(
+            f"samples of type {samples.dtype} up to {peak}, whose full scale is {full}: values of fewer bits. "
+            "Convert them to int16, or to floats of -1..1"
+        )
+
+
+def as_samples(chunk: Any) -> Samples:
+    """A chunk (N,) of 16 kHz samples as floats of -1..1.
+
+    Raises:
+        AudioError: it is not an array (N,), or on another scale.
+    """
+    try:
+        samples = np.asarray(chunk)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(f"a chunk that is not an array ({str(error).splitlines()[0]}). Give samples (N,)") from error
+    if samples.ndim != 1 or samples.dtype.kind not in "iuf":
+        raise AudioError(
+            f"a chunk of shape {samples.shape} and type {samples.dtype}: "
+            "give mono samples (N,), floats of -1..1 or int16"
+        )
+    if samples.size:
+        _check_unit(samples)
+    return _scaled(samples)
 
 
 def _of_a_second(pieces: Iterable[Samples]) -> Iterator[Samples]:
@@ -331,19 +405,8 @@ def _to_model_rate(pieces: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
 
 def _resampled(samples: NDArray[Any], rate: int, report: AudioReport) -> Iterator[Samples]:
     """Samples in memory, mono at 16 kHz, in pieces of any length."""
-    if np.ndim(rate) or not np.ndim(samples):
-        raise AudioError("samples and rate in the wrong order. Give (samples, rate)")
-    samples, rate = np.asarray(samples), int(rate)
-    if samples.dtype.kind not in "iuf":
-        raise AudioError(f"samples of type {samples.dtype}: give integers or floats")
-    if samples.ndim not in (1, 2) or not 1000 <= rate <= 1_000_000:
-        raise AudioError(
-            f"samples of shape {samples.shape} at {rate} Hz: need (N,) or (N, channels), and 1,000 to 1,000,000 Hz"
-        )
     if samples.size == 0:
         return
-    if samples.dtype.kind == "f":
-        check_samples(samples, "the samples given")
     channels = np.atleast_2d(samples)
     channels = channels.T if channels.shape[0] > channels.shape[1] else channels
     blocks = [slice(start, start + rate) for start in range(0, channels.shape[1], rate)]
@@ -359,9 +422,15 @@ def _resampled(samples: NDArray[Any], rate: int, report: AudioReport) -> Iterato
 def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Samples of any type as floats of -1..1."""
     if np.issubdtype(samples.dtype, np.integer):
-        low, high = np.iinfo(samples.dtype).min, np.iinfo(samples.dtype).max
-        samples = (samples.astype(np.float64) - (low + high + 1) // 2) / ((high - low + 1) // 2)
+        middle, full = _integer_range(samples.dtype)
+        samples = (samples.astype(np.float64) - middle) / full
     return samples.astype(np.float32)
+
+
+def _integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Silence and full scale of an integer type: 0 and 32768 of int16, 128 and 128 of uint8."""
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    return (low + high + 1) // 2, (high - low + 1) // 2
 
 
 def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE, comment: str = "") -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from sedtalker.errors import CheckpointError
 from sedtalker.files import sha256, written_whole
@@ -76,6 +79,53 @@ def fill(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None
         raise CheckpointError(
             f"weights that do not fit their configuration: {folder}. Copy the folder again, or train with this version"
         ) from error
+
+
+def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:
+    """Check the fields of a model's configuration, a dataclass, by their types.
+
+    Args:
+        config: numbers must be finite, whole numbers at least 1, and lists become tuples.
+        kind: of the model, for the message.
+        zero: names of the whole numbers that may be 0.
+
+    Raises:
+        CheckpointError: a field has a wrong type or size.
+    """
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value, kinds = getattr(config, field.name), (get_args(hints[field.name]) or (hints[field.name],))
+        if get_args(hints[field.name]) and isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(config, field.name, value)  # the dataclass is frozen
+        wrong = _setting_problem(value, kinds[0], bool(get_args(hints[field.name])), int(field.name not in zero))
+        if wrong:
+            raise CheckpointError(f"not a {kind}: {field.name} is {value!r}, need {wrong}. Correct the configuration")
+
+
+def refuse(kind: str, problems: Mapping[str, bool]) -> None:
+    """Raise the first problem of a model's configuration that is present.
+
+    Raises:
+        CheckpointError: there is one.
+    """
+    for problem, present in problems.items():
+        if present:
+            raise CheckpointError(f"not a {kind}: {problem}. Correct the configuration")
+
+
+def _setting_problem(value: Any, kind: type, several: bool, least: int) -> str:
+    """What a setting of this type must be, where it is not; "" where it is."""
+    if several:
+        wrong = not isinstance(value, tuple) or any(_setting_problem(part, kind, False, least) for part in value)
+        return f"a list of {'names' if kind is str else 'numbers'}" if wrong else ""
+    if kind is str:
+        return "" if isinstance(value, str) and value else "a name"
+    if kind is int:
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return "" if whole else f"a whole number, {least} or more"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return "" if number else "a finite number"
 
 
 def is_checkpoint(folder: Path | str, kind: str) -> bool:

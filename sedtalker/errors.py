@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -61,6 +64,33 @@ class DataError(SEDTalkerError):
 
 class MissingExtraError(SEDTalkerError):
     """An optional dependency that is needed here and is not installed."""
+
+
+def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> float:
+    """`value` as a float; `name` is its name in the message.
+
+    Raises:
+        SEDTalkerError: or `error`: it is not a number.
+    """
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        shown = repr(value)
+        raise error(f"{name} is not a number: {shown if len(shown) <= 40 else type(value).__name__}")
+    return number
+
+
+def as_path(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> Path:
+    """`value` as a path; `name` is its name in the message.
+
+    Raises:
+        SEDTalkerError: or `error`: it is not a path.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise error(f"{name} must be a name or a path, not {value!r:.40}")
+    return Path(value)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from torch import Tensor
 
 from sedtalker import __version__
 from sedtalker.animation import Animation
-from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, stream_audio
+from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, as_samples, check_source, stream_audio
 from sedtalker.curves import resample, resample_blocks
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
-from sedtalker.emotion.track import EmotionTrack, parse_emotion_spec
-from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
+from sedtalker.emotion.labels import label_columns
+from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
+from sedtalker.errors import AudioError, CheckpointError, FaceError, SEDTalkerError, TrackError, as_number, as_path
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face
@@ -63,8 +65,15 @@ class Talker:
         listener: WindowedEncoder | None = None,
     ) -> None:
         """`listener` encodes for the diarizer, where that is not what the model reads."""
+        config = model.config
+        if (encoder.layers, encoder.width) != (config.layers, config.feature_width):
+            raise CheckpointError(
+                f"a talker of {config.layers} x {config.feature_width} features on an encoder of {encoder.layers} x "
+                f"{encoder.width}: {name}, {encoder.name}. Load the encoder {config.encoder}"
+            )
         self.encoder, self.diarizer, self.model, self.name = encoder, diarizer, model, name
         self.listener = listener or encoder
+        self._process = os.getpid()
 
     def diarize(self, audio: AudioSource, *, source: Path | str | None = None) -> EmotionTrack:
         """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`.
@@ -74,6 +83,8 @@ class Talker:
         Raises:
             AudioError: as `load_audio`.
         """
+        check_source(audio)
+        self._check_process()
         return self._read(_Hearing(audio, self.listener), _name_of(audio, source))
 
     def animate(
@@ -103,7 +114,13 @@ class Talker:
         Raises:
             AudioError, TrackError, FaceError: the input cannot be used.
         """
-        _check(fps, seed, intensity_scale)
+        check_source(audio)
+        _check_fps(fps)
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise SEDTalkerError(f"a seed of {seed!r}: give a whole number, 0 or more")
+        check_scale(intensity_scale)
+        self._check_process()
+        self._check_emotion(emotion, _name_of(audio, source))
         rig = self._rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
@@ -143,22 +160,40 @@ class Talker:
 
         Args:
             chunks: samples (N,) at 16 kHz, mono.
-            emotion: a track; None reads it from the voice, without hearing what follows.
+            emotion: a track, neutral after its end; None reads it from the voice, without hearing what follows.
             windows: what the encoder sees; a longer hop costs less and waits longer.
+
+        Raises:
+            SEDTalkerError: an argument cannot be used; at the call, or for a chunk when it is taken.
         """
-        rig = self._rig(face)
+        _check_fps(fps)
+        _check_windows(windows)
+        if isinstance(chunks, (str, bytes, Path)) or not isinstance(chunks, Iterable):
+            raise AudioError(f"chunks of {type(chunks).__name__}: give an iterable of arrays (N,) of 16 kHz samples")
+        if emotion is not None and not isinstance(emotion, EmotionTrack):
+            raise TrackError(f"an emotion of {type(emotion).__name__}: a stream takes an EmotionTrack, or None")
+        self._check_process()
+        felt: Diarizer | EmotionTrack = self.diarizer
+        if emotion is None:
+            self._check_reader()
+            self.diarizer.label_matrix(self.model.config.labels)
+        else:
+            felt = emotion.with_labels(self.model.config.labels)
+        return self._stream(chunks, felt, fps, self._rig(face), windows)
+
+    def _stream(
+        self, chunks: Iterable[Samples], felt: Diarizer | EmotionTrack, fps: float, rig: Face, windows: Windowing
+    ) -> Iterator[Float]:
         encoder = self.encoder.with_windows(windows)
         seconds, made = 0.0, 0
 
         def given() -> Iterator[Samples]:
             nonlocal seconds
             for chunk in chunks:
-                seconds += len(chunk) / SAMPLE_RATE
-                yield chunk
+                samples = as_samples(chunk)
+                seconds += len(samples) / SAMPLE_RATE
+                yield samples
 
-        if emotion is None:
-            self._check_reader()
-        felt = self.diarizer if emotion is None else emotion.with_labels(self.model.config.labels)
         listener = encoder if self.listener is self.encoder else self.listener.with_windows(windows)
         blocks = stream(encoder, felt, self.model, given(), listener=listener)
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
@@ -170,6 +205,7 @@ class Talker:
 
     def latency(self, windows: Windowing = LIVE) -> float:
         """The longest time in seconds between a sound and the frame that shows it, computing time left out."""
+        _check_windows(windows)
         return latency(windows, self.model)
 
     def _read(self, hearing: _Hearing, name: str | None) -> EmotionTrack:
@@ -187,23 +223,53 @@ class Talker:
                 "Give this talker a track with --emotion TRACK.json; sedtalker diarize writes one"
             )
 
+    def _check_process(self) -> None:
+        """Refuse a GPU's model in a process that was forked from the one that loaded it."""
+        if os.getpid() != self._process and self.model.layer_weights.is_cuda:
+            raise SEDTalkerError(
+                "this talker was loaded on a GPU before the process was forked. Load it in the child, or start "
+                'processes with multiprocessing.get_context("spawn")'
+            )
+
+    def _check_emotion(self, emotion: str | Path | EmotionTrack, name: str | None) -> None:
+        """Check what can be checked of an emotion before the audio is read."""
+        labels = self.model.config.labels
+        if isinstance(emotion, EmotionTrack):
+            emotion.with_labels(labels)
+        elif not isinstance(emotion, (str, Path)):
+            raise TrackError(
+                f'an emotion of {type(emotion).__name__}: give "auto", a text like "happy:0.8", a track or its path'
+            )
+        elif _is_track_file(emotion):
+            read_track(emotion, audio=name, labels=labels).with_labels(labels)
+        else:
+            self._check_reader()
+            if emotion == "auto":
+                self.diarizer.label_matrix(labels)
+            else:
+                check_emotion_spec(str(emotion), self._known_labels())
+
+    def _known_labels(self) -> tuple[str, ...]:
+        """The model's labels, and after them the diarizer's others: what a reading may hold before it is edited."""
+        labels, others = self.model.config.labels, self.diarizer.config.labels
+        columns = label_columns(others, labels)
+        return (*labels, *(name for name, column in zip(others, columns, strict=True) if column is None))
+
     def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _Hearing, name: str | None) -> EmotionTrack:
         """The track that was asked for, for what is heard."""
-        reading = not isinstance(emotion, EmotionTrack) and not str(emotion).lower().endswith(TRACK_SUFFIXES)
+        reading = not isinstance(emotion, EmotionTrack) and not _is_track_file(emotion)
         shared = reading and self.listener is self.encoder
         if not shared:
             for _ in hearing.features():  # the diarizer needs nothing of them
                 pass
         if reading:
             read = self._read(hearing if shared else _Hearing(hearing.audio, self.listener), name)
-            return read if emotion == "auto" else parse_emotion_spec(str(emotion), hearing.duration, read)
+            if emotion == "auto":
+                return read
+            return parse_emotion_spec(str(emotion), hearing.duration, read.with_labels(self._known_labels()))
         if not isinstance(emotion, EmotionTrack):
-            return read_track(emotion, duration=hearing.duration, audio=name)
-        if emotion.duration > hearing.duration + 1 / FRAME_RATE:
-            raise TrackError(
-                f"a track of {emotion.duration:g} s for audio of {hearing.duration:g} s. Cut it with track.clip"
-            )
-        return emotion.copy()
+            return read_track(emotion, hearing.duration, name, self.model.config.labels)
+        return emotion.fit_duration(hearing.duration)
 
     def _motion(
         self, speech: Spool, track: EmotionTrack, life: Movements | None, rig: Face, fps: float, count: int
@@ -291,22 +357,29 @@ def _alive(blocks: Iterable[Float], life: Movements | None) -> Iterator[Float]:
         start += len(block)
 
 
-def _check(fps: float, seed: int, intensity_scale: float) -> None:
-    if not 1 <= fps <= 1000:
+def _check_fps(fps: float) -> None:
+    if not 1 <= as_number(fps, "fps") <= 1000:
         raise SEDTalkerError(f"{fps} frames a second: give 1 to 1000")
-    if seed < 0:
-        raise SEDTalkerError(f"a seed of {seed}: give 0 or more")
-    if not 0 <= intensity_scale < float("inf"):
-        raise TrackError(f"intensity scale {intensity_scale}: it must be 0 or more, and finite")
+
+
+def _check_windows(windows: Windowing) -> None:
+    if not isinstance(windows, Windowing):
+        raise SEDTalkerError(f"windows of {type(windows).__name__}: give a sedtalker.speech.Windowing")
+
+
+def _is_track_file(emotion: str | Path | EmotionTrack) -> bool:
+    return str(emotion).lower().endswith(TRACK_SUFFIXES)
 
 
 def _device(name: str) -> torch.device:
+    if not isinstance(name, (str, torch.device)):
+        raise SEDTalkerError(f"a device must be a name, not {name!r:.40}. Use auto, cpu or cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise SEDTalkerError(f"no such device here: {name} ({str(error).splitlines()[0]}). Use --device cpu") from error
     return device
 
@@ -316,11 +389,12 @@ def _model_folder(model: Path | str) -> Path:
     from sedtalker.errors import require
     from sedtalker.resources import asset
 
+    path = as_path(model, "a talker", CheckpointError)
     packaged = asset("talker", str(model))
     if packaged.is_dir():
         return packaged
-    if Path(model).exists() or str(model).count("/") != 1:
-        return Path(model)
+    if path.exists() or str(model).count("/") != 1:
+        return path
     hub = require("huggingface_hub", "hub")
     try:
         return Path(hub.snapshot_download(str(model), allow_patterns=["config.json", "model.safetensors", "README.md"]))
@@ -333,7 +407,7 @@ def _model_folder(model: Path | str) -> Path:
 def _name_of(audio: AudioSource, source: Path | str | None) -> str | None:
     if source is not None:
         return str(source)
-    return None if isinstance(audio, tuple) else str(audio)
+    return str(audio) if isinstance(audio, (str, Path, AudioFile)) else None
 
 
 def _meta(model: str, audio: AudioSource, source: Path | str | None, seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ features depend on a bounded stretch of sound and cost grows linearly.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -22,8 +23,12 @@ from torch import Tensor, nn
 
 from sedtalker.audio import SAMPLE_RATE
 from sedtalker.checkpoint import fill, is_checkpoint, load_checkpoint
-from sedtalker.errors import CheckpointError, require
+from sedtalker.errors import CheckpointError, SEDTalkerError, require
 from sedtalker.resources import asset
+
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not survive a fork: a child that shares work with them would wait for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 MEL_HOP = 160  # samples, 10 ms a mel frame
 MEL_WINDOW = 400  # samples, 25 ms
@@ -47,6 +52,11 @@ class Windowing:
     left: int = 1 * FRAME_RATE  # frames of context before
     hop: int = 4 * FRAME_RATE  # frames that are kept
     right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("left", self.left, 0), ("hop", self.hop, 1), ("right", self.right, 0)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise SEDTalkerError(f"windows with {name} of {value!r}: give whole frames of 20 ms, {least} or more")
 
 
 BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-base-lower")  # the encoders that come along
@@ -88,7 +98,9 @@ class WindowedEncoder:
         self.name, self.layers, self.width = name, layers, width
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = torch.device(device)
-        self.windows = windows or Windowing()
+        self.windows = windows = windows or Windowing()
+        if isinstance(network, WhisperEncoder) and windows.left + windows.hop + windows.right > MAX_FRAMES:
+            raise SEDTalkerError(f"windows of more than {MAX_FRAMES} frames: {name} reads 30 s at once at most")
 
     def with_windows(self, windows: Windowing) -> WindowedEncoder:
         """The same network over other windows."""

@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sedtalker.emotion.files import (
+    from_csv,
+    from_json,
+    from_rttm,
+    from_textgrid,
+    to_csv,
+    to_json,
+    to_rttm,
+    to_textgrid,
+)
 from sedtalker.emotion.labels import LABELS, canonical
-from sedtalker.emotion.track import BLEND, EmotionTrack, Segment, parse_emotion_spec
+from sedtalker.emotion.track import BLEND, EmotionTrack, Segment, check_emotion_spec, parse_emotion_spec
 from sedtalker.errors import TrackError
 
 HAPPY, SAD, ANGRY = (LABELS.index(name) for name in ("happy", "sad", "angry"))
@@ -203,3 +213,110 @@ def test_names_of_the_field_mean_labels():
         "fear",
         "neutral",
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "label"),
+    [
+        (("neutral", "excited"), "excited", "excited"),
+        (("neutral", "calm"), "Calm", "calm"),
+        (("neutral", "calm"), "neu", "neutral"),
+        (("neutral", "Happy"), "happy", "Happy"),
+        (("neutral", "Happy"), "Happy", "Happy"),
+        (("neutral", "Happy"), "joy", "Happy"),
+        (("neutral", "happy", "Happy"), "Happy", "Happy"),
+        (("neutral", "happy", "joy", "smile"), " JOY ", "joy"),
+    ],
+)
+def test_a_label_comes_before_an_alias(labels, name, label):
+    track = EmotionTrack.neutral(2.0, labels=labels)
+    track.set(name, 0.5)
+    assert [segment.emotion for segment in track.segments] == [label]
+    assert track.posterior[:, labels.index(label)].min() == 1
+    again = from_json(to_json(track))
+    assert [segment.emotion for segment in again.segments] == [label]
+    for write, read in ((to_csv, from_csv), (to_rttm, from_rttm), (to_textgrid, from_textgrid)):
+        assert [segment.emotion for segment in read(write(track), labels=labels).segments] == [label]
+
+
+def test_aliases_of_a_track_are_mapped_to_a_model_s_labels():
+    track = EmotionTrack.neutral(2.0, labels=("anger", "neutral", "joy"))
+    track.set("joy", 0.5, 0.5, 1.5)
+    mapped = track.with_labels(LABELS)
+    assert mapped.posterior[50, HAPPY] == 1
+    assert [segment.emotion for segment in mapped.segments] == ["neutral", "happy", "neutral"]
+
+
+def test_the_blend_is_centred_on_the_boundary():
+    track = EmotionTrack.neutral(4.0, frame_rate=1000)
+    track.set("happy", 1.0, 1.0, 3.0)
+    moving = track.times[(track.intensity > 1e-4) & (track.intensity < 1 - 1e-4) & (track.times < 2)]
+    assert moving.min() == pytest.approx(1 - BLEND / 2, abs=0.005)
+    assert moving.max() == pytest.approx(1 + BLEND / 2, abs=0.005)
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan"), -1, "2", None])
+def test_a_scale_that_is_not_a_finite_number_is_refused_and_changes_nothing(factor):
+    track = EmotionTrack.neutral(1.0)
+    track.set("happy", 0.5, 0.2, 0.6)
+    before = track.intensity.copy()
+    with pytest.raises(TrackError):
+        track.scale(factor)
+    np.testing.assert_array_equal(track.intensity, before)
+
+
+def test_spans_after_an_hour_are_read():
+    track = parse_emotion_spec("happy:0.8@4000-4100", 5000.0)
+    assert track.intensity[4050 * 50] == np.float32(0.8)
+    check_emotion_spec("happy:0.8@4000-4100,sad")
+    for wrong in ("happy@5-4", "happy:1.5@4000-4100", "grumpy@4000-4100", "happy@4000"):
+        with pytest.raises(TrackError):
+            check_emotion_spec(wrong)
+
+
+@pytest.mark.parametrize("rate", [50.0, 10.0])
+def test_a_longer_audio_is_neutral_after_the_track(rate):
+    track = EmotionTrack.neutral(1.0, rate)
+    track.set("happy", 1.0)
+    longer = track.fit_duration(2.51)
+    posterior, intensity = longer.at_rate(50, 126)
+    assert intensity[:50].min() == 1
+    assert intensity[50:].max() == 0
+    assert posterior[50:, 0].min() == 1
+    assert longer.duration == 2.51
+    assert [(s.start, s.end, s.emotion) for s in longer.segments] == [(0, 1, "happy")]
+    for near in (0.995, 1.015) if rate == 50 else (0.95, 1.05):  # of less than 1.5 frames
+        fitted = EmotionTrack.neutral(near, rate).fit_duration(1.0)
+        assert (len(fitted), fitted.duration) == (len(track), 1.0)
+    with pytest.raises(TrackError, match="for audio of"):
+        track.fit_duration(0.5)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda track: track.set(5),
+        lambda track: track.set("happy", "much"),
+        lambda track: track.set("happy", 1.0, "now"),
+        lambda track: track.set("happy", 1.0, 0, 1, float("nan")),
+        lambda track: track.clip("a", 1),
+        lambda track: track.clip(0, None),
+        lambda track: track.smooth(float("inf")),
+        lambda track: track.smooth("long"),
+        lambda track: track.scale(1, 1, 0),
+        lambda track: track.with_labels("happy"),
+        lambda track: track.with_labels(("happy",)),
+        lambda track: EmotionTrack.neutral("long"),
+        lambda track: EmotionTrack.neutral(float("inf")),
+        lambda track: EmotionTrack.neutral(1e12),
+        lambda track: EmotionTrack.neutral(1, labels=("happy",)),
+        lambda track: EmotionTrack.neutral(1, frame_rate=0),
+        lambda track: EmotionTrack([["a"]], [0], 1),
+        lambda track: EmotionTrack([[1, 0], [1]], [0, 0], 1),
+        lambda track: EmotionTrack.from_segments([Segment(0, 1, "grumpy")], 1),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(work):
+    with pytest.raises(TrackError) as caught:
+        work(EmotionTrack.neutral(2.0))
+    assert "\n" not in str(caught.value)

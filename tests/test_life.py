@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.emotion.activity import loudness
+from sedtalker.emotion.activity import loudness, speech_frames
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import NECK, neck_pivot
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.talker.life import Life, accents, movements, rigid
+from sedtalker.talker.life import PAUSE, Life, accents, blinks, movements, rigid
 
 SECONDS = 120
 FRAMES = SECONDS * 50
@@ -52,8 +52,27 @@ def test_the_mouth_is_left_alone():
 
 def test_blinks_come_and_last_as_people_s_do():
     lengths = blink_lengths(alive()[0])
-    assert 12 <= len(lengths) / SECONDS * 60 <= 30
+    assert 20 <= len(lengths) / SECONDS * 60 <= 32
     assert 0.1 <= np.median(lengths) <= 0.15
+
+
+def test_blinks_have_the_published_rate_and_half_are_partial():
+    """Bentivoglio et al. 1997: 26 a minute in conversation; the intervals are log-normal."""
+    speaking = speech_frames(LEVELS, bridge=PAUSE)
+    depths, intervals, count, seeds = [], [], 0, 30
+    for seed in range(seeds):
+        closed = blinks(np.ones(FRAMES, np.float32), speaking, np.random.default_rng(seed))
+        edges = np.flatnonzero(np.diff(np.r_[0, closed > 0.02, 0]))
+        starts, ends = edges[::2], edges[1::2]
+        count += len(starts)
+        depths += [closed[first:last].max() for first, last in zip(starts, ends, strict=True)]
+        intervals += list(np.diff(starts) / 50)
+    assert 25 <= count / seeds / SECONDS * 60 <= 27
+    assert 0.46 <= np.mean(np.array(depths) < 0.9) <= 0.54
+    logs = np.log(intervals)
+    assert abs(((logs - logs.mean()) ** 3).mean()) < 0.3 * logs.std() ** 3  # far from skewed, as the intervals are
+    assert ((np.array(intervals) - np.mean(intervals)) ** 3).mean() > 0.5 * np.std(intervals) ** 3
+    assert min(intervals) >= 0.75
 
 
 def test_a_lid_closes_faster_than_it_opens():

@@ -18,7 +18,7 @@ from sedtalker.cli.options import (
     running,
     whole,
 )
-from sedtalker.errors import UsageError
+from sedtalker.errors import TrackError, UsageError
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -71,9 +71,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Animate every input; failures are told and do not stop the others."""
     from sedtalker.batch import run_batch
+    from sedtalker.emotion.files import TRACK_SUFFIXES
+    from sedtalker.emotion.track import check_emotion_spec
     from sedtalker.inputs import expand_inputs
     from sedtalker.jobs import AnimateOptions
 
+    packaged = arguments.model == "default"  # another talker may know other labels
+    if packaged and arguments.emotion != "auto" and not arguments.emotion.lower().endswith(TRACK_SUFFIXES):
+        try:
+            check_emotion_spec(arguments.emotion)
+        except TrackError as error:
+            raise UsageError(f"argument --emotion: {error}") from error
     exports = tuple(name for name in arguments.export if not (name == "mp4" and arguments.no_video))
     if not exports:
         raise UsageError("nothing to write: --no-video leaves nothing of --export mp4")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 EXPORTS = ("mp4", "npz", *FORMATS)  # that speech is animated to; there json is its track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # files that hold an emotion track
 RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS), *(ending for _, ending in FORMATS.values())}
-LONGEST = 3600.0  # s; spans are held to the audio itself once it is read
 
 
 def listed(*allowed: str) -> Callable[[str], tuple[str, ...]]:
@@ -78,13 +77,16 @@ def color(text: str) -> str | tuple[float, float, float]:
 
 
 def emotion(text: str) -> str:
-    """`auto`, the path of a track file, or a text like `happy:0.8@2.0-4.5,sad:0.5`; checked, returned as it is."""
-    from sedtalker.emotion.track import parse_emotion_spec
+    """`auto`, the path of a track file, or a text like `happy:0.8@2.0-4.5,sad:0.5`; returned as it is.
+
+    Spans are held to the audio once it is read, names to the talker's labels once it is known.
+    """
+    from sedtalker.emotion.track import check_emotion_spec
     from sedtalker.errors import SEDTalkerError
 
     if text != "auto" and not text.lower().endswith(TRACKS):
         try:
-            parse_emotion_spec(text, LONGEST)
+            check_emotion_spec(text, labels=None)
         except SEDTalkerError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
     return text

@@ -9,7 +9,7 @@ in overlapping windows that fade into each other, so that memory is flat and no 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import fill, load_checkpoint, save_checkpoint
+from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
 from sedtalker.emotion.activity import loudness, silence_weight
-from sedtalker.emotion.labels import LABELS
+from sedtalker.emotion.labels import LABELS, label_columns
 from sedtalker.emotion.track import EmotionTrack, frame_count
-from sedtalker.errors import CheckpointError
+from sedtalker.errors import CheckpointError, TrackError, as_path
 from sedtalker.files import written_whole
 from sedtalker.resources import asset
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, Windowing
@@ -57,6 +57,20 @@ class DiarizerConfig:
     surroundings: tuple[float, ...] = (1.0, 4.0)  # s around a step whose mean and spread are taken
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
+
+    def __post_init__(self) -> None:
+        check_settings(self, "diarizer", zero=("first_layer", "convolutions"))
+        problems = {
+            f"labels {self.labels} need different names with neutral among them": "neutral" not in self.labels
+            or len(set(self.labels)) < len(self.labels),
+            f"absent {self.absent} must be labels other than neutral": not set(self.absent)
+            <= set(self.labels) - {"neutral"},
+            f"kernel {self.kernel} must be odd": self.kernel % 2 == 0,
+            f"surroundings {self.surroundings} must be above 0": any(seconds <= 0 for seconds in self.surroundings),
+            f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
+            f"temperature {self.temperature} must be above 0": self.temperature <= 0,
+        }
+        refuse("diarizer", problems)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> DiarizerConfig:
@@ -151,6 +165,26 @@ class Diarizer(nn.Module):
     def _stacked(self, heard: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         logits, strength = (torch.stack(values) for values in zip(*heard, strict=True))
         return (logits / self.config.temperature).masked_fill(self.absent, ABSENT), strength
+
+    def label_matrix(self, labels: Sequence[str]) -> Tensor:
+        """The matrix (C, C') that turns this diarizer's posterior (T, C) into one over other labels (T, C').
+
+        Raises:
+            TrackError: an emotion that this diarizer can find is none of `labels`.
+        """
+        columns = label_columns(self.config.labels, labels)
+        pairs = list(zip(self.config.labels, columns, strict=True))
+        lost = [name for name, column in pairs if column is None and name not in self.config.absent]
+        if lost:
+            raise TrackError(
+                f"the diarizer finds emotions that this talker does not know: {', '.join(lost)}. "
+                f"Give the emotion (--emotion), or a diarizer of: {', '.join(labels)}"
+            )
+        matrix = torch.zeros(len(columns), len(labels))
+        for row, column in enumerate(columns):
+            if column is not None:
+                matrix[row, column] = 1
+        return matrix
 
     @torch.inference_mode()
     def frames(self, features: Tensor | Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -312,8 +346,9 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     Raises:
         CheckpointError: no such diarizer, or one that does not fit this version.
     """
+    path = as_path(name, "a diarizer", CheckpointError)
     packaged = asset("diarizer", str(name))
-    folder = packaged if packaged.is_dir() and not Path(name).is_absolute() else Path(name)
+    folder = packaged if packaged.is_dir() and not path.is_absolute() else path
     config, state = load_checkpoint(folder, KIND)
     sizes = DiarizerConfig.from_plain(config)
     if sizes.encoder == OWN_ENCODER:

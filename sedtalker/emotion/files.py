@@ -13,14 +13,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sedtalker.emotion.labels import LABELS, canonical
+from sedtalker.emotion.labels import LABELS, canonical, check_labels
 from sedtalker.emotion.track import TRACK_RATE, EmotionTrack, Segment, checked_segments, paste
 from sedtalker.errors import TrackError
 from sedtalker.files import read_number, read_table, read_text, written_whole
@@ -61,7 +61,8 @@ def write_json(track: EmotionTrack, path: FilePath) -> None:
     write_track(track, path, "json")
 
 
-def read_track(path: FilePath, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+def read_track(path: FilePath, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
     """Read a track from .json, .rttm, .csv or .TextGrid.
 
     Args:
@@ -69,6 +70,7 @@ def read_track(path: FilePath, duration: float | None = None, audio: str | None 
             ends before it is neutral for the rest. None: as the file says, or until its last segment ends.
         audio: the name of that audio; of a file of several recordings only its own segments are read. None: unknown;
             a file of several recordings is refused.
+        labels: of the track, where the file does not list them.
 
     Raises:
         TrackError: the file cannot be read, holds what no track can, or is of other recordings.
@@ -80,7 +82,7 @@ def read_track(path: FilePath, duration: float | None = None, audio: str | None 
         reason = getattr(error, "strerror", None) or error
         raise TrackError(f"track cannot be read: {path} ({reason}). Check the path and that it is text") from error
     try:
-        return reader(text, duration, audio)
+        return reader(text, duration, audio, labels)
     except TrackError as error:
         raise TrackError(_one_line(f"{path}: {error}")) from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
@@ -105,7 +107,7 @@ def _reason(error: Exception) -> str:
 
 
 Writer = Callable[[EmotionTrack], str]
-Reader = Callable[[str, float | None, str | None], EmotionTrack]
+Reader = Callable[[str, float | None, str | None, Sequence[str]], EmotionTrack]
 
 
 def _format(suffix: str, path: FilePath) -> tuple[Writer, Reader]:
@@ -139,14 +141,15 @@ def to_json(track: EmotionTrack) -> str:
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
-def from_json(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+def from_json(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
     """The track of JSON text; edited segments override its frames, and segments alone are enough."""
     document = json.loads(text)
     if not isinstance(document, dict) or not ("segments" in document or "frames" in document):
         raise TrackError("neither segments nor frames in it. A track needs one of them")
     if document.get("version", VERSION) != VERSION:
         raise TrackError(f"version {document['version']}. This sedtalker reads version {VERSION}")
-    labels = _labels(document.get("labels", list(LABELS)))
+    labels = _labels(document.get("labels", list(labels)))
     named = document.get("audio")
     if named is not None and not isinstance(named, str):
         raise TrackError(f"audio {json.dumps(named)[:40]} is not a file name. Write a name or null")
@@ -160,15 +163,15 @@ def from_json(text: str, duration: float | None = None, audio: str | None = None
     span = _span(written, stated, duration, frame_rate)
     frames = document.get("frames")
     if not frames:
-        return EmotionTrack.from_segments(written, span, labels, frame_rate, named)
+        return _fit(EmotionTrack.from_segments(written, span, labels, frame_rate, named), duration)
     if not isinstance(frames, dict):
         raise TrackError("frames is not an object with posterior and intensity. Diarize the audio again")
-    track = _track_of_frames(frames, stated, labels, frame_rate, named)
+    track = _fit(_track_of_frames(frames, stated, labels, frame_rate, named), duration)
     recorded = frames.get("segments")
     before = track.segments if recorded is None else _segments(recorded, labels)
     if "segments" in document:
-        _apply_edits(track, before, checked_segments(written, span))
-    return track if duration is None else _extended(track, duration)
+        _apply_edits(track, before, checked_segments(written, track.duration))
+    return track
 
 
 def _track_of_frames(
@@ -224,18 +227,9 @@ def _same(one: Segment, other: Segment) -> bool:
     return one.emotion == other.emotion and all(abs(difference) <= TOLERANCE for difference in differences)
 
 
-def _extended(track: EmotionTrack, duration: float) -> EmotionTrack:
-    """The track on audio of another length: refused when longer than the audio, neutral for what it lacks."""
-    if track.duration > duration + 1.5 / track.frame_rate:
-        raise TrackError(
-            f"the track lasts {track.duration:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
-        )
-    whole = EmotionTrack.neutral(duration, track.frame_rate, track.labels, track.audio)
-    frames = min(len(whole), len(track))
-    whole.posterior[:frames] = track.posterior[:frames]
-    whole.intensity[:frames] = track.intensity[:frames]
-    whole.given = track.given
-    return whole
+def _fit(track: EmotionTrack, duration: float | None) -> EmotionTrack:
+    """The track on audio of `duration` seconds; None keeps its own."""
+    return track if duration is None else track.fit_duration(duration)
 
 
 def to_rttm(track: EmotionTrack) -> str:
@@ -253,7 +247,8 @@ def to_rttm(track: EmotionTrack) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
-def from_rttm(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+def from_rttm(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
     """The track of RTTM text; where it has no intensity, emotions count as 1."""
     lines = [line.split() for line in text.splitlines()]
     rows = [fields for fields in lines if fields and fields[0] == "SPEAKER"]
@@ -267,14 +262,14 @@ def from_rttm(text: str, duration: float | None = None, audio: str | None = None
     own = _choose_recording([fields[1] for fields in rows], audio)
     segments = []
     for fields in (fields for fields in rows if fields[1] in own):
-        emotion = canonical(fields[7])
+        emotion = canonical(fields[7], labels)
         start, length = read_number(fields[3], "start"), read_number(fields[4], "duration")
         confidence, intensity = (_number_or(field, None) for field in [*fields[8:10], "<NA>", "<NA>"][:2])
         strength = _default_intensity(emotion) if intensity is None else intensity
         segments.append(
             Segment(start, round(start + length, 6), emotion, strength, 1.0 if confidence is None else confidence)
         )
-    return _from_segments(segments, duration)
+    return _from_segments(segments, duration, labels)
 
 
 UNNAMED = "audio"  # the recording's name in RTTM where it is not known
@@ -316,7 +311,8 @@ def to_csv(track: EmotionTrack) -> str:
     return "start,end,emotion,intensity,confidence\n" + "".join(f"{row}\n" for row in rows)
 
 
-def from_csv(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+def from_csv(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
     """The track of CSV text with a heading; see COLUMNS. Intensity and confidence may be absent.
 
     Columns may be separated by semicolons or tabs, and numbers have a decimal comma.
@@ -334,11 +330,11 @@ def from_csv(text: str, duration: float | None = None, audio: str | None = None)
             raise TrackError(f"no emotion in row {number}. Write one, or leave the row out")
         start = read_number(row.get("start"), "start")
         end = read_number(row["end"], "end") if "end" in row else start + read_number(row.get("duration"), "end")
-        emotion = canonical(row["emotion"])
+        emotion = canonical(row["emotion"], labels)
         intensity = read_number(row["intensity"], "intensity") if "intensity" in row else _default_intensity(emotion)
         confidence = read_number(row["confidence"], "confidence") if "confidence" in row else 1.0
         segments.append(Segment(start, end, emotion, intensity, confidence))
-    return _from_segments(segments, duration)
+    return _from_segments(segments, duration, labels)
 
 
 def to_textgrid(track: EmotionTrack) -> str:
@@ -363,7 +359,8 @@ def to_textgrid(track: EmotionTrack) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_textgrid(text: str, duration: float | None = None, audio: str | None = None) -> EmotionTrack:
+def from_textgrid(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
     """The track of a TextGrid (long or short): its tier `emotion`, or its only one; empty intervals are neutral."""
     tiers, end = _textgrid_tiers(text)
     emotions = _emotion_tier(tiers, audio)
@@ -371,11 +368,11 @@ def from_textgrid(text: str, duration: float | None = None, audio: str | None = 
     for start, stop, name in emotions:
         if not name.strip():
             continue
-        emotion = canonical(name)
+        emotion = canonical(name, labels)
         intensity = _textgrid_value(tiers.get("intensity", []), start, stop, _default_intensity(emotion))
         confidence = _textgrid_value(tiers.get("confidence", []), start, stop, 1.0)
         segments.append(Segment(start, stop, emotion, intensity, confidence))
-    return _from_segments(segments, duration, end)
+    return _from_segments(segments, duration, labels, end)
 
 
 def _emotion_tier(tiers: dict[str, Tier], audio: str | None) -> Tier:
@@ -489,21 +486,25 @@ def _default_intensity(emotion: str) -> float:
 
 
 def _labels(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or "neutral" not in names:
+    if not isinstance(names, list):
         raise TrackError(f"labels {names!r}: need a list of names with neutral among them")
-    return tuple(names)
+    return check_labels(names)
 
 
 def _span(
     segments: list[Segment], written: float | None, duration: float | None, frame_rate: float = TRACK_RATE
 ) -> float:
-    """Length of the track: of the audio where known, else as written, else until the last segment ends."""
+    """Length of the segments' track: as written in the file, else of the audio, else until the last segment ends.
+
+    Where a segment was added beyond the written end, it is the audio's.
+    """
     if duration is not None:
         if written is not None and written > duration + 1.5 / TRACK_RATE:
             raise TrackError(
                 f"the track lasts {written:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
             )
-        return duration
+        end = max((segment.end for segment in segments), default=0.0)
+        return duration if written is None or end > written + 0.5 / TRACK_RATE else written
     if written is None and not segments:
         raise TrackError("neither a duration nor segments in it. Give one of them")
     span = max(segment.end for segment in segments) if written is None else written
@@ -512,8 +513,10 @@ def _span(
     return span
 
 
-def _from_segments(segments: list[Segment], duration: float | None, written: float | None = None) -> EmotionTrack:
-    return EmotionTrack.from_segments(segments, _span(segments, written, duration))
+def _from_segments(
+    segments: list[Segment], duration: float | None, labels: Sequence[str], written: float | None = None
+) -> EmotionTrack:
+    return _fit(EmotionTrack.from_segments(segments, _span(segments, written, duration), labels), duration)
 
 
 def _number_or(text: str, default: float | None) -> float | None:

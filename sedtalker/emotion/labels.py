@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sedtalker.errors import TrackError
 
 LABELS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "upset", "disgust", "fear", "surprise")
@@ -30,14 +32,42 @@ COLORS: dict[str, str] = {
 """A colour for each label, on dark and on white ground, wherever a track is drawn."""
 
 
-def canonical(name: str, labels: tuple[str, ...] = LABELS) -> str:
+def canonical(name: str, labels: Sequence[str] = LABELS) -> str:
     """The label that a name means: "Happiness" -> "happy".
+
+    A label of `labels` comes before an alias, so that a corpus may use a word of `ALIASES` as a label of its own.
 
     Raises:
         TrackError: no label goes by that name.
     """
-    key = name.strip().lower()
-    label = ALIASES.get(key, key)
-    if label not in labels:
+    key = name.strip().casefold()
+    by_name = {label.casefold(): label for label in reversed(labels)}
+    label = name if name in labels else by_name.get(key) or by_name.get(ALIASES.get(key, key))
+    if label is None:
         raise TrackError(f"unknown emotion: {name!r}. Use one of: {', '.join(labels)}")
     return label
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as a tuple, checked to be different names with "neutral" among them.
+
+    Raises:
+        TrackError: they are not.
+    """
+    names = (labels,) if isinstance(labels, str) else tuple(labels)
+    if not all(isinstance(name, str) and name for name in names) or "neutral" not in names:
+        raise TrackError(f"labels {list(names)}: need a list of names with neutral among them")
+    if len(set(names)) < len(names):
+        raise TrackError(f"labels {list(names)}: a name occurs twice. Give each emotion one name")
+    return names
+
+
+def label_columns(source: Sequence[str], target: Sequence[str]) -> list[int | None]:
+    """For each label of `source` its column in a posterior over `target`, None where `target` has no such emotion."""
+    columns: list[int | None] = []
+    for name in source:
+        try:
+            columns.append(list(target).index(canonical(name, target)))
+        except TrackError:
+            columns.append(None)
+    return columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import resample, smooth
-from sedtalker.emotion.labels import LABELS, canonical
-from sedtalker.errors import TrackError
+from sedtalker.emotion.labels import LABELS, canonical, check_labels, label_columns
+from sedtalker.errors import TrackError, as_number
 from sedtalker.providers import provider
 
 TRACK_RATE = 50.0  # Hz, the rate of the speech features
 BLEND = 0.25  # s, the length of the blend that is centred on each boundary of an edit
+LONGEST = 360_000.0  # s of a track: 100 hours, whose frames take 0.6 GB
 
 Frames = NDArray[np.float32]
 
@@ -58,9 +60,12 @@ class EmotionTrack:
     )  # segments of a file or an edit; None: decoded from frames
 
     def __post_init__(self) -> None:
-        self.labels = tuple(self.labels)
-        self.posterior = np.array(self.posterior, dtype=np.float32)
-        self.intensity = np.array(self.intensity, dtype=np.float32)
+        self.labels = check_labels(self.labels)
+        try:
+            self.posterior = np.array(self.posterior, dtype=np.float32)
+            self.intensity = np.array(self.intensity, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise TrackError(f"posterior and intensity must be arrays of numbers ({error})") from error
         _check(self)
 
     @classmethod
@@ -72,12 +77,15 @@ class EmotionTrack:
         audio: str | None = None,
     ) -> EmotionTrack:
         """A track without emotion."""
-        if not duration > 0:
-            raise TrackError(f"no length: an emotion track of {duration} s. Give a duration above 0")
+        labels = check_labels(labels)
+        if not 0 < as_number(duration, "duration", TrackError) <= LONGEST:
+            raise TrackError(f"an emotion track of {duration} s: give a duration above 0, up to {LONGEST:g} s")
+        if not 0 < as_number(frame_rate, "frame rate", TrackError) <= 1000:
+            raise TrackError(f"a frame rate of {frame_rate} Hz. It must lie in 1..1000; 50 is usual")
         frames = frame_count(duration, frame_rate)
         posterior = np.zeros((frames, len(labels)), np.float32)
-        posterior[:, list(labels).index("neutral")] = 1
-        return cls(posterior, np.zeros(frames, np.float32), duration, tuple(labels), frame_rate, audio)
+        posterior[:, labels.index("neutral")] = 1
+        return cls(posterior, np.zeros(frames, np.float32), duration, labels, frame_rate, audio)
 
     @classmethod
     def from_segments(
@@ -94,7 +102,8 @@ class EmotionTrack:
             TrackError: a segment is empty, overlaps another, ends beyond `duration` or holds values out of range.
         """
         track = cls.neutral(duration, frame_rate, labels, audio)
-        track.given = checked_segments(segments, duration)
+        named = [replace(segment, emotion=canonical(segment.emotion, track.labels)) for segment in segments]
+        track.given = checked_segments(named, duration)
         track.override(track.given)
         return track
 
@@ -126,8 +135,17 @@ class EmotionTrack:
             TrackError: unknown emotion, an intensity outside 0..1, or a span outside the track.
         """
         end = self.duration if end is None else end
+        if not isinstance(emotion, str):
+            raise TrackError(f"an emotion must be a name: {emotion!r}. Use one of: {', '.join(self.labels)}")
+        if not 0 <= as_number(blend, "blend", TrackError) < math.inf:
+            raise TrackError(f"a blend of {blend} s: it must be 0 or more, and finite")
         label = canonical(emotion, self.labels)
-        segment = Segment(start, end, label, float(intensity))
+        segment = Segment(
+            as_number(start, "start", TrackError),
+            as_number(end, "end", TrackError),
+            label,
+            as_number(intensity, "intensity", TrackError),
+        )
         check_segment(segment, self.duration)
         if label == "neutral":
             segment = replace(segment, intensity=0.0)
@@ -137,9 +155,10 @@ class EmotionTrack:
 
     def scale(self, factor: float, start: float = 0.0, end: float | None = None) -> None:
         """Multiply the intensity from `start` to `end`, staying within 0..1."""
-        if not factor >= 0:
-            raise TrackError(f"intensity scale {factor}: it must be 0 or more")
+        check_scale(factor)
         end = self.duration if end is None else end
+        if not as_number(start, "start", TrackError) <= as_number(end, "end", TrackError):
+            raise TrackError(f"span {start:g}-{end:g} s: its end must not be before its start")
         inside = (self.times >= start) & (self.times < end)
         self.intensity[inside] = np.clip(self.intensity[inside] * factor, 0, 1)
         if self.given is not None:
@@ -150,8 +169,8 @@ class EmotionTrack:
 
     def smooth(self, seconds: float) -> None:
         """Average posterior and intensity with a Gaussian of this standard deviation; edited segments stay."""
-        if not seconds >= 0:
-            raise TrackError(f"smoothing over {seconds} s: it must be 0 or more")
+        if not 0 <= as_number(seconds, "smoothing", TrackError) < math.inf:
+            raise TrackError(f"smoothing over {seconds} s: it must be 0 or more, and finite")
         stacked = np.concatenate([self.posterior, self.intensity[:, None]], axis=1)
         smoothed = smooth(stacked, seconds * self.frame_rate)
         self.posterior = smoothed[:, :-1] / smoothed[:, :-1].sum(axis=1, keepdims=True)
@@ -159,7 +178,12 @@ class EmotionTrack:
 
     def clip(self, start: float, end: float) -> EmotionTrack:
         """The track between `start` and `end`, both moved to whole frames, with times counted from `start`."""
-        if not 0 <= start < end <= self.duration + 1 / self.frame_rate:
+        if (
+            not 0
+            <= as_number(start, "start", TrackError)
+            < as_number(end, "end", TrackError)
+            <= self.duration + 1 / self.frame_rate
+        ):
             raise TrackError(f"span {start:g}-{end:g} s: outside the track of {self.duration:g} s. Choose within it")
         first = round(start * self.frame_rate)
         last = min(len(self), max(first + 1, round(end * self.frame_rate)))
@@ -184,24 +208,63 @@ class EmotionTrack:
         """An independent track; editing it leaves this one alone."""
         return replace(self, given=None if self.given is None else list(self.given))
 
-    def with_labels(self, labels: Sequence[str]) -> EmotionTrack:
-        """A copy whose posterior has these labels' columns, in their order.
+    def fit_duration(self, duration: float) -> EmotionTrack:
+        """A copy for audio of `duration` seconds: neutral after the track's end.
+
+        A track at another rate than 50 Hz is read at 50 Hz where it is lengthened, so that it ends where it did.
 
         Raises:
-            TrackError: the track feels something that is none of them.
+            TrackError: the track is longer than the audio by more than 1.5 frames.
         """
-        labels = tuple(labels)
-        lost = [name for k, name in enumerate(self.labels) if name not in labels and self.posterior[:, k].max() > 1e-3]
+        if self.duration > duration + 1.5 / self.frame_rate:
+            raise TrackError(
+                f"a track of {self.duration:g} s for audio of {duration:g} s. "
+                "Cut it with track.clip, or diarize this audio"
+            )
+        given = None
+        if self.given is not None:
+            given = [replace(s, end=min(s.end, duration)) for s in self.given if s.start < duration]
+        frames = frame_count(duration, self.frame_rate)
+        if frames <= len(self):
+            posterior, intensity = self.posterior[:frames], self.intensity[:frames]
+            return replace(self, posterior=posterior, intensity=intensity, duration=duration, given=given)
+        frames = frame_count(self.duration)
+        posterior, intensity = self.at_rate(TRACK_RATE, frames)
+        whole = EmotionTrack.neutral(duration, TRACK_RATE, self.labels, self.audio)
+        frames = min(frames, len(whole))
+        whole.posterior[:frames], whole.intensity[:frames] = posterior[:frames], intensity[:frames]
+        whole.given = given
+        return whole
+
+    def with_labels(self, labels: Sequence[str]) -> EmotionTrack:
+        """A copy whose posterior has these labels' columns, in their order; aliases count as the labels they mean.
+
+        Raises:
+            TrackError: the track holds an emotion that is none of them.
+        """
+        labels = check_labels(labels)
+        if labels == self.labels:
+            return self.copy()
+        columns = label_columns(self.labels, labels)
+        shown = {segment.emotion for segment in self.given or []}
+        lost = [
+            name
+            for k, name in enumerate(self.labels)
+            if columns[k] is None and (name in shown or self.posterior[:, k].max() > 1e-3)
+        ]
         if lost:
             raise TrackError(
                 f"an emotion that this model does not know: {', '.join(lost)}. Use one of: {', '.join(labels)}"
             )
         posterior = np.zeros((len(self), len(labels)), np.float32)
-        for column, name in enumerate(self.labels):
-            if name in labels:
-                posterior[:, labels.index(name)] = self.posterior[:, column]
-        copied = self.copy()
-        return replace(copied, posterior=posterior, labels=labels)
+        for k, column in enumerate(columns):
+            if column is not None:
+                posterior[:, column] += self.posterior[:, k]
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        given = None
+        if self.given is not None:
+            given = [replace(segment, emotion=canonical(segment.emotion, labels)) for segment in self.given]
+        return replace(self, posterior=posterior, labels=labels, given=given)
 
     def _repr_html_(self) -> str:
         """A notebook shows the track as a picture."""
@@ -237,6 +300,16 @@ class EmotionTrack:
         rest = 1 - covered / share
         self.posterior = posterior / share[:, None] + rest[:, None] * self.posterior
         self.intensity = np.clip(intensity / share + rest * self.intensity, 0, 1)
+
+
+def check_scale(factor: float) -> None:
+    """Refuse a factor of the intensity that is negative or not finite.
+
+    Raises:
+        TrackError: it is.
+    """
+    if not 0 <= as_number(factor, "intensity scale", TrackError) < math.inf:
+        raise TrackError(f"intensity scale {factor}: it must be 0 or more, and finite")
 
 
 def frame_count(duration: float, frame_rate: float = TRACK_RATE) -> int:
@@ -296,18 +369,36 @@ def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = N
         TrackError: the text cannot be read, or names an unknown emotion or a span outside the audio.
     """
     track = EmotionTrack.neutral(duration) if base is None else base.copy()
+    for emotion, intensity, start, end in _spec_parts(spec):
+        track.set(emotion, intensity, start, end)
+    return track
+
+
+def check_emotion_spec(spec: str, labels: Sequence[str] | None = LABELS) -> None:
+    """Check a text of `parse_emotion_spec` before the audio's length is known.
+
+    `labels` of None checks all but the names, as long as the talker, and so its labels, is not known.
+
+    Raises:
+        TrackError: as `parse_emotion_spec`, except for a span beyond the audio's end.
+    """
+    for emotion, intensity, start, end in _spec_parts(spec):
+        label = emotion if labels is None else canonical(emotion, labels)
+        check_segment(Segment(start, start + 1 if end is None else end, label, intensity), math.inf)
+
+
+def _spec_parts(spec: str) -> list[tuple[str, float, float, float | None]]:
+    """Emotion, intensity, start and end (None: the end of the audio) of each part of a text."""
+    parts = []
     for part in spec.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
             raise TrackError(
                 f"cannot read emotion {part.strip()!r}. Write happy, happy:0.8 or happy:0.8@2.0-4.5, commas between"
             )
-        intensity = float(match["intensity"] or 1)
-        if match["start"] is None:
-            track.set(match["emotion"], intensity)
-        else:
-            track.set(match["emotion"], intensity, float(match["start"]), float(match["end"]))
-    return track
+        end = None if match["end"] is None else float(match["end"])
+        parts.append((match["emotion"], float(match["intensity"] or 1), float(match["start"] or 0), end))
+    return parts
 
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"

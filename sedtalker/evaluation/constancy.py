@@ -62,11 +62,10 @@ def live_opening(talker: Talker, sounds: Sequence[Samples], windows: Windowing =
 def timing_shift(talker: Talker, samples: Samples, emotion: str) -> float:
     """Seconds by which an emotion at full intensity moves the lips' timing; positive is later."""
     duration = len(samples) / SAMPLE_RATE
-    moved = EmotionTrack.neutral(duration)
+    neutral = EmotionTrack.neutral(duration, labels=talker.model.config.labels)
+    moved = neutral.copy()
     moved.set(emotion, 1.0)
-    return audio_lip_offset(
-        gap(talker, samples, moved), gap(talker, samples, EmotionTrack.neutral(duration)), FRAME_RATE
-    )
+    return audio_lip_offset(gap(talker, samples, moved), gap(talker, samples, neutral), FRAME_RATE)
 
 
 def gap(talker: Talker, samples: Samples, track: EmotionTrack) -> Array:

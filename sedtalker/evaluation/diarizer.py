@@ -67,12 +67,16 @@ def hear_clips(
     disturb: Disturbance | None = None,
 ) -> list[HeardClip]:
     """Diarize whole clips; frames without speech are left out."""
+    labels = diarizer.config.labels
+    unknown = sorted({item.emotion for item in utterances} - set(labels))
+    if unknown:
+        raise DataError(f"the diarizer knows no {unknown[0]!r}: it was trained for {', '.join(labels)}. Leave it out")
     heard = []
     for item in tqdm(utterances, desc="clips", unit="clip"):
         samples = load_audio(manifest.audio(item))
         spoken = speech_frames(loudness(samples))
         track = diarized(samples if disturb is None else disturb(samples), diarizer, encoder)
-        truth = diarizer.config.labels.index(item.emotion)
+        truth = labels.index(item.emotion)
         heard.append(HeardClip(item, track.posterior[spoken], track.intensity[spoken], truth))
     return heard
 

@@ -24,6 +24,7 @@ from sedtalker.corpora.motion_store import UNSEEN_SENTENCES, Clip, read_clips
 from sedtalker.corpora.synthesize import held_track
 from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.evaluation import lips
 from sedtalker.face.actions import read_emotion
 from sedtalker.face.assets import load_face
@@ -73,8 +74,15 @@ class Speaker:
 
     @torch.inference_mode()
     def weights(self, features: torch.Tensor, posterior: Float, intensity: Float) -> Float:
-        """ARKit weights (T, 52) for features (T, L, D) under a track."""
-        moved = self.model(features[None], torch.from_numpy(posterior)[None], torch.from_numpy(intensity)[None])
+        """ARKit weights (T, 52) for features (T, L, D), a posterior (T, C) over the default labels and intensity (T,).
+
+        Raises:
+            TrackError: the posterior has an emotion that the model does not know.
+        """
+        track = EmotionTrack(posterior, intensity, len(intensity) / FRAME_RATE).with_labels(self.model.config.labels)
+        moved = self.model(
+            features[None], torch.from_numpy(track.posterior)[None], torch.from_numpy(track.intensity)[None]
+        )
         return moved[0].clamp(0, 1).numpy()
 
     def feeling(self, features: torch.Tensor, label: str, intensity: float) -> Float:

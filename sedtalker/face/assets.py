@@ -41,10 +41,10 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     Warns:
         FaceWarning: the mesh was turned or scaled; the line says how it was in the file.
     """
+    path = as_path(name_or_path, "a face", FaceError)
     name = str(name_or_path)
     if name in identities():
         return read_face(resources.asset("face"), name)
-    path = Path(name_or_path)
     if not path.suffix:
         raise FaceError(f"no head has this name: {name}. Choose one of {', '.join(identities())}, or give a mesh file")
     return _from_mesh(path)

@@ -28,9 +28,11 @@ from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 
-BLINK_INTERVAL = 3.2  # seconds, the mean; pauses and emotions move it
+BLINK_INTERVAL = 60 / 26  # seconds, the mean in conversation (Bentivoglio et al. 1997); emotions change it
 BLINK_SPREAD = 0.5  # of the intervals' logarithm
 BLINK_LEAST = 0.8  # seconds between two blinks
+PARTIAL_BLINKS = 0.5  # share of the blinks that do not close the eye
+PARTIAL_DEPTH, FULL_DEPTH = (0.55, 0.8), (0.92, 1.0)  # ranges of closure, 1 is shut
 BLINK_RATES = {"sad": 1.0, "disgust": 0.95, "happy": 0.9, "angry": 0.85, "surprise": 0.55, "fear": 0.45}  # of neutral's
 CLOSING, SHUT, OPENING = 0.08, 0.02, 0.14  # seconds
 PAUSE = 0.12  # seconds; a shorter gap, as of a stop consonant, is no pause
@@ -104,7 +106,10 @@ def movements(
 
 
 def blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -> Float:
-    """Closure (T,) of the lids, 0 open to 1 shut, at a rate (T,) relative to a calm speaker's."""
+    """Closure (T,) of the lids, 0 open to 1 shut, at a rate (T,) relative to a calm speaker's.
+
+    A blink that moves to a pause leaves the times of the next ones as they are, so that the mean rate stays.
+    """
     frames = len(rate)
     closed = np.zeros(frames, np.float32)
     pauses = np.flatnonzero(speaking[:-1] & ~speaking[1:]) / FRAME_RATE
@@ -113,14 +118,17 @@ def blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -
     last = -BLINK_LEAST
     while time < frames / FRAME_RATE:
         near = pauses[np.abs(pauses - time) < PAUSE_PULL]
-        start = float(near[0]) if len(near) and near[0] - last > BLINK_LEAST else time
-        depth = rng.uniform(0.55, 0.8) if rng.uniform() < 0.4 else rng.uniform(0.92, 1.0)
+        near = near[near - last > BLINK_LEAST]
+        start = float(near[0]) if len(near) else max(time, last + BLINK_LEAST)
+        if start >= frames / FRAME_RATE:
+            break
+        depth = rng.uniform(*(PARTIAL_DEPTH if rng.uniform() < PARTIAL_BLINKS else FULL_DEPTH))
         first = int(start * FRAME_RATE)
         curve = np.float32(depth) * _lid_curve(float(rng.uniform(0.9, 1.15)))[: frames - first]
         closed[first : first + len(curve)] = np.maximum(closed[first : first + len(curve)], curve)
         last = start
-        pace = max(0.2, float(rate[min(frames - 1, int(max(start, time) * FRAME_RATE))]))
-        time = max(start, time) + max(BLINK_LEAST, float(rng.lognormal(mean, BLINK_SPREAD)) / pace)
+        pace = max(0.2, float(rate[int(time * FRAME_RATE)]))
+        time += max(BLINK_LEAST, float(rng.lognormal(mean, BLINK_SPREAD)) / pace)
     return closed
 
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import fill, load_checkpoint, save_checkpoint
-from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
+from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import CheckpointError
 from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
@@ -31,14 +31,15 @@ KIND = "talker"
 MEAN_STYLE = -1  # index of the mean of all styles, for a speaker who is none of them
 LOWER_FACE = ("jaw", "mouth", "cheekPuff", "tongue")  # how the names of the lower face's blendshapes begin
 
-INJECTIONS = ("residual", "added", "film", "adaptive-norm")
-"""Ways of letting the emotion in. After 400 steps of each, the lips of unseen speakers are off by 1.168 mm with the
-residual, 1.232 with film, 1.241 with adaptive-norm, 1.257 added (`val/lips_mm`), on the store of the default talker's
-card: sedtalker train talker --config configs/talker/default.yaml store=STORE output=RUN model.injection=NAME steps=400
-validate_every=100 batch=6 window=3 validation_window=6 validation_clips=60
+INJECTIONS = ("residual", "added")
+"""Ways of conditioning on the emotion. After 400 steps of each, the lips of unseen speakers are off by 1.168 mm with
+the residual and 1.257 mm added to the input (`val/lips_mm`; FiLM layers gave 1.232, adaptive layer norm 1.241), on the
+store of the default talker's card: sedtalker train talker --config configs/talker/default.yaml store=STORE output=RUN
+model.injection=NAME steps=400 validate_every=100 batch=6 window=3 validation_window=6 validation_clips=60
 """
 HEADS = ("blendshapes", "basis", "pca", "dense")
-MIXERS = ("mamba", "attention")
+LAYERS = ("mamba", "attention", "mamba+moe", "attention+moe")
+ROTARY = ("plain", "low-rank")
 
 LayerState = MambaState | AttentionState
 
@@ -50,7 +51,7 @@ class TalkerConfig:
     encoder: str = "whisper-tiny.en"  # whose features it reads
     layers: int = 5  # hidden states of the encoder
     feature_width: int = 384
-    labels: tuple[str, ...] = LABELS  # of the posterior; "neutral" stands where it does in the default labels
+    labels: tuple[str, ...] = LABELS  # of the posterior, "neutral" among them
     width: int = 160
     order: tuple[str, ...] = ("mamba", "mamba+moe", "attention", "mamba")
     states: int = 16  # of a Mamba block, a channel
@@ -66,7 +67,7 @@ class TalkerConfig:
     rotary_rank: int = 4
     look_ahead: int = 5  # frames of 20 ms that an output waits for
     dropout: float = 0.1
-    injection: str = "residual"  # of the emotion: residual, added, film, adaptive-norm
+    injection: str = "residual"  # of the emotion: residual, added
     emotion_width: int = 32
     reaction: int = 50  # frames of 20 ms over which an expression comes on and leaves (residual injection)
     tempos: int = 4  # learned speeds of doing so
@@ -76,20 +77,27 @@ class TalkerConfig:
     vertices: int = 0  # of the topology, where the head is not a rig
 
     def __post_init__(self) -> None:
-        mixers = {name.split("+")[0] for name in self.order}
+        check_settings(self, "talker", zero=("look_ahead", "vertices"))
+        attends = any(name.startswith("attention") for name in self.order)
+        rig, multiple = self.head == "blendshapes", self.width % self.heads == 0 and self.heads % self.kv_heads == 0
         problems = {
+            f"labels {self.labels} need different names with neutral among them": "neutral" not in self.labels
+            or len(set(self.labels)) < len(self.labels),
             f"injection {self.injection!r} is none of {INJECTIONS}": self.injection not in INJECTIONS,
             f"head {self.head!r} is none of {HEADS}": self.head not in HEADS,
-            f"order {self.order} needs mamba, attention, mamba+moe or attention+moe": not mixers <= set(MIXERS),
-            "width must be a multiple of heads, and heads of kv_heads": self.width % self.heads
-            or self.heads % self.kv_heads,
-            f"head {self.head!r} needs vertices": self.head != "blendshapes" and self.vertices < 1,
+            f"rotary {self.rotary!r} is none of {ROTARY}": self.rotary not in ROTARY,
+            f"order {self.order} needs a list of {', '.join(LAYERS)}": not self.order
+            or not set(self.order) <= set(LAYERS),
+            "width must be a multiple of heads, and heads of kv_heads": not multiple,
+            "attention needs an even width / heads": attends and multiple and self.width // self.heads % 2 == 1,
+            f"top_k {self.top_k} is more than experts {self.experts}": self.top_k > self.experts,
+            f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
+            f"head {self.head!r} needs vertices": not rig and self.vertices < 1,
+            f"the blendshapes head has {len(ARKIT_NAMES)} coefficients": rig and self.coefficients != len(ARKIT_NAMES),
             "a dense head has 3 x vertices coefficients": self.head == "dense"
             and self.coefficients != 3 * self.vertices,
         }
-        for problem, present in problems.items():
-            if present:
-                raise CheckpointError(f"not a talker: {problem}. Mend the configuration")
+        refuse("talker", problems)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TalkerConfig:
@@ -107,6 +115,7 @@ class TalkerState(NamedTuple):
     layers: tuple[LayerState, ...]
     felt: Tensor  # (B, reaction - 1, emotion_width), the last departures from neutral
     last: Tensor  # (B, 1, width), the stack's last input, repeated at the end
+    departure: Tensor  # (B, 1, emotion_width), the last departure from neutral, repeated at the end
     ahead: int  # frames to come before the first output
 
 
@@ -128,6 +137,7 @@ class TalkerModel(nn.Module):
         self.project = nn.Linear(config.feature_width, config.width)
         self.styles = nn.Embedding(config.styles, config.width)
         self.emotions = nn.Embedding(len(config.labels), config.emotion_width)
+        self.neutral = config.labels.index("neutral")
         self.dropout = nn.Dropout(config.dropout)
         if config.injection == "added":
             self.added = nn.Linear(config.emotion_width, config.width)
@@ -189,13 +199,15 @@ class TalkerModel(nn.Module):
         departure = self.departure(posterior, intensity)
         if state is None:
             felt = self._with_past(departure[:, :1])[:, :-1]
-            state = TalkerState((), felt, x[:, :1], self.config.look_ahead)
+            state = TalkerState((), felt, x[:, :1], departure[:, :1], self.config.look_ahead)
         return self._advance(x, departure, state)
 
     def finish(self, state: TalkerState) -> Tensor:
         """Coefficients (B, <= look_ahead, K) of the last frames, once no more sound will come."""
         frames = self.config.look_ahead
-        x, departure = (held[:, -1:].expand(-1, frames, -1) for held in (state.last, state.felt))
+        if frames == 0:  # every frame is out already
+            return state.last.new_zeros(len(state.last), 0, self.config.coefficients)
+        x, departure = (held.expand(-1, frames, -1) for held in (state.last, state.departure))
         return self._advance(x, departure, state)[0]
 
     def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
@@ -213,7 +225,7 @@ class TalkerModel(nn.Module):
 
     def departure(self, posterior: Tensor, intensity: Tensor) -> Tensor:
         """c(t) - e_neutral = i(t) sum_k p_k(t) (e_k - e_neutral), (B, T, emotion_width): zero at intensity 0."""
-        directions = self.emotions.weight - self.emotions.weight[NEUTRAL]
+        directions = self.emotions.weight - self.emotions.weight[self.neutral]
         return intensity[..., None].float() * (posterior.float() @ directions)
 
     def displacements(self, coefficients: Tensor) -> Tensor:
@@ -242,16 +254,16 @@ class TalkerModel(nn.Module):
         felt = torch.cat([state.felt, departure], dim=1)
         coefficients = self._coefficients(hidden, felt)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return coefficients, TalkerState(layers, felt[:, x.shape[1] :], x[:, -1:], ahead)
+        return coefficients, TalkerState(layers, felt[:, x.shape[1] :], x[:, -1:], departure[:, -1:], ahead)
 
     def _stacked(
         self, x: Tensor, departure: Tensor, states: tuple[LayerState, ...]
     ) -> tuple[Tensor, tuple[LayerState, ...], Tensor]:
         if self.config.injection == "added":
-            x = x + self.added(departure + self.emotions.weight[NEUTRAL])
+            x = x + self.added(departure + self.emotions.weight[self.neutral])
         after, balances = [], []
         for layer, state in zip(self.stack, states or (None,) * len(self.stack), strict=True):
-            x, new, balance = layer(x, departure, state)
+            x, new, balance = layer(x, state)
             after.append(new)
             balances.append(balance)
         return self.norm(x), tuple(after), torch.stack(balances).mean()
@@ -283,29 +295,16 @@ class HybridLayer(nn.Module):
         if experts:
             self.experts_norm = nn.LayerNorm(config.width)
             self.experts = MixtureOfExperts(config.width, config.expert_hidden, config.experts, config.top_k)
-        self.injection = config.injection
-        if config.injection in ("film", "adaptive-norm"):
-            self.modulation = nn.Linear(config.emotion_width, 2 * config.width, bias=False)
-            nn.init.zeros_(self.modulation.weight)
 
-    def forward(self, x: Tensor, departure: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState, Tensor]:
+    def forward(self, x: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState, Tensor]:
         """y (B, T, width), the state, and the load-balancing loss (), 1 without experts."""
-        normed = self.norm(x)
-        if self.injection == "adaptive-norm":
-            normed = self._modulated(normed, departure)
-        mixed, state = self.mixer(normed, state)
+        mixed, state = self.mixer(self.norm(x), state)
         x = x + mixed
         balance = x.new_ones(())
         if self.experts is not None:
             fed, balance = self.experts(self.experts_norm(x))
             x = x + fed
-        if self.injection == "film":
-            x = self._modulated(x, departure)
         return x, state, balance
-
-    def _modulated(self, x: Tensor, departure: Tensor) -> Tensor:
-        scale, shift = self.modulation(departure).chunk(2, dim=-1)
-        return x * (1 + scale) + shift
 
 
 class EmotionResidual(nn.Module):

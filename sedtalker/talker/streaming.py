@@ -9,7 +9,6 @@ look-ahead: `latency` says how long at most.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import tee
@@ -23,7 +22,7 @@ from torch import Tensor
 from sedtalker.audio import Samples
 from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.streaming import StreamState, diarize_piece
-from sedtalker.emotion.track import EmotionTrack
+from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import SEDTalkerError
 from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerModel, TalkerState
@@ -52,11 +51,17 @@ def stream(
 ) -> Iterator[Tensor]:
     """Coefficients (n, K) at 50 Hz, as soon as they are known, of 16 kHz samples that come in chunks of any size.
 
-    `emotion` is what reads it from the voice, or a track that says it. A diarizer hears the model's features, or those
-    of `listener`, which has the encoder's windows.
+    `emotion` is a diarizer or a track; its labels are mapped to the model's. A diarizer reads the model's features, or
+    those of `listener`, which has the encoder's windows.
+
+    Raises:
+        TrackError: the diarizer or the track has an emotion that the model does not know.
     """
+    labels = model.config.labels
     if not isinstance(emotion, Diarizer):
-        return decoded(model, told(emotion, (heard(model, block, style) for block in encoder.blocks(chunks))))
+        track = emotion.with_labels(labels)
+        return decoded(model, told(track, (heard(model, block, style) for block in encoder.blocks(chunks))))
+    emotion.label_matrix(labels)  # refuses labels that do not fit before any sound is taken
     if listener is None or listener is encoder:
         pairs: Iterable[tuple[Tensor, Tensor]] = ((block, block) for block in encoder.blocks(chunks))
     else:
@@ -88,18 +93,21 @@ def read(
     A reader of the whole recording hears what follows too, and decides better.
     """
     state: StreamState | None = None
+    matrix = diarizer.label_matrix(model.config.labels)
     for features, listened in blocks:
         posterior, intensity, state = diarize_piece(diarizer, listened, state, look_ahead=0)
-        yield Block(heard(model, features, style), posterior, intensity)
+        yield Block(heard(model, features, style), posterior @ matrix, intensity)
 
 
 def told(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:
-    """Blocks of speech taken in with the emotion that a track gives them; its last frame holds beyond its end."""
-    count = max(1, math.ceil(track.duration * FRAME_RATE))
+    """Blocks of speech with the emotion of a track, which has the model's labels; after its end they are neutral."""
+    count = frame_count(track.duration)
     posterior, intensity = map(torch.from_numpy, track.at_rate(FRAME_RATE, count))
+    neutral = torch.eye(len(track.labels))[None, track.labels.index("neutral")]
+    posterior, intensity = torch.cat([posterior, neutral]), torch.cat([intensity, torch.zeros(1)])
     start = 0
     for speech in blocks:
-        frames = torch.arange(start, start + len(speech)).clamp(max=count - 1)
+        frames = torch.arange(start, start + len(speech)).clamp(max=count)
         yield Block(speech, posterior[frames], intensity[frames])
         start += len(speech)
 

@@ -185,7 +185,12 @@ def starting_diarizer(training: DiarizerTraining) -> Diarizer:
     """The network to train: from random weights, or as `start` has it."""
     diarizer = Diarizer(training.model)
     if training.start:
-        diarizer.load_state_dict(load_diarizer(training.start).state_dict())
+        earlier = load_diarizer(training.start)
+        if earlier.config.labels != training.model.labels:
+            raise DataError(
+                f"a diarizer of other labels, or in another order: {training.start}. Set model.labels to its"
+            )
+        diarizer.load_state_dict(earlier.state_dict())
     return diarizer
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sedtalker.corpora.store import is_store, open_store
+from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.evaluation.masks import default_masks, read_masks
 from sedtalker.evaluation.vertices import LIPS
@@ -349,8 +350,14 @@ def pictured_in(
 
 
 def fitted(model: TalkerConfig, store: RigStore | VertexClips, styles: int) -> TalkerConfig:
-    """The model with a style for each training speaker, and the labels of a corpus that has its own."""
-    labels = store.store.labels if isinstance(store, VertexClips) else model.labels
+    """The model with a style for each training speaker, and the labels of the store's posteriors.
+
+    Raises:
+        DataError: the configuration has labels of its own, which a store of rigged clips does not hold.
+    """
+    labels = store.store.labels if isinstance(store, VertexClips) else LABELS
+    if model.labels not in (LABELS, labels):
+        raise DataError(f"model.labels {', '.join(model.labels)}: the store has {', '.join(labels)}. Leave them out")
     return replace(model, styles=styles, labels=labels)
 
 

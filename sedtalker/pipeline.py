@@ -225,7 +225,7 @@ class Talker:
 
     def _check_process(self) -> None:
         """Refuse a GPU's model in a process that was forked from the one that loaded it."""
-        if os.getpid() != self._process and self.model.layer_weights.is_cuda:
+        if os.getpid() != self._process and self.model.layer_weights.device.type != "cpu":
             raise SEDTalkerError(
                 "this talker was loaded on a GPU before the process was forked. Load it in the child, or start "
                 'processes with multiprocessing.get_context("spawn")'

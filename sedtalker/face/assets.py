@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sedtalker import resources
-from sedtalker.errors import FaceError, FaceWarning
+from sedtalker.errors import FaceError, FaceWarning, as_path
 from sedtalker.face.files import face_names, read_face, read_template
 from sedtalker.face.mesh import has_comment, read_mesh
 from sedtalker.face.orientation import STATEMENT, UPRIGHT, AlignmentError, Pose, align_vertices, match_surface

@@ -61,7 +61,8 @@ def write_json(track: EmotionTrack, path: FilePath) -> None:
     write_track(track, path, "json")
 
 
-def read_track(path: FilePath, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+def read_track(
+    path: FilePath, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
     """Read a track from .json, .rttm, .csv or .TextGrid.
 
@@ -141,7 +142,8 @@ def to_json(track: EmotionTrack) -> str:
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
-def from_json(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+def from_json(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
     """The track of JSON text; edited segments override its frames, and segments alone are enough."""
     document = json.loads(text)
@@ -247,7 +249,8 @@ def to_rttm(track: EmotionTrack) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
-def from_rttm(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+def from_rttm(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
     """The track of RTTM text; where it has no intensity, emotions count as 1."""
     lines = [line.split() for line in text.splitlines()]
@@ -311,7 +314,8 @@ def to_csv(track: EmotionTrack) -> str:
     return "start,end,emotion,intensity,confidence\n" + "".join(f"{row}\n" for row in rows)
 
 
-def from_csv(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+def from_csv(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
     """The track of CSV text with a heading; see COLUMNS. Intensity and confidence may be absent.
 
@@ -359,7 +363,8 @@ def to_textgrid(track: EmotionTrack) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_textgrid(text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+def from_textgrid(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
     """The track of a TextGrid (long or short): its tier `emotion`, or its only one; empty intervals are neutral."""
     tiers, end = _textgrid_tiers(text)

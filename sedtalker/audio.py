@@ -70,7 +70,8 @@ def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iter
     if isinstance(source, (str, Path, AudioFile)):
         report.name, pieces = str(source), _read_file(source, report)
     else:
-        report.name, pieces = "the samples given", _resampled(*check_source(source), report)
+        samples, rate = check_source(source)
+        report.name, pieces = "the samples given", _resampled(samples, rate, report)
     count, level = 0, LEVEL_FLOOR
     for block in _of_a_second(pieces):
         check_samples(block, report.name)

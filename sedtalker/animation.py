@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError, SEDTalkerError, as_path
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 from sedtalker.providers import provider
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Animation:
             arrays["blendshape_names"] = np.array(self.blendshape_names)
         if self.head is not None:
             arrays["head"] = self.head.astype(np.float32, copy=False)
-        with written_whole(path) as aside, aside.open("wb") as file:  # given a name, numpy would add to it
+        with atomic_write(path) as temp_path, temp_path.open("wb") as file:  # given a name, numpy would add to it
             np.savez(file, **arrays)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sedtalker.demux import MAX_SAMPLE, AudioFile, AudioReport, Channels, decode_file
 from sedtalker.errors import AudioError, AudioWarning, as_number
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
 LEVEL_WINDOW = SAMPLE_RATE // 50  # samples, 20 ms
@@ -440,15 +440,15 @@ def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE, co
     Raises:
         SEDTalkerError: the file cannot be written.
     """
-    with written_whole(path) as aside:
-        with wave.open(str(aside), "wb") as file:
+    with atomic_write(path) as temp_path:
+        with wave.open(str(temp_path), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(rate)
             for block in blocks:
                 file.writeframes(as_integers(block).tobytes())
         if comment:
-            _append_comment(aside, comment)
+            _append_comment(temp_path, comment)
 
 
 def _append_comment(path: Path, comment: str) -> None:

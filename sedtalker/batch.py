@@ -25,8 +25,8 @@ from typing import Any
 
 from sedtalker import __version__
 from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require, warnings_as_lines
-from sedtalker.files import RECORDS, digest, final_name, put_in_place, sha256, written_whole
-from sedtalker.jobs import RESULT_ENDINGS, Options, RenderOptions, Work, check_options, option_files, prepare
+from sedtalker.files import RECORDS, atomic_write, digest, final_name, replace_into, sha256
+from sedtalker.tasks import RESULT_ENDINGS, Options, RenderOptions, Work, check_options, option_files, prepare
 from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
@@ -34,7 +34,7 @@ _SIMPLE_ENDING = re.compile(r"\.\w+")
 
 
 @dataclass(frozen=True)
-class Running:
+class BatchConfig:
     """How a batch is run; nothing here changes what comes out."""
 
     jobs: int = 1  # processes
@@ -56,7 +56,7 @@ class Outcome:
     summary: tuple[str, ...] = ()  # lines for the screen
 
 
-def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: Running | None = None) -> int:
+def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: BatchConfig | None = None) -> int:
     """Make what `options` asks for of every input, in `folder`; returns the exit code, 0 only if all of it is there.
 
     What can be known without loading a model (absent files, two results of one name, a folder that cannot be
@@ -65,7 +65,7 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: R
     Raises:
         SEDTalkerError: nothing can be done at all.
     """
-    running = running or Running()
+    running = running or BatchConfig()
     missing = AnimationError if isinstance(options, RenderOptions) else AudioError
     if not inputs:
         raise missing("no files found. Name files, a folder that holds some, or a pattern in quotes")
@@ -103,7 +103,7 @@ def _refusal(path: Path) -> str:
     return ""
 
 
-def _run(paths: list[Path], folder: Path, options: Options, running: Running, many: bool) -> list[Outcome]:
+def _run(paths: list[Path], folder: Path, options: Options, running: BatchConfig, many: bool) -> list[Outcome]:
     _check_writable(folder)
     keys: dict[Path, str] = {}
     if many or running.resume:
@@ -122,7 +122,7 @@ def _run(paths: list[Path], folder: Path, options: Options, running: Running, ma
 
 
 def _outcomes(
-    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
 ) -> Iterator[Outcome]:
     if not paths:
         return
@@ -165,7 +165,7 @@ class _Loader:
 
     def __call__(self) -> Callable[[tuple[Path, str | None]], Outcome]:
         """The function that makes the results of one input."""
-        from sedtalker.render.frames import cores, use_cores
+        from sedtalker.render.parallel import cores, use_cores
 
         threads = max(1, cores() // self.jobs)
         use_cores(threads)
@@ -176,7 +176,7 @@ class _Loader:
 
 
 def _in_processes(
-    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
 ) -> Iterator[Outcome]:
     jobs = min(running.jobs, len(paths))
     load = _Loader(options, folder, jobs, running.debug)
@@ -193,7 +193,7 @@ def _in_processes(
 
 
 def _on_cluster(
-    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
 ) -> Iterator[Outcome]:
     """Shares of the files as jobs of Slurm, through submitit; the folder must be on a disk that all nodes see."""
     submitit = require("submitit", "cluster")
@@ -219,7 +219,7 @@ def _on_cluster(
 
 
 def _share(
-    paths: list[Path], folder: Path, options: Options, running: Running, keys: dict[Path, str]
+    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
 ) -> list[Outcome] | SEDTalkerError:
     """One job's files, in a process of their own, so that the death of that process costs one file.
 
@@ -302,11 +302,11 @@ def _record(path: Path, folder: Path, key: str | None, results: dict[Path, Path]
     if key is None:
         return
     made = {
-        str(final.relative_to(folder)): {"aside": str(aside.relative_to(folder)), "sha256": digest(aside)}
-        for final, aside in results.items()
+        str(final.relative_to(folder)): {"aside": str(temp_path.relative_to(folder)), "sha256": digest(temp_path)}
+        for final, temp_path in results.items()
     }
-    with written_whole(_record_path(path, folder)) as aside:
-        aside.write_text(json.dumps({"key": key, "made": made}), encoding="utf-8")
+    with atomic_write(_record_path(path, folder)) as temp_path:
+        temp_path.write_text(json.dumps({"key": key, "made": made}), encoding="utf-8")
 
 
 def _finished(path: Path, folder: Path, key: str) -> bool:
@@ -327,25 +327,27 @@ def _recorded(path: Path, folder: Path) -> list[str]:
     return [str(folder / name) for name in record["made"]]
 
 
-def _in_place(final: Path, aside: Path, expected: str) -> bool:
+def _in_place(final: Path, temp_path: Path, expected: str) -> bool:
     """Whether a result is there as it was made, if need be after it got its name."""
-    if final != aside and aside.exists() and digest(aside) == expected:
-        put_in_place(aside, final)
+    if final != temp_path and temp_path.exists() and digest(temp_path) == expected:
+        replace_into(temp_path, final)
     return final.exists() and digest(final) == expected
 
 
 def _remove_leftovers(path: Path, folder: Path) -> None:
     """Delete temporary files (`files.written_whole` names them) of the results of this input."""
     stems = {path.stem, path.stem.replace(".", "_")}
-    for aside in folder.glob(".*~*"):
-        meant = final_name(aside).name
+    for temp_path in folder.glob(".*~*"):
+        meant = final_name(temp_path).name
         endings = [meant[len(stem) :] for stem in stems if meant.startswith(stem)]
-        if meant == aside.name or not any(end in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(end) for end in endings):
+        if meant == temp_path.name or not any(
+            end in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(end) for end in endings
+        ):
             continue
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
+        if temp_path.is_dir():
+            shutil.rmtree(temp_path, ignore_errors=True)
         else:
-            aside.unlink(missing_ok=True)
+            temp_path.unlink(missing_ok=True)
 
 
 def _progress(outcomes: Iterator[Outcome], count: int, many: bool) -> Iterator[Outcome]:
@@ -358,8 +360,8 @@ def _write_report(outcomes: list[Outcome], folder: Path) -> None:
     """The report as JSON, and on screen as a table with the failures last."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.status == "failed")
     counts = {status: sum(outcome.status == status for outcome in ordered) for status in ("done", "kept", "failed")}
-    with written_whole(folder / REPORT) as aside:
-        aside.write_text(
+    with atomic_write(folder / REPORT) as temp_path:
+        temp_path.write_text(
             json.dumps({"counts": counts, "files": [asdict(o) for o in ordered]}, indent=2) + "\n", encoding="utf-8"
         )
     for outcome in ordered:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from sedtalker.errors import CheckpointError
-from sedtalker.files import sha256, written_whole
+from sedtalker.files import atomic_write, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,11 +37,11 @@ def save_checkpoint(
         raise CheckpointError(
             f"weights with NaN or infinity: nothing written to {folder}. Train again with a lower rate"
         )
-    with written_whole(folder / "model.safetensors") as aside:
-        save_file(tensors, aside)
+    with atomic_write(folder / "model.safetensors") as temp_path:
+        save_file(tensors, temp_path)
     described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}
-    with written_whole(folder / "config.json") as aside:
-        aside.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    with atomic_write(folder / "config.json") as temp_path:
+        temp_path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -27,7 +27,7 @@ _NUMBERED = re.compile(r"(?P<prefix>(frame_)?)(?P<number>0{6,})(?P<suffix>\.(png
 
 
 @contextmanager
-def written_whole(path: Path | str) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """A temporary path (for a file or a folder) beside `path`; renamed to it when the block ends well, else deleted.
 
     The temporary name keeps the suffix, since writers choose their format by it.
@@ -36,21 +36,21 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         SEDTalkerError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    aside = _temporary(path)
+    temp_path = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        put_in_place(aside, path)
+        yield temp_path
+        replace_into(temp_path, path)
     except OSError as error:
         raise SEDTalkerError(
             f"cannot write {final_name(path)}: {error.strerror or error}. Choose another folder with -o, or free space"
         ) from error
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
+        if temp_path.is_dir():
+            shutil.rmtree(temp_path, ignore_errors=True)
         else:
             with suppress(OSError):
-                aside.unlink()
+                temp_path.unlink()
 
 
 def _temporary(path: Path) -> Path:
@@ -64,20 +64,20 @@ def final_name(path: Path) -> Path:
     return path
 
 
-def put_in_place(aside: Path, path: Path) -> None:
+def replace_into(temp_path: Path, path: Path) -> None:
     """Rename a file or folder, in place of what was there: a file of a file, a folder of a folder.
 
     Raises:
         SEDTalkerError: a folder is there that holds other files than those that replace them.
     """
-    if not (aside.is_dir() and path.is_dir()):
-        aside.replace(path)
+    if not (temp_path.is_dir() and path.is_dir()):
+        temp_path.replace(path)
         return
-    if not _is_numbered(path) and not {*_names(path)} <= {*_names(aside)}:
+    if not _is_numbered(path) and not {*_names(path)} <= {*_names(temp_path)}:
         raise foreign_folder(path)
     old = _temporary(path)
     path.replace(old)
-    aside.replace(path)
+    temp_path.replace(path)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -18,18 +18,18 @@ from sedtalker import __version__
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, as_samples, check_source, stream_audio
 from sedtalker.curves import resample, resample_blocks
-from sedtalker.emotion.activity import loudness
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
-from sedtalker.emotion.files import TRACK_SUFFIXES, read_track
-from sedtalker.emotion.labels import label_columns
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
+from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
+from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, CheckpointError, FaceError, SEDTalkerError, TrackError, as_number, as_path
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
+from sedtalker.labels import label_columns
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
-from sedtalker.talker.life import Movements, movements, rigid
+from sedtalker.talker.idle_motion import IdleMotion, movements, rigid
 from sedtalker.talker.model import TalkerModel, load_talker_model
 from sedtalker.talker.streaming import LIVE, Spool, decoded, heard, latency, stream, told
 
@@ -49,8 +49,8 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     reader = load_diarizer(diarizer).to(place)
     encoder = load_encoder(decoder.config.encoder, place)
     shared = reader.config.encoder == encoder.name
-    listener = encoder if shared else load_encoder(reader.config.encoder, place)
-    return Talker(encoder, reader, decoder, str(model), listener)
+    diarizer_encoder = encoder if shared else load_encoder(reader.config.encoder, place)
+    return Talker(encoder, reader, decoder, str(model), diarizer_encoder)
 
 
 class Talker:
@@ -62,7 +62,7 @@ class Talker:
         diarizer: Diarizer,
         model: TalkerModel,
         name: str,
-        listener: WindowedEncoder | None = None,
+        diarizer_encoder: WindowedEncoder | None = None,
     ) -> None:
         """`listener` encodes for the diarizer, where that is not what the model reads."""
         config = model.config
@@ -72,7 +72,7 @@ class Talker:
                 f"{encoder.width}: {name}, {encoder.name}. Load the encoder {config.encoder}"
             )
         self.encoder, self.diarizer, self.model, self.name = encoder, diarizer, model, name
-        self.listener = listener or encoder
+        self.diarizer_encoder = diarizer_encoder or encoder
         self._process = os.getpid()
 
     def diarize(self, audio: AudioSource, *, source: Path | str | None = None) -> EmotionTrack:
@@ -85,7 +85,7 @@ class Talker:
         """
         check_source(audio)
         self._check_process()
-        return self._read(_Hearing(audio, self.listener), _name_of(audio, source))
+        return self._read(_EncodedAudio(audio, self.diarizer_encoder), _name_of(audio, source))
 
     def animate(
         self,
@@ -124,7 +124,7 @@ class Talker:
         rig = self._rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
-            hearing = _Hearing(audio, self.encoder, lambda block: speech.append(heard(self.model, block).numpy()))
+            hearing = _EncodedAudio(audio, self.encoder, lambda block: speech.append(heard(self.model, block).numpy()))
             track = self._emotion(emotion, hearing, _name_of(audio, source))
             track = track.with_labels(self.model.config.labels)
             track.scale(intensity_scale)
@@ -194,8 +194,10 @@ class Talker:
                 seconds += len(samples) / SAMPLE_RATE
                 yield samples
 
-        listener = encoder if self.listener is self.encoder else self.listener.with_windows(windows)
-        blocks = stream(encoder, felt, self.model, given(), listener=listener)
+        diarizer_encoder = (
+            encoder if self.diarizer_encoder is self.encoder else self.diarizer_encoder.with_windows(windows)
+        )
+        blocks = stream(encoder, felt, self.model, given(), diarizer_encoder=diarizer_encoder)
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
             # The frames lag behind the sound: only at its end can there be one too many.
             due = curves[: max(1, round(seconds * fps)) - made]
@@ -208,7 +210,7 @@ class Talker:
         _check_windows(windows)
         return latency(windows, self.model)
 
-    def _read(self, hearing: _Hearing, name: str | None) -> EmotionTrack:
+    def _read(self, hearing: _EncodedAudio, name: str | None) -> EmotionTrack:
         """The emotion in a voice."""
         self._check_reader()
         posterior, intensity = self.diarizer.frames(hearing.features())
@@ -217,9 +219,12 @@ class Talker:
     def _check_reader(self) -> None:
         """Refuse to read emotions from features that the diarizer was not trained on."""
         config = self.diarizer.config
-        if (config.first_layer + config.layers, config.feature_width) != (self.listener.layers, self.listener.width):
+        if (config.first_layer + config.layers, config.feature_width) != (
+            self.diarizer_encoder.layers,
+            self.diarizer_encoder.width,
+        ):
             raise CheckpointError(
-                f"the diarizer reads no features of {self.listener.name}: {self.name}. "
+                f"the diarizer reads no features of {self.diarizer_encoder.name}: {self.name}. "
                 "Give this talker a track with --emotion TRACK.json; sedtalker diarize writes one"
             )
 
@@ -255,15 +260,15 @@ class Talker:
         columns = label_columns(others, labels)
         return (*labels, *(name for name, column in zip(others, columns, strict=True) if column is None))
 
-    def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _Hearing, name: str | None) -> EmotionTrack:
+    def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _EncodedAudio, name: str | None) -> EmotionTrack:
         """The track that was asked for, for what is heard."""
         reading = not isinstance(emotion, EmotionTrack) and not _is_track_file(emotion)
-        shared = reading and self.listener is self.encoder
+        shared = reading and self.diarizer_encoder is self.encoder
         if not shared:
             for _ in hearing.features():  # the diarizer needs nothing of them
                 pass
         if reading:
-            read = self._read(hearing if shared else _Hearing(hearing.audio, self.listener), name)
+            read = self._read(hearing if shared else _EncodedAudio(hearing.audio, self.diarizer_encoder), name)
             if emotion == "auto":
                 return read
             return parse_emotion_spec(str(emotion), hearing.duration, read.with_labels(self._known_labels()))
@@ -272,7 +277,7 @@ class Talker:
         return emotion.fit_duration(hearing.duration)
 
     def _motion(
-        self, speech: Spool, track: EmotionTrack, life: Movements | None, rig: Face, fps: float, count: int
+        self, speech: Spool, track: EmotionTrack, life: IdleMotion | None, rig: Face, fps: float, count: int
     ) -> Float:
         """Weights (count, 52) of a rig or vertices (count, V, 3) at `fps`, made block by block."""
         rigged = rig.blendshapes is not None
@@ -281,7 +286,7 @@ class Talker:
         )
         made = 0
         blocks = decoded(self.model, told(track, map(torch.from_numpy, speech.blocks())))
-        for curves in resample_blocks(_alive((block.numpy() for block in blocks), life), FRAME_RATE, fps):
+        for curves in resample_blocks(add_idle_motion((block.numpy() for block in blocks), life), FRAME_RATE, fps):
             part = motion[made : made + len(curves)]
             part[:] = (np.clip(curves, 0, 1) if rigged else self._vertices(curves, rig))[: len(part)]
             made += len(part)
@@ -310,7 +315,7 @@ class Talker:
         return rig.template + self.model.displaced(curves)
 
 
-class _Hearing:
+class _EncodedAudio:
     """One pass over a recording, of which only what later steps need is kept."""
 
     def __init__(
@@ -349,7 +354,7 @@ class _Hearing:
         return math.ceil(self._samples / FRAME_SAMPLES)
 
 
-def _alive(blocks: Iterable[Float], life: Movements | None) -> Iterator[Float]:
+def add_idle_motion(blocks: Iterable[Float], life: IdleMotion | None) -> Iterator[Float]:
     """Blocks of coefficients with life added."""
     start = 0
     for block in blocks:

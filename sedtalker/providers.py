@@ -13,7 +13,7 @@ from typing import Any
 PROVIDERS: dict[str, str] = {
     "animation_html": "sedtalker.export.notebook",
     "track_html": "sedtalker.export.notebook",
-    "to_trimesh": "sedtalker.export.frames",
+    "to_trimesh": "sedtalker.export.meshes",
 }
 """Name of a function and the module that has it."""
 

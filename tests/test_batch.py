@@ -17,12 +17,12 @@ import pytest
 from made_animation import made_animation
 
 from sedtalker import batch
-from sedtalker.batch import REPORT, Running, run_batch
+from sedtalker.batch import REPORT, BatchConfig, run_batch
 from sedtalker.cli.main import main
 from sedtalker.errors import AudioError, SEDTalkerError
-from sedtalker.files import RECORDS, sha256, written_whole
+from sedtalker.files import RECORDS, atomic_write, sha256
 from sedtalker.inputs import expand_inputs
-from sedtalker.jobs import RESULT_ENDINGS, Made, Promise, RenderOptions, prepare
+from sedtalker.tasks import RESULT_ENDINGS, CommitCallback, Made, RenderOptions, prepare
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _(options: Copying, folder: Path):
     return partial(copy_capitals, folder, options)
 
 
-def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) -> Made:
+def copy_capitals(folder: Path, options: Copying, path: Path, promise: CommitCallback) -> Made:
     text = path.read_text()
     if "broken" in text:
         raise AudioError(f"broken: {path}. Mend it")
@@ -56,7 +56,7 @@ def copy_capitals(folder: Path, options: Copying, path: Path, promise: Promise) 
     with (folder / "log").open("a") as log:
         log.write(f"{path.name}\n")
     paths = [folder / f"{path.stem}.one", folder / f"{path.stem}.two"]
-    with written_whole(paths[0]) as first, written_whole(paths[1]) as second:
+    with atomic_write(paths[0]) as first, atomic_write(paths[1]) as second:
         first.write_text(text.upper() * options.repeat)
         time.sleep(options.seconds)
         second.write_text(text)
@@ -82,7 +82,7 @@ def test_one_broken_file_of_many(
 ) -> None:
     inputs[3].write_text("broken")
     out = tmp_path / "out"
-    assert run_batch(inputs, out, Copying(), Running(jobs=jobs)) == 1
+    assert run_batch(inputs, out, Copying(), BatchConfig(jobs=jobs)) == 1
     assert sorted(file.name for file in out.glob("*.one")) == [f"in{n:02d}.one" for n in range(10) if n != 3]
     report = json.loads((out / REPORT).read_text())
     assert report["counts"] == {"done": 9, "kept": 0, "failed": 1}
@@ -90,7 +90,7 @@ def test_one_broken_file_of_many(
     assert capsys.readouterr().err.strip().splitlines()[-1] == "sedtalker: 1 of 10 files failed"
 
     inputs[3].write_text("mended")
-    assert run_batch(inputs, out, Copying(), Running(jobs=jobs, resume=True)) == 0
+    assert run_batch(inputs, out, Copying(), BatchConfig(jobs=jobs, resume=True)) == 0
     assert log_of(out).count("in03.txt") == 1 and len(log_of(out)) == 10  # the nine others were not done again
     assert json.loads((out / REPORT).read_text())["counts"] == {"done": 1, "kept": 9, "failed": 0}
 
@@ -101,10 +101,10 @@ def test_resume_knows_changed_inputs_options_and_lost_results(inputs: list[Path]
     inputs[0].write_text("changed")
     (out / "in01.two").unlink()
     (out / "in02.one").write_text("cut")
-    run_batch(inputs, out, Copying(), Running(resume=True))
+    run_batch(inputs, out, Copying(), BatchConfig(resume=True))
     assert log_of(out)[10:] == ["in00.txt", "in01.txt", "in02.txt"]
     assert (out / "in00.one").read_text() == "CHANGED"
-    run_batch(inputs, out, Copying(repeat=2), Running(resume=True))
+    run_batch(inputs, out, Copying(repeat=2), BatchConfig(resume=True))
     assert len(log_of(out)) == 23
 
 
@@ -114,7 +114,7 @@ def test_a_process_that_dies_fails_its_file_alone(
 ) -> None:
     inputs[1].write_text(text)
     out = tmp_path / "out"
-    assert run_batch(inputs, out, Copying(), Running(jobs=2)) == 1
+    assert run_batch(inputs, out, Copying(), BatchConfig(jobs=2)) == 1
     assert sorted(file.name for file in out.glob("*.two")) == [f"in{n:02d}.two" for n in range(10) if n != 1]
     failure, count = capsys.readouterr().err.strip().splitlines()
     assert str(inputs[1]) in failure and ("exit code 9" if text == "die" else "SIGKILL") in failure
@@ -125,7 +125,7 @@ def test_a_process_that_dies_fails_its_file_alone(
 
 def test_a_file_is_tried_again_after_its_process_died(inputs: list[Path], tmp_path: Path) -> None:
     inputs[1].write_text("die once")
-    assert run_batch(inputs[:4], tmp_path / "out", Copying(), Running(jobs=2)) == 0
+    assert run_batch(inputs[:4], tmp_path / "out", Copying(), BatchConfig(jobs=2)) == 0
     assert len(list((tmp_path / "out").glob("*.two"))) == 4
 
 
@@ -143,7 +143,7 @@ def test_an_error_of_the_loader_is_the_same_line_with_and_without_processes(
 
 def test_a_process_that_cannot_start_stops_the_run_in_one_line(inputs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(SEDTalkerError, match="no worker process starts: the last ended with exit code 7"):
-        run_batch(inputs, tmp_path / "out", Copying(dies_at_start=True), Running(jobs=2))
+        run_batch(inputs, tmp_path / "out", Copying(dies_at_start=True), BatchConfig(jobs=2))
 
 
 def processes_of(group: int) -> list[int]:
@@ -213,7 +213,7 @@ def test_a_killed_run_resumes_without_redoing_or_halves(inputs: list[Path], tmp_
     assert 3 <= len(finished) < 10
     for file in out.glob("in*.one"):
         assert file.read_text() == f"TEXT OF {file.stem.upper()}"
-    assert run_batch(inputs, out, Copying(0.15), Running(resume=True)) == 0
+    assert run_batch(inputs, out, Copying(0.15), BatchConfig(resume=True)) == 0
     assert all(log_of(out).count(f"{stem}.txt") == 1 for stem in finished)
     assert not list(out.glob(".in*"))
 
@@ -231,7 +231,7 @@ def test_a_kill_between_two_renames_costs_no_complete_result(inputs: list[Path],
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 9
     before = log_of(out)
-    assert run_batch(inputs[:3], out, Copying(), Running(resume=True)) == 0
+    assert run_batch(inputs[:3], out, Copying(), BatchConfig(resume=True)) == 0
     recorded = (renamed + 2) // 3
     assert before == [f"in{number:02d}.txt" for number in range(renamed // 3 + 1)]
     assert log_of(out)[len(before) :] == [f"in{number:02d}.txt" for number in range(recorded, 3)]
@@ -263,7 +263,7 @@ def test_texts_of_options_are_no_paths(
     assert run_batch(inputs[:2], out, options) == 0
     for name in ("auto", "default", "Named"):
         Path(name).write_text("a file")
-    assert run_batch(inputs[:2], out, options, Running(resume=True)) == 0
+    assert run_batch(inputs[:2], out, options, BatchConfig(resume=True)) == 0
     assert len(log_of(out)) == 2
 
 
@@ -281,10 +281,10 @@ def test_resume_knows_another_revision_of_a_model_on_the_hub(
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
     out, options = tmp_path / "out", Named(model="owner/name")
     assert run_batch(inputs[:2], out, options) == 0
-    assert run_batch(inputs[:2], out, options, Running(resume=True)) == 0
+    assert run_batch(inputs[:2], out, options, BatchConfig(resume=True)) == 0
     assert len(log_of(out)) == 2
     revision = "2" * 40
-    assert run_batch(inputs[:2], out, options, Running(resume=True)) == 0
+    assert run_batch(inputs[:2], out, options, BatchConfig(resume=True)) == 0
     assert len(log_of(out)) == 4
 
 
@@ -338,9 +338,9 @@ def test_numbered_files_with_gaps_are_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "made_png"
     folder.mkdir()
     (folder / "000007.png").write_text("mine")
-    with pytest.raises(SEDTalkerError, match="not empty"), written_whole(folder) as aside:
-        aside.mkdir()
-        (aside / "000000.png").write_text("new")
+    with pytest.raises(SEDTalkerError, match="not empty"), atomic_write(folder) as temp_path:
+        temp_path.mkdir()
+        (temp_path / "000000.png").write_text("new")
     assert (folder / "000007.png").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["made_png"]
 
@@ -390,19 +390,19 @@ def test_leftovers_of_every_kind_of_result_are_removed(inputs: list[Path], tmp_p
     endings = sorted(RESULT_ENDINGS)
     finals = [out / f"a.b{ending}" for ending in endings] + [out / "a_b_png"]
     for final in finals:
-        aside = out / f".{final.stem}~0123abcd{final.suffix}"
+        temp_path = out / f".{final.stem}~0123abcd{final.suffix}"
         if final.name.endswith(("_png", "_obj", "_ply")):
-            (aside / "frames").mkdir(parents=True)
+            (temp_path / "frames").mkdir(parents=True)
         else:
             out.mkdir(exist_ok=True)
-            aside.write_text("x")
-    assert run_batch([source], out, Copying(), Running(resume=True)) == 0
+            temp_path.write_text("x")
+    assert run_batch([source], out, Copying(), BatchConfig(resume=True)) == 0
     assert sorted(file.name for file in out.iterdir()) == [RECORDS, "a.b.one", "a.b.two", "log"]
 
 
 def test_processes_share_the_processors() -> None:
     script = (
-        "from sedtalker.render.frames import cores, use_cores\n"
+        "from sedtalker.render.parallel import cores, use_cores\n"
         "there = cores()\nuse_cores(1)\nassert cores() == 1\nuse_cores(10_000)\nassert cores() == there"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -419,7 +419,7 @@ def test_hidden_files_of_others_stay(inputs: list[Path], tmp_path: Path) -> None
     run_batch(inputs[:1], out, Copying())
     assert left.exists()  # perhaps another run is writing it
     (out / "in00.one").unlink()
-    run_batch(inputs[:1], out, Copying(), Running(resume=True))
+    run_batch(inputs[:1], out, Copying(), BatchConfig(resume=True))
     assert not any(file.exists() for file in lefts) and all(file.exists() for file in theirs)
 
 
@@ -439,7 +439,7 @@ def test_submitit_runs_the_same_batch_on_a_local_cluster(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     inputs[3].write_text("broken")
     out = tmp_path / "out"
-    assert run_batch(inputs, out, Copying(), Running(jobs=2, executor="slurm", cluster="local")) == 1
+    assert run_batch(inputs, out, Copying(), BatchConfig(jobs=2, executor="slurm", cluster="local")) == 1
     assert len(list(out.glob("*.two"))) == 9
 
 

@@ -10,7 +10,7 @@ import torch
 
 from sedtalker.checkpoint import fill, load_checkpoint, save_checkpoint
 from sedtalker.errors import CheckpointError, SEDTalkerError
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     path.write_text("old")
 
     def write_half() -> None:
-        with written_whole(path) as aside:
-            aside.write_text("ha")
+        with atomic_write(path) as temp_path:
+            temp_path.write_text("ha")
             raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
@@ -86,5 +86,5 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SEDTalkerError, match="cannot write"), written_whole(tmp_path / "file" / "a.txt") as aside:
-        aside.write_text("x")
+    with pytest.raises(SEDTalkerError, match="cannot write"), atomic_write(tmp_path / "file" / "a.txt") as temp_path:
+        temp_path.write_text("x")

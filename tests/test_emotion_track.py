@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.emotion.files import (
+from sedtalker.emotion.track import BLEND, EmotionTrack, Segment, check_emotion_spec, parse_emotion_spec
+from sedtalker.emotion.track_io import (
     from_csv,
     from_json,
     from_rttm,
@@ -15,9 +16,8 @@ from sedtalker.emotion.files import (
     to_rttm,
     to_textgrid,
 )
-from sedtalker.emotion.labels import LABELS, canonical
-from sedtalker.emotion.track import BLEND, EmotionTrack, Segment, check_emotion_spec, parse_emotion_spec
 from sedtalker.errors import TrackError
+from sedtalker.labels import LABELS, canonical
 
 HAPPY, SAD, ANGRY = (LABELS.index(name) for name in ("happy", "sad", "angry"))
 
@@ -192,8 +192,8 @@ def test_arrays_that_are_no_track_are_refused(posterior, intensity, duration):
 def test_the_plot_shows_each_emotion_in_its_colour(tmp_path):
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("PIL.Image")
-    from sedtalker.emotion.labels import COLORS
     from sedtalker.emotion.plot import plot_track
+    from sedtalker.labels import COLORS
 
     track = EmotionTrack.from_segments([Segment(0, 2, "happy", 0.8), Segment(2, 4, "angry", 0.5)], 4.0)
     plot_track(track, tmp_path / "track.png", np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32))

@@ -13,11 +13,11 @@ from made_animation import made_animation
 from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
-from sedtalker.corpora.align import Phone, write_phones
-from sedtalker.corpora.synthesize import held_track, perform
+from sedtalker.data.alignment import Phone, write_phones
 from sedtalker.emotion.track import EmotionTrack, Segment
 from sedtalker.errors import DataError
 from sedtalker.evaluation.animations import animation_figures
+from sedtalker.synthesis.coarticulation import constant_track, perform
 
 SAID = (
     *(Phone("", name, at, end) for name, at, end in (("SIL", 0, 0.5), ("AA", 0.5, 0.9), ("B", 0.9, 1.0))),
@@ -33,7 +33,7 @@ def spoken(tmp_path: Path) -> Path:
     samples[14_400:16_000] *= 0.05
     write_wav(tmp_path / "said.wav", [samples])
     decibels = np.where((np.arange(100) >= 25) & (np.arange(100) < 75), -20, -70).astype(np.float32)
-    posterior, intensity = held_track("happy", 0.8, 100)
+    posterior, intensity = constant_track("happy", 0.8, 100)
     weights = perform(SAID, decibels, posterior, intensity).weights
     at_30 = np.stack([np.interp((np.arange(60) + 0.5) / 30, (np.arange(100) + 0.5) / 50, w) for w in weights.T], 1)
     made = made_animation(tmp_path, 2.0)

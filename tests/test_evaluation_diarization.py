@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from test_emotion_files import segmentations
+from test_emotion_track_io import segmentations
 
-from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import Segment
 from sedtalker.evaluation.diarization import (
     auc,
@@ -21,6 +20,7 @@ from sedtalker.evaluation.diarization import (
     found_insertions,
     rank_correlation,
 )
+from sedtalker.labels import LABELS
 
 
 def test_eder_golden_case_of_the_literature():

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from sedtalker.cli.options import decibels
-from sedtalker.corpora.concatenate import Recipe, chained, draw_recipes, insertions, render, written
-from sedtalker.corpora.manifest import Manifest, Utterance, merge
+from sedtalker.data.concatenation import Recipe, chained, draw_recipes, insertions, render, written
+from sedtalker.data.manifest import Manifest, Utterance, merge
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
-from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarizer as evaluation
+from sedtalker.labels import LABELS
 
 EMOTIONS = ("neutral", "happy", "angry")
 

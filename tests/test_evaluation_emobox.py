@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("lightning")
 
 from sedtalker.cli.main import main
-from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.evaluation.emobox import CLASSES, FOLDS, evaluate_emobox
 
 ACTORS = (1, 11, 4, 10, 8)  # of the first three folds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.corpora.align import Phone
+from sedtalker.data.alignment import Phone
 from sedtalker.evaluation.lips import (
     audio_lip_offset,
     closure_figures,

@@ -12,12 +12,12 @@ import torch
 
 from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
-from sedtalker.corpora.align import Phone, write_phones
-from sedtalker.corpora.faces import FaceMotion
-from sedtalker.corpora.motion_store import Clip, foreign_clips, made_arrays, measured_arrays, write_store
-from sedtalker.corpora.synthesize import held_track, perform
-from sedtalker.emotion.labels import LABELS
+from sedtalker.data.alignment import Phone, write_phones
 from sedtalker.evaluation.motion import TrackedClip, evaluate, tracked_figures
+from sedtalker.labels import LABELS
+from sedtalker.synthesis.coarticulation import constant_track, perform
+from sedtalker.synthesis.rig_clips import Clip, foreign_clips, made_arrays, measured_arrays, write_store
+from sedtalker.synthesis.tracked_faces import FaceMotion
 from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model
 
 SPOKEN = tuple(
@@ -33,7 +33,7 @@ def spoken_clips(audio: Path):
     for identity, source in (("tts_0", "tts"), ("grid_0", "grid")):
         path = audio / f"{identity}.wav"
         write_wav(path, [samples])
-        track = held_track("neutral", 0, 80)
+        track = constant_track("neutral", 0, 80)
         performance = perform(SPOKEN, np.full(80, -20, np.float32), *track)
         clip = Clip(identity, str(path), "somebody", source, "test", "en")
         motion = FaceMotion(performance.weights, np.ones_like(performance.weights))

@@ -11,10 +11,10 @@ import pytest
 import vertex_corpora as made
 
 from sedtalker.animation import Animation
-from sedtalker.corpora.align import Phone
-from sedtalker.corpora.emovoca import read_emovoca
-from sedtalker.corpora.prepare import prepare
-from sedtalker.corpora.store import Store, open_store
+from sedtalker.data.alignment import Phone
+from sedtalker.data.prepare import prepare
+from sedtalker.data.vertex_corpora.emovoca import read_emovoca
+from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError
 from sedtalker.evaluation import baselines

@@ -17,7 +17,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.export import default_path, export_animation
 from sedtalker.export.csv import _timecode
-from sedtalker.export.frames import to_trimesh
+from sedtalker.export.meshes import to_trimesh
 from sedtalker.export.resample import resampled
 from sedtalker.face.rig import ARKIT_NAMES
 

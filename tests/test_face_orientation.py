@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from vertex_corpora import write_wav
 
-from sedtalker.corpora.own import read_own
-from sedtalker.corpora.prepare import prepare
-from sedtalker.corpora.store import open_store
+from sedtalker.data.prepare import prepare
+from sedtalker.data.vertex_corpora.own import read_own
+from sedtalker.data.vertex_store import open_store
 from sedtalker.errors import DataError, FaceError, FaceWarning
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.mesh import format_obj

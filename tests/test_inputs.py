@@ -15,7 +15,7 @@ from made_animation import made_animation
 from vertex_corpora import own_folder
 
 from sedtalker.audio import load_audio
-from sedtalker.corpora.own import read_own
+from sedtalker.data.vertex_corpora.own import read_own
 from sedtalker.errors import SEDTalkerWarning
 from sedtalker.export import export_sound
 from sedtalker.files import RECORDS, sha256

@@ -9,7 +9,7 @@ from torch import nn
 
 from sedtalker.mamba.attention import RotaryPositions, WindowedAttention
 from sedtalker.mamba.block import MambaBlock
-from sedtalker.mamba.experts import MixtureOfExperts, balance_loss
+from sedtalker.mamba.moe import MixtureOfExperts, balance_loss
 
 SPLITS = [[1] * 12 + [50, 3, 60, 25], [150], [149, 1], [4] * 37 + [2]]
 

@@ -162,7 +162,7 @@ def test_a_live_stream_comes_while_the_sound_still_does(talker, samples: np.ndar
 def test_a_diarizer_with_an_encoder_of_its_own(samples: np.ndarray) -> None:
     """The recording is heard twice, and the face shows what the diarizer alone hears; a live stream works too."""
     talker = sedtalker.load(diarizer="base", device="cpu")
-    assert talker.listener.name != talker.encoder.name
+    assert talker.diarizer_encoder.name != talker.encoder.name
     sound = (samples, SAMPLE_RATE)
     animation, track = talker.animate(sound, still=True), talker.diarize(sound)
     np.testing.assert_array_equal(animation.emotion.posterior, track.posterior)

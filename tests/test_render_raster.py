@@ -10,7 +10,7 @@ import pytest
 from sedtalker.render import raster
 from sedtalker.render.buffers import (
     BAND_ROWS,
-    NOBODY,
+    NO_TRIANGLE,
     SAMPLE_X,
     SAMPLE_Y,
     SAMPLES,
@@ -43,7 +43,7 @@ def _scene(triangles: np.ndarray) -> Scene:
 def _owners(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """(ROWS, WIDTH, SAMPLES) triangle that owns each sample, -1 where none does."""
     scene, scratch = _scene(triangles), make_scratch(WIDTH, ROWS, len(triangles), 1)
-    scratch.owner[:] = NOBODY
+    scratch.owner[:] = NO_TRIANGLE
     scratch.depth[:] = 0
     nothing = np.zeros(0, np.uint32), np.zeros(2, np.int32)
     raster.list_triangles(scene, screen, *nothing, WIDTH, ROWS, scratch)

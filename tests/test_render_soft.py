@@ -164,10 +164,10 @@ def test_tone_keeps_what_is_dark_and_never_burns():
 
 
 def test_a_normal_longer_than_one_by_rounding_gets_light():
-    thrown = np.full((shadow.LAYERS, shadow.SIZE, shadow.SIZE), 0.5, np.float32)
+    shadow_map = np.full((shadow.LAYERS, shadow.SIZE, shadow.SIZE), 0.5, np.float32)
     view = np.array([(1, 0, 0, 160), (0, 1, 0, 160), (0, 0, 1, 0.5)], np.float32)
     zero, past_one = np.float32(0), np.nextafter(np.float32(1), np.float32(2))
-    assert shadow.light_at(zero, zero, zero, past_one, view, thrown) == 1
+    assert shadow.light_at(zero, zero, zero, past_one, view, shadow_map) == 1
 
 
 def test_a_vertex_that_is_no_number_stops(dressed):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sedtalker.errors import RenderError, SEDTalkerError
-from sedtalker.render.frames import map_in_order
+from sedtalker.render.parallel import map_in_order
 from sedtalker.render.video import write_video
 from sedtalker.render.yuv import to_yuv420
 

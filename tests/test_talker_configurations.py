@@ -16,10 +16,10 @@ from torch import nn
 
 import sedtalker
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
-from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import CheckpointError, TrackError
 from sedtalker.face.rig import Face
+from sedtalker.labels import LABELS
 from sedtalker.resources import config
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker.model import HEADS, INJECTIONS, TalkerConfig, TalkerModel
@@ -113,13 +113,17 @@ def test_a_shipped_configuration_animates_and_streams(name: str) -> None:
 
 
 @pytest.mark.parametrize(("look_ahead", "reaction"), product((0, 1, 5), (1, 50)))
-def test_every_injection_and_head_streams_what_forward_gives(look_ahead: int, reaction: int) -> None:
+def test_every_injection_and_head_streams_what_forward_gives(look_ahead: int, emotion_kernel_frames: int) -> None:
     encoder, track = made_encoder(), changing_track()
     features = encoder.encode(SOUND)
     posterior, intensity = map(torch.from_numpy, track.at_rate(50, len(features)))
     for injection, head in product(INJECTIONS, HEADS):
         settings = TalkerConfig(
-            **SMALL, **sizes_of(head), injection=injection, look_ahead=look_ahead, reaction=reaction
+            **SMALL,
+            **sizes_of(head),
+            injection=injection,
+            look_ahead=look_ahead,
+            emotion_kernel_frames=emotion_kernel_frames,
         )
         model = made_model(settings)
         wanted = model(features[None], posterior[None], intensity[None])[0]
@@ -177,7 +181,7 @@ def test_neutral_may_be_any_of_the_labels() -> None:
 @pytest.mark.parametrize("form", ["memory", "stream", "json", "TextGrid"])
 @pytest.mark.parametrize("rate", [50.0, 10.0])
 def test_a_track_shorter_than_the_audio_is_neutral_after_its_end(form: str, rate: float, tmp_path: Path) -> None:
-    from sedtalker.emotion.files import write_track
+    from sedtalker.emotion.track_io import write_track
 
     talker, short, seconds = made_talker(TalkerConfig(**SMALL)), EmotionTrack.neutral(0.4, rate), len(SOUND) / RATE
     short.set("happy", 1.0)

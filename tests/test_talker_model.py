@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import CheckpointError
 from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.labels import LABELS
 from sedtalker.talker.model import (
     INJECTIONS,
     MEAN_STYLE,
@@ -94,7 +94,7 @@ def test_a_track_that_jumps_moves_the_face_over_several_frames_and_then_leaves_i
     assert steps.max() < 0.4 * distance.max()
     first, last = distance.nonzero().flatten()[[0, -1]].tolist()
     assert change - SMALL.look_ahead <= first <= change
-    assert last < change + 20 + SMALL.reaction
+    assert last < change + 20 + SMALL.emotion_kernel_frames
 
 
 def test_the_emotion_leaves_the_lip_path_alone() -> None:
@@ -109,12 +109,15 @@ def test_the_residual_is_damped_in_the_lower_face_alone_while_speaking() -> None
     model = awake()
     assert model.residual is not None
     nn.init.zeros_(model.residual.gain.weight)  # the same movement whatever is said
-    hidden, departure = torch.randn(1, 1, SMALL.width), torch.randn(1, SMALL.reaction, SMALL.emotion_width)
+    hidden, emotion_offset = (
+        torch.randn(1, 1, SMALL.width),
+        torch.randn(1, SMALL.emotion_kernel_frames, SMALL.emotion_width),
+    )
     nn.init.zeros_(model.residual.speaking.weight)
     nn.init.constant_(model.residual.speaking.bias, -20.0)
-    silent = model.residual(hidden, departure)[0, 0]
+    silent = model.residual(hidden, emotion_offset)[0, 0]
     nn.init.constant_(model.residual.speaking.bias, 20.0)
-    speaking = model.residual(hidden, departure)[0, 0]
+    speaking = model.residual(hidden, emotion_offset)[0, 0]
     jaw, brow = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("browInnerUp")
     assert abs(speaking[jaw]) < 0.95 * abs(silent[jaw])
     assert speaking[brow] == silent[brow]

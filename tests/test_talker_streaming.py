@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
-from sedtalker.emotion.labels import LABELS
 from sedtalker.emotion.track import EmotionTrack
+from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerConfig, TalkerModel
 from sedtalker.talker.streaming import SPOOLED, Block, Spool, decoded, heard, latency, stream
@@ -96,15 +96,17 @@ def test_a_diarizer_may_listen_through_another_encoder(
     """Both encoders keep step with the sound, whatever the chunks; what the second one hears changes the emotion."""
     torch.manual_seed(1)
     network = WhisperEncoder(WhisperConfig(width=16, heads=2, feedforward=32, layers=3))
-    listener = WindowedEncoder("other", network, 4, 16, "cpu", encoder.windows)
+    diarizer_encoder = WindowedEncoder("other", network, 4, 16, "cpu", encoder.windows)
     sizes = {"first_layer": 1, "layers": 3, "feature_width": 16, "width": 16, "hidden": 8}
     diarizer = Diarizer(DiarizerConfig(encoder="other", **sizes)).eval()
-    whole = torch.cat(list(stream(encoder, diarizer, model, [sound], listener=listener)))
-    small = torch.cat(list(stream(encoder, diarizer, model, np.array_split(sound, 63), listener=listener)))
+    whole = torch.cat(list(stream(encoder, diarizer, model, [sound], diarizer_encoder=diarizer_encoder)))
+    small = torch.cat(
+        list(stream(encoder, diarizer, model, np.array_split(sound, 63), diarizer_encoder=diarizer_encoder))
+    )
     assert len(whole) == -(-len(sound) // 320)
     torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
     network.conv1.weight.data.neg_()
-    changed = torch.cat(list(stream(encoder, diarizer, model, [sound], listener=listener)))
+    changed = torch.cat(list(stream(encoder, diarizer, model, [sound], diarizer_encoder=diarizer_encoder)))
     assert (changed - whole).abs().max() > 1e-4
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
-from sedtalker.corpora.augmentation import (
+from sedtalker.data.augmentation import (
     add_noise,
     augment,
     change_speed,
@@ -22,25 +22,25 @@ from sedtalker.corpora.augmentation import (
     scale,
     telephone,
 )
-from sedtalker.corpora.manifest import Manifest, Span, Utterance
+from sedtalker.data.emotion_mixtures import Clip, Mixer, Mixing, targets
+from sedtalker.data.features import cache_features, listed_clips, steps_from
+from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, steps_of
-from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
+from sedtalker.labels import LABELS
+from sedtalker.recipes.ensemble_diarizers import joined
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
     Batch,
     DiarizerTraining,
     MixedUtterances,
     category_loss,
-    disturbed,
     intensity_loss,
+    mixup_and_mask,
     run_training,
     train_diarizer,
     unweighted_recall,
 )
-from sedtalker.training.emotional_mixes import Clip, Mixer, Mixing, targets
-from sedtalker.training.ensemble import joined
-from sedtalker.training.features import cache_features, listed_clips, steps_from
 
 SPOKEN = ("neutral", "happy", "angry")
 
@@ -151,12 +151,12 @@ def test_blending_and_hiding_leave_what_is_known_known():
     known = torch.full((4, 50), 0.5)
     target = torch.eye(8)[torch.randint(8, (4, 50))]
     batch = Batch(steps, target, known, torch.ones(4, 50))
-    made, blended, _, intensity, _ = disturbed(batch, mixup=1.0, masked=0.2)
+    made, blended, _, intensity, _ = mixup_and_mask(batch, mixup=1.0, masked=0.2)
     torch.testing.assert_close(blended.sum(-1), torch.ones(4, 50))
     torch.testing.assert_close(intensity, known)
     hidden = (made == 0).all(-1).all(-1)
     assert 0 < hidden.float().mean() <= 0.2
-    same = disturbed(batch, mixup=0.0, masked=0.0).steps
+    same = mixup_and_mask(batch, mixup=0.0, masked=0.0).steps
     torch.testing.assert_close(same, steps)
 
 
@@ -201,7 +201,7 @@ def test_blending_weighs_each_truth_by_its_own_weight_and_keeps_unknown_intensit
     target = torch.eye(8)[torch.tensor([[0], [1]])]
     weight = torch.tensor([[1.0], [0.0]])  # the second utterance's label does not count
     intensity = torch.tensor([[0.8], [float("nan")]])
-    made = disturbed(Batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup=1.0, masked=0.0)
+    made = mixup_and_mask(Batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup=1.0, masked=0.0)
     torch.manual_seed(7)
     torch.rand(())
     share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(2)

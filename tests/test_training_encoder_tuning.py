@@ -11,14 +11,14 @@ import torch
 pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
-from sedtalker.corpora.manifest import Manifest, Utterance
+from sedtalker.data.emotion_mixtures import Mixing
+from sedtalker.data.features import cache_features, read_above
+from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, steps_of
 from sedtalker.errors import DataError
 from sedtalker.speech import WhisperConfig, WhisperEncoder, load_encoder
 from sedtalker.training.diarizer import DiarizerTraining, run_training
-from sedtalker.training.emotional_mixes import Mixing
 from sedtalker.training.encoder_tuning import blended, mel_steps, paired, tuned_encoder
-from sedtalker.training.features import cache_features, read_above
 
 BELOW = 3  # of tiny.en's four blocks
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sedtalker.audio import write_wav
-from sedtalker.corpora.motion_store import Arrays, Clip, read_clips, write_store
+from sedtalker.data.features import listed_clips
 from sedtalker.evaluation.motion import _tracked
-from sedtalker.training.features import listed_clips
-from sedtalker.training.talker_data import ClipInfo, RigStore
+from sedtalker.synthesis.rig_clips import Arrays, Clip, read_clips, write_store
+from sedtalker.training.windows import ClipInfo, RigStore
 
 FRAMES = {"grid_a": 60, "tts_b": 75}
 

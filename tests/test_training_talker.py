@@ -18,19 +18,19 @@ from torch import Tensor
 
 pytest.importorskip("lightning")
 
-from sedtalker.corpora.motion_store import FREE_TRUST, TAUGHT_TRUST
-from sedtalker.corpora.store import Clip, write_manifest
-from sedtalker.emotion.labels import LABELS
+from sedtalker.data.vertex_store import Clip, write_manifest
 from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.labels import LABELS
+from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
+from sedtalker.synthesis.rig_clips import FREE_TRUST, TAUGHT_TRUST
 from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
-from sedtalker.training.averaging import average_talkers
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
-from sedtalker.training.openings import write_openings
-from sedtalker.training.talker import TalkerModule, TalkerTraining, go_on_from, train_talker
-from sedtalker.training.talker_data import Batches, ClipInfo, Example, RigStore, WholeClips, Windows, collate
+from sedtalker.training.talker import TalkerModule, TalkerTraining, load_initial_weights, train_talker
+from sedtalker.training.weight_averaging import average_talkers
+from sedtalker.training.windows import Batches, ClipInfo, Example, RigStore, WholeClips, Windows, collate
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -217,10 +217,10 @@ def test_a_start_of_another_basis_is_refused(tmp_path: Path) -> None:
     module = TalkerModule(TalkerTraining("store", "output", model=sizes))
     torch.nn.init.normal_(module.talker.basis)
     save_talker_model(module.talker, tmp_path / "same")
-    go_on_from(module, tmp_path / "same")
+    load_initial_weights(module, tmp_path / "same")
     module.talker.basis.neg_()
     with pytest.raises(DataError, match="another basis"):
-        go_on_from(module, tmp_path / "same")
+        load_initial_weights(module, tmp_path / "same")
 
 
 def test_the_exported_folder_speaks_the_same_in_a_new_process(configured, tmp_path: Path) -> None:
@@ -374,8 +374,8 @@ def test_missing_features_name_the_way_to_make_them(store: Path, tmp_path: Path)
 def middle_gaps(face: Face, weights: np.ndarray) -> np.ndarray:
     """Distances (T, 7) in mm between facing lip vertices of posed meshes: of the 13 pairs those nearest the middle."""
     assert face.lip_pairs is not None and len(face.lip_pairs) == 13
-    aside = np.abs(face.template[face.lip_pairs].mean(axis=1)[:, 0])
-    upper, lower = face.lip_pairs[np.argsort(aside)[:7]].T
+    temp_path = np.abs(face.template[face.lip_pairs].mean(axis=1)[:, 0])
+    upper, lower = face.lip_pairs[np.argsort(temp_path)[:7]].T
     posed = face.pose(weights)
     return np.linalg.norm(posed[:, upper] - posed[:, lower], axis=-1) * 1000
 
@@ -435,12 +435,12 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     torch.nn.init.normal_(teacher.lips.weight, std=0.3)
     (tmp_path / "bare").mkdir()
     shutil.copy(root / "manifest.json", tmp_path / "bare" / "manifest.json")
-    asked = [clip.id for clip in write_openings(root, teacher)]
+    asked = [clip.id for clip in pseudo_label_jaw_opening(root, teacher)]
     assert asked == ["clip0", "clip1", "clip2", "clip3"]  # not the one for testing
     with pytest.raises(DataError, match="no features"):  # found before a clip is changed
-        write_openings(root.parent / "bare", teacher)
+        pseudo_label_jaw_opening(root.parent / "bare", teacher)
     changed = {path.name: path.read_bytes() for path in (root / "clips").iterdir()}
-    write_openings(root, teacher)  # again: what is there stays
+    pseudo_label_jaw_opening(root, teacher)  # again: what is there stays
     assert {path.name: path.read_bytes() for path in (root / "clips").iterdir()} == changed
     said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
     assert said.max() > 0.05

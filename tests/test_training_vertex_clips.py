@@ -10,9 +10,9 @@ import vertex_corpora as made
 
 pytest.importorskip("lightning")
 
-from sedtalker.corpora.emovoca import read_emovoca
-from sedtalker.corpora.prepare import prepare
-from sedtalker.corpora.store import Store, open_store
+from sedtalker.data.prepare import prepare
+from sedtalker.data.vertex_corpora.emovoca import read_emovoca
+from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.errors import DataError
 from sedtalker.training.vertex_clips import BLEND, VertexClips, changing_tracks, fit_basis
 

@@ -71,10 +71,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Animate every input; failures are told and do not stop the others."""
     from sedtalker.batch import run_batch
-    from sedtalker.emotion.files import TRACK_SUFFIXES
     from sedtalker.emotion.track import check_emotion_spec
+    from sedtalker.emotion.track_io import TRACK_SUFFIXES
     from sedtalker.inputs import expand_inputs
-    from sedtalker.jobs import AnimateOptions
+    from sedtalker.tasks import AnimateOptions
 
     packaged = arguments.model == "default"  # another talker may know other labels
     if packaged and arguments.emotion != "auto" and not arguments.emotion.lower().endswith(TRACK_SUFFIXES):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sedtalker.cli.options import number, whole
 
 if TYPE_CHECKING:
-    from sedtalker.corpora.prepare import Outcome
-    from sedtalker.corpora.sequences import Source
+    from sedtalker.data.prepare import Outcome
+    from sedtalker.data.vertex_corpora.sequences import Source
 
 CORPORA = ("emovoca", "vocaset", "biwi", "own")
 SPEECH = (
@@ -122,8 +122,8 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a corpus; exit code 1 if a sequence of faces had to be left out."""
     if arguments.corpus in SPEECH:
         return _prepare_speech(arguments)
-    from sedtalker.corpora.prepare import Options, prepare
-    from sedtalker.corpora.store import open_store, split_counts
+    from sedtalker.data.prepare import Options, prepare
+    from sedtalker.data.vertex_store import open_store, split_counts
 
     options = Options(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
     outcome = prepare(_read(arguments.corpus, arguments.source, arguments), arguments.output, options)
@@ -131,7 +131,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
         print(f"{split}: {clips} clips, {frames} frames, {subjects} subjects")
     if arguments.encoder != "none":
-        from sedtalker.training.store_features import cache_store_features
+        from sedtalker.data.store_features import cache_store_features
 
         sounds = cache_store_features(open_store(arguments.output), arguments.encoder)
         print(f"features: {arguments.encoder} of {sounds} sounds, shared by the variants of a sentence")
@@ -141,7 +141,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
 def _prepare_speech(arguments: argparse.Namespace) -> int:
     """Add a corpus of emotional speech to a manifest."""
-    from sedtalker.corpora.speech_emotion import add_corpus, summary
+    from sedtalker.data.speech_corpora.registry import add_corpus, summary
 
     print(summary(add_corpus(arguments.output, arguments.corpus, arguments.source)))
     return 0
@@ -149,8 +149,8 @@ def _prepare_speech(arguments: argparse.Namespace) -> int:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Check a store or a corpus; exit code 1 if something is wrong with a clip."""
-    from sedtalker.corpora.prepare import Options, check_source, check_store
-    from sedtalker.corpora.store import is_store, open_store
+    from sedtalker.data.prepare import Options, check_source, check_store
+    from sedtalker.data.vertex_store import is_store, open_store
 
     if is_store(arguments.folder):
         store = open_store(arguments.folder)
@@ -174,9 +174,9 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
 
 def _make_store(arguments: argparse.Namespace) -> int:
     """The store that the default talker trains on, with its features."""
-    from sedtalker.corpora.motion_store import Sources
+    from sedtalker.data.features import make_store
     from sedtalker.speech import FRAME_RATE
-    from sedtalker.training.features import make_store
+    from sedtalker.synthesis.rig_clips import Sources
 
     output = arguments.output
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
@@ -187,9 +187,9 @@ def _make_store(arguments: argparse.Namespace) -> int:
 
 def _make_heads(arguments: argparse.Namespace) -> int:
     """An EmoVOCA of speech with known phones."""
-    from sedtalker.corpora.known_speech import acted_speech, known_phones, opened, spoken_folder
-    from sedtalker.corpora.talking_heads import cast, write_corpus
     from sedtalker.face.assets import identities, load_face
+    from sedtalker.synthesis.aligned_speech import acted_speech, known_phones, opened, spoken_folder
+    from sedtalker.synthesis.talking_heads import assign_subjects, write_corpus
 
     speech = [*islice(spoken_folder(arguments.spoken), arguments.most)] if arguments.spoken else []
     if arguments.speech:
@@ -197,7 +197,7 @@ def _make_heads(arguments: argparse.Namespace) -> int:
         known = known_phones([manifest], arguments.phones, arguments.output / "phones.tsv")
         speech += acted_speech(manifest, known)
     faces = [load_face(name) for name in arguments.identities or identities()]
-    subjects = cast(speech, faces, arguments.sentences)
+    subjects = assign_subjects(speech, faces, arguments.sentences)
     made = write_corpus(arguments.output, subjects, arguments.fps)
     print(f"{arguments.output}/New_EmoVOCA: {made} sequences of {len(subjects)} subjects")
     return 0
@@ -205,9 +205,9 @@ def _make_heads(arguments: argparse.Namespace) -> int:
 
 def _make_syllables(arguments: argparse.Namespace) -> int:
     """An EmoVOCA of syllables."""
-    from sedtalker.corpora.synthetic import Size, synthesize_emovoca
-    from sedtalker.corpora.vocaset import SENTENCES, SPLITS
+    from sedtalker.data.vertex_corpora.vocaset import SENTENCES, SPLITS
     from sedtalker.face.assets import load_face
+    from sedtalker.synthesis.emovoca_like import Size, synthesize_emovoca
 
     test, validation, *others = SPLITS["test"][0], SPLITS["validation"][0], *SPLITS["train"]
     subjects = (others[0], test, validation, *others[1:], SPLITS["validation"][1], SPLITS["test"][1])
@@ -223,18 +223,18 @@ def _make_syllables(arguments: argparse.Namespace) -> int:
 
 def _read(corpus: str, source: Path, arguments: argparse.Namespace) -> Source:
     if corpus == "emovoca":
-        from sedtalker.corpora.emovoca import read_emovoca
+        from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 
         return read_emovoca(source, arguments.templates, arguments.all_expressions)
     if corpus == "vocaset":
-        from sedtalker.corpora.vocaset import read_vocaset
+        from sedtalker.data.vertex_corpora.vocaset import read_vocaset
 
         return read_vocaset(source)
     if corpus == "biwi":
-        from sedtalker.corpora.biwi import read_biwi
+        from sedtalker.data.vertex_corpora.biwi import read_biwi
 
         return read_biwi(source, arguments.templates)
-    from sedtalker.corpora.own import read_own
+    from sedtalker.data.vertex_corpora.own import read_own
 
     return read_own(source, arguments.templates)
 

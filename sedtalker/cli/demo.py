@@ -17,8 +17,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Animate the bundled recording with every default."""
-    from sedtalker.batch import Running, run_batch
-    from sedtalker.jobs import AnimateOptions
+    from sedtalker.batch import BatchConfig, run_batch
     from sedtalker.resources import asset
+    from sedtalker.tasks import AnimateOptions
 
-    return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), Running(debug=arguments.debug))
+    return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), BatchConfig(debug=arguments.debug))

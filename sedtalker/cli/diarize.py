@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Diarize every input; failures are told and do not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.inputs import expand_inputs
-    from sedtalker.jobs import DiarizeOptions
+    from sedtalker.tasks import DiarizeOptions
 
     options = DiarizeOptions(
         arguments.format,

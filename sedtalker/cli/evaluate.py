@@ -122,14 +122,14 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="CACHE",
-        help="for emobox: of python -m sedtalker.training.features --steps, the clean ones first",
+        help="for emobox: of python -m sedtalker.data.features --steps, the clean ones first",
     )
     parser.set_defaults(run=run_diarizer)
 
 
 def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
-    from sedtalker.corpora.align import read_phones
+    from sedtalker.data.alignment import read_phones
     from sedtalker.evaluation.masks import default_masks, read_masks
     from sedtalker.evaluation.report import table, write_report
     from sedtalker.evaluation.talker import evaluate, open_truth, summarise
@@ -214,7 +214,7 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
-    from sedtalker.corpora.align import read_phones
+    from sedtalker.data.alignment import read_phones
     from sedtalker.errors import DataError
     from sedtalker.evaluation.animations import evaluate_animations
 
@@ -245,7 +245,7 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
 
 
 def _run_emobox(arguments: argparse.Namespace) -> int:
-    from sedtalker.corpora.manifest import load_manifest
+    from sedtalker.data.manifest import load_manifest
     from sedtalker.errors import DataError
     from sedtalker.evaluation.emobox import evaluate_emobox, table, write_report
 

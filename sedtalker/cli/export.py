@@ -84,7 +84,7 @@ def _with_sound(animation: Animation, audio: Path) -> Animation:
 
 
 def _solved(animation: Animation, basis: str) -> Animation:
-    from sedtalker.export.solved import solved
+    from sedtalker.export.retarget import solved
 
     animation, solution = solved(animation, basis)
     print(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sedtalker.export import FORMATS
 
 if TYPE_CHECKING:
-    from sedtalker.batch import Running
+    from sedtalker.batch import BatchConfig
 
 EXPORTS = ("mp4", "npz", *FORMATS)  # that speech is animated to; there json is its track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # files that hold an emotion track
@@ -157,7 +157,7 @@ def add_texture(parser: argparse.ArgumentParser) -> None:
 
 def picture_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `add_picture_options` added, as the fields of `jobs.PictureOptions`."""
-    from sedtalker.jobs import PictureOptions
+    from sedtalker.tasks import PictureOptions
 
     return {field.name: getattr(arguments, field.name) for field in fields(PictureOptions)}
 
@@ -186,8 +186,8 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def running(arguments: argparse.Namespace) -> Running:
+def running(arguments: argparse.Namespace) -> BatchConfig:
     """How the batch of these arguments is run."""
-    from sedtalker.batch import Running
+    from sedtalker.batch import BatchConfig
 
-    return Running(arguments.jobs, arguments.resume, arguments.executor, arguments.debug)
+    return BatchConfig(arguments.jobs, arguments.resume, arguments.executor, arguments.debug)

@@ -15,7 +15,7 @@ from sedtalker.cli.options import (
     picture_options,
     running,
 )
-from sedtalker.jobs import PICTURE_ENDINGS
+from sedtalker.tasks import PICTURE_ENDINGS
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw every animation; failures are told and do not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.inputs import expand_inputs
-    from sedtalker.jobs import RenderOptions
+    from sedtalker.tasks import RenderOptions
 
     options = RenderOptions(
         formats=arguments.to,

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
-from sedtalker.emotion.activity import loudness, silence_weight
-from sedtalker.emotion.labels import LABELS, label_columns
 from sedtalker.emotion.track import EmotionTrack, frame_count
+from sedtalker.emotion.vad import loudness, silence_weight
 from sedtalker.errors import CheckpointError, TrackError, as_path
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
+from sedtalker.labels import LABELS, label_columns
 from sedtalker.resources import asset
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, Windowing
 
@@ -91,7 +91,7 @@ class Member(nn.Module):
         self.project = nn.Linear(config.layers * config.feature_width, config.width)
         self.convolutions = nn.ModuleList(ConvolutionBlock(config) for _ in range(config.convolutions))
         self.recurrent = nn.GRU(config.width, config.hidden, batch_first=True, bidirectional=True)
-        self.surroundings = Surroundings(config) if config.surroundings else None
+        self.surroundings = LocalStatisticsPooling(config) if config.surroundings else None
         self.dropout = nn.Dropout(config.dropout)
         joined = 2 * config.hidden + (2 if config.surroundings else 1) * config.width
         self.category = nn.Linear(joined, len(config.labels))
@@ -117,7 +117,7 @@ class Member(nn.Module):
         return self.category(joined), self.strength(joined)[..., 0]
 
 
-class Surroundings(nn.Module):
+class LocalStatisticsPooling(nn.Module):
     """Mean and standard deviation of the steps around each step: (B, S, width) -> (B, S, width).
 
     Steps count by a learned weight, so that silence need not.
@@ -198,7 +198,7 @@ class Diarizer(nn.Module):
                 steps = steps_of(block[None, :, self.config.first_layer :].to(self.absent.device))
                 yield torch.cat([member.embed(steps) for member in self._networks], dim=-1)[0]
 
-        said = torch.cat(list(fading(embedded(), self._said, WINDOW, OVERLAP)))[None].cpu()
+        said = torch.cat(list(overlap_add(embedded(), self._said, WINDOW, OVERLAP)))[None].cpu()
         posterior = upsampled(said[..., :-1].softmax(-1), count)[0]
         return posterior, upsampled(said[..., -1:].sigmoid(), count)[0, :, 0]
 
@@ -283,7 +283,9 @@ def upsampled(steps: Tensor, frames: int) -> Tensor:
     return whole.transpose(1, 2)[:, :frames]
 
 
-def fading(blocks: Iterable[Tensor], say: Callable[[Tensor], Tensor], window: int, overlap: int) -> Iterator[Tensor]:
+def overlap_add(
+    blocks: Iterable[Tensor], say: Callable[[Tensor], Tensor], window: int, overlap: int
+) -> Iterator[Tensor]:
     """What is said (n, C) of blocks (s, D), in windows of up to `window` steps that fade linearly into each other.
 
     Holds no more than a window and a block at a time.
@@ -334,8 +336,8 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
     config, encoder, own = diarizer.config, Path(diarizer.config.encoder), Path(folder, OWN_ENCODER)
     if encoder.is_absolute() and encoder.name == OWN_ENCODER:
         if encoder != own.resolve():
-            with written_whole(own) as aside:
-                shutil.copytree(encoder, aside)
+            with atomic_write(own) as temp_path:
+                shutil.copytree(encoder, temp_path)
         config = replace(config, encoder=OWN_ENCODER)
     save_checkpoint(folder, KIND, asdict(config), diarizer.state_dict())
 

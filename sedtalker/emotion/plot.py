@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.emotion.labels import COLORS
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import require
+from sedtalker.labels import COLORS
 
 OTHER = "#444444"  # a label without a colour of its own
 INCHES_A_SECOND = 0.9

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import resample, smooth
-from sedtalker.emotion.labels import LABELS, canonical, check_labels, label_columns
 from sedtalker.errors import TrackError, as_number
+from sedtalker.labels import LABELS, canonical, check_labels, label_columns
 from sedtalker.providers import provider
 
 TRACK_RATE = 50.0  # Hz, the rate of the speech features
@@ -119,7 +119,7 @@ class EmotionTrack:
     def segments(self) -> list[Segment]:
         """Who feels what when: as given by a file or an edit, otherwise decoded from the frames."""
         if self.given is None:
-            from sedtalker.emotion.decode import decode
+            from sedtalker.emotion.viterbi import decode
 
             return decode(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
         return list(self.given)
@@ -151,7 +151,7 @@ class EmotionTrack:
             segment = replace(segment, intensity=0.0)
         before = self.segments
         self.override([segment], blend)
-        self.given = paste(before, segment)
+        self.given = overlay(before, segment)
 
     def scale(self, factor: float, start: float = 0.0, end: float | None = None) -> None:
         """Multiply the intensity from `start` to `end`, staying within 0..1."""
@@ -353,7 +353,7 @@ def checked_segments(segments: Sequence[Segment], duration: float) -> list[Segme
     return ordered
 
 
-def paste(segments: Sequence[Segment], edit: Segment) -> list[Segment]:
+def overlay(segments: Sequence[Segment], edit: Segment) -> list[Segment]:
     """Segments with `edit` laid over them, in order; what it covers is cut away."""
     kept = [piece for segment in segments for piece in _cut(segment, edit.start, edit.end)]
     kept = [piece for piece in kept if piece.end <= edit.start or piece.start >= edit.end]

@@ -1,7 +1,7 @@
 """How finished animations move, without a recorded truth: `sedtalker evaluate motion FILE.npz...`.
 
 The measures are those of `sedtalker.evaluation.motion`, over the weights of rigged animations and their sound. What is
-known of the words decides how much can be told: times of the phones, the text (aligned by `sedtalker.corpora.align`),
+known of the words decides how much can be told: times of the phones, the text (aligned by `sedtalker.data.alignment`),
 or nothing but where there is sound.
 """
 
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import load_audio
-from sedtalker.corpora.align import SILENCE, Aligner, Phone
 from sedtalker.curves import resample
-from sedtalker.emotion.activity import SILENCE_LEVEL, loudness, speech_frames
-from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.data.alignment import SILENCE, Aligner, Phone
+from sedtalker.emotion.vad import SILENCE_LEVEL, loudness, speech_frames
 from sedtalker.errors import DataError
 from sedtalker.evaluation import lips
 from sedtalker.evaluation.lips import ClosureFigures
-from sedtalker.evaluation.motion import FELT, Performed, mouth_figures, surface_figures
-from sedtalker.face.actions import read_emotion
+from sedtalker.evaluation.motion import FELT, ClipMotion, mouth_figures, surface_figures
+from sedtalker.face.action_units import read_emotion
 from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -90,11 +90,11 @@ def _figures(animation: Animation, path: Path, samples: Float, phones: Sequence[
         raise DataError(f"too short to judge: {path}. Animate a longer sound")
     weights, decibels = weights[:frames], decibels[:frames]
     gap = lips.lip_gap_of_weights(weights, face).astype(np.float32)
-    said = Performed(weights, gap, tuple(phones) or _sounding(decibels), decibels)
+    said = ClipMotion(weights, gap, tuple(phones) or _sounding(decibels), decibels)
     figures = mouth_figures([said]) | surface_figures([said], face)
     figures["emotion_agreement"] = _agreement(animation.blendshapes, animation)
-    untold = () if phones else ClosureFigures.nothing().summary()
-    return {name: value for name, value in figures.items() if name not in untold and np.isfinite(value)}
+    phone_metrics = () if phones else ClosureFigures.nothing().summary()
+    return {name: value for name, value in figures.items() if name not in phone_metrics and np.isfinite(value)}
 
 
 def _found(phones: tuple[Phone, ...] | None, audio: Path) -> tuple[Phone, ...]:

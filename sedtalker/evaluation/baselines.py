@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sedtalker.corpora.store import Clip, Store
+from sedtalker.data.vertex_store import Clip, Store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.talker import Item, StoreTruth, Truth
 from sedtalker.speech import FRAME_RATE

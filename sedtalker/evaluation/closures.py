@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.corpora.align import Phone
+from sedtalker.data.alignment import Phone
 from sedtalker.errors import DataError
 from sedtalker.evaluation.lips import CLOSED, CONTACT, NEIGHBOURHOOD, WINDOW, closure_figures, pooled
 from sedtalker.face.visemes import BILABIALS

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
-from sedtalker.corpora.augmentation import add_noise
-from sedtalker.corpora.concatenate import draw_recipes, insertions, rendered
-from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
-from sedtalker.emotion.activity import loudness, speech_frames
+from sedtalker.data.augmentation import add_noise
+from sedtalker.data.concatenation import draw_recipes, insertions, rendered
+from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.plot import plot_confusion
 from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.emotion.vad import loudness, speech_frames
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 from sedtalker.speech import WindowedEncoder, load_encoder
 
 Samples = NDArray[np.float32]
@@ -306,11 +306,11 @@ def write_report(report: dict[str, Any], folder: Path | str) -> list[Path]:
         picture = Path(folder) / f"confusion-{name}.png"
         if "/" in name or importlib.util.find_spec("matplotlib") is None:
             continue
-        with written_whole(picture) as aside:
-            plot_confusion(np.array(figures["confusion"]), report["labels"], aside)
+        with atomic_write(picture) as temp_path:
+            plot_confusion(np.array(figures["confusion"]), report["labels"], temp_path)
         text += f"\n![Confusion of {name}, frames]({picture.name})\n"
         paths.append(picture)
     for path, content in zip(paths, (json.dumps(report, indent=1), text), strict=False):
-        with written_whole(path) as aside:
-            aside.write_text(content, encoding="utf-8")
+        with atomic_write(path) as temp_path:
+            temp_path.write_text(content, encoding="utf-8")
     return paths

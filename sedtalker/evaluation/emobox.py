@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from sedtalker.corpora.manifest import Manifest
+from sedtalker.data.emotion_mixtures import Clip
+from sedtalker.data.manifest import Manifest
 from sedtalker.errors import DataError
-from sedtalker.files import written_whole
-from sedtalker.training.emotional_mixes import Clip
+from sedtalker.files import atomic_write
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in a file's name
 FOLDS: tuple[tuple[int, ...], ...] = (
@@ -135,6 +135,6 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
     """Write `emobox.json` and `emobox.md`; their paths come back."""
     texts = {"emobox.json": json.dumps(report, indent=1) + "\n", "emobox.md": table(report)}
     for name, text in texts.items():
-        with written_whole(folder / name) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with atomic_write(folder / name) as temp_path:
+            temp_path.write_text(text, encoding="utf-8")
     return [folder / name for name in texts]

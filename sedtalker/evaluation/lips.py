@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.corpora.align import SILENCE, Phone
-from sedtalker.emotion.activity import speech_frames, stretches
+from sedtalker.data.alignment import SILENCE, Phone
+from sedtalker.emotion.vad import speech_frames, stretches
 from sedtalker.face.rig import ARKIT_NAMES, Face
 from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED, columns
 

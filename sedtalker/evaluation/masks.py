@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.corpora.pickles import load_array_dict
+from sedtalker.data.pickles import load_array_dict
 from sedtalker.errors import DataError
 from sedtalker.evaluation.vertices import EMOTION, LIP_PAIR, LIPS, UPPER, mask_hash
 from sedtalker.files import read_text

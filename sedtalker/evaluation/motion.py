@@ -1,6 +1,6 @@
 """How a talker moves on unheard speech, without a recorded truth: `sedtalker evaluate motion MODEL STORE`.
 
-Runs the model over the test clips of a motion store (`sedtalker.corpora.motion_store`): closures and timing by phone
+Runs the model over the test clips of a motion store (`sedtalker.synthesis.rig_clips`): closures and timing by phone
 where a clip was aligned, the gap beside the tracked one where a clip was measured, and the emotion read back from the
 face. `NORMS` holds what measured faces do.
 """
@@ -18,19 +18,19 @@ import torch
 from numpy.typing import NDArray
 
 from sedtalker.audio import load_audio
-from sedtalker.corpora.align import Phone, read_phones
-from sedtalker.corpora.cremad import SENTENCES
-from sedtalker.corpora.motion_store import UNSEEN_SENTENCES, Clip, read_clips
-from sedtalker.corpora.synthesize import held_track
-from sedtalker.emotion.activity import loudness
-from sedtalker.emotion.labels import LABELS, NEUTRAL
+from sedtalker.data.alignment import Phone, read_phones
+from sedtalker.data.speech_corpora.cremad import SENTENCES
 from sedtalker.emotion.track import EmotionTrack
+from sedtalker.emotion.vad import loudness
 from sedtalker.evaluation import lips
-from sedtalker.face.actions import read_emotion
+from sedtalker.face.action_units import read_emotion
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
+from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.speech import FRAME_RATE
+from sedtalker.synthesis.coarticulation import constant_track
+from sedtalker.synthesis.rig_clips import UNSEEN_SENTENCES, Clip, read_clips
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.float32]
@@ -87,7 +87,7 @@ class Speaker:
 
     def feeling(self, features: torch.Tensor, label: str, intensity: float) -> Float:
         """The same with one emotion throughout."""
-        return self.weights(features, *held_track(label, intensity, len(features)))
+        return self.weights(features, *constant_track(label, intensity, len(features)))
 
     def gap(self, weights: Float) -> Float:
         """Lip gap (T,) in metres."""
@@ -110,12 +110,12 @@ def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, t
     said = []
     for clip, features, phones in clips:
         weights = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
-        said.append(Performed(weights, speaker.gap(weights), phones, loudness(load_audio(clip.audio))))
+        said.append(ClipMotion(weights, speaker.gap(weights), phones, loudness(load_audio(clip.audio))))
     return {"clips": len(clips), **mouth_figures(said), **surface_figures(said, speaker.face)}
 
 
 @dataclass(frozen=True)
-class Performed:
+class ClipMotion:
     """A neutral performance of a clip at 50 Hz, with what was said and how loud."""
 
     weights: Float  # (T, 52)
@@ -124,7 +124,7 @@ class Performed:
     decibels: Float  # (T,)
 
 
-def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
+def mouth_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     """What the lip gaps and the mouth's weights of several clips say."""
     rate, every = FRAME_RATE, [(one.gap, one.phones) for one in said]
     closures = lips.pooled([lips.closure_figures(gap, phones, rate) for gap, phones in every])
@@ -169,7 +169,7 @@ def mouth_figures(said: Sequence[Performed]) -> dict[str, float]:
     }
 
 
-def _sound_figures(said: Sequence[Performed]) -> dict[str, float]:
+def _sound_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     """When mouths begin to move before sounds that follow a pause, and rest after those before one."""
     around = [lips.movement_around_sound(one.weights, one.decibels, FRAME_RATE) for one in said]
     leads, rests = ([seconds for pair in around for seconds in pair[side]] for side in (0, 1))
@@ -180,7 +180,7 @@ def _sound_figures(said: Sequence[Performed]) -> dict[str, float]:
     }
 
 
-def surface_figures(said: Sequence[Performed], face: Face) -> dict[str, float]:
+def surface_figures(said: Sequence[ClipMotion], face: Face) -> dict[str, float]:
     """What the posed vertices of several clips say: trembling of the lips, and motion of the upper face."""
     mouth, upper = face.masks["lips"], face.masks["upper_face"]
     posed = [face.pose(one.weights) for one in said]
@@ -228,8 +228,8 @@ def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str,
         known, tracked = gap[clip.known], truth[clip.known]
         correlations.append(float(np.corrcoef(known, tracked)[0, 1]))
         spreads.append(float(np.ptp(np.percentile(known, [5, 95])) / np.ptp(np.percentile(tracked, [5, 95]))))
-        made.append(Performed(weights, gap, clip.phones, clip.decibels))
-        real.append(Performed(clip.truth, truth, clip.phones, clip.decibels))
+        made.append(ClipMotion(weights, gap, clip.phones, clip.decibels))
+        real.append(ClipMotion(clip.truth, truth, clip.phones, clip.decibels))
     return {
         "clips": len(clips),
         "gap_correlation_median": float(np.median(correlations)),
@@ -239,7 +239,7 @@ def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str,
     }
 
 
-def _face_figures(said: Sequence[Performed]) -> dict[str, float]:
+def _face_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     """Movement around the sound; and all that the mouth does in the clips that were aligned."""
     aligned = [one for one in said if one.phones]
     return (mouth_figures(aligned) if aligned else {}) | _sound_figures(said)
@@ -318,5 +318,5 @@ def table(report: dict[str, Any]) -> str:
 
 def write_report(report: dict[str, Any], path: Path) -> None:
     """The report as JSON."""
-    with written_whole(path) as aside:
-        aside.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    with atomic_write(path) as temp_path:
+        temp_path.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from sedtalker.curves import resample
+from sedtalker.data.store_features import check_features
 from sedtalker.errors import DataError
 from sedtalker.evaluation.baselines import load_features
 from sedtalker.evaluation.talker import Item, StoreTruth
 from sedtalker.face.assets import load_face
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.training.store_features import check_features
 
 Float = NDArray[np.floating]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sedtalker.errors import require
 from sedtalker.evaluation.closures import DEFINITIONS
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 
 Summary = Mapping[str, Any]
 Row = Sequence[str]
@@ -40,8 +40,8 @@ def write_report(summary: Summary, path: Path | str) -> None:
     path = Path(path)
     writers = {".md": markdown, ".html": page}
     text = writers[path.suffix](summary) if path.suffix in writers else json.dumps(summary, indent=1) + "\n"
-    with written_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temp_path:
+        temp_path.write_text(text, encoding="utf-8")
 
 
 def markdown(summary: Summary) -> str:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.corpora.arrays import open_array
-from sedtalker.corpora.emovoca import emotion_of, parse_name
-from sedtalker.corpora.preflight import as_frames
-from sedtalker.corpora.store import Clip, Store, is_store, open_store
-from sedtalker.corpora.templates import read_template_mesh, read_templates
+from sedtalker.data.arrays import open_array
+from sedtalker.data.preflight import as_frames
+from sedtalker.data.vertex_corpora.emovoca import emotion_of, parse_name
+from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_templates
+from sedtalker.data.vertex_store import Clip, Store, is_store, open_store
 from sedtalker.errors import DataError, SEDTalkerError
 from sedtalker.evaluation.closures import Phones, closures
 from sedtalker.evaluation.masks import Masks

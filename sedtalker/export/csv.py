@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sedtalker.errors import AnimationError
 from sedtalker.export.motion import weights_of
 from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 from sedtalker.rotations import head_angles
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write(animation: Animation, path: Path) -> None:
         raise AnimationError("no blendshape of this animation has an ARKit name: csv carries no other. Export json")
     columns = [known.get(name) for name in SHAPES]  # None: a shape that the rig does not have
     still = np.eye(4, dtype=np.float32)
-    with written_whole(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temp_path, temp_path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(HEADER)
         for index, row in enumerate(weights):

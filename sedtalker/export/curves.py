@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedtalker.export.motion import weights_of
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -21,7 +21,7 @@ def write(animation: Animation, path: Path) -> None:
     """
     weights = weights_of(animation, "json")
     about = {"version": 1, "fps": animation.fps, "frames": len(animation)}
-    with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temp_path, temp_path.open("w", encoding="utf-8") as file:
         file.write(json.dumps(about)[:-1] + ', "curves": {')
         for column, name in enumerate(animation.blendshape_names):  # one by one: an hour is 100,000 numbers a curve
             curve = [round(weight, 6) for weight in weights[:, column].tolist()]

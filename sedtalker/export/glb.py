@@ -22,7 +22,7 @@ from sedtalker.export.parts import Part, Shape, split_face, tangents
 from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 from sedtalker.rotations import quaternions
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _CORNEA_OPACITY = 0.08  # glTF has no light without a body: a film that is nearl
 
 def write(animation: Animation, path: Path) -> None:
     """Write the `.glb`; a mesh without a rig gets the components of its motion as morph targets."""
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as temp_path, temp_path.open("wb") as file:
         file.writelines(glb_blocks(animation))
 
 

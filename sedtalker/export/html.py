@@ -24,7 +24,7 @@ from sedtalker.export.glb import glb_blocks
 from sedtalker.export.palette import colors_of
 from sedtalker.export.sound import recording, write_flac
 from sedtalker.face.rig import Face
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -39,7 +39,7 @@ _PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to th
 
 def write(animation: Animation, path: Path) -> None:
     """Write the page, with the sound of the animation's source where that file still is what it was."""
-    with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temp_path, temp_path.open("w", encoding="utf-8") as file:
         file.writelines(page(animation))
 
 

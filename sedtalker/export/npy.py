@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def write(animation: Animation, path: Path) -> None:
     """Write float32 vertices, streamed to disk frame after frame."""
     layout = {"descr": "<f4", "fortran_order": False, "shape": (len(animation), *animation.template.shape)}
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as temp_path, temp_path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, layout)
         for vertices in animation.frames():
             file.write(np.ascontiguousarray(vertices, "<f4").tobytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sedtalker.export.frames import posed_frames, write_sequence
+from sedtalker.export.meshes import posed_frames, write_sequence
 from sedtalker.face.mesh import obj_triangles, obj_vertices
 
 if TYPE_CHECKING:

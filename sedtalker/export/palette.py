@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sedtalker.emotion.labels import COLORS
+from sedtalker.labels import COLORS
 
 _SPARE = ("#c9a27c", "#9fb6c9", "#c3c96a", "#d08f8f")  # for labels that are not the default model's
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.export.frames import posed_frames, write_sequence
+from sedtalker.export.meshes import posed_frames, write_sequence
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError, require
-from sedtalker.export.frames import posed_frames
+from sedtalker.export.meshes import posed_frames
 from sedtalker.export.parts import Part, split_face
 from sedtalker.export.pictures import color_picture
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 from sedtalker.rotations import quaternions
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ def write(animation: Animation, path: Path) -> None:
     require("pxr.Usd", "usd")
     from pxr import UsdUtils
 
-    with written_whole(path) as aside:
+    with atomic_write(path) as temp_path:
         if path.suffix.lower() != ".usdz":
-            stage = _stage(animation, aside, None)
+            stage = _stage(animation, temp_path, None)
             stage.GetRootLayer().Save()
             return
         with tempfile.TemporaryDirectory() as folder:
             layer = Path(folder, f"{path.stem}.usdc")
             stage = _stage(animation, layer, Path(folder))  # its layer lives as long as it does
             stage.GetRootLayer().Save()
-            UsdUtils.CreateNewUsdzPackage(str(layer), str(aside))
+            UsdUtils.CreateNewUsdzPackage(str(layer), str(temp_path))
 
 
 def _stage(animation: Animation, path: Path, pictures: Path | None) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sedtalker import resources
 from sedtalker.errors import FaceError, FaceWarning, as_path
-from sedtalker.face.files import face_names, read_face, read_template
+from sedtalker.face.asset_io import face_names, read_face, read_template
 from sedtalker.face.mesh import has_comment, read_mesh
 from sedtalker.face.orientation import STATEMENT, UPRIGHT, AlignmentError, Pose, align_vertices, match_surface
 from sedtalker.face.rig import Face, Float, Index

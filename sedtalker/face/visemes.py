@@ -63,7 +63,7 @@ VISEMES: dict[str, Viseme] = {
     "w": Viseme(7, 0.01, 0.60, {"mouthPucker": 0.86, "mouthFunnel": 0.16}, 0.95),
     "m": Viseme(21, 0.00, 1.0, {"mouthPress": 0.06, "mouthRollLower": 0.08, "mouthRollUpper": 0.06}, 0.9),
 }  # fmt: skip
-"""Openings and their holds were fitted by least squares to GRID s1's tracked lip gap (`sedtalker.corpora.fit_visemes`)
+"""Openings and their holds were fitted by least squares to GRID s1's tracked lip gap (`sedtalker.recipes.fit_visemes`)
 and rounded, those of the rounded visemes then lowered for a stronger rounding; as they stand they explain every tenth
 sentence with a median correlation of .78. Shapes keep near the ranges of FACEGOOD's weights in speech and were drawn on
 the default head."""

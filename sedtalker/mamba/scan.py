@@ -60,7 +60,7 @@ def selective_scan(
     if backend == "mamba_ssm":
         return _scan_mamba_ssm(u, delta, A, B, C, D)
     if backend == "fused":
-        from sedtalker.mamba.fused import fused_scan
+        from sedtalker.mamba.scan_cpu import fused_scan
 
         return fused_scan(u, delta, A, B, C, D, state)
     from sedtalker.mamba.scan_chunked import chunked_scan

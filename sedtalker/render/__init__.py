@@ -9,19 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sedtalker.render.animation_video import (
+        contact_sheet,
+        poster,
+        render_animation,
+        render_comparison,
+        render_frames,
+    )
     from sedtalker.render.camera import Camera
-    from sedtalker.render.film import contact_sheet, poster, render_animation, render_comparison, render_frames
     from sedtalker.render.soft import SoftRenderer
     from sedtalker.render.video import write_video
 
 _HOMES = {
     "Camera": "camera",
     "SoftRenderer": "soft",
-    "contact_sheet": "film",
-    "poster": "film",
-    "render_animation": "film",
-    "render_comparison": "film",
-    "render_frames": "film",
+    "contact_sheet": "animation_video",
+    "poster": "animation_video",
+    "render_animation": "animation_video",
+    "render_comparison": "animation_video",
+    "render_frames": "animation_video",
     "write_video": "video",
 }
 

@@ -21,7 +21,7 @@ BAND_ROWS = 32  # a picture is drawn in bands of rows that fit a processor's cac
 
 SAME_SURFACE = 0.004  # relative depth within which samples of one surface are shaded together
 
-NOBODY = 0xFFFFFFFF  # owns a sample that no triangle covers
+NO_TRIANGLE = 0xFFFFFFFF  # owns a sample that no triangle covers
 
 # How a surface meets those behind it.
 OPAQUE, HAIR, BLEND, ADD = 0, 1, 2, 3

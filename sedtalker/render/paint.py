@@ -29,7 +29,7 @@ from sedtalker.render.buffers import (
     KIND,
     LAST,
     MODE,
-    NOBODY,
+    NO_TRIANGLE,
     SAMPLES,
     SOLID,
     TEXTURE,
@@ -179,7 +179,7 @@ def _unpack(place: Index, count: int, top: int, block: Float) -> None:
 
 
 @compiled
-def _finish(scene: Scene, shot: Shot, s: int, top: int, width: int, scratch: Scratch, mode: int) -> None:
+def flush_fragments(scene: Scene, shot: Shot, s: int, top: int, width: int, scratch: Scratch, mode: int) -> None:
     """Texture, shadow and light for a surface's waiting fragments; then onto the picture, in their order."""
     count = scratch.filled[s]
     if count == 0:
@@ -236,21 +236,21 @@ def _enter_pixel(scene: Scene, shot: Shot, x: int, y: int, top: int, width: int,
     """Let a pixel's fragments wait, one for each of its surfaces."""
     owner, first = scratch.owner, sample_index(x, y, width)
     t = owner[first]
-    if t != NOBODY:
+    if t != NO_TRIANGLE:
         s = scene.surface[t]
         if shows_one(scene, s, owner, scratch.depth, first):
             if _push(scratch, s, t, x, y, SAMPLES):
-                _finish(scene, shot, s, top, width, scratch, _SHARE)
+                flush_fragments(scene, shot, s, top, width, scratch, _SHARE)
             return
     settle(scene.surface, owner, scratch.depth, first)
     for j in range(SAMPLES):
         t = owner[first + j]
-        if t == NOBODY:
+        if t == NO_TRIANGLE:
             continue
         share = share_of(owner, first, j)
         s = scene.surface[t]
         if share and _push(scratch, s, t, x, y, share):
-            _finish(scene, shot, s, top, width, scratch, _SHARE)
+            flush_fragments(scene, shot, s, top, width, scratch, _SHARE)
 
 
 @compiled
@@ -268,7 +268,7 @@ def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Sc
             plain = pixels_within(owner, depth, first, scene.surfaces[s, FIRST], scene.surfaces[s, LAST])
             if plain == EVERY_SAMPLE and left + CHUNK <= width:
                 if filled[s] + CHUNK >= shade.BLOCK:
-                    _finish(scene, shot, s, top, width, scratch, _SHARE)
+                    flush_fragments(scene, shot, s, top, width, scratch, _SHARE)
                 _push_chunk(scratch, s, left, y, first)
                 continue
             for x in range(left, min(left + CHUNK, width)):
@@ -276,7 +276,7 @@ def paint(scene: Scene, shot: Shot, top: int, rows: int, width: int, scratch: Sc
                     _enter_pixel(scene, shot, x, y, top, width, scratch)
                 shown >>= SAMPLES
     for s in range(len(filled)):
-        _finish(scene, shot, np.int32(s), top, width, scratch, _SHARE)
+        flush_fragments(scene, shot, np.int32(s), top, width, scratch, _SHARE)
 
 
 @compiled
@@ -311,14 +311,14 @@ def lay_over(scene: Scene, shot: Shot, s: int, top: int, rows: int, width: int, 
                         wb, wc, _ = weights_at(plane, np.float32(column + 0.5), np.float32(y + 0.5))
                         seen = mode == _ADD or opacity_at(scene, s, t, wb, wc) >= _FAINT * 255
                         if seen and _push(scratch, s, t, column, y - top, share):
-                            _finish(scene, shot, s, top, width, scratch, mode)
+                            flush_fragments(scene, shot, s, top, width, scratch, mode)
                     mask >>= SAMPLES
                     column += 1
-    _finish(scene, shot, s, top, width, scratch, mode)
+    flush_fragments(scene, shot, s, top, width, scratch, mode)
 
 
 @compiled
-def develop(color: Float, background: Float, top: int, rows: int, scale: int, scratch: Scratch, out: Bytes) -> int:
+def resolve(color: Float, background: Float, top: int, rows: int, scale: int, scratch: Scratch, out: Bytes) -> int:
     """The band's light over the background as sRGB bytes, `scale` x `scale` pixels to one; returns the pixels drawn on.
 
     `out` is (H, W, 3) and holds the background already, or (H, W, 4) and gets coverage as its fourth channel.
@@ -330,7 +330,7 @@ def develop(color: Float, background: Float, top: int, rows: int, scale: int, sc
         _shrink(color, rows, out.shape[1], scale)
     for y in range(rows // scale):
         row = top // scale + y
-        _tell_tones(color, np.uint64(y) * width * _4, width, tone, coverage)
+        tone_indices(color, np.uint64(y) * width * _4, width, tone, coverage)
         for x in range(width):
             covered = coverage[x]
             if covered <= 0:
@@ -367,7 +367,7 @@ def _shrink(color: Float, rows: int, width: int, scale: int) -> None:
 
 
 @inlined
-def _tell_tones(color: Float, first: int, width: int, tone: Index, coverage: Float) -> None:
+def tone_indices(color: Float, first: int, width: int, tone: Index, coverage: Float) -> None:
     """Places in the tone tables of a row's light where it is covered, and how far it is."""
     step = np.float32((shade.TONE_STEPS - 1) / shade.TONE_RANGE)
     zero, last = np.float32(0), np.float32(shade.TONE_STEPS - 1)
@@ -389,7 +389,7 @@ def draw(scene: Scene, shot: Shot, scale: int, scratch: Scratch, out: Bytes) -> 
     drawn = 0
     for top in range(0, height, BAND_ROWS):
         rows = min(BAND_ROWS, height - top)
-        scratch.owner[:] = NOBODY
+        scratch.owner[:] = NO_TRIANGLE
         scratch.depth[:] = np.float32(0)
         scratch.color[:] = np.float32(0)
         scratch.tiles[:] = np.float32(0)
@@ -402,5 +402,5 @@ def draw(scene: Scene, shot: Shot, scale: int, scratch: Scratch, out: Bytes) -> 
         for s in range(len(surfaces)):
             if surfaces[s, MODE] >= HAIR:
                 lay_over(scene, shot, np.int32(s), top, rows, width, height, scratch)
-        drawn += develop(scratch.color, scene.background, top, rows, scale, scratch, out)
+        drawn += resolve(scratch.color, scene.background, top, rows, scale, scratch, out)
     return drawn

@@ -18,7 +18,7 @@ from sedtalker.render.buffers import (
     LANES,
     LAST,
     MIXED,
-    NOBODY,
+    NO_TRIANGLE,
     PLANE,
     SAME_SURFACE,
     SAMPLES,
@@ -374,11 +374,11 @@ def settle(surface: Int, owner: Index, depth: Float, first: int) -> None:
     """Let one triangle speak for all samples of a pixel, from `first` on, that show one surface at one depth."""
     for j in range(first, first + SAMPLES):
         mine, z = owner[j], depth[j]
-        if mine == NOBODY:
+        if mine == NO_TRIANGLE:
             continue
         for i in range(first, j):
             other = owner[i]
-            if other != NOBODY and surface[other] == surface[mine] and abs(depth[i] - z) < SAME_SURFACE * z:
+            if other != NO_TRIANGLE and surface[other] == surface[mine] and abs(depth[i] - z) < SAME_SURFACE * z:
                 owner[j] = other
                 break
 

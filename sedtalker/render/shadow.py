@@ -69,12 +69,12 @@ def _seen(points: Float, n: int, view: Float) -> tuple[float, float, float]:
 
 
 @compiled
-def light_at(x: float, y: float, z: float, facing: float, view: Float, thrown: Float) -> float:
+def light_at(x: float, y: float, z: float, facing: float, view: Float, shadow_map: Float) -> float:
     """Share of a light, 0...1, at a point whose normal has this cosine to the light; `thrown` as in `throw`.
 
     Where the point is before all texels that would be averaged, or well behind them, the average is known.
     """
-    depth, near, far = thrown[0], thrown[1], thrown[2]
+    depth, near, far = shadow_map[0], shadow_map[1], shadow_map[2]
     size = depth.shape[0]
     column = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3] - np.float32(0.5)
     row = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3] - np.float32(0.5)
@@ -101,16 +101,16 @@ def light_at(x: float, y: float, z: float, facing: float, view: Float, thrown: F
 
 
 @compiled
-def throw(points: Float, triangles: Index, view: Float, thrown: Float) -> None:
+def render_shadow_map(points: Float, triangles: Index, view: Float, shadow_map: Float) -> None:
     """Fill `thrown` (LAYERS, SIZE, SIZE) with the triangles' shadow.
 
     Its layers: what the light sees first, as metres away from it; of these the least and the greatest among the texels
     that `light_at` averages; working memory.
     """
-    _draw_depth(points, triangles, view, thrown[0])
-    depth, rows = thrown[0], thrown[3]
+    _draw_depth(points, triangles, view, shadow_map[0])
+    depth, rows = shadow_map[0], shadow_map[3]
     size = depth.shape[0]
-    for out, least in ((thrown[1], True), (thrown[2], False)):
+    for out, least in ((shadow_map[1], True), (shadow_map[2], False)):
         for row in range(_TAPS, size - _TAPS):
             for column in range(size):
                 best = depth[row - _TAPS + 1, column]
@@ -127,17 +127,17 @@ def throw(points: Float, triangles: Index, view: Float, thrown: Float) -> None:
 
 
 @compiled
-def _light_points(points: Float, normals: Float, light: Float, view: Float, thrown: Float, out: Float) -> None:
+def _light_points(points: Float, normals: Float, light: Float, view: Float, shadow_map: Float, out: Float) -> None:
     offset = np.float32(_OFFSET)
     for n in range(len(points)):
         nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
         facing = nx * light[0] + ny * light[1] + nz * light[2]
         x, y, z = points[n, 0] + offset * nx, points[n, 1] + offset * ny, points[n, 2] + offset * nz
-        out[n] = light_at(x, y, z, facing, view, thrown)
+        out[n] = light_at(x, y, z, facing, view, shadow_map)
 
 
 @compiled
-def shadow_fragments(block: Float, count: int, view: Float, sun: Float, thrown: Float) -> None:
+def shadow_fragments(block: Float, count: int, view: Float, sun: Float, shadow_map: Float) -> None:
     """Share of the key light at each fragment of a block, into its row KEY."""
     offset = np.float32(_OFFSET)
     light = LIGHT_DIRECTIONS[KEY_LIGHT]
@@ -151,16 +151,16 @@ def shadow_fragments(block: Float, count: int, view: Float, sun: Float, thrown: 
         py = view[1] + x * view[4] + y * view[7] - far * view[10] + offset * ny
         pz = view[2] + x * view[5] + y * view[8] - far * view[11] + offset * nz
         facing = nx * light[0] + ny * light[1] + nz * light[2]
-        block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, thrown)
+        block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, shadow_map)
 
 
 def light_points(points: Float, normals: Float, casters: Index, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
     """(P,) share of a light, by default the key light, that reaches each point past the casting triangles."""
     view = light_view(points, light)
-    thrown = np.empty((LAYERS, SIZE, SIZE), np.float32)
-    throw(points, casters, view, thrown)
+    shadow_map = np.empty((LAYERS, SIZE, SIZE), np.float32)
+    render_shadow_map(points, casters, view, shadow_map)
     out = np.ones(len(points), np.float32)
-    _light_points(points, normals, light, view, thrown, out)
+    _light_points(points, normals, light, view, shadow_map, out)
     return out
 
 

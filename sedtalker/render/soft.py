@@ -14,9 +14,9 @@ from sedtalker.render import shadow
 from sedtalker.render.arrays import Bytes, Float, Index
 from sedtalker.render.buffers import COLORED_CORNERS, Scene, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
-from sedtalker.render.frames import cores
 from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
+from sedtalker.render.parallel import cores
 from sedtalker.render.raster import list_triangles
 from sedtalker.render.scene import Prepared, locate, prepare
 from sedtalker.render.shade import KEY, PAINT, to_linear, to_srgb
@@ -109,7 +109,7 @@ class SoftRenderer:
         self._list(work, width, height)
         sun = shadow.light_view(work.points) if self._casts else _NO_SUN
         if self._casts:
-            shadow.throw(work.points, prepared.casters, sun, work.shadow)
+            shadow.render_shadow_map(work.points, prepared.casters, sun, work.shadow)
         shot = Shot(work.points, work.normals, work.screen, view, sun, work.shadow)
         out = self._canvas.copy()
         scene = prepared.scene if colors is None else _colored(prepared, colors)

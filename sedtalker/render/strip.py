@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.emotion import labels
+from sedtalker import labels
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.text import WHITE, Color, write
 

@@ -21,7 +21,7 @@ from sedtalker.render.buffers import (
     CORNERS,
     GROUP,
     LANES,
-    NOBODY,
+    NO_TRIANGLE,
     PLANE,
     SAME_SURFACE,
     SAMPLE_X,
@@ -107,7 +107,7 @@ def samples_owned(typing_context: Any, owner: Any, first: int) -> Code:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         owner, first = arguments
         owners = builder.load(_vector_at(context, builder, signature.args[0], owner, first, _WORDS), align=4)
-        mask = builder.icmp_unsigned("!=", owners, ir.Constant(_WORDS, [NOBODY] * LANES))
+        mask = builder.icmp_unsigned("!=", owners, ir.Constant(_WORDS, [NO_TRIANGLE] * LANES))
         return builder.zext(builder.bitcast(mask, ir.IntType(LANES)), ir.IntType(32))
 
     return types.uint32(owner, types.int64), generate

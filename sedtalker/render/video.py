@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sedtalker.demux import ffmpeg_name
 from sedtalker.errors import RenderError
-from sedtalker.files import MADE_HERE, check_replaceable, final_name, written_whole
+from sedtalker.files import MADE_HERE, atomic_write, check_replaceable, final_name
 from sedtalker.render.arrays import Bytes
-from sedtalker.render.frames import cores
+from sedtalker.render.parallel import cores
 from sedtalker.render.yuv import to_yuv420
 
 Audio = tuple[NDArray[np.floating], int]
@@ -77,9 +77,9 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
         )
     check_replaceable(path)
     try:
-        with written_whole(path) as aside:
-            count = _write(aside, _shown(frames, path), fps, audio)
-            _check(aside, count, fps, audio)
+        with atomic_write(path) as temp_path:
+            count = _write(temp_path, _shown(frames, path), fps, audio)
+            _check(temp_path, count, fps, audio)
     except _BadVideo as error:
         raise RenderError(f"cannot write {final_name(path)}: {error}") from error
     except (ValueError, RuntimeError) as error:  # what PyAV raises beside operating system errors

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
-from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import CheckpointError
 from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState
-from sedtalker.mamba.experts import MixtureOfExperts
+from sedtalker.mamba.moe import MixtureOfExperts
 
 KIND = "talker"
 MEAN_STYLE = -1  # index of the mean of all styles, for a speaker who is none of them
@@ -69,8 +69,8 @@ class TalkerConfig:
     dropout: float = 0.1
     injection: str = "residual"  # of the emotion: residual, added
     emotion_width: int = 32
-    reaction: int = 50  # frames of 20 ms over which an expression comes on and leaves (residual injection)
-    tempos: int = 4  # learned speeds of doing so
+    emotion_kernel_frames: int = 50  # frames of 20 ms over which an expression comes on and leaves (residual injection)
+    emotion_time_constants: int = 4  # learned speeds of doing so
     styles: int = 1  # speakers with a style of their own
     head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
     coefficients: int = len(ARKIT_NAMES)
@@ -115,7 +115,7 @@ class TalkerState(NamedTuple):
     layers: tuple[LayerState, ...]
     felt: Tensor  # (B, reaction - 1, emotion_width), the last departures from neutral
     last: Tensor  # (B, 1, width), the stack's last input, repeated at the end
-    departure: Tensor  # (B, 1, emotion_width), the last departure from neutral, repeated at the end
+    emotion_offset: Tensor  # (B, 1, emotion_width), the last departure from neutral, repeated at the end
     ahead: int  # frames to come before the first output
 
 
@@ -162,19 +162,19 @@ class TalkerModel(nn.Module):
             intensity: (B, T) in 0..1; 0 is exactly the neutral animation.
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
-        departure = self._whole(self.departure(posterior, intensity))
-        hidden, _, _ = self._stacked(self._whole(self.embed(features, style)), departure, ())
-        return self._coefficients(hidden, self._with_past(departure))[:, self.config.look_ahead :]
+        emotion_offset = self._whole(self.emotion_offset(posterior, intensity))
+        hidden, _, _ = self._stacked(self._whole(self.embed(features, style)), emotion_offset, ())
+        return self._coefficients(hidden, self._pad_history(emotion_offset))[:, self.config.look_ahead :]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the lips alone and the load-balancing loss."""
         x = self._whole(self.embed(features, style))
-        departure = self._whole(self.departure(posterior, intensity))
-        neutral = torch.zeros_like(departure)
-        hidden, _, balance = self._stacked(x, departure, ())
+        emotion_offset = self._whole(self.emotion_offset(posterior, intensity))
+        neutral = torch.zeros_like(emotion_offset)
+        hidden, _, balance = self._stacked(x, emotion_offset, ())
         without = hidden if self.residual is not None else self._stacked(x, neutral, ())[0]
-        coefficients = self._coefficients(hidden, self._with_past(departure))
-        lips = self._coefficients(without, self._with_past(neutral))
+        coefficients = self._coefficients(hidden, self._pad_history(emotion_offset))
+        lips = self._coefficients(without, self._pad_history(neutral))
         return Motion(coefficients[:, self.config.look_ahead :], lips[:, self.config.look_ahead :], balance)
 
     def step(
@@ -196,19 +196,19 @@ class TalkerModel(nn.Module):
         self, x: Tensor, posterior: Tensor, intensity: Tensor, state: TalkerState | None = None
     ) -> tuple[Tensor, TalkerState]:
         """`step` for speech (B, T, width) that was embedded already."""
-        departure = self.departure(posterior, intensity)
+        emotion_offset = self.emotion_offset(posterior, intensity)
         if state is None:
-            felt = self._with_past(departure[:, :1])[:, :-1]
-            state = TalkerState((), felt, x[:, :1], departure[:, :1], self.config.look_ahead)
-        return self._advance(x, departure, state)
+            felt = self._pad_history(emotion_offset[:, :1])[:, :-1]
+            state = TalkerState((), felt, x[:, :1], emotion_offset[:, :1], self.config.look_ahead)
+        return self._advance(x, emotion_offset, state)
 
     def finish(self, state: TalkerState) -> Tensor:
         """Coefficients (B, <= look_ahead, K) of the last frames, once no more sound will come."""
         frames = self.config.look_ahead
         if frames == 0:  # every frame is out already
             return state.last.new_zeros(len(state.last), 0, self.config.coefficients)
-        x, departure = (held.expand(-1, frames, -1) for held in (state.last, state.departure))
-        return self._advance(x, departure, state)[0]
+        x, emotion_offset = (held.expand(-1, frames, -1) for held in (state.last, state.emotion_offset))
+        return self._advance(x, emotion_offset, state)[0]
 
     def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
         """The stack's input (B, T, width): the encoder's layers in a learned mixture, and the speaker's style."""
@@ -223,7 +223,7 @@ class TalkerModel(nn.Module):
             return mean
         return torch.where((style == MEAN_STYLE)[:, None], mean, self.styles(style.clamp(min=0)))
 
-    def departure(self, posterior: Tensor, intensity: Tensor) -> Tensor:
+    def emotion_offset(self, posterior: Tensor, intensity: Tensor) -> Tensor:
         """c(t) - e_neutral = i(t) sum_k p_k(t) (e_k - e_neutral), (B, T, emotion_width): zero at intensity 0."""
         directions = self.emotions.weight - self.emotions.weight[self.neutral]
         return intensity[..., None].float() * (posterior.float() @ directions)
@@ -244,23 +244,23 @@ class TalkerModel(nn.Module):
         """x (B, T, ...) of whole utterances with its last frame held for the look-ahead."""
         return torch.cat([x, x[:, -1:].expand(-1, self.config.look_ahead, -1)], dim=1)
 
-    def _with_past(self, departure: Tensor) -> Tensor:
+    def _pad_history(self, emotion_offset: Tensor) -> Tensor:
         """(B, reaction - 1 + T, emotion_width): before the first frame its emotion was felt already."""
-        past = departure[:, :1].expand(-1, self.config.reaction - 1, -1)
-        return torch.cat([past, departure], dim=1)
+        past = emotion_offset[:, :1].expand(-1, self.config.emotion_kernel_frames - 1, -1)
+        return torch.cat([past, emotion_offset], dim=1)
 
-    def _advance(self, x: Tensor, departure: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
-        hidden, layers, _ = self._stacked(x, departure, state.layers)
-        felt = torch.cat([state.felt, departure], dim=1)
+    def _advance(self, x: Tensor, emotion_offset: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
+        hidden, layers, _ = self._stacked(x, emotion_offset, state.layers)
+        felt = torch.cat([state.felt, emotion_offset], dim=1)
         coefficients = self._coefficients(hidden, felt)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return coefficients, TalkerState(layers, felt[:, x.shape[1] :], x[:, -1:], departure[:, -1:], ahead)
+        return coefficients, TalkerState(layers, felt[:, x.shape[1] :], x[:, -1:], emotion_offset[:, -1:], ahead)
 
     def _stacked(
-        self, x: Tensor, departure: Tensor, states: tuple[LayerState, ...]
+        self, x: Tensor, emotion_offset: Tensor, states: tuple[LayerState, ...]
     ) -> tuple[Tensor, tuple[LayerState, ...], Tensor]:
         if self.config.injection == "added":
-            x = x + self.added(departure + self.emotions.weight[self.neutral])
+            x = x + self.added(emotion_offset + self.emotions.weight[self.neutral])
         after, balances = [], []
         for layer, state in zip(self.stack, states or (None,) * len(self.stack), strict=True):
             x, new, balance = layer(x, state)
@@ -318,9 +318,11 @@ class EmotionResidual(nn.Module):
     def __init__(self, config: TalkerConfig) -> None:
         super().__init__()
         self.gain = nn.Linear(config.width, 4 * config.emotion_width)
-        self.direction = nn.Linear(config.tempos * config.emotion_width, 4 * config.emotion_width, bias=False)
-        age = torch.arange(config.reaction).flip(0)  # frames since
-        lasting = 2.0 * 2 ** torch.arange(config.tempos)[:, None]  # frames, 2, 4, 8, ... at the start
+        self.direction = nn.Linear(
+            config.emotion_time_constants * config.emotion_width, 4 * config.emotion_width, bias=False
+        )
+        age = torch.arange(config.emotion_kernel_frames).flip(0)  # frames since
+        lasting = 2.0 * 2 ** torch.arange(config.emotion_time_constants)[:, None]  # frames, 2, 4, 8, ... at the start
         self.tempo = nn.Parameter(-age / lasting)  # (tempos, reaction), the averages' logarithmic weights
         self.out = nn.Linear(4 * config.emotion_width, config.coefficients, bias=False)
         self.speaking = nn.Linear(config.width, 1)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sedtalker.audio import Samples
 from sedtalker.emotion.diarizer import Diarizer
-from sedtalker.emotion.streaming import StreamState, diarize_piece
+from sedtalker.emotion.inference import StreamState, diarize_piece
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.errors import SEDTalkerError
 from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing
@@ -47,7 +47,7 @@ def stream(
     model: TalkerModel,
     chunks: Iterable[Samples],
     style: Tensor | None = None,
-    listener: WindowedEncoder | None = None,
+    diarizer_encoder: WindowedEncoder | None = None,
 ) -> Iterator[Tensor]:
     """Coefficients (n, K) at 50 Hz, as soon as they are known, of 16 kHz samples that come in chunks of any size.
 
@@ -62,11 +62,11 @@ def stream(
         track = emotion.with_labels(labels)
         return decoded(model, told(track, (heard(model, block, style) for block in encoder.blocks(chunks))))
     emotion.label_matrix(labels)  # refuses labels that do not fit before any sound is taken
-    if listener is None or listener is encoder:
+    if diarizer_encoder is None or diarizer_encoder is encoder:
         pairs: Iterable[tuple[Tensor, Tensor]] = ((block, block) for block in encoder.blocks(chunks))
     else:
         given, again = tee(chunks)
-        pairs = zip(encoder.blocks(given), listener.blocks(again), strict=True)
+        pairs = zip(encoder.blocks(given), diarizer_encoder.blocks(again), strict=True)
     return decoded(model, read(emotion, model, pairs, style))
 
 

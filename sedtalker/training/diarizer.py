@@ -17,30 +17,30 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from sedtalker.corpora.manifest import Manifest, Utterance, load_manifest
+from sedtalker.data.emotion_mixtures import Clip, Mix, Mixer, Mixing
+from sedtalker.data.manifest import Manifest, Utterance, load_manifest
+from sedtalker.data.spec_augment import changed
 from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
-from sedtalker.emotion.labels import LABELS
 from sedtalker.errors import DataError
+from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig
 from sedtalker.training.config import read_config, require_within
-from sedtalker.training.emotional_mixes import Clip, Mix, Mixer, Mixing
 from sedtalker.training.encoder_tuning import MEL_STRIDE, TunedEncoder, save_tuned, tuned_encoder
 from sedtalker.training.resume import last_checkpoint
 from sedtalker.training.schedule import OneCycle
-from sedtalker.training.spectral_changes import changed
 
 
 @dataclass(frozen=True)
 class DiarizerTraining:
     """Everything that a training run needs; YAML fills it."""
 
-    manifest: str  # of `sedtalker.corpora.speech_emotion`, with splits
+    manifest: str  # of `sedtalker.data.speech_corpora.registry`, with splits
     features: tuple[str, ...]  # folders of cached features, the clean ones first
     output: str  # folder: Lightning's checkpoints, and the exported model
     start: str = ""  # folder of a diarizer to start from; empty: from random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
     below: int | None = None  # the encoder's blocks above this one are trained too, on what was cached for that
-    tuning_rate: float = 5e-5  # of those blocks
+    encoder_lr: float = 5e-5  # of those blocks
     changed: float = 0.0  # with below 0: share of the made utterances whose spectrum is changed at random
     mixing: Mixing = field(default_factory=Mixing)
     corpora: dict[str, float] = field(default_factory=dict)  # share of the draws; a corpus at 0 is left out
@@ -67,7 +67,7 @@ class DiarizerTraining:
             DataError: one is outside its range.
         """
         require_within(self, **dict.fromkeys(("steps", "batch", "validate_every", "threads"), (1, inf)))
-        rates = ("rate", "tuning_rate", "warmup", "decay", "workers", "adjustment", "intensity_weight", "corpora")
+        rates = ("rate", "encoder_lr", "warmup", "decay", "workers", "adjustment", "intensity_weight", "corpora")
         require_within(self, **dict.fromkeys(rates, (0, inf)), seed=(0, 2**32 - 1))
         require_within(self, **dict.fromkeys(("changed", "smoothing", "mixup", "masked"), (0, 1)))
         if self.below is not None:
@@ -146,7 +146,7 @@ class DiarizerModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         if self.settings.changed:
             batch = replace(batch, steps=changed(batch.steps, self.settings.changed))
-        blend = disturbed(batch, self.settings.mixup, self.settings.masked)
+        blend = mixup_and_mask(batch, self.settings.mixup, self.settings.masked)
         logits, strength = self.diarizer(self.encoder(blend.steps))
         adjusted = logits + self.settings.adjustment * self.log_prior
         present = ~self.diarizer.absent
@@ -175,7 +175,7 @@ class DiarizerModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.settings
         groups = [{"params": self.diarizer.parameters()}, {"params": self.encoder.parameters()}]
-        rates = [settings.rate, settings.tuning_rate]
+        rates = [settings.rate, settings.encoder_lr]
         optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
         schedule = OneCycle(optimiser, rates, settings.steps, settings.warmup)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -204,7 +204,7 @@ class Blend(NamedTuple):
     intensity_weight: Tensor  # (B, T)
 
 
-def disturbed(batch: Batch, mixup: float, masked: float) -> Blend:
+def mixup_and_mask(batch: Batch, mixup: float, masked: float) -> Blend:
     """A batch, sometimes blended in pairs of utterances (Zhang et al. 2018), a stretch of each hidden.
 
     A truth counts in a blend by its share and its own weight; where one of two is unknown the other counts alone.

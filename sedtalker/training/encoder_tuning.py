@@ -1,7 +1,7 @@
 """A speech encoder trained along with the diarizer that reads it: all of it, or its upper blocks.
 
 What lies below the blocks that are trained stays frozen, so its states are computed once
-(`sedtalker.training.features --below K`): two frames of 20 ms for each of the diarizer's steps. With nothing frozen
+(`sedtalker.data.features --below K`): two frames of 20 ms for each of the diarizer's steps. With nothing frozen
 (`--below 0`) they are the encoder's input, four log-mel frames of 10 ms for each step.
 
 `python -m sedtalker.training.encoder_tuning TUNED --from NAME --share 0.6 -o DIR` writes the encoder that lies that far
@@ -21,7 +21,7 @@ from sedtalker.checkpoint import save_checkpoint
 from sedtalker.emotion.diarizer import STRIDE, steps_of
 from sedtalker.errors import DataError
 from sedtalker.speech import FRAME_SAMPLES, KIND, MEL_HOP, TUNED_KIND, WhisperEncoder, load_encoder, log_mel
-from sedtalker.training.averaging import averaged
+from sedtalker.training.weight_averaging import averaged
 
 MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms that share one step of the diarizer
 

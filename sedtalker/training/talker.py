@@ -19,22 +19,23 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sedtalker.corpora.store import is_store, open_store
-from sedtalker.emotion.labels import LABELS
+from sedtalker.data.store_features import check_features
+from sedtalker.data.vertex_store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.masks import default_masks, read_masks
 from sedtalker.evaluation.vertices import LIPS
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
+from sedtalker.labels import LABELS
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
+from sedtalker.training.callbacks import Pose, SamplePictures
 from sedtalker.training.config import read_config, require_within
 from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, total
-from sedtalker.training.pictures import Pose, SamplePictures
 from sedtalker.training.resume import check_fits, last_checkpoint, read_lightning_checkpoint
 from sedtalker.training.schedule import OneCycle
-from sedtalker.training.store_features import check_features
-from sedtalker.training.talker_data import (
+from sedtalker.training.vertex_clips import VertexClips
+from sedtalker.training.windows import (
     Batches,
     ClipInfo,
     Example,
@@ -44,7 +45,6 @@ from sedtalker.training.talker_data import (
     Windows,
     collate,
 )
-from sedtalker.training.vertex_clips import VertexClips
 
 Opened = TypeVar("Opened", RigStore, VertexClips)
 
@@ -245,7 +245,7 @@ def run_training(training: TalkerTraining) -> Path:
     if isinstance(store, VertexClips) and store.basis is not None:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
     if training.start:
-        go_on_from(module, Path(training.start))
+        load_initial_weights(module, Path(training.start))
     output = Path(training.output)
     # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
     kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -254,7 +254,7 @@ def run_training(training: TalkerTraining) -> Path:
     stopping = EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False)
     callbacks: list[Callback] = [best, latest, stopping]
     data = TalkerData(training, store, styles)
-    if training.pictures and (pictured := pictured_in(store, face, module.talker)) is not None:
+    if training.pictures and (pictured := sample_picture_inputs(store, face, module.talker)) is not None:
         callbacks.append(SamplePictures(*pictured, data.validation_example(), output / "pictures"))
     last = last_checkpoint(module, output, training.steps)
     trainer = make_trainer(_flags(training, callbacks, _logger(training.logger, output)))
@@ -268,7 +268,7 @@ def run_training(training: TalkerTraining) -> Path:
     return exported
 
 
-def go_on_from(module: TalkerModule, start: Path) -> None:
+def load_initial_weights(module: TalkerModule, start: Path) -> None:
     """Fill a module with the weights of a checkpoint, or of a folder that an exported talker is in.
 
     Raises:
@@ -326,7 +326,7 @@ def lips_of(training: TalkerTraining, store: RigStore | VertexClips) -> Lips | N
     return None if masks is None else Lips(masks.regions[LIPS], store.basis)
 
 
-def pictured_in(
+def sample_picture_inputs(
     store: RigStore | VertexClips, face: Face | None, talker: TalkerModel
 ) -> tuple[Face, Pose, Pose] | None:
     """What a sample is drawn with: a face, and how predicted and true values move it; None without triangles."""

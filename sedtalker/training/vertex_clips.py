@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.corpora.store import Clip, Store
 from sedtalker.curves import read_between
+from sedtalker.data.vertex_store import Clip, Store
 from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
-from sedtalker.files import written_whole
+from sedtalker.files import atomic_write
 from sedtalker.speech import FRAME_RATE
 from sedtalker.training.losses import MILLIMETRES, Target
-from sedtalker.training.talker_data import ClipInfo, Example
+from sedtalker.training.windows import ClipInfo, Example
 
 Float = NDArray[np.float32]
 
@@ -141,8 +141,8 @@ def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
         _, _, directions = torch.svd_lowrank(torch.from_numpy(sample), components, niter=4)
     scale = np.sqrt(3 * store.vertices / components) / MILLIMETRES
     basis = (directions.T.numpy() * scale).astype(np.float32)
-    with written_whole(path) as aside:
-        np.save(aside, basis)
+    with atomic_write(path) as temp_path:
+        np.save(temp_path, basis)
     return basis
 
 

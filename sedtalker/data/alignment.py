@@ -1,0 +1,159 @@
+"""Phones with times from a recording and its words, by pocketsphinx' forced alignment:
+`python -m sedtalker.data.alignment MANIFEST -o phones.tsv`.
+
+Times lie on a 10 ms grid. Phones are ARPAbet without stress (CMUdict's), `SIL` for silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.audio import load_audio
+from sedtalker.data.manifest import Utterance, load_manifest
+from sedtalker.data.polish import polish_phones
+from sedtalker.data.tables import read_table
+from sedtalker.errors import DataError, require
+from sedtalker.files import atomic_write
+
+ALIGNER_RATE = 100  # frames a second
+SILENCE = "SIL"
+COLUMNS = ("id", "word", "phone", "start", "end")
+
+
+@dataclass(frozen=True)
+class Phone:
+    """One phone of a word, in seconds from the start of the recording."""
+
+    word: str
+    name: str  # ARPAbet, or SIL
+    start: float
+    end: float
+
+
+class Aligner:
+    """Finds where the phones of a known text lie in a recording."""
+
+    def __init__(self) -> None:
+        pocketsphinx = require("pocketsphinx", "align")
+        # The second and third pass fail on emotional speech far more often than the first, which is all we need.
+        self.decoder = pocketsphinx.Decoder(lm=None, fwdflat=False, bestpath=False, loglevel="FATAL")
+
+    def align(self, samples: NDArray[np.float32], transcript: str, language: str = "en") -> tuple[Phone, ...] | None:
+        """Phones of 16 kHz samples (N,) in which `transcript` is said; None where no path through the text fits.
+
+        Polish ("pl") is spelt out by rules, and found by the English model's sounds.
+
+        Raises:
+            DataError: a word is not in the pronouncing dictionary.
+        """
+        words = self._polish(transcript) if language == "pl" else _words(transcript)
+        unknown = [word for word in words if self.decoder.lookup_word(word) is None]
+        if unknown:
+            raise DataError(f"words without a known pronunciation: {', '.join(unknown)}. Spell them out")
+        sound = (np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes()
+        self.decoder.set_align_text(" ".join(words))
+        if not self._pass_over(sound) or self.decoder.hyp() is None:
+            return None
+        self.decoder.set_alignment()  # the second pass divides the words of the first into phones
+        if not self._pass_over(sound):
+            return None
+        alignment = self.decoder.get_alignment()
+        return tuple(_phones(alignment)) if alignment else None
+
+    def _polish(self, transcript: str) -> list[str]:
+        words = re.findall(r"[^\W\d_]+", transcript.lower())
+        for word in words:
+            if self.decoder.lookup_word(word) is None:
+                self.decoder.add_word(word, " ".join(polish_phones(word)), True)
+        return words
+
+    def _pass_over(self, sound: bytes) -> bool:
+        try:
+            self.decoder.start_utt()
+            self.decoder.process_raw(sound, full_utt=True)
+            self.decoder.end_utt()
+        except RuntimeError:  # "Failed to stop utterance processing": the search died
+            return False
+        return True
+
+
+def _words(transcript: str) -> list[str]:
+    return re.findall(r"[a-z']+", transcript.lower().replace("\u2019", "'"))
+
+
+def _phones(alignment: Any) -> Iterator[Phone]:
+    for word in alignment:
+        for phone in word:
+            spoken = phone.name.isalpha() and phone.name != SILENCE  # fillers are named like +NSN+
+            name = phone.name if spoken else SILENCE
+            start = phone.start / ALIGNER_RATE
+            # A word with several pronunciations is named "a(2)".
+            yield Phone(word.name.split("(")[0], name, start, (phone.start + phone.duration) / ALIGNER_RATE)
+
+
+def read_phones(path: Path | str) -> dict[str, tuple[Phone, ...]]:
+    """Phones by recording, from a table with the columns id, word, phone, start, end.
+
+    Raises:
+        DataError: the file is missing or is no such table.
+    """
+    found: dict[str, list[Phone]] = defaultdict(list)
+    try:
+        for row in read_table(Path(path), COLUMNS, quoted=False):
+            found[row["id"]].append(Phone(row["word"], row["phone"], float(row["start"]), float(row["end"])))
+    except ValueError as error:
+        raise DataError(f"not a table of phones: {path} ({error}). Write one with: sedtalker.data.alignment") from error
+    return {identity: tuple(phones) for identity, phones in found.items()}
+
+
+def write_phones(path: Path | str, aligned: Mapping[str, Sequence[Phone]]) -> None:
+    """Write a table that `read_phones` reads."""
+    with atomic_write(Path(path)) as temp_path, Path(temp_path).open("w", encoding="utf-8", newline="") as file:
+        file.write("\t".join(COLUMNS) + "\n")
+        for identity, phones in aligned.items():
+            for phone in phones:
+                file.write(f"{identity}\t{phone.word}\t{phone.name}\t{phone.start:.2f}\t{phone.end:.2f}\n")
+
+
+def align_corpus(root: Path, utterances: Iterable[Utterance]) -> tuple[dict[str, tuple[Phone, ...]], list[str]]:
+    """Phones of every utterance that aligns, and the ids of those that do not."""
+    aligner, aligned, failed = Aligner(), {}, []
+    for utterance in tqdm(list(utterances), desc="align", unit="clip"):
+        try:
+            phones = aligner.align(load_audio(root / utterance.path), utterance.transcript, utterance.language)
+        except DataError as error:
+            tqdm.write(f"{utterance.id}: {error}")
+            phones = None
+        if phones is None:
+            failed.append(utterance.id)
+        else:
+            aligned[utterance.id] = phones
+    return aligned, failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--corpus", help="only the utterances of this corpus")
+    parser.add_argument("--every", type=int, default=1, help="only every Nth utterance of it")
+    arguments = parser.parse_args()
+    manifest = load_manifest(arguments.manifest)
+    wanted = [item for item in manifest if arguments.corpus in (None, item.corpus) and item.transcript]
+    aligned, failed = align_corpus(Path(manifest.root), wanted[:: arguments.every])
+    write_phones(arguments.output, aligned)
+    print(f"{len(aligned)} aligned, {len(failed)} not; {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

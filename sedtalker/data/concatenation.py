@@ -1,0 +1,165 @@
+"""Recordings whose emotion changes at known times: one speaker's clips cut to their speech, levelled and joined.
+
+`python -m sedtalker.data.concatenation MANIFEST -o DIR --per-speaker 12` writes such recordings of every speaker, and
+`DIR/manifest.json` with the corpora's own recordings and these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
+from sedtalker.data.manifest import Manifest, Span, Utterance, load_manifest, merge
+from sedtalker.emotion.track import Segment
+from sedtalker.emotion.vad import trimmed
+
+Samples = NDArray[np.float32]
+
+EDGE = 0.05  # s kept around the speech
+FADE = 0.01  # s, so that a joint does not click
+CROSSFADES = (0.02, 0.15)  # s over which clips blend, in a third of the recordings that are trained on
+LEVEL = -26.0  # dB of full scale, root mean square of every piece
+SHORT = (0.4, 0.9)  # s, of half of the middle parts of three in recordings that are trained on
+PATTERNS = ("NE", "EN", "NEN", "EE")  # of Wang et al. (2023), drawn alike; N neutral, E another emotion
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which clips follow each other; the middle one of three may be cropped."""
+
+    clips: tuple[Utterance, ...]
+    crop: float | None = None  # s
+    crossfade: float = 0.0  # s over which each clip blends into the next; 0: a cut
+
+
+def draw_recipes(utterances: Sequence[Utterance], per_speaker: int, seed: int = 0) -> list[Recipe]:
+    """Recipes for every speaker who has neutral clips and others."""
+    by_speaker: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
+    for item in utterances:
+        by_speaker[item.speaker][item.emotion].append(item)
+    recipes = []
+    for number, (_, clips) in enumerate(sorted(by_speaker.items())):
+        rng = np.random.default_rng([seed, number])
+        emotions = sorted(set(clips) - {"neutral"})
+        if "neutral" in clips and len(emotions) > 1:
+            recipes += [Recipe(_drawn(rng, clips, emotions)) for _ in range(per_speaker)]
+    return recipes
+
+
+def insertions(recipes: Sequence[Recipe], lengths: Sequence[float], seed: int = 0) -> list[Recipe]:
+    """The recipes of three clips, each once for every length of the inserted part in seconds."""
+    return [replace(recipe, crop=length) for recipe in recipes if len(recipe.clips) == 3 for length in lengths]
+
+
+def _drawn(rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions: list[str]) -> tuple[Utterance, ...]:
+    pattern = PATTERNS[rng.integers(len(PATTERNS))]
+    first, second = rng.permutation(len(emotions))[:2]
+    named = iter((emotions[first], emotions[second]))
+    kinds = ["neutral" if kind == "N" else next(named) for kind in pattern]
+    return tuple(clips[kind][rng.integers(len(clips[kind]))] for kind in kinds)
+
+
+def render(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
+    """Samples (N,) of a recipe, and its true segments."""
+    pieces = []
+    for number, item in enumerate(recipe.clips):
+        piece = trimmed(load_audio(manifest.audio(item)), EDGE)
+        if recipe.crop is not None and number == 1:
+            middle, half = len(piece) // 2, int(recipe.crop * SAMPLE_RATE / 2)
+            piece = piece[max(0, middle - half) : middle + half]
+        pieces.append(levelled(piece))
+    samples, edges = chained(pieces, recipe.crossfade)
+    segments = [
+        Segment(float(start), float(end), item.emotion, item.intensity if item.intensity is not None else 1.0)
+        for (start, end), item in zip(itertools.pairwise(edges / SAMPLE_RATE), recipe.clips, strict=True)
+    ]
+    return samples, segments
+
+
+def chained(pieces: Sequence[Samples], crossfade: float) -> tuple[Samples, NDArray[np.int64]]:
+    """Pieces one after the other (N,), each blending into the next over `crossfade` seconds, and their P + 1 edges.
+
+    An edge lies in the middle of a blend, which takes no more than half of the shortest piece.
+    """
+    overlap = min(int(crossfade * SAMPLE_RATE), min(len(piece) for piece in pieces) // 2)
+    starts = np.cumsum([0, *(len(piece) - overlap for piece in pieces)])
+    samples, ramp = np.zeros(starts[-1] + overlap, np.float32), max(overlap, int(FADE * SAMPLE_RATE))
+    for start, piece in zip(starts, pieces, strict=False):
+        samples[start : start + len(piece)] += faded(piece, ramp)
+    edges = starts + overlap // 2
+    edges[0], edges[-1] = 0, len(samples)
+    return samples, edges
+
+
+def rendered(manifest: Manifest, recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Samples, list[Segment]]]:
+    """Each recipe with its samples and segments."""
+    for recipe in recipes:
+        yield recipe, *render(manifest, recipe)
+
+
+def levelled(samples: Samples) -> Samples:
+    """The samples at `LEVEL`."""
+    power = float(np.square(samples, dtype=np.float64).mean())
+    return (samples * np.sqrt(10 ** (LEVEL / 10) / max(power, 1e-12))).astype(np.float32)
+
+
+def faded(samples: Samples, length: int) -> Samples:
+    """The samples with the first and the last `length` of them faded in and out."""
+    ramp = np.linspace(0, 1, length, dtype=np.float32)
+    samples = samples.copy()
+    samples[:length] *= ramp
+    samples[-length:] *= ramp[::-1]
+    return samples
+
+
+def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -> Manifest:
+    """Recordings of every speaker, as sound files in a folder and as utterances with segments."""
+    rng = np.random.default_rng(seed)
+    recipes = draw_recipes([item for item in manifest if not item.segments], per_speaker, seed)
+    recipes = [
+        replace(recipe, crop=float(rng.uniform(*SHORT))) if len(recipe.clips) == 3 and rng.random() < 0.5 else recipe
+        for recipe in recipes
+    ]
+    blends = np.random.default_rng([seed, 1])
+    recipes = [
+        replace(recipe, crossfade=float(blends.uniform(*CROSSFADES))) if blends.random() < 1 / 3 else recipe
+        for recipe in recipes
+    ]
+    utterances = []
+    for number, (recipe, samples, segments) in enumerate(rendered(manifest, recipes)):
+        first = recipe.clips[0]
+        name = f"changing/{first.speaker}-{number}"
+        write_wav(folder / f"{name}.wav", [samples])
+        spans = tuple(
+            Span(segment.start, segment.end, item.emotion, item.intensity)
+            for segment, item in zip(segments, recipe.clips, strict=True)
+        )
+        utterances.append(
+            replace(first, id=name, path=f"{name}.wav", segments=spans, intensity=None, transcript="", perceived={})
+        )
+    return Manifest(str(folder), utterances)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--per-speaker", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    manifest = load_manifest(arguments.manifest)
+    made = written(manifest, arguments.output, arguments.per_speaker, arguments.seed)
+    merge([manifest, made]).save(arguments.output / "manifest.json")
+    print(f"{arguments.output}: {len(made)} recordings")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Tables of recordings (CSV and TSV), and how their rows are matched with files: one way for every corpus.
+
+A table that names nothing, or names it otherwise, must not pass for one that is not there.
+"""
+
+from __future__ import annotations
+
+import csv
+import mimetypes
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from sedtalker.data.manifest import AUDIO_SUFFIXES
+from sedtalker.errors import DataError
+from sedtalker.files import read_text
+
+Row = dict[str, str]
+Entry = TypeVar("Entry")
+
+DELIMITERS = ",;\t"
+ENDINGS = AUDIO_SUFFIXES | {".npy", ".npz"}  # of recordings, with or without which a row may name one
+SHOWN = 5  # names in a message
+
+
+def read_table(
+    path: Path,
+    required: Collection[str],
+    optional: Collection[str] | None = None,
+    quoted: bool = True,
+) -> list[Row]:
+    """The rows of a table by heading, without surrounding blanks; `,`, `;` or a tab delimits, as the first line does.
+
+    Args:
+        required: headings that must be there, with a value in each row for the first of them.
+        optional: headings that may be there; None allows any. Headings match in any case.
+        quoted: whether `"` quotes, as in CSV; a published TSV often means it literally.
+
+    Raises:
+        DataError: the file cannot be read, is not text, or its headings or a row do not fit.
+    """
+    text = _read(path)
+    lines = text.splitlines(keepends=True)
+    if not lines:
+        raise DataError(f"an empty table: {path}. Its first line is {','.join(required)}")
+    delimiter = max(DELIMITERS, key=lines[0].count)
+    if quoted:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    rows: list[Row] = []
+    try:
+        headings = _headings(next(reader), path, required, optional)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            rows.append(_row(headings, cells, f"{path}, line {reader.line_num}", next(iter(required))))
+    except csv.Error as error:
+        raise DataError(f"not a table: {path}, line {reader.line_num} ({error}). Save it as CSV, UTF-8") from error
+    return rows
+
+
+def index_rows(rows: Iterable[Row], key: str, path: Path) -> dict[str, Row]:
+    """Rows by the name in a column.
+
+    Raises:
+        DataError: two rows have the same name.
+    """
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row[key] in found:
+            raise DataError(f"two rows of {row[key]}: {path}. Keep one")
+        found[row[key]] = row
+    return found
+
+
+def match_names(
+    table: Mapping[str, Entry], names: Collection[str], path: Path, complete: bool = True
+) -> dict[str, Entry]:
+    """Entries of a table by the names of recordings; a table may name them with folder or ending ("take_01.wav").
+
+    `complete`: every row must have a recording, and every recording a row. Otherwise both may be left over, as a
+    published corpus is often held in part, but not all of them.
+
+    Raises:
+        DataError: rows or recordings are left over, or two rows are of one recording; it names them.
+    """
+    known = {unicodedata.normalize("NFC", name): name for name in names}
+    found: dict[str, Entry] = {}
+    rows_left = []
+    for written, entry in table.items():
+        name = next((known[form] for form in _forms(written) if form in known), None)
+        if name is None:
+            rows_left.append(written)
+        elif name in found:
+            raise DataError(f"two rows of {name}: {path}. Keep one")
+        else:
+            found[name] = entry
+    names_left = [name for name in names if name not in found]
+    if (complete and (rows_left or names_left)) or (not found and rows_left and names_left):
+        parts = [f"rows without a recording: {_listed(rows_left)}"] if rows_left else []
+        parts += [f"recordings without a row: {_listed(names_left)}"] if names_left else []
+        raise DataError(f"table and recordings do not match: {path} ({'; '.join(parts)}). Correct the names")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_text(path).lstrip("\ufeff")
+    except OSError as error:
+        raise DataError(f"table cannot be read: {path} ({error.strerror}). Check the path") from error
+    except ValueError as error:
+        raise DataError(f"not a table: {path} ({error}). Save it as CSV, UTF-8") from error
+
+
+def _headings(cells: list[str], path: Path, required: Collection[str], optional: Collection[str] | None) -> list[str]:
+    """The headings of a table, as `required` and `optional` write them."""
+    spelled = {name.lower(): name for name in (*required, *(optional or ()))}
+    headings = [spelled.get(cell.strip().lower(), cell.strip()) for cell in cells]
+    lacking = [name for name in required if name not in headings]
+    unknown = [] if optional is None else [name for name in headings if name not in spelled.values()]
+    double = [name for name in spelled.values() if headings.count(name) > 1]
+    for problem, wrong in (("no column", lacking), ("an unknown column", unknown), ("twice the column", double)):
+        if wrong:
+            wanted = ",".join((*required, *(optional or ())))
+            raise DataError(f"{problem} {wrong[0]!r}: {path}. Its first line may hold {wanted}")
+    return headings
+
+
+def _row(headings: list[str], cells: list[str], where: str, key: str) -> Row:
+    if len(cells) > len(headings) and any(cell.strip() for cell in cells[len(headings) :]):
+        raise DataError(
+            f"{len(cells)} values for {len(headings)} columns: {where}. Quote values that hold the delimiter"
+        )
+    row = {name: cell.strip() for name, cell in zip(headings, cells, strict=False)}
+    row |= {name: "" for name in headings if name not in row}
+    if not row[key]:
+        raise DataError(f"a row without {key}: {where}. Fill it in, or delete the row")
+    return row
+
+
+def _forms(written: str) -> list[str]:
+    """Names that a row may mean, the likeliest first: as it is written, without folder, without ending."""
+    whole = unicodedata.normalize("NFC", written)
+    last = whole.replace("\\", "/").rsplit("/", 1)[-1]
+    stem, dot, ending = last.rpartition(".")
+    kind, _ = mimetypes.guess_type(f"x.{ending}")
+    recorded = f".{ending.lower()}" in ENDINGS or (kind or "").startswith(("audio/", "video/"))
+    return [whole, last, *([stem] if dot and recorded else [])]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

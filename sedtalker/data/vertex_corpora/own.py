@@ -1,0 +1,126 @@
+"""Your own recordings: a folder of `name.wav` + `name.npy` pairs and one template mesh (`template.obj` or `.ply`).
+
+The arrays are (T, V, 3) or (T, 3 V), in the template's vertex order, unit and axes. A `clips.csv` beside them may
+say more of each clip, all columns but the first optional:
+
+    name,subject,sentence,emotion,intensity,split
+    take_01,anna,hello,happy,0.8,train
+
+Rows name their clips with or without an ending, and a table has a row for every clip. Without a table every clip is
+neutral and spoken by one subject, and a tenth of the clips each becomes validation and test.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.audio import AudioSource
+from sedtalker.data.manifest import SPLITS
+from sedtalker.data.preflight import COMMON_RATES
+from sedtalker.data.tables import Row, index_rows, match_names, read_table
+from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source, Template
+from sedtalker.data.vertex_corpora.templates import read_template_mesh
+from sedtalker.errors import DataError, FaceError, TrackError
+from sedtalker.face.assets import find_pose
+from sedtalker.face.orientation import STATEMENT, UPRIGHT, Pose
+from sedtalker.inputs import expand_inputs
+from sedtalker.labels import canonical
+
+TABLE = "clips.csv"
+COLUMNS = ("subject", "sentence", "emotion", "intensity", "split")  # beside the name
+SUBJECT = "speaker"  # the subject of clips that no table describes
+MESHES = ("template.obj", "template.ply")
+
+
+def read_own(source: Path | str, template: Path | str | None = None) -> Source:
+    """Find the pairs of a folder; `template` names the mesh where it lies elsewhere.
+
+    Raises:
+        DataError: there is no pair or no template, or the table is broken or does not name every clip.
+    """
+    root = Path(source)
+    if not root.is_dir():
+        raise DataError(f"no such folder: {root}. Give the folder with name.wav + name.npy pairs")
+    mesh = Path(template) if template else next((root / name for name in MESHES if (root / name).is_file()), None)
+    if mesh is None:
+        raise DataError(f"no template: {root} holds neither {' nor '.join(MESHES)}. Name the mesh with --templates")
+    vertices, faces = read_template_mesh(mesh)
+    sounds: dict[str, AudioSource] = {path.stem: path for path in expand_inputs([str(root)])}
+    arrays = {path.stem: path for path in sorted(root.glob("*.npy"))}
+    table = _table(root / TABLE, sorted(set(arrays) | set(sounds)))
+    found = Source("own", root, (30.0, *COMMON_RATES), [], sounds, {}, faces)
+    found.notes.append(f"layout: own recordings, {root}, template {mesh.name}")
+    for name in sorted(set(arrays) & set(sounds)):
+        found.sequences.append(_sequence(name, arrays[name], table.get(name, {}), root / TABLE))
+    found.pose = _pose(mesh, vertices, faces, found.notes)
+    found.templates = {sequence.subject: vertices for sequence in found.sequences}
+    found.missing += [f"sound of {name}" for name in sorted(set(arrays) - set(sounds))]
+    found.missing += [f"vertices of {name}" for name in sorted(set(sounds) - set(arrays))]
+    return found
+
+
+def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[str]) -> Pose:
+    """Unit and axes of the recordings, which are those of their template.
+
+    Raises:
+        DataError: the template is the default head's mesh, but mirrored, shuffled or in no known unit.
+    """
+    try:
+        pose = find_pose(mesh, vertices, faces)
+    except FaceError as error:
+        raise DataError(str(error)) from error
+    if pose is None:
+        notes.append(f"axes: not known from the shape of {mesh.name}; taken as {STATEMENT}")
+        return UPRIGHT
+    if not pose.unchanged:
+        notes.append(f"axes: {mesh.name} is {pose.describe()}; everything is brought to {STATEMENT}")
+    return pose
+
+
+def _table(path: Path, names: list[str]) -> dict[str, Row]:
+    """Rows by the name of a clip, without empty values; none where there is no table."""
+    if not path.is_file():
+        return {}
+    rows = index_rows(read_table(path, ("name",), COLUMNS), "name", path)
+    return {name: {key: x for key, x in row.items() if x} for name, row in match_names(rows, names, path).items()}
+
+
+def _sequence(name: str, path: Path, row: Row, table: Path) -> Sequence:
+    emotion = _emotion(row, name, table)
+    try:
+        # a table that ; delimits may write 0,8
+        intensity = float(row.get("intensity", "0" if emotion == "neutral" else "1").replace(",", "."))
+    except ValueError as error:
+        raise DataError(f"intensity {row['intensity']!r} of {name}: {table}. Write a number from 0 to 1") from error
+    split = row.get("split", "").lower() or _drawn_split(name)
+    if not 0 <= intensity <= 1:
+        raise DataError(f"intensity {intensity:g} of {name}: {table}. Write a number from 0 to 1")
+    if split not in (*SPLITS, UNUSED):
+        raise DataError(f"split {split!r} of {name}: {table}. Write one of {', '.join((*SPLITS, UNUSED))}")
+    return Sequence(
+        id=name,
+        subject=row.get("subject", SUBJECT),
+        sentence=row.get("sentence", name),
+        vertices=path,
+        sound=name,
+        split=split,
+        emotion=emotion,
+        intensity=intensity,
+    )
+
+
+def _emotion(row: Row, name: str, table: Path) -> str:
+    try:
+        return canonical(row.get("emotion", "neutral"))
+    except TrackError as error:
+        raise DataError(f"emotion of {name}: {table} ({error})") from error
+
+
+def _drawn_split(name: str) -> str:
+    """A side that depends on the name alone, so that adding clips moves none of the others."""
+    tenth = zlib.crc32(name.encode()) % 10
+    return "test" if tenth == 0 else "validation" if tenth == 1 else "train"

@@ -1,0 +1,532 @@
+"""Track files: JSON (the whole track), and RTTM, CSV and TextGrid (its segments), each read and written.
+
+In JSON, `frames.segments` repeats the segments that belonged to the frames when they were written. What differs from
+it in `segments` was edited by a person and overrides the frames; time that no segment covers any more is neutral.
+
+Fields that name a recording (JSON's `audio`, RTTM's second field, a column `file` of CSV, names of TextGrid tiers) are
+held against the audio: segments of other recordings are never applied.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sedtalker.emotion.track import TRACK_RATE, EmotionTrack, Segment, checked_segments, overlay
+from sedtalker.errors import TrackError
+from sedtalker.files import atomic_write, read_number, read_table, read_text
+from sedtalker.labels import LABELS, canonical, check_labels
+
+VERSION = 1
+TRACK_SUFFIXES = (".json", ".rttm", ".csv", ".textgrid")
+TOLERANCE = 2e-3  # s and units of intensity: what counts as the same segment, above the rounding of the files
+DIGITS = 4  # decimals of times, posteriors and intensities
+MOST_FRAMES = 10_000_000  # 55 hours: beyond it a duration is a mistake, and memory would run out
+COLUMNS = {
+    "start": ("start", "begin", "onset", "start_time", "from", "xmin", "start (s)", "start_s"),
+    "end": ("end", "stop", "offset", "end_time", "to", "xmax", "end (s)", "end_s"),
+    "duration": ("duration", "length", "dur", "duration (s)", "duration_s"),
+    "emotion": ("emotion", "label", "category", "emotion_label"),
+    "intensity": ("intensity", "strength"),
+    "confidence": ("confidence", "score", "probability"),
+    "file": ("file", "audio", "filename", "file_name", "recording", "path", "wav", "uri", "clip"),
+}
+"""Headings of a CSV that are understood, by what they mean."""
+
+FilePath = str | os.PathLike[str]
+
+
+def write_track(track: EmotionTrack, path: FilePath, form: str | None = None) -> None:
+    """Write a track as `form` (json, rttm, csv or textgrid), or as the suffix of `path` says.
+
+    Raises:
+        TrackError: another format.
+        SEDTalkerError: the folder cannot be written.
+    """
+    text = _format(f".{form}" if form else Path(path).suffix, path)[0](track)
+    with atomic_write(Path(path)) as temp_path:
+        temp_path.write_text(text, encoding="utf-8")
+
+
+def write_json(track: EmotionTrack, path: FilePath) -> None:
+    """Write the whole track as JSON, whatever the suffix of `path`."""
+    write_track(track, path, "json")
+
+
+def read_track(
+    path: FilePath, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
+    """Read a track from .json, .rttm, .csv or .TextGrid.
+
+    Args:
+        duration: of the audio that the track is for, in seconds; a track that ends beyond it is refused, and one that
+            ends before it is neutral for the rest. None: as the file says, or until its last segment ends.
+        audio: the name of that audio; of a file of several recordings only its own segments are read. None: unknown;
+            a file of several recordings is refused.
+        labels: of the track, where the file does not list them.
+
+    Raises:
+        TrackError: the file cannot be read, holds what no track can, or is of other recordings.
+    """
+    reader = _format(Path(path).suffix, path)[1]
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrackError(f"track cannot be read: {path} ({reason}). Check the path and that it is text") from error
+    try:
+        return reader(text, duration, audio, labels)
+    except TrackError as error:
+        raise TrackError(_one_line(f"{path}: {error}")) from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
+        raise TrackError(
+            _one_line(f"not an emotion track: {path} ({_reason(error)}). See sedtalker diarize")
+        ) from error
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, for a person who does not know Python."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, IndexError):
+        return "it ends too early"
+    if isinstance(error, RecursionError):
+        return "brackets within brackets without end"
+    return str(error)[:200]
+
+
+Writer = Callable[[EmotionTrack], str]
+Reader = Callable[[str, float | None, str | None, Sequence[str]], EmotionTrack]
+
+
+def _format(suffix: str, path: FilePath) -> tuple[Writer, Reader]:
+    formats: dict[str, tuple[Writer, Reader]] = {
+        ".json": (to_json, from_json),
+        ".rttm": (to_rttm, from_rttm),
+        ".csv": (to_csv, from_csv),
+        ".textgrid": (to_textgrid, from_textgrid),
+    }
+    if suffix.lower() not in formats:
+        raise TrackError(f"unknown kind of track file: {path}. Use .json, .rttm, .csv or .TextGrid")
+    return formats[suffix.lower()]
+
+
+def to_json(track: EmotionTrack) -> str:
+    """The whole track as JSON text; one line a segment, so that a person can edit it."""
+    segments = [_plain(segment) for segment in track.segments]
+    head = {
+        "version": VERSION,
+        "audio": track.audio,
+        "duration": round(track.duration, 6),
+        "frame_rate": _tidy(track.frame_rate),
+        "labels": list(track.labels),
+    }
+    # Row by row: the numbers of an hour as Python's own are worth more memory than all the rest of a track.
+    rows = ", ".join(json.dumps([round(float(value), DIGITS) for value in row]) for row in track.posterior)
+    frames = {"segments": segments, "intensity": [round(float(value), DIGITS) for value in track.intensity]}
+    lines = ",\n    ".join(json.dumps(segment) for segment in segments)
+    fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+    fields += [f'  "segments": [\n    {lines}\n  ]', f'  "frames": {json.dumps(frames)[:-1]}, "posterior": [{rows}]}}']
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def from_json(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
+    """The track of JSON text; edited segments override its frames, and segments alone are enough."""
+    document = json.loads(text)
+    if not isinstance(document, dict) or not ("segments" in document or "frames" in document):
+        raise TrackError("neither segments nor frames in it. A track needs one of them")
+    if document.get("version", VERSION) != VERSION:
+        raise TrackError(f"version {document['version']}. This sedtalker reads version {VERSION}")
+    labels = _labels(document.get("labels", list(labels)))
+    named = document.get("audio")
+    if named is not None and not isinstance(named, str):
+        raise TrackError(f"audio {json.dumps(named)[:40]} is not a file name. Write a name or null")
+    if named:
+        _choose_recording([named], audio)
+    written = _segments(document.get("segments"), labels)
+    frame_rate = 50.0 if document.get("frame_rate") is None else _number(document["frame_rate"], "frame_rate")
+    if not 1 <= frame_rate <= 1000:
+        raise TrackError(f"a frame rate of {frame_rate:g} Hz. It must lie in 1..1000; 50 is usual")
+    stated = None if document.get("duration") is None else _number(document["duration"], "duration")
+    span = _span(written, stated, duration, frame_rate)
+    frames = document.get("frames")
+    if not frames:
+        return _fit(EmotionTrack.from_segments(written, span, labels, frame_rate, named), duration)
+    if not isinstance(frames, dict):
+        raise TrackError("frames is not an object with posterior and intensity. Diarize the audio again")
+    track = _fit(_track_of_frames(frames, stated, labels, frame_rate, named), duration)
+    recorded = frames.get("segments")
+    before = track.segments if recorded is None else _segments(recorded, labels)
+    if "segments" in document:
+        _apply_edits(track, before, checked_segments(written, track.duration))
+    return track
+
+
+def _track_of_frames(
+    frames: dict[str, Any], duration: float | None, labels: tuple[str, ...], rate: float, audio: str | None
+) -> EmotionTrack:
+    posterior = np.asarray(frames["posterior"], np.float32)
+    intensity = np.asarray(frames["intensity"], np.float32)
+    if posterior.ndim != 2 or not len(posterior):
+        raise TrackError(
+            f"frames.posterior of shape {posterior.shape}. Need a row of {len(labels)} numbers for every frame"
+        )
+    total = posterior.sum(axis=1, keepdims=True)
+    if not np.isfinite(posterior).all() or (np.abs(total - 1) > 1e-2).any():
+        raise TrackError("frames.posterior holds rows that do not sum to 1. Diarize the audio again")
+    span = duration if duration is not None else len(posterior) / rate
+    return EmotionTrack(posterior / total, intensity, span, labels, rate, audio)
+
+
+def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment]) -> None:
+    """Lay the segments that a person wrote over the frames.
+
+    A list that still holds segments of the old one was edited line by line: what was taken out of it is neutral. A list
+    of new segments alone says what changes there and leaves the rest to the frames.
+    """
+    edited = [segment for segment in after if not any(_same(segment, old) for old in before)]
+    if edited and len(edited) == len(after):
+        track.override(edited)
+        track.given = reduce(overlay, edited, before)
+        return
+    gaps = [
+        gap
+        for gap in _gaps(after, track.duration)
+        if not any(_inside(gap, old) for old in _gaps(before, track.duration))
+    ]
+    if edited or gaps:
+        track.override([*edited, *gaps])
+    track.given = after
+
+
+def _gaps(segments: list[Segment], duration: float) -> list[Segment]:
+    """Neutral segments where none is."""
+    edges = [0.0, *(time for segment in segments for time in (segment.start, segment.end)), duration]
+    spans = zip(edges[::2], edges[1::2], strict=True)
+    return [Segment(start, end, "neutral", 0.0) for start, end in spans if end - start > TOLERANCE]
+
+
+def _inside(gap: Segment, other: Segment) -> bool:
+    return other.start - TOLERANCE <= gap.start and gap.end <= other.end + TOLERANCE
+
+
+def _same(one: Segment, other: Segment) -> bool:
+    differences = (one.start - other.start, one.end - other.end, one.intensity - other.intensity)
+    return one.emotion == other.emotion and all(abs(difference) <= TOLERANCE for difference in differences)
+
+
+def _fit(track: EmotionTrack, duration: float | None) -> EmotionTrack:
+    """The track on audio of `duration` seconds; None keeps its own."""
+    return track if duration is None else track.fit_duration(duration)
+
+
+def to_rttm(track: EmotionTrack) -> str:
+    """One `SPEAKER` line a segment; the eighth field is the emotion, the ninth the confidence, a tenth the intensity.
+
+    NIST's format gives the ninth to the confidence and the tenth to a look-ahead time, which no one has here.
+    """
+    name = re.sub(r"\s+", "_", Path(track.audio).stem) if track.audio else UNNAMED
+    segments = track.segments or [Segment(0.0, track.duration, "neutral", 0.0)]
+    rows = (
+        f"SPEAKER {name} 1 {s.start:.{DIGITS}f} {s.duration:.{DIGITS}f} <NA> <NA> {s.emotion} "
+        f"{s.confidence:.{DIGITS}f} {s.intensity:.{DIGITS}f}"
+        for s in segments
+    )
+    return "".join(f"{row}\n" for row in rows)
+
+
+def from_rttm(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
+    """The track of RTTM text; where it has no intensity, emotions count as 1."""
+    lines = [line.split() for line in text.splitlines()]
+    rows = [fields for fields in lines if fields and fields[0] == "SPEAKER"]
+    if not rows:
+        raise TrackError("no SPEAKER line in it. See sedtalker diarize --format rttm")
+    short = next((fields for fields in rows if len(fields) < 8), None)
+    if short:
+        raise TrackError(
+            f"a SPEAKER line of {len(short)} fields: {' '.join(short)[:60]}. RTTM has ten; the 8th is the emotion"
+        )
+    own = _choose_recording([fields[1] for fields in rows], audio)
+    segments = []
+    for fields in (fields for fields in rows if fields[1] in own):
+        emotion = canonical(fields[7], labels)
+        start, length = read_number(fields[3], "start"), read_number(fields[4], "duration")
+        confidence, intensity = (_number_or(field, None) for field in [*fields[8:10], "<NA>", "<NA>"][:2])
+        strength = _default_intensity(emotion) if intensity is None else intensity
+        segments.append(
+            Segment(start, round(start + length, 6), emotion, strength, 1.0 if confidence is None else confidence)
+        )
+    return _from_segments(segments, duration, labels)
+
+
+UNNAMED = "audio"  # the recording's name in RTTM where it is not known
+
+
+def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
+    """Those of the names that are the audio's own; all of them where either side has no name.
+
+    Raises:
+        TrackError: the names are of several recordings or of another one.
+    """
+    found = {name: _stem(name) for name in names}
+    different = sorted({*found.values()})
+    if different == [_stem(UNNAMED)] or (audio is None and len(different) < 2):
+        return {*found}
+    shown = ", ".join(different[:8]) + (", ..." if len(different) > 8 else "")
+    if audio is None:
+        raise TrackError(f"segments of several recordings: {shown}. Keep those of one, or name the audio")
+    own = {name for name, stem in found.items() if stem == _stem(audio)}
+    if not own:
+        raise TrackError(
+            f"segments of other recordings: {shown}; none of {_stem(audio)}. Give its own track, or rename it"
+        )
+    return own
+
+
+def _stem(name: str) -> str:
+    """A recording's name without folders and the suffix of a sound file, as RTTM can hold it."""
+    name = re.sub(r"\s+", "_", name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2])
+    return re.sub(r"(?<=.)\.(?=\w*[A-Za-z])\w{2,5}$", "", name).casefold()
+
+
+def to_csv(track: EmotionTrack) -> str:
+    """A header and one row a segment."""
+    rows = (
+        f"{s.start:.{DIGITS}f},{s.end:.{DIGITS}f},{s.emotion},{s.intensity:.{DIGITS}f},{s.confidence:.{DIGITS}f}"
+        for s in track.segments
+    )
+    return "start,end,emotion,intensity,confidence\n" + "".join(f"{row}\n" for row in rows)
+
+
+def from_csv(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
+    """The track of CSV text with a heading; see COLUMNS. Intensity and confidence may be absent.
+
+    Columns may be separated by semicolons or tabs, and numbers have a decimal comma.
+    """
+    rows = list(read_table(text, COLUMNS, required=(("start",), ("end", "duration"), ("emotion",))))
+    if any("file" in row for row in rows):
+        unnamed = sum("file" not in row for row in rows)
+        if unnamed:
+            raise TrackError(f"{unnamed} of {len(rows)} rows name no file. Fill the column in every row")
+        own = _choose_recording([row["file"] for row in rows], audio)
+        rows = [row for row in rows if row["file"] in own]
+    segments = []
+    for number, row in enumerate(rows, 1):
+        if "emotion" not in row:
+            raise TrackError(f"no emotion in row {number}. Write one, or leave the row out")
+        start = read_number(row.get("start"), "start")
+        end = read_number(row["end"], "end") if "end" in row else start + read_number(row.get("duration"), "end")
+        emotion = canonical(row["emotion"], labels)
+        intensity = read_number(row["intensity"], "intensity") if "intensity" in row else _default_intensity(emotion)
+        confidence = read_number(row["confidence"], "confidence") if "confidence" in row else 1.0
+        segments.append(Segment(start, end, emotion, intensity, confidence))
+    return _from_segments(segments, duration, labels)
+
+
+def to_textgrid(track: EmotionTrack) -> str:
+    """Praat's long format with three interval tiers: emotion, intensity, confidence."""
+    segments = track.segments
+    end = _textgrid_number(track.duration)
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}"]
+    lines += ["tiers? <exists>", "size = 3", "item []:"]
+    for number, name in enumerate(("emotion", "intensity", "confidence"), 1):
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f'        name = "{name}"',
+            "        xmin = 0",
+        ]
+        lines += [f"        xmax = {end}", f"        intervals: size = {len(segments)}"]
+        for index, segment in enumerate(segments, 1):
+            value = getattr(segment, name)
+            text = value.replace('"', '""') if isinstance(value, str) else f"{value:.{DIGITS}f}"
+            lines += [f"        intervals [{index}]:", f"            xmin = {_textgrid_number(segment.start)}"]
+            lines += [f"            xmax = {_textgrid_number(segment.end)}", f'            text = "{text}"']
+    return "\n".join(lines) + "\n"
+
+
+def from_textgrid(
+    text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
+) -> EmotionTrack:
+    """The track of a TextGrid (long or short): its tier `emotion`, or its only one; empty intervals are neutral."""
+    tiers, end = _textgrid_tiers(text)
+    emotions = _emotion_tier(tiers, audio)
+    segments = []
+    for start, stop, name in emotions:
+        if not name.strip():
+            continue
+        emotion = canonical(name, labels)
+        intensity = _textgrid_value(tiers.get("intensity", []), start, stop, _default_intensity(emotion))
+        confidence = _textgrid_value(tiers.get("confidence", []), start, stop, 1.0)
+        segments.append(Segment(start, stop, emotion, intensity, confidence))
+    return _from_segments(segments, duration, labels, end)
+
+
+def _emotion_tier(tiers: dict[str, Tier], audio: str | None) -> Tier:
+    """The tier named `emotion`, else the one named as the recording, else the only one.
+
+    Raises:
+        TrackError: no tier, or several that could be it.
+    """
+    known = {name.strip().lower(): tier for name, tier in tiers.items()}
+    for name in ("emotion", "emotions"):
+        if name in known:
+            return known[name]
+    others = {name: tier for name, tier in tiers.items() if name.strip().lower() not in ("intensity", "confidence")}
+    own = [tier for name, tier in others.items() if audio is not None and _stem(name) == _stem(audio)]
+    if len(own) == 1:
+        return own[0]
+    if not others:
+        raise TrackError("no interval tier in it. Make one named emotion")
+    if len(others) > 1:
+        raise TrackError(f"several tiers, none named emotion: {', '.join(others)[:120]}. Rename the one that holds it")
+    return next(iter(others.values()))
+
+
+Tier = list[tuple[float, float, str]]  # start and end in seconds, and the text
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<![\w.\[])(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?![\w\]])')
+
+
+def _textgrid_tiers(text: str) -> tuple[dict[str, Tier], float]:
+    """Interval tiers by name, and the end of the grid: both formats are the same row of numbers and quoted texts."""
+    tokens = [
+        match.group(1).replace('""', '"') if match.group(2) is None else float(match.group(2))
+        for match in _TOKEN.finditer(text)
+    ]
+    if tokens[:2] != ["ooTextFile", "TextGrid"]:
+        raise TrackError("no TextGrid of Praat. Save it as a text file")
+    end, position = float(tokens[3]), 5
+    tiers: dict[str, Tier] = {}
+    for _ in range(int(tokens[4])):
+        kind, name, size = tokens[position], str(tokens[position + 1]), int(tokens[position + 4])
+        if kind not in ("IntervalTier", "TextTier") or size < 0:
+            raise TrackError(f"not a tier of a TextGrid: {str(kind)[:40]!r}. Save it with Praat again")
+        width = 3 if kind == "IntervalTier" else 2
+        entries = tokens[position + 5 : position + 5 + width * size]
+        if len(entries) < width * size:
+            raise TrackError(f"tier {name[:40]!r} ends too early. Save the TextGrid with Praat again")
+        if kind == "IntervalTier":
+            if name in tiers:
+                raise TrackError(f"two tiers are named {name[:40]!r}. Rename one")
+            triples = zip(entries[::3], entries[1::3], entries[2::3], strict=True)
+            tiers[name] = [(float(start), float(stop), str(mark)) for start, stop, mark in triples]
+        position += 5 + width * size
+    return tiers, end
+
+
+def _textgrid_value(tier: Tier, start: float, stop: float, default: float) -> float:
+    middle = (start + stop) / 2
+    inside = [mark for first, last, mark in tier if first <= middle < last and mark.strip()]
+    return read_number(inside[0], "intensity or confidence") if inside else default
+
+
+def _textgrid_number(value: float) -> str:
+    return f"{round(value, 6):g}" if value < 1 else f"{round(value, 6)}"
+
+
+def _plain(segment: Segment) -> dict[str, Any]:
+    return {
+        "start": round(segment.start, DIGITS),
+        "end": round(segment.end, DIGITS),
+        "emotion": segment.emotion,
+        "intensity": round(segment.intensity, DIGITS),
+        "confidence": round(segment.confidence, DIGITS),
+    }
+
+
+def _segments(entries: Any, labels: tuple[str, ...]) -> list[Segment]:
+    if not isinstance(entries, list | None):
+        raise TrackError(f"segments is not a list: {json.dumps(entries)[:40]}. See sedtalker diarize")
+    return [_segment(entry, labels, number) for number, entry in enumerate(entries or [], 1)]
+
+
+def _segment(entry: Any, labels: tuple[str, ...], number: int) -> Segment:
+    """A segment of JSON; intensity and confidence may be absent or null."""
+    where = f"segment {number}"
+    if not isinstance(entry, dict):
+        raise TrackError(f"{where} is not an object: {json.dumps(entry)[:40]}. It needs start, end and emotion")
+    absent = [name for name in ("start", "end", "emotion") if entry.get(name) is None]
+    if absent:
+        raise TrackError(f"{where} has no {' and no '.join(absent)}. It needs start, end and emotion")
+    emotion = canonical(str(entry["emotion"]), labels)
+    intensity, confidence = entry.get("intensity"), entry.get("confidence")
+    return Segment(
+        _number(entry["start"], f"start of {where}"),
+        _number(entry["end"], f"end of {where}"),
+        emotion,
+        _default_intensity(emotion) if intensity is None else _number(intensity, f"intensity of {where}"),
+        1.0 if confidence is None else _number(confidence, f"confidence of {where}"),
+    )
+
+
+def _number(value: Any, name: str) -> float:
+    """A finite number of JSON; a number in quotes counts."""
+    if isinstance(value, str):
+        return read_number(value, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TrackError(f"{name} is not a number: {json.dumps(value)[:40]}. Write seconds, or 0 to 1")
+    return float(value)
+
+
+def _default_intensity(emotion: str) -> float:
+    return 0.0 if emotion == "neutral" else 1.0
+
+
+def _labels(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list):
+        raise TrackError(f"labels {names!r}: need a list of names with neutral among them")
+    return check_labels(names)
+
+
+def _span(
+    segments: list[Segment], written: float | None, duration: float | None, frame_rate: float = TRACK_RATE
+) -> float:
+    """Length of the segments' track: as written in the file, else of the audio, else until the last segment ends.
+
+    Where a segment was added beyond the written end, it is the audio's.
+    """
+    if duration is not None:
+        if written is not None and written > duration + 1.5 / TRACK_RATE:
+            raise TrackError(
+                f"the track lasts {written:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
+            )
+        end = max((segment.end for segment in segments), default=0.0)
+        return duration if written is None or end > written + 0.5 / TRACK_RATE else written
+    if written is None and not segments:
+        raise TrackError("neither a duration nor segments in it. Give one of them")
+    span = max(segment.end for segment in segments) if written is None else written
+    if not 0 < span * frame_rate <= MOST_FRAMES:
+        raise TrackError(f"a duration of {span:g} s. Give more than 0 and at most {MOST_FRAMES / frame_rate:g} s")
+    return span
+
+
+def _from_segments(
+    segments: list[Segment], duration: float | None, labels: Sequence[str], written: float | None = None
+) -> EmotionTrack:
+    return _fit(EmotionTrack.from_segments(segments, _span(segments, written, duration), labels), duration)
+
+
+def _number_or(text: str, default: float | None) -> float | None:
+    return default if text == "<NA>" else read_number(text, "confidence or intensity")
+
+
+def _tidy(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else value

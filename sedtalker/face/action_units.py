@@ -1,0 +1,113 @@
+"""Emotion <-> facial action units <-> ARKit weights: one table, for making data and for judging results.
+
+Action units are FACS' (Ekman, Friesen & Hager 2002). The prototypes are EMFACS' (Friesen & Ekman 1983; happy 6+12, sad
+1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units that RAVDESS' actors
+show besides, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14, sad 17, anger 9 and 10,
+disgust 4, 6, 7 and 10; in fear 4 exceeds 2, which tells it from surprise. EMFACS has no prototype for being upset;
+units 4 and 14 are those that go with reported frustration (Grafsgaard et al., "Automatically recognizing facial
+expression", EDM 2013), 17 and 24 the held-back mouth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.visemes import columns
+from sedtalker.labels import LABELS, NEUTRAL
+
+Float = NDArray[np.float32]
+
+ACTION_UNITS: dict[int, dict[str, float]] = {
+    1: {"browInnerUp": 1.0},  # inner brow raiser
+    2: {"browOuterUp": 1.0},  # outer brow raiser
+    4: {"browDown": 1.0},  # brow lowerer
+    5: {"eyeWide": 1.0},  # upper lid raiser
+    6: {"cheekSquint": 1.0, "eyeSquint": 0.25},  # cheek raiser
+    7: {"eyeSquint": 1.0},  # lid tightener
+    9: {"noseSneer": 1.0},  # nose wrinkler
+    10: {"mouthUpperUp": 1.0},  # upper lip raiser
+    12: {"mouthSmile": 1.0},  # lip corner puller
+    14: {"mouthDimple": 1.0},  # dimpler
+    15: {"mouthFrown": 1.0},  # lip corner depressor
+    16: {"mouthLowerDown": 1.0},  # lower lip depressor
+    17: {"mouthShrugLower": 1.0},  # chin raiser
+    20: {"mouthStretch": 1.0},  # lip stretcher
+    23: {"mouthRollLower": 0.5, "mouthRollUpper": 0.5},  # lip tightener
+    24: {"mouthPress": 1.0},  # lip pressor
+    26: {"jawOpen": 1.0},  # jaw drop
+    43: {"eyeBlink": 1.0},  # upper lid drooping
+    64: {"eyeLookDown": 1.0},  # eyes down
+}
+"""Action unit at its full intensity (FACS' E) -> ARKit weights; a name without a side means both."""
+
+EMOTIONS: dict[str, dict[int, float]] = {
+    "neutral": {},
+    "happy": {6: 0.90, 12: 0.80, 7: 0.35, 10: 0.34, 14: 0.12, 16: 0.16},
+    "sad": {1: 0.95, 4: 0.30, 15: 0.80, 17: 0.35, 7: 0.12, 43: 0.12, 64: 0.20},
+    "angry": {4: 1.00, 5: 0.30, 7: 0.50, 9: 0.40, 10: 0.12, 15: 0.15, 23: 0.30, 24: 0.25},
+    "upset": {4: 0.60, 14: 0.40, 15: 0.45, 17: 0.65, 24: 0.50},
+    "disgust": {9: 0.95, 10: 0.55, 4: 0.55, 15: 0.45, 16: 0.20, 6: 0.40, 7: 0.35},
+    "fear": {1: 1.00, 2: 0.22, 4: 0.45, 5: 0.90, 20: 0.85, 16: 0.24, 26: 0.08},
+    "surprise": {1: 0.95, 2: 0.95, 5: 0.65, 26: 0.20},
+}
+"""Emotion at intensity 1 -> action units, 0..1."""
+
+UPPER_FACE_UNITS = (1, 2, 4, 5, 6, 7, 9)
+JUDGED_UNITS = (*UPPER_FACE_UNITS, 12, 14, 15, 17, 20, 24)
+"""Units that an emotion can be told by while the mouth speaks; 10, 16, 23 and 26 are speech's as well."""
+
+MOUTH_UNITS_WEIGHT = 0.6  # of units 12 to 24 beside those of the upper face, in judging
+LEAST_ACTIVATION = 0.12  # length of the judged units under which a face counts as neutral
+
+
+def unit_matrix() -> Float:
+    """ARKit weights (U, 52) of the action units at full intensity, in the order of ACTION_UNITS."""
+    matrix = np.zeros((len(ACTION_UNITS), len(ARKIT_NAMES)), np.float32)
+    for row, weights in zip(matrix, ACTION_UNITS.values(), strict=True):
+        for name, weight in weights.items():
+            row[list(columns(name))] = weight
+    return matrix
+
+
+def emotion_units(labels: tuple[str, ...] = LABELS) -> Float:
+    """Action units (C, U) of each emotion at intensity 1."""
+    units = list(ACTION_UNITS)
+    return np.array([[EMOTIONS[label].get(unit, 0.0) for unit in units] for label in labels], np.float32)
+
+
+def expression(posterior: Float, intensity: Float, labels: tuple[str, ...] = LABELS) -> Float:
+    """ARKit weights (T, 52) of a track: posterior (T, C) and intensity (T,), linear in both."""
+    units = intensity[:, None] * (posterior @ emotion_units(labels))
+    return (units @ unit_matrix()).astype(np.float32)
+
+
+def read_units(weights: Float) -> Float:
+    """Action units (..., U) that explain ARKit weights (..., 52), by least squares, none below zero."""
+    return np.maximum(weights @ np.linalg.pinv(unit_matrix()), 0.0).astype(np.float32)
+
+
+def emotion_scores(weights: Float, labels: tuple[str, ...] = LABELS) -> Float:
+    """How much ARKit weights (..., 52) look like each emotion: cosines (..., C) of judged units; neutral's is 0."""
+    importance = _importance()
+    seen, prototypes = read_units(weights) * importance, emotion_units(labels) * importance
+    lengths = np.linalg.norm(seen, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)
+    return (seen @ prototypes.T) / np.maximum(lengths, 1e-6)
+
+
+def read_emotion(weights: Float, rest: Float | None = None) -> NDArray[np.int64]:
+    """The emotion (...,) that ARKit weights (..., 52) show, as positions in LABELS.
+
+    `rest` (52,), the same face's weights without an emotion, is taken off where it is known.
+    """
+    excess = weights if rest is None else weights - rest
+    active = np.linalg.norm(read_units(excess) * _importance(), axis=-1) > LEAST_ACTIVATION
+    return np.where(active, emotion_scores(excess).argmax(axis=-1), NEUTRAL)
+
+
+def _importance() -> Float:
+    mouth = set(JUDGED_UNITS) - set(UPPER_FACE_UNITS)
+    return np.array(
+        [1.0 if u in UPPER_FACE_UNITS else MOUTH_UNITS_WEIGHT if u in mouth else 0.0 for u in ACTION_UNITS], np.float32
+    )

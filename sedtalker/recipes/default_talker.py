@@ -1,0 +1,140 @@
+"""The whole way to the default talker's weights, which goes on where it was stopped:
+
+    python -m sedtalker.recipes.default_talker --spoken TTS --grid GRID --facegood FACEGOOD --crema-d CREMA-D -o WORK
+
+    WORK/crema-d.json      manifest, split by speaker
+    WORK/store/            clips, sounds, features, and the openings of made motion that the teacher says
+    WORK/store-made        that it is whole
+    WORK/teacher/model     trained on measured faces and on sounds at which nobody speaks
+    WORK/first/            the talker's long run
+    WORK/finish-0/, -1/    two short ones from there, and so on, two a round
+    WORK/mean-0/           the mean of a round's two, from which the next round goes on
+    WORK/mean-2-3/, -3-4/  the mean of two rounds, from which one of the last two goes on
+    WORK/talker/           the mean of the last round's two
+
+The runs are those of `configs/talker/`. What is there is taken as it is: give another folder for other sources or
+settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from sedtalker.data.features import make_store
+from sedtalker.data.speech_corpora.registry import add_corpus
+from sedtalker.errors import DataError
+from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
+from sedtalker.synthesis.rig_clips import Sources
+from sedtalker.talker.model import load_talker_model
+from sedtalker.training.config import read_config
+from sedtalker.training.talker import TalkerTraining, run_training
+from sedtalker.training.weight_averaging import average_talkers
+
+CONFIGURATIONS = Path("configs/talker")
+RUNS = ("default-teacher.yaml", "default.yaml", "default-finish.yaml")
+
+
+class FinetuneRound(NamedTuple):
+    """Finishing runs from one start."""
+
+    closure: float  # weight: it falls from round to round, or lips close at other phones too in the end
+    steps: int
+    mean_of: int = 1  # rounds before it, whose mean it starts from
+
+
+ROUNDS = (
+    FinetuneRound(1.1e-2, 2000),
+    FinetuneRound(1.1e-2, 2000),
+    FinetuneRound(7.4e-3, 2000),
+    FinetuneRound(7.4e-3, 1500),
+    FinetuneRound(4.6e-3, 1500, mean_of=2),
+    FinetuneRound(4e-3, 1500, mean_of=2),
+)
+RECIPE_KEYS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
+FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
+
+
+def train_default(
+    work: Path,
+    sources: Sources,
+    configurations: Path = CONFIGURATIONS,
+    most: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Make the store, ask the teacher, train and finish; the folder of the talker comes back.
+
+    Overrides hold for all runs.
+
+    Raises:
+        DataError: a source or a configuration cannot be read, or an override is of what the recipe sets.
+    """
+    if taken := [override for override in overrides if override.split("=")[0] in RECIPE_KEYS]:
+        raise DataError(f"the recipe sets this itself: {taken[0]}. Leave it out")
+    store = work / "store"
+
+    def settings_of(name: str, configuration: str, *settings: str) -> TalkerTraining:
+        here = (f"store={store}", f"output={work / name}", *settings, *overrides)
+        return read_config(configurations / configuration, here, TalkerTraining)
+
+    def trained(name: str, configuration: str, *settings: str) -> Path:
+        exported = work / name / "model"
+        if not (exported / "config.json").is_file():  # what is written last
+            run_training(settings_of(name, configuration, *settings))
+        return exported
+
+    for configuration in RUNS:  # what is wrong with them is better known now than after the store
+        settings_of("any", configuration)
+    made = work / "store-made"  # a store has a manifest before it has features
+    if not made.exists():
+        make_store(store, sources, most)
+        made.touch()
+    teacher = trained("teacher", RUNS[0])
+    pseudo_label_jaw_opening(store, load_talker_model(teacher))
+    trained("first", RUNS[1])
+    start, means = work / "first" / "last.ckpt", list[Path]()
+    for number, (closure, steps, mean_of) in enumerate(ROUNDS):
+        if mean_of > 1:
+            start = _mean(means[-mean_of:], work / f"mean-{number - mean_of}-{number - 1}")
+        settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
+        seeds = range(number * FINISHES, (number + 1) * FINISHES)
+        finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]
+        start = _mean(finished, work / ("talker" if number == len(ROUNDS) - 1 else f"mean-{number}"))
+        means.append(start)
+    return start
+
+
+def _mean(talkers: Sequence[Path], output: Path) -> Path:
+    average_talkers(talkers, [1 / len(talkers)] * len(talkers), output)
+    return output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
+    parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
+    parser.add_argument("--facegood", type=Path, required=True)
+    parser.add_argument("--crema-d", type=Path, required=True)
+    parser.add_argument("--phones", type=Path, nargs="*", default=[], help="phone tables; what they lack is aligned")
+    parser.add_argument("--configurations", type=Path, default=CONFIGURATIONS, help="default: %(default)s")
+    parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    work = arguments.output
+    manifest = work / "crema-d.json"
+    add_corpus(manifest, "crema-d", arguments.crema_d)
+    sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
+    talker = train_default(work, sources, arguments.configurations, arguments.most, arguments.overrides)
+    print(f"{talker}: the default talker")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Trained diarizers as the members of one: `python -m sedtalker.recipes.ensemble_diarizers A B -o C`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from sedtalker.data.emotion_mixtures import Clip
+from sedtalker.data.manifest import load_manifest
+from sedtalker.emotion.diarizer import Diarizer, load_diarizer, save_diarizer
+from sedtalker.errors import DataError
+from sedtalker.training.diarizer import calibrated, calibrating
+
+
+def joined(diarizers: Sequence[Diarizer]) -> Diarizer:
+    """One diarizer with the members of all; its temperature is 1.
+
+    Raises:
+        DataError: they differ in more than their temperature and the number of their members.
+    """
+    if len(encoders := {diarizer.config.encoder for diarizer in diarizers}) > 1:
+        raise DataError(f"diarizers that read different encoders cannot be joined: {', '.join(sorted(encoders))}")
+    configs = [replace(diarizer.config, temperature=1.0, members=1) for diarizer in diarizers]
+    if any(config != configs[0] for config in configs):
+        raise DataError("diarizers of different sizes or labels cannot be joined. Train all with one `model`")
+    members = [member for diarizer in diarizers for member in diarizer.members]
+    whole = Diarizer(replace(configs[0], members=len(members)))
+    whole.members = nn.ModuleList(members)
+    return whole.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--manifest", type=Path, required=True, help="its validation speakers set the temperature")
+    parser.add_argument("--features", type=Path, required=True, help="their cached features")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    whole = joined([load_diarizer(model) for model in arguments.models])
+    clips = [Clip(item, [arguments.features]) for item in calibrating(load_manifest(arguments.manifest), whole.config)]
+    save_diarizer(calibrated(whole, clips), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

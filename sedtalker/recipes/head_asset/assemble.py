@@ -1,0 +1,296 @@
+"""Put the head together: which vertices it has, which triangles, and where each comes from in MakeHuman's meshes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.recipes.head_asset.anatomy import LOOP_B, UPPER_TEETH, Anatomy, Ids, lip_halves
+from sedtalker.recipes.head_asset.motion import sphere_centre
+from sedtalker.recipes.head_asset.skin import atlas_uv, mouth_uv
+from sedtalker.recipes.head_asset.sources import Array, Mesh, Proxy, Sources
+
+CLOTH = "male_casualsuit04"
+SLEEVE_WIDTH = 0.155  # metres: what of the torso lies farther out is arm, always in a sleeve
+EYE_FRONT = -0.15  # cosine from straight ahead beyond which an eyeball's back never comes into view
+TEETH_NARROWING = np.array([0.93, 1.0, 1.0])  # or the teeth cut through the corners of the mouth
+TEETH_RETREAT = -0.001  # metres along z
+# Heights above the cutting edge, as modelled and as built (metres): edges kept, crowns, modelled half as high as real
+# ones, stretched, and gums pressed together, which would come through the cheeks.
+TEETH_HEIGHTS = {
+    "upper": ((0.0, 0.002, 0.006, 0.030), (0.0, 0.002, 0.0105, 0.0175)),
+    "lower": ((0.0, 0.002, 0.006, 0.030), (0.0, 0.002, 0.0080, 0.0160)),
+}
+TEETH_SHOW = 0.0015  # metres that the upper row ends below the line of the shut lips, so that a smile bares it
+# The same for the inner mouth above the lips: its pocket behind the upper lip would come through beside the nose.
+MOUTH_HEIGHTS = ((0.0, 0.006, 0.025), (0.0, 0.006, 0.013))
+OVERBITE = 0.0005  # metres that the lower row ends above the upper's edge, behind it
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of the face's vertices: a proxy cut down to what is kept, and where its run starts."""
+
+    proxy: Proxy
+    start: int
+
+    @property
+    def ids(self) -> Ids:
+        return np.arange(self.start, self.start + len(self.proxy.refs), dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The part of a head that all persons share."""
+
+    pieces: Mapping[str, Piece]
+    surfaces: Mapping[str, tuple[Ids, Array, Ids]]  # name -> triangles, uv, uv triangles
+    parts: Mapping[str, Ids]
+    base_to_face: Ids  # (base vertices,) the face's vertex, or -1
+
+    @property
+    def count(self) -> int:
+        return sum(len(piece.proxy.refs) for piece in self.pieces.values())
+
+    @property
+    def faces(self) -> Ids:
+        return np.concatenate([triangles for triangles, _, _ in self.surfaces.values()])
+
+    def place(self, shaped: Array, rest: Array) -> Array:
+        """The face's vertices (V, 3) from a person's base mesh as modelled, which sets scales, and at rest."""
+        placed = {
+            name: piece.proxy.moved(rest) + piece.proxy.offsets * piece.proxy.scale(shaped)
+            for name, piece in self.pieces.items()
+        }
+        upper = np.isin(self.pieces["teeth"].proxy.refs[:, 0], UPPER_TEETH)
+        placed["teeth"], rise = _set_teeth(placed["teeth"], upper, float(rest[LOOP_B][1]))
+        placed["tongue"] = placed["tongue"] + (0.0, rise, 0.0)
+        mouth = self.parts["mouth"]  # of the body, whose run comes first
+        above = placed["body"][mouth, 1] - rest[LOOP_B, 1]
+        placed["body"][mouth, 1] -= np.where(above > 0, above - np.interp(above, *MOUTH_HEIGHTS), 0)
+        return np.concatenate(list(placed.values()))
+
+    def moved(self, displacement: Array) -> Array:
+        """What displacements (..., base vertices, 3) of the base mesh do to the face's vertices (..., V, 3)."""
+        moved = []
+        for name, piece in self.pieces.items():
+            part = piece.proxy.moved(displacement)
+            moved.append(part * TEETH_NARROWING if name == "teeth" else part)
+        return np.concatenate(moved, axis=-2)
+
+
+@dataclass(frozen=True)
+class Body:
+    """One person: the base mesh as modelled, at rest and moving, and the face made from it; metres."""
+
+    shaped: Array  # (base vertices, 3)
+    rest: Array
+    base_actions: Array  # (52, base vertices, 3)
+    template: Array  # (V, 3)
+    actions: Array  # (52, V, 3)
+
+
+def lay_out(base: Mesh, anatomy: Anatomy, sources: Sources) -> Skeleton:
+    """Choose what of the sources becomes the face."""
+    covered = sources.proxy("clothes", CLOTH).covers
+    torso = anatomy.torso
+    torso = torso[~covered[base.quads[torso]].all(1)]
+    torso = torso[np.abs(base.vertices[base.quads[torso], 0]).max(1) < SLEEVE_WIDTH]
+    skin = np.concatenate([anatomy.head, torso])
+    body = _base_as_proxy(base, np.concatenate([skin, anatomy.mouth]))
+
+    eyes = sources.proxy("eyes", "HighPolyEyes")
+    front = _faces_front(eyes, base.vertices)
+    wet = _is_cornea(eyes)
+    proxies = {
+        "body": body,
+        "eyes": keep_quads(eyes, front & ~wet),
+        "cornea": keep_quads(eyes, front & wet),
+        "teeth": sources.proxy("teeth", "Teeth_Base"),
+        "tongue": sources.proxy("tongue", "tongue01"),
+    }
+    return _skeleton(proxies, len(skin), anatomy, len(base.vertices))
+
+
+def thin_teeth(skeleton: Skeleton, seen: NDArray[np.bool_], anatomy: Anatomy) -> Skeleton:
+    """The skeleton without the quads of the teeth that are never seen; seen is a flag a quad."""
+    proxies = {name: piece.proxy for name, piece in skeleton.pieces.items()}
+    proxies["teeth"] = keep_quads(proxies["teeth"], seen)
+    skin_quads = len(skeleton.surfaces["skin"][0]) // 2
+    return _skeleton(proxies, skin_quads, anatomy, len(skeleton.base_to_face))
+
+
+def triangulate(quads: NDArray[np.int32]) -> Ids:
+    """Triangles (2F, 3) of quads (F, 4)."""
+    return quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
+
+
+def keep_quads(proxy: Proxy, kept: NDArray[np.bool_]) -> Proxy:
+    """The proxy with some quads only, and without the vertices and texture points that no quad uses any more."""
+    used, quads = np.unique(proxy.quads[kept], return_inverse=True)
+    used_uv, uv_quads = np.unique(proxy.uv_quads[kept], return_inverse=True)
+    return replace(
+        proxy,
+        quads=quads.reshape(-1, 4).astype(np.int32),
+        uv_quads=uv_quads.reshape(-1, 4).astype(np.int32),
+        uv=proxy.uv[used_uv],
+        refs=proxy.refs[used],
+        weights=proxy.weights[used],
+        offsets=proxy.offsets[used],
+    )
+
+
+def find_landmarks(template: Array, actions: Array, skeleton: Skeleton, anatomy: Anatomy) -> dict[str, int]:
+    """Named vertices; "left" is the person's own left."""
+    at = skeleton.base_to_face
+    upper, lower = lip_halves(anatomy.loops[LOOP_B])
+    skin = np.concatenate([skeleton.parts["skin"], skeleton.parts["lips"]])
+    middle = skin[np.abs(template[skin, 0]) < 0.0005]
+    front = middle[template[middle, 2] > template[:, 2].max() - 0.06]
+    nose = int(front[np.argmax(template[front, 2])])
+    below = front[template[front, 1] < template[at[lower[len(lower) // 2]], 1] - 0.012]
+    marks = {
+        "mouth_right": int(at[upper[0]]),
+        "mouth_left": int(at[upper[-1]]),
+        "lip_upper": int(at[upper[len(upper) // 2]]),
+        "lip_lower": int(at[lower[len(lower) // 2]]),
+        "nose_tip": nose,
+        "chin": int(below[np.argmax(template[below] @ np.array([0.0, -0.6, 0.8]))]),
+        "teeth_upper": _incisal_edge(template, skeleton.parts["teeth_upper"], -1),
+        "teeth_lower": _incisal_edge(template, skeleton.parts["teeth_lower"], 1),
+    }
+    for side, sign in (("left", 1), ("right", -1)):
+        name = side.capitalize()
+        rim_up, rim_low = at[anatomy.lid_upper[name]], at[anatomy.lid_lower[name]]
+        rim = np.concatenate([rim_up, rim_low])
+        outward = template[rim, 0] * sign
+        half = skin[template[skin, 0] * sign > 0]
+        marks[f"eye_{side}_inner"] = int(rim[np.argmin(outward)])
+        marks[f"eye_{side}_outer"] = int(rim[np.argmax(outward)])
+        blink = actions[ARKIT_NAMES.index(f"eyeBlink{name}")]
+        middle = rim_up[np.argmin(blink[rim_up, 1])]
+        marks[f"lid_{side}_upper"] = int(middle)
+        marks[f"lid_{side}_lower"] = int(rim_low[np.argmin(np.abs(template[rim_low, 0] - template[middle, 0]))])
+        for place, action in (("inner", "browInnerUp"), ("outer", f"browOuterUp{name}")):
+            lift = actions[ARKIT_NAMES.index(action)]
+            marks[f"brow_{side}_{place}"] = int(half[np.argmax(lift[half, 1])])
+    return marks
+
+
+def pair_lips(template: Array, skeleton: Skeleton, anatomy: Anatomy) -> Ids:
+    """The inner rim's vertices (N, 2), upper and lower, vertex facing vertex, from the right corner to the left."""
+    upper, lower = lip_halves(anatomy.loops[LOOP_B])
+    at = skeleton.base_to_face
+    upper, lower = (half[len(half) // 2 : -1] for half in (upper, lower))  # the left half, without the shared corner
+    facing = upper[np.argmin(np.abs(template[at[lower], None, 0] - template[at[upper], 0]), axis=1)]
+    first = np.sort(np.unique(facing, return_index=True)[1])
+    left = np.stack([facing, lower], axis=1)[first]
+    right = anatomy.mirror[left[:0:-1]]
+    pairs: Ids = at[np.concatenate([right, left])]
+    return pairs
+
+
+def _skeleton(proxies: Mapping[str, Proxy], skin_quads: int, anatomy: Anatomy, base_count: int) -> Skeleton:
+    pieces, start = {}, 0
+    for name, proxy in proxies.items():
+        pieces[name] = Piece(proxy, start)
+        start += len(proxy.refs)
+    body = proxies["body"]
+    surfaces = {
+        "skin": _surface(pieces["body"], slice(0, skin_quads), atlas_uv(body.uv)),
+        "mouth": _surface(pieces["body"], slice(skin_quads, None), mouth_uv(body.uv)),
+    }
+    for name in ("eyes", "cornea", "teeth", "tongue"):
+        surfaces[name] = _surface(pieces[name], slice(None), proxies[name].uv)
+    base_to_face = np.full(base_count, -1, np.int32)
+    base_to_face[body.refs[:, 0]] = pieces["body"].ids
+    return Skeleton(pieces, surfaces, _parts(pieces, surfaces, anatomy, base_to_face), base_to_face)
+
+
+def _parts(
+    pieces: Mapping[str, Piece], surfaces: Mapping[str, tuple[Ids, Array, Ids]], anatomy: Anatomy, base_to_face: Ids
+) -> dict[str, Ids]:
+    """Named vertices; every vertex belongs to exactly one part."""
+    lips = np.unique(base_to_face[np.concatenate(list(anatomy.loops.values()))])
+    skin = np.setdiff1d(np.unique(surfaces["skin"][0]), lips)
+    mouth = np.setdiff1d(np.unique(surfaces["mouth"][0]), np.concatenate([lips, skin]))
+    upper = np.isin(pieces["teeth"].proxy.refs[:, 0], UPPER_TEETH)
+    left = {name: pieces[name].proxy.refs[:, 0] < 14670 for name in ("eyes", "cornea")}
+    eyes = np.concatenate([pieces["eyes"].ids, pieces["cornea"].ids])
+    is_left = np.concatenate([left["eyes"], left["cornea"]])
+    return {
+        "skin": skin,
+        "lips": lips,
+        "mouth": mouth,
+        "eye_left": eyes[is_left],
+        "eye_right": eyes[~is_left],
+        "teeth_upper": pieces["teeth"].ids[upper],
+        "teeth_lower": pieces["teeth"].ids[~upper],
+        "tongue": pieces["tongue"].ids,
+    }
+
+
+def _surface(piece: Piece, quads: slice, uv: Array) -> tuple[Ids, Array, Ids]:
+    triangles = triangulate(piece.proxy.quads[quads]) + piece.start
+    used, uv_triangles = np.unique(triangulate(piece.proxy.uv_quads[quads]), return_inverse=True)
+    return triangles.astype(np.int32), uv[used], uv_triangles.reshape(-1, 3).astype(np.int32)
+
+
+def _base_as_proxy(base: Mesh, quads: Ids) -> Proxy:
+    """Quads of the base mesh as a proxy whose every vertex is a base vertex."""
+    count = len(base.vertices)
+    whole = Proxy(
+        "body",
+        base.uv,
+        base.quads[quads],
+        base.uv_quads[quads],
+        np.repeat(np.arange(count, dtype=np.int32)[:, None], 3, axis=1),
+        np.tile((1.0, 0.0, 0.0), (count, 1)),
+        np.zeros((count, 3)),
+        np.zeros(count, bool),
+    )
+    return keep_quads(whole, np.ones(len(quads), bool))
+
+
+def _is_cornea(eyes: Proxy) -> NDArray[np.bool_]:
+    """Quads of the wet dome, which lie on the transparent disc in the corner of the eye's texture."""
+    middle = eyes.uv[eyes.uv_quads].mean(1)
+    return (middle[:, 0] > 0.86) & (middle[:, 1] < 0.14)
+
+
+def _faces_front(eyes: Proxy, base: Array) -> NDArray[np.bool_]:
+    """Quads of the eyeballs that can come into view."""
+    vertices = eyes.fit(base)
+    middle = vertices[eyes.quads].mean(1)
+    seen = np.zeros(len(middle), bool)
+    for side in (1, -1):
+        ball = middle[:, 0] * side > 0
+        direction = middle[ball] - sphere_centre(vertices[vertices[:, 0] * side > 0])
+        seen[ball] = direction[:, 2] / np.linalg.norm(direction, axis=1) > EYE_FRONT
+    return seen
+
+
+def _set_teeth(teeth: Array, upper: NDArray[np.bool_], lip_line: float) -> tuple[Array, float]:
+    """The teeth (N, 3) in their place behind lips that meet at a height, and how far the upper row went up."""
+    teeth = teeth * TEETH_NARROWING + (0.0, 0.0, TEETH_RETREAT)
+    rise = 0.0
+    heights = {"upper": lip_line - TEETH_SHOW, "lower": lip_line - TEETH_SHOW + OVERBITE}
+    for row, members, down in (("upper", upper, -1), ("lower", ~upper, 1)):
+        edge = float(teeth[_incisal_edge(teeth, np.flatnonzero(members).astype(np.int32), down)][1])
+        above = (edge - teeth[members, 1]) * down
+        stretched = np.where(above < 0, above, np.interp(above, *TEETH_HEIGHTS[row]))
+        teeth[members, 1] = heights[row] - stretched * down
+        if row == "upper":
+            rise = heights[row] - edge
+    return teeth, rise
+
+
+def _incisal_edge(template: Array, teeth: Ids, down: int) -> int:
+    """The middle of a row's cutting edge; down is -1 for the upper row, whose edge lies lowest."""
+    front = teeth[np.abs(template[teeth, 0]) < 0.004]
+    front = front[template[front, 2] > template[front, 2].max() - 0.004]
+    return int(front[np.argmax(template[front, 1] * down - np.abs(template[front, 0]) * 0.1)])

@@ -1,0 +1,152 @@
+"""Brows, lashes, hair and shirt of one person, and what each surface is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from sedtalker.face.rig import Attachment, Material, Surface
+from sedtalker.recipes.head_asset.anatomy import CUT_HEIGHT, Ids
+from sedtalker.recipes.head_asset.assemble import CLOTH, Body, Skeleton, keep_quads, triangulate
+from sedtalker.recipes.head_asset.bind import rebind
+from sedtalker.recipes.head_asset.people import Person
+from sedtalker.recipes.head_asset.skin import BUMP_HEIGHT, srgb_to_linear
+from sedtalker.recipes.head_asset.sources import Array, Proxy, Sources
+from sedtalker.recipes.head_asset.textures import LASH_FOLDERS
+
+SCALP_NEAR, SCALP_FAR = 0.004, 0.016  # metres to the hair: full colour, none
+SCALP_SHARE = 0.85
+SCALP_SHADE = 0.8  # the skin between hairs is darker than they are
+SCALP_ABOVE_EYES, SCALP_BEHIND_EYES = 0.012, 0.085  # metres: nothing in front of and below this is scalp
+
+SMOOTH = frozenset(("skin", "eyes", "cornea", "hair", "cloth"))
+
+
+def materials(person: Person) -> dict[str, Material]:
+    """How each surface of a person looks; those of the face and those of what it wears."""
+    own = person.name
+    return {
+        "skin": Material(
+            kind="skin",
+            texture=f"{own}_skin",
+            bump=f"{own}_skin_bump",
+            bump_height=BUMP_HEIGHT,
+            wrap=(0.42, 0.26, 0.18),
+            specular=1.37,
+            gloss=24,
+            sheen=0.12,
+        ),
+        "mouth": Material(
+            kind="mouth",
+            texture="mouth",
+            tint=(0.55, 0.38, 0.38),
+            wrap=(0.2, 0.1, 0.1),
+            specular=0.5,
+            gloss=40,
+            ambient=0.8,
+        ),
+        "eyes": Material(
+            kind="eye",
+            texture=f"{own}_eyes",
+            tint=(0.95, 0.95, 0.97),
+            wrap=(0.25, 0.2, 0.2),
+            specular=0.5,
+            gloss=90,
+            ambient=0.9,
+        ),
+        "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
+        "teeth": Material(kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.7),
+        "tongue": Material(
+            kind="tongue",
+            texture="tongue",
+            tint=(0.75, 0.5, 0.5),
+            wrap=(0.3, 0.15, 0.15),
+            specular=0.8,
+            gloss=40,
+            ambient=0.9,
+        ),
+        "brows": Material(kind="card", mode="blend", texture=f"{own}_brows", wrap=(0.6, 0.6, 0.6), gloss=10),
+        "lashes": Material(kind="card", mode="blend", texture=f"{own}_lashes", wrap=(0.6, 0.6, 0.6), gloss=10),
+        "hair": Material(
+            kind="hair",
+            mode="hair",
+            texture=f"{own}_hair",
+            wrap=(0.35, 0.35, 0.35),
+            specular=person.hair_specular,
+            gloss=40,
+        ),
+        "cloth": Material(kind="cloth", tint=person.cloth_color, wrap=(0.1, 0.1, 0.1), gloss=10, sheen=0.15),
+    }
+
+
+def wear(person: Person, body: Body, base: Array, skeleton: Skeleton, sources: Sources) -> dict[str, Attachment]:
+    """What a person wears, bound to the face; occlusion is left at 1."""
+    cloth = sources.proxy("clothes", CLOTH)
+    above = cloth.moved(base)[cloth.quads, 1].min(1) > CUT_HEIGHT
+    worn = {
+        "brows": sources.proxy("eyebrows", person.brows),
+        "lashes": sources.proxy("eyelashes", LASH_FOLDERS.get(person.lashes, person.lashes)),
+        "hair": sources.proxy("hair", person.hair),
+        "cloth": keep_quads(cloth, above),
+    }
+    looks = materials(person)
+    return {
+        name: _attach(name, keep_quads(proxy, np.ones(len(proxy.quads), bool)), looks[name], body, skeleton)
+        for name, proxy in worn.items()
+    }
+
+
+def scalp(template: Array, hair: Attachment, picture: NDArray[np.uint8], eyes: Array, skin: Ids) -> Array:
+    """The share (V,) of the hair's colour that the skin takes, full under the hair and fading in front of its line.
+
+    Args:
+        template: (V, 3)
+        hair: the hair on this template.
+        picture: its texture (H, W, 4).
+        eyes: the middle between the eyes (3,).
+        skin: (F, 3) the triangles of the skin, for smoothing.
+    """
+    surface = hair.surface
+    u, v = surface.uv[surface.uv_triangles].mean(1).T
+    height, width = picture.shape[:2]
+    row = np.clip(((1 - v) * height).astype(int), 0, height - 1)
+    solid = picture[row, np.clip((u * width).astype(int), 0, width - 1), 3] > 127
+    middles = hair.place(template.astype(np.float32))[surface.triangles[solid]].mean(1)
+    distance = cKDTree(middles).query(template)[0]
+    share = np.clip(1 - (distance - SCALP_NEAR) / (SCALP_FAR - SCALP_NEAR), 0, 1)
+    share = share * share * (3 - 2 * share)
+    above = template[:, 1] > eyes[1] + SCALP_ABOVE_EYES
+    behind = template[:, 2] < eyes[2] - SCALP_BEHIND_EYES
+    share = np.where(above | behind, share, 0) * np.isin(np.arange(len(template)), skin)
+    return SCALP_SHARE * share
+
+
+def _attach(name: str, proxy: Proxy, material: Material, body: Body, skeleton: Skeleton) -> Attachment:
+    points = proxy.moved(body.rest) + proxy.offsets * proxy.scale(body.shaped)
+    refs = np.where(proxy.weights == 0, proxy.refs[:, :1], proxy.refs)  # a weight of 0 may name any vertex
+    indices = skeleton.base_to_face[refs]
+    weights = proxy.weights.copy()
+    lost = (indices < 0).any(axis=1)
+    if lost.any():
+        skin = skeleton.surfaces["skin"][0]
+        motion = proxy.moved(body.base_actions)[:, lost]
+        indices[lost], weights[lost], _ = rebind(points[lost], motion, body.template, body.actions, skin)
+    offsets = points - np.einsum("nk,nkc->nc", weights, body.template[indices])
+    surface = Surface(
+        name,
+        triangulate(proxy.quads).astype(np.int32),
+        proxy.uv.astype(np.float32),
+        triangulate(proxy.uv_quads).astype(np.int32),
+        material,
+        np.ones(len(points), np.float32),
+        smooth=name in SMOOTH,
+    )
+    return Attachment(surface, indices.astype(np.int32), weights.astype(np.float32), offsets.astype(np.float32))
+
+
+def scalp_color(picture: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """The colour (linear RGB) of the skin between hairs, from the hair's texture (H, W, 4)."""
+    solid = picture[..., 3] > 127
+    red, green, blue = np.median(srgb_to_linear(picture[solid][:, :3] / 255.0), axis=0) * SCALP_SHADE
+    return float(red), float(green), float(blue)

@@ -1,0 +1,135 @@
+"""Ambient occlusion and visibility, measured by drawing depth maps from many directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from sedtalker.recipes.head_asset.anatomy import Ids
+from sedtalker.recipes.head_asset.sources import Array
+from sedtalker.resources import use_numba_cache
+
+use_numba_cache()
+from numba import njit  # noqa: E402
+
+DIRECTIONS = 96
+MAP_SIZE = 384  # pixels
+NEAR = 0.006  # metres: what is closer than this in front of a vertex is its own surface
+SMOOTHING_STEPS = 2
+
+
+def bake(vertices: Array, normals: Array, blockers: Array, triangles: Ids) -> NDArray[np.float32]:
+    """The share (V,) of the cosine-weighted sky that vertices (V, 3) see past triangles (F, 3) of blockers (B, 3)."""
+    centre = (blockers.min(0) + blockers.max(0)) / 2
+    radius = float(np.linalg.norm(blockers - centre, axis=1).max()) * 1.02
+    seen = np.zeros(len(vertices))
+    sky = np.zeros(len(vertices))
+    for direction in sphere(DIRECTIONS):
+        frame = look_along(-direction)
+        depth, _ = depth_map(blockers, triangles, centre, radius, frame)
+        x, y, z = _to_map(vertices, centre, radius, frame)
+        column = np.clip(x.astype(int), 0, MAP_SIZE - 1)
+        row = np.clip(y.astype(int), 0, MAP_SIZE - 1)
+        weight = np.maximum(normals @ direction, 0)
+        seen += weight * (z < depth[row, column] + NEAR)
+        sky += weight
+    return (seen / np.maximum(sky, 1e-9)).astype(np.float32)
+
+
+def smooth(values: NDArray[np.float32], triangles: Ids) -> NDArray[np.float32]:
+    """Values (V,) averaged with those of their neighbours."""
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    degree = np.bincount(edges[:, 0], minlength=len(values))
+    for _ in range(SMOOTHING_STEPS):
+        around = np.bincount(edges[:, 0], values[edges[:, 1]], minlength=len(values)) / np.maximum(degree, 1)
+        values = np.where(degree > 0, (values + around) / 2, values).astype(np.float32)
+    return values
+
+
+def blurred(values: NDArray[np.float32], points: Array, radius: float) -> NDArray[np.float32]:
+    """Values (V,) averaged with those within `radius` of their points (V, 3), joined to them by triangles or not."""
+    near = cKDTree(points).query_ball_point(points, radius)
+    return np.array([values[ids].mean() for ids in near], np.float32)
+
+
+def seen_triangles(vertices: Array, triangles: Ids, directions: Sequence[Array], size: int) -> NDArray[np.bool_]:
+    """Which triangles (F,) show a pixel or more to viewers (far away) in any of the directions."""
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    radius = float(np.linalg.norm(vertices - centre, axis=1).max()) * 1.02
+    seen = np.zeros(len(triangles), bool)
+    for direction in directions:
+        _, front = depth_map(vertices, triangles, centre, radius, look_along(-direction), size)
+        seen[front[front >= 0]] = True
+    return seen
+
+
+def sphere(count: int) -> Array:
+    """Directions (count, 3) spread evenly over a sphere."""
+    k = np.arange(count) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / count), np.pi * (1 + 5**0.5) * k
+    return np.stack([np.cos(turn) * np.sin(polar), np.cos(polar), np.sin(turn) * np.sin(polar)], axis=1)
+
+
+def look_from(yaw: float, pitch: float) -> Array:
+    """The direction (3,) from a face towards a viewer: yaw degrees to its left, pitch degrees above."""
+    turn, lift = np.radians(yaw), np.radians(pitch)
+    return np.array([np.sin(turn) * np.cos(lift), np.sin(lift), np.cos(turn) * np.cos(lift)])
+
+
+def look_along(direction: Array) -> Array:
+    """Rows right, up, and into the picture (3, 3) of a viewer looking along a direction."""
+    right = np.cross(direction, (0.1, 1.0, 0.03))
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(right, direction), direction])
+
+
+def depth_map(
+    vertices: Array, triangles: Ids, centre: Array, radius: float, frame: Array, size: int = MAP_SIZE
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Orthographic map of a ball: at each pixel (size, size) the smallest depth, and the triangle seen there or -1."""
+    placed = np.stack(_to_map(vertices, centre, radius, frame, size), axis=1).astype(np.float32)
+    depth: NDArray[np.float32] = np.full((size, size), np.inf, np.float32)
+    front: NDArray[np.int32] = np.full((size, size), -1, np.int32)
+    _draw(placed, triangles, depth, front)
+    return depth, front
+
+
+def _to_map(
+    vertices: Array, centre: Array, radius: float, frame: Array, size: int = MAP_SIZE
+) -> tuple[Array, Array, Array]:
+    x, y, z = frame @ (vertices - centre).T
+    return (x / radius * 0.5 + 0.5) * size, (y / radius * 0.5 + 0.5) * size, z
+
+
+@njit(cache=True, nogil=True)
+def _draw(placed, triangles, depth, front):  # type: ignore[no-untyped-def]
+    """Fill depth and front with the nearest triangle at each pixel's centre."""
+    height, width = depth.shape
+    for t in range(triangles.shape[0]):
+        x0, y0, z0 = placed[triangles[t, 0]]
+        x1, y1, z1 = placed[triangles[t, 1]]
+        x2, y2, z2 = placed[triangles[t, 2]]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if abs(area) < 1e-9:
+            continue
+        for y in range(
+            max(0, math.ceil(min(y0, y1, y2) - 0.5)), min(height - 1, math.floor(max(y0, y1, y2) - 0.5)) + 1
+        ):
+            for x in range(
+                max(0, math.ceil(min(x0, x1, x2) - 0.5)), min(width - 1, math.floor(max(x0, x1, x2) - 0.5)) + 1
+            ):
+                px, py = x + 0.5, y + 0.5
+                w0 = ((x1 - px) * (y2 - py) - (x2 - px) * (y1 - py)) / area
+                w1 = ((x2 - px) * (y0 - py) - (x0 - px) * (y2 - py)) / area
+                w2 = 1.0 - w0 - w1
+                if w0 < 0 or w1 < 0 or w2 < 0:
+                    continue
+                z = w0 * z0 + w1 * z1 + w2 * z2
+                if z < depth[y, x]:
+                    depth[y, x] = z
+                    front[y, x] = t

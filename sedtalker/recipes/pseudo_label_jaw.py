@@ -1,0 +1,87 @@
+"""How far mouths open that were never measured: `python -m sedtalker.recipes.pseudo_label_jaw STORE --teacher TALKER`.
+
+Rules say when lips close and touch, and little about how far they part in between; a talker that saw speech of
+measured faces alone (and sounds at which nobody speaks) knows that, and what it knows carries over to other voices.
+Its openings, without emotion, are kept as `STORE/openings/ID.npy` (T,) float16, and written into the clips of made
+motion (`clips/ID.npz`) where nothing else holds the opening: training and validation read them from there. A clip's own
+array `opening` says that this was done; the manifest's `openings` says it of all clips. A run that was stopped goes on.
+To have the rules' openings again, make the store again.
+
+A teacher may look further ahead than the talker: `configs/talker/default-teacher.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.files import atomic_write
+from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.synthesis.coarticulation import CLOSE, JAW, constant_track
+from sedtalker.synthesis.rig_clips import with_opening
+from sedtalker.talker.model import TalkerModel, load_talker_model
+from sedtalker.training.windows import OPENINGS, ClipInfo, read_arrays, read_rig_manifest, require_features
+
+KNOWN = ("grid", "facegood", "foreign")  # sources, and those that begin like them, whose openings need no teacher
+
+
+def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[ClipInfo]:
+    """Write a teacher's openings into a store's clips of made motion, but for those of the test split.
+
+    Openings that are there already stay.
+
+    Raises:
+        DataError: no such store, or its features are missing.
+    """
+    clips, _ = read_rig_manifest(root)
+    made = [clip for clip in clips if clip.split != "test" and not clip.source.startswith(KNOWN)]
+    require_features(root, [clip.id for clip in made])
+    for clip in tqdm(made, desc=f"openings -> {root / OPENINGS}", unit="clip"):
+        kept = root / OPENINGS / f"{clip.id}.npy"
+        if not kept.exists():
+            features = np.load(root / "features" / f"{clip.id}.npy", allow_pickle=False)
+            with atomic_write(kept) as temp_path:
+                np.save(temp_path, opening(teacher, torch.from_numpy(features).float()).astype(np.float16))
+        _apply(root, clip, np.load(kept, allow_pickle=False))
+    manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    with atomic_write(root / "manifest.json") as temp_path:
+        temp_path.write_text(json.dumps(manifest | {OPENINGS: True}, indent=1), encoding="utf-8")
+    return made
+
+
+def _apply(root: Path, clip: ClipInfo, parted: NDArray[np.float16]) -> None:
+    """Write an opening (T,) into a clip, once: the trust that says where it belongs changes with it."""
+    arrays = read_arrays(root, clip.id)
+    if "opening" not in arrays:
+        with atomic_write(root / "clips" / f"{clip.id}.npz") as temp_path:
+            changed: dict[str, Any] = {**with_opening(arrays, parted), "opening": parted}
+            np.savez_compressed(temp_path, **changed)
+
+
+@torch.inference_mode()
+def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]:
+    """How far the lips part (T,) in speech with features (T, L, D), said without emotion; in units of jawOpen."""
+    posterior, intensity = map(torch.from_numpy, constant_track(LABELS[NEUTRAL], 0.0, len(features)))
+    weights = teacher(features[None], posterior[None], intensity[None])[0].clamp(0, 1)
+    return (weights[:, JAW] - weights[:, CLOSE]).clamp(min=0).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--teacher", type=Path, required=True, help="folder of a trained talker")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    made = pseudo_label_jaw_opening(arguments.store, load_talker_model(arguments.teacher))
+    print(f"{arguments.store / 'openings'}: {len(made)} clips")
+
+
+if __name__ == "__main__":
+    main()

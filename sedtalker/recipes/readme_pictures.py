@@ -1,0 +1,143 @@
+"""The README's pictures, made by what they show: `python -m sedtalker.recipes.readme_pictures -o renders/readme`.
+
+`demo.webp` is the demo's video, small; `emotions.webp` is the talker's own answer to one sentence under every emotion
+at three intensities; `people.webp` are the identities, at rest and speaking; `words.webp` is the demo's last sentence
+frame by frame, with what is said under each (found by `sedtalker.data.alignment`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sedtalker.animation import Animation
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.data.alignment import SILENCE, Aligner, Phone
+from sedtalker.demux import ffmpeg_name
+from sedtalker.emotion.vad import loudness, speech_frames
+from sedtalker.face.assets import identities, load_face
+from sedtalker.face.rig import Face
+from sedtalker.files import atomic_write
+from sedtalker.labels import LABELS
+from sedtalker.pipeline import Talker, load
+from sedtalker.render import Camera, SoftRenderer, render_animation
+from sedtalker.render.camera import portrait_camera
+from sedtalker.render.views import grid
+from sedtalker.resources import asset
+from sedtalker.speech import FRAME_RATE
+
+Bytes = NDArray[np.uint8]
+
+LEVELS = (1 / 3, 2 / 3, 1.0)
+SIDE = 288  # pixels of one picture in a sheet
+DEMO_WIDTH, DEMO_FPS = 320, 15.0
+LAST_SENTENCE = "The airplane is almost full."  # of the demo
+WORDS_FPS, WORDS_COLUMNS = 14.0, 8
+EDGE = 0.18  # seconds around a sentence
+
+
+def speaking_moment(animation: Animation, share: float) -> int:
+    """The frame whose jaw is wider open than in this share of the frames."""
+    assert animation.blendshapes is not None  # the default talker moves a rig
+    opened = animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]
+    return int(np.argsort(opened, kind="stable")[int(share * (len(opened) - 1))])
+
+
+def close_camera(face: Face) -> Camera:
+    """A camera that sees little but the face."""
+    front = portrait_camera(face)
+    x, y, z = front.target
+    return replace(front, target=(x, y + 0.02, z), distance=0.8 * front.distance)
+
+
+def emotion_sheet(talker: Talker, audio: Path) -> Bytes:
+    """Every emotion but neutral in a column, its intensities downwards, at the same moment of the same sentence."""
+    moment = speaking_moment(talker.animate(audio, emotion="neutral", still=True), 0.8)
+    face = load_face()
+    renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
+    pictures, titles = [], []
+    for level in LEVELS:
+        for label in LABELS[1:]:
+            animation = talker.animate(audio, emotion=f"{label}:{level}", still=True)
+            pictures.append(renderer.frame(next(animation.frames(moment))))
+            titles.append(f"{label} {level:.2f}")
+    return grid(pictures, len(LABELS) - 1, titles)
+
+
+def people_sheet(talker: Talker, audio: Path) -> Bytes:
+    """Every identity at rest, and below it speaking happily."""
+    rest, speaking = [], []
+    for name in identities():
+        animation = talker.animate(audio, emotion="happy:0.8", face=name, still=True)
+        renderer = SoftRenderer(animation.face, SIDE, SIDE, "fine")
+        rest.append(renderer.frame(animation.template))
+        speaking.append(renderer.frame(next(animation.frames(speaking_moment(animation, 0.9)))))
+    return grid(rest + speaking, len(rest), list(identities()))
+
+
+def words_sheet(talker: Talker, audio: Path) -> Bytes:
+    """The demo's last sentence, a word and a phone under each frame."""
+    samples = load_audio(audio)
+    spoken = np.flatnonzero(speech_frames(loudness(samples), bridge=0.25))
+    first = spoken[np.flatnonzero(np.diff(spoken, prepend=-2) > 1)[-1]]
+    start, stop = ((frame / FRAME_RATE + edge) * SAMPLE_RATE for frame, edge in ((first, -EDGE), (spoken[-1], EDGE)))
+    sentence = samples[round(start) : round(stop)]
+    phones = Aligner().align(sentence, LAST_SENTENCE) or ()
+    animation = talker.animate((sentence, SAMPLE_RATE), fps=WORDS_FPS, still=True)
+    face = load_face()
+    renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
+    pictures = [renderer.frame(vertices) for vertices in animation.frames()]
+    return grid(pictures, WORDS_COLUMNS, [_said(phones, (i + 0.5) / WORDS_FPS) for i in range(len(pictures))])
+
+
+def _said(phones: Sequence[Phone], time: float) -> str:
+    """The word and the phone at a time in seconds."""
+    phone = next((phone for phone in phones if phone.start <= time < phone.end), None)
+    return f"{phone.word} /{phone.name.lower()}/" if phone is not None and phone.name != SILENCE else ""
+
+
+def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
+    """The demo's video with its emotion strip, small."""
+    import av
+
+    animation = talker.animate(audio, fps=DEMO_FPS)
+    with TemporaryDirectory() as folder:
+        video = Path(folder, "demo.mp4")
+        render_animation(animation, video)
+        with av.open(ffmpeg_name(video)) as container:
+            frames = [frame.to_image() for frame in container.decode(video=0)]
+    height = round(frames[0].height * DEMO_WIDTH / frames[0].width)
+    return [frame.resize((DEMO_WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("renders/readme"))
+    folder = parser.parse_args(arguments).output
+    talker, audio = load(device="cpu"), asset("demo.wav")
+    for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet)):
+        with atomic_write(folder / f"{name}.webp") as temp_path:
+            Image.fromarray(sheet(talker, audio)).save(temp_path, quality=82)
+    frames = demo_frames(talker, audio)
+    with atomic_write(folder / "demo.webp") as temp_path:
+        frames[0].save(
+            temp_path,
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 / DEMO_FPS),
+            loop=0,
+            quality=60,
+            method=4,
+        )
+
+
+if __name__ == "__main__":
+    main()

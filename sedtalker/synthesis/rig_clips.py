@@ -1,0 +1,388 @@
+"""The talker's training store: `sedtalker data synthesize --to store -o STORE --spoken DIR --grid DIR ...`.
+
+    STORE/manifest.json   version, frame_rate 50, names (52 ARKit); clips: id, audio, speaker, source, split, language,
+                          frames
+    STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
+    STORE/phones.tsv      what was said, where it is known
+    STORE/features/ID.npy (T, L, D) float16 of the speech encoder (`sedtalker.data.features`)
+    STORE/openings/ID.npy (T,) float16, once a teacher was asked, who changes the clips (`sedtalker.recipes.pseudo_label_jaw`)
+
+`weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds,
+`closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured
+faces, of which there is one a corpus: those by recording.
+
+How far a mouth opens between closures is measured, so made motion is trusted little there, and measured openings more
+than anything else: little more is known of those frames. Speech comes again as other people would say it, in noise, in
+rooms and between silences: the two people who were measured most often.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
+from sedtalker.curves import resample
+from sedtalker.data.alignment import SILENCE, Phone, read_phones, write_phones
+from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, foreign_sound
+from sedtalker.emotion.vad import loudness
+from sedtalker.errors import DataError
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.visemes import VISEMES, columns
+from sedtalker.files import atomic_write
+from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
+from sedtalker.synthesis.aligned_speech import (
+    AlignedUtterance,
+    AlignmentTable,
+    acted_speech,
+    grid_manifest,
+    grid_words,
+    known_phones,
+    opened,
+    spoken_folder,
+)
+from sedtalker.synthesis.coarticulation import (
+    CLOSE,
+    JAW,
+    Float,
+    Performance,
+    Voice,
+    closures,
+    constant_track,
+    contacts,
+    fully,
+    perform,
+    random_track,
+    touched,
+)
+from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
+
+VERSION = 1
+RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
+FOREIGN_CLIPS = 720
+OTHER_VOICES = {"grid": 2, "facegood": 4, "tts": 2}  # times that a clip comes again with another voice; 1 where unnamed
+OTHER_VOICE_EVERY = {"crema-d": 6}  # one clip in so many comes again, where people are many and sentences few
+FREE_PITCHES = {"grid": (0.75, 2.0), "facegood": (0.6, 1.3)}  # of another voice, for one man and one woman
+UNSEEN_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, for testing alone
+FREE_TRUST = 0.15  # of a made opening, where no closure, contact or silence decides it
+TAUGHT_TRUST = 0.3  # of one that a teacher says there (`sedtalker.recipes.pseudo_label_jaw`)
+MEASURED_TRUST = {"grid": 8.0, "facegood": 4.0}  # of a measured opening; GRID's frames have little else to be trusted
+QUIET_WEIGHT = 0.5  # of shut lips in silence, beside those at /p b m/
+MEASURED_WEIGHT = 0.25  # of /p b m/ on a measured face, whose own gap says when and how it closes
+MEASURED_CONTACT = 0.07  # opening that a tracker reads at /f v/: of the lips, whose gap the upper teeth fill
+SETTLED = 0.2  # seconds of added silence after which a measured mouth counts as shut
+DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
+
+LABIODENTAL = "f"  # the viseme
+GRID_MARGIN = 0.1  # seconds around the sentence in which the mouth belongs to it
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One entry of the manifest."""
+
+    id: str
+    audio: str  # path
+    speaker: str
+    source: str  # tts, grid, facegood or an acted corpus; these with -voices; foreign
+    split: str
+    language: str
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What is stored of a clip."""
+
+    weights: Float
+    trust: Float
+    expression: Float
+    posterior: Float
+    intensity: Float
+    closed: Float
+
+
+def made_arrays(performance: Performance, posterior: Float, intensity: Float) -> Arrays:
+    """A made performance; every channel is trusted but for the opening where nothing holds it."""
+    weights = performance.weights
+    trust = np.ones_like(weights)
+    trust[:, (JAW, CLOSE)] = _opening_trust(performance.free, FREE_TRUST)
+    closed = np.maximum(performance.closed, QUIET_WEIGHT * performance.quiet)
+    return Arrays(weights, trust, performance.expression, posterior, intensity, closed)
+
+
+def with_opening(
+    arrays: dict[str, NDArray[np.float16]], opening: NDArray[np.floating]
+) -> dict[str, NDArray[np.float16]]:
+    """A clip of made motion that opens by `opening` (T,) where nothing holds it, and there is trusted more."""
+    weights, trust, felt = (arrays[name].astype(np.float32) for name in ("weights", "trust", "expression"))
+    free = np.clip((1 - trust[:, JAW]) / (1 - FREE_TRUST), 0, 1)
+    jaw, close = (np.clip(weights[:, column] - felt[:, column], 0, 1) for column in (JAW, CLOSE))
+    made = np.clip(jaw - close, 0, 1)
+    parted = free * opening + (1 - free) * made
+    lowered = np.sqrt(np.square(parted) + np.maximum(np.square(jaw) - np.square(made), 0))  # as `split_opening` does
+    weights[:, JAW] = np.clip(lowered + felt[:, JAW], 0, 1)
+    weights[:, CLOSE] = np.clip(lowered - parted + felt[:, CLOSE], 0, 1)
+    trust[:, (JAW, CLOSE)] = _opening_trust(free, TAUGHT_TRUST)
+    return arrays | {"weights": weights.astype(np.float16), "trust": trust.astype(np.float16)}
+
+
+def _opening_trust(free: Float, least: float) -> Float:
+    """Trust (T, 1) in an opening that is trusted so little where it is free (T,)."""
+    return (1 - (1 - least) * free)[:, None]
+
+
+def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool = False) -> Arrays:
+    """A measured performance without emotion, from `lead` frames on, brought to the length of its sound.
+
+    Before and after it nothing is trusted, but where there is `silence`, in which the mouth is shut.
+    """
+    added = max(0, frames - lead - len(motion.weights))
+    weights, trust = (np.pad(curves, [(lead, added), (0, 0)])[:frames] for curves in (motion.weights, motion.trust))
+    closed = np.zeros(len(motion.weights), np.float32) if motion.closed is None else motion.closed
+    closed = np.pad(closed, (lead, added))[:frames]
+    if silence:
+        settled = round(SETTLED * FRAME_RATE)
+        quiet = np.r_[0 : max(0, lead - settled), lead + len(motion.weights) + settled : frames]
+        trust[quiet], closed[quiet] = 1.0, QUIET_WEIGHT
+    posterior, intensity = constant_track(LABELS[NEUTRAL], 0.0, frames)
+    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
+
+
+def made_clips(speech: Iterable[AlignmentTable], audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """Speech under the emotion it was acted with or a random track, and some of it again with other voices."""
+    for number, said in enumerate(speech):
+        if said.acted is not None and said.acted.transcript in UNSEEN_SENTENCES and said.split == "train":
+            continue
+        yield _clip(said), _made(said)
+        if number % OTHER_VOICE_EVERY.get(said.source, 1) == 0:
+            for voice in _voices(_clip(said), audio):
+                again = _said_again(said, voice)
+                yield _clip(again), _made(again)
+
+
+def _clip(said: AlignmentTable) -> Clip:
+    return Clip(said.id, said.audio, said.speaker, said.source, said.split, said.language)
+
+
+class OtherVoice(NamedTuple):
+    """A recording as another person would say it, in noise, rooms and between silences."""
+
+    path: Path
+    source: str
+    samples: int  # at 16 kHz
+    speed: float  # over the recorded one's
+    later: float  # seconds by which the speech starts later
+
+
+def _voices(clip: Clip, audio: Path) -> Iterator[OtherVoice]:
+    """A clip with other voices, written to `audio`, as often as its source says; outside training once is enough."""
+    recorded = load_audio(clip.audio)
+    for number in range(OTHER_VOICES.get(clip.source, 1) if clip.split == "train" else 1):
+        rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 3, number])
+        spoken, speed = convert_voice(recorded, rng, FREE_PITCHES.get(clip.source, PITCHES))
+        spoken, later = degrade(spoken, rng)
+        path = audio / f"{clip.id}_voice{number}.wav"
+        write_wav(path, [spoken])
+        yield OtherVoice(path, f"{clip.source}-voices", len(spoken), speed, later)
+
+
+def _said_again(said: AlignmentTable, voice: OtherVoice) -> AlignmentTable:
+    """The same speech with another voice."""
+
+    def moved(seconds: float) -> float:
+        return seconds / voice.speed + voice.later
+
+    phones = [replace(phone, start=moved(phone.start), end=moved(phone.end)) for phone in said.phones]
+    before = Phone("", SILENCE, 0.0, voice.later)
+    after = Phone("", SILENCE, phones[-1].end, voice.samples / SAMPLE_RATE)
+    spoken = (before, *phones, after)
+    return replace(said, id=voice.path.stem, audio=str(voice.path), source=voice.source, phones=spoken)
+
+
+def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
+    """Sounds without speech, under a face at rest that feels whatever the track says."""
+    for number in range(count):
+        rng = np.random.default_rng([number, 4])
+        before, place = divmod(number, len(NON_SPEECH))  # so many of its kind came before it
+        kind = NON_SPEECH[place]
+        path = audio / f"foreign_{number:03d}_{kind}.wav"
+        samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
+        write_wav(path, [samples])
+        turn = (before + place) % 10  # of ten of a kind, one for testing and one for validation
+        split = "test" if turn == 9 else "validation" if turn == 8 else "train"
+        nothing = (Phone("", SILENCE, 0.0, len(samples) / SAMPLE_RATE),)
+        heard = AlignmentTable(path.stem, str(path), "nobody", "foreign", split, "zxx", nothing)
+        yield _clip(heard), _made(heard)
+
+
+def grid_clips(folder: Path, known: AlignedUtterance, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """GRID's measured sentences, a tenth of them for testing, and again with other voices.
+
+    Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
+    are known, /f v/ are made to come near to touching, as the tracked lips do over the teeth, and /p b m/ are
+    marked a little: his lips close there, but the mean of many closings a little apart does not. What judges a talker
+    is left as it was tracked.
+    """
+    said: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in grid_words(folder):
+        said[row["id"]].append(row)
+    for path in sorted((folder / "s1").glob("*.npz")):
+        draw = zlib.crc32(path.stem.encode()) % 20
+        split = "test" if draw < 2 else "validation" if draw == 2 else "train"
+        motion, sentence = read_grid(path), said[path.stem]
+        times = ((np.arange(len(motion.weights)) + 0.5) / FRAME_RATE).astype(np.float32)
+        spoken = np.zeros(len(times), np.float32)
+        if sentence:
+            first, last = float(sentence[0]["start"]), float(sentence[-1]["end"])
+            spoken[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
+        phones = known.get(f"grid/{path.stem}", ()) if split == "train" else ()
+        motion = with_contacts(motion, contacts(phones, times))
+        closed = MEASURED_WEIGHT * fully(closures(phones, times))
+        motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], closed)
+        motion = weighed(motion, MEASURED_TRUST["grid"])
+        clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
+        yield clip, measured_arrays(motion, _frames(clip))
+        yield from _other_voices(clip, motion, audio)
+
+
+def facegood_clips(folder: Path, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """FACEGOOD's measured recordings, the last of the word lists for testing, and again with other voices."""
+    for path in sorted(folder.glob("*.npz")):
+        motion = weighed(read_facegood(path), MEASURED_TRUST["facegood"])
+        split = "test" if path.stem.endswith("2_04") else "train"
+        clip = Clip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
+        yield clip, measured_arrays(motion, _frames(clip))
+        yield from _other_voices(clip, motion, audio)
+
+
+def weighed(motion: FaceMotion, factor: float) -> FaceMotion:
+    """A measured face whose opening is trusted so much more."""
+    trust = motion.trust.copy()
+    trust[:, (JAW, CLOSE)] *= factor
+    return replace(motion, trust=trust)
+
+
+def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
+    """A measured face whose lower lip touches the teeth where it should, (T,) in 0..1, shaped as a made one's."""
+    weights, trust = motion.weights.copy(), motion.trust.copy()
+    opening = weights[:, JAW] - weights[:, CLOSE]
+    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching, MEASURED_CONTACT)
+    for name, value in VISEMES[LABIODENTAL].shape.items():
+        for column in columns(name):
+            weights[:, column] = np.maximum(weights[:, column], value * touching)
+            trust[:, column] = np.maximum(trust[:, column], touching)
+    return FaceMotion(weights, trust)
+
+
+def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+    """A measured clip with the voices of other people, in their rooms."""
+    for voice in _voices(clip, audio):
+        other = replace(clip, id=voice.path.stem, audio=str(voice.path), source=voice.source)
+        slower = FRAME_RATE * voice.speed
+        weights, trust = (resample(curves, slower, FRAME_RATE) for curves in (motion.weights, motion.trust))
+        closed = None if motion.closed is None else resample(motion.closed[:, None], slower, FRAME_RATE)[:, 0]
+        lead = round(voice.later * FRAME_RATE)
+        frames = math.ceil(voice.samples / FRAME_SAMPLES)
+        yield other, measured_arrays(FaceMotion(weights, trust, closed), frames, lead, silence=True)
+
+
+def _frames(clip: Clip) -> int:
+    return math.ceil(len(load_audio(clip.audio)) / FRAME_SAMPLES)
+
+
+def _made(said: AlignmentTable) -> Arrays:
+    decibels = loudness(load_audio(said.audio))
+    rng = np.random.default_rng(zlib.crc32(said.id.encode()))
+    voice = Voice.drawn(np.random.default_rng(zlib.crc32(said.speaker.encode())))
+    if said.acted is None or rng.uniform() < RANDOM_TRACKS:
+        posterior, intensity = random_track(len(decibels), rng)
+    else:
+        level = DEFAULT_INTENSITY if said.acted.intensity is None else said.acted.intensity
+        posterior, intensity = constant_track(said.acted.emotion, level, len(decibels))
+    return made_arrays(perform(said.phones, decibels, posterior, intensity, voice), posterior, intensity)
+
+
+def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip]:
+    """Write clips and the manifest over all of them; features are a step of their own."""
+    listed = []
+    for clip, arrays in tqdm(clips, desc=f"store -> {folder}", unit="clip"):
+        frames = len(arrays.weights)
+        with atomic_write(folder / "clips" / f"{clip.id}.npz") as temp_path:
+            np.savez_compressed(temp_path, **{name: array.astype(np.float16) for name, array in vars(arrays).items()})
+        listed.append(replace(clip, frames=frames))
+    document = {
+        "version": VERSION,
+        "frame_rate": FRAME_RATE,
+        "names": list(ARKIT_NAMES),
+        "clips": [asdict(clip) | {"audio": _kept_path(clip.audio, folder)} for clip in listed],
+    }
+    with atomic_write(folder / "manifest.json") as temp_path:
+        temp_path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return listed
+
+
+def _kept_path(audio: str, folder: Path) -> str:
+    """A sound as a manifest names it from anywhere: from the store on if it lies there, else from the root on."""
+    path, store = Path(audio).resolve(), folder.resolve()
+    return path.relative_to(store).as_posix() if path.is_relative_to(store) else str(path)
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """The clips of a store, each with the path of its sound.
+
+    Raises:
+        DataError: the folder is no such store.
+    """
+    try:
+        document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return [Clip(**clip | {"audio": str(folder / clip["audio"])}) for clip in document["clips"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not a motion store: {folder} ({error}). Write one with this module") from error
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Folders and files that a store is made of; None leaves one out."""
+
+    spoken: Path | None = None  # a folder with a table of phones
+    grid: Path | None = None  # with s1/ and s1_words.tsv
+    facegood: Path | None = None
+    manifest: Path | None = None  # of acted corpora
+    tables: tuple[Path, ...] = ()  # of phones, for what is aligned already
+
+
+def build_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
+    """Write a store of all that the sources hold, at most `most` recordings of an acted corpus."""
+    acted = None if sources.manifest is None else opened(sources.manifest, most)
+    sentences = None if sources.grid is None else grid_manifest(sources.grid)
+    known = known_phones([m for m in (acted, sentences) if m], sources.tables, folder / "phones.tsv")
+    audio = folder / "audio"
+
+    def chosen() -> Iterator[tuple[Clip, Arrays]]:
+        yield from foreign_clips(audio, FOREIGN_CLIPS if most is None else min(most, FOREIGN_CLIPS))
+        if sources.spoken:
+            yield from made_clips(islice(spoken_folder(sources.spoken), most), audio)
+        if sources.grid:
+            yield from grid_clips(sources.grid, known, audio)
+        if sources.facegood:
+            yield from facegood_clips(sources.facegood, audio)
+        if acted:
+            yield from made_clips(acted_speech(acted, known), audio)
+
+    clips = write_store(folder, chosen())
+    spoken = read_phones(sources.spoken / "phones.tsv") if sources.spoken else {}
+    write_phones(folder / "phones.tsv", known | spoken)
+    return clips

@@ -1,0 +1,114 @@
+"""Speech with known phones -> emotional talking heads on the default topology, in the layout of EmoVOCA's generator.
+
+Every speaker becomes one of EmoVOCA's subjects on its side of the split, with the head of one of the identities; every
+sentence is performed under each expression at each level (`sedtalker.synthesis.coarticulation`). What reads, trains on and
+measures EmoVOCA does so here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.curves import resample
+from sedtalker.data.vertex_corpora.emovoca import EXPRESSIONS, LEVELS
+from sedtalker.data.vertex_corpora.vocaset import SENTENCES, SPLITS
+from sedtalker.emotion.vad import loudness
+from sedtalker.errors import DataError
+from sedtalker.face.rig import Face
+from sedtalker.speech import FRAME_RATE
+from sedtalker.synthesis.aligned_speech import AlignmentTable
+from sedtalker.synthesis.coarticulation import Voice, constant_track, perform
+from sedtalker.synthesis.emovoca_like import write_sequence, write_shared
+
+Float = NDArray[np.float32]
+
+FIRST_SENTENCE = 20  # validation and test use sentences 21 to 40 alone, and so do all here
+MOST_SENTENCES = len(SENTENCES) - FIRST_SENTENCE
+LABELLED = tuple(name for name, (_, label) in EXPRESSIONS.items() if label)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the corpus' people."""
+
+    name: str  # EmoVOCA's
+    face: Face
+    voice: Voice
+    sentences: Sequence[AlignmentTable]
+
+
+def assign_subjects(speech: Iterable[AlignmentTable], faces: Sequence[Face], sentences: int) -> list[Subject]:
+    """Speakers as EmoVOCA's subjects, each with at most so many sentences: eight to train, two and two held out."""
+    said: dict[str, dict[str, list[AlignmentTable]]] = {split: {} for split in SPLITS}
+    for item in speech:
+        speakers = said[item.split]
+        if item.speaker in speakers or len(speakers) < len(SPLITS[item.split]):
+            speakers.setdefault(item.speaker, []).append(item)
+    chosen = [(name, speaker, items) for split in SPLITS for name, (speaker, items) in _named(split, said[split])]
+    return [
+        Subject(name, faces[number % len(faces)], _voice(speaker), items[: min(sentences, MOST_SENTENCES)])
+        for number, (name, speaker, items) in enumerate(chosen)
+    ]
+
+
+def write_corpus(
+    destination: Path,
+    subjects: Sequence[Subject],
+    fps: float = 30.0,
+    expressions: Sequence[str] = LABELLED,
+    levels: Sequence[int] = tuple(range(1, LEVELS + 1)),
+) -> int:
+    """Write the corpus to `destination/New_EmoVOCA`; returns the number of sequences.
+
+    Raises:
+        DataError: nobody speaks, a head is of another topology, or the folder holds something already.
+    """
+    root = destination / "New_EmoVOCA"
+    if not subjects:
+        raise DataError("no speech with known phones. Give --spoken or --speech")
+    if root.exists():
+        raise DataError(f"there already: {root}. Choose another folder with -o")
+    if len({len(subject.face.template) for subject in subjects}) > 1:
+        raise DataError("heads of more than one topology. Choose identities of one head")
+    write_shared(root, {subject.name: subject.face.template for subject in subjects}, subjects[0].face.faces)
+    made = 0
+    for subject, sentence, item in tqdm(list(_lines(subjects)), desc=str(root), unit="sentence"):
+        samples = load_audio(item.audio)
+        for expression in expressions:
+            for level in levels:
+                vertices = performed(item, subject, samples, EXPRESSIONS[expression][1] or "", level / LEVELS, fps)
+                name = f"{subject.name}_{sentence}_{expression}_{level}"
+                write_sequence(root, name, vertices, samples, SAMPLE_RATE)
+                made += 1
+    return made
+
+
+def performed(
+    item: AlignmentTable, subject: Subject, samples: Float, label: str, intensity: float, fps: float
+) -> Float:
+    """Vertices (T, V, 3) in metres of a sentence said with one emotion."""
+    decibels = loudness(samples)
+    made = perform(item.phones, decibels, *constant_track(label, intensity, len(decibels)), subject.voice)
+    count = max(1, round(len(samples) / SAMPLE_RATE * fps))
+    return subject.face.pose(resample(made.weights, FRAME_RATE, fps, count))
+
+
+def _named(split: str, speakers: dict[str, list[AlignmentTable]]) -> list[tuple[str, tuple[str, list[AlignmentTable]]]]:
+    return list(zip(SPLITS[split], speakers.items(), strict=False))
+
+
+def _lines(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, str, AlignmentTable]]:
+    for subject in subjects:
+        for sentence, item in zip(SENTENCES[FIRST_SENTENCE:], subject.sentences, strict=False):
+            yield subject, sentence, item
+
+
+def _voice(speaker: str) -> Voice:
+    return Voice.drawn(np.random.default_rng(list(speaker.encode())))

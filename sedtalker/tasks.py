@@ -1,0 +1,473 @@
+"""The work of the commands on one file: all results of it are written, or none."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial, singledispatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sedtalker.errors import AnimationError, FaceError, RenderError, SEDTalkerError, SEDTalkerWarning, require
+from sedtalker.export import FORMATS
+from sedtalker.files import atomic_write, check_replaceable
+
+if TYPE_CHECKING:
+    from sedtalker.animation import Animation
+    from sedtalker.audio import AudioFile, Samples
+    from sedtalker.face.rig import Face
+    from sedtalker.pipeline import Talker
+    from sedtalker.render.soft import Background
+
+PICTURE_ENDINGS = {
+    "mp4": ".mp4",
+    "webm": ".webm",
+    "gif": ".gif",
+    "png": "_png",  # a folder of numbered pictures
+    "sheet": ".sheet.png",  # twelve frames with their times
+    "poster": ".poster.png",  # the frame in the middle
+}
+ANIMATION_ENDINGS = {name: ending for name, (_, ending) in FORMATS.items()} | {
+    "mp4": ".mp4",
+    "npz": ".npz",
+    "json": ".emotion.json",  # here the track, where `export` writes curves
+}
+TRACK_ENDINGS = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
+PLOT_ENDING = ".emotion.png"
+SOUND_ENDINGS = (".wav", ".sound.wav")  # of `export_sound`
+RESULT_ENDINGS = frozenset(
+    (*ANIMATION_ENDINGS.values(), *TRACK_ENDINGS.values(), PLOT_ENDING, *PICTURE_ENDINGS.values(), *SOUND_ENDINGS)
+)
+SOUNDING = ("mp4", "webm")  # with a track of sound; their colours need an even width and height
+TRANSPARENT = ("png", "poster")
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How a video is drawn; the same names as on the command line."""
+
+    size: int = 512  # pixels, width and height
+    quality: str = "standard"  # or "fine"
+    view: str = "front"
+    backend: str = "soft"
+    background: Background = None  # colour, 0..1 each; "transparent" for pictures; None: a studio's
+    strip: bool = True  # the emotion track under the face
+    texture: Path | None = None  # another skin for the head, laid out as its own
+    captions: Path | None = None  # a file that `render.captions` reads, or a folder with one for each input
+    font: Path | None = None  # of the captions, tried before the packaged ones
+
+
+@dataclass(frozen=True)
+class AnimateOptions(PictureOptions):
+    """What `animate_file` makes of each audio file."""
+
+    emotion: str = "auto"
+    intensity_scale: float = 1.0
+    face: str = "default"
+    fps: float = 30.0
+    exports: tuple[str, ...] = ("mp4", "npz", "json")
+    seed: int = 0
+    still: bool = False
+    dense: bool | None = None  # vertices in the .npz; None: up to 120 s
+    device: str = "auto"
+    model: str = "default"
+    diarizer: str = "default"
+    audio_track: int | None = None  # from 1; None: the container's default
+    strict: bool = False  # refuse audio that is damaged or silent
+
+
+@dataclass(frozen=True)
+class DiarizeOptions:
+    """What `diarize_file` makes of each audio file."""
+
+    formats: tuple[str, ...] = ("json",)
+    plot: bool = False
+    device: str = "auto"
+    diarizer: str = "default"
+    audio_track: int | None = None  # from 1; None: the container's default
+    strict: bool = False  # refuse audio that is damaged or silent
+
+
+@dataclass(frozen=True)
+class RenderOptions(PictureOptions):
+    """How `render_file` draws each animation."""
+
+    formats: tuple[str, ...] = ("mp4",)  # keys of PICTURE_ENDINGS
+    audio: Path | None = None  # None: the file that the animation was made from, where it still is
+    face: str | None = None  # None: the animation's own
+    fps: float | None = None  # None: the animation's own
+
+
+Options = AnimateOptions | DiarizeOptions | RenderOptions
+CommitCallback = Callable[[dict[Path, Path]], None]
+"""Told what is about to appear: where each result will be -> where it lies, complete, until then."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The results of one file."""
+
+    paths: list[Path]
+    summary: tuple[str, ...] = ()  # lines for the screen
+
+
+Work = Callable[[Path, CommitCallback], Made]
+"""Makes what the options ask for of one file, promises it, puts it in place."""
+
+
+@singledispatch
+def check_options(options: Any) -> None:
+    """Refuse, before any model is loaded, option values with which no file can be made.
+
+    Raises:
+        SEDTalkerError: the value, and what to give instead.
+    """
+
+
+@check_options.register
+def _(options: AnimateOptions) -> None:
+    from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
+
+    _check_pictures(options, options.exports, options.face)
+    if options.emotion.lower().endswith(TRACK_SUFFIXES):
+        read_track(options.emotion)
+    if "usd" in options.exports:
+        require("pxr.Usd", "usd")
+
+
+@check_options.register
+def _(options: DiarizeOptions) -> None:
+    if options.plot:
+        require("matplotlib", "plot")
+
+
+@check_options.register
+def _(options: RenderOptions) -> None:
+    _check_pictures(options, options.formats, options.face)
+    if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
+        raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
+    if options.audio is not None and not options.audio.is_file():
+        raise RenderError(f"no such audio file: {options.audio}. Check the path")
+
+
+def _check_pictures(options: PictureOptions, formats: tuple[str, ...], face: str | None) -> None:
+    """Size, texture, face and captions."""
+    from sedtalker.face.assets import load_face
+
+    coded = [name for name in formats if name in SOUNDING]
+    if coded and options.size % 2:
+        raise RenderError(f"--size {options.size} is odd: {coded[0]} needs an even one. Use {options.size + 1}")
+    if face is not None or options.texture is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SEDTalkerWarning)  # making the first file gives them
+            _dressed(load_face(face or "default"), options)
+    if options.captions is not None and not options.captions.exists():
+        raise RenderError(f"no captions: {options.captions}. Name a file, or a folder with one for each input")
+
+
+@singledispatch
+def result_paths(options: Any, folder: Path, source: Path) -> dict[str, Path]:
+    """Where the results of one input go, by format."""
+    return {}
+
+
+@result_paths.register
+def _(options: AnimateOptions, folder: Path, source: Path) -> dict[str, Path]:
+    return {name: folder / f"{source.stem}{ANIMATION_ENDINGS[name]}" for name in options.exports}
+
+
+@result_paths.register
+def _(options: DiarizeOptions, folder: Path, source: Path) -> dict[str, Path]:
+    paths = {name: folder / f"{source.stem}{TRACK_ENDINGS[name]}" for name in options.formats}
+    return paths | ({"plot": folder / f"{source.stem}{PLOT_ENDING}"} if options.plot else {})
+
+
+@result_paths.register
+def _(options: RenderOptions, folder: Path, source: Path) -> dict[str, Path]:
+    stems = {"png": source.stem.replace(".", "_")}  # a folder: its name must not look like a video's
+    return {name: folder / f"{stems.get(name, source.stem)}{PICTURE_ENDINGS[name]}" for name in options.formats}
+
+
+@singledispatch
+def option_files(options: Any, source: Path) -> list[Path]:
+    """The files, apart from the input itself, that decide what is made of it."""
+    return []
+
+
+@option_files.register
+def _(options: AnimateOptions, source: Path) -> list[Path]:
+    from sedtalker.emotion.track_io import TRACK_SUFFIXES
+
+    track = [Path(options.emotion)] if options.emotion.lower().endswith(TRACK_SUFFIXES) else []
+    return [*track, *_picture_files(options, options.face, source)]
+
+
+@option_files.register
+def _(options: RenderOptions, source: Path) -> list[Path]:
+    sound = [] if options.audio is None else [options.audio]
+    if not sound and any(name in SOUNDING for name in options.formats):
+        from sedtalker.animation import load_animation
+        from sedtalker.export.sound import recording
+
+        animation = load_animation(source)
+        found = recording(animation)
+        sound = [] if found is None else [Path(animation.meta["audio"])]
+    return [*sound, *_picture_files(options, options.face, source)]
+
+
+def _picture_files(options: PictureOptions, face: str | None, source: Path) -> list[Path]:
+    from sedtalker.face.assets import identities
+    from sedtalker.render.captions import caption_file
+
+    named = [] if face is None or face in identities() else [Path(face)]
+    named += [file for file in (options.texture, options.font) if file is not None]
+    return named + ([] if options.captions is None else [caption_file(options.captions, source)])
+
+
+def check_results(paths: Mapping[str, Path], read: list[Path]) -> None:
+    """Refuse, before the work, results that would replace a file that is read, or a folder with other files.
+
+    Raises:
+        SEDTalkerError: the path that is taken.
+    """
+    for name, path in paths.items():
+        if any(path.exists() and path.samefile(file) for file in read if file.exists()):
+            raise SEDTalkerError(f"the result would replace its own input: {path}. Choose another folder with -o")
+        if path.is_dir() and name in ("png", "obj", "ply"):
+            check_replaceable(path)
+        elif path.is_dir():
+            raise SEDTalkerError(f"a folder is in the way: {path}. Remove it, or choose another folder with -o")
+
+
+def _write_results(
+    paths: Mapping[str, Path],
+    write: Callable[[str, Path], None],
+    promise: CommitCallback,
+    beside: Callable[[], list[Path]] = list,
+) -> list[Path]:
+    """Write all results or none; returns their paths.
+
+    Args:
+        paths: where each result goes, by format.
+        write: called with a format and the temporary path for it.
+        promise: told where each result will be, when all are complete.
+        beside: writes files that belong to the results, and returns their paths.
+    """
+    with ExitStack() as stack:
+        asides = {name: stack.enter_context(atomic_write(path)) for name, path in paths.items()}
+        for name, temp_path in asides.items():
+            write(name, temp_path)
+        more = beside()
+        promise({paths[name]: temp_path for name, temp_path in asides.items()} | {path: path for path in more})
+    return [*paths.values(), *more]
+
+
+@singledispatch
+def prepare(options: Any, folder: Path) -> Work:
+    """Load what the work needs, once; the result makes files in `folder` from one input after another."""
+    raise TypeError(f"no work is known for {type(options).__name__}")
+
+
+@prepare.register
+def _(options: AnimateOptions, folder: Path) -> Work:
+    from sedtalker.pipeline import load
+
+    talker = load(options.model, diarizer=options.diarizer, device=options.device)
+    if "csv" in options.exports and talker.model.config.head != "blendshapes":
+        raise AnimationError(f"csv carries blendshape weights alone, and {options.model} has none. Export npy or obj")
+    return partial(animate_file, talker, folder, options)
+
+
+@prepare.register
+def _(options: DiarizeOptions, folder: Path) -> Work:
+    from sedtalker.pipeline import load
+
+    return partial(diarize_file, load(diarizer=options.diarizer, device=options.device), folder, options)
+
+
+@prepare.register
+def _(options: RenderOptions, folder: Path) -> Work:
+    return partial(render_file, folder, options)
+
+
+def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path, promise: CommitCallback) -> Made:
+    """Write everything that `options.exports` names for one audio file."""
+    from sedtalker.audio import load_audio
+    from sedtalker.emotion.track_io import write_json
+    from sedtalker.export import export_animation, export_sound
+    from sedtalker.face.assets import load_face
+
+    paths = result_paths(options, folder, audio)
+    check_results(paths, [audio, *option_files(options, audio)])
+    if "mp4" in options.exports:
+        _check_captions(options, audio)
+    source = _source(audio, options)
+    animation = talker.animate(
+        source,
+        emotion=options.emotion,
+        intensity_scale=options.intensity_scale,
+        fps=options.fps,
+        face=_dressed(load_face(options.face), options),
+        seed=options.seed,
+        still=options.still,
+    )
+
+    def write(name: str, temp_path: Path) -> None:
+        if name == "mp4":
+            _write_video(animation, temp_path, load_audio(source), options, audio)
+        elif name == "npz":
+            animation.save(temp_path, dense=options.dense)
+        elif name == "json":
+            write_json(animation.emotion, temp_path)
+        else:
+            export_animation(animation, name, temp_path)
+
+    def write_sounds() -> list[Path]:
+        played = [export_sound(animation, name, path) for name, path in paths.items()]
+        return [sound for sound in dict.fromkeys(played) if sound is not None]
+
+    return Made(_write_results(paths, write, promise, write_sounds))
+
+
+def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, promise: CommitCallback) -> Made:
+    """Write the track of one audio file in every format asked for."""
+    from sedtalker.audio import load_audio
+    from sedtalker.emotion.track_io import write_track
+
+    paths = result_paths(options, folder, audio)
+    check_results(paths, [audio])
+    source = _source(audio, options)
+    track = talker.diarize(source)
+
+    def write(name: str, temp_path: Path) -> None:
+        if name == "plot":
+            from sedtalker.emotion.plot import plot_track
+
+            plot_track(track, temp_path, load_audio(source))
+        else:
+            write_track(track, temp_path, name)
+
+    summary = (
+        f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}"
+        for segment in track.segments
+    )
+    return Made(_write_results(paths, write, promise), tuple(summary))
+
+
+def render_file(folder: Path, options: RenderOptions, path: Path, promise: CommitCallback) -> Made:
+    """Draw one animation file in every format asked for, with its sound where that is known."""
+    from sedtalker.animation import load_animation
+    from sedtalker.audio import load_audio
+    from sedtalker.export.resample import resampled
+    from sedtalker.export.sound import recording
+    from sedtalker.render import contact_sheet, poster
+
+    paths = result_paths(options, folder, path)
+    check_results(paths, [path, *option_files(options, path)])
+    if not {*options.formats} <= {"sheet", "poster"}:
+        _check_captions(options, path)
+    animation = _as_other(load_animation(path), options.face)
+    animation = replace(animation, rig=_dressed(animation.face, options))
+    if options.fps is not None:
+        animation = resampled(animation, options.fps)
+    samples = None
+    if any(name in SOUNDING for name in options.formats):
+        source = options.audio or recording(animation)
+        samples = None if source is None else load_audio(source)
+        if source is None:
+            warnings.warn(
+                f"the sound of {path} is not where it was; the video is silent. Give --audio",
+                SEDTalkerWarning,
+                stacklevel=2,
+            )
+
+    def write(name: str, temp_path: Path) -> None:
+        if name == "sheet":
+            contact_sheet(animation, temp_path, size=options.size // 2, **_look(options))
+        elif name == "poster":
+            size = options.size
+            poster(animation, animation.duration / 2, temp_path, width=size, height=size, **_look(options))
+        else:
+            sound = samples if name in SOUNDING else None
+            _write_video(animation, temp_path, sound, options, path)
+
+    return Made(_write_results(paths, write, promise))
+
+
+def _source(audio: Path, options: AnimateOptions | DiarizeOptions) -> AudioFile:
+    """The file with its track; refused before the work where `options.strict` asks for it."""
+    from sedtalker.audio import AudioFile, refuse_damaged
+
+    source = AudioFile(audio, options.audio_track)
+    if options.strict:
+        refuse_damaged(source)
+    return source
+
+
+def _as_other(animation: Animation, face: str | None) -> Animation:
+    """The animation on another face: posed anew where both have the rig, otherwise its vertices as they are."""
+    if face is None:
+        return animation
+    from sedtalker.face.assets import load_face
+
+    other = load_face(face)
+    if animation.blendshapes is not None and other.blendshape_names == animation.blendshape_names:
+        return replace(animation, template=other.template, faces=other.faces, dense=None, rig=other)
+    if other.template.shape != animation.template.shape:
+        raise FaceError(
+            f"a face of {len(other.template)} vertices: {face}. The animation has {len(animation.template)}; "
+            "give a face of its topology"
+        )
+    return replace(animation, rig=other)
+
+
+def _dressed(face: Face, options: PictureOptions) -> Face:
+    from sedtalker.face.assets import with_skin
+
+    return face if options.texture is None else with_skin(face, options.texture)
+
+
+def _look(options: PictureOptions) -> dict[str, Any]:
+    """The options that videos, sheets and posters share."""
+    return {name: getattr(options, name) for name in ("quality", "backend", "view", "background")}
+
+
+def _check_captions(options: PictureOptions, source: Path) -> None:
+    """Refuse captions that cannot be read or drawn before the work begins."""
+    from sedtalker.render.captions import caption_file, check_captions
+
+    if options.captions is not None:
+        check_captions(caption_file(options.captions, source), options.size, options.size, options.font)
+
+
+def _write_video(
+    animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, source: Path
+) -> None:
+    from tqdm import tqdm
+
+    from sedtalker.audio import SAMPLE_RATE
+    from sedtalker.render import render_animation
+    from sedtalker.render.captions import caption_file, read_captions
+
+    captions = []
+    if options.captions is not None:
+        captions = read_captions(caption_file(options.captions, source), animation.duration)
+    with tqdm(total=len(animation), desc=f"drawing {source.name}", unit="frame", leave=False, disable=None) as bar:
+
+        def show(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        render_animation(
+            animation,
+            path,
+            width=options.size,
+            height=options.size,
+            **_look(options),
+            strip=options.strip and options.background != "transparent",
+            captions=captions,
+            font=options.font,
+            audio=None if samples is None else (samples, SAMPLE_RATE),
+            progress=show,
+        )

@@ -1,0 +1,279 @@
+"""Windows of speech and motion for the talker, and the store of rigged clips that they are cut from.
+
+A store of rigged clips (version 1):
+    STORE/manifest.json    names (52), frame_rate 50, clips: id, speaker, source, split, frames
+    STORE/clips/ID.npz     weights, trust, expression (T, 52); posterior (T, C); intensity, closed (T,), float16
+    STORE/features/ID.npy  (T, L, D) float16 of the speech encoder, opened by memory map
+    STORE/openings/ID.npy  (T,) float16, where a teacher was asked: in `weights` and `trust` of the clip already
+                           (`sedtalker.recipes.pseudo_label_jaw`)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sedtalker.errors import DataError
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.model import MEAN_STYLE
+from sedtalker.training.losses import Target
+
+Float = NDArray[np.float32]
+BEYOND = 0.25  # share of a window by which it may be drawn beyond a clip's ends, to be moved back within
+FILE_CACHE = 4096  # clips whose small arrays stay in memory
+ARRAYS = ("weights", "trust", "expression", "posterior", "intensity", "closed")  # of a clip
+OPENINGS = "openings"  # the teacher's folder, and the manifest's mark that all of them are in the clips
+
+
+class Example(NamedTuple):
+    """A window of a clip, or with a leading dimension a batch of them."""
+
+    features: Tensor  # (T, L, D)
+    posterior: Tensor  # (T, C)
+    intensity: Tensor  # (T,)
+    style: Tensor  # (), index of the speaker or MEAN_STYLE
+    target: Target
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """One clip of a store."""
+
+    id: str
+    speaker: str
+    source: str
+    split: str
+    frames: int  # of 20 ms
+
+
+class MotionStore(Protocol):
+    """What the windows are cut from."""
+
+    @property
+    def clips(self) -> Sequence[ClipInfo]: ...
+
+    def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+        """Frames start..stop (of 20 ms) of a clip."""
+        ...
+
+
+class RigStore:
+    """Clips with blendshape weights."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open a store.
+
+        Raises:
+            DataError: it is none, its features are missing, or a teacher's openings are not in all of its clips.
+        """
+        self.root = root = Path(folder)
+        self.clips, applied = read_rig_manifest(root)
+        if (root / OPENINGS).is_dir() and not applied:
+            raise DataError(
+                f"a teacher's openings that are not in all clips: {root}. "
+                "Run python -m sedtalker.recipes.pseudo_label_jaw (again), or delete the folder openings"
+            )
+        require_features(root, [clip.id for clip in self.clips])
+        self._kept: dict[str, dict[str, NDArray[np.float16]]] = {}
+
+    def _arrays(self, key: str) -> dict[str, NDArray[np.float16]]:
+        """A clip's arrays; the first FILE_CACHE that are read stay in memory."""
+        if key in self._kept:
+            return self._kept[key]
+        arrays = read_arrays(self.root, key)
+        if len(self._kept) < FILE_CACHE:
+            self._kept[key] = arrays
+        return arrays
+
+    def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+        arrays = self._arrays(clip.id)
+        weights, trust, expression, posterior, intensity, closed = (
+            torch.from_numpy(arrays[name][start:stop].astype(np.float32)) for name in ARRAYS
+        )
+        target = Target(weights, trust, (weights - expression).clamp(0, 1), closed)
+        features = _features(self.root, clip.id, start, stop)
+        return Example(features, posterior, intensity, torch.tensor(style), target)
+
+
+@dataclass
+class Windows(Dataset[Example]):
+    """Windows drawn at random, each by its own seed, so that the same epoch gives the same windows anywhere."""
+
+    store: MotionStore
+    clips: Sequence[ClipInfo]
+    styles: dict[str, int]  # speaker -> index
+    frames: int  # of a window; a shorter clip is drawn whole and padded without trust
+    count: int  # windows an epoch
+    seed: int
+    epoch: int = 0
+    shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance; 1 where it is not named
+    unseen: float = 0.2  # share of the windows shown without their speaker's style
+
+    def __post_init__(self) -> None:
+        self.chance = _chances([clip.frames * self.shares.get(clip.source, 1.0) for clip in self.clips])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        clip = self.clips[rng.choice(len(self.clips), p=self.chance)]
+        start = self._start(clip, rng)
+        style = _style(clip, self.styles, self.unseen, rng)
+        example = self.store.example(clip, start, min(clip.frames, start + self.frames), style)
+        return _padded(example, self.frames)
+
+    def _start(self, clip: ClipInfo, rng: np.random.Generator) -> int:
+        """First frame of a window: often a long clip's own start or end, where an encoder hears nothing beyond.
+
+        Drawn evenly, a long clip's first frames would hardly ever be seen, and every recording has them.
+        """
+        last, beyond = max(0, clip.frames - self.frames), round(BEYOND * self.frames)
+        return int(np.clip(rng.integers(-beyond, last + beyond + 1), 0, last))
+
+
+@dataclass
+class Batches(Dataset[Example]):
+    """Batches of whole clips of about one length, so that little is padded; the same epoch gives the same anywhere."""
+
+    store: MotionStore
+    clips: Sequence[ClipInfo]
+    styles: dict[str, int]  # speaker -> index
+    size: int  # clips a batch
+    count: int  # batches an epoch
+    seed: int
+    epoch: int = 0
+    shares: dict[str, float] = field(default_factory=dict)  # as of `Windows`
+    unseen: float = 0.2
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        chance = _chances([self.shares.get(clip.source, 1.0) for clip in self.clips])
+        drawn = rng.choice(len(self.clips), self.count * self.size, p=chance)
+        by_length = sorted(drawn.tolist(), key=lambda number: self.clips[number].frames)
+        self.batches = [by_length[place * self.size : (place + 1) * self.size] for place in rng.permutation(self.count)]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        clips = [self.clips[number] for number in self.batches[index]]
+        return collate(
+            [self.store.example(clip, 0, clip.frames, _style(clip, self.styles, self.unseen, rng)) for clip in clips]
+        )
+
+
+@dataclass
+class WholeClips(Dataset[Example]):
+    """Clips from their start, at most `frames` long, for validation: by the mean style, as for an unseen speaker."""
+
+    store: MotionStore
+    clips: Sequence[ClipInfo]
+    frames: int
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Example:
+        clip = self.clips[index]
+        return self.store.example(clip, 0, min(clip.frames, self.frames), MEAN_STYLE)
+
+
+def _chances(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Weights, so that they sum to 1."""
+    chances = np.array(weights, float)
+    if not chances.sum() > 0:
+        raise DataError("nothing to train on: no clips, or shares of 0 for all of them. Check splits and sources")
+    return chances / chances.sum()
+
+
+def _style(clip: ClipInfo, styles: dict[str, int], unseen: float, rng: np.random.Generator) -> int:
+    return MEAN_STYLE if rng.random() < unseen else styles.get(clip.speaker, MEAN_STYLE)
+
+
+def _padded(example: Example, frames: int) -> Example:
+    """The last frame held until there are so many; what is padded has no trust and counts nowhere as closed."""
+    missing = frames - len(example.intensity)
+    if missing <= 0:
+        return example
+
+    def held(x: Tensor) -> Tensor:
+        return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+
+    def nothing(x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+
+    values, trust, neutral, closed = example.target
+    target = Target(held(values), nothing(trust), None if neutral is None else held(neutral), nothing(closed))
+    return Example(held(example.features), held(example.posterior), held(example.intensity), example.style, target)
+
+
+def collate(examples: Sequence[Example]) -> Example:
+    """Windows or clips as a batch, padded to the longest."""
+    frames = max(len(example.intensity) for example in examples)
+    examples = [_padded(example, frames) for example in examples]
+    features, posterior, intensity, style = (torch.stack(parts) for parts in list(zip(*examples, strict=True))[:4])
+    targets = [example.target for example in examples]
+    stacked = [None if part[0] is None else torch.stack(part) for part in zip(*targets, strict=True)]
+    return Example(features, posterior, intensity, style, Target(*stacked))  # type: ignore[arg-type]
+
+
+def read_rig_manifest(root: Path) -> tuple[list[ClipInfo], bool]:
+    """The clips of a store, and whether its targets hold the openings that a teacher gave.
+
+    Raises:
+        DataError: it is none, or of other blendshapes or another rate.
+    """
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        names, rate, clips = tuple(manifest["names"]), manifest["frame_rate"], manifest["clips"]
+        listed = [ClipInfo(*(clip[key] for key in ("id", "speaker", "source", "split", "frames"))) for clip in clips]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not a store of a talker: {root} ({error}). See sedtalker.training.windows") from error
+    if names != ARKIT_NAMES or rate != FRAME_RATE:
+        raise DataError(f"blendshapes or rate that do not fit: {root}. Write {FRAME_RATE} Hz and ARKit's order")
+    return listed, bool(manifest.get(OPENINGS, False))
+
+
+def read_arrays(root: Path, key: str) -> dict[str, NDArray[np.float16]]:
+    """The arrays of a clip by name, as `clips/ID.npz` holds them.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks an array.
+    """
+    path = root / "clips" / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise DataError(f"clip cannot be read: {path} ({error}). Make the store again") from error
+    if lacking := [name for name in ARRAYS if name not in arrays]:
+        raise DataError(f"a clip without {lacking[0]}: {path}. Make the store again")
+    return arrays
+
+
+def _features(root: Path, key: str, start: int, stop: int) -> Tensor:
+    mapped = np.load(root / "features" / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+    return torch.from_numpy(np.array(mapped[start:stop]))
+
+
+def require_features(root: Path, ids: Sequence[str]) -> None:
+    """Raise DataError where a clip has no features."""
+    missing = [key for key in ids if not (root / "features" / f"{key}.npy").is_file()]
+    if missing:
+        raise DataError(
+            f"no features of {missing[0]} and {len(missing) - 1} more of {len(ids)} clips: {root / 'features'}. "
+            f"Compute them: python -m sedtalker.data.features {root / 'manifest.json'} -o {root / 'features'}"
+        )

@@ -1,0 +1,69 @@
+"""What happens to log-mels in training is what would happen to the sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.data import spec_augment as spectral_changes
+from sedtalker.data.spec_augment import changed, frequency_mask, mel_level, noised, random_eq, vtlp
+from sedtalker.speech import log_mel, mel_edges
+
+RATE = 16_000
+
+
+def tone(hertz: float, seconds: float = 1.0) -> torch.Tensor:
+    """Log-mels (1, F, 80) of a tone."""
+    time = torch.arange(round(seconds * RATE)) / RATE
+    return log_mel(0.5 * torch.sin(2 * torch.pi * hertz * time)).T[None]
+
+
+def test_level_is_the_mean_power():
+    loud, soft = (torch.full((4, 80), value) for value in (0.5, 0.25))
+    assert mel_level(loud) == pytest.approx(0.5)
+    assert mel_level(torch.cat([loud, soft])) == pytest.approx(1 + np.log10((10**-2 + 10**-3) / 2) / 4, abs=1e-6)
+
+
+def test_another_throat_moves_a_tone_by_no_more_than_it_says():
+    torch.manual_seed(0)
+    middles = mel_edges(80)[1:-1]
+    moved = vtlp(tone(2000).expand(64, -1, -1)).mean(1)
+    heard = np.log(middles[moved.argmax(-1).numpy()] / 2000)
+    assert np.abs(heard).max() < spectral_changes.VTLP_RANGE + 0.06  # half a band
+    assert heard.std() > spectral_changes.VTLP_RANGE / 3
+
+
+def test_a_channel_moves_all_frames_alike():
+    mels = tone(500)
+    moved = random_eq(mels) - mels
+    assert torch.allclose(moved, moved[:, :1].expand_as(moved), atol=1e-5)
+    most = spectral_changes.LEVEL + 1.5 * spectral_changes.CHANNEL
+    assert moved.abs().max() <= most
+
+
+def test_noise_fills_what_is_silent_and_hardly_moves_what_is_loud(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(spectral_changes, "NOISY", 1.0)
+    torch.manual_seed(1)
+    mels = tone(500).expand(32, -1, -1)
+    noisy = noised(mels)
+    assert (noisy >= mels - 1e-5).all()
+    assert (noisy.amin((1, 2)) > mels.amin((1, 2)) + 0.2).all()
+    assert (noisy.amax((1, 2)) - mels.amax((1, 2))).max() < 0.2
+
+
+def test_a_band_is_hidden_at_all_times():
+    torch.manual_seed(2)
+    mels = tone(500) + 0.1 * torch.rand(16, 100, 80)
+    hidden = (frequency_mask(mels) != mels).all(1)  # (B, M)
+    assert torch.equal(hidden, (frequency_mask(mels.clone()) != mels).all(1)) is False  # drawn anew
+    assert hidden.sum(-1).max() <= spectral_changes.BAND
+    assert hidden.any()
+
+
+def test_a_share_of_the_utterances_is_changed():
+    torch.manual_seed(3)
+    steps = tone(500, 0.96).unflatten(1, (-1, 4)).expand(200, -1, -1, -1)
+    moved = (changed(steps, 0.5) != steps).flatten(1).any(1).float().mean()
+    assert 0.35 < moved < 0.65
+    assert torch.equal(changed(steps, 0.0), steps)

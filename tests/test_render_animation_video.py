@@ -1,0 +1,168 @@
+"""From an animation to its pictures: strip, captions, sheets, comparisons."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from made_face import bare_face
+from PIL import Image
+
+from sedtalker.animation import Animation
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.errors import RenderError
+from sedtalker.render import animation_video, contact_sheet, poster, render_animation, render_comparison, render_frames
+from sedtalker.render.animation_video import make_renderer
+from sedtalker.render.strip import COLORS, EmotionStrip
+from sedtalker.render.text import draw_captions, write
+from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side
+from sedtalker.tasks import RenderOptions, render_file
+
+FRAMES, FPS = 20, 10.0
+
+
+@pytest.fixture(scope="module")
+def track() -> EmotionTrack:
+    track = EmotionTrack.neutral(FRAMES / FPS)
+    track.set("happy", 0.8, start=1.0, end=2.0)
+    return track
+
+
+@pytest.fixture(scope="module")
+def animation(track) -> Animation:
+    face = bare_face()
+    sizes = 1 + 0.1 * np.sin(np.arange(FRAMES))[:, None, None]
+    dense = (face.template * sizes).astype(np.float32)
+    return Animation(face.template, face.faces, FPS, track, dense=dense, rig=face)
+
+
+def test_video_of_an_animation(animation, tmp_path):
+    counted = []
+    sound = np.zeros(32_000, np.float32), 16_000
+    render_animation(
+        animation, tmp_path / "a.mp4", width=96, height=96, audio=sound, progress=lambda *count: counted.append(count)
+    )
+    assert counted == [(n, FRAMES) for n in range(1, FRAMES + 1)]
+    with av.open(str(tmp_path / "a.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) == FRAMES
+    assert frames[0].shape[1] == 96
+    assert frames[0].shape[0] > 96  # the strip lies under the face
+
+
+def test_a_broken_frame_is_named_and_no_video_is_left(animation, tmp_path):
+    dense = animation.dense.copy()
+    dense[7, 3] = np.inf
+    broken = Animation(animation.template, animation.faces, FPS, animation.emotion, dense=dense, rig=animation.rig)
+    with pytest.raises(RenderError, match=r"frame 7 at 0.75 s: a vertex that is not a number"):
+        render_animation(broken, tmp_path / "a.mp4", width=96, height=96)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_are_the_same_alone_and_together(animation):
+    together = list(render_frames(animation, width=64, height=64, threads=3))
+    alone = list(render_frames(animation, width=64, height=64, threads=1, start=5, stop=8))
+    assert [frame.tobytes() for frame in together[5:8]] == [frame.tobytes() for frame in alone]
+
+
+def test_turntable_turns(animation):
+    first, *_, last = render_frames(animation, width=64, height=64, view="turntable")
+    assert (first != last).any()
+
+
+def test_contact_sheet_and_poster(animation, tmp_path):
+    sheet = contact_sheet(animation, tmp_path / "sheet.png", count=6, columns=3, size=64, quality="standard")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), sheet)
+    assert sheet.shape == (2 * 66 - 2, 3 * 66 - 2, 3)
+    picture = poster(animation, 0.55, tmp_path / "poster.png", width=64, height=64, quality="standard")
+    (frame,) = render_frames(animation, width=64, height=64, start=5, stop=6)
+    np.testing.assert_array_equal(picture, frame)
+
+
+def test_comparison_shows_where_the_error_is(animation, tmp_path):
+    dense = animation.dense.copy()
+    dense[:, animation.template[:, 1] < -0.05] += np.array([0, -0.008, 0], np.float32)
+    predicted = Animation(animation.template, animation.faces, FPS, animation.emotion, dense=dense, rig=animation.rig)
+    render_comparison(predicted, animation, tmp_path / "c.mp4", width=96, height=96, most=8.0)
+    with av.open(str(tmp_path / "c.mp4")) as video:
+        frame = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    error = frame[:, 2 * 98 : 2 * 98 + 96]
+    above, below = error[35, 48], error[72, 48]
+    assert below.sum() < above.sum() - 150  # dark means wrong
+
+
+def test_unknown_backend_is_told(animation):
+    with pytest.raises(RenderError, match="no such backend"):
+        next(render_frames(animation, backend="vulkan"))
+
+
+@pytest.mark.parametrize("kind", ["mp4", "sheet", "poster"])
+def test_every_kind_of_picture_uses_the_backend(animation, tmp_path, monkeypatch, kind):
+    asked = []
+
+    def make(*arguments, backend, **options):
+        asked.append(backend)
+        return make_renderer(*arguments, **options)
+
+    monkeypatch.setattr(animation_video, "make_renderer", make)
+    animation.save(tmp_path / "a.npz")
+    options = RenderOptions(size=64, backend="pyrender", formats=(kind,))
+    (path,) = render_file(tmp_path / "out", options, tmp_path / "a.npz", lambda results: None).paths
+    assert path.is_file() and asked == ["pyrender"]
+
+
+def test_sound_of_another_length_is_refused_before_a_frame_is_drawn(animation, tmp_path):
+    counted = []
+    with pytest.raises(RenderError, match=r"1\.000 s of sound for 2\.000 s of pictures"):
+        render_animation(
+            animation,
+            tmp_path / "a.mp4",
+            audio=(np.zeros(16_000, np.float32), 16_000),
+            progress=lambda *count: counted.append(count),
+        )
+    assert not counted and not list(tmp_path.iterdir())
+
+
+def test_strip_shows_the_emotion_of_its_time(track):
+    strip = EmotionStrip(track, 256)
+    calm, happy = strip.frame(0.5), strip.frame(1.5)
+    assert calm.shape == (strip.height, 256, 3)
+    assert strip.height % 2 == 0
+    assert not (calm[: strip.height // 3] == COLORS["happy"]).all(2).any()
+    assert (happy[: strip.height // 3] == COLORS["happy"]).all(2).any()
+
+
+def test_long_tracks_scroll():
+    track = EmotionTrack.neutral(120.0)
+    track.set("sad", 1.0, start=60.0, end=120.0)
+    strip = EmotionStrip(track, 256)
+    sad = np.array(COLORS["sad"])
+    assert not (strip.frame(10.0)[-12] == sad).all(1).any()
+    assert (strip.frame(115.0)[-12] == sad).all(1).any()
+
+
+def test_heat_grows_darker_with_error():
+    colors = heat_colors(np.linspace(0, 12, 60, dtype=np.float32), 10.0)
+    brightness = colors @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(brightness) <= 1e-6).all()
+    np.testing.assert_array_equal(colors[-1], colors[-5])  # beyond the scale
+
+
+def test_scale_captions_and_titles_are_written():
+    picture = np.zeros((200, 300, 3), np.uint8)
+    draw_scale(picture, 10.0)
+    assert picture[150:].any()
+    assert not picture[:140].any()
+    below = np.zeros((200, 300, 3), np.uint8)
+    draw_captions(below, ["What is said, in as many words as it takes to need a second line"])
+    assert below[150:].max() > 200
+    assert side_by_side([picture, picture], ("a", "b")).shape == (200, 602, 3)
+    assert grid([picture] * 5, 3).shape == (402, 904, 3)
+
+
+def test_writing_stays_within_the_picture():
+    picture = np.zeros((20, 20, 3), np.uint8)
+    write(picture, "wide words", 12, 12, 14)
+    write(picture, "outside", 30, 30, 14)
+    assert picture[12:, 12:].any()
+    assert not picture[:10].any()

@@ -1,0 +1,191 @@
+"""Made motion keeps to its phones and its track."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sedtalker.data.alignment import Phone
+from sedtalker.face.action_units import read_emotion
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.synthesis.coarticulation import (
+    Performance,
+    Voice,
+    constant_track,
+    expression_curves,
+    perform,
+    random_track,
+)
+
+JAW, CLOSE, PUCKER, ROLL, SMILE = (
+    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthRollLower", "mouthSmileLeft")
+)
+
+
+def say(*phones: tuple[str, float]) -> list[Phone]:
+    """Phones of these lengths in seconds, between half a second of silence on either side."""
+    said, time = [], 0.0
+    for name, seconds in (("SIL", 0.5), *phones, ("SIL", 0.5)):
+        said.append(Phone("word", name, time, time + seconds))
+        time += seconds
+    return said
+
+
+def performed(
+    phones: list[Phone], label: str = "neutral", intensity: float = 0.0, decibels: float = -20
+) -> Performance:
+    frames = round(phones[-1].end * 50)
+    levels = np.full(frames, -70, np.float32)
+    for phone in phones:
+        if phone.name != "SIL":
+            levels[round(phone.start * 50) : round(phone.end * 50)] = decibels
+    return perform(phones, levels, *constant_track(label, intensity, frames))
+
+
+def opening(performance: Performance) -> np.ndarray:
+    return performance.weights[:, JAW] - performance.weights[:, CLOSE]
+
+
+ABA = say(("AA", 0.2), ("B", 0.08), ("AA", 0.2))
+
+
+def test_a_bilabial_between_open_vowels_closes_at_its_start_and_opens_again():
+    gap = opening(performed(ABA))
+    middle = gap[35:39]  # 0.70 to 0.78 s, the /b/
+    assert middle.min() < 1e-6
+    assert gap[25:35].max() > 0.25
+    assert gap[40:48].max() > 0.25
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_no_emotion_opens_a_closure(label: str):
+    performance = performed(ABA, label, 1.0)
+    shut = performance.closed > 0
+    assert shut.sum() >= 2
+    assert opening(performance)[shut].max() < 1e-6
+    for name in ("mouthLowerDownLeft", "mouthUpperUpLeft", "mouthFunnel"):
+        assert performance.weights[shut, ARKIT_NAMES.index(name)].max() < 0.01
+
+
+def test_closed_marks_only_bilabials():
+    assert performed(say(("AA", 0.2), ("S", 0.1), ("F", 0.1), ("UW", 0.2))).closed.max() == 0
+
+
+def test_labiodentals_bring_the_lower_lip_to_the_teeth():
+    performance = performed(say(("AA", 0.2), ("F", 0.12), ("AA", 0.2)))
+    at = 38  # 0.76 s, the middle of the /f/
+    assert 0 < opening(performance)[at] < 0.05
+    assert performance.weights[at, ROLL] > 0.2
+
+
+def test_rounding_comes_before_its_vowel():
+    pucker = performed(say(("T", 0.1), ("UW", 0.3), ("T", 0.1))).weights[:, PUCKER]
+    assert pucker[35:40].min() > 0.4
+    assert pucker[29] > 0.15  # 0.58 s; the vowel starts at 0.60
+
+
+def test_silence_is_at_rest():
+    performance = performed(ABA)
+    at_rest = np.r_[0:15, -12:0]
+    assert np.abs(performance.weights[at_rest]).max() < 0.02
+
+
+@pytest.mark.parametrize("label", ["happy", "surprise", "fear", "disgust"])
+def test_no_emotion_parts_silent_lips(label: str):
+    performance = performed(ABA, label, 1.0)
+    quiet = performance.quiet > 0
+    assert quiet.sum() > 20
+    assert opening(performance)[quiet].max() < 0.01
+    assert performance.weights[quiet, ARKIT_NAMES.index("mouthUpperUpLeft")].max() < 0.02
+
+
+def test_silence_lasts_to_the_end_of_a_recording_that_is_no_whole_frame_long():
+    phones, frames = say(("AA", 0.2)), 60
+    phones[-1] = Phone("", "SIL", phones[-1].start, 1.18)  # of a recording of 1.185 s
+    last = perform(phones, np.full(frames, -20, np.float32), *constant_track("neutral", 0.0, frames))
+    assert last.quiet[-10:].tolist() == [1.0] * 10
+    assert not last.free[-10:].any()
+
+
+def test_lips_shut_within_an_eighth_of_a_second_of_the_sound():
+    performance = performed(ABA)
+    assert opening(performance)[round((0.98 + 0.125) * 50) :].max() < 0.02  # the last vowel ends at 0.98 s
+
+
+def test_a_mouth_shuts_for_a_bilabial_faster_than_it_opens_again():
+    change = np.diff(opening(performed(ABA)))
+    assert -change[28:36].min() > 1.1 * change[36:50].max()
+
+
+def test_angry_speech_opens_wider_and_sad_speech_less():
+    angry, calm, sad = (opening(performed(ABA, label, 1.0))[25:35].max() for label in ("angry", "neutral", "sad"))
+    assert angry > 1.08 * calm and sad < 0.95 * calm
+
+
+def test_a_smile_gives_way_to_rounding():
+    smile = performed(say(("T", 0.1), ("UW", 0.3), ("T", 0.1)), "happy", 1.0).weights[:, SMILE]
+    assert smile[37] < 0.4 * smile[5]
+
+
+def test_louder_speech_opens_wider():
+    phones = say(("AA", 0.3), ("T", 0.1), ("AA", 0.3))
+    levels = np.full(round(phones[-1].end * 50), -70, np.float32)
+    levels[25:40], levels[40:60] = -30, -18
+    track = constant_track("neutral", 0, len(levels))
+    gap = opening(perform(phones, levels, *track))
+    assert gap[48:58].max() > 1.1 * gap[27:38].max()
+
+
+def test_expression_is_what_the_emotion_adds():
+    neutral, happy = performed(ABA), performed(ABA, "happy", 0.8)
+    np.testing.assert_allclose(happy.weights - happy.expression, neutral.weights, atol=1e-6)
+    assert happy.expression[:, SMILE].max() > 0.4
+    assert np.abs(neutral.expression).max() == 0
+
+
+@pytest.mark.parametrize("label", [label for label in LABELS if label != "neutral"])
+def test_every_emotion_grows_with_its_intensity_and_can_be_read(label: str):
+    sizes = [np.abs(performed(ABA, label, level).expression).sum() for level in (0.3, 0.6, 1.0)]
+    assert sizes[0] < sizes[1] < sizes[2]
+    read = read_emotion(performed(ABA, label, 0.6).weights)
+    assert np.mean(read == LABELS.index(label)) > 0.95
+
+
+def test_a_smile_gives_way_while_speaking():
+    smile = performed(ABA, "happy", 1.0).weights[:, SMILE]
+    assert smile[36] < 0.85 * smile[5]
+
+
+def test_emotion_comes_on_as_fast_as_on_measured_faces_and_leaves_more_slowly():
+    posterior = np.zeros((200, len(LABELS)), np.float32)
+    posterior[:, LABELS.index("happy")] = 1
+    intensity = np.zeros(200, np.float32)
+    intensity[50:120] = 1
+    smile = expression_curves(posterior, intensity)[:, SMILE]
+    peak = smile.max()
+
+    def frames_between(curve: np.ndarray) -> int:
+        return int(np.sum((curve > 0.1 * peak) & (curve < 0.9 * peak)))
+
+    onset, offset = frames_between(smile[:80]), frames_between(smile[100:])
+    assert 300 <= onset * 20 <= 450
+    assert 550 <= offset * 20 <= 800
+
+
+def test_speakers_differ_and_a_seed_repeats_them():
+    voices = [Voice.drawn(np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert voices[0] == voices[1] != voices[2]
+
+
+def test_random_tracks_are_tracks():
+    rng = np.random.default_rng(0)
+    neutral = 0
+    for _ in range(200):
+        posterior, intensity = random_track(150, rng)
+        np.testing.assert_allclose(posterior.sum(axis=1), 1, atol=1e-5)
+        assert intensity.min() >= 0
+        assert intensity.max() <= 1
+        assert intensity[posterior[:, NEUTRAL] == 1].sum() == 0
+        neutral += intensity.max() == 0
+    assert 10 < neutral < 70

@@ -1,0 +1,203 @@
+"""Measured faces, foreign sounds, aligned phones and the training store."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sedtalker.audio import load_audio, write_wav
+from sedtalker.curves import resample
+from sedtalker.data.alignment import Aligner, Phone, read_phones, write_phones
+from sedtalker.data.augmentation import reverberate, revoice
+from sedtalker.data.negative_audio import (
+    NON_SPEECH,
+    convert_voice,
+    degrade,
+    foreign_sound,
+)
+from sedtalker.emotion.vad import loudness
+from sedtalker.errors import DataError
+from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.synthesis import rig_clips as motion_store
+from sedtalker.synthesis.tracked_faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, FaceMotion, read_facegood, read_grid
+
+JAW, CLOSE, PUCKER, STRETCH, BLINK = (
+    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "eyeBlinkLeft")
+)
+SPEECH = Path(__file__).parent / "data" / "1001_IEO_ANG_HI.opus"  # "It's eleven o'clock."
+
+
+def write_grid(path: Path, gap: np.ndarray, width: np.ndarray) -> Path:
+    np.savez(path, lip_gap=gap.astype(np.float32), lip_width=width.astype(np.float32), fps=np.float32(25))
+    return path
+
+
+def test_grid_s_gap_becomes_an_opening_of_the_default_head(tmp_path: Path):
+    gap = np.full(50, GRID_CLOSED)
+    gap[20:30] = 0.15
+    motion = read_grid(write_grid(tmp_path / "a.npz", gap, np.full(50, 0.6)))
+    opening = motion.weights[:, JAW] - motion.weights[:, CLOSE]
+    assert opening.shape == (100,)
+    assert opening[50] * JAW_GAP == pytest.approx((0.15 - GRID_CLOSED) * EYE_DISTANCE, rel=1e-3)
+    assert opening[:30].max() < 1e-6
+    assert motion.trust[:, [JAW, CLOSE]].min() == 1
+    assert motion.trust[:, BLINK].max() == 0
+
+
+def test_grid_s_width_divides_into_rounding_and_spreading(tmp_path: Path):
+    width = np.full(50, 0.6)
+    width[10:20], width[30:40] = 0.54, 0.63
+    motion = read_grid(write_grid(tmp_path / "a.npz", np.full(50, GRID_CLOSED), width))
+    assert motion.weights[30, PUCKER] == pytest.approx(0.1 / 0.19, rel=1e-2)
+    assert motion.weights[70, STRETCH] == pytest.approx(0.05 / 0.22, rel=1e-2)
+    assert motion.weights[30, STRETCH] == motion.weights[70, PUCKER] == 0
+
+
+def test_facegood_gives_sixteen_mouth_weights_to_trust(tmp_path: Path):
+    weights = np.zeros((60, 52), np.float16)
+    weights[:, JAW] = 0.4
+    np.savez(tmp_path / "b.npz", weights=weights, fps=np.float32(30))
+    motion = read_facegood(tmp_path / "b.npz")
+    assert motion.weights.shape == (100, 52)
+    trusted = {ARKIT_NAMES[i] for i in np.flatnonzero(motion.trust.max(axis=0))}
+    assert len(trusted - {"mouthClose"}) == 16
+    assert not any(name.startswith(("eye", "brow", "mouthFrown", "tongue")) for name in trusted)
+    np.testing.assert_allclose(motion.weights[:, JAW] - motion.weights[:, CLOSE], 0.4, atol=1e-3)
+
+
+def test_a_file_that_is_no_face_is_named(tmp_path: Path):
+    (tmp_path / "c.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"c\.npz"):
+        read_grid(tmp_path / "c.npz")
+
+
+def test_resampling_reads_between_the_frames_middles():
+    assert resample(np.array([0.0, 1.0, 2.0], np.float32), 25, 50).tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2]
+
+
+def test_phones_survive_the_table(tmp_path: Path):
+    table = {"a": (Phone("<sil>", "SIL", 0.0, 0.1), Phone("it's", "IH", 0.1, 0.25)), "b": (Phone('"', "T", 0.0, 0.05),)}
+    write_phones(tmp_path / "phones.tsv", table)
+    assert read_phones(tmp_path / "phones.tsv") == table
+    with pytest.raises(DataError, match=r"nothing\.tsv"):
+        read_phones(tmp_path / "nothing.tsv")
+
+
+def test_a_known_sentence_is_found_in_its_recording():
+    pytest.importorskip("pocketsphinx")
+    samples = load_audio(SPEECH)
+    phones = Aligner().align(samples, "It's eleven o'clock.")
+    assert phones is not None
+    spoken = [phone.name for phone in phones if phone.name != "SIL"]
+    assert spoken[-4:] == ["K", "L", "AA", "K"]
+    assert all(a.end <= b.start + 0.011 for a, b in pairwise(phones))
+    assert phones[-1].end <= len(samples) / 16_000 + 0.02
+
+
+def test_a_word_nobody_pronounces_is_named():
+    pytest.importorskip("pocketsphinx")
+    with pytest.raises(DataError, match="zzxqj"):
+        Aligner().align(load_audio(SPEECH), "it's zzxqj")
+
+
+@pytest.mark.parametrize("kind", NON_SPEECH)
+def test_foreign_sounds_are_sound(kind: str):
+    sound = foreign_sound(kind, 1.0, np.random.default_rng(0))
+    assert sound.shape == (16_000,)
+    assert np.isfinite(sound).all()
+    assert (np.abs(sound).max() == 0) == (kind == "silence")
+
+
+def test_spoiled_speech_starts_on_a_frame(tmp_path: Path):
+    samples, later = degrade(load_audio(SPEECH), np.random.default_rng(1))
+    assert 0.3 <= later <= 1.5
+    assert (later * 16_000) % 320 == pytest.approx(0)
+    write_wav(tmp_path / "a.wav", [samples])
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples, atol=1e-4)
+
+
+def pitch(samples: np.ndarray) -> float:
+    """Frequency in Hz of the strongest partial under 500 Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    frequency = np.fft.rfftfreq(len(samples), 1 / 16_000)
+    return float(frequency[np.where(frequency < 500, spectrum, 0).argmax()])
+
+
+def test_another_voice_has_another_pitch_and_the_same_timing():
+    time = np.arange(16_000) / 16_000
+    tone = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20)).astype(np.float32) * 0.1
+    assert pitch(revoice(tone, pitch=1.6, formants=1.1, pace=1.0)) == pytest.approx(1.6 * pitch(tone), rel=0.03)
+    samples = load_audio(SPEECH)
+    other = revoice(samples, pitch=1.6, formants=1.1, pace=1.0)
+    assert len(other) == len(samples)
+    assert np.corrcoef(loudness(samples), loudness(other))[0, 1] > 0.9
+
+
+def test_another_speaker_is_as_much_faster_as_he_says():
+    samples = load_audio(SPEECH)
+    other, speed = convert_voice(samples, np.random.default_rng(3))
+    assert len(other) == pytest.approx(len(samples) / speed, abs=400)
+
+
+def test_a_room_rings_after_the_sound():
+    click = np.zeros(8_000, np.float32)
+    click[100] = 1
+    wet = reverberate(click, 0.3, (0.2, 0.7), np.random.default_rng(0))
+    assert wet[100] == pytest.approx(1, abs=0.05)
+    early, late = (np.square(wet[a : a + 1_000]).sum() for a in (200, 3_000))
+    assert early > 10 * late > 0
+
+
+def test_measured_teeth_are_touched_where_the_phones_say_so():
+    weights = np.zeros((10, 52), np.float32)
+    weights[:, JAW] = 0.3
+    motion = FaceMotion(weights, np.zeros_like(weights))
+    touched = motion_store.with_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
+    np.testing.assert_array_equal(touched.weights[:5], weights[:5])
+    assert touched.weights[5:, JAW].max() == pytest.approx(motion_store.MEASURED_CONTACT)
+    roll = ARKIT_NAMES.index("mouthRollLower")
+    assert touched.weights[5:, roll].min() > 0.2 and touched.trust[5:, roll].min() == 1
+
+
+def test_a_measured_opening_alone_is_trusted_more():
+    motion = motion_store.weighed(FaceMotion(np.zeros((3, 52), np.float32), np.full((3, 52), 0.5, np.float32)), 8)
+    more = np.flatnonzero(motion.trust[0] == 4)
+    assert {ARKIT_NAMES[column] for column in more} == {"jawOpen", "mouthClose"}
+    assert np.delete(motion.trust, more, axis=1).max() == 0.5
+
+
+def test_a_measured_mouth_is_shut_in_added_silence_alone():
+    motion = FaceMotion(np.full((20, 52), 0.3, np.float32), np.ones((20, 52), np.float32))
+    arrays = motion_store.measured_arrays(motion, 80, lead=30, silence=True)
+    assert (arrays.closed > 0).tolist() == [i < 20 or i >= 60 for i in range(80)]
+    assert arrays.weights[30:50].min() > 0.2 and arrays.weights[50:].max() == 0
+    assert arrays.trust[52:58].max() == 0  # who knows how fast it shuts
+
+
+def test_every_kind_of_foreign_sound_is_heard_on_every_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(motion_store, "foreign_sound", lambda kind, seconds, rng: np.zeros(1600, np.float32))
+    clips = [clip for clip, _ in motion_store.foreign_clips(tmp_path, motion_store.FOREIGN_CLIPS)]
+    heard = Counter((clip.id.rsplit("_", 1)[1], clip.split) for clip in clips)
+    sides = {"train": 64, "validation": 8, "test": 8}
+    assert heard == {(kind, side): count for kind in NON_SPEECH for side, count in sides.items()}
+
+
+def test_the_store_holds_what_its_manifest_says(tmp_path: Path):
+    clips = motion_store.write_store(tmp_path, motion_store.foreign_clips(tmp_path / "audio", 3))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["names"] == list(ARKIT_NAMES)
+    assert [clip["id"] for clip in manifest["clips"]] == [clip.id for clip in clips]
+    assert motion_store.read_clips(tmp_path) == clips
+    for clip in clips:
+        with np.load(tmp_path / "clips" / f"{clip.id}.npz") as arrays:
+            assert {name: arrays[name].shape for name in arrays.files} == {
+                "weights": (clip.frames, 52), "trust": (clip.frames, 52), "expression": (clip.frames, 52),
+                "posterior": (clip.frames, 8), "intensity": (clip.frames,), "closed": (clip.frames,),
+            }  # fmt: skip
+            lips = arrays["weights"].astype(float) - arrays["expression"]
+            assert np.abs(lips).max() < 0.02  # nobody speaks

@@ -130,7 +130,7 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     work = tmp_path / "work"
     small = ["model.width=16", "model.order=[mamba]", "steps=8", "validate_every=4", "warmup=4", "pictures=false"]
     command = [
-        sys.executable, "-m", "sedtalker.recipes.default_talker", "--spoken", spoken, "--grid", grid, "--facegood",
+        sys.executable, "-m", "sedtalker.recipes", "default_talker", "--spoken", spoken, "--grid", grid, "--facegood",
         facegood, "--crema-d", acted.parent, "--phones", tmp_path / "phones.tsv", "--most", "6", "-o", work,
         "--configurations", REPOSITORY / "configs" / "talker", "--", *small,
     ]  # fmt: skip

@@ -122,7 +122,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="CACHE",
-        help="for emobox: of python -m sedtalker.data.features --steps, the clean ones first",
+        help="for emobox: of python -m sedtalker.recipes cache_features --steps, the clean ones first",
     )
     parser.set_defaults(run=run_diarizer)
 

@@ -1,12 +1,11 @@
 """Phones with times from a recording and its words, by pocketsphinx' forced alignment:
-`python -m sedtalker.data.alignment MANIFEST -o phones.tsv`.
+`python -m sedtalker.recipes align MANIFEST -o phones.tsv`.
 
 Times lie on a 10 ms grid. Phones are ARPAbet without stress (CMUdict's), `SIL` for silence.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.data.manifest import Utterance, load_manifest
+from sedtalker.data.manifest import Utterance
 from sedtalker.data.polish import polish_phones
 from sedtalker.data.tables import read_table
 from sedtalker.errors import DataError, require
@@ -139,21 +138,3 @@ def align_corpus(root: Path, utterances: Iterable[Utterance]) -> tuple[dict[str,
         else:
             aligned[utterance.id] = phones
     return aligned, failed
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--corpus", help="only the utterances of this corpus")
-    parser.add_argument("--every", type=int, default=1, help="only every Nth utterance of it")
-    arguments = parser.parse_args()
-    manifest = load_manifest(arguments.manifest)
-    wanted = [item for item in manifest if arguments.corpus in (None, item.corpus) and item.transcript]
-    aligned, failed = align_corpus(Path(manifest.root), wanted[:: arguments.every])
-    write_phones(arguments.output, aligned)
-    print(f"{len(aligned)} aligned, {len(failed)} not; {arguments.output}")
-
-
-if __name__ == "__main__":
-    main()

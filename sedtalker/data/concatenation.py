@@ -1,12 +1,11 @@
 """Recordings whose emotion changes at known times: one speaker's clips cut to their speech, levelled and joined.
 
-`python -m sedtalker.data.concatenation MANIFEST -o DIR --per-speaker 12` writes such recordings of every speaker, and
+`python -m sedtalker.recipes concatenate MANIFEST -o DIR --per-speaker 12` writes such recordings of every speaker, and
 `DIR/manifest.json` with the corpora's own recordings and these.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
-from sedtalker.data.manifest import Manifest, Span, Utterance, load_manifest, merge
+from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.track import Segment
 from sedtalker.emotion.vad import trimmed
 
@@ -146,20 +145,3 @@ def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -
             replace(first, id=name, path=f"{name}.wav", segments=spans, intensity=None, transcript="", perceived={})
         )
     return Manifest(str(folder), utterances)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--per-speaker", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    manifest = load_manifest(arguments.manifest)
-    made = written(manifest, arguments.output, arguments.per_speaker, arguments.seed)
-    merge([manifest, made]).save(arguments.output / "manifest.json")
-    print(f"{arguments.output}: {len(made)} recordings")
-
-
-if __name__ == "__main__":
-    main()

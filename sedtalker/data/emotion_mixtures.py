@@ -92,7 +92,8 @@ class Clip:
         files = [cache / f"{self.utterance.id}.npy" for cache in self.caches]
         if not files[0].exists():
             raise DataError(
-                f"no cached features: {files[0]}. Run: python -m sedtalker.data.features MANIFEST -o CACHE --steps"
+                f"no cached features: {files[0]}. Run: "
+                "python -m sedtalker.recipes cache_features MANIFEST -o CACHE --steps"
             )
         return [file for file in files if file.exists()]
 

@@ -1,4 +1,4 @@
-"""Speech features computed once: `python -m sedtalker.data.features MANIFEST -o CACHE [--steps]`.
+"""Speech features computed once: `python -m sedtalker.recipes cache_features MANIFEST -o CACHE [--steps]`.
 
 Reads a corpus manifest (`sedtalker.data.manifest`) or a talker's training store (its `manifest.json`), and writes
 for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
@@ -10,7 +10,6 @@ with the encoder's blocks above the first K (`sedtalker.training.encoder_tuning`
 
 from __future__ import annotations
 
-import argparse
 import json
 import zlib
 from collections.abc import Callable
@@ -23,12 +22,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.data.augmentation import augment
 from sedtalker.emotion.diarizer import steps_of
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write, read_text
-from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, load_encoder
+from sedtalker.speech import WindowedEncoder, load_encoder
 from sedtalker.synthesis.rig_clips import Clip, Sources, build_store
 from sedtalker.training.encoder_tuning import mel_steps, paired
 
@@ -103,37 +101,3 @@ def make_store(folder: Path, sources: Sources, most: int | None = None) -> list[
     clips = build_store(folder, sources, most)
     cache_features(listed_clips(folder / "manifest.json"), folder / "features", load_encoder().encode)
     return clips
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
-    parser.add_argument(
-        "--augment", action="store_true", help="another voice, noise, level, reverberation and telephone, at random"
-    )
-    read = parser.add_mutually_exclusive_group()
-    read.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
-    read.add_argument("--below", type=int, help="what it is trained on along with the encoder's blocks above this one")
-    parser.add_argument("--first-layer", type=int, default=0, help="of --steps: hidden states before it are left out")
-    parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
-    parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
-    arguments = parser.parse_args()
-    if arguments.first_layer and not arguments.steps:
-        parser.error("--first-layer goes with --steps")
-    torch.set_num_threads(1)
-    shard, shards = map(int, arguments.shard.split("/"))
-    augmentation = augment if arguments.augment else None
-    clips = listed_clips(arguments.manifest)[shard::shards]
-    encoder = load_encoder(arguments.encoder)
-    features: Features = encoder.encode
-    if arguments.below is not None:
-        features = read_above(encoder, arguments.below)
-    elif arguments.steps:
-        features = steps_from(encoder, arguments.first_layer)
-    cache_features(clips, arguments.output, features, augmentation, arguments.seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -228,7 +228,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         described: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise FaceError(
-            f"no head lies here: {path} ({error}). Build it with python -m sedtalker.recipes.head_asset"
+            f"no head lies here: {path} ({error}). Build it with python -m sedtalker.recipes head_asset"
         ) from error
     if described.get("version") != VERSION:
         raise FaceError(

@@ -1,6 +1,6 @@
 """The whole way to the default talker's weights, which goes on where it was stopped:
 
-    python -m sedtalker.recipes.default_talker --spoken TTS --grid GRID --facegood FACEGOOD --crema-d CREMA-D -o WORK
+    python -m sedtalker.recipes default_talker --spoken TTS --grid GRID --facegood FACEGOOD --crema-d CREMA-D -o WORK
 
     WORK/crema-d.json      manifest, split by speaker
     WORK/store/            clips, sounds, features, and the openings of made motion that the teacher says
@@ -113,10 +113,8 @@ def _mean(talkers: Sequence[Path], output: Path) -> Path:
     return output
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
     parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
     parser.add_argument("--facegood", type=Path, required=True)
@@ -126,7 +124,10 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     torch.set_num_threads(1)
     work = arguments.output
     manifest = work / "crema-d.json"
@@ -134,7 +135,3 @@ def main() -> None:
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
     talker = train_default(work, sources, arguments.configurations, arguments.most, arguments.overrides)
     print(f"{talker}: the default talker")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The demo's audio: one CREMA-D actor, neutral, happy, angry and calm again. `python -m sedtalker.recipes.demo_audio
+"""The demo's audio: one CREMA-D actor, neutral, happy, angry and calm again. `python -m sedtalker.recipes demo_audio
 CREMA-D -o assets/demo.wav`.
 
 The actor is on the validation side of the split, so that no weights were trained on her voice, and the clips are
@@ -97,13 +97,12 @@ def _whole_frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return samples[: len(samples) // LEVEL_WINDOW * LEVEL_WINDOW]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     write_wav(arguments.output, [demo_samples(arguments.folder)])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Encoder windows compared, each with heads fitted on the features that it gives: what they cost and what they keep.
 
-    python -m sedtalker.recipes.encoder_windows --ravdess RAVDESS --grid GRID -o windows.md
+    python -m sedtalker.recipes encoder_windows --ravdess RAVDESS --grid GRID -o windows.md
 
 Recordings of `SECONDS` are made by joining one speaker's clips, so that a window sees neighbours as in long audio.
 Emotion: ridge classifiers over RAVDESS, by frame and by clip, tested on unseen actors (five folds). Lips: ridge
@@ -219,14 +219,17 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("--ravdess", type=Path, required=True)
     parser.add_argument("--grid", type=Path, required=True, help="a talker's folder of sounds and .npz")
     parser.add_argument("--sentences", type=int, default=320, help="of GRID (default: 320)")
     parser.add_argument("--encoder", default=DEFAULT_ENCODER)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the table, Markdown")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     torch.set_num_threads(1)
     emotions, labels = read_emotions(arguments.ravdess)
     lips = read_lips(arguments.grid, arguments.sentences)
@@ -236,7 +239,3 @@ def main() -> None:
         with atomic_write(arguments.output) as temp_path:  # what is known so far
             temp_path.write_text(table(rows), encoding="utf-8")
     print(table(rows))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Trained diarizers as the members of one: `python -m sedtalker.recipes.ensemble_diarizers A B -o C`."""
+"""Trained diarizers as the members of one: `python -m sedtalker.recipes ensemble_diarizers A B -o C`."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ def joined(diarizers: Sequence[Diarizer]) -> Diarizer:
     return whole.eval()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--manifest", type=Path, required=True, help="its validation speakers set the temperature")
     parser.add_argument("--features", type=Path, required=True, help="their cached features")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     whole = joined([load_diarizer(model) for model in arguments.models])
     clips = [Clip(item, [arguments.features]) for item in calibrating(load_manifest(arguments.manifest), whole.config)]
     save_diarizer(calibrated(whole, clips), arguments.output)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""How feelings come onto measured faces and leave them: `python -m sedtalker.recipes.fit_expression_timing RAVDESS`.
+"""How feelings come onto measured faces and leave them: `python -m sedtalker.recipes fit_expression_timing RAVDESS`.
 
 Reads the action units that OpenFace tracked on RAVDESS' performances (`action_units/frames/*/*.npz`: au (T, U), names,
 fps) beside their sound, and prints, for each emotion, when the units of its prototype rise and fall: what the onsets,
@@ -97,11 +97,15 @@ def courses(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]:
         yield item.emotion, course(curves[:frames, chosen].sum(axis=1), brows, decibels[:frames])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("ravdess", type=Path)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     found: dict[str, list[ExpressionTiming]] = defaultdict(list)
-    for emotion, one in courses(parser.parse_args().ravdess):
+    for emotion, one in courses(arguments.ravdess):
         found[emotion].append(one)
     for emotion, several in found.items():
         rises = np.array([one.rise for one in several])
@@ -116,7 +120,3 @@ def main() -> None:
 
 def _shown(times: Float) -> str:
     return " ".join(f"{value:+.2f}" for value in np.nanmedian(times, axis=0))
-
-
-if __name__ == "__main__":
-    main()

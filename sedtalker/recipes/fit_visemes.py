@@ -1,4 +1,4 @@
-"""How far each viseme opens and how firmly, from tracked lips: `python -m sedtalker.recipes.fit_visemes GRID PHONES`.
+"""How far each viseme opens and how firmly, from tracked lips: `python -m sedtalker.recipes fit_visemes GRID PHONES`.
 
 Fits the openings and holds of `face.visemes` and the widths and the lag of `corpora.synthesize` to GRID's lip gap by
 least squares over all sentences but every tenth, and prints them with the correlation on those. PHONES is a table of
@@ -120,12 +120,15 @@ def tracked_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, .
     return *rows, closures(phones, frames), contacts(phones, frames), opening
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("grid", type=Path)
     parser.add_argument("phones", type=Path)
     parser.add_argument("--steps", type=int, default=500)
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     torch.set_num_threads(1)
     table = {name: phones for name, phones in read_phones(arguments.phones).items() if name.startswith("grid/")}
     rows = [tracked_sentence(arguments.grid / "s1" / f"{name[5:]}.npz", phones) for name, phones in table.items()]
@@ -139,7 +142,3 @@ def main() -> None:
     print(f"spread {spread:.3f}, floor {floor:.3f} s, lag {lag:.3f} s, anticipation {anticipation:.2f}")
     for name, opening, hold in zip(NAMES, model.openings.tolist(), model.holds.sigmoid().tolist(), strict=True):
         print(f"{name:8} opening {opening:.3f}, hold {hold:.2f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""How far mouths open that were never measured: `python -m sedtalker.recipes.pseudo_label_jaw STORE --teacher TALKER`.
+"""How far mouths open that were never measured: `python -m sedtalker.recipes pseudo_label_jaw STORE --teacher TALKER`.
 
 Rules say when lips close and touch, and little about how far they part in between; a talker that saw speech of
 measured faces alone (and sounds at which nobody speaks) knows that, and what it knows carries over to other voices.
@@ -73,15 +73,14 @@ def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]
     return (weights[:, JAW] - weights[:, CLOSE]).clamp(min=0).numpy()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("store", type=Path)
     parser.add_argument("--teacher", type=Path, required=True, help="folder of a trained talker")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     torch.set_num_threads(1)
     made = pseudo_label_jaw_opening(arguments.store, load_talker_model(arguments.teacher))
     print(f"{arguments.store / 'openings'}: {len(made)} clips")
-
-
-if __name__ == "__main__":
-    main()

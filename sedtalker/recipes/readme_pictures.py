@@ -1,4 +1,4 @@
-"""The README's pictures, made by what they show: `python -m sedtalker.recipes.readme_pictures -o renders/readme`.
+"""The README's pictures, made by what they show: `python -m sedtalker.recipes readme_pictures -o renders/readme`.
 
 `demo.webp` is the demo's video, small; `emotions.webp` is the talker's own answer to one sentence under every emotion
 at three intensities; `people.webp` are the identities, at rest and speaking; `words.webp` is the demo's last sentence
@@ -117,11 +117,14 @@ def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
     return [frame.resize((DEMO_WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("-o", "--output", type=Path, default=Path("renders/readme"))
-    folder = parser.parse_args(arguments).output
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
+    folder = arguments.output
     talker, audio = load(device="cpu"), asset("demo.wav")
     for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet)):
         with atomic_write(folder / f"{name}.webp") as temp_path:
@@ -137,7 +140,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             quality=60,
             method=4,
         )
-
-
-if __name__ == "__main__":
-    main()

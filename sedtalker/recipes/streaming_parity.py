@@ -1,6 +1,6 @@
 """What must stay: the mouth's opening when sound comes in 80 ms pieces, the lips' timing when the emotion is another.
 
-    python -m sedtalker.recipes.streaming_parity AUDIO... [--model default]
+    python -m sedtalker.recipes streaming_parity AUDIO... [--model default]
 
 The opening is the lip gap of a neutral track, live (`talker.stream`'s windows) over the whole file's. The timing is the
 lag at which the gaps of two animations of the same sound, neutral and at full intensity, correlate best.
@@ -79,11 +79,14 @@ def _gap(weights: Array) -> Array:
     return lip_gap_of_weights(weights, load_face())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
     parser.add_argument("audio", nargs="+")
     parser.add_argument("--model", default="default")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
     torch.set_num_threads(1)
     talker = load(arguments.model, device="cpu")
     sounds = [load_audio(path) for path in arguments.audio]
@@ -99,7 +102,3 @@ def main() -> None:
             print(
                 f"{emotion}: lips shifted by {np.median(shifts):+.1f} ms (median), {np.abs(shifts).max():.1f} at most"
             )
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@
     STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
     STORE/phones.tsv      what was said, where it is known
     STORE/features/ID.npy (T, L, D) float16 of the speech encoder (`sedtalker.data.features`)
-    STORE/openings/ID.npy (T,) float16, once a teacher was asked, who changes the clips (`sedtalker.recipes.pseudo_label_jaw`)
+    STORE/openings/ID.npy (T,) float16, of a teacher (`sedtalker.recipes.pseudo_label_jaw`)
 
 `weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds,
 `closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured

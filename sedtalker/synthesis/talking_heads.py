@@ -1,8 +1,8 @@
 """Speech with known phones -> emotional talking heads on the default topology, in the layout of EmoVOCA's generator.
 
 Every speaker becomes one of EmoVOCA's subjects on its side of the split, with the head of one of the identities; every
-sentence is performed under each expression at each level (`sedtalker.synthesis.coarticulation`). What reads, trains on and
-measures EmoVOCA does so here.
+sentence is performed under each expression at each level (`sedtalker.synthesis.coarticulation`). The
+readers, the training and the evaluation of EmoVOCA work on it unchanged.
 """
 
 from __future__ import annotations

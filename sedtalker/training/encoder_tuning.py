@@ -4,14 +4,13 @@ What lies below the blocks that are trained stays frozen, so its states are comp
 (`sedtalker.data.features --below K`): two frames of 20 ms for each of the diarizer's steps. With nothing frozen
 (`--below 0`) they are the encoder's input, four log-mel frames of 10 ms for each step.
 
-`python -m sedtalker.training.encoder_tuning TUNED --from NAME --share 0.6 -o DIR` writes the encoder that lies that far
+`python -m sedtalker.recipes tune_encoder TUNED --from NAME --share 0.6 -o DIR` writes the encoder that lies that far
 from the one it was tuned from: what it learned from few voices carries over to others better than the tuned one does
 (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -103,18 +102,3 @@ def save_tuned(name: str, tuned: TunedEncoder, folder: Path | str) -> None:
         )
     else:
         save_checkpoint(folder, KIND, encoder.config.plain(), encoder.state_dict())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("tuned", help="folder of a tuned encoder")
-    parser.add_argument("--from", dest="original", required=True, help="the encoder it was tuned from")
-    parser.add_argument("--share", type=float, required=True, help="of the way between them: 0 the one, 1 the other")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    arguments = parser.parse_args()
-    original, tuned = (whisper_encoder(name) for name in (arguments.original, arguments.tuned))
-    save_checkpoint(arguments.output, KIND, original.config.plain(), blended(original, tuned, arguments.share))
-
-
-if __name__ == "__main__":
-    main()

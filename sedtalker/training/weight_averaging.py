@@ -1,4 +1,6 @@
-"""A talker between several that began alike: `python -m sedtalker.training.weight_averaging A B C --shares .2 .4 .4 -o D`.
+"""Weight averaging of talkers that were tuned from the same one (model soup).
+
+`python -m sedtalker.recipes average_weights A B C --shares .2 .4 .4 -o D` writes the mean.
 
 Weights that were tuned from the same ones can be averaged, and then keep most of what each run gained (Wortsman et al.
 2022, "Model soups" and "Robust fine-tuning of zero-shot models").
@@ -6,7 +8,6 @@ Weights that were tuned from the same ones can be averaged, and then keep most o
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,16 +39,3 @@ def average_talkers(folders: Sequence[Path], shares: Sequence[float], output: Pa
     if any(config != configs[0] for config in configs):
         raise DataError("talkers of different sizes cannot be averaged. Give some that were tuned from one")
     save_checkpoint(output, KIND, configs[0], averaged(states, shares))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("talkers", type=Path, nargs="+", help="folders of trained talkers")
-    parser.add_argument("--shares", type=float, nargs="+", required=True, help="of each; they sum to 1")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    arguments = parser.parse_args()
-    average_talkers(arguments.talkers, arguments.shares, arguments.output)
-
-
-if __name__ == "__main__":
-    main()

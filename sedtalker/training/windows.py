@@ -82,7 +82,7 @@ class RigStore:
         if (root / OPENINGS).is_dir() and not applied:
             raise DataError(
                 f"a teacher's openings that are not in all clips: {root}. "
-                "Run python -m sedtalker.recipes.pseudo_label_jaw (again), or delete the folder openings"
+                "Run python -m sedtalker.recipes pseudo_label_jaw (again), or delete the folder openings"
             )
         require_features(root, [clip.id for clip in self.clips])
         self._kept: dict[str, dict[str, NDArray[np.float16]]] = {}
@@ -275,5 +275,5 @@ def require_features(root: Path, ids: Sequence[str]) -> None:
     if missing:
         raise DataError(
             f"no features of {missing[0]} and {len(missing) - 1} more of {len(ids)} clips: {root / 'features'}. "
-            f"Compute them: python -m sedtalker.data.features {root / 'manifest.json'} -o {root / 'features'}"
+            f"Compute them: python -m sedtalker.recipes cache_features {root / 'manifest.json'} -o {root / 'features'}"
         )

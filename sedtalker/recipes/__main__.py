@@ -1,0 +1,61 @@
+"""`python -m sedtalker.recipes NAME`: how the packaged weights, the head and the pictures were made."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from sedtalker.errors import SEDTalkerError, UsageError
+
+RECIPES = {
+    "align": "phones with times from recordings and their words",
+    "average_weights": "the mean of talkers that were tuned from the same one",
+    "cache_features": "speech features of a manifest or store",
+    "concatenate": "recordings whose emotion changes at known times",
+    "default_talker": "the default talker's weights",
+    "demo_audio": "the demo's audio",
+    "encoder_windows": "a comparison of encoder windows: cost and accuracy",
+    "ensemble_diarizers": "one diarizer whose members are trained diarizers",
+    "fit_expression_timing": "onset and offset of expressions on measured faces",
+    "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
+    "head_asset": "the head, from the files of MakeHuman",
+    "pseudo_label_jaw": "jaw opening of made motion, from a talker of measured faces",
+    "readme_pictures": "the pictures of the README",
+    "streaming_parity": "mouth opening live against offline, lip timing under emotion",
+    "tune_encoder": "a speech encoder between a tuned one and its original",
+}
+"""Name of a recipe and what it makes. Each is a module with `add_arguments(parser)` and `run(arguments)`."""
+
+_MODULES = {"head_asset": "head_asset.recipe"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a recipe; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sedtalker.recipes",
+        description=__doc__,
+        epilog="\n".join(f"{name:22} {purpose}" for name, purpose in RECIPES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=RECIPES, metavar="NAME")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the recipe; NAME --help lists them")
+    chosen = parser.parse_args(argv)
+    recipe = import_module(f"sedtalker.recipes.{_MODULES.get(chosen.name, chosen.name)}")
+    recipe_parser = argparse.ArgumentParser(
+        prog=f"{parser.prog} {chosen.name}",
+        description=recipe.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    recipe.add_arguments(recipe_parser)
+    try:
+        recipe.run(recipe_parser.parse_args(chosen.arguments))
+    except SEDTalkerError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Compute the speech features of a manifest or store once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from sedtalker.data.augmentation import augment
+from sedtalker.data.features import Features, cache_features, listed_clips, read_above, steps_from
+from sedtalker.errors import UsageError
+from sedtalker.speech import DEFAULT_ENCODER, load_encoder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
+    parser.add_argument(
+        "--augment", action="store_true", help="another voice, noise, level, reverberation and telephone, at random"
+    )
+    read = parser.add_mutually_exclusive_group()
+    read.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
+    read.add_argument("--below", type=int, help="what it is trained on along with the encoder's blocks above this one")
+    parser.add_argument("--first-layer", type=int, default=0, help="of --steps: hidden states before it are left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
+    parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
+    if arguments.first_layer and not arguments.steps:
+        raise UsageError("--first-layer needs --steps")
+    torch.set_num_threads(1)
+    shard, shards = map(int, arguments.shard.split("/"))
+    augmentation = augment if arguments.augment else None
+    clips = listed_clips(arguments.manifest)[shard::shards]
+    encoder = load_encoder(arguments.encoder)
+    features: Features = encoder.encode
+    if arguments.below is not None:
+        features = read_above(encoder, arguments.below)
+    elif arguments.steps:
+        features = steps_from(encoder, arguments.first_layer)
+    cache_features(clips, arguments.output, features, augmentation, arguments.seed)

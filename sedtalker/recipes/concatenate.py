@@ -1,0 +1,25 @@
+"""Write recordings whose emotion changes at known times, and a manifest with them and the corpora."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sedtalker.data.concatenation import written
+from sedtalker.data.manifest import load_manifest, merge
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--per-speaker", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
+    manifest = load_manifest(arguments.manifest)
+    made = written(manifest, arguments.output, arguments.per_speaker, arguments.seed)
+    merge([manifest, made]).save(arguments.output / "manifest.json")
+    print(f"{arguments.output}: {len(made)} recordings")

@@ -209,10 +209,10 @@ def _(options: RenderOptions, source: Path) -> list[Path]:
     sound = [] if options.audio is None else [options.audio]
     if not sound and any(name in SOUNDING for name in options.formats):
         from sedtalker.animation import load_animation
-        from sedtalker.export.sound import recording
+        from sedtalker.export.sound import find_recording
 
         animation = load_animation(source)
-        found = recording(animation)
+        found = find_recording(animation)
         sound = [] if found is None else [Path(animation.meta["audio"])]
     return [*sound, *_picture_files(options, options.face, source)]
 
@@ -360,8 +360,8 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Commi
     """Draw one animation file in every format asked for, with its sound where that is known."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
-    from sedtalker.export.resample import resampled
-    from sedtalker.export.sound import recording
+    from sedtalker.export.resample import resample_animation
+    from sedtalker.export.sound import find_recording
     from sedtalker.render import contact_sheet, poster
 
     paths = result_paths(options, folder, path)
@@ -371,10 +371,10 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Commi
     animation = _as_other(load_animation(path), options.face)
     animation = replace(animation, rig=_dressed(animation.face, options))
     if options.fps is not None:
-        animation = resampled(animation, options.fps)
+        animation = resample_animation(animation, options.fps)
     samples = None
     if any(name in SOUNDING for name in options.formats):
-        source = options.audio or recording(animation)
+        source = options.audio or find_recording(animation)
         samples = None if source is None else load_audio(source)
         if source is None:
             warnings.warn(
@@ -424,9 +424,9 @@ def _as_other(animation: Animation, face: str | None) -> Animation:
 
 
 def _dressed(face: Face, options: PictureOptions) -> Face:
-    from sedtalker.face.assets import with_skin
+    from sedtalker.face.assets import replace_skin
 
-    return face if options.texture is None else with_skin(face, options.texture)
+    return face if options.texture is None else replace_skin(face, options.texture)
 
 
 def _look(options: PictureOptions) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pytest
 from sedtalker.animation import Animation, load_animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import AnimationError
-from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.rig import Face
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from sedtalker.evaluation.lips import (
     speeds_at_closures,
     spoken_frames,
 )
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
-from sedtalker.face.rig import ARKIT_NAMES
 
 FPS = 50
 

@@ -18,8 +18,8 @@ from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.export import default_path, export_animation
 from sedtalker.export.csv import _timecode
 from sedtalker.export.meshes import to_trimesh
-from sedtalker.export.resample import resampled
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.export.resample import resample_animation
+from sedtalker.face.arkit import ARKIT_NAMES
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_csv_of_a_rig_with_some_of_the_shapes(animation: Animation, tmp_path: Pa
 
 
 def test_another_frame_rate_keeps_the_motion(animation: Animation) -> None:
-    faster = resampled(animation, 60.0)
+    faster = resample_animation(animation, 60.0)
     assert len(faster) == 66 and faster.duration == pytest.approx(animation.duration)
     # Frame i of 30 shows the same moment as the middle between frames 2 i and 2 i + 1 of 60.
     np.testing.assert_allclose(
@@ -111,7 +111,7 @@ def test_another_frame_rate_keeps_the_motion(animation: Animation) -> None:
         atol=1e-6,
     )
     np.testing.assert_allclose(faster.head[5], animation.head[2], atol=1e-6)
-    assert resampled(animation, 30.0) is animation
+    assert resample_animation(animation, 30.0) is animation
 
 
 def test_an_animation_without_weights_is_refused_where_weights_are_all(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export import export_animation, export_sound
 from sedtalker.export.parts import split_face
-from sedtalker.face.neck import follow_share, move_head
+from sedtalker.face.neck import head_joint_weights, move_head
 
 COMPONENTS = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
@@ -104,7 +104,7 @@ class Reader:
 
 def test_every_part_is_where_the_animation_has_it(animation: Animation, glb: Path) -> None:
     reader, face = Reader(glb), animation.face
-    share = follow_share(face, face.all_points(face.template))
+    share = head_joint_weights(face, face.all_points(face.template))
     parts = split_face(face)
     for frame in (0, 11, len(animation) - 1):
         points = face.all_points(next(animation.frames(frame, frame + 1)))

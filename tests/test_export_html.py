@@ -17,7 +17,7 @@ from made_animation import made_animation
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export import export_animation
-from sedtalker.export.html import page
+from sedtalker.export.html import html_page
 
 HOSTILE = "<img src=x onerror=alert(1)><!--<script>.wav"
 LABELS = ("neutral", "</script><b>glad</b>", "sad")
@@ -52,21 +52,21 @@ def test_nothing_is_fetched_and_names_stay_text(file: Path) -> None:
 
 
 def test_size_beside_the_textures(animation: Animation) -> None:
-    from sedtalker.export.glb import glb_blocks
-    from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
+    from sedtalker.export.glb import encode_glb
+    from sedtalker.export.pictures import encode_color, encode_normals, encode_roughness
 
     face = animation.face
     pictures = 0
     for surface in (*face.surfaces, *(item.surface for item in face.attachments.values())):
-        made = [color_picture(face, surface.material) or (b"",)]
-        made += [(data(face, surface.material) or b"",) for data in (gloss_picture, normal_picture)]
+        made = [encode_color(face, surface.material) or (b"",)]
+        made += [(data(face, surface.material) or b"",) for data in (encode_roughness, encode_normals)]
         pictures += sum(len(picture[0]) for picture in made)
-    assert sum(map(len, glb_blocks(animation))) > pictures > 100_000
-    assert sum(map(len, page(animation))) - pictures * 4 / 3 < 3e6
+    assert sum(map(len, encode_glb(animation))) > pictures > 100_000
+    assert sum(map(len, html_page(animation))) - pictures * 4 / 3 < 3e6
 
 
 def test_without_sound(animation: Animation) -> None:
-    silent = "".join(page(replace(animation, meta={"face": "default"})))
+    silent = "".join(html_page(replace(animation, meta={"face": "default"})))
     assert '"sound":null' in silent and re.search(r'id="sound"></script>', silent)
 
 

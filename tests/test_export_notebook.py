@@ -11,7 +11,7 @@ import numpy as np
 from made_animation import made_animation
 
 from sedtalker.emotion.track import EmotionTrack, Segment
-from sedtalker.export.html import page
+from sedtalker.export.html import html_page
 from sedtalker.export.notebook import animation_html, track_html
 
 
@@ -21,7 +21,7 @@ def test_the_page_in_a_frame(tmp_path: Path) -> None:
     root = ET.fromstring(shown)
     assert root.tag == "iframe" and root.attrib["sandbox"] == "allow-scripts"
     inside = shown[shown.index('srcdoc="') + 8 : shown.rindex('"')]
-    assert '"' not in inside and unescape(inside) == "".join(page(animation))
+    assert '"' not in inside and unescape(inside) == "".join(html_page(animation))
 
 
 def test_a_long_animation_is_only_named(tmp_path: Path) -> None:

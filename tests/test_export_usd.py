@@ -14,7 +14,7 @@ from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export import export_animation
 from sedtalker.export.parts import split_face
-from sedtalker.face.neck import follow_share, move_head
+from sedtalker.face.neck import head_joint_weights, move_head
 
 pytest.importorskip("pxr", reason="usd-core is not installed")
 from pxr import Usd, UsdGeom, UsdShade, UsdSkel
@@ -32,7 +32,7 @@ def test_usd_poses_the_parts_as_the_animation_does(animation: Animation, tmp_pat
     root = UsdSkel.Root(stage.GetDefaultPrim())
     UsdSkel.BakeSkinning(root)  # usd-core writes the deformed points of every time code
     face = animation.face
-    share = follow_share(face, face.all_points(face.template))
+    share = head_joint_weights(face, face.all_points(face.template))
     for frame in (0, 9):
         points = face.all_points(next(animation.frames(frame, frame + 1)))
         points = move_head(points, animation.head[frame], share)

@@ -8,13 +8,13 @@ import pytest
 from sedtalker.face.action_units import (
     ACTION_UNITS,
     EMOTIONS,
-    emotion_units,
-    expression,
-    read_emotion,
-    read_units,
-    unit_matrix,
+    action_unit_matrix,
+    classify_emotion,
+    emotion_action_units,
+    estimate_action_units,
+    expression_weights,
 )
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
 
 EVERY = np.eye(len(LABELS), dtype=np.float32)
@@ -41,13 +41,13 @@ def test_every_label_has_a_row_and_every_unit_is_known():
 
 
 def test_a_unit_moves_both_sides_alike():
-    smile = unit_matrix()[list(ACTION_UNITS).index(12)]
+    smile = action_unit_matrix()[list(ACTION_UNITS).index(12)]
     moved = {ARKIT_NAMES[i]: float(smile[i]) for i in np.flatnonzero(smile)}
     assert moved == {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0}
 
 
 def test_expression_is_linear_and_neutral_is_nothing():
-    half, full = (expression(EVERY, np.full(len(LABELS), level, np.float32)) for level in (0.5, 1.0))
+    half, full = (expression_weights(EVERY, np.full(len(LABELS), level, np.float32)) for level in (0.5, 1.0))
     np.testing.assert_allclose(2 * half, full, atol=1e-6)
     assert full[LABELS.index("neutral")].max() == 0
     assert (full >= 0).all()
@@ -55,23 +55,23 @@ def test_expression_is_linear_and_neutral_is_nothing():
 
 
 def test_units_are_read_back_from_weights():
-    units = emotion_units()
-    np.testing.assert_allclose(read_units(units @ unit_matrix()), units, atol=1e-5)
+    units = emotion_action_units()
+    np.testing.assert_allclose(estimate_action_units(units @ action_unit_matrix()), units, atol=1e-5)
 
 
 @pytest.mark.parametrize("intensity", [0.3, 0.6, 1.0])
 def test_each_emotion_is_read_back_from_its_own_face(intensity: float):
-    face = expression(EVERY, np.full(len(LABELS), intensity, np.float32))
-    assert read_emotion(face).tolist() == list(range(len(LABELS)))
+    face = expression_weights(EVERY, np.full(len(LABELS), intensity, np.float32))
+    assert classify_emotion(face).tolist() == list(range(len(LABELS)))
 
 
 def test_an_open_mouth_alone_is_no_emotion():
     mouth = np.zeros(52, np.float32)
     mouth[[ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthFunnel", "mouthPucker", "tongueOut")]] = 0.5
-    assert LABELS[read_emotion(mouth)] == "neutral"
+    assert LABELS[classify_emotion(mouth)] == "neutral"
 
 
 def test_a_resting_face_is_taken_off_before_reading():
-    rest = expression(EVERY[[LABELS.index("sad")]], np.ones(1, np.float32))[0]
-    happy = expression(EVERY[[LABELS.index("happy")]], np.full(1, 0.5, np.float32))[0]
-    assert LABELS[read_emotion(rest + happy, rest)] == "happy"
+    rest = expression_weights(EVERY[[LABELS.index("sad")]], np.ones(1, np.float32))[0]
+    happy = expression_weights(EVERY[[LABELS.index("happy")]], np.full(1, 0.5, np.float32))[0]
+    assert LABELS[classify_emotion(rest + happy, rest)] == "happy"

@@ -14,9 +14,9 @@ from scipy.optimize import lsq_linear
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import FaceError
-from sedtalker.export.retarget import solved
+from sedtalker.export.retarget import retarget
 from sedtalker.face.assets import load_face
-from sedtalker.face.blendshape_solver import Basis, basis_of, read_basis, solve
+from sedtalker.face.blendshape_solver import Basis, face_basis, read_basis, solve
 
 RNG = np.random.default_rng(7)
 
@@ -38,7 +38,7 @@ def smooth_weights(frames: int, shapes: int) -> np.ndarray:
 def test_recovers_made_weights_of_the_head() -> None:
     face = load_face("default")
     for weights in (made_weights(face.blendshape_names, 90), smooth_weights(90, 52)):
-        solution = solve(face.pose(weights), basis_of(face))
+        solution = solve(face.pose(weights), face_basis(face))
         assert solution.names == face.blendshape_names
         assert np.abs(solution.weights - weights).max() < 0.02
         assert solution.worst_mm < 0.05
@@ -75,7 +75,7 @@ def test_another_person_of_the_topology_keeps_the_motion() -> None:
     template = (face.template * 1.07).astype(np.float32)
     weights = made_weights(face.blendshape_names, 20)
     vertices = template + (face.pose(weights) - face.template)
-    assert np.abs(solve(vertices, basis_of(face), template=template).weights - weights).max() < 0.02
+    assert np.abs(solve(vertices, face_basis(face), template=template).weights - weights).max() < 0.02
 
 
 def test_frames_are_read_once_and_one_by_one() -> None:
@@ -110,7 +110,7 @@ def test_a_users_own_shapes_on_a_users_own_topology(tmp_path: Path) -> None:
         EmotionTrack.neutral(2.0),
         dense=(meshes["neutral"] + motion).astype(np.float32),
     )
-    moved, solution = solved(animation, tmp_path)
+    moved, solution = retarget(animation, tmp_path)
     assert moved.blendshape_names == ("jawOpen", "mouthSmileLeft")
     assert np.abs(moved.blendshapes - weights).max() < 0.02 and solution.worst_mm < 0.01
     np.testing.assert_allclose(moved.vertices, animation.dense, atol=1e-4)

@@ -12,11 +12,12 @@ from PIL import Image
 
 from sedtalker import resources
 from sedtalker.errors import FaceError
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.asset_io import read_face, write_faces
-from sedtalker.face.assets import identities, load_face, with_skin
+from sedtalker.face.assets import identities, load_face, replace_skin
 from sedtalker.face.mesh import read_mesh
 from sedtalker.face.orientation import STATEMENT
-from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.rig import Face
 
 NAMES = ("default", "man", "woman_african", "man_old", "woman_asian")
 MILLIMETRE = 0.001
@@ -265,7 +266,7 @@ def test_written_faces_read_back(tmp_path: Path, face: Face) -> None:
 
 def test_another_skin_keeps_the_gloss(tmp_path: Path, face: Face) -> None:
     Image.new("RGB", (64, 128), (10, 200, 30)).save(tmp_path / "green.png")
-    dressed = with_skin(face, tmp_path / "green.png")
+    dressed = replace_skin(face, tmp_path / "green.png")
     own, skin = face.textures["default_skin"], dressed.textures["default_skin"]
     assert skin.shape == (128, 64, 4) and (skin[..., :3] == (10, 200, 30)).all()
     assert abs(skin[..., 3].mean() - own[..., 3].mean()) < 2
@@ -275,9 +276,9 @@ def test_another_skin_keeps_the_gloss(tmp_path: Path, face: Face) -> None:
 def test_a_skin_that_cannot_be_is_refused(tmp_path: Path, face: Face) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(FaceError, match="no picture for a skin"):
-        with_skin(face, tmp_path / "text.png")
+        replace_skin(face, tmp_path / "text.png")
     with pytest.raises(FaceError, match="no texture coordinates"):
-        with_skin(Face("bare", face.template, face.faces), tmp_path / "text.png")
+        replace_skin(Face("bare", face.template, face.faces), tmp_path / "text.png")
 
 
 def test_mesh_of_another_topology_comes_bare(tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
 from sedtalker.face.visemes import (
     BILABIALS,
     PHONES,
     SHAPE_CHANNELS,
     VISEMES,
-    columns,
     shape_targets,
     split_opening,
 )
@@ -48,7 +47,7 @@ def test_rounded_vowels_pucker_more_than_they_spread():
 
 @pytest.mark.parametrize("name", SHAPE_CHANNELS)
 def test_columns_name_the_weight_on_one_side_or_both(name: str):
-    assert {ARKIT_NAMES[i].removesuffix("Left").removesuffix("Right") for i in columns(name)} == {name}
+    assert {ARKIT_NAMES[i].removesuffix("Left").removesuffix("Right") for i in arkit_columns(name)} == {name}
 
 
 def test_mouth_close_takes_back_what_the_jaw_opens():

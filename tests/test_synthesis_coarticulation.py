@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sedtalker.data.alignment import Phone
-from sedtalker.face.action_units import read_emotion
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.action_units import classify_emotion
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.synthesis.coarticulation import (
     Performance,
@@ -148,7 +148,7 @@ def test_expression_is_what_the_emotion_adds():
 def test_every_emotion_grows_with_its_intensity_and_can_be_read(label: str):
     sizes = [np.abs(performed(ABA, label, level).expression).sum() for level in (0.3, 0.6, 1.0)]
     assert sizes[0] < sizes[1] < sizes[2]
-    read = read_emotion(performed(ABA, label, 0.6).weights)
+    read = classify_emotion(performed(ABA, label, 0.6).weights)
     assert np.mean(read == LABELS.index(label)) > 0.95
 
 

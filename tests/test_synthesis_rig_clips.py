@@ -22,7 +22,7 @@ from sedtalker.data.negative_audio import (
 )
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import DataError
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.synthesis import rig_clips as motion_store
 from sedtalker.synthesis.tracked_faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, FaceMotion, read_facegood, read_grid
 

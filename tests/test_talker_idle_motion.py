@@ -7,9 +7,9 @@ import pytest
 
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import loudness, speech_frames
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import NECK, neck_pivot
-from sedtalker.face.rig import ARKIT_NAMES
 from sedtalker.talker.idle_motion import PAUSE, IdleMotionConfig, accents, blinks, movements, rigid
 
 SECONDS = 120

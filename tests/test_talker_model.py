@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sedtalker.errors import CheckpointError
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
 from sedtalker.talker.model import (
     INJECTIONS,

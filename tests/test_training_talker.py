@@ -20,8 +20,9 @@ pytest.importorskip("lightning")
 
 from sedtalker.data.vertex_store import Clip, write_manifest
 from sedtalker.errors import DataError
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
-from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
 from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
 from sedtalker.synthesis.rig_clips import FREE_TRUST, TAUGHT_TRUST

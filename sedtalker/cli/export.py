@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write one format of one animation, and for glb its sound beside it."""
     from sedtalker.animation import load_animation
     from sedtalker.export import default_path, export_animation, export_sound
-    from sedtalker.export.sound import recording
+    from sedtalker.export.sound import find_recording
 
     animation = load_animation(arguments.animation)
     if arguments.audio is not None:
@@ -57,20 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.basis is not None:
         animation = _solved(animation, arguments.basis)
     if arguments.texture is not None:
-        from sedtalker.face.assets import with_skin
+        from sedtalker.face.assets import replace_skin
 
-        animation = replace(animation, rig=with_skin(animation.face, arguments.texture))
+        animation = replace(animation, rig=replace_skin(animation.face, arguments.texture))
     if arguments.fps is not None:
-        from sedtalker.export.resample import resampled
+        from sedtalker.export.resample import resample_animation
 
-        animation = resampled(animation, arguments.fps)
+        animation = resample_animation(animation, arguments.fps)
     path = arguments.output or default_path(arguments.animation, arguments.to)
     export_animation(animation, arguments.to, path)
     print(path)
     sound = export_sound(animation, arguments.to, path)
     if sound is not None:
         print(sound)
-    elif arguments.to in ("glb", "usd", "html") and recording(animation) is None:
+    elif arguments.to in ("glb", "usd", "html") and find_recording(animation) is None:
         print("sedtalker: without sound: the recording is not where it was. Give --audio", file=sys.stderr)
     return 0
 
@@ -84,9 +84,9 @@ def _with_sound(animation: Animation, audio: Path) -> Animation:
 
 
 def _solved(animation: Animation, basis: str) -> Animation:
-    from sedtalker.export.retarget import solved
+    from sedtalker.export.retarget import retarget
 
-    animation, solution = solved(animation, basis)
+    animation, solution = retarget(animation, basis)
     print(
         f"{len(solution.names)} shapes solved; what they leave (root mean square over the vertices): "
         f"{solution.mean_mm:.3f} mm, {solution.worst_mm:.3f} mm in the worst frame",

@@ -24,8 +24,8 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation import lips
 from sedtalker.evaluation.lips import ClosureFigures
 from sedtalker.evaluation.motion import FELT, ClipMotion, mouth_figures, surface_figures
-from sedtalker.face.action_units import read_emotion
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.action_units import classify_emotion
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.speech import FRAME_RATE
 
@@ -131,4 +131,4 @@ def _agreement(weights: Float, animation: Animation) -> float:
     posterior, intensity = animation.emotion.with_labels(LABELS).at_rate(animation.fps, len(weights))
     heard = posterior.argmax(axis=1)
     felt = (intensity > FELT) & (heard != NEUTRAL)
-    return float((read_emotion(weights[felt]) == heard[felt]).mean()) if felt.any() else float("nan")
+    return float((classify_emotion(weights[felt]) == heard[felt]).mean()) if felt.any() else float("nan")

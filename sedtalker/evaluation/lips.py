@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sedtalker.data.alignment import SILENCE, Phone
 from sedtalker.emotion.vad import speech_frames, stretches
-from sedtalker.face.rig import ARKIT_NAMES, Face
-from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED, columns
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
+from sedtalker.face.rig import Face
+from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
 
 Array = NDArray[np.floating]
 
@@ -30,7 +31,6 @@ WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
 SEARCH = 0.30  # seconds either way in which audio and lips are aligned
 UNRELATED = -1.0  # what counts as the correlation with something that never changes
-JAW, CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
 SPEAKING = ("mouthFunnel", "mouthPucker", "mouthRollLower", "mouthRollUpper", "mouthLowerDown")
 """Channels, without the side, that move for speech and hardly for a feeling."""
 
@@ -188,7 +188,7 @@ def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: f
 def rounding(weights: Array, phones: Sequence[Phone], fps: float) -> float:
     """Mean rounding (pucker + funnel) of ARKit weights (T, 52) at /u w o/ over that at the other vowels."""
     times = (np.arange(len(weights)) + 0.5) / fps
-    rounded = weights[:, ARKIT_NAMES.index("mouthPucker")] + weights[:, ARKIT_NAMES.index("mouthFunnel")]
+    rounded = weights[:, MOUTH_PUCKER] + weights[:, MOUTH_FUNNEL]
     inside = [_most_within(rounded, times, p) for p in phones if p.name in ROUNDED]
     outside = [_most_within(rounded, times, p) for p in phones if p.name in OPEN_VOWELS]
     return _share(_mean(inside), max(_mean(outside), 1e-6))
@@ -225,8 +225,8 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
     more than `MOVING_WEIGHT` from where it is least in the pause. One that never rests in a pause counts with the
     pause's length in the second, and not in the first.
     """
-    lips = [column for name in SPEAKING for column in columns(name)]
-    mouth = np.concatenate([weights[:, lips], (weights[:, JAW] - weights[:, CLOSE])[:, None]], axis=1)
+    lips = [column for name in SPEAKING for column in arkit_columns(name)]
+    mouth = np.concatenate([weights[:, lips], (weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE])[:, None]], axis=1)
     leads, rests = [], []
     sounds = stretches(speech_frames(decibels[: len(weights)].astype(np.float32), bridge=BRIDGE))
     for pause, start in pairwise([0, *(frame for sound in sounds for frame in sound), len(weights)]):

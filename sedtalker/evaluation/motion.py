@@ -23,7 +23,8 @@ from sedtalker.data.speech_corpora.cremad import SENTENCES
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import loudness
 from sedtalker.evaluation import lips
-from sedtalker.face.action_units import read_emotion
+from sedtalker.face.action_units import classify_emotion
+from sedtalker.face.arkit import JAW_OPEN
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
@@ -136,10 +137,10 @@ def mouth_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     silences = [lips.silence_opening(one.gap, one.phones, one.decibels, rate) * 1000 for one in said]
     spans = [gap[lips.speech_span(phones, len(gap), rate)] for gap, phones in every]
     spoken = [lips.spoken_frames(one.phones, len(one.gap), rate) for one in said]
-    jaw = np.concatenate([one.weights[frames, lips.JAW] for one, frames in zip(said, spoken, strict=True)])
+    jaw = np.concatenate([one.weights[frames, JAW_OPEN] for one, frames in zip(said, spoken, strict=True)])
     jaw_speed = np.concatenate(
         [
-            np.abs(np.diff(one.weights[:, lips.JAW]))[frames[1:] & frames[:-1]] * rate
+            np.abs(np.diff(one.weights[:, JAW_OPEN]))[frames[1:] & frames[:-1]] * rate
             for one, frames in zip(said, spoken, strict=True)
         ]
     )
@@ -203,7 +204,7 @@ def emotion_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, 
                 distance = speaker.face.pose(weights[::5]) - speaker.face.pose(rest[::5])
                 moved[level] += float(np.linalg.norm(distance, axis=-1).mean()) / len(clips)
                 if intensity > FELT:
-                    agree.append(read_emotion(weights) == LABELS.index(label))
+                    agree.append(classify_emotion(weights) == LABELS.index(label))
             gap, still = speaker.gap(weights), speaker.gap(rest)
             figures.append(lips.closure_figures(gap, phones, FRAME_RATE))
             shifts.append(_lag(gap, still))

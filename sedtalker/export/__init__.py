@@ -44,10 +44,10 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
     if name not in _PLAYED_WITH_SOUND:
         return None
     from sedtalker.audio import stream_audio, write_wav
-    from sedtalker.export.sound import recording
+    from sedtalker.export.sound import find_recording
     from sedtalker.files import MADE_HERE
 
-    source, beside = recording(animation), Path(path).with_suffix(".wav")
+    source, beside = find_recording(animation), Path(path).with_suffix(".wav")
     if source is None:
         return None
     if beside.exists() and beside.samefile(source):

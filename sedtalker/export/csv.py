@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError
-from sedtalker.export.motion import weights_of
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.export.motion import require_weights
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.files import atomic_write
 from sedtalker.rotations import head_angles
 
@@ -34,7 +34,7 @@ def write(animation: Animation, path: Path) -> None:
     Raises:
         AnimationError: the animation has no blendshape weights.
     """
-    weights = weights_of(animation, "csv")
+    weights = require_weights(animation, "csv")
     known = {name: column for column, name in enumerate(animation.blendshape_names)}
     if not known.keys() & set(SHAPES):
         raise AnimationError("no blendshape of this animation has an ARKit name: csv carries no other. Export json")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sedtalker.export.motion import weights_of
+from sedtalker.export.motion import require_weights
 from sedtalker.files import atomic_write
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def write(animation: Animation, path: Path) -> None:
     Raises:
         AnimationError: the animation has no blendshape weights.
     """
-    weights = weights_of(animation, "json")
+    weights = require_weights(animation, "json")
     about = {"version": 1, "fps": animation.fps, "frames": len(animation)}
     with atomic_write(path) as temp_path, temp_path.open("w", encoding="utf-8") as file:
         file.write(json.dumps(about)[:-1] + ', "curves": {')

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.export.motion import Curves, curves_of
+from sedtalker.export.motion import Curves, motion_curves
 from sedtalker.export.parts import Part, Shape, split_face, tangents
-from sedtalker.export.pictures import color_picture, gloss_picture, normal_picture
+from sedtalker.export.pictures import encode_color, encode_normals, encode_roughness
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write
@@ -45,12 +45,12 @@ _CORNEA_OPACITY = 0.08  # glTF has no light without a body: a film that is nearl
 def write(animation: Animation, path: Path) -> None:
     """Write the `.glb`; a mesh without a rig gets the components of its motion as morph targets."""
     with atomic_write(path) as temp_path, temp_path.open("wb") as file:
-        file.writelines(glb_blocks(animation))
+        file.writelines(encode_glb(animation))
 
 
-def glb_blocks(animation: Animation) -> Iterator[bytes]:
+def encode_glb(animation: Animation) -> Iterator[bytes]:
     """The file in blocks, so that an hour of it is never in memory. Of the default head it grows by 0.4 KB a frame."""
-    face, curves = curves_of(animation)
+    face, curves = motion_curves(animation)
     document = _Document()
     jointed = animation.head is not None and len(animation) > 0
     meshes = [
@@ -237,15 +237,15 @@ def _material(document: _Document, face: Face, name: str, material: Material) ->
         "roughnessFactor": _ROUGHNESS.get(material.kind, 0.6),
     }
     entry: dict[str, Any] = {"name": name, "pbrMetallicRoughness": surface}
-    color = color_picture(face, material)
+    color = encode_color(face, material)
     if color is not None:
         surface["baseColorTexture"] = document.texture(*color, name)
-    gloss = gloss_picture(face, material)
+    gloss = encode_roughness(face, material)
     if gloss is not None:
         surface["metallicRoughnessTexture"] = document.texture(gloss, "image/jpeg", f"{name}_roughness")
     elif material.kind == "skin":
         surface["roughnessFactor"] = 0.55
-    relief = normal_picture(face, material)
+    relief = encode_normals(face, material)
     if relief is not None:
         entry["normalTexture"] = document.texture(relief, "image/jpeg", f"{name}_normal")
     if material.mode == "hair":

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import stream_audio
-from sedtalker.export.glb import glb_blocks
-from sedtalker.export.palette import colors_of
-from sedtalker.export.sound import recording, write_flac
+from sedtalker.export.glb import encode_glb
+from sedtalker.export.palette import label_colors
+from sedtalker.export.sound import find_recording, write_flac
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 
@@ -40,12 +40,12 @@ _PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to th
 def write(animation: Animation, path: Path) -> None:
     """Write the page, with the sound of the animation's source where that file still is what it was."""
     with atomic_write(path) as temp_path, temp_path.open("w", encoding="utf-8") as file:
-        file.writelines(page(animation))
+        file.writelines(html_page(animation))
 
 
-def page(animation: Animation) -> Iterator[str]:
+def html_page(animation: Animation) -> Iterator[str]:
     """The page as text, piece by piece, so that an hour of it is never in memory."""
-    source = recording(animation)
+    source = find_recording(animation)
     with tempfile.TemporaryFile() as sound:
         heard = 0.0 if source is None else write_flac(stream_audio(source), sound)
         sound.seek(0)
@@ -60,7 +60,7 @@ def _filled(animation: Animation, heard: float, sound: IO[bytes]) -> Iterator[st
         "subtitle": [escape(_subtitle(animation))],
         "css": [_file("page.css")],
         "data": [_script_safe(json.dumps(_data(animation, heard), separators=(",", ":")))],
-        "head": _in_base64(_compressed(glb_blocks(animation))),
+        "head": _in_base64(_compressed(encode_glb(animation))),
         "sound": _in_base64(iter(partial(sound.read, _BLOCK), b"")),
         "three": [_file("three.min.js")],
         "viewer": [_file("viewer.js")],
@@ -113,7 +113,7 @@ def _data(animation: Animation, heard: float) -> dict[str, Any]:
         "fps": animation.fps,
         "sound": "audio/flac" if heard else None,
         "labels": list(track.labels),
-        "colors": colors_of(track.labels),
+        "colors": label_colors(track.labels),
         "trackRate": track.frame_rate,
         "posterior": _bytes(track.posterior),
         "intensity": _bytes(track.intensity),

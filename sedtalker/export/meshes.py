@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError, require
-from sedtalker.face.neck import follow_share, move_head
+from sedtalker.face.neck import head_joint_weights, move_head
 from sedtalker.files import atomic_write, check_replaceable
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
-def posed_frames(animation: Animation) -> Iterator[NDArray[np.float32]]:
+def pose_frames(animation: Animation) -> Iterator[NDArray[np.float32]]:
     """Vertices (V, 3) in metres, frame after frame, the head's rigid motion included."""
     if animation.head is None:
         yield from animation.frames()
         return
-    share = follow_share(animation.face, animation.template)
+    share = head_joint_weights(animation.face, animation.template)
     for vertices, head in zip(animation.frames(), animation.head, strict=True):
         yield move_head(vertices, head, share)
 
@@ -40,7 +40,7 @@ def to_trimesh(animation: Animation, frame: int) -> Any:
     index = frame % len(animation)
     vertices = next(animation.frames(index, index + 1))
     if animation.head is not None:
-        vertices = move_head(vertices, animation.head[index], follow_share(animation.face, animation.template))
+        vertices = move_head(vertices, animation.head[index], head_joint_weights(animation.face, animation.template))
     return trimesh.Trimesh(vertices, animation.faces, process=False)
 
 

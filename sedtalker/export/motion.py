@@ -29,7 +29,7 @@ class Curves:
     weights: Float
 
 
-def weights_of(animation: Animation, form: str) -> Float:
+def require_weights(animation: Animation, form: str) -> Float:
     """The blendshape weights (T, K), for a format that carries nothing else.
 
     Raises:
@@ -43,7 +43,7 @@ def weights_of(animation: Animation, form: str) -> Float:
     return animation.blendshapes
 
 
-def curves_of(animation: Animation) -> tuple[Face, Curves]:
+def motion_curves(animation: Animation) -> tuple[Face, Curves]:
     """A face with shapes, and the curves that drive them.
 
     A rigged face and its weights are given as they are. Vertices without a rig become principal components of their

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.export.palette import colors_of
+from sedtalker.export.palette import label_colors
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -25,9 +25,9 @@ def animation_html(animation: Animation) -> str:
             f"<p>Animation of {animation.duration:.1f} s at {animation.fps:g} fps: too long for a notebook. "
             "Export it to html.</p>"
         )
-    from sedtalker.export.html import page
+    from sedtalker.export.html import html_page
 
-    inside = escape("".join(page(animation)), quote=True)
+    inside = escape("".join(html_page(animation)), quote=True)
     style = "width:100%;height:680px;border:0;border-radius:8px"
     return f'<iframe title="Animation" sandbox="allow-scripts" style="{style}" srcdoc="{inside}"></iframe>'
 
@@ -39,7 +39,7 @@ def track_html(track: EmotionTrack) -> str:
     across = np.clip(track.times[frames] * scale, 0, _WIDTH)
     tops = np.concatenate([np.zeros((len(frames), 1)), np.cumsum(track.posterior[frames], axis=1)], axis=1)
     down = _NAMES + (_HEIGHT - _NAMES) * np.clip(tops, 0, 1)
-    colors = colors_of(track.labels)
+    colors = label_colors(track.labels)
     shown = [k for k in range(len(track.labels)) if track.posterior[:, k].max() > 0.005]
     areas = [
         _area(across, down[:, k], down[:, k + 1], colors[k], 0.3 if track.labels[k] == "neutral" else 0.75)

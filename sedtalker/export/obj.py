@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sedtalker.export.meshes import posed_frames, write_sequence
+from sedtalker.export.meshes import pose_frames, write_sequence
 from sedtalker.face.mesh import obj_triangles, obj_vertices
 
 if TYPE_CHECKING:
@@ -19,5 +19,5 @@ def write(animation: Animation, path: Path) -> None:
         SEDTalkerError: the folder holds files.
     """
     triangles = obj_triangles(animation.faces)
-    meshes = (obj_vertices(points) + triangles for points in posed_frames(animation))
+    meshes = (obj_vertices(points) + triangles for points in pose_frames(animation))
     write_sequence(meshes, path, ".obj", len(animation))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.face.mesh import vertex_normals
-from sedtalker.face.neck import follow_share
+from sedtalker.face.neck import head_joint_weights
 from sedtalker.face.rig import Attachment, Face, Float, Index, Material, Surface
 
 LEAST_MOTION = 1e-5  # metres; a point that a shape moves by less is left out of it
@@ -142,7 +142,7 @@ def _part(face: Face, surface: Surface, mesh: _Mesh, attachment: str | None) -> 
         uv=surface.uv[kept % max(len(surface.uv), 1)],
         triangles=corners.reshape(-1, 3).astype(np.int32),
         colors=_colors(face, surface)[points],
-        follow=follow_share(face, positions),
+        follow=head_joint_weights(face, positions),
         shapes={name: found for name, shape in mesh.shapes.items() if len((found := _on(points, shape)).vertices)},
         attachment=attachment,
     )

@@ -16,7 +16,7 @@ _GLOSS_SIZE = 256
 _SKIN_WIDTH = 0.34  # metres across the skin's texture: what a height of the bump map is set against
 
 
-def color_picture(face: Face, material: Material) -> tuple[bytes, str] | None:
+def encode_color(face: Face, material: Material) -> tuple[bytes, str] | None:
     """Encoded base colour and its media type; PNG where opacity counts. None: the surface has no texture."""
     if material.texture is None:
         return None
@@ -28,7 +28,7 @@ def color_picture(face: Face, material: Material) -> tuple[bytes, str] | None:
     return stored.getvalue(), "image/png"
 
 
-def gloss_picture(face: Face, material: Material) -> bytes | None:
+def encode_roughness(face: Face, material: Material) -> bytes | None:
     """JPEG of roughness in green and metalness (none) in blue, from the gloss in the skin's alpha channel."""
     if material.kind != "skin" or material.texture is None:
         return None
@@ -39,7 +39,7 @@ def gloss_picture(face: Face, material: Material) -> bytes | None:
     return _encoded(Image.fromarray(rough), _MAP_QUALITY)
 
 
-def normal_picture(face: Face, material: Material) -> bytes | None:
+def encode_normals(face: Face, material: Material) -> bytes | None:
     """JPEG of the relief's normals in tangent space, x right, y up (glTF's and OpenGL's convention)."""
     if material.bump is None:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.export.meshes import posed_frames, write_sequence
+from sedtalker.export.meshes import pose_frames, write_sequence
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -26,5 +26,5 @@ def write(animation: Animation, path: Path) -> None:
         f"element vertex {len(animation.template)}\nproperty float x\nproperty float y\nproperty float z\n"
         f"element face {len(animation.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     ).encode()
-    meshes = (header + points.astype("<f4").tobytes() + corners.tobytes() for points in posed_frames(animation))
+    meshes = (header + points.astype("<f4").tobytes() + corners.tobytes() for points in pose_frames(animation))
     write_sequence(meshes, path, ".ply", len(animation))

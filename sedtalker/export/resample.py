@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
-def resampled(animation: Animation, fps: float) -> Animation:
+def resample_animation(animation: Animation, fps: float) -> Animation:
     """The same motion at `fps` frames a second, read linearly between the middles of the frames."""
     if fps == animation.fps or not len(animation):
         return animation

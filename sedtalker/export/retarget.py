@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedtalker.face.assets import load_face
-from sedtalker.face.blendshape_solver import Solution, basis_of, read_basis, solve
+from sedtalker.face.blendshape_solver import Solution, face_basis, read_basis, solve
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
-def solved(animation: Animation, shapes: str | Path) -> tuple[Animation, Solution]:
+def retarget(animation: Animation, shapes: str | Path) -> tuple[Animation, Solution]:
     """The motion as weights of a head's shapes (by its name), or of a folder with neutral.obj and NAME.obj files.
 
     Raises:
@@ -23,7 +23,7 @@ def solved(animation: Animation, shapes: str | Path) -> tuple[Animation, Solutio
         basis, face = read_basis(Path(shapes)), animation.face
     else:
         face = load_face(shapes)
-        basis = basis_of(face)
+        basis = face_basis(face)
     solution = solve(animation.frames(), basis, template=animation.template)
     rig = replace(face, template=animation.template, blendshapes=basis.shapes, blendshape_names=basis.names)
     moved = replace(animation, blendshapes=solution.weights, blendshape_names=basis.names, dense=None, rig=rig)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
-def recording(animation: Animation) -> AudioFile | None:
+def find_recording(animation: Animation) -> AudioFile | None:
     """The file and track the animation was made from; None where it is no longer that file."""
     path = Path(animation.meta.get("audio") or "")
     if not path.is_file() or animation.meta.get("audio_sha256") != sha256(path):

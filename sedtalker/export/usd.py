@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError, require
-from sedtalker.export.meshes import posed_frames
+from sedtalker.export.meshes import pose_frames
 from sedtalker.export.parts import Part, split_face
-from sedtalker.export.pictures import color_picture
+from sedtalker.export.pictures import encode_color
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write
@@ -76,7 +76,7 @@ def _add_point_cache(stage: Any, animation: Animation) -> None:
     UsdGeom.Xform.Define(stage, _ROOT)
     mesh = _define_mesh(stage, f"{_ROOT}/mesh", animation.template, animation.faces)
     points = mesh.GetPointsAttr()
-    for index, vertices in enumerate(posed_frames(animation)):
+    for index, vertices in enumerate(pose_frames(animation)):
         points.Set(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices)), index)
 
 
@@ -191,7 +191,7 @@ def _add_material(stage: Any, face: Face, name: str, material: Material, picture
     color.Set(tint)
     opacity = surface.CreateInput("opacity", Sdf.ValueTypeNames.Float)
     opacity.Set(0.08 if material.mode == "add" else 1.0)
-    encoded = color_picture(face, material)
+    encoded = encode_color(face, material)
     if pictures is not None and encoded is not None:
         file = f"{name}.{'png' if encoded[1] == 'image/png' else 'jpg'}"
         (pictures / file).write_bytes(encoded[0])

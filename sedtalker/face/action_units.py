@@ -13,8 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.face.visemes import columns
+from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
 from sedtalker.labels import LABELS, NEUTRAL
 
 Float = NDArray[np.float32]
@@ -62,47 +61,47 @@ MOUTH_UNITS_WEIGHT = 0.6  # of units 12 to 24 beside those of the upper face, in
 LEAST_ACTIVATION = 0.12  # length of the judged units under which a face counts as neutral
 
 
-def unit_matrix() -> Float:
+def action_unit_matrix() -> Float:
     """ARKit weights (U, 52) of the action units at full intensity, in the order of ACTION_UNITS."""
     matrix = np.zeros((len(ACTION_UNITS), len(ARKIT_NAMES)), np.float32)
     for row, weights in zip(matrix, ACTION_UNITS.values(), strict=True):
         for name, weight in weights.items():
-            row[list(columns(name))] = weight
+            row[list(arkit_columns(name))] = weight
     return matrix
 
 
-def emotion_units(labels: tuple[str, ...] = LABELS) -> Float:
+def emotion_action_units(labels: tuple[str, ...] = LABELS) -> Float:
     """Action units (C, U) of each emotion at intensity 1."""
     units = list(ACTION_UNITS)
     return np.array([[EMOTIONS[label].get(unit, 0.0) for unit in units] for label in labels], np.float32)
 
 
-def expression(posterior: Float, intensity: Float, labels: tuple[str, ...] = LABELS) -> Float:
+def expression_weights(posterior: Float, intensity: Float, labels: tuple[str, ...] = LABELS) -> Float:
     """ARKit weights (T, 52) of a track: posterior (T, C) and intensity (T,), linear in both."""
-    units = intensity[:, None] * (posterior @ emotion_units(labels))
-    return (units @ unit_matrix()).astype(np.float32)
+    units = intensity[:, None] * (posterior @ emotion_action_units(labels))
+    return (units @ action_unit_matrix()).astype(np.float32)
 
 
-def read_units(weights: Float) -> Float:
+def estimate_action_units(weights: Float) -> Float:
     """Action units (..., U) that explain ARKit weights (..., 52), by least squares, none below zero."""
-    return np.maximum(weights @ np.linalg.pinv(unit_matrix()), 0.0).astype(np.float32)
+    return np.maximum(weights @ np.linalg.pinv(action_unit_matrix()), 0.0).astype(np.float32)
 
 
 def emotion_scores(weights: Float, labels: tuple[str, ...] = LABELS) -> Float:
     """How much ARKit weights (..., 52) look like each emotion: cosines (..., C) of judged units; neutral's is 0."""
     importance = _importance()
-    seen, prototypes = read_units(weights) * importance, emotion_units(labels) * importance
+    seen, prototypes = estimate_action_units(weights) * importance, emotion_action_units(labels) * importance
     lengths = np.linalg.norm(seen, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)
     return (seen @ prototypes.T) / np.maximum(lengths, 1e-6)
 
 
-def read_emotion(weights: Float, rest: Float | None = None) -> NDArray[np.int64]:
+def classify_emotion(weights: Float, rest: Float | None = None) -> NDArray[np.int64]:
     """The emotion (...,) that ARKit weights (..., 52) show, as positions in LABELS.
 
     `rest` (52,), the same face's weights without an emotion, is taken off where it is known.
     """
     excess = weights if rest is None else weights - rest
-    active = np.linalg.norm(read_units(excess) * _importance(), axis=-1) > LEAST_ACTIVATION
+    active = np.linalg.norm(estimate_action_units(excess) * _importance(), axis=-1) > LEAST_ACTIVATION
     return np.where(active, emotion_scores(excess).argmax(axis=-1), NEUTRAL)
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sedtalker.errors import FaceError
-from sedtalker.face.rig import ARKIT_NAMES, Attachment, Face, Material, Surface
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.rig import Attachment, Face, Material, Surface
 
 VERSION = 1
 SHARED = "head.npz"

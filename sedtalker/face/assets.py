@@ -50,7 +50,7 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     return _from_mesh(path)
 
 
-def with_skin(face: Face, picture: Path | str) -> Face:
+def replace_skin(face: Face, picture: Path | str) -> Face:
     """The face with another skin: a picture laid out as the head's own (`assets/face/default_skin.webp`).
 
     The skin's gloss stays the head's own.

@@ -66,7 +66,7 @@ class Solution:
         return float(self.residual_mm.max(initial=0.0))
 
 
-def basis_of(face: Face) -> Basis:
+def face_basis(face: Face) -> Basis:
     """The blendshapes of a rigged face.
 
     Raises:

@@ -11,7 +11,7 @@ CHIN, SHOULDERS = 0.12, 0.20  # metres below the eyes
 NECK = (0.0, -0.135, -0.098)  # metres from the middle of the eyes' outer corners to the top of the neck
 
 
-def follow_share(face: Face, points: Float) -> Float:
+def head_joint_weights(face: Face, points: Float) -> Float:
     """Share 0..1 (N,) for points (N, 3) at rest; a face whose eyes are not known moves as a whole."""
     if "eye_left" not in face.parts:
         return np.ones(len(points), np.float32)

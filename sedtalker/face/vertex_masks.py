@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.face.rig import ARKIT_NAMES, Index
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.rig import Index
 
 FACE_DEPTH = 0.11  # metres behind the nose's tip: ears, neck and the back of the head lie farther
 LID_TRAVEL = 0.001  # metres that a vertex must move in a blink to belong to the eyes

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.face.rig import ARKIT_NAMES
-
 Float = NDArray[np.float32]
 
 JAW_REST_IN_SPEECH = 0.05  # jawOpen under closed lips while speaking; the jaw does not shut for a fast /b/
@@ -29,9 +27,9 @@ class Viseme:
 
     number: int  # SAPI's
     opening: float  # between the lips
-    hold: float  # dominance of the opening
+    opening_dominance: float  # dominance of the opening
     shape: dict[str, float] = field(default_factory=dict)  # ARKit weights of the lips; sides are equal
-    shape_hold: float = 0.3  # dominance of the lips' shape
+    shape_dominance: float = 0.3  # dominance of the lips' shape
 
 
 _ROUND = {"mouthPucker": 0.80, "mouthFunnel": 0.22}
@@ -93,13 +91,6 @@ SHAPE_CHANNELS: tuple[str, ...] = (
 
 OPENERS: tuple[str, ...] = ("mouthFunnel", "mouthLowerDown", "mouthUpperUp", "tongueOut")
 """Shapes that part the lips, and so have to yield at a closure."""
-
-
-def columns(name: str) -> tuple[int, ...]:
-    """Positions in ARKIT_NAMES of a weight: one, or the left and the right."""
-    if name in ARKIT_NAMES:
-        return (ARKIT_NAMES.index(name),)
-    return ARKIT_NAMES.index(f"{name}Left"), ARKIT_NAMES.index(f"{name}Right")
 
 
 def shape_targets(viseme: Viseme) -> Float:

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from sedtalker.data.alignment import Phone, read_phones
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.visemes import VISEMES
 from sedtalker.speech import FRAME_RATE
 from sedtalker.synthesis.coarticulation import (
     ANTICIPATION,
-    CLOSE,
     CONTACT_OPENING,
-    JAW,
     OPENING_FLOOR,
     OPENING_LAG,
     OPENING_SPREAD,
@@ -63,7 +62,7 @@ class Dominance(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         openings = torch.tensor([VISEMES[name].opening for name in NAMES])
-        holds = torch.tensor([VISEMES[name].hold for name in NAMES]).clamp(0.05, 0.95)
+        holds = torch.tensor([VISEMES[name].opening_dominance for name in NAMES]).clamp(0.05, 0.95)
         self.openings, self.holds = torch.nn.Parameter(openings), torch.nn.Parameter(holds.logit())
         self.times = torch.nn.Parameter(torch.tensor([OPENING_SPREAD, OPENING_FLOOR, OPENING_LAG, ANTICIPATION]))
 
@@ -109,7 +108,7 @@ def correlation(model: Dominance, said: Sentences) -> float:
 def tracked_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, ...]:
     """One row of `Sentences`."""
     weights = read_grid(path).weights[:FRAMES]
-    opening = np.pad(weights[:, JAW] - weights[:, CLOSE], (0, FRAMES - len(weights)), mode="edge")
+    opening = np.pad(weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE], (0, FRAMES - len(weights)), mode="edge")
     parts = list(gestures(phones))[:MOST_GESTURES]
     rows = np.zeros((4, MOST_GESTURES), np.float32)
     rows[1] = 1
@@ -140,5 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"correlation on held-out sentences {before:.3f} -> {correlation(model, said.of(judged)):.3f}")
     spread, floor, lag, anticipation = model.times.tolist()
     print(f"spread {spread:.3f}, floor {floor:.3f} s, lag {lag:.3f} s, anticipation {anticipation:.2f}")
-    for name, opening, hold in zip(NAMES, model.openings.tolist(), model.holds.sigmoid().tolist(), strict=True):
-        print(f"{name:8} opening {opening:.3f}, hold {hold:.2f}")
+    for name, opening, dominance in zip(
+        NAMES, model.openings.tolist(), model.holds.sigmoid().tolist(), strict=True
+    ):
+        print(f"{name:8} opening {opening:.3f}, dominance {dominance:.2f}")

@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
-from sedtalker.synthesis.coarticulation import CLOSE, JAW, constant_track
+from sedtalker.synthesis.coarticulation import constant_track
 from sedtalker.synthesis.rig_clips import with_opening
 from sedtalker.talker.model import TalkerModel, load_talker_model
 from sedtalker.training.windows import OPENINGS, ClipInfo, read_arrays, read_rig_manifest, require_features
@@ -70,7 +71,7 @@ def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]
     """How far the lips part (T,) in speech with features (T, L, D), said without emotion; in units of jawOpen."""
     posterior, intensity = map(torch.from_numpy, constant_track(LABELS[NEUTRAL], 0.0, len(features)))
     weights = teacher(features[None], posterior[None], intensity[None])[0].clamp(0, 1)
-    return (weights[:, JAW] - weights[:, CLOSE]).clamp(min=0).numpy()
+    return (weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE]).clamp(min=0).numpy()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

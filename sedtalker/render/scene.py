@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sedtalker.face.neck import follow_share
+from sedtalker.face.neck import head_joint_weights
 from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import buffers, shade
 from sedtalker.render.arrays import Bytes, Float, Index, Int
@@ -108,7 +108,7 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         weights=_joined([item.weights for item in bound]).astype(np.float32),
         offsets=_joined([item.offsets for item in bound]).astype(np.float32),
         edges=edges,
-        follows=follow_share(face, template),
+        follows=head_joint_weights(face, template),
         casters=faces[np.repeat(casts, [len(surface.triangles) for surface, _ in parts])].astype(np.uint32),
         blended=_blended(table, scene.opacity),
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sedtalker.curves import smooth
 from sedtalker.data.alignment import SILENCE, Phone
 from sedtalker.face import action_units as actions
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.visemes import (
     BILABIALS,
     LABIODENTALS,
@@ -27,7 +27,6 @@ from sedtalker.face.visemes import (
     SHAPE_CHANNELS,
     VISEMES,
     Viseme,
-    columns,
     shape_targets,
     split_opening,
 )
@@ -68,9 +67,8 @@ EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.12, "happy": 0.10, "fear": 0.0
 """How much wider than in neutral speech the mouth opens at full intensity; in RAVDESS' action units 25 and 26 angry,
 surprised, happy and fearful speech opens wider, and sad speech less."""
 LOWER_FACE = tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "jaw")))
-WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in columns(name))
-OPENING_CHANNELS = tuple(i for name in OPENERS for i in columns(name))
-JAW, CLOSE, PUCKER, FUNNEL = (ARKIT_NAMES.index(n) for n in ("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel"))
+WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in arkit_columns(name))
+OPENING_CHANNELS = tuple(i for name in OPENERS for i in arkit_columns(name))
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def perform(
     speaking = _speaking(phones, times)
     lips = _lips(phones, decibels, times, shut, speaking, voice)
     felt = expression_curves(posterior, intensity, voice)
-    felt[:, JAW] += emotional_effort(posterior, intensity) * (lips[:, JAW] - lips[:, CLOSE])
+    felt[:, JAW_OPEN] += emotional_effort(posterior, intensity) * (lips[:, JAW_OPEN] - lips[:, MOUTH_CLOSE])
     face = _with_expression(lips, felt, shut, speaking)
     return Performance(
         weights=face,
@@ -149,8 +147,8 @@ def closures(phones: Sequence[Phone], times: Float) -> Float:
     shut = np.zeros(len(times), np.float32)
     for phone in phones:
         if phone.name in BILABIALS:
-            hold = np.clip(CLOSED_SHARE * (phone.end - phone.start), CLOSED_LEAST, CLOSED_MOST)
-            shut = np.maximum(shut, _plateau(times, phone.start, phone.start + hold, CLOSING, RELEASE))
+            opening_dominance = np.clip(CLOSED_SHARE * (phone.end - phone.start), CLOSED_LEAST, CLOSED_MOST)
+            shut = np.maximum(shut, _plateau(times, phone.start, phone.start + opening_dominance, CLOSING, RELEASE))
     return shut
 
 
@@ -220,20 +218,20 @@ def _lips(
 ) -> Float:
     parts = list(gestures(phones)) or [Gesture(VISEMES["silence"], times[-1] / 2, times[-1])]
     targets = np.array([part.viseme.opening for part in parts], np.float32)[:, None]
-    holds = np.array([part.viseme.hold for part in parts], np.float32)
+    holds = np.array([part.viseme.opening_dominance for part in parts], np.float32)
     opening = _blend(parts, targets, holds, times - OPENING_LAG, OPENING_SPREAD, OPENING_FLOOR)[:, 0]
     opening *= AMPLITUDE_CORRECTION * voice.jaw * _effort(decibels, speaking)
     opening = shut.parted * touched(opening, shut.contact)
 
     shapes = np.stack([shape_targets(part.viseme) for part in parts])
-    holds = np.array([part.viseme.shape_hold for part in parts], np.float32)
+    holds = np.array([part.viseme.shape_dominance for part in parts], np.float32)
     shape = _blend(parts, shapes, holds, times + SHAPE_LEAD, SHAPE_SPREAD, SHAPE_FLOOR)
     lips = np.zeros((len(times), len(ARKIT_NAMES)), np.float32)
     for name, values in zip(SHAPE_CHANNELS, shape.T, strict=True):
         gain = voice.rounding if name in ("mouthPucker", "mouthFunnel") else 1.0
         yields = shut.parted if name in OPENERS else 1 - shut.silence
-        lips[:, columns(name)] = (values * gain * yields)[:, None]
-    lips[:, JAW], lips[:, CLOSE] = split_opening(opening, speaking)
+        lips[:, arkit_columns(name)] = (values * gain * yields)[:, None]
+    lips[:, JAW_OPEN], lips[:, MOUTH_CLOSE] = split_opening(opening, speaking)
     return np.clip(lips, 0, 1)
 
 
@@ -281,7 +279,7 @@ def _speaking(phones: Sequence[Phone], times: Float) -> Float:
 def expression_curves(posterior: Float, intensity: Float, voice: Voice | None = None) -> Float:
     """ARKit weights (T, 52) of a track's expression, with onset and offset, for one speaker."""
     voice = voice or Voice()
-    aimed = actions.expression(posterior, intensity) * voice.expressiveness
+    aimed = actions.expression_weights(posterior, intensity) * voice.expressiveness
     lead = round(EMOTION_LEAD * FRAME_RATE)
     aimed = np.concatenate([aimed[lead:], np.repeat(aimed[-1:], lead, axis=0)])[: len(aimed)]
     moved = np.empty_like(aimed)
@@ -300,9 +298,9 @@ def _with_expression(lips: Float, felt: Float, shut: LipConstraints, speaking: F
     """Lips (T, 52) and expression (T, 52) on one face."""
     felt = felt.copy()
     felt[:, LOWER_FACE] *= (1 - SPEECH_DAMPING * speaking)[:, None]
-    rounded = np.minimum((lips[:, PUCKER] + lips[:, FUNNEL]) / FULL_ROUNDING, 1)
+    rounded = np.minimum((lips[:, MOUTH_PUCKER] + lips[:, MOUTH_FUNNEL]) / FULL_ROUNDING, 1)
     felt[:, WIDENERS] *= (1 - ROUNDING_DAMPING * rounded)[:, None]
-    felt[:, (JAW, *OPENING_CHANNELS)] *= (shut.parted * (1 - CONTACT_DAMPING * shut.contact))[:, None]
+    felt[:, (JAW_OPEN, *OPENING_CHANNELS)] *= (shut.parted * (1 - CONTACT_DAMPING * shut.contact))[:, None]
     return np.clip(lips + felt, 0, 1)
 
 

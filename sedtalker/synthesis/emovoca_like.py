@@ -19,8 +19,9 @@ from sedtalker.audio import write_wav
 from sedtalker.data.vertex_corpora.emovoca import EXPRESSIONS
 from sedtalker.data.vertex_corpora.vocaset import SENTENCES, SPLITS
 from sedtalker.errors import DataError
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.mesh import format_obj
-from sedtalker.face.rig import ARKIT_NAMES, Face
+from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 
 SOURCE_FPS = 60  # Hz

@@ -38,8 +38,8 @@ from sedtalker.data.alignment import SILENCE, Phone, read_phones, write_phones
 from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, foreign_sound
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import DataError
-from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.face.visemes import VISEMES, columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, arkit_columns
+from sedtalker.face.visemes import VISEMES
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
@@ -54,8 +54,6 @@ from sedtalker.synthesis.aligned_speech import (
     spoken_folder,
 )
 from sedtalker.synthesis.coarticulation import (
-    CLOSE,
-    JAW,
     Float,
     Performance,
     Voice,
@@ -118,7 +116,7 @@ def made_arrays(performance: Performance, posterior: Float, intensity: Float) ->
     """A made performance; every channel is trusted but for the opening where nothing holds it."""
     weights = performance.weights
     trust = np.ones_like(weights)
-    trust[:, (JAW, CLOSE)] = _opening_trust(performance.free, FREE_TRUST)
+    trust[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_trust(performance.free, FREE_TRUST)
     closed = np.maximum(performance.closed, QUIET_WEIGHT * performance.quiet)
     return Arrays(weights, trust, performance.expression, posterior, intensity, closed)
 
@@ -128,14 +126,14 @@ def with_opening(
 ) -> dict[str, NDArray[np.float16]]:
     """A clip of made motion that opens by `opening` (T,) where nothing holds it, and there is trusted more."""
     weights, trust, felt = (arrays[name].astype(np.float32) for name in ("weights", "trust", "expression"))
-    free = np.clip((1 - trust[:, JAW]) / (1 - FREE_TRUST), 0, 1)
-    jaw, close = (np.clip(weights[:, column] - felt[:, column], 0, 1) for column in (JAW, CLOSE))
+    free = np.clip((1 - trust[:, JAW_OPEN]) / (1 - FREE_TRUST), 0, 1)
+    jaw, close = (np.clip(weights[:, column] - felt[:, column], 0, 1) for column in (JAW_OPEN, MOUTH_CLOSE))
     made = np.clip(jaw - close, 0, 1)
     parted = free * opening + (1 - free) * made
     lowered = np.sqrt(np.square(parted) + np.maximum(np.square(jaw) - np.square(made), 0))  # as `split_opening` does
-    weights[:, JAW] = np.clip(lowered + felt[:, JAW], 0, 1)
-    weights[:, CLOSE] = np.clip(lowered - parted + felt[:, CLOSE], 0, 1)
-    trust[:, (JAW, CLOSE)] = _opening_trust(free, TAUGHT_TRUST)
+    weights[:, JAW_OPEN] = np.clip(lowered + felt[:, JAW_OPEN], 0, 1)
+    weights[:, MOUTH_CLOSE] = np.clip(lowered - parted + felt[:, MOUTH_CLOSE], 0, 1)
+    trust[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_trust(free, TAUGHT_TRUST)
     return arrays | {"weights": weights.astype(np.float16), "trust": trust.astype(np.float16)}
 
 
@@ -271,17 +269,17 @@ def facegood_clips(folder: Path, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
 def weighed(motion: FaceMotion, factor: float) -> FaceMotion:
     """A measured face whose opening is trusted so much more."""
     trust = motion.trust.copy()
-    trust[:, (JAW, CLOSE)] *= factor
+    trust[:, (JAW_OPEN, MOUTH_CLOSE)] *= factor
     return replace(motion, trust=trust)
 
 
 def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
     """A measured face whose lower lip touches the teeth where it should, (T,) in 0..1, shaped as a made one's."""
     weights, trust = motion.weights.copy(), motion.trust.copy()
-    opening = weights[:, JAW] - weights[:, CLOSE]
-    weights[:, JAW] = weights[:, CLOSE] + touched(opening, touching, MEASURED_CONTACT)
+    opening = weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE]
+    weights[:, JAW_OPEN] = weights[:, MOUTH_CLOSE] + touched(opening, touching, MEASURED_CONTACT)
     for name, value in VISEMES[LABIODENTAL].shape.items():
-        for column in columns(name):
+        for column in arkit_columns(name):
             weights[:, column] = np.maximum(weights[:, column], value * touching)
             trust[:, column] = np.maximum(trust[:, column], touching)
     return FaceMotion(weights, trust)

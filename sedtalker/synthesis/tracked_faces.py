@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sedtalker.curves import dilate, resample, smooth
 from sedtalker.errors import DataError
-from sedtalker.face.rig import ARKIT_NAMES
-from sedtalker.face.visemes import columns, split_opening
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, arkit_columns
+from sedtalker.face.visemes import split_opening
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -55,7 +55,7 @@ def read_facegood(path: Path | str) -> FaceMotion:
     for name in ARKIT_NAMES:
         mouth = name.startswith(("mouth", "jawOpen")) and not name.startswith(FACEGOOD_STILL)
         trust[:, ARKIT_NAMES.index(name)] = mouth
-    jaw = weights[:, ARKIT_NAMES.index("jawOpen")].copy()
+    jaw = weights[:, JAW_OPEN].copy()
     _set_opening(weights, trust, jaw)
     return FaceMotion(weights, trust)
 
@@ -77,7 +77,7 @@ def read_grid(path: Path | str) -> FaceMotion:
         ("mouthPucker", -change / PUCKER_NARROWS, 0.5),
         ("mouthStretch", change / STRETCH_WIDENS, 0.2),
     ):
-        for column in columns(name):
+        for column in arkit_columns(name):
             weights[:, column] = np.clip(values, 0, 1)
             trust[:, column] = weight
     _set_opening(weights, trust, opening)

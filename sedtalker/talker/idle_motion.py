@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sedtalker.curves import smooth
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import FLOOR, speech_frames
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.rotations import rotation_matrices
 from sedtalker.speech import FRAME_RATE
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
 from sedtalker.errors import CheckpointError
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sedtalker.errors import DataError
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE
 from sedtalker.training.losses import Target

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.face.rig import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.recipes.head_asset.anatomy import LOOP_B, UPPER_TEETH, Anatomy, Ids, lip_halves
 from sedtalker.recipes.head_asset.motion import sphere_centre
 from sedtalker.recipes.head_asset.skin import atlas_uv, mouth_uv

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.mesh import vertex_normals
-from sedtalker.face.rig import ARKIT_NAMES, Attachment, Face, Surface
+from sedtalker.face.rig import Attachment, Face, Surface
 from sedtalker.face.vertex_masks import regions
 from sedtalker.recipes.head_asset import textures
 from sedtalker.recipes.head_asset.anatomy import Anatomy, Ids, study

@@ -18,10 +18,10 @@ from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError
 from sedtalker.evaluation import baselines
-from sedtalker.evaluation.masks import FLAME_REGIONS, read_masks
+from sedtalker.evaluation.masks import read_masks
 from sedtalker.evaluation.report import table, write_report
 from sedtalker.evaluation.talker import evaluate, open_truth, predictions_of, summarise
-from sedtalker.evaluation.vertices import mask_hash
+from sedtalker.face.vertex_masks import FLAME_REGIONS, mask_hash
 
 MASKS = {"lips": [1, 2, 3], "upper_face": [10, 11], "emotion": [1, 2, 10, 12]}
 

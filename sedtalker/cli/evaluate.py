@@ -130,9 +130,10 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
 def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
     from sedtalker.data.alignment import read_phones
-    from sedtalker.evaluation.masks import default_masks, read_masks
+    from sedtalker.evaluation.masks import read_masks
     from sedtalker.evaluation.report import table, write_report
     from sedtalker.evaluation.talker import evaluate, open_truth, summarise
+    from sedtalker.face.vertex_masks import default_masks
 
     truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
     vertices = truth.motion(truth.items[0]).shape[1]

@@ -20,8 +20,8 @@ from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_tem
 from sedtalker.data.vertex_store import Clip, Store, is_store, open_store
 from sedtalker.errors import DataError, SEDTalkerError
 from sedtalker.evaluation.closures import Phones, closures
-from sedtalker.evaluation.masks import Masks
-from sedtalker.evaluation.vertices import ALL, LIP_PAIR, MEASURES, Measure, lip_opening, measure
+from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, lip_opening, measure
+from sedtalker.face.vertex_masks import LIP_PAIR, VertexMasks
 
 Float = NDArray[np.floating]
 
@@ -195,7 +195,7 @@ class Result:
 
 
 def evaluate(
-    name: str, predict: Callable[[Item], Float], truth: Truth, masks: Masks | None, tolerance: int = 0
+    name: str, predict: Callable[[Item], Float], truth: Truth, masks: VertexMasks | None, tolerance: int = 0
 ) -> Result:
     """Measure one system's predictions; a pair that cannot be measured is named in the result.
 
@@ -243,7 +243,7 @@ def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
 
 
 def summarise(
-    results: Sequence[Result], truth: Truth, masks: Masks | None, seed: int = 0, phones: Phones | None = None
+    results: Sequence[Result], truth: Truth, masks: VertexMasks | None, seed: int = 0, phones: Phones | None = None
 ) -> dict[str, Any]:
     """The whole evaluation as plain types: what was measured and how, and every system's figures by group.
 
@@ -287,8 +287,8 @@ def _closures(results: Sequence[Result], items: Sequence[Item], phones: Phones, 
     return closures({result.name: {item.id: result.gaps[item.id] for item in items} for result in results}, said, fps)
 
 
-def _described(one: Measure, masks: Masks | None) -> dict[str, Any]:
-    mask: Any = {"name": "all vertices"} if one.region == ALL or masks is None else masks.described(one.region)
+def _described(one: Measure, masks: VertexMasks | None) -> dict[str, Any]:
+    mask: Any = {"name": "all vertices"} if one.region == ALL or masks is None else masks.describe(one.region)
     return {"formula": one.formula, "unit": one.unit, "mask": mask, "mean_over": one.weighting}
 
 

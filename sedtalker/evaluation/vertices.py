@@ -7,7 +7,6 @@ frames.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import gaussian
+from sedtalker.face.vertex_masks import EMOTION, LIP_PAIR, LIPS, UPPER
 
 Float = NDArray[np.floating]
 Index = NDArray[np.integer]
 
-ALL, LIPS, UPPER, EMOTION = "all", "lips", "upper_face", "emotion"
-LIP_PAIR = "lip_pair"  # the middle of the upper lip and that of the lower, in this order
+ALL = "all"  # the region of all vertices
 
 SMOOTHING = 2.0  # frames, of the lip distance before its extrema are looked for
 
@@ -207,11 +206,6 @@ def measure(
     for name, index in regions.items():
         samples[name] = Sample(pred[:, index], truth[:, index], template[index], fps)
     return {one.name: one.compute(samples[one.region]) for one in measures if one.region in samples}
-
-
-def mask_hash(index: Index) -> str:
-    """The first 12 hexadecimal digits of the sha256 of the sorted indices as little-endian int64."""
-    return hashlib.sha256(np.sort(np.asarray(index)).astype("<i8").tobytes()).hexdigest()[:12]
 
 
 def _mean_norm(vectors: Float) -> float:

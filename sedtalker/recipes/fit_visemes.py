@@ -139,7 +139,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"correlation on held-out sentences {before:.3f} -> {correlation(model, said.of(judged)):.3f}")
     spread, floor, lag, anticipation = model.times.tolist()
     print(f"spread {spread:.3f}, floor {floor:.3f} s, lag {lag:.3f} s, anticipation {anticipation:.2f}")
-    for name, opening, dominance in zip(
-        NAMES, model.openings.tolist(), model.holds.sigmoid().tolist(), strict=True
-    ):
+    for name, opening, dominance in zip(NAMES, model.openings.tolist(), model.holds.sigmoid().tolist(), strict=True):
         print(f"{name:8} opening {opening:.3f}, dominance {dominance:.2f}")

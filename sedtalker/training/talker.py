@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader
 from sedtalker.data.store_features import check_features
 from sedtalker.data.vertex_store import is_store, open_store
 from sedtalker.errors import DataError
-from sedtalker.evaluation.masks import default_masks, read_masks
-from sedtalker.evaluation.vertices import LIPS
+from sedtalker.evaluation.masks import read_masks
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
+from sedtalker.face.vertex_masks import LIPS, default_masks
 from sedtalker.labels import LABELS
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import Attachment, Face, Surface
-from sedtalker.face.vertex_masks import regions
+from sedtalker.face.vertex_masks import rig_regions
 from sedtalker.recipes.head_asset import textures
 from sedtalker.recipes.head_asset.anatomy import Anatomy, Ids, study
 from sedtalker.recipes.head_asset.assemble import Body, Skeleton, find_landmarks, lay_out, pair_lips, thin_teeth
@@ -80,7 +80,7 @@ def _common(body: Body, skeleton: Skeleton, anatomy: Anatomy) -> Face:
         body.template.astype(np.float32),
         skeleton.faces,
         parts=skeleton.parts,
-        masks=regions(body.template, body.actions, skeleton.parts),
+        masks=rig_regions(body.template, body.actions, skeleton.parts),
         landmarks=find_landmarks(body.template, body.actions, skeleton, anatomy),
         lip_pairs=pair_lips(body.template, skeleton, anatomy),
         blendshape_names=ARKIT_NAMES,

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from sedtalker.errors import AnimationError, FaceError, RenderError, SEDTalkerError, SEDTalkerWarning, require
 from sedtalker.export import FORMATS
 from sedtalker.files import atomic_write, check_replaceable
+from sedtalker.render.config import Background, RenderConfig
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.audio import AudioFile, Samples
     from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker
-    from sedtalker.render.soft import Background
 
 PICTURE_ENDINGS = {
     "mp4": ".mp4",
@@ -48,11 +48,11 @@ TRANSPARENT = ("png", "poster")
 class PictureOptions:
     """How a video is drawn; the same names as on the command line."""
 
-    size: int = 512  # pixels, width and height
-    quality: str = "standard"  # or "fine"
-    view: str = "front"
-    backend: str = "soft"
-    background: Background = None  # colour, 0..1 each; "transparent" for pictures; None: a studio's
+    size: int = RenderConfig.width  # pixels, width and height
+    quality: str = RenderConfig.quality  # or "fine"
+    view: str = RenderConfig.view
+    backend: str = RenderConfig.backend
+    background: Background = RenderConfig.background  # colour, 0..1 each; "transparent" for pictures; None: a studio's
     strip: bool = True  # the emotion track under the face
     texture: Path | None = None  # another skin for the head, laid out as its own
     captions: Path | None = None  # a file that `render.captions` reads, or a folder with one for each input
@@ -385,10 +385,9 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Commi
 
     def write(name: str, temp_path: Path) -> None:
         if name == "sheet":
-            contact_sheet(animation, temp_path, size=options.size // 2, **_look(options))
+            contact_sheet(animation, temp_path, _render_config(options, options.size // 2))
         elif name == "poster":
-            size = options.size
-            poster(animation, animation.duration / 2, temp_path, width=size, height=size, **_look(options))
+            poster(animation, animation.duration / 2, temp_path, _render_config(options, options.size))
         else:
             sound = samples if name in SOUNDING else None
             _write_video(animation, temp_path, sound, options, path)
@@ -429,9 +428,9 @@ def _dressed(face: Face, options: PictureOptions) -> Face:
     return face if options.texture is None else replace_skin(face, options.texture)
 
 
-def _look(options: PictureOptions) -> dict[str, Any]:
-    """The options that videos, sheets and posters share."""
-    return {name: getattr(options, name) for name in ("quality", "backend", "view", "background")}
+def _render_config(options: PictureOptions, size: int) -> RenderConfig:
+    """The settings of square pictures with `size` pixels a side."""
+    return RenderConfig(size, size, options.quality, options.backend, options.view, options.background)
 
 
 def _check_captions(options: PictureOptions, source: Path) -> None:
@@ -462,9 +461,7 @@ def _write_video(
         render_animation(
             animation,
             path,
-            width=options.size,
-            height=options.size,
-            **_look(options),
+            _render_config(options, options.size),
             strip=options.strip and options.background != "transparent",
             captions=captions,
             font=options.font,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -11,7 +13,16 @@ from PIL import Image
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import RenderError
-from sedtalker.render import animation_video, contact_sheet, poster, render_animation, render_comparison, render_frames
+from sedtalker.render import (
+    RenderConfig,
+    animation_video,
+    camera,
+    contact_sheet,
+    poster,
+    render_animation,
+    render_comparison,
+    render_frames,
+)
 from sedtalker.render.animation_video import make_renderer
 from sedtalker.render.strip import COLORS, EmotionStrip
 from sedtalker.render.text import draw_captions, write
@@ -19,6 +30,8 @@ from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side
 from sedtalker.tasks import RenderOptions, render_file
 
 FRAMES, FPS = 20, 10.0
+SMALL = RenderConfig(64, 64)
+MEDIUM = RenderConfig(96, 96)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +52,7 @@ def animation(track) -> Animation:
 def test_video_of_an_animation(animation, tmp_path):
     counted = []
     sound = np.zeros(32_000, np.float32), 16_000
-    render_animation(
-        animation, tmp_path / "a.mp4", width=96, height=96, audio=sound, progress=lambda *count: counted.append(count)
-    )
+    render_animation(animation, tmp_path / "a.mp4", MEDIUM, audio=sound, progress=lambda *count: counted.append(count))
     assert counted == [(n, FRAMES) for n in range(1, FRAMES + 1)]
     with av.open(str(tmp_path / "a.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
@@ -55,27 +66,47 @@ def test_a_broken_frame_is_named_and_no_video_is_left(animation, tmp_path):
     dense[7, 3] = np.inf
     broken = Animation(animation.template, animation.faces, FPS, animation.emotion, dense=dense, rig=animation.rig)
     with pytest.raises(RenderError, match=r"frame 7 at 0.75 s: a vertex that is not a number"):
-        render_animation(broken, tmp_path / "a.mp4", width=96, height=96)
+        render_animation(broken, tmp_path / "a.mp4", MEDIUM)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_are_the_same_alone_and_together(animation):
-    together = list(render_frames(animation, width=64, height=64, threads=3))
-    alone = list(render_frames(animation, width=64, height=64, threads=1, start=5, stop=8))
+    together = list(render_frames(animation, SMALL, threads=3))
+    alone = list(render_frames(animation, SMALL, threads=1, start=5, stop=8))
     assert [frame.tobytes() for frame in together[5:8]] == [frame.tobytes() for frame in alone]
 
 
-def test_turntable_turns(animation):
-    first, *_, last = render_frames(animation, width=64, height=64, view="turntable")
-    assert (first != last).any()
+def test_turntable_shows_the_side_after_a_quarter_turn():
+    """A still face with one colored half: the turntable shows both halves at the start and one half from the side."""
+    face = bare_face()
+    left_half = face.template[:, :1] > 0
+    face = replace(face, colors=np.where(left_half, (255, 0, 0), (0, 0, 255)).astype(np.uint8))
+    fps = 4.0
+    count = round(camera.TURN_SECONDS * fps)
+    dense = np.repeat(face.template[None], count, 0)
+    still = Animation(face.template, face.faces, fps, EmotionTrack.neutral(count / fps), dense=dense, rig=face)
+    turning = list(render_frames(still, RenderConfig(64, 64, view="turntable")))
+    red_share = [_red_share(frame) for frame in turning]
+    first_quarter, third_quarter = red_share[count // 4], red_share[3 * count // 4]
+    assert red_share[0] == pytest.approx(0.5, abs=0.1)
+    assert red_share[count // 2] == pytest.approx(0.5, abs=0.1)
+    assert first_quarter > 0.9 and third_quarter < 0.1
+    front = [_red_share(frame) for frame in render_frames(still, SMALL, stop=count // 4 + 1)]
+    assert front[-1] == front[0]
+
+
+def _red_share(frame: np.ndarray) -> float:
+    """Red among the red and blue pixels."""
+    red, _, blue = np.moveaxis(frame.astype(int), -1, 0)
+    return (red > blue + 40).sum() / max(1, (abs(red - blue) > 40).sum())
 
 
 def test_contact_sheet_and_poster(animation, tmp_path):
-    sheet = contact_sheet(animation, tmp_path / "sheet.png", count=6, columns=3, size=64, quality="standard")
+    sheet = contact_sheet(animation, tmp_path / "sheet.png", SMALL, count=6, columns=3)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), sheet)
     assert sheet.shape == (2 * 66 - 2, 3 * 66 - 2, 3)
-    picture = poster(animation, 0.55, tmp_path / "poster.png", width=64, height=64, quality="standard")
-    (frame,) = render_frames(animation, width=64, height=64, start=5, stop=6)
+    picture = poster(animation, 0.55, tmp_path / "poster.png", SMALL)
+    (frame,) = render_frames(animation, SMALL, start=5, stop=6)
     np.testing.assert_array_equal(picture, frame)
 
 
@@ -83,7 +114,7 @@ def test_comparison_shows_where_the_error_is(animation, tmp_path):
     dense = animation.dense.copy()
     dense[:, animation.template[:, 1] < -0.05] += np.array([0, -0.008, 0], np.float32)
     predicted = Animation(animation.template, animation.faces, FPS, animation.emotion, dense=dense, rig=animation.rig)
-    render_comparison(predicted, animation, tmp_path / "c.mp4", width=96, height=96, most=8.0)
+    render_comparison(predicted, animation, tmp_path / "c.mp4", MEDIUM, max_error=8.0)
     with av.open(str(tmp_path / "c.mp4")) as video:
         frame = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(int)
     error = frame[:, 2 * 98 : 2 * 98 + 96]
@@ -91,24 +122,34 @@ def test_comparison_shows_where_the_error_is(animation, tmp_path):
     assert below.sum() < above.sum() - 150  # dark means wrong
 
 
-def test_unknown_backend_is_told(animation):
-    with pytest.raises(RenderError, match="no such backend"):
-        next(render_frames(animation, backend="vulkan"))
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"backend": "vulkan"}, "unknown backend: vulkan"),
+        ({"quality": "ultra"}, "unknown quality: ultra"),
+        ({"view": "above"}, "unknown view: above"),
+        ({"width": 8}, "8 x 512 pixels is too small"),
+        ({"background": "pink"}, "unknown background: 'pink'"),
+    ],
+)
+def test_render_config_rejects_unknown_settings(setting, message):
+    with pytest.raises(RenderError, match=message):
+        RenderConfig(**setting)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "sheet", "poster"])
 def test_every_kind_of_picture_uses_the_backend(animation, tmp_path, monkeypatch, kind):
-    asked = []
+    backends = []
 
-    def make(*arguments, backend, **options):
-        asked.append(backend)
-        return make_renderer(*arguments, **options)
+    def make(face, config, camera):
+        backends.append(config.backend)
+        return make_renderer(face, replace(config, backend="soft"), camera)
 
     monkeypatch.setattr(animation_video, "make_renderer", make)
     animation.save(tmp_path / "a.npz")
     options = RenderOptions(size=64, backend="pyrender", formats=(kind,))
     (path,) = render_file(tmp_path / "out", options, tmp_path / "a.npz", lambda results: None).paths
-    assert path.is_file() and asked == ["pyrender"]
+    assert path.is_file() and backends == ["pyrender"]
 
 
 def test_sound_of_another_length_is_refused_before_a_frame_is_drawn(animation, tmp_path):

@@ -12,7 +12,7 @@ from made_face import bare_face
 from sedtalker.errors import RenderError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Surface
-from sedtalker.render import SoftRenderer, animation_video, pyrender
+from sedtalker.render import RenderConfig, SoftRenderer, animation_video, pyrender
 from sedtalker.render.shade import KEY
 
 pytest.importorskip("pyrender")
@@ -67,7 +67,7 @@ def test_software_serves_where_opengl_does_not(monkeypatch, caplog):
 
     monkeypatch.setattr(pyrender, "_context", broken)
     with caplog.at_level(logging.WARNING):
-        renderer = animation_video.make_renderer(bare_face(), 64, 64, backend="pyrender")
+        renderer = animation_video.make_renderer(bare_face(), RenderConfig(64, 64, backend="pyrender"))
     assert isinstance(renderer, SoftRenderer)
     assert "OpenGL does not work here" in caplog.text
     assert pyrender.probe() == (

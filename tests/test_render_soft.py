@@ -150,7 +150,7 @@ def test_views_turn_around_the_face():
     assert abs(ahead[0]) < 1e-6
     assert ahead[2] > 0
     assert view_camera(front, "turntable", 2.0).yaw == pytest.approx(90.0)
-    with pytest.raises(RenderError, match="no such view"):
+    with pytest.raises(RenderError, match="unknown view"):
         view_camera(front, "above")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sedtalker.export import FORMATS
+from sedtalker.render.config import BACKENDS, QUALITIES, VIEWS, RenderConfig
 
 if TYPE_CHECKING:
     from sedtalker.batch import BatchConfig
@@ -117,17 +118,21 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that draws."""
     parser.add_argument(
-        "--size", type=whole(64, 4096), default=512, metavar="PIXELS", help="width and height (default: 512)"
+        "--size",
+        type=whole(64, 4096),
+        default=RenderConfig.width,
+        metavar="PIXELS",
+        help="width and height (default: %(default)s)",
     )
     parser.add_argument(
         "--quality",
-        choices=("standard", "fine"),
-        default="standard",
+        choices=tuple(QUALITIES),
+        default=RenderConfig.quality,
         help="fine: softer outline, key-light shadow, skin detail",
     )
-    parser.add_argument("--view", choices=("front", "three-quarter", "side", "turntable"), default="front")
+    parser.add_argument("--view", choices=tuple(VIEWS), default=RenderConfig.view)
     parser.add_argument(
-        "--backend", choices=("soft", "pyrender"), default="soft", help="soft needs no OpenGL (default)"
+        "--backend", choices=BACKENDS, default=RenderConfig.backend, help="soft needs no OpenGL (default)"
     )
     parser.add_argument(
         "--background", type=color, metavar="RRGGBB", help="a colour, or transparent (--to png); default: a studio's"

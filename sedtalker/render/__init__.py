@@ -1,6 +1,7 @@
-"""Drawing: camera -> scene -> geometry -> raster -> paint (shade, shadow) -> frames -> strip, captions, views -> video.
+"""Rendering: camera -> scene -> geometry -> raster -> paint (shade, shadow) -> strip, captions, views -> video.
 
-`SoftRenderer` draws a face from its vertices, `render_animation` makes a whole video.
+`SoftRenderer` draws a face from its vertices, `render_animation` writes a video of an animation. `RenderConfig` holds
+the settings and their defaults.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
         render_frames,
     )
     from sedtalker.render.camera import Camera
+    from sedtalker.render.config import RenderConfig
     from sedtalker.render.soft import SoftRenderer
     from sedtalker.render.video import write_video
 
-_HOMES = {
+_MODULES = {
     "Camera": "camera",
+    "RenderConfig": "config",
     "SoftRenderer": "soft",
     "contact_sheet": "animation_video",
     "poster": "animation_video",
@@ -33,6 +36,7 @@ _HOMES = {
 
 __all__ = [
     "Camera",
+    "RenderConfig",
     "SoftRenderer",
     "contact_sheet",
     "poster",
@@ -44,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name at its first use: drawing brings a compiler with it."""
-    if name not in _HOMES:
+    """Import a public name at its first use, because the renderer imports a compiler."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'sedtalker.render' has no attribute {name!r}")
-    return getattr(import_module(f"sedtalker.render.{_HOMES[name]}"), name)
+    return getattr(import_module(f"sedtalker.render.{_MODULES[name]}"), name)

@@ -10,11 +10,9 @@ import numpy as np
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
 from sedtalker.render.arrays import Float
+from sedtalker.render.config import VIEWS
 
-VIEWS = {"front": 0.0, "three-quarter": 35.0, "side": 90.0, "turntable": 0.0}
-"""Yaw of each view in degrees; the turntable starts there and goes once around in `TURN_SECONDS`."""
-
-TURN_SECONDS = 8.0
+TURN_SECONDS = 8.0  # of one revolution of the turntable
 
 # From the middle of the eyes to the middle of a portrait with hair, neck and shoulders.
 _PORTRAIT_OFFSET = np.array([0.0, -0.045, -0.06])
@@ -81,9 +79,9 @@ def view_camera(front: Camera, view: str, seconds: float = 0.0) -> Camera:
     """The camera of a named view; the turntable's goes around with time.
 
     Raises:
-        RenderError: no such view.
+        RenderError: an unknown view.
     """
     if view not in VIEWS:
-        raise RenderError(f"no such view: {view}. Choose one of {', '.join(VIEWS)}")
+        raise RenderError(f"unknown view: {view}. Choose one of {', '.join(VIEWS)}")
     turn = 360.0 * seconds / TURN_SECONDS if view == "turntable" else 0.0
     return replace(front, yaw=front.yaw + VIEWS[view] + turn)

@@ -20,9 +20,9 @@ from sedtalker.face.rig import Face
 from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.buffers import ADD, FIRST, HEIGHT, LAST, MODE, OPAQUE, TEXTURE, TWO_SIDED, WIDTH
 from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.config import Background, RenderConfig
 from sedtalker.render.scene import locate, prepare
 from sedtalker.render.shade import AO, GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, U, V, to_srgb
-from sedtalker.render.soft import Background
 
 T = TypeVar("T")
 
@@ -82,11 +82,12 @@ class PyrenderRenderer:
     def __init__(
         self,
         face: Face,
-        width: int = 512,
-        height: int = 512,
+        width: int = RenderConfig.width,
+        height: int = RenderConfig.height,
         camera: Camera | None = None,
         background: Background = None,
     ) -> None:
+        RenderConfig(width, height, background=background)  # checks the values
         self.face, self.width, self.height = face, width, height
         self.camera = camera or portrait_camera(face)
         self._transparent = background == "transparent"

@@ -14,17 +14,13 @@ from sedtalker.render import shadow
 from sedtalker.render.arrays import Bytes, Float, Index
 from sedtalker.render.buffers import COLORED_CORNERS, Scene, Scratch, Shot, make_scratch
 from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.config import QUALITIES, Background, RenderConfig
 from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
 from sedtalker.render.parallel import cores
 from sedtalker.render.raster import list_triangles
 from sedtalker.render.scene import Prepared, locate, prepare
 from sedtalker.render.shade import KEY, PAINT, to_linear, to_srgb
-
-QUALITIES = {"standard": 1, "fine": 2}
-"""Name -> pixels drawn to a pixel of the picture, along each side."""
-
-Background = tuple[float, float, float] | str | None
 
 _CENTER_COLOR, _CORNER_COLOR = (0.30, 0.33, 0.38), (0.10, 0.11, 0.13)  # sRGB
 _NO_SUN = np.zeros((3, 4), np.float32)
@@ -60,16 +56,13 @@ class SoftRenderer:
     def __init__(
         self,
         face: Face,
-        width: int = 512,
-        height: int = 512,
-        quality: str = "standard",
+        width: int = RenderConfig.width,
+        height: int = RenderConfig.height,
+        quality: str = RenderConfig.quality,
         camera: Camera | None = None,
         background: Background = None,
     ) -> None:
-        if quality not in QUALITIES:
-            raise RenderError(f"no such quality: {quality}. Choose one of {', '.join(QUALITIES)}")
-        if width < 16 or height < 16:
-            raise RenderError(f"a picture of {width} x {height} pixels is too small: draw at least 16 x 16")
+        RenderConfig(width, height, quality, background=background)  # checks the values
         self.face, self.width, self.height, self.quality = face, width, height, quality
         self.camera = camera or portrait_camera(face)
         self.scale = QUALITIES[quality]

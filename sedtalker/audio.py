@@ -245,7 +245,7 @@ def _check_unit(samples: NDArray[Any]) -> None:
         )
 
 
-def as_samples(chunk: Any) -> Samples:
+def to_samples(chunk: Any) -> Samples:
     """A chunk (N,) of 16 kHz samples as floats of -1..1.
 
     Raises:
@@ -446,7 +446,7 @@ def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE, co
             file.setsampwidth(2)
             file.setframerate(rate)
             for block in blocks:
-                file.writeframes(as_integers(block).tobytes())
+                file.writeframes(to_int16(block).tobytes())
         if comment:
             _append_comment(temp_path, comment)
 
@@ -464,6 +464,6 @@ def _append_comment(path: Path, comment: str) -> None:
         file.write(struct.pack("<I", size))
 
 
-def as_integers(samples: Samples) -> NDArray[np.int16]:
+def to_int16(samples: Samples) -> NDArray[np.int16]:
     """The nearest 16-bit samples; what is louder than 1 is clipped."""
     return np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")

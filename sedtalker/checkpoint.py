@@ -67,7 +67,7 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
     return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 
-def fill(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:
+def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:
     """Put a folder's tensors into the model that its configuration describes.
 
     Raises:
@@ -103,7 +103,7 @@ def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:
             raise CheckpointError(f"not a {kind}: {field.name} is {value!r}, need {wrong}. Correct the configuration")
 
 
-def refuse(kind: str, problems: Mapping[str, bool]) -> None:
+def raise_problem(kind: str, problems: Mapping[str, bool]) -> None:
     """Raise the first problem of a model's configuration that is present.
 
     Raises:

@@ -49,7 +49,7 @@ def resample(curves: Float, fps: float, rate: float, count: int | None = None) -
     return np.stack([np.interp(times, known, column) for column in curves.T], axis=1).astype(np.float32)
 
 
-def read_between(values: Float, places: NDArray[np.floating]) -> Float:
+def interpolate_frames(values: Float, places: NDArray[np.floating]) -> Float:
     """Values (T, ...) at fractional frame numbers (N,), linearly between frames, the ends held."""
     places = np.clip(places, 0, len(values) - 1)
     before = np.minimum(np.floor(places).astype(int), max(0, len(values) - 2))

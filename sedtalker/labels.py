@@ -32,7 +32,7 @@ COLORS: dict[str, str] = {
 """A colour for each label, on dark and on white ground, wherever a track is drawn."""
 
 
-def canonical(name: str, labels: Sequence[str] = LABELS) -> str:
+def canonical_label(name: str, labels: Sequence[str] = LABELS) -> str:
     """The label that a name means: "Happiness" -> "happy".
 
     A label of `labels` comes before an alias, so that a corpus may use a word of `ALIASES` as a label of its own.
@@ -67,7 +67,7 @@ def label_columns(source: Sequence[str], target: Sequence[str]) -> list[int | No
     columns: list[int | None] = []
     for name in source:
         try:
-            columns.append(list(target).index(canonical(name, target)))
+            columns.append(list(target).index(canonical_label(name, target)))
         except TrackError:
             columns.append(None)
     return columns

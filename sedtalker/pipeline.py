@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sedtalker import __version__
 from sedtalker.animation import Animation
-from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, as_samples, check_source, stream_audio
+from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio, to_samples
 from sedtalker.curves import resample, resample_blocks
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
@@ -29,9 +29,9 @@ from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.labels import label_columns
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
-from sedtalker.talker.idle_motion import IdleMotion, movements, rigid
+from sedtalker.talker.idle_motion import IdleMotion, generate_idle_motion, head_transforms
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.talker.streaming import LIVE, Spool, decoded, heard, latency, stream, told
+from sedtalker.talker.streaming import LIVE, Spool, attach_track, decode_stream, embed_speech, latency, stream
 
 Float = NDArray[np.float32]
 
@@ -124,11 +124,13 @@ class Talker:
         rig = self._rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
-            hearing = _EncodedAudio(audio, self.encoder, lambda block: speech.append(heard(self.model, block).numpy()))
+            hearing = _EncodedAudio(
+                audio, self.encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
+            )
             track = self._emotion(emotion, hearing, _name_of(audio, source))
             track = track.with_labels(self.model.config.labels)
             track.scale(intensity_scale)
-            life = movements(track, hearing.levels, hearing.frames, seed) if rigged and not still else None
+            life = generate_idle_motion(track, hearing.levels, hearing.frames, seed) if rigged and not still else None
             count = max(1, round(hearing.duration * fps))
             motion = self._motion(speech, track, life, rig, fps, count)
         return Animation(
@@ -139,7 +141,9 @@ class Talker:
             blendshapes=motion if rigged else None,
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
-            head=None if life is None else rigid(resample(life.turns, FRAME_RATE, fps, count), neck_pivot(rig)),
+            head=None
+            if life is None
+            else head_transforms(resample(life.turns, FRAME_RATE, fps, count), neck_pivot(rig)),
             meta={**_meta(self.name, audio, source, seed), "face": rig.name},
             rig=rig,
         )
@@ -190,7 +194,7 @@ class Talker:
         def given() -> Iterator[Samples]:
             nonlocal seconds
             for chunk in chunks:
-                samples = as_samples(chunk)
+                samples = to_samples(chunk)
                 seconds += len(samples) / SAMPLE_RATE
                 yield samples
 
@@ -285,7 +289,7 @@ class Talker:
             (count, self.model.config.coefficients) if rigged else (count, *rig.template.shape), np.float32
         )
         made = 0
-        blocks = decoded(self.model, told(track, map(torch.from_numpy, speech.blocks())))
+        blocks = decode_stream(self.model, attach_track(track, map(torch.from_numpy, speech.blocks())))
         for curves in resample_blocks(add_idle_motion((block.numpy() for block in blocks), life), FRAME_RATE, fps):
             part = motion[made : made + len(curves)]
             part[:] = (np.clip(curves, 0, 1) if rigged else self._vertices(curves, rig))[: len(part)]
@@ -312,7 +316,7 @@ class Talker:
         """(T, V, 3) metres of coefficients (T, K)."""
         if rig.blendshapes is not None:
             return rig.pose(np.clip(curves, 0, 1))
-        return rig.template + self.model.displaced(curves)
+        return rig.template + self.model.predict_displacements(curves)
 
 
 class _EncodedAudio:
@@ -358,7 +362,7 @@ def add_idle_motion(blocks: Iterable[Float], life: IdleMotion | None) -> Iterato
     """Blocks of coefficients with life added."""
     start = 0
     for block in blocks:
-        yield block if life is None else life.added_to(block, start)
+        yield block if life is None else life.apply(block, start)
         start += len(block)
 
 

@@ -33,14 +33,14 @@ def head_angles(matrix: NDArray[np.floating]) -> tuple[float, float, float]:
     return yaw, pitch, roll
 
 
-def orthonormal(motions: Float) -> Float:
+def nearest_rotations(motions: Float) -> Float:
     """Rigid motions (T, 4, 4), each with the rotation nearest to its upper left (3, 3); changes its argument."""
     left, _, right = np.linalg.svd(motions[:, :3, :3])
     motions[:, :3, :3] = left @ right
     return motions
 
 
-def quaternions(matrices: NDArray[np.floating]) -> Float:
+def to_quaternions(matrices: NDArray[np.floating]) -> Float:
     """Unit quaternions (T, 4) as x, y, z, w of rotations (T, 3, 3), each the nearer of its two signs to the last."""
     blocks = [_quaternions(matrices[first : first + _BLOCK]) for first in range(0, len(matrices), _BLOCK)]
     found = np.concatenate(blocks or [np.zeros((0, 4), np.float32)])

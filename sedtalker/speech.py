@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.checkpoint import fill, is_checkpoint, load_checkpoint
+from sedtalker.checkpoint import is_checkpoint, load_checkpoint, load_weights
 from sedtalker.errors import CheckpointError, SEDTalkerError, require
 from sedtalker.resources import asset
 
@@ -214,14 +214,14 @@ class WhisperEncoder(nn.Module):
 
     def hidden_states(self, mel: Tensor) -> Tensor:
         """Hidden states (B, T, layers + 1, width) of log-mels (B, mels, 2 T); the last is layer-normed."""
-        return self.states_above(0, self.embedded(mel))
+        return self.run_layers(0, self.embed_mel(mel))
 
-    def embedded(self, mel: Tensor) -> Tensor:
+    def embed_mel(self, mel: Tensor) -> Tensor:
         """What the first block reads (B, T, width), of log-mels (B, mels, 2 T)."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
         return x + self.embed_positions.weight[: x.shape[1]]
 
-    def states_above(self, block: int, x: Tensor) -> Tensor:
+    def run_layers(self, block: int, x: Tensor) -> Tensor:
         """Hidden states (B, T, layers - block + 1, width) from x (B, T, width) on, the state after that many blocks."""
         states = [x]
         for layer in self.layers[block:]:
@@ -288,7 +288,7 @@ def _whisper(folder: Path) -> WhisperEncoder:
     """The encoder of a checkpoint."""
     config, state = load_checkpoint(folder, KIND)
     encoder = WhisperEncoder(WhisperConfig(**config))
-    fill(encoder, state, folder)
+    load_weights(encoder, state, folder)
     return encoder
 
 
@@ -296,7 +296,7 @@ def _tuned_whisper(folder: Path) -> WhisperEncoder:
     """A built-in encoder whose upper blocks are those of a checkpoint."""
     config, state = load_checkpoint(folder, TUNED_KIND)
     encoder = _whisper(asset("speech", config["encoder"]))
-    fill(encoder.layers[config["below"] :], state, folder)
+    load_weights(encoder.layers[config["below"] :], state, folder)
     return encoder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sedtalker.checkpoint import fill, load_checkpoint, save_checkpoint
+from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from sedtalker.errors import CheckpointError, SEDTalkerError
 from sedtalker.files import atomic_write
 
@@ -46,7 +46,7 @@ def test_another_kind_a_missing_file_and_damage_are_refused(folder: Path) -> Non
 def test_weights_of_another_model_are_refused_in_one_line(folder: Path) -> None:
     _, state = load_checkpoint(folder, "talker")
     with pytest.raises(CheckpointError, match="train with this version") as caught:
-        fill(torch.nn.Linear(2, 2), state, folder)
+        load_weights(torch.nn.Linear(2, 2), state, folder)
     assert "\n" not in str(caught.value)
 
 

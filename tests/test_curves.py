@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.curves import dilate, gaussian, read_between, resample, smooth
+from sedtalker.curves import dilate, gaussian, interpolate_frames, resample, smooth
 
 ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -36,6 +36,6 @@ def test_dilate(count: int, frames: int) -> None:
 def test_both_ways_of_reading_between_frames_agree() -> None:
     curves = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     places = (np.arange(40) + 0.5) / 24 * 30 - 0.5
-    np.testing.assert_allclose(read_between(curves, places), resample(curves, 30, 24, 40), atol=1e-5)
-    np.testing.assert_array_equal(read_between(curves[:1], places), np.repeat(curves[:1], 40, axis=0))
-    np.testing.assert_array_equal(read_between(curves, np.array([-3.0, 80.0])), curves[[0, -1]])
+    np.testing.assert_allclose(interpolate_frames(curves, places), resample(curves, 30, 24, 40), atol=1e-5)
+    np.testing.assert_array_equal(interpolate_frames(curves[:1], places), np.repeat(curves[:1], 40, axis=0))
+    np.testing.assert_array_equal(interpolate_frames(curves, np.array([-3.0, 80.0])), curves[[0, -1]])

@@ -19,10 +19,10 @@ from sedtalker.emotion.diarizer import (
     LocalStatisticsPooling,
     load_diarizer,
     overlap_add,
+    pool_frames,
     save_diarizer,
-    steps_of,
-    upsampled,
-    windows_of,
+    sliding_windows,
+    upsample_steps,
 )
 from sedtalker.errors import CheckpointError
 from sedtalker.labels import LABELS
@@ -41,7 +41,7 @@ def small_diarizer(config: DiarizerConfig = SMALL) -> Diarizer:
 @pytest.mark.parametrize("frames", [1, 2, 75, 400])
 def test_one_posterior_for_every_frame(config, frames):
     diarizer = small_diarizer(config)
-    logits, strength = diarizer(steps_of(torch.randn(2, frames, 3, 24)))
+    logits, strength = diarizer(pool_frames(torch.randn(2, frames, 3, 24)))
     steps = -(-frames // STRIDE)
     assert logits.shape == (config.members, 2, steps, len(LABELS))
     assert strength.shape == (config.members, 2, steps)
@@ -78,7 +78,7 @@ def test_long_audio_is_read_as_if_at_once():
     diarizer = small_diarizer()
     features = torch.randn(6_000, 3, 24)
     windowed, _ = diarizer.frames(features)
-    at_once = upsampled(diarizer(steps_of(features[None]))[0].mean(0).softmax(-1), 6_000)[0]
+    at_once = upsample_steps(diarizer(pool_frames(features[None]))[0].mean(0).softmax(-1), 6_000)[0]
     assert (windowed - at_once).abs().max() < 0.02
 
 
@@ -105,7 +105,7 @@ def test_windows_of_blocks_hold_their_context():
     frames = torch.arange(103.0)[:, None, None]
     windows = Windowing(left=4, hop=10, right=6)
     new = []
-    for window, first, last in windows_of(iter(frames.split(7)), windows):
+    for window, first, last in sliding_windows(iter(frames.split(7)), windows):
         assert len(window) <= 4 + 10 + 6
         new.append(window[first:last])
         start = int(window[first, 0, 0])
@@ -116,10 +116,10 @@ def test_windows_of_blocks_hold_their_context():
 
 def test_steps_and_upsampling_keep_time():
     ramp = torch.arange(101.0)[None, :, None, None] * torch.tensor([1.0, -1.0])
-    steps = steps_of(ramp + torch.tensor([0.0, 100.0]))
+    steps = pool_frames(ramp + torch.tensor([0.0, 100.0]))
     assert steps.shape == (1, 51, 1, 2)
     assert steps[0, 24, 0, 0] < 0 < steps[0, 26, 0, 0]  # the two cross at the fiftieth frame
-    back = upsampled(torch.arange(51.0)[None, :, None] * 2 + 0.5, 101)[0, :, 0]
+    back = upsample_steps(torch.arange(51.0)[None, :, None] * 2 + 0.5, 101)[0, :, 0]
     torch.testing.assert_close(back[2:98], torch.arange(2.0, 98.0))
 
 

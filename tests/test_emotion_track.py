@@ -17,7 +17,7 @@ from sedtalker.emotion.track_io import (
     to_textgrid,
 )
 from sedtalker.errors import TrackError
-from sedtalker.labels import LABELS, canonical
+from sedtalker.labels import LABELS, canonical_label
 
 HAPPY, SAD, ANGRY = (LABELS.index(name) for name in ("happy", "sad", "angry"))
 
@@ -73,7 +73,7 @@ def test_a_copy_is_independent():
     other.set("angry", 1.0)
     other.scale(0.5)
     assert track.posterior[:, ANGRY].min() < 0.9
-    assert track.given is None
+    assert track.explicit_segments is None
 
 
 def test_neighbouring_segments_fade_into_each_other_and_never_through_neutral():
@@ -207,7 +207,7 @@ def test_the_plot_shows_each_emotion_in_its_colour(tmp_path):
 
 
 def test_names_of_the_field_mean_labels():
-    assert [canonical(name) for name in ("Smile2", "Irritated1", "Afraid", " NEUTRAL ")] == [
+    assert [canonical_label(name) for name in ("Smile2", "Irritated1", "Afraid", " NEUTRAL ")] == [
         "happy",
         "angry",
         "fear",

@@ -79,7 +79,7 @@ def test_json_follows_the_contract():
 def edited(change) -> tuple[EmotionTrack, EmotionTrack]:
     track = EmotionTrack.neutral(6.0)
     track.set("angry", 0.9, 2, 4)
-    track.given = None  # as if it had been heard
+    track.explicit_segments = None  # as if it had been heard
     document = json.loads(to_json(track))
     change(document["segments"])
     return track, from_json(json.dumps(document))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.emotion.vad import loudness, silence_weight, speech_frames, trimmed
+from sedtalker.emotion.vad import detect_speech, loudness, silence_weight, trim_silence
 
 
 def tone(seconds: float, level: float = 0.3) -> np.ndarray:
@@ -20,13 +20,13 @@ def test_loudness_is_that_of_the_tone_and_has_a_floor():
 def test_short_pauses_belong_to_the_speech_around_them():
     levels = np.full(100, -70.0, np.float32)
     levels[20:40] = levels[48:60] = -20
-    assert np.flatnonzero(speech_frames(levels, bridge=0.3)).tolist() == list(range(20, 60))
-    assert not speech_frames(levels)[40:48].any()
+    assert np.flatnonzero(detect_speech(levels, bridge=0.3)).tolist() == list(range(20, 60))
+    assert not detect_speech(levels)[40:48].any()
 
 
 def test_trimming_keeps_the_edge():
     samples = np.concatenate([np.zeros(8_000, np.float32), tone(0.5), np.zeros(8_000, np.float32)])
-    assert len(trimmed(samples, 0.1)) == 16_000 * 0.7
+    assert len(trim_silence(samples, 0.1)) == 16_000 * 0.7
 
 
 def test_only_long_silence_weighs_and_its_ramps_lie_inside_it():
@@ -58,12 +58,12 @@ def test_speech_is_trimmed_as_librosa_trims_it():
     silence = np.full(8_000, 1e-4, np.float32)
     samples = np.concatenate([silence, tone(0.5), silence, tone(0.5), silence])
     _, (first, last) = librosa.effects.trim(samples, top_db=30, frame_length=320, hop_length=320)
-    assert abs(len(trimmed(samples, 0.0)) - (last - first)) <= 640  # librosa centres its frames
-    assert np.array_equal(np.flatnonzero(speech_frames(loudness(samples)))[[0, -1]], [25, 99])
+    assert abs(len(trim_silence(samples, 0.0)) - (last - first)) <= 640  # librosa centres its frames
+    assert np.array_equal(np.flatnonzero(detect_speech(loudness(samples)))[[0, -1]], [25, 99])
 
 
 def test_clicks_are_not_speech_where_that_is_asked_for():
     levels = np.full(100, -70.0, np.float32)
     levels[20:40] = levels[60:62] = -20
-    assert speech_frames(levels)[60:62].all()
-    assert np.flatnonzero(speech_frames(levels, without_clicks=True)).tolist() == list(range(20, 40))
+    assert detect_speech(levels)[60:62].all()
+    assert np.flatnonzero(detect_speech(levels, without_clicks=True)).tolist() == list(range(20, 40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.rotations import head_angles, orthonormal, quaternions, rotation_matrices
+from sedtalker.rotations import head_angles, nearest_rotations, rotation_matrices, to_quaternions
 
 Rotation = pytest.importorskip("scipy.spatial.transform").Rotation
 
@@ -30,15 +30,15 @@ def test_head_angles_invert_the_matrices(degrees: np.ndarray) -> None:
 
 def test_quaternions_are_scipys_and_continuous() -> None:
     turns = Rotation.from_rotvec(np.linspace(0, 4 * np.pi, 300)[:, None] * [0.6, 0.0, 0.8])
-    found = quaternions(turns.as_matrix())
+    found = to_quaternions(turns.as_matrix())
     wanted = turns.as_quat()
     np.testing.assert_allclose(np.abs((found * wanted).sum(axis=1)), 1, atol=1e-6)
     assert ((found[1:] * found[:-1]).sum(axis=1) > 0).all()
-    assert quaternions(np.zeros((0, 3, 3))).shape == (0, 4)
+    assert to_quaternions(np.zeros((0, 3, 3))).shape == (0, 4)
 
 
 def test_orthonormal_gives_the_nearest_rotation(degrees: np.ndarray) -> None:
     motions = np.tile(np.eye(4, dtype=np.float32), (len(degrees), 1, 1))
     motions[:, :3, :3] = expected(degrees) * 0.9 + np.random.default_rng(1).normal(0, 0.02, (len(degrees), 3, 3))
     wanted = Rotation.from_matrix(motions[:, :3, :3]).as_matrix()
-    np.testing.assert_allclose(orthonormal(motions.copy())[:, :3, :3], wanted, atol=1e-5)
+    np.testing.assert_allclose(nearest_rotations(motions.copy())[:, :3, :3], wanted, atol=1e-5)

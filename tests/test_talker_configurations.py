@@ -112,7 +112,7 @@ def test_a_shipped_configuration_animates_and_streams(name: str) -> None:
     assert np.ptp(whole.vertices, axis=0).max() > 1e-3
 
 
-@pytest.mark.parametrize(("look_ahead", "reaction"), product((0, 1, 5), (1, 50)))
+@pytest.mark.parametrize(("look_ahead", "emotion_kernel_frames"), product((0, 1, 5), (1, 50)))
 def test_every_injection_and_head_streams_what_forward_gives(look_ahead: int, emotion_kernel_frames: int) -> None:
     encoder, track = made_encoder(), changing_track()
     features = encoder.encode(SOUND)
@@ -220,7 +220,7 @@ def test_a_track_shorter_than_the_audio_is_neutral_after_its_end(form: str, rate
         ({"dropout": "half"}, "dropout"),
         ({"look_ahead": -1}, "look_ahead"),
         ({"look_ahead": 2.5}, "look_ahead"),
-        ({"reaction": 0}, "reaction"),
+        ({"emotion_kernel_frames": 0}, "emotion_kernel_frames"),
         ({"window": True}, "window"),
         ({"conv": 0}, "conv"),
         ({"styles": 0}, "styles"),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.emotion.vad import loudness, speech_frames
+from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import NECK, neck_pivot
-from sedtalker.talker.idle_motion import PAUSE, IdleMotionConfig, accents, blinks, movements, rigid
+from sedtalker.talker.idle_motion import PAUSE, IdleMotionConfig, accents, blinks, generate_idle_motion, head_transforms
 
 SECONDS = 120
 FRAMES = SECONDS * 50
@@ -31,8 +31,8 @@ CALM = EmotionTrack.neutral(SECONDS)
 
 
 def alive(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
-    found = movements(track, LEVELS, FRAMES, seed, IdleMotionConfig(**strengths))
-    return found.added_to(STILL), rigid(found.turns, neck_pivot(load_face()))
+    found = generate_idle_motion(track, LEVELS, FRAMES, seed, IdleMotionConfig(**strengths))
+    return found.apply(STILL), head_transforms(found.turns, neck_pivot(load_face()))
 
 
 def blink_lengths(weights: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_blinks_come_and_last_as_people_s_do():
 
 def test_blinks_have_the_published_rate_and_half_are_partial():
     """Bentivoglio et al. 1997: 26 a minute in conversation; the intervals are log-normal."""
-    speaking = speech_frames(LEVELS, bridge=PAUSE)
+    speaking = detect_speech(LEVELS, bridge=PAUSE)
     depths, intervals, count, seeds = [], [], 0, 30
     for seed in range(seeds):
         closed = blinks(np.ones(FRAMES, np.float32), speaking, np.random.default_rng(seed))
@@ -130,26 +130,26 @@ def test_accents_are_the_loud_places():
 
 
 def test_silence_lives_on():
-    found = movements(CALM, loudness(np.zeros(SECONDS * 16_000, np.float32)), FRAMES)
-    assert len(blink_lengths(found.added_to(STILL))) > 10
+    found = generate_idle_motion(CALM, loudness(np.zeros(SECONDS * 16_000, np.float32)), FRAMES)
+    assert len(blink_lengths(found.apply(STILL))) > 10
     assert np.abs(found.turns).max() > 0.1
 
 
 def test_a_single_frame_is_enough():
-    found = movements(EmotionTrack.neutral(0.03), LEVELS[:1], 1)
-    assert found.added_to(STILL[:1]).shape == (1, 52)
+    found = generate_idle_motion(EmotionTrack.neutral(0.03), LEVELS[:1], 1)
+    assert found.apply(STILL[:1]).shape == (1, 52)
     assert found.turns.shape == (1, 3)
 
 
 def test_blocks_of_frames_are_moved_as_the_whole():
-    found = movements(CALM, LEVELS, FRAMES)
-    parts = [found.added_to(STILL[first : first + 333], first) for first in range(0, FRAMES, 333)]
-    np.testing.assert_array_equal(np.concatenate(parts), found.added_to(STILL))
+    found = generate_idle_motion(CALM, LEVELS, FRAMES)
+    parts = [found.apply(STILL[first : first + 333], first) for first in range(0, FRAMES, 333)]
+    np.testing.assert_array_equal(np.concatenate(parts), found.apply(STILL))
 
 
 def test_every_head_turns_about_its_own_neck():
     face = load_face("man")
-    head = rigid(movements(CALM, LEVELS, FRAMES).turns, neck_pivot(face))
+    head = head_transforms(generate_idle_motion(CALM, LEVELS, FRAMES).turns, neck_pivot(face))
     eyes = face.template[[face.landmarks["eye_left_outer"], face.landmarks["eye_right_outer"]]].mean(axis=0)
     neck = np.append(eyes + NECK, 1)
     np.testing.assert_allclose(head @ neck, np.broadcast_to(neck, (FRAMES, 4)), atol=1e-5)

@@ -14,7 +14,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerConfig, TalkerModel
-from sedtalker.talker.streaming import SPOOLED, Block, Spool, decoded, heard, latency, stream
+from sedtalker.talker.streaming import SPOOLED, Block, Spool, decode_stream, embed_speech, latency, stream
 
 CONFIG = TalkerConfig(
     layers=3, feature_width=24, width=32, expert_hidden=32, heads=2, kv_heads=1, window=10, styles=2, dropout=0.0
@@ -63,19 +63,19 @@ def parts(frames: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def blocks(model: TalkerModel, frames: int, size: int) -> list[Block]:
     features, posterior, intensity = (part.split(size) for part in parts(frames))
-    taken_in = [heard(model, piece) for piece in features]
+    taken_in = [embed_speech(model, piece) for piece in features]
     return [Block(*part) for part in zip(taken_in, posterior, intensity, strict=True)]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_decoded_chunks_equal_the_whole(model: TalkerModel, size: int) -> None:
     wanted = model(*(part[None] for part in parts(151)))[0]
-    got = torch.cat(list(decoded(model, blocks(model, 151, size))))
+    got = torch.cat(list(decode_stream(model, blocks(model, 151, size))))
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_frame_comes_out_as_soon_as_its_look_ahead_is_there(model: TalkerModel) -> None:
-    counts = [len(part) for part in decoded(model, blocks(model, 40, 4))]
+    counts = [len(part) for part in decode_stream(model, blocks(model, 40, 4))]
     assert counts == [0, 3] + [4] * 8 + [CONFIG.look_ahead]
 
 
@@ -126,7 +126,10 @@ def test_the_state_does_not_grow(model: TalkerModel) -> None:
     sizes, state = set(), None
     for _ in range(5):
         _, state = model.step(features, posterior, intensity, None, state)
-        tensors = [x for layer in state.layers for x in layer if isinstance(x, Tensor)] + [state.felt, state.last]
+        tensors = [x for layer in state.layers for x in layer if isinstance(x, Tensor)] + [
+            state.emotion_history,
+            state.last,
+        ]
         sizes.add(sum(x.numel() for x in tensors))
     assert len(sizes) == 1
 

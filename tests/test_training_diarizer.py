@@ -25,7 +25,7 @@ from sedtalker.data.augmentation import (
 from sedtalker.data.emotion_mixtures import Clip, Mixer, Mixing, targets
 from sedtalker.data.features import cache_features, listed_clips, steps_from
 from sedtalker.data.manifest import Manifest, Span, Utterance
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, steps_of
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 from sedtalker.recipes.ensemble_diarizers import joined
@@ -64,7 +64,7 @@ def made_corpus(folder: Path, speakers: int = 4, takes: int = 3) -> Manifest:
                 loud[10:50] = -20
                 path = folder / "features" / f"{identity}.npy"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, steps_of(torch.from_numpy(frames)[None].float())[0].half().numpy())
+                np.save(path, pool_frames(torch.from_numpy(frames)[None].float())[0].half().numpy())
                 np.save(path.with_suffix(".loudness.npy"), loud)
     manifest = Manifest(str(folder), items)
     manifest.save(folder / "manifest.json")

@@ -14,7 +14,7 @@ from sedtalker.audio import write_wav
 from sedtalker.data.emotion_mixtures import Mixing
 from sedtalker.data.features import cache_features, read_above
 from sedtalker.data.manifest import Manifest, Utterance
-from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, steps_of
+from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
 from sedtalker.speech import WhisperConfig, WhisperEncoder, load_encoder
 from sedtalker.training.diarizer import DiarizerTraining, run_training
@@ -39,8 +39,8 @@ def test_through_the_blocks_the_encoder_is_heard():
     encoder = load_encoder("whisper-tiny.en")
     states = encoder.encode(speech_like(1.0, 150, 0))  # (50, 5, 384), the last layer-normed
     steps = tuned_encoder("whisper-tiny.en", BELOW)(paired(states[:, BELOW])[None])
-    assert torch.equal(steps[0, :, 0], steps_of(states[None])[0, :, BELOW])
-    said = steps_of(states[None])[0, :, BELOW + 1]
+    assert torch.equal(steps[0, :, 0], pool_frames(states[None])[0, :, BELOW])
+    said = pool_frames(states[None])[0, :, BELOW + 1]
     assert torch.nn.functional.cosine_similarity(steps[0, :, 1], said, dim=-1).min() > 0.995
 
 
@@ -49,7 +49,7 @@ def test_from_its_input_on_the_encoder_is_heard():
     with torch.no_grad():
         steps = tuned_encoder("whisper-tiny.en", 0)(mel_steps(sound)[None])
     padded = torch.nn.functional.pad(sound, (0, 26 * 640 - len(sound)))
-    said = steps_of(load_encoder("whisper-tiny.en").network(padded)[None])
+    said = pool_frames(load_encoder("whisper-tiny.en").network(padded)[None])
     assert steps.shape == said.shape == (1, 26, 5, 384)
     assert torch.nn.functional.cosine_similarity(steps, said, dim=-1).min() > 0.99
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.track import Segment
-from sedtalker.emotion.vad import trimmed
+from sedtalker.emotion.vad import trim_silence
 
 Samples = NDArray[np.float32]
 
@@ -70,7 +70,7 @@ def render(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
     """Samples (N,) of a recipe, and its true segments."""
     pieces = []
     for number, item in enumerate(recipe.clips):
-        piece = trimmed(load_audio(manifest.audio(item)), EDGE)
+        piece = trim_silence(load_audio(manifest.audio(item)), EDGE)
         if recipe.crop is not None and number == 1:
             middle, half = len(piece) // 2, int(recipe.crop * SAMPLE_RATE / 2)
             piece = piece[max(0, middle - half) : middle + half]

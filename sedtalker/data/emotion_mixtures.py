@@ -24,7 +24,7 @@ from sedtalker.curves import dilate
 from sedtalker.data.manifest import Utterance
 from sedtalker.data.spec_augment import mel_level
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE
-from sedtalker.emotion.vad import speech_frames
+from sedtalker.emotion.vad import detect_speech
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 
@@ -67,7 +67,7 @@ class Mixing:
 
 @dataclass
 class Mix:
-    """A made utterance: steps (T, L, D) float16 of `sedtalker.emotion.diarizer.steps_of`, and a target for each."""
+    """A made utterance: steps (T, L, D) float16 of `sedtalker.emotion.diarizer.pool_frames`, and a target for each."""
 
     steps: Tensor
     target: Tensor  # (T, C) distribution over the labels
@@ -105,7 +105,7 @@ class Clip:
     def speech(self) -> NDArray[np.bool_]:
         """Which steps of the first variant hold speech (T,)."""
         levels = np.load(self.variants[0].with_suffix(".loudness.npy")).astype(np.float32)
-        return speech_frames(levels, BRIDGE)[::STRIDE]
+        return detect_speech(levels, BRIDGE)[::STRIDE]
 
     def speech_of(self, steps: int) -> NDArray[np.bool_]:
         """The same for a variant of that many steps, whose pace may differ: the speech of the first, stretched."""

@@ -3,7 +3,7 @@
 Reads a corpus manifest (`sedtalker.data.manifest`) or a talker's training store (its `manifest.json`), and writes
 for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
 clip that is there already is not computed again, so a run that was stopped goes on. With `--steps` the features are
-those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.steps_of`), from
+those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.pool_frames`), from
 `--first-layer` on where the diarizer reads only those. With `--below K` they are what a diarizer is trained on along
 with the encoder's blocks above the first K (`sedtalker.training.encoder_tuning`).
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.emotion.diarizer import steps_of
+from sedtalker.emotion.diarizer import pool_frames
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write, read_text
@@ -51,7 +51,7 @@ def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
 
 def steps_from(encoder: WindowedEncoder, first_layer: int = 0) -> Features:
     """What a diarizer reads: (S, layers, width) of the hidden states from `first_layer` on."""
-    return lambda samples: steps_of(encoder.encode(samples)[None, :, first_layer:])[0]
+    return lambda samples: pool_frames(encoder.encode(samples)[None, :, first_layer:])[0]
 
 
 def read_above(encoder: WindowedEncoder, below: int) -> Features:

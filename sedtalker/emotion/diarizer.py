@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
+from sedtalker.checkpoint import check_settings, load_checkpoint, load_weights, raise_problem, save_checkpoint
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import loudness, silence_weight
 from sedtalker.errors import CheckpointError, TrackError, as_path
@@ -70,7 +70,7 @@ class DiarizerConfig:
             f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
         }
-        refuse("diarizer", problems)
+        raise_problem("diarizer", problems)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> DiarizerConfig:
@@ -83,7 +83,7 @@ class DiarizerConfig:
 
 
 class Member(nn.Module):
-    """One network: steps (B, S, L, D) of `steps_of` -> logits (B, S, C) and intensity before its sigmoid (B, S)."""
+    """One network: steps (B, S, L, D) of `pool_frames` -> logits (B, S, C) and intensity before its sigmoid (B, S)."""
 
     def __init__(self, config: DiarizerConfig) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Diarizer(nn.Module):
         self.register_buffer("absent", absent, persistent=False)
 
     def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (M, B, S, C) and intensity before its sigmoid (M, B, S) of each member; steps of `steps_of`."""
+        """Logits (M, B, S, C) and intensity before its sigmoid (M, B, S) of each member; steps of `pool_frames`."""
         return self._stacked([member(steps) for member in self.members])
 
     @property
@@ -193,14 +193,14 @@ class Diarizer(nn.Module):
 
         def embedded() -> Iterator[Tensor]:
             nonlocal count
-            for block, _, _ in windows_of([features] if isinstance(features, Tensor) else features, BLOCKS):
+            for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
                 count += len(block)
-                steps = steps_of(block[None, :, self.config.first_layer :].to(self.absent.device))
+                steps = pool_frames(block[None, :, self.config.first_layer :].to(self.absent.device))
                 yield torch.cat([member.embed(steps) for member in self._networks], dim=-1)[0]
 
         said = torch.cat(list(overlap_add(embedded(), self._said, WINDOW, OVERLAP)))[None].cpu()
-        posterior = upsampled(said[..., :-1].softmax(-1), count)[0]
-        return posterior, upsampled(said[..., -1:].sigmoid(), count)[0, :, 0]
+        posterior = upsample_steps(said[..., :-1].softmax(-1), count)[0]
+        return posterior, upsample_steps(said[..., -1:].sigmoid(), count)[0, :, 0]
 
     def _said(self, embedded: Tensor) -> Tensor:
         """The members' mean logits and intensity before its sigmoid (S, C + 1) of one window (S, M * width)."""
@@ -269,7 +269,7 @@ class ConvolutionBlock(nn.Module):
         return x + self.dropout(F.gelu(self.convolution(self.norm(x).transpose(1, 2)))).transpose(1, 2)
 
 
-def steps_of(features: Tensor) -> Tensor:
+def pool_frames(features: Tensor) -> Tensor:
     """Normed means over pairs of frames: (B, T, L, D) -> (B, ceil(T / 2), L, D); an odd last frame stands alone."""
     pairs = features.shape[1] // STRIDE * STRIDE
     steps = features[:, :pairs].unflatten(1, (-1, STRIDE)).float().mean(2)
@@ -277,7 +277,7 @@ def steps_of(features: Tensor) -> Tensor:
     return F.layer_norm(steps, steps.shape[-1:])
 
 
-def upsampled(steps: Tensor, frames: int) -> Tensor:
+def upsample_steps(steps: Tensor, frames: int) -> Tensor:
     """Steps (B, S, C) -> frames (B, frames, C), linearly between the middles of the steps."""
     whole = F.interpolate(steps.transpose(1, 2), scale_factor=STRIDE, mode="linear", align_corners=False)
     return whole.transpose(1, 2)[:, :frames]
@@ -291,7 +291,7 @@ def overlap_add(
     Holds no more than a window and a block at a time.
     """
     hop, tail = window - overlap, None  # the tail: what the last window says of the steps that the next one sees too
-    for seen, _, _ in windows_of(blocks, Windowing(left=0, hop=hop, right=overlap)):
+    for seen, _, _ in sliding_windows(blocks, Windowing(left=0, hop=hop, right=overlap)):
         if tail is not None and len(seen) <= overlap:
             break  # the last window saw all of it
         said = say(seen)
@@ -304,7 +304,7 @@ def overlap_add(
         yield tail
 
 
-def windows_of(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[Tensor, int, int]]:
+def sliding_windows(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tuple[Tensor, int, int]]:
     """Overlapping windows (T, L, D) over blocks (t, L, D) of any length, and which of their frames, first to last,
     are new.
 
@@ -356,7 +356,7 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     if sizes.encoder == OWN_ENCODER:
         sizes = replace(sizes, encoder=str((folder / OWN_ENCODER).resolve()))
     diarizer = Diarizer(sizes)
-    fill(diarizer, state, folder)
+    load_weights(diarizer, state, folder)
     return diarizer.eval().requires_grad_(False)
 
 

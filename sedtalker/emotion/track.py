@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sedtalker.curves import resample, smooth
 from sedtalker.errors import TrackError, as_number
-from sedtalker.labels import LABELS, canonical, check_labels, label_columns
+from sedtalker.labels import LABELS, canonical_label, check_labels, label_columns
 from sedtalker.providers import provider
 
 TRACK_RATE = 50.0  # Hz, the rate of the speech features
@@ -55,7 +55,7 @@ class EmotionTrack:
     labels: tuple[str, ...] = LABELS
     frame_rate: float = TRACK_RATE
     audio: str | None = None  # the file it was read from
-    given: list[Segment] | None = field(
+    explicit_segments: list[Segment] | None = field(
         default=None, repr=False
     )  # segments of a file or an edit; None: decoded from frames
 
@@ -102,9 +102,9 @@ class EmotionTrack:
             TrackError: a segment is empty, overlaps another, ends beyond `duration` or holds values out of range.
         """
         track = cls.neutral(duration, frame_rate, labels, audio)
-        named = [replace(segment, emotion=canonical(segment.emotion, track.labels)) for segment in segments]
-        track.given = checked_segments(named, duration)
-        track.override(track.given)
+        named = [replace(segment, emotion=canonical_label(segment.emotion, track.labels)) for segment in segments]
+        track.explicit_segments = sort_segments(named, duration)
+        track.override(track.explicit_segments)
         return track
 
     def __len__(self) -> int:
@@ -118,11 +118,11 @@ class EmotionTrack:
     @property
     def segments(self) -> list[Segment]:
         """Who feels what when: as given by a file or an edit, otherwise decoded from the frames."""
-        if self.given is None:
+        if self.explicit_segments is None:
             from sedtalker.emotion.viterbi import decode
 
             return decode(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
-        return list(self.given)
+        return list(self.explicit_segments)
 
     def set(
         self, emotion: str, intensity: float = 1.0, start: float = 0.0, end: float | None = None, blend: float = BLEND
@@ -139,7 +139,7 @@ class EmotionTrack:
             raise TrackError(f"an emotion must be a name: {emotion!r}. Use one of: {', '.join(self.labels)}")
         if not 0 <= as_number(blend, "blend", TrackError) < math.inf:
             raise TrackError(f"a blend of {blend} s: it must be 0 or more, and finite")
-        label = canonical(emotion, self.labels)
+        label = canonical_label(emotion, self.labels)
         segment = Segment(
             as_number(start, "start", TrackError),
             as_number(end, "end", TrackError),
@@ -151,7 +151,7 @@ class EmotionTrack:
             segment = replace(segment, intensity=0.0)
         before = self.segments
         self.override([segment], blend)
-        self.given = overlay(before, segment)
+        self.explicit_segments = overlay(before, segment)
 
     def scale(self, factor: float, start: float = 0.0, end: float | None = None) -> None:
         """Multiply the intensity from `start` to `end`, staying within 0..1."""
@@ -161,9 +161,9 @@ class EmotionTrack:
             raise TrackError(f"span {start:g}-{end:g} s: its end must not be before its start")
         inside = (self.times >= start) & (self.times < end)
         self.intensity[inside] = np.clip(self.intensity[inside] * factor, 0, 1)
-        if self.given is not None:
-            pieces = [piece for segment in self.given for piece in _cut(segment, start, end)]
-            self.given = [
+        if self.explicit_segments is not None:
+            pieces = [piece for segment in self.explicit_segments for piece in _cut(segment, start, end)]
+            self.explicit_segments = [
                 _scaled(piece, factor) if start <= piece.start and piece.end <= end else piece for piece in pieces
             ]
 
@@ -189,24 +189,24 @@ class EmotionTrack:
         last = min(len(self), max(first + 1, round(end * self.frame_rate)))
         offset = first / self.frame_rate
         duration = min(self.duration, last / self.frame_rate) - offset
-        given = None
-        if self.given is not None:
+        explicit_segments = None
+        if self.explicit_segments is not None:
             moved = [
                 replace(piece, start=max(0.0, piece.start - offset), end=min(duration, piece.end - offset))
-                for piece in self.given
+                for piece in self.explicit_segments
             ]
-            given = [piece for piece in moved if piece.end > piece.start]
+            explicit_segments = [piece for piece in moved if piece.end > piece.start]
         return replace(
             self,
             posterior=self.posterior[first:last],
             intensity=self.intensity[first:last],
             duration=duration,
-            given=given,
+            explicit_segments=explicit_segments,
         )
 
     def copy(self) -> EmotionTrack:
         """An independent track; editing it leaves this one alone."""
-        return replace(self, given=None if self.given is None else list(self.given))
+        return replace(self, explicit_segments=None if self.explicit_segments is None else list(self.explicit_segments))
 
     def fit_duration(self, duration: float) -> EmotionTrack:
         """A copy for audio of `duration` seconds: neutral after the track's end.
@@ -221,19 +221,23 @@ class EmotionTrack:
                 f"a track of {self.duration:g} s for audio of {duration:g} s. "
                 "Cut it with track.clip, or diarize this audio"
             )
-        given = None
-        if self.given is not None:
-            given = [replace(s, end=min(s.end, duration)) for s in self.given if s.start < duration]
+        explicit_segments = None
+        if self.explicit_segments is not None:
+            explicit_segments = [
+                replace(s, end=min(s.end, duration)) for s in self.explicit_segments if s.start < duration
+            ]
         frames = frame_count(duration, self.frame_rate)
         if frames <= len(self):
             posterior, intensity = self.posterior[:frames], self.intensity[:frames]
-            return replace(self, posterior=posterior, intensity=intensity, duration=duration, given=given)
+            return replace(
+                self, posterior=posterior, intensity=intensity, duration=duration, explicit_segments=explicit_segments
+            )
         frames = frame_count(self.duration)
         posterior, intensity = self.at_rate(TRACK_RATE, frames)
         whole = EmotionTrack.neutral(duration, TRACK_RATE, self.labels, self.audio)
         frames = min(frames, len(whole))
         whole.posterior[:frames], whole.intensity[:frames] = posterior[:frames], intensity[:frames]
-        whole.given = given
+        whole.explicit_segments = explicit_segments
         return whole
 
     def with_labels(self, labels: Sequence[str]) -> EmotionTrack:
@@ -246,7 +250,7 @@ class EmotionTrack:
         if labels == self.labels:
             return self.copy()
         columns = label_columns(self.labels, labels)
-        shown = {segment.emotion for segment in self.given or []}
+        shown = {segment.emotion for segment in self.explicit_segments or []}
         lost = [
             name
             for k, name in enumerate(self.labels)
@@ -261,10 +265,12 @@ class EmotionTrack:
             if column is not None:
                 posterior[:, column] += self.posterior[:, k]
         posterior /= posterior.sum(axis=1, keepdims=True)
-        given = None
-        if self.given is not None:
-            given = [replace(segment, emotion=canonical(segment.emotion, labels)) for segment in self.given]
-        return replace(self, posterior=posterior, labels=labels, given=given)
+        explicit_segments = None
+        if self.explicit_segments is not None:
+            explicit_segments = [
+                replace(segment, emotion=canonical_label(segment.emotion, labels)) for segment in self.explicit_segments
+            ]
+        return replace(self, posterior=posterior, labels=labels, explicit_segments=explicit_segments)
 
     def _repr_html_(self) -> str:
         """A notebook shows the track as a picture."""
@@ -335,7 +341,7 @@ def check_segment(segment: Segment, duration: float) -> None:
             raise TrackError(f"segment {span} ({segment.emotion}): {name} {value:g}. It must lie in 0..1")
 
 
-def checked_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
+def sort_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
     """Segments in order of time, each one valid and none overlapping another.
 
     Raises:
@@ -383,7 +389,7 @@ def check_emotion_spec(spec: str, labels: Sequence[str] | None = LABELS) -> None
         TrackError: as `parse_emotion_spec`, except for a span beyond the audio's end.
     """
     for emotion, intensity, start, end in _spec_parts(spec):
-        label = emotion if labels is None else canonical(emotion, labels)
+        label = emotion if labels is None else canonical_label(emotion, labels)
         check_segment(Segment(start, start + 1 if end is None else end, label, intensity), math.inf)
 
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from sedtalker.emotion.track import TRACK_RATE, EmotionTrack, Segment, checked_segments, overlay
+from sedtalker.emotion.track import TRACK_RATE, EmotionTrack, Segment, overlay, sort_segments
 from sedtalker.errors import TrackError
 from sedtalker.files import atomic_write, read_number, read_table, read_text
-from sedtalker.labels import LABELS, canonical, check_labels
+from sedtalker.labels import LABELS, canonical_label, check_labels
 
 VERSION = 1
 TRACK_SUFFIXES = (".json", ".rttm", ".csv", ".textgrid")
@@ -172,7 +172,7 @@ def from_json(
     recorded = frames.get("segments")
     before = track.segments if recorded is None else _segments(recorded, labels)
     if "segments" in document:
-        _apply_edits(track, before, checked_segments(written, track.duration))
+        _apply_edits(track, before, sort_segments(written, track.duration))
     return track
 
 
@@ -201,7 +201,7 @@ def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment
     edited = [segment for segment in after if not any(_same(segment, old) for old in before)]
     if edited and len(edited) == len(after):
         track.override(edited)
-        track.given = reduce(overlay, edited, before)
+        track.explicit_segments = reduce(overlay, edited, before)
         return
     gaps = [
         gap
@@ -210,7 +210,7 @@ def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment
     ]
     if edited or gaps:
         track.override([*edited, *gaps])
-    track.given = after
+    track.explicit_segments = after
 
 
 def _gaps(segments: list[Segment], duration: float) -> list[Segment]:
@@ -265,7 +265,7 @@ def from_rttm(
     own = _choose_recording([fields[1] for fields in rows], audio)
     segments = []
     for fields in (fields for fields in rows if fields[1] in own):
-        emotion = canonical(fields[7], labels)
+        emotion = canonical_label(fields[7], labels)
         start, length = read_number(fields[3], "start"), read_number(fields[4], "duration")
         confidence, intensity = (_number_or(field, None) for field in [*fields[8:10], "<NA>", "<NA>"][:2])
         strength = _default_intensity(emotion) if intensity is None else intensity
@@ -334,7 +334,7 @@ def from_csv(
             raise TrackError(f"no emotion in row {number}. Write one, or leave the row out")
         start = read_number(row.get("start"), "start")
         end = read_number(row["end"], "end") if "end" in row else start + read_number(row.get("duration"), "end")
-        emotion = canonical(row["emotion"], labels)
+        emotion = canonical_label(row["emotion"], labels)
         intensity = read_number(row["intensity"], "intensity") if "intensity" in row else _default_intensity(emotion)
         confidence = read_number(row["confidence"], "confidence") if "confidence" in row else 1.0
         segments.append(Segment(start, end, emotion, intensity, confidence))
@@ -373,7 +373,7 @@ def from_textgrid(
     for start, stop, name in emotions:
         if not name.strip():
             continue
-        emotion = canonical(name, labels)
+        emotion = canonical_label(name, labels)
         intensity = _textgrid_value(tiers.get("intensity", []), start, stop, _default_intensity(emotion))
         confidence = _textgrid_value(tiers.get("confidence", []), start, stop, 1.0)
         segments.append(Segment(start, stop, emotion, intensity, confidence))
@@ -466,7 +466,7 @@ def _segment(entry: Any, labels: tuple[str, ...], number: int) -> Segment:
     absent = [name for name in ("start", "end", "emotion") if entry.get(name) is None]
     if absent:
         raise TrackError(f"{where} has no {' and no '.join(absent)}. It needs start, end and emotion")
-    emotion = canonical(str(entry["emotion"]), labels)
+    emotion = canonical_label(str(entry["emotion"]), labels)
     intensity, confidence = entry.get("intensity"), entry.get("confidence")
     return Segment(
         _number(entry["start"], f"start of {where}"),

@@ -17,7 +17,7 @@ SILENCE_LEVEL = AUDIBLE_LEVEL  # dB of full scale; below it there is silence, wh
 LONG_SILENCE = 0.6  # s; a shorter one is a pause within speech
 
 
-def speech_frames(
+def detect_speech(
     levels: NDArray[np.float32], bridge: float = 0.0, *, reach: float = SPEECH_RANGE, without_clicks: bool = False
 ) -> NDArray[np.bool_]:
     """Which frames (T,) of a loudness (T,) hold speech.
@@ -36,15 +36,15 @@ def speech_frames(
     return speech
 
 
-def stretches(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def find_runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First frame and the one after the last of each stretch of true ones in (T,)."""
     edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0))
     return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
 
 
-def trimmed(samples: NDArray[np.float32], edge: float) -> NDArray[np.float32]:
+def trim_silence(samples: NDArray[np.float32], edge: float) -> NDArray[np.float32]:
     """Samples from the first to the last frame of speech, with `edge` seconds around."""
-    voiced = np.flatnonzero(speech_frames(loudness(samples)))
+    voiced = np.flatnonzero(detect_speech(loudness(samples)))
     reach = int(edge * SAMPLE_RATE)
     return samples[max(0, voiced[0] * FRAME_SAMPLES - reach) : (voiced[-1] + 1) * FRAME_SAMPLES + reach]
 
@@ -53,7 +53,7 @@ def silence_weight(levels: NDArray[np.float32], fade: float = 0.2) -> NDArray[np
     """1 in long silence, 0 elsewhere (T,) of a loudness (T,), with ramps of `fade` seconds inside the silence."""
     silent = levels < max(SILENCE_LEVEL, np.percentile(levels, 95) - SILENCE_RANGE)
     weight = np.zeros(len(levels), np.float32)
-    for first, last in stretches(silent):
+    for first, last in find_runs(silent):
         if last - first < LONG_SILENCE * FRAME_RATE:
             continue
         inside = np.arange(last - first) + 0.5

@@ -19,7 +19,7 @@ from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import load_audio
 from sedtalker.curves import resample
 from sedtalker.data.alignment import SILENCE, Aligner, Phone
-from sedtalker.emotion.vad import SILENCE_LEVEL, loudness, speech_frames
+from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import lips
 from sedtalker.evaluation.lips import ClosureFigures
@@ -120,7 +120,7 @@ def _sound_of(animation: Animation, path: Path) -> Path:
 def _sounding(decibels: Float) -> tuple[Phone, ...]:
     """Sounds and silences, where that is all that is known."""
     phones, frame = [], 0
-    for sounds, run in groupby(speech_frames(decibels, bridge=PAUSE) & (decibels.max() > SILENCE_LEVEL)):
+    for sounds, run in groupby(detect_speech(decibels, bridge=PAUSE) & (decibels.max() > SILENCE_LEVEL)):
         start, frame = frame, frame + len(list(run))
         phones.append(Phone("", UNKNOWN if sounds else SILENCE, start / FRAME_RATE, frame / FRAME_RATE))
     return tuple(phones)

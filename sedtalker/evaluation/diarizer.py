@@ -26,7 +26,7 @@ from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.plot import plot_confusion
 from sedtalker.emotion.track import EmotionTrack, Segment
-from sedtalker.emotion.vad import loudness, speech_frames
+from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
 from sedtalker.files import atomic_write
@@ -74,7 +74,7 @@ def hear_clips(
     heard = []
     for item in tqdm(utterances, desc="clips", unit="clip"):
         samples = load_audio(manifest.audio(item))
-        spoken = speech_frames(loudness(samples))
+        spoken = detect_speech(loudness(samples))
         track = diarized(samples if disturb is None else disturb(samples), diarizer, encoder)
         truth = labels.index(item.emotion)
         heard.append(HeardClip(item, track.posterior[spoken], track.intensity[spoken], truth))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.data.alignment import SILENCE, Phone
-from sedtalker.emotion.vad import speech_frames, stretches
+from sedtalker.emotion.vad import detect_speech, find_runs
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.rig import Face
 from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
@@ -180,7 +180,7 @@ def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: f
             start = phone.start + (settle if phone.start > 0 else 0.0)
             within |= (times > start) & (times < phone.end - 0.1)
     quietest, loudest = np.percentile(decibels, (5, 95))
-    for start, end in stretches(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
+    for start, end in find_runs(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
         within &= (times < start / fps - 0.1) | (times > end / fps + settle)
     return float(gap[within].max()) if within.any() else float("nan")
 
@@ -228,7 +228,7 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
     lips = [column for name in SPEAKING for column in arkit_columns(name)]
     mouth = np.concatenate([weights[:, lips], (weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE])[:, None]], axis=1)
     leads, rests = [], []
-    sounds = stretches(speech_frames(decibels[: len(weights)].astype(np.float32), bridge=BRIDGE))
+    sounds = find_runs(detect_speech(decibels[: len(weights)].astype(np.float32), bridge=BRIDGE))
     for pause, start in pairwise([0, *(frame for sound in sounds for frame in sound), len(weights)]):
         if (pause, start) in sounds or start - pause < PAUSE * fps:
             continue

@@ -62,4 +62,4 @@ def _mover(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
         return lambda weights: face.pose(weights) - face.template
     if model.config.vertices != vertices:
         raise DataError(f"the talker moves {model.config.vertices} vertices, the store has {vertices}. Train one on it")
-    return model.displaced
+    return model.predict_displacements

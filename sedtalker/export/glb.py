@@ -23,7 +23,7 @@ from sedtalker.export.pictures import encode_color, encode_normals, encode_rough
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write
-from sedtalker.rotations import quaternions
+from sedtalker.rotations import to_quaternions
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -279,7 +279,7 @@ def _animate(document: _Document, animation: Animation, face: Face, curves: Curv
         joint = _joints(document, face, meshes)
         pivot = neck_pivot(face)
         turn = animation.head[:, :3, :3]
-        drive(joint, "rotation", document.accessor(quaternions(turn)))
+        drive(joint, "rotation", document.accessor(to_quaternions(turn)))
         drive(joint, "translation", document.accessor((turn @ pivot + animation.head[:, :3, 3]).astype(np.float32)))
     if motion["channels"]:
         document.add("animations", {"name": "speech", **motion})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.curves import read_between
-from sedtalker.rotations import orthonormal
+from sedtalker.curves import interpolate_frames
+from sedtalker.rotations import nearest_rotations
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -24,7 +24,7 @@ def resample_animation(animation: Animation, fps: float) -> Animation:
     return replace(
         animation,
         fps=fps,
-        blendshapes=None if animation.blendshapes is None else read_between(animation.blendshapes, places),
-        dense=None if animation.dense is None else read_between(animation.dense, places),
-        head=None if head is None else orthonormal(read_between(head, places)),
+        blendshapes=None if animation.blendshapes is None else interpolate_frames(animation.blendshapes, places),
+        dense=None if animation.dense is None else interpolate_frames(animation.dense, places),
+        head=None if head is None else nearest_rotations(interpolate_frames(head, places)),
     )

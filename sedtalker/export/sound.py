@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sedtalker.audio import SAMPLE_RATE, AudioFile, Samples, as_integers
+from sedtalker.audio import SAMPLE_RATE, AudioFile, Samples, to_int16
 from sedtalker.files import sha256
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def write_flac(blocks: Iterable[Samples], file: IO[bytes]) -> float:
     with av.open(file, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
         for block in blocks:
-            frame = av.AudioFrame.from_ndarray(as_integers(block)[None], format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(to_int16(block)[None], format="s16", layout="mono")
             frame.rate, frame.pts = SAMPLE_RATE, count
             count += len(block)
             container.mux(stream.encode(frame))

@@ -19,7 +19,7 @@ from sedtalker.export.pictures import encode_color
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write
-from sedtalker.rotations import quaternions
+from sedtalker.rotations import to_quaternions
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -115,7 +115,7 @@ def _add_skeleton(stage: Any, animation: Animation, pivot: NDArray[np.float32]) 
     places.Set([Gf.Vec3f(0, 0, 0), Gf.Vec3f(*pivot.astype(float))])
     if animation.head is not None:
         moved = animation.head[:, :3, :3] @ pivot + animation.head[:, :3, 3]
-        for index, (quaternion, place) in enumerate(zip(quaternions(animation.head[:, :3, :3]), moved, strict=True)):
+        for index, (quaternion, place) in enumerate(zip(to_quaternions(animation.head[:, :3, :3]), moved, strict=True)):
             x, y, z, w = quaternion.astype(float)
             turns.Set([still, Gf.Quatf(w, x, y, z)], index)
             places.Set([Gf.Vec3f(0, 0, 0), Gf.Vec3f(*place.astype(float))], index)

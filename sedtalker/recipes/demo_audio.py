@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import LEVEL_WINDOW, SAMPLE_RATE, load_audio, loudness, write_wav
 from sedtalker.data.manifest import audio_files
-from sedtalker.emotion.vad import speech_frames
+from sedtalker.emotion.vad import detect_speech
 from sedtalker.errors import DataError
 
 CLIPS = ("1028_WSI_NEU_XX", "1028_ITS_HAP_XX", "1028_IOM_ANG_XX", "1028_TAI_NEU_XX")
@@ -90,7 +90,7 @@ def levelled(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _speech(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which whole 20 ms frames lie within `REACH` of the loud ones; clicks of a frame or two are none."""
-    return speech_frames(loudness(_whole_frames(samples)), reach=REACH, without_clicks=True)
+    return detect_speech(loudness(_whole_frames(samples)), reach=REACH, without_clicks=True)
 
 
 def _whole_frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from scipy.ndimage import median_filter
 from sedtalker.audio import load_audio
 from sedtalker.curves import resample
 from sedtalker.data.speech_corpora.ravdess import read_ravdess
-from sedtalker.emotion.vad import loudness, speech_frames
+from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.face.action_units import EMOTIONS
 from sedtalker.labels import LABELS, NEUTRAL
@@ -46,7 +46,7 @@ class ExpressionTiming:
 
 def course(units: Float, brows: Float, decibels: Float) -> ExpressionTiming:
     """Of the emotion's summed units (T,), the brows' (T,) and the loudness (T,) in dB, all at 50 Hz."""
-    speaking = np.flatnonzero(speech_frames(decibels.astype(np.float32)))
+    speaking = np.flatnonzero(detect_speech(decibels.astype(np.float32)))
     units = median_filter(units.astype(np.float64), SETTLED, mode="nearest")
     first, last = int(speaking[0]), int(speaking[-1]) + 1
     apex = float(np.percentile(units[first:last], 90))

@@ -21,7 +21,7 @@ from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.data.alignment import SILENCE, Aligner, Phone
 from sedtalker.demux import ffmpeg_name
-from sedtalker.emotion.vad import loudness, speech_frames
+from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
@@ -85,7 +85,7 @@ def people_sheet(talker: Talker, audio: Path) -> Bytes:
 def words_sheet(talker: Talker, audio: Path) -> Bytes:
     """The demo's last sentence, a word and a phone under each frame."""
     samples = load_audio(audio)
-    spoken = np.flatnonzero(speech_frames(loudness(samples), bridge=0.25))
+    spoken = np.flatnonzero(detect_speech(loudness(samples), bridge=0.25))
     first = spoken[np.flatnonzero(np.diff(spoken, prepend=-2) > 1)[-1]]
     start, stop = ((frame / FRAME_RATE + edge) * SAMPLE_RATE for frame, edge in ((first, -EDGE), (spoken[-1], EDGE)))
     sentence = samples[round(start) : round(stop)]

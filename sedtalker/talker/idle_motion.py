@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.emotion.vad import FLOOR, speech_frames
+from sedtalker.emotion.vad import FLOOR, detect_speech
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.rotations import rotation_matrices
 from sedtalker.speech import FRAME_RATE
@@ -72,7 +72,7 @@ class IdleMotion:
     closed: Float  # (T,) of the lids, 0..1
     turns: Float  # (T, 3) pitch, yaw and roll of the head, degrees
 
-    def added_to(self, weights: Float, start: int = 0) -> Float:
+    def apply(self, weights: Float, start: int = 0) -> Float:
         """Weights (n, 52) of the frames from `start` on with brows, eyes and lids moved."""
         part, alive = slice(start, start + len(weights)), weights.astype(np.float32)
         _raise_brows(alive, self.raised[part])
@@ -81,7 +81,7 @@ class IdleMotion:
         return np.clip(alive, 0, 1)
 
 
-def movements(
+def generate_idle_motion(
     track: EmotionTrack, levels: Float, frames: int, seed: int = 0, strengths: IdleMotionConfig | None = None
 ) -> IdleMotion:
     """Life for `frames` frames of 20 ms.
@@ -94,7 +94,7 @@ def movements(
     """
     strengths = strengths or IdleMotionConfig()
     decibels = _fitted(levels, frames)
-    speaking = speech_frames(decibels, bridge=PAUSE)
+    speaking = detect_speech(decibels, bridge=PAUSE)
     peaks = accents(decibels, speaking)
     blink_rng, gaze_rng, head_rng, brow_rng = (np.random.default_rng([seed, part]) for part in range(4))
     return IdleMotion(
@@ -147,7 +147,7 @@ def accents(decibels: Float, speaking: NDArray[np.bool_]) -> list[tuple[int, flo
     return sorted(found)
 
 
-def rigid(turns: Float, neck: Float) -> Float:
+def head_transforms(turns: Float, neck: Float) -> Float:
     """Rigid motions (T, 4, 4) that turn by pitch, yaw and roll (T, 3) in degrees about a point (3,) in metres."""
     motion = np.tile(np.eye(4, dtype=np.float32), (len(turns), 1, 1))
     motion[:, :3, :3] = rotation_matrices(turns)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import check_settings, fill, load_checkpoint, refuse, save_checkpoint
+from sedtalker.checkpoint import check_settings, load_checkpoint, load_weights, raise_problem, save_checkpoint
 from sedtalker.errors import CheckpointError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
@@ -97,7 +97,7 @@ class TalkerConfig:
             "a dense head has 3 x vertices coefficients": self.head == "dense"
             and self.coefficients != 3 * self.vertices,
         }
-        refuse("talker", problems)
+        raise_problem("talker", problems)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TalkerConfig:
@@ -113,7 +113,7 @@ class TalkerState(NamedTuple):
     """What the talker carries from one chunk to the next."""
 
     layers: tuple[LayerState, ...]
-    felt: Tensor  # (B, reaction - 1, emotion_width), the last departures from neutral
+    emotion_history: Tensor  # (B, reaction - 1, emotion_width), the last departures from neutral
     last: Tensor  # (B, 1, width), the stack's last input, repeated at the end
     emotion_offset: Tensor  # (B, 1, emotion_width), the last departure from neutral, repeated at the end
     ahead: int  # frames to come before the first output
@@ -198,8 +198,8 @@ class TalkerModel(nn.Module):
         """`step` for speech (B, T, width) that was embedded already."""
         emotion_offset = self.emotion_offset(posterior, intensity)
         if state is None:
-            felt = self._pad_history(emotion_offset[:, :1])[:, :-1]
-            state = TalkerState((), felt, x[:, :1], emotion_offset[:, :1], self.config.look_ahead)
+            emotion_history = self._pad_history(emotion_offset[:, :1])[:, :-1]
+            state = TalkerState((), emotion_history, x[:, :1], emotion_offset[:, :1], self.config.look_ahead)
         return self._advance(x, emotion_offset, state)
 
     def finish(self, state: TalkerState) -> Tensor:
@@ -236,7 +236,7 @@ class TalkerModel(nn.Module):
         return moved.unflatten(-1, (self.config.vertices, 3))
 
     @torch.inference_mode()
-    def displaced(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict_displacements(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
         """`displacements` of arrays."""
         return self.displacements(torch.from_numpy(curves).to(self.layer_weights.device)).cpu().numpy()
 
@@ -251,10 +251,12 @@ class TalkerModel(nn.Module):
 
     def _advance(self, x: Tensor, emotion_offset: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
         hidden, layers, _ = self._stacked(x, emotion_offset, state.layers)
-        felt = torch.cat([state.felt, emotion_offset], dim=1)
-        coefficients = self._coefficients(hidden, felt)[:, state.ahead :]
+        emotion_history = torch.cat([state.emotion_history, emotion_offset], dim=1)
+        coefficients = self._coefficients(hidden, emotion_history)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return coefficients, TalkerState(layers, felt[:, x.shape[1] :], x[:, -1:], emotion_offset[:, -1:], ahead)
+        return coefficients, TalkerState(
+            layers, emotion_history[:, x.shape[1] :], x[:, -1:], emotion_offset[:, -1:], ahead
+        )
 
     def _stacked(
         self, x: Tensor, emotion_offset: Tensor, states: tuple[LayerState, ...]
@@ -268,12 +270,12 @@ class TalkerModel(nn.Module):
             balances.append(balance)
         return self.norm(x), tuple(after), torch.stack(balances).mean()
 
-    def _coefficients(self, hidden: Tensor, felt: Tensor) -> Tensor:
+    def _coefficients(self, hidden: Tensor, emotion_history: Tensor) -> Tensor:
         """(B, S, K) of the stack's output (B, S, width) and of what was felt until then (B, reaction - 1 + S, ...)."""
         hidden = self.dropout(hidden)
         raw = self.lips(hidden)
         if self.residual is not None:
-            raw = raw + self.residual(hidden, felt)
+            raw = raw + self.residual(hidden, emotion_history)
         return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
 
 
@@ -332,16 +334,16 @@ class EmotionResidual(nn.Module):
         nn.init.ones_(self.gain.bias)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, hidden: Tensor, felt: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, emotion_history: Tensor) -> Tensor:
         """(B, T, K) of hidden (B, T, width) and c - e_neutral with its past (B, reaction - 1 + T, emotion_width)."""
-        moved = self.out(self.gain(hidden) * self.direction(self.averages(felt)))
+        moved = self.out(self.gain(hidden) * self.direction(self.averages(emotion_history)))
         damped = self.speaking(hidden).sigmoid() * self.damping.sigmoid() * self.lower
         return moved * (1 - damped)
 
-    def averages(self, felt: Tensor) -> Tensor:
+    def averages(self, emotion_history: Tensor) -> Tensor:
         """(B, T, emotion_width x tempos) of (B, reaction - 1 + T, emotion_width)."""
-        batch, _, width = felt.shape
-        rows = felt.transpose(1, 2).reshape(batch * width, 1, -1)
+        batch, _, width = emotion_history.shape
+        rows = emotion_history.transpose(1, 2).reshape(batch * width, 1, -1)
         averaged = F.conv1d(rows, self.tempo.softmax(-1)[:, None].to(rows.dtype))  # (batch x width, tempos, T)
         return averaged.view(batch, -1, averaged.shape[-1]).transpose(1, 2)
 
@@ -387,5 +389,5 @@ def load_talker_model(folder: Path | str) -> TalkerModel:
     """
     config, state = load_checkpoint(folder, KIND)
     model = TalkerModel(TalkerConfig.from_plain(config))
-    fill(model, state, folder)
+    load_weights(model, state, folder)
     return model.eval().requires_grad_(False)

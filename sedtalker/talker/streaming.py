@@ -60,14 +60,16 @@ def stream(
     labels = model.config.labels
     if not isinstance(emotion, Diarizer):
         track = emotion.with_labels(labels)
-        return decoded(model, told(track, (heard(model, block, style) for block in encoder.blocks(chunks))))
+        return decode_stream(
+            model, attach_track(track, (embed_speech(model, block, style) for block in encoder.blocks(chunks)))
+        )
     emotion.label_matrix(labels)  # refuses labels that do not fit before any sound is taken
     if diarizer_encoder is None or diarizer_encoder is encoder:
         pairs: Iterable[tuple[Tensor, Tensor]] = ((block, block) for block in encoder.blocks(chunks))
     else:
         given, again = tee(chunks)
         pairs = zip(encoder.blocks(given), diarizer_encoder.blocks(again), strict=True)
-    return decoded(model, read(emotion, model, pairs, style))
+    return decode_stream(model, diarize_stream(emotion, model, pairs, style))
 
 
 def latency(windows: Windowing, model: TalkerModel) -> float:
@@ -76,7 +78,7 @@ def latency(windows: Windowing, model: TalkerModel) -> float:
 
 
 @torch.inference_mode()
-def heard(model: TalkerModel, features: Tensor, style: Tensor | None = None) -> Tensor:
+def embed_speech(model: TalkerModel, features: Tensor, style: Tensor | None = None) -> Tensor:
     """What the talker takes in (n, width) of features (n, L, D).
 
     `style` is (1,) or None, as in `TalkerModel.forward`.
@@ -84,7 +86,7 @@ def heard(model: TalkerModel, features: Tensor, style: Tensor | None = None) -> 
     return model.embed(features[None].to(model.layer_weights.device), style)[0].float().cpu()
 
 
-def read(
+def diarize_stream(
     diarizer: Diarizer, model: TalkerModel, blocks: Iterable[tuple[Tensor, Tensor]], style: Tensor | None = None
 ) -> Iterator[Block]:
     """Blocks of features (n, L, D) for the model and for the diarizer, taken in with their emotion, which is read with
@@ -96,10 +98,10 @@ def read(
     matrix = diarizer.label_matrix(model.config.labels)
     for features, listened in blocks:
         posterior, intensity, state = diarize_piece(diarizer, listened, state, look_ahead=0)
-        yield Block(heard(model, features, style), posterior @ matrix, intensity)
+        yield Block(embed_speech(model, features, style), posterior @ matrix, intensity)
 
 
-def told(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:
+def attach_track(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:
     """Blocks of speech with the emotion of a track, which has the model's labels; after its end they are neutral."""
     count = frame_count(track.duration)
     posterior, intensity = map(torch.from_numpy, track.at_rate(FRAME_RATE, count))
@@ -113,7 +115,7 @@ def told(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:
 
 
 @torch.inference_mode()
-def decoded(model: TalkerModel, blocks: Iterable[Block]) -> Iterator[Tensor]:
+def decode_stream(model: TalkerModel, blocks: Iterable[Block]) -> Iterator[Tensor]:
     """Coefficients (n, K) block by block; joined they are the model's answer to the joined blocks."""
     device = model.layer_weights.device
     state: TalkerState | None = None

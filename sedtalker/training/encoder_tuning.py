@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import save_checkpoint
-from sedtalker.emotion.diarizer import STRIDE, steps_of
+from sedtalker.emotion.diarizer import STRIDE, pool_frames
 from sedtalker.errors import DataError
 from sedtalker.speech import FRAME_SAMPLES, KIND, MEL_HOP, TUNED_KIND, WhisperEncoder, load_encoder, log_mel
 from sedtalker.training.weight_averaging import averaged
@@ -41,9 +41,9 @@ class TunedEncoder(nn.Module):
         x = cached.float().flatten(1, 2)
         # bfloat16 is twice as fast, also on a CPU that has it; sums between the blocks stay exact
         with torch.autocast(x.device.type, torch.bfloat16):
-            x = x if self.below else self.encoder.embedded(x.transpose(1, 2)).float()
-            states = self.encoder.states_above(self.below, x)
-        return steps_of(states)
+            x = x if self.below else self.encoder.embed_mel(x.transpose(1, 2)).float()
+            states = self.encoder.run_layers(self.below, x)
+        return pool_frames(states)
 
 
 def tuned_encoder(name: str, below: int) -> TunedEncoder:

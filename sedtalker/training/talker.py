@@ -337,7 +337,7 @@ def sample_picture_inputs(
     template = store.store.templates[_of_split(store, "validation")[0].speaker]
 
     def predicted(values: np.ndarray) -> np.ndarray:
-        return template + talker.displaced(values)
+        return template + talker.predict_displacements(values)
 
     def true(values: np.ndarray) -> np.ndarray:
         return (

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.curves import read_between
+from sedtalker.curves import interpolate_frames
 from sedtalker.data.vertex_store import Clip, Store
 from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
@@ -90,7 +90,7 @@ class VertexClips:
             read = self.store.displacements(piece.clip, first, last).reshape(last - first, -1) * np.float32(MILLIMETRES)
         else:
             read = self._coefficients(piece.clip)[first:last]
-        return read_between(read, wanted - first)
+        return interpolate_frames(read, wanted - first)
 
     def _coefficients(self, clip: Clip) -> Float:
         """Coefficients (T, K) of a whole clip, projected when first asked for."""

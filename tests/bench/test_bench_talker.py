@@ -22,7 +22,7 @@ from sedtalker.mamba.scan import selective_scan_reference
 from sedtalker.pipeline import load
 from sedtalker.resources import asset
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.talker.streaming import Block, decoded, heard
+from sedtalker.talker.streaming import Block, decode_stream, embed_speech
 
 __all__ = ["one_thread"]  # a fixture that pytest takes from here
 
@@ -73,7 +73,10 @@ def test_decoder_grows_linearly() -> None:
         felt = [part[0].split(200) for part in emotion(length * 50)]
 
         def run(features: Sequence[Tensor] = features, felt: Sequence[Sequence[Tensor]] = felt) -> int:
-            return sum(len(block) for block in decoded(model, map(Block, (heard(model, x) for x in features), *felt)))
+            return sum(
+                len(block)
+                for block in decode_stream(model, map(Block, (embed_speech(model, x) for x in features), *felt))
+            )
 
         assert run() == length * 50
         costs.append(cpu_seconds(run, 3))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sedtalker.data.manifest import AUDIO_SUFFIXES, Manifest, SkipCounter, Utterance, finish
 from sedtalker.data.tables import index_rows, match_names, read_table
-from sedtalker.labels import canonical
+from sedtalker.labels import canonical_label
 
 COLUMNS = ("Dialogue_ID", "Utterance_ID", "Emotion", "Speaker", "Utterance")
 
@@ -37,7 +37,7 @@ def read_meld(folder: str | os.PathLike[str]) -> Manifest:
         matched = match_names(rows, list(clips), table, complete=False)
         skipped.skip("named in the table, no clip", len(rows) - len(matched))
         for name, row in matched.items():
-            emotion, speaker = canonical(row["Emotion"]), row["Speaker"].strip()
+            emotion, speaker = canonical_label(row["Emotion"]), row["Speaker"].strip()
             utterances.append(
                 Utterance(
                     id=f"meld/{part}_{name}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sedtalker.data.manifest import Manifest, SkipCounter, Utterance, audio_files, finish
 from sedtalker.data.tables import index_rows, match_names, read_table
-from sedtalker.labels import canonical
+from sedtalker.labels import canonical_label
 
 COLUMNS = ("file_id", "emotion", "speaker_id", "gender", "raw_text")
 
@@ -27,7 +27,7 @@ def read_nemo(folder: str | os.PathLike[str]) -> Manifest:
         if row is None:
             skipped.skip("not in data.tsv")
             continue
-        emotion = canonical(row["emotion"])
+        emotion = canonical_label(row["emotion"])
         utterances.append(
             Utterance(
                 id=f"nemo/{path.stem}",

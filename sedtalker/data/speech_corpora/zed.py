@@ -15,7 +15,7 @@ from typing import Any
 
 from sedtalker.data.manifest import Manifest, SkipCounter, Span, Utterance, finish
 from sedtalker.errors import DataError
-from sedtalker.labels import canonical
+from sedtalker.labels import canonical_label
 
 
 def read_zed(folder: str | os.PathLike[str]) -> Manifest:
@@ -28,7 +28,7 @@ def read_zed(folder: str | os.PathLike[str]) -> Manifest:
         if not (root / path).is_file():
             skipped.skip("named in ZED.json, no recording")
             continue
-        spans = tuple(Span(float(e["start"]), float(e["end"]), canonical(e["emo"])) for e in entry["emotion"])
+        spans = tuple(Span(float(e["start"]), float(e["end"]), canonical_label(e["emo"])) for e in entry["emotion"])
         utterances.append(
             Utterance(
                 id=f"zed/{name}",

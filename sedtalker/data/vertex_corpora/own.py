@@ -28,7 +28,7 @@ from sedtalker.errors import DataError, FaceError, TrackError
 from sedtalker.face.assets import find_pose
 from sedtalker.face.orientation import STATEMENT, UPRIGHT, Pose
 from sedtalker.inputs import expand_inputs
-from sedtalker.labels import canonical
+from sedtalker.labels import canonical_label
 
 TABLE = "clips.csv"
 COLUMNS = ("subject", "sentence", "emotion", "intensity", "split")  # beside the name
@@ -115,7 +115,7 @@ def _sequence(name: str, path: Path, row: Row, table: Path) -> Sequence:
 
 def _emotion(row: Row, name: str, table: Path) -> str:
     try:
-        return canonical(row.get("emotion", "neutral"))
+        return canonical_label(row.get("emotion", "neutral"))
     except TrackError as error:
         raise DataError(f"emotion of {name}: {table} ({error})") from error
 

@@ -28,6 +28,7 @@ from sedtalker.data.manifest import audio_files
 from sedtalker.data.speech_corpora.ravdess import read_ravdess
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write
+from sedtalker.pca import principal_components
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
 
 Array = NDArray[np.floating]
@@ -182,10 +183,10 @@ def lip_correlations(recordings: Sequence[Recording], features: Callable[[Record
 
 
 def _principal(values: Sequence[Array]) -> list[Array]:
-    """The features in the `DIRECTIONS` in which they vary most, whatever the lips do."""
-    mean = np.concatenate([x[::SPARED] for x in values]).mean(0)
-    spread = sum((x[::SPARED] - mean).T @ (x[::SPARED] - mean) for x in values)
-    directions = np.linalg.eigh(spread)[1][:, -DIRECTIONS:]
+    """The centred features (T, D) in their first `DIRECTIONS` principal components."""
+    sample = np.concatenate([x[::SPARED] for x in values])
+    mean = sample.mean(0)
+    directions = principal_components(sample - mean, DIRECTIONS).T
     return [(x - mean) @ directions for x in values]
 
 

@@ -23,6 +23,7 @@ from sedtalker.data.vertex_store import Clip, Store
 from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write
+from sedtalker.pca import principal_components
 from sedtalker.speech import FRAME_RATE
 from sedtalker.training.losses import MILLIMETRES, Target
 from sedtalker.training.windows import ClipInfo, Example
@@ -136,11 +137,9 @@ def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
     if path.is_file():
         return np.load(path, allow_pickle=False)
     # not centred: a still face has no displacement, so zero coefficients must mean the template
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        _, _, directions = torch.svd_lowrank(torch.from_numpy(sample), components, niter=4)
+    directions = principal_components(sample, components)
     scale = np.sqrt(3 * store.vertices / components) / MILLIMETRES
-    basis = (directions.T.numpy() * scale).astype(np.float32)
+    basis = (directions * scale).astype(np.float32)
     with atomic_write(path) as temp_path:
         np.save(temp_path, basis)
     return basis

@@ -17,7 +17,7 @@ from sedtalker.resources import config
 TINY = (
     "model.width=32", "model.order=[mamba+moe, attention]", "model.expert_hidden=32", "model.heads=2",
     "model.kv_heads=1", "model.window=10", "model.coefficients=8", f"model.vertices={made.VERTICES}", "steps=6",
-    "validate_every=3", "batch=2", "window=1.0", "warmup=2", "workers=0", "trainer.enable_progress_bar=false",
+    "validate_every=3", "batch_size=2", "window=1.0", "warmup=2", "workers=0", "trainer.enable_progress_bar=false",
     "trainer.enable_model_summary=false",
 )  # fmt: skip
 
@@ -72,8 +72,8 @@ def test_it_learns_a_few_clips(corpus: Path) -> None:
     """Overfits to 5 % of the motion's energy, as a still face leaves it."""
     store, run = corpus / "store", corpus / "run"
     main(["data", "prepare", "emovoca", str(corpus), "-o", str(store)])
-    learns = ["model.coefficients=40", "model.dropout=0", "steps=400", "validate_every=200", "rate=1e-2", "batch=4"]
-    sources = [f"store={store}", f"output={run}", "unseen=1.0", "workers=1"]
+    learns = ["model.coefficients=40", "model.dropout=0", "steps=400", "validate_every=200", "lr=1e-2", "batch_size=4"]
+    sources = [f"store={store}", f"output={run}", "style_dropout=1.0", "workers=1"]
     overrides = [*TINY, *learns, *sources, "--overfit-one"]
     assert main(["train", "talker", "--config", str(config("talker", "emovoca.yaml")), *overrides]) == 0
     report = run / "report.json"
@@ -96,7 +96,7 @@ def test_the_paper_s_decoder_on_flame_s_vertices(tmp_path: Path, capsys: pytest.
     transformers.Wav2Vec2Model(tiny).save_pretrained(encoder)
     prepare = ["data", "prepare", "emovoca", str(tmp_path), "-o", str(store), "--encoder", str(encoder)]
     assert main(prepare) == 0
-    file, short = str(config("talker", "paper.yaml")), ["steps=4", "validate_every=2", "batch=2", "window=0.5"]
+    file, short = str(config("talker", "paper.yaml")), ["steps=4", "validate_every=2", "batch_size=2", "window=0.5"]
     (tmp_path / "masks.json").write_text(json.dumps({"lips": [3530, 3531, 3504]}))
     sizes = ["model.width=64", "model.expert_hidden=64", f"masks={tmp_path / 'masks.json'}"]
     settings = [f"store={store}", f"output={run}", *short, *sizes]

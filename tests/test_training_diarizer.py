@@ -151,12 +151,12 @@ def test_blending_and_hiding_leave_what_is_known_known():
     known = torch.full((4, 50), 0.5)
     target = torch.eye(8)[torch.randint(8, (4, 50))]
     batch = Batch(steps, target, known, torch.ones(4, 50))
-    made, blended, _, intensity, _ = mixup_and_mask(batch, mixup=1.0, masked=0.2)
+    made, blended, _, intensity, _ = mixup_and_mask(batch, mixup_prob=1.0, time_mask_max=0.2)
     torch.testing.assert_close(blended.sum(-1), torch.ones(4, 50))
     torch.testing.assert_close(intensity, known)
     hidden = (made == 0).all(-1).all(-1)
     assert 0 < hidden.float().mean() <= 0.2
-    same = mixup_and_mask(batch, mixup=0.0, masked=0.0).steps
+    same = mixup_and_mask(batch, mixup_prob=0.0, time_mask_max=0.0).steps
     torch.testing.assert_close(same, steps)
 
 
@@ -201,7 +201,7 @@ def test_blending_weighs_each_truth_by_its_own_weight_and_keeps_unknown_intensit
     target = torch.eye(8)[torch.tensor([[0], [1]])]
     weight = torch.tensor([[1.0], [0.0]])  # the second utterance's label does not count
     intensity = torch.tensor([[0.8], [float("nan")]])
-    made = mixup_and_mask(Batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup=1.0, masked=0.0)
+    made = mixup_and_mask(Batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup_prob=1.0, time_mask_max=0.0)
     torch.manual_seed(7)
     torch.rand(())
     share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(2)
@@ -218,7 +218,7 @@ def test_a_finished_diarizer_goes_on_and_short_runs_end_well(tmp_path):
     config.write_text(
         f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
         "model: {layers: 2, feature_width: 12, width: 8, hidden: 4, convolutions: 1, members: 1}\n"
-        "batch: 4\nvalidate_every: 30\n"
+        "batch_size: 4\nvalidate_every: 30\n"
     )
     train_diarizer(config, ["steps=4", "warmup=1"])
     assert torch.load(tmp_path / "run/last.ckpt", weights_only=True)["global_step"] == 4
@@ -240,7 +240,7 @@ def test_a_tiny_training_learns_calibrates_and_exports(tmp_path):
     config.write_text(
         f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
         "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, members: 2}\n"
-        "steps: 60\nbatch: 8\nvalidate_every: 30\nrate: 1e-2\nwarmup: 5\n"
+        "steps: 60\nbatch_size: 8\nvalidate_every: 30\nlr: 1e-2\nwarmup: 5\n"
     )
     exported = train_diarizer(config, ["seed=3"])
     diarizer = load_diarizer(exported)
@@ -254,8 +254,8 @@ def test_a_tiny_training_learns_calibrates_and_exports(tmp_path):
 def test_configuration_errors_are_one_line(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("manifest: m\nfeatures: [f]\noutput: o\n")
-    assert read_config(config, ["model.width=32", "rate=1e-3"], DiarizerTraining).model == DiarizerConfig(width=32)
-    for override in ("colour=1", "model.colour=1", "rate=fast", "nonsense", "steps=many"):
+    assert read_config(config, ["model.width=32", "lr=1e-3"], DiarizerTraining).model == DiarizerConfig(width=32)
+    for override in ("colour=1", "model.colour=1", "lr=fast", "nonsense", "steps=many"):
         with pytest.raises(DataError) as caught:
             read_config(config, [override], DiarizerTraining)
         assert "\n" not in str(caught.value)

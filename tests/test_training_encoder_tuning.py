@@ -82,7 +82,7 @@ def test_blocks_learn_beside_the_diarizer_and_are_saved_as_an_encoder(corpus: Pa
     training = DiarizerTraining(
         f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run",
         model=DiarizerConfig(first_layer=BELOW, layers=2, width=16, hidden=8, convolutions=1),
-        below=BELOW, steps=6, batch=2, warmup=2, validate_every=6,
+        frozen_layers=BELOW, steps=6, batch_size=2, warmup=2, validate_every=6,
     )  # fmt: skip
     diarizer = load_diarizer(run_training(training))
     before, after = load_encoder("whisper-tiny.en"), load_encoder(diarizer.config.encoder)
@@ -96,7 +96,7 @@ def test_a_whole_encoder_learns_from_changed_sound_and_is_saved(corpus: Path):
     training = DiarizerTraining(
         f"{corpus}/manifest.json", (f"{corpus}/mels",), f"{corpus}/run",
         model=DiarizerConfig(width=16, hidden=8, convolutions=1), mixing=Mixing(levelled=0.5),
-        below=0, changed=0.8, steps=4, batch=2, warmup=2, validate_every=4,
+        frozen_layers=0, spec_augment_prob=0.8, steps=4, batch_size=2, warmup=2, validate_every=4,
     )  # fmt: skip
     diarizer = load_diarizer(run_training(training))
     sound = speech_like(1.0, 180, 9)
@@ -123,7 +123,12 @@ def test_features_of_another_kind_name_the_command(corpus: Path):
 def test_changes_that_only_log_mels_bear_are_refused_elsewhere(corpus: Path):
     model = DiarizerConfig(first_layer=BELOW, layers=2)
     training = DiarizerTraining(
-        f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run", model=model, below=BELOW, changed=0.5
+        f"{corpus}/manifest.json",
+        (f"{corpus}/features",),
+        f"{corpus}/run",
+        model=model,
+        frozen_layers=BELOW,
+        spec_augment_prob=0.5,
     )
-    with pytest.raises(DataError, match=r"for log-mels. Set below: 0"):
+    with pytest.raises(DataError, match=r"for log-mels. Set frozen_layers: 0"):
         run_training(training)

@@ -76,7 +76,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(store: Path, tmp_path: Path):
     """The path of a configuration, and overrides for a run of it that takes seconds."""
     path = tmp_path / "talker.yaml"
-    path.write_text("steps: 30\nvalidate_every: 10\nbatch: 4\nwindow: 1.0\nwarmup: 5\n")
+    path.write_text("steps: 30\nvalidate_every: 10\nbatch_size: 4\nwindow: 1.0\nwarmup: 5\n")
 
     def overrides(output: str, **changes: object) -> list[str]:
         settings = {"store": store, "output": tmp_path / output, **TINY, **changes}
@@ -96,7 +96,7 @@ def logged(output: Path) -> list[dict[str, float]]:
 
 def test_it_overfits_one_clip(configured, tmp_path: Path) -> None:
     path, overrides = configured
-    train_talker(path, overrides("run", overfit_one=True, steps=150, validate_every=50, rate=5e-3))
+    train_talker(path, overrides("run", overfit_one=True, steps=150, validate_every=50, lr=5e-3))
     figures = logged(tmp_path / "run")
     assert figures[-1]["val/values"] < 2e-4  # of a jaw that swings by 0.2 and a smile of 0.6
     assert 0.8 < figures[-1]["val/motion_ratio"] < 1.2
@@ -104,7 +104,7 @@ def test_it_overfits_one_clip(configured, tmp_path: Path) -> None:
 
 def test_a_stopped_run_goes_on_to_the_same_weights(configured, tmp_path: Path) -> None:
     path, overrides = configured
-    changes = {"model.dropout": 0.1, "accumulate": 2}
+    changes = {"model.dropout": 0.1, "accumulate_grad_batches": 2}
     train_talker(path, overrides("whole", **changes))
     train_talker(path, overrides("stopped", **changes, **{"trainer.max_epochs": 1}))
     train_talker(path, overrides("stopped", **changes))
@@ -116,7 +116,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(configured, tmp_path: Path) -
 
 def test_a_run_that_no_longer_improves_ends_early(configured, tmp_path: Path) -> None:
     path, overrides = configured
-    train_talker(path, overrides("run", steps=100, rate=1e-12, patience=2))
+    train_talker(path, overrides("run", steps=100, lr=1e-12, patience=2))
     last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
     assert last["global_step"] <= 40  # a first validation, and two that are no better
 
@@ -124,11 +124,11 @@ def test_a_run_that_no_longer_improves_ends_early(configured, tmp_path: Path) ->
 def test_a_run_goes_on_from_an_exported_talker_of_its_sizes(configured, tmp_path: Path) -> None:
     path, overrides = configured
     first = train_talker(path, overrides("first", steps=10))
-    again = train_talker(path, overrides("again", steps=10, rate=1e-9, start=first))
+    again = train_talker(path, overrides("again", steps=10, lr=1e-9, init_from=first))
     before, after = (load_talker_model(folder).state_dict() for folder in (first, again))
     assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
     with pytest.raises(DataError, match="of other sizes or speakers"):
-        train_talker(path, overrides("wider", **{"model.width": 64, "start": first}))
+        train_talker(path, overrides("wider", **{"model.width": 64, "init_from": first}))
 
 
 @pytest.mark.parametrize("changes", [{"steps": 3}, {"steps": 1}, {"steps": 2, "warmup": 1}, {"steps": 7, "warmup": 0}])
@@ -142,7 +142,7 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(configured, tmp_path
     path, overrides = configured
     changes = {"validate_every": 4, "warmup": 2}
     train_talker(path, overrides("run", steps=6, **changes))  # ends within an epoch
-    train_talker(path, overrides("run", steps=12, rate=1e-4, **changes))
+    train_talker(path, overrides("run", steps=12, lr=1e-4, **changes))
     last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 12
     assert last["optimizer_states"][0]["param_groups"][0]["lr"] < 1e-4  # of this run, not of the earlier
@@ -170,14 +170,14 @@ class Trap:
 def test_a_checkpoint_to_start_from_is_read_without_running_its_code(configured, tmp_path: Path) -> None:
     path, overrides = configured
     train_talker(path, overrides("first", steps=2))
-    train_talker(path, overrides("second", steps=2, start=tmp_path / "first" / "last.ckpt"))
+    train_talker(path, overrides("second", steps=2, init_from=tmp_path / "first" / "last.ckpt"))
     trap = tmp_path / "trap.ckpt"
     torch.save({"state_dict": {}, "more": Trap(tmp_path / "sprung")}, trap)
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.ckpt")
     (tmp_path / "text.ckpt").write_text("hello")
     for name in ("trap", "other", "text", "absent"):
         with pytest.raises(DataError, match=f"{name}.ckpt") as refusal:
-            train_talker(path, overrides("third", steps=2, start=tmp_path / f"{name}.ckpt"))
+            train_talker(path, overrides("third", steps=2, init_from=tmp_path / f"{name}.ckpt"))
         assert "\n" not in str(refusal.value)
     assert not (tmp_path / "sprung").exists()
 
@@ -253,7 +253,7 @@ def test_a_clip_is_drawn_after_each_validation(configured, tmp_path: Path) -> No
 
 def test_a_talker_that_stays_still_is_reported(configured, capsys: pytest.CaptureFixture[str]) -> None:
     path, overrides = configured
-    train_talker(path, overrides("run", steps=10, rate=0.0))
+    train_talker(path, overrides("run", steps=10, lr=0.0))
     assert "collapse: the talker moves 0% of what the truth does" in capsys.readouterr().out
 
 

@@ -55,7 +55,7 @@ ROUNDS = (
     FinetuneRound(4.6e-3, 1500, mean_of=2),
     FinetuneRound(4e-3, 1500, mean_of=2),
 )
-RECIPE_KEYS = ("store", "output", "start", "seed", "losses.closure")  # settings that each run gets from the recipe
+RECIPE_KEYS = ("store", "output", "init_from", "seed", "losses.closure")  # settings that each run gets from the recipe
 FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
 
 
@@ -100,7 +100,7 @@ def train_default(
     for number, (closure, steps, mean_of) in enumerate(ROUNDS):
         if mean_of > 1:
             start = _mean(means[-mean_of:], work / f"mean-{number - mean_of}-{number - 1}")
-        settings = f"start={start}", f"losses.closure={closure}", f"steps={steps}"
+        settings = f"init_from={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
         finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]
         start = _mean(finished, work / ("talker" if number == len(ROUNDS) - 1 else f"mean-{number}"))

@@ -72,7 +72,7 @@ def require_within(settings: object, **bounds: tuple[float, float]) -> None:
         value = getattr(settings, name)
         for number in value.values() if isinstance(value, dict) else [value]:
             if not least <= number <= most:
-                span = f"{least:g} or more" if math.isinf(most) else f"from {least:g} to {most:g}"
+                span = f"{least:g} or more" if math.isinf(most) else f"a value from {least:g} to {most:g}"
                 raise DataError(f"{name} is {number}. Set it to {span}")
 
 

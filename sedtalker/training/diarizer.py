@@ -37,23 +37,23 @@ class DiarizerTraining:
     manifest: str  # of `sedtalker.data.speech_corpora.registry`, with splits
     features: tuple[str, ...]  # folders of cached features, the clean ones first
     output: str  # folder: Lightning's checkpoints, and the exported model
-    start: str = ""  # folder of a diarizer to start from; empty: from random weights
+    init_from: str = ""  # folder of a diarizer whose weights are loaded; empty: random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
-    below: int | None = None  # the encoder's blocks above this one are trained too, on what was cached for that
-    encoder_lr: float = 5e-5  # of those blocks
-    changed: float = 0.0  # with below 0: share of the made utterances whose spectrum is changed at random
+    frozen_layers: int | None = None  # blocks of the encoder kept frozen; None: all, features are cached
+    encoder_lr: float = 5e-5  # of the blocks above them
+    spec_augment_prob: float = 0.0  # share of the utterances with SpecAugment; for frozen_layers 0
     mixing: Mixing = field(default_factory=Mixing)
-    corpora: dict[str, float] = field(default_factory=dict)  # share of the draws; a corpus at 0 is left out
+    corpus_weights: dict[str, float] = field(default_factory=dict)  # sampling weights (default 1); 0 excludes a corpus
     splits: tuple[str, ...] = ("train",)  # that are trained on
     steps: int = 3000
-    batch: int = 32  # made utterances
-    rate: float = 1e-3
+    batch_size: int = 32  # utterances
+    lr: float = 1e-3
     warmup: int = 100  # steps, at most half of all
-    decay: float = 0.01
-    smoothing: float = 0.05  # of the labels
-    adjustment: float = 1.0  # weight of the log prior that is added to the logits in training
-    mixup: float = 0.5  # share of the batches whose utterances are blended in pairs
-    masked: float = 0.1  # most of an utterance's time that is hidden in one stretch
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    logit_adjustment: float = 1.0  # weight of the log prior added to the logits in training
+    mixup_prob: float = 0.5  # share of the batches with mixup of utterance pairs
+    time_mask_max: float = 0.1  # longest masked stretch, as a share of the utterance
     intensity_weight: float = 0.5
     validate_every: int = 250  # steps; a run of fewer validates at its end
     threads: int = 1
@@ -66,12 +66,23 @@ class DiarizerTraining:
         Raises:
             DataError: one is outside its range.
         """
-        require_within(self, **dict.fromkeys(("steps", "batch", "validate_every", "threads"), (1, inf)))
-        rates = ("rate", "encoder_lr", "warmup", "decay", "workers", "adjustment", "intensity_weight", "corpora")
+        require_within(self, **dict.fromkeys(("steps", "batch_size", "validate_every", "threads"), (1, inf)))
+        rates = (
+            "lr",
+            "encoder_lr",
+            "warmup",
+            "weight_decay",
+            "workers",
+            "logit_adjustment",
+            "intensity_weight",
+            "corpus_weights",
+        )
         require_within(self, **dict.fromkeys(rates, (0, inf)), seed=(0, 2**32 - 1))
-        require_within(self, **dict.fromkeys(("changed", "smoothing", "mixup", "masked"), (0, 1)))
-        if self.below is not None:
-            require_within(self, below=(0, inf))
+        require_within(
+            self, **dict.fromkeys(("spec_augment_prob", "label_smoothing", "mixup_prob", "time_mask_max"), (0, 1))
+        )
+        if self.frozen_layers is not None:
+            require_within(self, frozen_layers=(0, inf))
         for name in ("features", "splits"):
             if not getattr(self, name):
                 raise DataError(f"{name} is empty. Name one or more")
@@ -138,19 +149,19 @@ class DiarizerModule(lightning.LightningModule):
         super().__init__()
         self.settings = training
         self.diarizer = starting_diarizer(training)
-        below = training.below
-        self.encoder = nn.Identity() if below is None else tuned_encoder(training.model.encoder, below)
+        frozen = training.frozen_layers
+        self.encoder = nn.Identity() if frozen is None else tuned_encoder(training.model.encoder, frozen)
         self.register_buffer("log_prior", log_prior)
         self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech frames in the running validation
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        if self.settings.changed:
-            batch = replace(batch, steps=changed(batch.steps, self.settings.changed))
-        blend = mixup_and_mask(batch, self.settings.mixup, self.settings.masked)
+        if self.settings.spec_augment_prob:
+            batch = replace(batch, steps=changed(batch.steps, self.settings.spec_augment_prob))
+        blend = mixup_and_mask(batch, self.settings.mixup_prob, self.settings.time_mask_max)
         logits, strength = self.diarizer(self.encoder(blend.steps))
-        adjusted = logits + self.settings.adjustment * self.log_prior
+        adjusted = logits + self.settings.logit_adjustment * self.log_prior
         present = ~self.diarizer.absent
-        category = category_loss(adjusted, blend.target, blend.weight, self.settings.smoothing, present)
+        category = category_loss(adjusted, blend.target, blend.weight, self.settings.label_smoothing, present)
         intensity = intensity_loss(strength, blend.intensity, blend.intensity_weight)
         self.log_dict({"category": category, "intensity": intensity}, prog_bar=True)
         return category + self.settings.intensity_weight * intensity
@@ -175,8 +186,8 @@ class DiarizerModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.settings
         groups = [{"params": self.diarizer.parameters()}, {"params": self.encoder.parameters()}]
-        rates = [settings.rate, settings.encoder_lr]
-        optimiser = torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
+        rates = [settings.lr, settings.encoder_lr]
+        optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
         schedule = OneCycle(optimiser, rates, settings.steps, settings.warmup)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -184,11 +195,11 @@ class DiarizerModule(lightning.LightningModule):
 def starting_diarizer(training: DiarizerTraining) -> Diarizer:
     """The network to train: from random weights, or as `start` has it."""
     diarizer = Diarizer(training.model)
-    if training.start:
-        earlier = load_diarizer(training.start)
+    if training.init_from:
+        earlier = load_diarizer(training.init_from)
         if earlier.config.labels != training.model.labels:
             raise DataError(
-                f"a diarizer of other labels, or in another order: {training.start}. Set model.labels to its"
+                f"a diarizer of other labels, or in another order: {training.init_from}. Set model.labels to its"
             )
         diarizer.load_state_dict(earlier.state_dict())
     return diarizer
@@ -204,7 +215,7 @@ class Blend(NamedTuple):
     intensity_weight: Tensor  # (B, T)
 
 
-def mixup_and_mask(batch: Batch, mixup: float, masked: float) -> Blend:
+def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Blend:
     """A batch, sometimes blended in pairs of utterances (Zhang et al. 2018), a stretch of each hidden.
 
     A truth counts in a blend by its share and its own weight; where one of two is unknown the other counts alone.
@@ -212,13 +223,13 @@ def mixup_and_mask(batch: Batch, mixup: float, masked: float) -> Blend:
     steps, target, weight = batch.steps.float(), batch.target, batch.weight
     level_weight, level = weight * ~batch.intensity.isnan(), batch.intensity.nan_to_num(0)
     size, length = weight.shape
-    if float(torch.rand(())) < mixup:
+    if float(torch.rand(())) < mixup_prob:
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
         order = torch.randperm(size, device=steps.device)
         steps = torch.lerp(steps, steps[order], share)
         target, weight = _blended(target, weight, order, share)
         level, level_weight = _blended(level, level_weight, order, share)
-    hidden = (torch.rand(size, 1, device=steps.device) * masked * length).round()
+    hidden = (torch.rand(size, 1, device=steps.device) * time_mask_max * length).round()
     start = torch.rand(size, 1, device=steps.device) * (length - hidden)
     place = torch.arange(length, device=steps.device)
     kept = (place < start) | (place >= start + hidden)
@@ -276,14 +287,16 @@ def run_training(training: DiarizerTraining) -> Path:
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
     manifest = load_manifest(training.manifest)
-    utterances = [item for item in manifest.select(*training.splits) if training.corpora.get(item.corpus, 1) > 0]
+    utterances = [item for item in manifest.select(*training.splits) if training.corpus_weights.get(item.corpus, 1) > 0]
     held_out = [
-        item for item in manifest.select("validation") if training.corpora.get(item.corpus, 1) > 0 and not item.segments
+        item
+        for item in manifest.select("validation")
+        if training.corpus_weights.get(item.corpus, 1) > 0 and not item.segments
     ]
     if not utterances or not held_out:
         raise DataError(f"no training or no validation speakers: {training.manifest}. Write it anew with splits")
     caches = [Path(folder) for folder in training.features]
-    mixer = Mixer(utterances, caches, training.mixing, training.corpora, training.seed)
+    mixer = Mixer(utterances, caches, training.mixing, training.corpus_weights, training.seed)
     module = DiarizerModule(training, log_prior_of(mixer))
     output = Path(training.output)
     saved = ModelCheckpoint(output, "last", enable_version_counter=False)
@@ -296,7 +309,7 @@ def run_training(training: DiarizerTraining) -> Path:
     check_steps(training, clips[0])
     trainer.fit(
         module,
-        DataLoader(MixedUtterances(mixer, training.batch), batch_size=None, num_workers=training.workers),
+        DataLoader(MixedUtterances(mixer, training.batch_size), batch_size=None, num_workers=training.workers),
         DataLoader(Clips(clips), batch_size=None),
         ckpt_path=last_checkpoint(module, output, training.steps),
         weights_only=True,
@@ -320,12 +333,14 @@ def check_steps(training: DiarizerTraining, clip: Clip) -> None:
         DataError: they are of other sizes, or settings for log-mels come without them.
     """
     model = training.model
-    if training.below != 0 and (training.changed or training.mixing.levelled):
-        raise DataError("changed and mixing.levelled are for log-mels. Set below: 0, or leave them out")
+    if training.frozen_layers != 0 and (training.spec_augment_prob or training.mixing.levelled):
+        raise DataError(
+            "spec_augment_prob and mixing.levelled are for log-mels. Set frozen_layers: 0, or leave them out"
+        )
     expected, kind = (model.layers, model.feature_width), f"--first-layer {model.first_layer} --steps"
-    if training.below is not None:
-        expected = (STRIDE, model.feature_width) if training.below else (MEL_STRIDE, WhisperConfig.mels)
-        kind = f"--below {training.below}"
+    if training.frozen_layers is not None:
+        expected = (STRIDE, model.feature_width) if training.frozen_layers else (MEL_STRIDE, WhisperConfig.mels)
+        kind = f"--below {training.frozen_layers}"
     if clip.steps().shape[1:] != expected:
         found = " x ".join(map(str, clip.steps().shape[1:]))
         raise DataError(

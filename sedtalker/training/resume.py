@@ -60,12 +60,12 @@ def check_fits(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """
     own, fixed = module.state_dict(), dict(module.named_buffers())
     if differing := sorted(set(own) ^ set(state)):
-        raise DataError(f"weights of another model ({differing[0]}): {path}. Choose another output or start")
+        raise DataError(f"weights of another model ({differing[0]}): {path}. Choose another output or init_from")
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
             sizes = f"{tuple(state[name].shape)}, here {tuple(tensor.shape)}"
             raise DataError(
-                f"weights of other sizes or speakers ({name} is {sizes}): {path}. Choose another output or start"
+                f"weights of other sizes or speakers ({name} is {sizes}): {path}. Choose another output or init_from"
             )
         if name in fixed and name.split(".")[-1] == "basis" and not _same(state[name], tensor):
             raise DataError(f"coefficients of another basis: {path}. Train on its store, with its seed and components")

@@ -60,19 +60,19 @@ class TalkerTraining:
 
     store: str  # folder of rigged clips, or of a vertex corpus
     output: str  # folder: Lightning's checkpoints and logs, and the exported model
-    start: str = ""  # an earlier run's checkpoint or its exported talker, of the same sizes: to go on from its weights
+    init_from: str = ""  # checkpoint or exported talker of the same sizes, whose weights are loaded
     model: TalkerConfig = field(default_factory=TalkerConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     masks: str = ""  # FLAME_masks.pkl or lists of vertices: the lips of a corpus; the default head's are known
-    shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance to be drawn
+    source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
     steps: int = 3000
-    batch: int = 8  # windows
+    batch_size: int = 8  # windows
     window: float = 4.0  # seconds; 0: whole clips, in batches of about one length
-    accumulate: int = 1  # batches a step
-    rate: float = 2e-3
+    accumulate_grad_batches: int = 1  # batches per optimizer step
+    lr: float = 2e-3
     warmup: int = 100  # steps, at most half of all
-    decay: float = 0.01
-    unseen: float = 0.2  # share of the windows shown without their speaker's style
+    weight_decay: float = 0.01
+    style_dropout: float = 0.2  # share of the windows without their speaker's style
     validate_every: int = 250  # steps; a run of fewer validates at its end. What follows the last is not exported
     validation_clips: int = 40
     validation_window: float = 12.0  # seconds from the start of each clip
@@ -92,10 +92,13 @@ class TalkerTraining:
             DataError: one is outside its range, or Lightning has no such flag.
         """
         counts = dict.fromkeys(
-            ("steps", "batch", "accumulate", "validate_every", "validation_clips", "threads"), (1, inf)
+            ("steps", "batch_size", "accumulate_grad_batches", "validate_every", "validation_clips", "threads"),
+            (1, inf),
         )
-        rates = dict.fromkeys(("rate", "warmup", "decay", "workers", "window", "shares", "patience"), (0, inf))
-        require_within(self, **counts, **rates, unseen=(0, 1), validation_window=(1 / FRAME_RATE, inf))
+        rates = dict.fromkeys(
+            ("lr", "warmup", "weight_decay", "workers", "window", "source_weights", "patience"), (0, inf)
+        )
+        require_within(self, **counts, **rates, style_dropout=(0, 1), validation_window=(1 / FRAME_RATE, inf))
         require_within(self, seed=(0, 2**32 - 1))
         require_within(self.losses, **dict.fromkeys(asdict(self.losses), (0, inf)))
         if 0 < self.window < 1 / FRAME_RATE:
@@ -170,11 +173,11 @@ class TalkerModule(lightning.LightningModule):
         decayed = [p for name, p in self.named_parameters() if p.ndim >= 2 and not name.endswith("A_log")]
         rates = [p for name, p in self.named_parameters() if name.endswith("A_log")]
         groups = [
-            {"params": decayed, "weight_decay": settings.decay},
+            {"params": decayed, "weight_decay": settings.weight_decay},
             {"params": plain + rates, "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW(groups, settings.rate, betas=(0.9, 0.98))
-        schedule = OneCycle(optimiser, [settings.rate] * len(groups), settings.steps, settings.warmup)
+        optimiser = torch.optim.AdamW(groups, settings.lr, betas=(0.9, 0.98))
+        schedule = OneCycle(optimiser, [settings.lr] * len(groups), settings.steps, settings.warmup)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _motion(self, batch: Example) -> Motion:
@@ -202,14 +205,14 @@ class TalkerData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Example]:
         settings = self.settings
         epoch = self.trainer.current_epoch if self.trainer else 0
-        batches = settings.validation_interval * settings.accumulate
-        drawn = (settings.seed, epoch, settings.shares, settings.unseen)
+        batches = settings.validation_interval * settings.accumulate_grad_batches
+        drawn = (settings.seed, epoch, settings.source_weights, settings.style_dropout)
         if settings.window == 0:
-            clips = Batches(self.store, self.train_clips, self.styles, settings.batch, batches, *drawn)
+            clips = Batches(self.store, self.train_clips, self.styles, settings.batch_size, batches, *drawn)
             return DataLoader(clips, None, num_workers=settings.workers)
-        frames, count = round(settings.window * FRAME_RATE), batches * settings.batch
+        frames, count = round(settings.window * FRAME_RATE), batches * settings.batch_size
         windows = Windows(self.store, self.train_clips, self.styles, frames, count, *drawn)
-        return DataLoader(windows, settings.batch, collate_fn=collate, num_workers=settings.workers)
+        return DataLoader(windows, settings.batch_size, collate_fn=collate, num_workers=settings.workers)
 
     def val_dataloader(self) -> DataLoader[Example]:
         return DataLoader(self._validation(), 1, collate_fn=collate)
@@ -244,8 +247,8 @@ def run_training(training: TalkerTraining) -> Path:
     module = TalkerModule(training, lips_of(training, store) if face is None else Mouth(face))
     if isinstance(store, VertexClips) and store.basis is not None:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
-    if training.start:
-        load_initial_weights(module, Path(training.start))
+    if training.init_from:
+        load_initial_weights(module, Path(training.init_from))
     output = Path(training.output)
     # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
     kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -366,7 +369,7 @@ def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) 
     mixed = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return {
         "max_steps": training.steps,
-        "accumulate_grad_batches": training.accumulate,
+        "accumulate_grad_batches": training.accumulate_grad_batches,
         "reload_dataloaders_every_n_epochs": 1,
         "accelerator": "auto",
         "devices": 1,

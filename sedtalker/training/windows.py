@@ -117,11 +117,11 @@ class Windows(Dataset[Example]):
     count: int  # windows an epoch
     seed: int
     epoch: int = 0
-    shares: dict[str, float] = field(default_factory=dict)  # source -> factor of its chance; 1 where it is not named
-    unseen: float = 0.2  # share of the windows shown without their speaker's style
+    source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
+    style_dropout: float = 0.2  # share of the windows without their speaker's style
 
     def __post_init__(self) -> None:
-        self.chance = _chances([clip.frames * self.shares.get(clip.source, 1.0) for clip in self.clips])
+        self.chance = _chances([clip.frames * self.source_weights.get(clip.source, 1.0) for clip in self.clips])
 
     def __len__(self) -> int:
         return self.count
@@ -130,7 +130,7 @@ class Windows(Dataset[Example]):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         clip = self.clips[rng.choice(len(self.clips), p=self.chance)]
         start = self._start(clip, rng)
-        style = _style(clip, self.styles, self.unseen, rng)
+        style = _style(clip, self.styles, self.style_dropout, rng)
         example = self.store.example(clip, start, min(clip.frames, start + self.frames), style)
         return _padded(example, self.frames)
 
@@ -154,12 +154,12 @@ class Batches(Dataset[Example]):
     count: int  # batches an epoch
     seed: int
     epoch: int = 0
-    shares: dict[str, float] = field(default_factory=dict)  # as of `Windows`
-    unseen: float = 0.2
+    source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
+    style_dropout: float = 0.2
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.seed, self.epoch])
-        chance = _chances([self.shares.get(clip.source, 1.0) for clip in self.clips])
+        chance = _chances([self.source_weights.get(clip.source, 1.0) for clip in self.clips])
         drawn = rng.choice(len(self.clips), self.count * self.size, p=chance)
         by_length = sorted(drawn.tolist(), key=lambda number: self.clips[number].frames)
         self.batches = [by_length[place * self.size : (place + 1) * self.size] for place in rng.permutation(self.count)]
@@ -171,7 +171,10 @@ class Batches(Dataset[Example]):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         clips = [self.clips[number] for number in self.batches[index]]
         return collate(
-            [self.store.example(clip, 0, clip.frames, _style(clip, self.styles, self.unseen, rng)) for clip in clips]
+            [
+                self.store.example(clip, 0, clip.frames, _style(clip, self.styles, self.style_dropout, rng))
+                for clip in clips
+            ]
         )
 
 
@@ -195,12 +198,14 @@ def _chances(weights: Sequence[float]) -> NDArray[np.float64]:
     """Weights, so that they sum to 1."""
     chances = np.array(weights, float)
     if not chances.sum() > 0:
-        raise DataError("nothing to train on: no clips, or shares of 0 for all of them. Check splits and sources")
+        raise DataError(
+            "nothing to train on: no clips, or every source_weights value is 0. Check splits and source_weights"
+        )
     return chances / chances.sum()
 
 
-def _style(clip: ClipInfo, styles: dict[str, int], unseen: float, rng: np.random.Generator) -> int:
-    return MEAN_STYLE if rng.random() < unseen else styles.get(clip.speaker, MEAN_STYLE)
+def _style(clip: ClipInfo, styles: dict[str, int], style_dropout: float, rng: np.random.Generator) -> int:
+    return MEAN_STYLE if rng.random() < style_dropout else styles.get(clip.speaker, MEAN_STYLE)
 
 
 def _padded(example: Example, frames: int) -> Example:

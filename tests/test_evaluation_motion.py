@@ -13,10 +13,11 @@ import torch
 from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
 from sedtalker.data.alignment import Phone, write_phones
+from sedtalker.data.rig_store import RigClip, write_rig_store
 from sedtalker.evaluation.motion import TrackedClip, evaluate, tracked_figures
 from sedtalker.labels import LABELS
 from sedtalker.synthesis.coarticulation import constant_track, perform
-from sedtalker.synthesis.rig_clips import Clip, foreign_clips, made_arrays, measured_arrays, write_store
+from sedtalker.synthesis.rig_clips import foreign_clips, made_arrays, measured_arrays
 from sedtalker.synthesis.tracked_faces import FaceMotion
 from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model
 
@@ -35,7 +36,7 @@ def spoken_clips(audio: Path):
         write_wav(path, [samples])
         track = constant_track("neutral", 0, 80)
         performance = perform(SPOKEN, np.full(80, -20, np.float32), *track)
-        clip = Clip(identity, str(path), "somebody", source, "test", "en")
+        clip = RigClip(identity, str(path), "somebody", source, "test", "en")
         motion = FaceMotion(performance.weights, np.ones_like(performance.weights))
         yield clip, measured_arrays(motion, 80) if source == "grid" else made_arrays(performance, *track)
 
@@ -49,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yield from foreign_clips(root / "audio", 18)  # the last is for testing
 
     (root / "features").mkdir()
-    for clip in write_store(root, clips()):
+    for clip in write_rig_store(root, clips()):
         features = np.random.default_rng(1).normal(size=(clip.frames, 5, 384)).astype(np.float16)
         np.save(root / "features" / f"{clip.id}.npy", features)
     write_phones(root / "phones.tsv", {"tts_0": SPOKEN, "grid_0": SPOKEN})

@@ -62,5 +62,5 @@ def test_the_package_itself_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_store_is_made_without_the_training_extra() -> None:
-    code = "import sys; sys.modules['lightning'] = None; from sedtalker.data.features import make_store"
+    code = "import sys; sys.modules['lightning'] = None; from sedtalker.synthesis.rig_clips import build_store"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,6 +20,7 @@ from sedtalker.data.negative_audio import (
     degrade,
     foreign_sound,
 )
+from sedtalker.data.rig_store import read_rig_manifest, write_rig_store
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import ARKIT_NAMES
@@ -176,7 +177,7 @@ def test_a_measured_mouth_is_shut_in_added_silence_alone():
     arrays = motion_store.measured_arrays(motion, 80, lead=30, silence=True)
     assert (arrays.closed > 0).tolist() == [i < 20 or i >= 60 for i in range(80)]
     assert arrays.weights[30:50].min() > 0.2 and arrays.weights[50:].max() == 0
-    assert arrays.trust[52:58].max() == 0  # who knows how fast it shuts
+    assert arrays.loss_weight[52:58].max() == 0  # who knows how fast it shuts
 
 
 def test_every_kind_of_foreign_sound_is_heard_on_every_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -188,11 +189,11 @@ def test_every_kind_of_foreign_sound_is_heard_on_every_side(tmp_path: Path, monk
 
 
 def test_the_store_holds_what_its_manifest_says(tmp_path: Path):
-    clips = motion_store.write_store(tmp_path, motion_store.foreign_clips(tmp_path / "audio", 3))
+    clips = write_rig_store(tmp_path, motion_store.foreign_clips(tmp_path / "audio", 3))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["names"] == list(ARKIT_NAMES)
     assert [clip["id"] for clip in manifest["clips"]] == [clip.id for clip in clips]
-    assert motion_store.read_clips(tmp_path) == clips
+    assert read_rig_manifest(tmp_path).clips == clips
     for clip in clips:
         with np.load(tmp_path / "clips" / f"{clip.id}.npz") as arrays:
             assert {name: arrays[name].shape for name in arrays.files} == {

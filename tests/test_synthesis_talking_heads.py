@@ -17,10 +17,11 @@ from sedtalker.cli.main import main
 from sedtalker.data.alignment import Phone, read_phones, write_phones
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.data.polish import polish_phones
+from sedtalker.data.rig_store import read_rig_manifest
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.face.assets import load_face
 from sedtalker.synthesis.aligned_speech import spoken_folder
-from sedtalker.synthesis.rig_clips import Sources, build_store, read_clips
+from sedtalker.synthesis.rig_clips import Sources, build_clips
 from sedtalker.synthesis.talking_heads import assign_subjects
 from sedtalker.talker.model import load_talker_model
 
@@ -81,7 +82,7 @@ def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path, 
     made = ["--to", "store", "--spoken", os.path.relpath(spoken), "--most", "4"]
     assert main(["data", "synthesize", "-o", "store", *made]) == 0
     monkeypatch.chdir("/")
-    assert all(Path(clip.audio).is_file() for clip in read_clips(store))
+    assert all(Path(clip.audio).is_file() for clip in read_rig_manifest(store).clips)
     clips = json.loads((store / "manifest.json").read_text())["clips"]
     assert {clip["source"] for clip in clips} == {"foreign", "tts", "tts-voices"}
     assert all((store / "features" / f"{clip['id']}.npy").is_file() for clip in clips)
@@ -104,7 +105,7 @@ def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, grid: Path
     Manifest(str(spoken), [acted]).save(tmp_path / "manifest.json")
     write_phones(tmp_path / "phones.tsv", {"acted/a": SAID, "grid/bbaf3s": SAID})
     sources = Sources(grid=grid, manifest=tmp_path / "manifest.json", tables=(tmp_path / "phones.tsv",))
-    clips = {clip.id: clip.source for clip in build_store(store, sources, most=1)}
+    clips = {clip.id: clip.source for clip in build_clips(store, sources, most=1)}
     assert {"acted_a": "acted", "acted_a_voice0": "acted-voices", "grid_bbaf3s": "grid"}.items() <= clips.items()
     assert clips["grid_bbaf3s_voice0"] == "grid-voices"
     with np.load(store / "clips" / "acted_a.npz") as arrays:
@@ -136,7 +137,11 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     ]  # fmt: skip
     subprocess.run(command, check=True)
     openings = {path.stem for path in (work / "store" / "openings").iterdir()}
-    made = [clip for clip in read_clips(work / "store") if not clip.source.startswith(("grid", "facegood", "foreign"))]
+    made = [
+        clip
+        for clip in read_rig_manifest(work / "store").clips
+        if not clip.source.startswith(("grid", "facegood", "foreign"))
+    ]
     assert openings == {clip.id for clip in made if clip.split != "test"}
     assert openings >= {"crema-d_1001_IEO_NEU_XX"} and not any(name.startswith("grid") for name in openings)
     assert load_talker_model(work / "teacher" / "model").config.look_ahead > 10

@@ -12,13 +12,13 @@ pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
 from sedtalker.data.emotion_mixtures import Mixing
-from sedtalker.data.features import cache_features, read_above
+from sedtalker.data.features import cache_features, mel_steps, pair_frames, read_above
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
 from sedtalker.speech import WhisperConfig, WhisperEncoder, load_encoder
 from sedtalker.training.diarizer import DiarizerTraining, run_training
-from sedtalker.training.encoder_tuning import blended, mel_steps, paired, tuned_encoder
+from sedtalker.training.encoder_tuning import blended, tuned_encoder
 
 BELOW = 3  # of tiny.en's four blocks
 
@@ -31,14 +31,14 @@ def speech_like(seconds: float, pitch: float, seed: int) -> np.ndarray:
 
 
 def test_an_odd_last_frame_counts_twice():
-    pairs = paired(torch.arange(5.0)[:, None])
+    pairs = pair_frames(torch.arange(5.0)[:, None])
     assert pairs.squeeze(-1).tolist() == [[0, 1], [2, 3], [4, 4]]
 
 
 def test_through_the_blocks_the_encoder_is_heard():
     encoder = load_encoder("whisper-tiny.en")
     states = encoder.encode(speech_like(1.0, 150, 0))  # (50, 5, 384), the last layer-normed
-    steps = tuned_encoder("whisper-tiny.en", BELOW)(paired(states[:, BELOW])[None])
+    steps = tuned_encoder("whisper-tiny.en", BELOW)(pair_frames(states[:, BELOW])[None])
     assert torch.equal(steps[0, :, 0], pool_frames(states[None])[0, :, BELOW])
     said = pool_frames(states[None])[0, :, BELOW + 1]
     assert torch.nn.functional.cosine_similarity(steps[0, :, 1], said, dim=-1).min() > 0.995

@@ -65,7 +65,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez(root / "clips" / f"clip{index}.npz", **{k: v.astype(np.float16) for k, v in arrays.items()})
         np.save(root / "features" / f"clip{index}.npy", features.astype(np.float16))
         listed.append(
-            {"id": f"clip{index}", "speaker": f"speaker{index}", "source": "made", "split": split, "frames": frames}
+            {
+                "id": f"clip{index}",
+                "audio": f"audio/clip{index}.wav",
+                "speaker": f"speaker{index}",
+                "source": "made",
+                "split": split,
+                "language": "en",
+                "frames": frames,
+            }
         )
     manifest = {"version": 1, "frame_rate": 50, "names": list(ARKIT_NAMES), "clips": listed}
     (root / "manifest.json").write_text(json.dumps(manifest))
@@ -366,9 +374,9 @@ def test_windows_often_lie_at_the_ends_of_a_clip_and_reach_all_of_it() -> None:
 
 def test_missing_features_name_the_way_to_make_them(store: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text((store / "manifest.json").read_text())
-    with pytest.raises(DataError, match=r"no features of clip0 .*sedtalker\.training\.features"):
+    with pytest.raises(DataError, match=r"no features of clip0 .*cache_features"):
         RigStore(tmp_path)
-    with pytest.raises(DataError, match="not a store"):
+    with pytest.raises(DataError, match="not a rig store"):
         RigStore(tmp_path / "absent")
 
 
@@ -463,7 +471,7 @@ def test_a_folder_of_openings_changes_no_targets_by_itself(store: Path, tmp_path
     shutil.copytree(store, root)
     (root / "openings").mkdir()
     np.save(root / "openings" / "clip0.npy", np.zeros(90, np.float16))
-    with pytest.raises(DataError, match=r"not in all clips.*sedtalker\.training\.openings"):
+    with pytest.raises(DataError, match=r"not applied to all clips.*pseudo_label_jaw"):
         RigStore(root)
 
 

@@ -174,13 +174,12 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
 
 def _make_store(arguments: argparse.Namespace) -> int:
     """The store that the default talker trains on, with its features."""
-    from sedtalker.data.features import make_store
     from sedtalker.speech import FRAME_RATE
-    from sedtalker.synthesis.rig_clips import Sources
+    from sedtalker.synthesis.rig_clips import Sources, build_store
 
     output = arguments.output
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
-    clips = make_store(output, sources, arguments.most)
+    clips = build_store(output, sources, arguments.most)
     print(f"{output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
     return 0
 

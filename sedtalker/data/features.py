@@ -18,35 +18,42 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.emotion.diarizer import pool_frames
+from sedtalker.data.manifest import load_manifest
+from sedtalker.data.rig_store import read_rig_manifest
+from sedtalker.emotion.diarizer import STRIDE, pool_frames
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write, read_text
-from sedtalker.speech import WindowedEncoder, load_encoder
-from sedtalker.synthesis.rig_clips import Clip, Sources, build_store
-from sedtalker.training.encoder_tuning import mel_steps, paired
+from sedtalker.speech import FRAME_SAMPLES, MEL_HOP, WindowedEncoder, log_mel
+
+MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms in one step of the diarizer
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
 Features = Callable[[NDArray[np.float32]], Tensor]  # of samples (N,): what is cached, its first axis time
 
 
-def listed_clips(manifest: Path) -> list[tuple[str, Path]]:
-    """(id, audio) of every clip of a manifest of either kind.
+def read_recordings(manifest: Path) -> list[tuple[str, Path]]:
+    """(id, path) of every recording of a corpus manifest, or of a rig store's `manifest.json`.
 
     Raises:
-        DataError: the file lists neither utterances nor clips.
+        DataError: the file is neither of the two.
     """
+    if _is_rig_manifest(manifest):
+        return [(clip.id, Path(clip.audio)) for clip in read_rig_manifest(manifest.parent).clips]
+    corpus = load_manifest(manifest)
+    return [(item.id, corpus.audio(item)) for item in corpus]
+
+
+def _is_rig_manifest(path: Path) -> bool:
     try:
-        document = json.loads(read_text(manifest))
-        if "clips" in document:
-            return [(clip["id"], manifest.parent / clip["audio"]) for clip in document["clips"]]
-        return [(item["id"], Path(document["root"], item["path"])) for item in document["utterances"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a manifest: {manifest} ({error}). Write one with: sedtalker data prepare") from error
+        document = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return False  # `load_manifest` reports it
+    return isinstance(document, dict) and "clips" in document
 
 
 def steps_from(encoder: WindowedEncoder, first_layer: int = 0) -> Features:
@@ -57,8 +64,20 @@ def steps_from(encoder: WindowedEncoder, first_layer: int = 0) -> Features:
 def read_above(encoder: WindowedEncoder, below: int) -> Features:
     """What a diarizer reads that is trained along with the blocks above the first `below`."""
     if below:
-        return lambda samples: paired(encoder.encode(samples)[:, below])
+        return lambda samples: pair_frames(encoder.encode(samples)[:, below])
     return lambda samples: mel_steps(torch.from_numpy(samples))
+
+
+def pair_frames(states: Tensor) -> Tensor:
+    """States (T, D) of 50 Hz -> (ceil(T / 2), 2, D), the two frames of each step; an odd last frame counts twice."""
+    whole = torch.cat([states, states[-1:]]) if len(states) % STRIDE else states
+    return whole.unflatten(0, (-1, STRIDE))
+
+
+def mel_steps(samples: Tensor) -> Tensor:
+    """Log-mels (ceil(N / 640), 4, mels) of samples (N,), the four frames of each step, padded with silence."""
+    whole = MEL_STRIDE * MEL_HOP
+    return log_mel(nn.functional.pad(samples, (0, -len(samples) % whole))).T.unflatten(0, (-1, MEL_STRIDE))
 
 
 def cache_features(
@@ -94,10 +113,3 @@ def cache_features(
             np.save(temp_path, features(samples).half().numpy())
     if unreadable:
         raise DataError(f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {cache}. Mend those sounds")
-
-
-def make_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
-    """Write a talker's store (`sedtalker.synthesis.rig_clips`) with its features; features that are there stay."""
-    clips = build_store(folder, sources, most)
-    cache_features(listed_clips(folder / "manifest.json"), folder / "features", load_encoder().encode)
-    return clips

@@ -1,6 +1,6 @@
 """How a talker moves on unheard speech, without a recorded truth: `sedtalker evaluate motion MODEL STORE`.
 
-Runs the model over the test clips of a motion store (`sedtalker.synthesis.rig_clips`): closures and timing by phone
+Runs the model over the test clips of a motion store (`sedtalker.data.rig_store`): closures and timing by phone
 where a clip was aligned, the gap beside the tracked one where a clip was measured, and the emotion read back from the
 face. `NORMS` holds what measured faces do.
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import load_audio
 from sedtalker.data.alignment import Phone, read_phones
+from sedtalker.data.rig_store import RigClip, read_arrays, read_features, read_rig_manifest
 from sedtalker.data.speech_corpora.cremad import SENTENCES
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import loudness
@@ -31,7 +32,7 @@ from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.speech import FRAME_RATE
 from sedtalker.synthesis.coarticulation import constant_track
-from sedtalker.synthesis.rig_clips import UNSEEN_SENTENCES, Clip, read_clips
+from sedtalker.synthesis.rig_clips import UNSEEN_SENTENCES
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.float32]
@@ -106,7 +107,9 @@ class TrackedClip:
     decibels: Float  # (T,)
 
 
-def spoken_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, float]:
+def spoken_figures(
+    speaker: Speaker, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
+) -> dict[str, float]:
     """Closures, timing, speeds and silence of the neutral performance of aligned clips."""
     said = []
     for clip, features, phones in clips:
@@ -191,7 +194,9 @@ def surface_figures(said: Sequence[ClipMotion], face: Face) -> dict[str, float]:
     }
 
 
-def emotion_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor, tuple[Phone, ...]]]) -> dict[str, Any]:
+def emotion_figures(
+    speaker: Speaker, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
+) -> dict[str, Any]:
     """Emotion read back, displacement by intensity, and closures and timing under each emotion."""
     read, shown, closures, shifts = {}, {}, {}, []
     for label in LABELS[:NEUTRAL] + LABELS[NEUTRAL + 1 :]:
@@ -246,7 +251,7 @@ def _face_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     return (mouth_figures(aligned) if aligned else {}) | _sound_figures(said)
 
 
-def quiet_figures(speaker: Speaker, clips: Sequence[tuple[Clip, torch.Tensor]]) -> dict[str, float]:
+def quiet_figures(speaker: Speaker, clips: Sequence[tuple[RigClip, torch.Tensor]]) -> dict[str, float]:
     """How far the lips part, in mm, while there is sound but nobody speaks: the worst by kind of sound."""
     worst: dict[str, float] = {}
     for clip, features in clips:
@@ -270,7 +275,7 @@ def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60, s
     """Figures by source of a model's clips of a split, at most `most` of each source, spread over its clips."""
     speaker = Speaker(load_talker_model(model).eval(), load_face("default"))
     phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
-    clips = [clip for clip in read_clips(store) if clip.split == split]
+    clips = [clip for clip in read_rig_manifest(store).clips if clip.split == split]
     report: dict[str, Any] = {}
     spoken = []
     for source in sorted({_group(clip) for clip in clips}):
@@ -289,18 +294,18 @@ def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60, s
     return report
 
 
-def _features(store: Path, clip: Clip) -> torch.Tensor:
-    return torch.from_numpy(np.load(store / "features" / f"{clip.id}.npy").astype(np.float32))
+def _features(store: Path, clip: RigClip) -> torch.Tensor:
+    return read_features(store, clip.id).float()
 
 
-def _tracked(store: Path, clip: Clip, phones: tuple[Phone, ...]) -> TrackedClip:
-    with np.load(store / "clips" / f"{clip.id}.npz") as arrays:
-        truth, trust = (arrays[name].astype(np.float32) for name in ("weights", "trust"))
-    known = trust.max(axis=1) > 0
+def _tracked(store: Path, clip: RigClip, phones: tuple[Phone, ...]) -> TrackedClip:
+    arrays = read_arrays(store, clip.id)
+    known = arrays.loss_weight.max(axis=1) > 0
+    truth = arrays.weights.astype(np.float32)
     return TrackedClip(_features(store, clip), truth, known, phones, loudness(load_audio(clip.audio)))
 
 
-def _group(clip: Clip) -> str:
+def _group(clip: RigClip) -> str:
     """The source, and apart from it the sentences that nobody said in training."""
     unseen = any(f"_{code}_" in clip.id for code, text in SENTENCES.items() if text in UNSEEN_SENTENCES)
     return f"{clip.source}, unseen sentences" if unseen else clip.source

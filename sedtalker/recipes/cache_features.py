@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sedtalker.data.augmentation import augment
-from sedtalker.data.features import Features, cache_features, listed_clips, read_above, steps_from
+from sedtalker.data.features import Features, cache_features, read_above, read_recordings, steps_from
 from sedtalker.errors import UsageError
 from sedtalker.speech import DEFAULT_ENCODER, load_encoder
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     shard, shards = map(int, arguments.shard.split("/"))
     augmentation = augment if arguments.augment else None
-    clips = listed_clips(arguments.manifest)[shard::shards]
+    clips = read_recordings(arguments.manifest)[shard::shards]
     encoder = load_encoder(arguments.encoder)
     features: Features = encoder.encode
     if arguments.below is not None:

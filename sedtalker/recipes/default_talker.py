@@ -25,11 +25,10 @@ from typing import NamedTuple
 
 import torch
 
-from sedtalker.data.features import make_store
 from sedtalker.data.speech_corpora.registry import add_corpus
 from sedtalker.errors import DataError
 from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
-from sedtalker.synthesis.rig_clips import Sources
+from sedtalker.synthesis.rig_clips import Sources, build_store
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
@@ -91,7 +90,7 @@ def train_default(
         settings_of("any", configuration)
     made = work / "store-made"  # a store has a manifest before it has features
     if not made.exists():
-        make_store(store, sources, most)
+        build_store(store, sources, most)
         made.touch()
     teacher = trained("teacher", RUNS[0])
     pseudo_label_jaw_opening(store, load_talker_model(teacher))

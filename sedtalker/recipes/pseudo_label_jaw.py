@@ -13,27 +13,34 @@ A teacher may look further ahead than the talker: `configs/talker/default-teache
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sedtalker.data.rig_store import (
+    OPENINGS,
+    RigClip,
+    mark_openings_applied,
+    read_arrays,
+    read_features,
+    read_rig_manifest,
+    require_features,
+    write_arrays,
+)
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.synthesis.coarticulation import constant_track
-from sedtalker.synthesis.rig_clips import with_opening
+from sedtalker.synthesis.rig_clips import replace_opening
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.training.windows import OPENINGS, ClipInfo, read_arrays, read_rig_manifest, require_features
 
 KNOWN = ("grid", "facegood", "foreign")  # sources, and those that begin like them, whose openings need no teacher
 
 
-def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[ClipInfo]:
+def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[RigClip]:
     """Write a teacher's openings into a store's clips of made motion, but for those of the test split.
 
     Openings that are there already stay.
@@ -41,29 +48,19 @@ def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[ClipInfo]
     Raises:
         DataError: no such store, or its features are missing.
     """
-    clips, _ = read_rig_manifest(root)
+    clips = read_rig_manifest(root).clips
     made = [clip for clip in clips if clip.split != "test" and not clip.source.startswith(KNOWN)]
     require_features(root, [clip.id for clip in made])
     for clip in tqdm(made, desc=f"openings -> {root / OPENINGS}", unit="clip"):
-        kept = root / OPENINGS / f"{clip.id}.npy"
-        if not kept.exists():
-            features = np.load(root / "features" / f"{clip.id}.npy", allow_pickle=False)
-            with atomic_write(kept) as temp_path:
-                np.save(temp_path, opening(teacher, torch.from_numpy(features).float()).astype(np.float16))
-        _apply(root, clip, np.load(kept, allow_pickle=False))
-    manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-    with atomic_write(root / "manifest.json") as temp_path:
-        temp_path.write_text(json.dumps(manifest | {OPENINGS: True}, indent=1), encoding="utf-8")
+        path = root / OPENINGS / f"{clip.id}.npy"
+        if not path.exists():
+            with atomic_write(path) as temp_path:
+                np.save(temp_path, opening(teacher, read_features(root, clip.id).float()).astype(np.float16))
+        arrays = read_arrays(root, clip.id)
+        if arrays.opening is None:
+            write_arrays(root, clip.id, replace_opening(arrays, np.load(path, allow_pickle=False)))
+    mark_openings_applied(root)
     return made
-
-
-def _apply(root: Path, clip: ClipInfo, parted: NDArray[np.float16]) -> None:
-    """Write an opening (T,) into a clip, once: the trust that says where it belongs changes with it."""
-    arrays = read_arrays(root, clip.id)
-    if "opening" not in arrays:
-        with atomic_write(root / "clips" / f"{clip.id}.npz") as temp_path:
-            changed: dict[str, Any] = {**with_opening(arrays, parted), "opening": parted}
-            np.savez_compressed(temp_path, **changed)
 
 
 @torch.inference_mode()

@@ -1,48 +1,40 @@
-"""The talker's training store: `sedtalker data synthesize --to store -o STORE --spoken DIR --grid DIR ...`.
+"""Makes the clips of the talker's training store: `sedtalker data synthesize --to store -o STORE --spoken DIR ...`.
 
-    STORE/manifest.json   version, frame_rate 50, names (52 ARKit); clips: id, audio, speaker, source, split, language,
-                          frames
-    STORE/clips/ID.npz    weights, trust, expression (T, 52), posterior (T, 8), intensity, closed (T,), float16
-    STORE/phones.tsv      what was said, where it is known
-    STORE/features/ID.npy (T, L, D) float16 of the speech encoder (`sedtalker.data.features`)
-    STORE/openings/ID.npy (T,) float16, of a teacher (`sedtalker.recipes.pseudo_label_jaw`)
+The store's format is in `sedtalker.data.rig_store`. There are five kinds of clips: speech with known phones and acted
+speech, both animated by rules (`sedtalker.synthesis.coarticulation`); GRID and FACEGOOD, whose faces were tracked; and
+sounds without speech under a face at rest. Most of them come again with converted voices, in noise, in rooms and
+between silences, because few people were tracked and most sentences come from few speakers.
 
-`weights` is the pose to learn, `trust` its weight in a loss, `expression` the part of it that the emotion adds,
-`closed` how much it counts that the lips are shut, at /p b m/ and in silence. Splits are by speaker, but for measured
-faces, of which there is one a corpus: those by recording.
+Splits are by speaker. A tracked corpus has one speaker, so it is split by recording.
 
-How far a mouth opens between closures is measured, so made motion is trusted little there, and measured openings more
-than anything else: little more is known of those frames. Speech comes again as other people would say it, in noise, in
-rooms and between silences: the two people who were measured most often.
+How far a mouth opens between closures is measured, so a made opening gets a small loss weight and a tracked opening
+more than any other channel.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.curves import resample
 from sedtalker.data.alignment import SILENCE, Phone, read_phones, write_phones
+from sedtalker.data.features import cache_features
 from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, foreign_sound
+from sedtalker.data.rig_store import RigArrays, RigClip, write_rig_store
 from sedtalker.emotion.vad import loudness
-from sedtalker.errors import DataError
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, arkit_columns
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, arkit_columns
 from sedtalker.face.visemes import VISEMES
-from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, load_encoder
 from sedtalker.synthesis.aligned_speech import (
     AlignedUtterance,
     AlignmentTable,
@@ -67,7 +59,6 @@ from sedtalker.synthesis.coarticulation import (
 )
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
 
-VERSION = 1
 RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice
 FOREIGN_CLIPS = 720
 OTHER_VOICES = {"grid": 2, "facegood": 4, "tts": 2}  # times that a clip comes again with another voice; 1 where unnamed
@@ -87,54 +78,32 @@ LABIODENTAL = "f"  # the viseme
 GRID_MARGIN = 0.1  # seconds around the sentence in which the mouth belongs to it
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One entry of the manifest."""
-
-    id: str
-    audio: str  # path
-    speaker: str
-    source: str  # tts, grid, facegood or an acted corpus; these with -voices; foreign
-    split: str
-    language: str
-    frames: int = 0
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """What is stored of a clip."""
-
-    weights: Float
-    trust: Float
-    expression: Float
-    posterior: Float
-    intensity: Float
-    closed: Float
-
-
-def made_arrays(performance: Performance, posterior: Float, intensity: Float) -> Arrays:
+def made_arrays(performance: Performance, posterior: Float, intensity: Float) -> RigArrays:
     """A made performance; every channel is trusted but for the opening where nothing holds it."""
     weights = performance.weights
     trust = np.ones_like(weights)
     trust[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_trust(performance.free, FREE_TRUST)
     closed = np.maximum(performance.closed, QUIET_WEIGHT * performance.quiet)
-    return Arrays(weights, trust, performance.expression, posterior, intensity, closed)
+    return RigArrays(weights, trust, performance.expression, posterior, intensity, closed)
 
 
-def with_opening(
-    arrays: dict[str, NDArray[np.float16]], opening: NDArray[np.floating]
-) -> dict[str, NDArray[np.float16]]:
-    """A clip of made motion that opens by `opening` (T,) where nothing holds it, and there is trusted more."""
-    weights, trust, felt = (arrays[name].astype(np.float32) for name in ("weights", "trust", "expression"))
-    free = np.clip((1 - trust[:, JAW_OPEN]) / (1 - FREE_TRUST), 0, 1)
-    jaw, close = (np.clip(weights[:, column] - felt[:, column], 0, 1) for column in (JAW_OPEN, MOUTH_CLOSE))
+def replace_opening(arrays: RigArrays, opening: Float) -> RigArrays:
+    """Made motion whose mouth opens by `opening` (T,) in units of jawOpen wherever no constraint holds the lips.
+
+    The loss weight of an opening tells how free it is, so this is done once a clip; `RigArrays.opening` marks it.
+    """
+    weights, loss_weight, expression = (
+        array.astype(np.float32) for array in (arrays.weights, arrays.loss_weight, arrays.expression)
+    )
+    free = np.clip((1 - loss_weight[:, JAW_OPEN]) / (1 - FREE_TRUST), 0, 1)
+    jaw, close = (np.clip(weights[:, column] - expression[:, column], 0, 1) for column in (JAW_OPEN, MOUTH_CLOSE))
     made = np.clip(jaw - close, 0, 1)
     parted = free * opening + (1 - free) * made
     lowered = np.sqrt(np.square(parted) + np.maximum(np.square(jaw) - np.square(made), 0))  # as `split_opening` does
-    weights[:, JAW_OPEN] = np.clip(lowered + felt[:, JAW_OPEN], 0, 1)
-    weights[:, MOUTH_CLOSE] = np.clip(lowered - parted + felt[:, MOUTH_CLOSE], 0, 1)
-    trust[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_trust(free, TAUGHT_TRUST)
-    return arrays | {"weights": weights.astype(np.float16), "trust": trust.astype(np.float16)}
+    weights[:, JAW_OPEN] = np.clip(lowered + expression[:, JAW_OPEN], 0, 1)
+    weights[:, MOUTH_CLOSE] = np.clip(lowered - parted + expression[:, MOUTH_CLOSE], 0, 1)
+    loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_trust(free, TAUGHT_TRUST)
+    return replace(arrays, weights=weights, loss_weight=loss_weight, opening=opening)
 
 
 def _opening_trust(free: Float, least: float) -> Float:
@@ -142,7 +111,7 @@ def _opening_trust(free: Float, least: float) -> Float:
     return (1 - (1 - least) * free)[:, None]
 
 
-def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool = False) -> Arrays:
+def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool = False) -> RigArrays:
     """A measured performance without emotion, from `lead` frames on, brought to the length of its sound.
 
     Before and after it nothing is trusted, but where there is `silence`, in which the mouth is shut.
@@ -156,10 +125,10 @@ def measured_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: boo
         quiet = np.r_[0 : max(0, lead - settled), lead + len(motion.weights) + settled : frames]
         trust[quiet], closed[quiet] = 1.0, QUIET_WEIGHT
     posterior, intensity = constant_track(LABELS[NEUTRAL], 0.0, frames)
-    return Arrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
+    return RigArrays(weights, trust, np.zeros_like(weights), posterior, intensity, closed)
 
 
-def made_clips(speech: Iterable[AlignmentTable], audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+def made_clips(speech: Iterable[AlignmentTable], audio: Path) -> Iterator[tuple[RigClip, RigArrays]]:
     """Speech under the emotion it was acted with or a random track, and some of it again with other voices."""
     for number, said in enumerate(speech):
         if said.acted is not None and said.acted.transcript in UNSEEN_SENTENCES and said.split == "train":
@@ -171,8 +140,8 @@ def made_clips(speech: Iterable[AlignmentTable], audio: Path) -> Iterator[tuple[
                 yield _clip(again), _made(again)
 
 
-def _clip(said: AlignmentTable) -> Clip:
-    return Clip(said.id, said.audio, said.speaker, said.source, said.split, said.language)
+def _clip(said: AlignmentTable) -> RigClip:
+    return RigClip(said.id, said.audio, said.speaker, said.source, said.split, said.language)
 
 
 class OtherVoice(NamedTuple):
@@ -185,7 +154,7 @@ class OtherVoice(NamedTuple):
     later: float  # seconds by which the speech starts later
 
 
-def _voices(clip: Clip, audio: Path) -> Iterator[OtherVoice]:
+def _voices(clip: RigClip, audio: Path) -> Iterator[OtherVoice]:
     """A clip with other voices, written to `audio`, as often as its source says; outside training once is enough."""
     recorded = load_audio(clip.audio)
     for number in range(OTHER_VOICES.get(clip.source, 1) if clip.split == "train" else 1):
@@ -210,7 +179,7 @@ def _said_again(said: AlignmentTable, voice: OtherVoice) -> AlignmentTable:
     return replace(said, id=voice.path.stem, audio=str(voice.path), source=voice.source, phones=spoken)
 
 
-def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
+def foreign_clips(audio: Path, count: int) -> Iterator[tuple[RigClip, RigArrays]]:
     """Sounds without speech, under a face at rest that feels whatever the track says."""
     for number in range(count):
         rng = np.random.default_rng([number, 4])
@@ -226,7 +195,7 @@ def foreign_clips(audio: Path, count: int) -> Iterator[tuple[Clip, Arrays]]:
         yield _clip(heard), _made(heard)
 
 
-def grid_clips(folder: Path, known: AlignedUtterance, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+def grid_clips(folder: Path, known: AlignedUtterance, audio: Path) -> Iterator[tuple[RigClip, RigArrays]]:
     """GRID's measured sentences, a tenth of them for testing, and again with other voices.
 
     Outside the sentence nothing is trusted: the talker often waits for his prompt with an open mouth. Where the phones
@@ -251,17 +220,17 @@ def grid_clips(folder: Path, known: AlignedUtterance, audio: Path) -> Iterator[t
         closed = MEASURED_WEIGHT * fully(closures(phones, times))
         motion = FaceMotion(motion.weights, motion.trust * spoken[:, None], closed)
         motion = weighed(motion, MEASURED_TRUST["grid"])
-        clip = Clip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
+        clip = RigClip(f"grid_{path.stem}", str(path.with_suffix(".opus")), "grid-s1", "grid", split, "en")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)
 
 
-def facegood_clips(folder: Path, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+def facegood_clips(folder: Path, audio: Path) -> Iterator[tuple[RigClip, RigArrays]]:
     """FACEGOOD's measured recordings, the last of the word lists for testing, and again with other voices."""
     for path in sorted(folder.glob("*.npz")):
         motion = weighed(read_facegood(path), MEASURED_TRUST["facegood"])
         split = "test" if path.stem.endswith("2_04") else "train"
-        clip = Clip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
+        clip = RigClip(f"facegood_{path.stem}", str(path.with_suffix(".opus")), "facegood", "facegood", split, "zh")
         yield clip, measured_arrays(motion, _frames(clip))
         yield from _other_voices(clip, motion, audio)
 
@@ -285,7 +254,7 @@ def with_contacts(motion: FaceMotion, touching: Float) -> FaceMotion:
     return FaceMotion(weights, trust)
 
 
-def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple[Clip, Arrays]]:
+def _other_voices(clip: RigClip, motion: FaceMotion, audio: Path) -> Iterator[tuple[RigClip, RigArrays]]:
     """A measured clip with the voices of other people, in their rooms."""
     for voice in _voices(clip, audio):
         other = replace(clip, id=voice.path.stem, audio=str(voice.path), source=voice.source)
@@ -297,11 +266,11 @@ def _other_voices(clip: Clip, motion: FaceMotion, audio: Path) -> Iterator[tuple
         yield other, measured_arrays(FaceMotion(weights, trust, closed), frames, lead, silence=True)
 
 
-def _frames(clip: Clip) -> int:
+def _frames(clip: RigClip) -> int:
     return math.ceil(len(load_audio(clip.audio)) / FRAME_SAMPLES)
 
 
-def _made(said: AlignmentTable) -> Arrays:
+def _made(said: AlignmentTable) -> RigArrays:
     decibels = loudness(load_audio(said.audio))
     rng = np.random.default_rng(zlib.crc32(said.id.encode()))
     voice = Voice.drawn(np.random.default_rng(zlib.crc32(said.speaker.encode())))
@@ -311,44 +280,6 @@ def _made(said: AlignmentTable) -> Arrays:
         level = DEFAULT_INTENSITY if said.acted.intensity is None else said.acted.intensity
         posterior, intensity = constant_track(said.acted.emotion, level, len(decibels))
     return made_arrays(perform(said.phones, decibels, posterior, intensity, voice), posterior, intensity)
-
-
-def write_store(folder: Path, clips: Iterator[tuple[Clip, Arrays]]) -> list[Clip]:
-    """Write clips and the manifest over all of them; features are a step of their own."""
-    listed = []
-    for clip, arrays in tqdm(clips, desc=f"store -> {folder}", unit="clip"):
-        frames = len(arrays.weights)
-        with atomic_write(folder / "clips" / f"{clip.id}.npz") as temp_path:
-            np.savez_compressed(temp_path, **{name: array.astype(np.float16) for name, array in vars(arrays).items()})
-        listed.append(replace(clip, frames=frames))
-    document = {
-        "version": VERSION,
-        "frame_rate": FRAME_RATE,
-        "names": list(ARKIT_NAMES),
-        "clips": [asdict(clip) | {"audio": _kept_path(clip.audio, folder)} for clip in listed],
-    }
-    with atomic_write(folder / "manifest.json") as temp_path:
-        temp_path.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    return listed
-
-
-def _kept_path(audio: str, folder: Path) -> str:
-    """A sound as a manifest names it from anywhere: from the store on if it lies there, else from the root on."""
-    path, store = Path(audio).resolve(), folder.resolve()
-    return path.relative_to(store).as_posix() if path.is_relative_to(store) else str(path)
-
-
-def read_clips(folder: Path) -> list[Clip]:
-    """The clips of a store, each with the path of its sound.
-
-    Raises:
-        DataError: the folder is no such store.
-    """
-    try:
-        document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return [Clip(**clip | {"audio": str(folder / clip["audio"])}) for clip in document["clips"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a motion store: {folder} ({error}). Write one with this module") from error
 
 
 @dataclass(frozen=True)
@@ -362,14 +293,25 @@ class Sources:
     tables: tuple[Path, ...] = ()  # of phones, for what is aligned already
 
 
-def build_store(folder: Path, sources: Sources, most: int | None = None) -> list[Clip]:
-    """Write a store of all that the sources hold, at most `most` recordings of an acted corpus."""
+def build_store(folder: Path, sources: Sources, most: int | None = None) -> list[RigClip]:
+    """Write a talker's training store with its speech features; features from an earlier run are kept.
+
+    At most `most` recordings of each acted corpus are used.
+    """
+    clips = build_clips(folder, sources, most)
+    recordings = [(clip.id, Path(clip.audio)) for clip in clips]
+    cache_features(recordings, folder / "features", load_encoder().encode)
+    return clips
+
+
+def build_clips(folder: Path, sources: Sources, most: int | None = None) -> list[RigClip]:
+    """Write a store of all that the sources hold, without features."""
     acted = None if sources.manifest is None else opened(sources.manifest, most)
     sentences = None if sources.grid is None else grid_manifest(sources.grid)
     known = known_phones([m for m in (acted, sentences) if m], sources.tables, folder / "phones.tsv")
     audio = folder / "audio"
 
-    def chosen() -> Iterator[tuple[Clip, Arrays]]:
+    def chosen() -> Iterator[tuple[RigClip, RigArrays]]:
         yield from foreign_clips(audio, FOREIGN_CLIPS if most is None else min(most, FOREIGN_CLIPS))
         if sources.spoken:
             yield from made_clips(islice(spoken_folder(sources.spoken), most), audio)
@@ -380,7 +322,7 @@ def build_store(folder: Path, sources: Sources, most: int | None = None) -> list
         if acted:
             yield from made_clips(acted_speech(acted, known), audio)
 
-    clips = write_store(folder, chosen())
+    clips = write_rig_store(folder, chosen())
     spoken = read_phones(sources.spoken / "phones.tsv") if sources.spoken else {}
     write_phones(folder / "phones.tsv", known | spoken)
     return clips

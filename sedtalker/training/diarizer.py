@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from sedtalker.data.emotion_mixtures import Clip, Mix, Mixer, Mixing
+from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.spec_augment import changed
 from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
@@ -25,7 +26,7 @@ from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig
 from sedtalker.training.config import read_config, require_within
-from sedtalker.training.encoder_tuning import MEL_STRIDE, TunedEncoder, save_tuned, tuned_encoder
+from sedtalker.training.encoder_tuning import TunedEncoder, save_tuned, tuned_encoder
 from sedtalker.training.resume import last_checkpoint
 from sedtalker.training.schedule import OneCycle
 

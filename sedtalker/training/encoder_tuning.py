@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import save_checkpoint
-from sedtalker.emotion.diarizer import STRIDE, pool_frames
+from sedtalker.emotion.diarizer import pool_frames
 from sedtalker.errors import DataError
-from sedtalker.speech import FRAME_SAMPLES, KIND, MEL_HOP, TUNED_KIND, WhisperEncoder, load_encoder, log_mel
+from sedtalker.speech import KIND, TUNED_KIND, WhisperEncoder, load_encoder
 from sedtalker.training.weight_averaging import averaged
-
-MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms that share one step of the diarizer
 
 
 class TunedEncoder(nn.Module):
@@ -68,18 +66,6 @@ def whisper_encoder(name: str) -> WhisperEncoder:
     if not isinstance(network, WhisperEncoder):
         raise DataError(f"not a Whisper encoder, so not one to tune: {name}")
     return network
-
-
-def paired(states: Tensor) -> Tensor:
-    """States (T, D) of 50 Hz -> (ceil(T / 2), 2, D), the two frames of each step; an odd last frame counts twice."""
-    whole = torch.cat([states, states[-1:]]) if len(states) % STRIDE else states
-    return whole.unflatten(0, (-1, STRIDE))
-
-
-def mel_steps(samples: Tensor) -> Tensor:
-    """Log-mels (ceil(N / 640), 4, mels) of samples (N,), the four frames of each step; the sound goes on in silence."""
-    whole = MEL_STRIDE * MEL_HOP
-    return log_mel(nn.functional.pad(samples, (0, -len(samples) % whole))).T.unflatten(0, (-1, MEL_STRIDE))
 
 
 def blended(original: WhisperEncoder, tuned: WhisperEncoder, share: float) -> dict[str, Tensor]:

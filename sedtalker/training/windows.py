@@ -1,21 +1,11 @@
-"""Windows of speech and motion for the talker, and the store of rigged clips that they are cut from.
-
-A store of rigged clips (version 1):
-    STORE/manifest.json    names (52), frame_rate 50, clips: id, speaker, source, split, frames
-    STORE/clips/ID.npz     weights, trust, expression (T, 52); posterior (T, C); intensity, closed (T,), float16
-    STORE/features/ID.npy  (T, L, D) float16 of the speech encoder, opened by memory map
-    STORE/openings/ID.npy  (T,) float16, where a teacher was asked: in `weights` and `trust` of the clip already
-                           (`sedtalker.recipes.pseudo_label_jaw`)
-"""
+"""Windows of speech and motion for the talker, and the rig clips (`sedtalker.data.rig_store`) they are cut from."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,17 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sedtalker.data.rig_store import (
+    OPENINGS,
+    RigArrays,
+    read_arrays,
+    read_features,
+    read_rig_manifest,
+    require_features,
+)
 from sedtalker.errors import DataError
-from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE
 from sedtalker.training.losses import Target
 
 Float = NDArray[np.float32]
 BEYOND = 0.25  # share of a window by which it may be drawn beyond a clip's ends, to be moved back within
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
-ARRAYS = ("weights", "trust", "expression", "posterior", "intensity", "closed")  # of a clip
-OPENINGS = "openings"  # the teacher's folder, and the manifest's mark that all of them are in the clips
 
 
 class Example(NamedTuple):
@@ -78,31 +72,40 @@ class RigStore:
             DataError: it is none, its features are missing, or a teacher's openings are not in all of its clips.
         """
         self.root = root = Path(folder)
-        self.clips, applied = read_rig_manifest(root)
-        if (root / OPENINGS).is_dir() and not applied:
+        manifest = read_rig_manifest(root)
+        if (root / OPENINGS).is_dir() and not manifest.openings_applied:
             raise DataError(
-                f"a teacher's openings that are not in all clips: {root}. "
+                f"pseudo-labelled openings that are not applied to all clips: {root}. "
                 "Run python -m sedtalker.recipes pseudo_label_jaw (again), or delete the folder openings"
             )
+        self.clips = [ClipInfo(c.id, c.speaker, c.source, c.split, c.frames) for c in manifest.clips]
         require_features(root, [clip.id for clip in self.clips])
-        self._kept: dict[str, dict[str, NDArray[np.float16]]] = {}
+        self._cache: dict[str, RigArrays] = {}
 
-    def _arrays(self, key: str) -> dict[str, NDArray[np.float16]]:
+    def _arrays(self, clip_id: str) -> RigArrays:
         """A clip's arrays; the first FILE_CACHE that are read stay in memory."""
-        if key in self._kept:
-            return self._kept[key]
-        arrays = read_arrays(self.root, key)
-        if len(self._kept) < FILE_CACHE:
-            self._kept[key] = arrays
+        if clip_id in self._cache:
+            return self._cache[clip_id]
+        arrays = read_arrays(self.root, clip_id)
+        if len(self._cache) < FILE_CACHE:
+            self._cache[clip_id] = arrays
         return arrays
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
         arrays = self._arrays(clip.id)
-        weights, trust, expression, posterior, intensity, closed = (
-            torch.from_numpy(arrays[name][start:stop].astype(np.float32)) for name in ARRAYS
+        weights, loss_weight, expression, posterior, intensity, closed = (
+            torch.from_numpy(array[start:stop].astype(np.float32))
+            for array in (
+                arrays.weights,
+                arrays.loss_weight,
+                arrays.expression,
+                arrays.posterior,
+                arrays.intensity,
+                arrays.closed,
+            )
         )
-        target = Target(weights, trust, (weights - expression).clamp(0, 1), closed)
-        features = _features(self.root, clip.id, start, stop)
+        target = Target(weights, loss_weight, (weights - expression).clamp(0, 1), closed)
+        features = read_features(self.root, clip.id, start, stop)
         return Example(features, posterior, intensity, torch.tensor(style), target)
 
 
@@ -233,52 +236,3 @@ def collate(examples: Sequence[Example]) -> Example:
     targets = [example.target for example in examples]
     stacked = [None if part[0] is None else torch.stack(part) for part in zip(*targets, strict=True)]
     return Example(features, posterior, intensity, style, Target(*stacked))  # type: ignore[arg-type]
-
-
-def read_rig_manifest(root: Path) -> tuple[list[ClipInfo], bool]:
-    """The clips of a store, and whether its targets hold the openings that a teacher gave.
-
-    Raises:
-        DataError: it is none, or of other blendshapes or another rate.
-    """
-    try:
-        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-        names, rate, clips = tuple(manifest["names"]), manifest["frame_rate"], manifest["clips"]
-        listed = [ClipInfo(*(clip[key] for key in ("id", "speaker", "source", "split", "frames"))) for clip in clips]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a store of a talker: {root} ({error}). See sedtalker.training.windows") from error
-    if names != ARKIT_NAMES or rate != FRAME_RATE:
-        raise DataError(f"blendshapes or rate that do not fit: {root}. Write {FRAME_RATE} Hz and ARKit's order")
-    return listed, bool(manifest.get(OPENINGS, False))
-
-
-def read_arrays(root: Path, key: str) -> dict[str, NDArray[np.float16]]:
-    """The arrays of a clip by name, as `clips/ID.npz` holds them.
-
-    Raises:
-        DataError: the file is missing, damaged, or lacks an array.
-    """
-    path = root / "clips" / f"{key}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(f"clip cannot be read: {path} ({error}). Make the store again") from error
-    if lacking := [name for name in ARRAYS if name not in arrays]:
-        raise DataError(f"a clip without {lacking[0]}: {path}. Make the store again")
-    return arrays
-
-
-def _features(root: Path, key: str, start: int, stop: int) -> Tensor:
-    mapped = np.load(root / "features" / f"{key}.npy", mmap_mode="r", allow_pickle=False)
-    return torch.from_numpy(np.array(mapped[start:stop]))
-
-
-def require_features(root: Path, ids: Sequence[str]) -> None:
-    """Raise DataError where a clip has no features."""
-    missing = [key for key in ids if not (root / "features" / f"{key}.npy").is_file()]
-    if missing:
-        raise DataError(
-            f"no features of {missing[0]} and {len(missing) - 1} more of {len(ids)} clips: {root / 'features'}. "
-            f"Compute them: python -m sedtalker.recipes cache_features {root / 'manifest.json'} -o {root / 'features'}"
-        )

@@ -1,8 +1,9 @@
-"""Many files: each is done whole or not at all, a failure is told and does not stop the others, no work is lost.
+"""Batch runs: process many files, in worker processes or on a cluster, and resume an interrupted run.
 
-Beside the results lie `.sedtalker/NAME.json`, the record of each finished file by which `--resume` knows it, and,
-where there was more than one input, `sedtalker-report.json`. The record is written when all results of a file are
-complete and before they get their names, so that whatever ends the program, no complete result is made again.
+The results of a file are all written or none. A failure is printed and does not stop the other files. The output
+folder also gets `.sedtalker/NAME.json`, a record of each finished file that `--resume` compares with its input, and,
+for more than one input, `sedtalker-report.json`. A record is written when all results of its file are complete but
+still have temporary names. A run that was killed at any moment therefore never computes a complete result again.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from typing import Any
 
 from sedtalker import __version__
 from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require, warnings_as_lines
-from sedtalker.files import RECORDS, atomic_write, digest, final_name, replace_into, sha256
-from sedtalker.tasks import RESULT_ENDINGS, Options, RenderOptions, Work, check_options, option_files, prepare
+from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256
+from sedtalker.tasks import RESULT_ENDINGS, FileTask, Options, RenderOptions, check_options, load_task, option_files
 from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
@@ -35,49 +36,49 @@ _SIMPLE_ENDING = re.compile(r"\.\w+")
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch is run; nothing here changes what comes out."""
+    """How a batch is run. These settings do not change the results."""
 
-    jobs: int = 1  # processes
-    resume: bool = False  # leave out what an earlier run finished with the same input, weights and options
-    executor: str = "local"  # or "slurm": one array task for every share of the files
+    jobs: int = 1  # worker processes; 1 runs in the main process
+    resume: bool = False  # skip files that an earlier run finished with the same input, weights and options
+    executor: str = "local"  # or "slurm": `jobs` array tasks, each with a share of the files
     debug: bool = False  # show tracebacks
-    cluster: str | None = None  # submitit's name of the kind of cluster; None: the one that is found
+    cluster: str | None = None  # type of cluster, as submitit names it; None: detect it
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one input."""
+class FileOutcome:
+    """Status and results of one input, as in the report."""
 
     file: str
-    status: str  # done, failed, or kept (finished by an earlier run)
+    status: str  # done, failed, or kept (an earlier run has finished it)
     seconds: float = 0.0
     reason: str = ""
     made: list[str] = field(default_factory=list)
-    summary: tuple[str, ...] = ()  # lines for the screen
+    summary: tuple[str, ...] = ()  # lines to print
 
 
-def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: BatchConfig | None = None) -> int:
-    """Make what `options` asks for of every input, in `folder`; returns the exit code, 0 only if all of it is there.
+def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: BatchConfig | None = None) -> int:
+    """Process every input with `options` and write the results to `folder`; returns 0 if all were written, else 1.
 
-    What can be known without loading a model (absent files, two results of one name, a folder that cannot be
-    written) is told before one is loaded.
+    Missing files, two inputs of the same name and an output folder that cannot be written are reported before a
+    model is loaded.
 
     Raises:
-        SEDTalkerError: nothing can be done at all.
+        SEDTalkerError: an error that concerns all inputs, such as a missing model.
     """
-    running = running or BatchConfig()
+    config = config or BatchConfig()
     missing = AnimationError if isinstance(options, RenderOptions) else AudioError
     if not inputs:
-        raise missing("no files found. Name files, a folder that holds some, or a pattern in quotes")
+        raise missing("no files found. Name files, a folder that contains files, or a pattern in quotes")
     check_options(options)
-    reasons = {path: _refusal(path) for path in inputs}
-    absent = [Outcome(str(path), "failed", reason=reason) for path, reason in reasons.items() if reason]
+    reasons = {path: _input_problem(path) for path in inputs}
+    absent = [FileOutcome(str(path), "failed", reason=reason) for path, reason in reasons.items() if reason]
     for outcome in absent:
-        _tell(outcome)
+        _print_outcome(outcome)
     present = [path for path, reason in reasons.items() if not reason]
-    _refuse_equal_names(present)
-    with _no_empty_folder(folder):
-        outcomes = absent + (_run(present, folder, options, running, len(inputs) > 1) if present else [])
+    _check_unique_names(present)
+    with _remove_empty_folders(folder):
+        outcomes = absent + (_run_files(present, folder, options, config, len(inputs) > 1) if present else [])
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(inputs) > 1:
         if present:
@@ -87,103 +88,102 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, running: B
     return 1 if failed else 0
 
 
-def _refusal(path: Path) -> str:
-    """Why an input cannot be read; empty if nothing is known against it yet."""
+def _input_problem(path: Path) -> str:
+    """Why an input cannot be read, without reading it; empty if no problem was found."""
     try:
         if path.is_dir():
             next(path.iterdir(), None)
         elif not path.exists():
             if str(path) == "-":
-                return "standard input is not read: -. Save it to a file and name that"
+                return "cannot read standard input: -. Save it to a file and name that file"
             return f"no such file: {path}. Check the path"
         elif not path.is_file():
-            return f"a pipe or device, not a file: {path}. An input is read more than once: save it to a file first"
+            return f"not a file but a pipe or device: {path}. Save it to a file first, since it is read more than once"
     except OSError as error:
         return f"cannot open: {path} ({error.strerror}). Check the path and its permissions"
     return ""
 
 
-def _run(paths: list[Path], folder: Path, options: Options, running: BatchConfig, many: bool) -> list[Outcome]:
+def _run_files(paths: list[Path], folder: Path, options: Options, config: BatchConfig, many: bool) -> list[FileOutcome]:
     _check_writable(folder)
     keys: dict[Path, str] = {}
-    if many or running.resume:
-        weights = _weights(options)
-        keys = {path: key for path in paths if (key := _key(path, options, weights))}
-    kept = [path for path in paths if running.resume and path in keys and _finished(path, folder, keys[path])]
-    outcomes = [Outcome(str(path), "kept") for path in kept]
-    todo = [path for path in paths if path not in kept]
-    if running.resume:
+    if many or config.resume:
+        weights = _model_identities(options)
+        keys = {path: key for path in paths if (key := _resume_key(path, options, weights))}
+    skipped = [path for path in paths if config.resume and path in keys and _is_finished(path, folder, keys[path])]
+    outcomes = [FileOutcome(str(path), "kept") for path in skipped]
+    todo = [path for path in paths if path not in skipped]
+    if config.resume:
         for path in todo:
             _remove_leftovers(path, folder)
-    for outcome in _progress(_outcomes(todo, folder, options, running, keys), len(todo), many):
+    for outcome in _show_progress(_iterate_outcomes(todo, folder, options, config, keys), len(todo), many):
         outcomes.append(outcome)
-        _tell(outcome)
+        _print_outcome(outcome)
     return outcomes
 
 
-def _outcomes(
-    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
-) -> Iterator[Outcome]:
+def _iterate_outcomes(
+    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
+) -> Iterator[FileOutcome]:
     if not paths:
         return
-    if running.executor == "slurm":
-        yield from _on_cluster(paths, folder, options, running, keys)
-    elif running.jobs > 1 and len(paths) > 1:
-        yield from _in_processes(paths, folder, options, running, keys)
+    if config.executor == "slurm":
+        yield from _run_on_cluster(paths, folder, options, config, keys)
+    elif config.jobs > 1 and len(paths) > 1:
+        yield from _run_in_processes(paths, folder, options, config, keys)
     else:
-        work = prepare(options, folder)
+        run_task = load_task(options, folder)
         for path in paths:
-            yield _one(work, path, folder, keys.get(path), running.debug)
+            yield _run_task(run_task, path, folder, keys.get(path), config.debug)
 
 
-def _one(work: Work, path: Path, folder: Path, key: str | None, debug: bool) -> Outcome:
+def _run_task(run_task: FileTask, path: Path, folder: Path, key: str | None, debug: bool) -> FileOutcome:
     start = time.perf_counter()
     try:
-        with warnings_as_lines():  # here too, since worker processes print for themselves
-            made = work(path, partial(_record, path, folder, key))
-    except Exception as error:  # whatever one file brings about, the others are still done
+        with warnings_as_lines():  # worker processes print their own warnings
+            made = run_task(path, partial(_record, path, folder, key))
+    except Exception as error:  # an error of one file must not stop the others
         if debug:
             traceback.print_exc()
         reason = str(error)
         if not isinstance(error, SEDTalkerError):
-            reason = (
-                f"unexpected {type(error).__name__}: {path} ({reason.splitlines()[0] if reason else ''}). See --debug"
-            )
-        return Outcome(str(path), "failed", time.perf_counter() - start, reason)
+            first = reason.splitlines()[0] if reason else ""
+            reason = f"unexpected {type(error).__name__}: {path} ({first}). Run with --debug"
+        return FileOutcome(str(path), "failed", time.perf_counter() - start, reason)
     files = [str(file) for file in made.paths]
-    return Outcome(str(path), "done", time.perf_counter() - start, made=files, summary=made.summary)
+    return FileOutcome(str(path), "done", time.perf_counter() - start, made=files, summary=made.summary)
 
 
 @dataclass(frozen=True)
-class _Loader:
-    """What a worker process needs to know; calling it loads the models, once a process."""
+class _TaskLoader:
+    """Arguments of a worker process; calling it loads the models, once per process."""
 
     options: Options
     folder: Path
     jobs: int  # processes that share the processors
     debug: bool
 
-    def __call__(self) -> Callable[[tuple[Path, str | None]], Outcome]:
-        """The function that makes the results of one input."""
+    def __call__(self) -> Callable[[tuple[Path, str | None]], FileOutcome]:
+        """Returns the function that writes the results of one input."""
         from sedtalker.render.parallel import cores, use_cores
 
         threads = max(1, cores() // self.jobs)
         use_cores(threads)
-        work = prepare(self.options, self.folder)
-        if "torch" in sys.modules:  # drawing does without
+        run_task = load_task(self.options, self.folder)
+        if "torch" in sys.modules:  # rendering does not need it
             sys.modules["torch"].set_num_threads(threads)
-        return lambda task: _one(work, task[0], self.folder, task[1], self.debug)
+        return lambda task: _run_task(run_task, task[0], self.folder, task[1], self.debug)
 
 
-def _in_processes(
-    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
-) -> Iterator[Outcome]:
-    jobs = min(running.jobs, len(paths))
-    load = _Loader(options, folder, jobs, running.debug)
+def _run_in_processes(
+    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
+) -> Iterator[FileOutcome]:
+    jobs = min(config.jobs, len(paths))
+    load = _TaskLoader(options, folder, jobs, config.debug)
     tasks = [(path, keys.get(path)) for path in paths]
     for (path, _), result in map_in_workers(load, tasks, jobs, lambda task: _remove_leftovers(task[0], folder)):
         if isinstance(result, WorkerDeath):
-            yield Outcome(
+            yield FileOutcome(
                 str(path),
                 "failed",
                 reason=f"the process that worked on it {result.reason}: {path}. Use fewer --jobs, or free memory",
@@ -192,49 +192,51 @@ def _in_processes(
             yield result
 
 
-def _on_cluster(
-    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
-) -> Iterator[Outcome]:
-    """Shares of the files as jobs of Slurm, through submitit; the folder must be on a disk that all nodes see."""
+def _run_on_cluster(
+    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
+) -> Iterator[FileOutcome]:
+    """Submit shares of the files as Slurm jobs, through submitit. All nodes must be able to write the folder."""
     submitit = require("submitit", "cluster")
-    executor = submitit.AutoExecutor(folder=folder / RECORDS / "cluster", cluster=running.cluster)
+    executor = submitit.AutoExecutor(folder=folder / RECORDS_FOLDER / "cluster", cluster=config.cluster)
     executor.update_parameters(name="sedtalker", timeout_min=24 * 60, cpus_per_task=max(1, (os.cpu_count() or 1) // 2))
-    shares = [paths[first :: running.jobs] for first in range(min(running.jobs, len(paths)))]
+    shares = [paths[first :: config.jobs] for first in range(min(config.jobs, len(paths)))]
     with executor.batch():
-        submitted = [executor.submit(_share, share, folder, options, running, keys) for share in shares]
+        submitted = [executor.submit(_run_cluster_share, share, folder, options, config, keys) for share in shares]
     for share, job in zip(shares, submitted, strict=True):
         try:
             outcomes = job.result()
-        except Exception as error:  # the job was cancelled, or its node died: what it had finished is recorded
+        except Exception as error:  # the job was cancelled or its node died; its finished files have records
             first, *_ = str(error).splitlines() or [type(error).__name__]
             for path in share:
-                if path in keys and _finished(path, folder, keys[path]):
-                    yield Outcome(str(path), "done", made=_recorded(path, folder))
+                if path in keys and _is_finished(path, folder, keys[path]):
+                    yield FileOutcome(str(path), "done", made=_recorded_results(path, folder))
                 else:
-                    yield Outcome(str(path), "failed", reason=f"its job of the cluster ended: {path} ({first})")
+                    yield FileOutcome(
+                        str(path), "failed", reason=f"its cluster job failed: {path} ({first}). Run again with --resume"
+                    )
         else:
             if isinstance(outcomes, SEDTalkerError):
                 raise outcomes
             yield from outcomes
 
 
-def _share(
-    paths: list[Path], folder: Path, options: Options, running: BatchConfig, keys: dict[Path, str]
-) -> list[Outcome] | SEDTalkerError:
-    """One job's files, in a process of their own, so that the death of that process costs one file.
+def _run_cluster_share(
+    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
+) -> list[FileOutcome] | SEDTalkerError:
+    """Process the files of one cluster job in a worker process, so that a crash costs only one file.
 
-    An error that concerns all files is returned: submitit would raise its traceback.
+    An error that concerns all files is returned, not raised, because submitit would add a traceback.
     """
     try:
-        return list(_in_processes(paths, folder, options, replace(running, jobs=1), keys))
+        return list(_run_in_processes(paths, folder, options, replace(config, jobs=1), keys))
     except SEDTalkerError as error:
         return error
 
 
-def _key(path: Path, options: Options, weights: list[str]) -> str | None:
-    """Hash of all that decides a result: the input's bytes, options, weights and the version of this program.
+def _resume_key(path: Path, options: Options, weights: list[str]) -> str | None:
+    """Hash of everything that determines a result: the input's bytes, options, weights and program version.
 
-    None where something cannot be read; making the results will say why.
+    None if a file cannot be read; processing the input then reports the reason.
     """
     try:
         if not path.is_file():  # reading a pipe would empty it
@@ -246,8 +248,8 @@ def _key(path: Path, options: Options, weights: list[str]) -> str | None:
     return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
 
-def _weights(options: Options) -> list[str]:
-    """What identifies the weights of every model that the options name: hashes, and revisions on the hub."""
+def _model_identities(options: Options) -> list[str]:
+    """Hash of the weights of every model that the options name, or its revision on the hub."""
     from sedtalker.resources import asset
 
     identities = []
@@ -265,15 +267,16 @@ def _weights(options: Options) -> list[str]:
 
 
 def _model_config(model: Path) -> tuple[Any, str]:
-    """The configuration of a model in a folder or on the hub, and what identifies its weights.
+    """The configuration of a model in a folder or on the hub, and an identifier of its weights.
 
-    A folder written here has the hash of its weights in its configuration. Of other folders all files are hashed.
+    A folder written by this program has the hash of its weights in its configuration. For other folders all files are
+    hashed.
     """
     revision = ""
     if not _is_folder(model) and str(model).count("/") == 1:
         try:
             file = require("huggingface_hub", "hub").hf_hub_download(str(model), "config.json")
-        except Exception:  # no such model, no connection, no such package: loading it will say so
+        except Exception:  # no such model, connection or package: loading the model reports it
             return {}, str(model)
         model = Path(file).parent
         revision = model.name  # the hub's cache names folders by revision
@@ -286,7 +289,7 @@ def _model_config(model: Path) -> tuple[Any, str]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder; False too for names that no file can have."""
+    """Whether a path is a folder; False for names that the file system does not allow."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -294,11 +297,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def _record_path(path: Path, folder: Path) -> Path:
-    return folder / RECORDS / f"{path.name}.json"
+    return folder / RECORDS_FOLDER / f"{path.name}.json"
 
 
 def _record(path: Path, folder: Path, key: str | None, results: dict[Path, Path]) -> None:
-    """Write down what is about to appear: where each result will be -> where it lies until then."""
+    """Write the record of an input; `results` maps the final path of each result to its present temporary path."""
     if key is None:
         return
     made = {
@@ -309,40 +312,38 @@ def _record(path: Path, folder: Path, key: str | None, results: dict[Path, Path]
         temp_path.write_text(json.dumps({"key": key, "made": made}), encoding="utf-8")
 
 
-def _finished(path: Path, folder: Path, key: str) -> bool:
-    """Whether an earlier run made exactly this, and all of it is still there; what it had no time to rename, is."""
+def _is_finished(path: Path, folder: Path, key: str) -> bool:
+    """Whether an earlier run with this key finished, and its results are unchanged; missing renames are done now."""
     try:
         record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
         return record["key"] == key and all(
-            _in_place(folder / name, folder / result["aside"], result["sha256"])
+            _complete_rename(folder / name, folder / result["aside"], result["sha256"])
             for name, result in record["made"].items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _recorded(path: Path, folder: Path) -> list[str]:
-    """The results that the record of an input names."""
+def _recorded_results(path: Path, folder: Path) -> list[str]:
+    """Paths of the results in the record of an input."""
     record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
     return [str(folder / name) for name in record["made"]]
 
 
-def _in_place(final: Path, temp_path: Path, expected: str) -> bool:
-    """Whether a result is there as it was made, if need be after it got its name."""
+def _complete_rename(final: Path, temp_path: Path, expected: str) -> bool:
+    """Whether a result exists unchanged; a complete result that still has its temporary name is renamed first."""
     if final != temp_path and temp_path.exists() and digest(temp_path) == expected:
         replace_into(temp_path, final)
     return final.exists() and digest(final) == expected
 
 
 def _remove_leftovers(path: Path, folder: Path) -> None:
-    """Delete temporary files (`files.written_whole` names them) of the results of this input."""
+    """Delete temporary files (see `files.atomic_write`) of the results of this input."""
     stems = {path.stem, path.stem.replace(".", "_")}
     for temp_path in folder.glob(".*~*"):
-        meant = final_name(temp_path).name
-        endings = [meant[len(stem) :] for stem in stems if meant.startswith(stem)]
-        if meant == temp_path.name or not any(
-            end in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(end) for end in endings
-        ):
+        name = final_name(temp_path).name
+        endings = [name[len(stem) :] for stem in stems if name.startswith(stem)]
+        if name == temp_path.name or not any(end in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(end) for end in endings):
             continue
         if temp_path.is_dir():
             shutil.rmtree(temp_path, ignore_errors=True)
@@ -350,14 +351,14 @@ def _remove_leftovers(path: Path, folder: Path) -> None:
             temp_path.unlink(missing_ok=True)
 
 
-def _progress(outcomes: Iterator[Outcome], count: int, many: bool) -> Iterator[Outcome]:
+def _show_progress(outcomes: Iterator[FileOutcome], count: int, many: bool) -> Iterator[FileOutcome]:
     from tqdm import tqdm
 
     yield from tqdm(outcomes, total=count, desc="files", unit="file", disable=None if many and count > 1 else True)
 
 
-def _write_report(outcomes: list[Outcome], folder: Path) -> None:
-    """The report as JSON, and on screen as a table with the failures last."""
+def _write_report(outcomes: list[FileOutcome], folder: Path) -> None:
+    """Write the report as JSON, and print it as a table with the failures last."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.status == "failed")
     counts = {status: sum(outcome.status == status for outcome in ordered) for status in ("done", "kept", "failed")}
     with atomic_write(folder / REPORT) as temp_path:
@@ -368,7 +369,7 @@ def _write_report(outcomes: list[Outcome], folder: Path) -> None:
         print(f"{outcome.status:<7}{outcome.seconds:8.1f} s  {outcome.file}")
 
 
-def _tell(outcome: Outcome) -> None:
+def _print_outcome(outcome: FileOutcome) -> None:
     if outcome.status == "failed":
         print(f"sedtalker: {outcome.reason}", file=sys.stderr)
     else:
@@ -376,30 +377,30 @@ def _tell(outcome: Outcome) -> None:
             print(line)
 
 
-def _refuse_equal_names(paths: Iterable[Path]) -> None:
+def _check_unique_names(paths: Iterable[Path]) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
         other = seen.setdefault(path.stem, path)
         if other is not path:
             raise SEDTalkerError(
-                f"two inputs of one name: {other} and {path} would write the same results. Use two folders with -o"
+                f"two inputs of the same name: {other} and {path}. Process them in two runs with different folders -o"
             )
 
 
 @contextmanager
-def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """Leave no folders behind that were not there before, and in which nothing was made."""
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+def _remove_empty_folders(folder: Path) -> Iterator[None]:
+    """Remove new folders at the end if no file was written to them."""
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         yield
     finally:
-        with suppress(OSError):  # one holds something, or was never made
-            for place in new:
-                place.rmdir()
+        with suppress(OSError):  # not empty, or not created
+            for parent in new:
+                parent.rmdir()
 
 
 def _check_writable(folder: Path) -> None:
-    """Fail before the work, not after it."""
+    """Raise before the models are loaded if the folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

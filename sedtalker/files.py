@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and texts and tables that other programs wrote."""
+"""Atomic writes, file hashes, and readers of texts and tables of any encoding."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from sedtalker.errors import SEDTalkerError
 
 logger = logging.getLogger(__name__)
 
-RECORDS = ".sedtalker"  # folder beside results with a record of each finished input
-MADE_HERE = "Made by SEDTalker"  # the comment in media files by which a later run does not take them for inputs
+RECORDS_FOLDER = ".sedtalker"  # subfolder of the results with a record of each finished input
+OUTPUT_MARKER = "Made by SEDTalker"  # comment in media files; later runs skip files that contain it
 
-_ASIDE = re.compile(r"\.(?P<stem>.+)~[0-9a-f]{8}(?P<suffix>(\.[^.~]*)?)")
-_NUMBERED = re.compile(r"(?P<prefix>(frame_)?)(?P<number>0{6,})(?P<suffix>\.(png|obj|ply))")
+_TEMP_NAME = re.compile(r"\.(?P<stem>.+)~[0-9a-f]{8}(?P<suffix>(\.[^.~]*)?)")
+_NUMBERED_NAME = re.compile(r"(?P<prefix>(frame_)?)(?P<number>0{6,})(?P<suffix>\.(png|obj|ply))")
 
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """A temporary path (for a file or a folder) beside `path`; renamed to it when the block ends well, else deleted.
+    """Yield a temporary path in the same folder; rename it to `path` if the block succeeds, else delete it.
 
-    The temporary name keeps the suffix, since writers choose their format by it.
+    The path may become a file or a folder. It keeps the suffix, since writers choose their format by it.
 
     Raises:
         SEDTalkerError: the folder cannot be written, or the disk is full.
@@ -58,23 +58,23 @@ def _temporary(path: Path) -> Path:
 
 
 def final_name(path: Path) -> Path:
-    """What a temporary path of `written_whole` is for; any other path is its own."""
-    while meant := _ASIDE.fullmatch(path.name):
-        path = path.with_name(meant["stem"] + meant["suffix"])
+    """The final path of a temporary path of `atomic_write`; other paths are returned unchanged."""
+    while match := _TEMP_NAME.fullmatch(path.name):
+        path = path.with_name(match["stem"] + match["suffix"])
     return path
 
 
 def replace_into(temp_path: Path, path: Path) -> None:
-    """Rename a file or folder, in place of what was there: a file of a file, a folder of a folder.
+    """Rename a file or folder; it replaces an existing file, or an existing folder with files of the same names.
 
     Raises:
-        SEDTalkerError: a folder is there that holds other files than those that replace them.
+        SEDTalkerError: the existing folder contains other files.
     """
     if not (temp_path.is_dir() and path.is_dir()):
         temp_path.replace(path)
         return
-    if not _is_numbered(path) and not {*_names(path)} <= {*_names(temp_path)}:
-        raise foreign_folder(path)
+    if not _is_numbered_sequence(path) and not {*_names(path)} <= {*_names(temp_path)}:
+        raise folder_not_empty_error(path)
     old = _temporary(path)
     path.replace(old)
     temp_path.replace(path)
@@ -82,17 +82,17 @@ def replace_into(temp_path: Path, path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse, before the work, a folder for numbered files that holds anything else.
+    """Check a folder for numbered files before the work.
 
     Raises:
-        SEDTalkerError: the folder holds other files.
+        SEDTalkerError: the folder contains other files.
     """
-    if path.is_dir() and not _is_numbered(path):
-        raise foreign_folder(path)
+    if path.is_dir() and not _is_numbered_sequence(path):
+        raise folder_not_empty_error(path)
 
 
-def foreign_folder(path: Path) -> SEDTalkerError:
-    """The error that a folder holds what this program did not make."""
+def folder_not_empty_error(path: Path) -> SEDTalkerError:
+    """The error that a folder contains files of other origin."""
     return SEDTalkerError(f"the folder is not empty: {path}. Remove it or choose another with -o")
 
 
@@ -100,10 +100,10 @@ def _names(folder: Path) -> list[str]:
     return [str(file.relative_to(folder)) for file in folder.rglob("*")]
 
 
-def _is_numbered(folder: Path) -> bool:
-    """Whether a folder holds nothing but the files of one sequence, numbered from 0 as the writers here do."""
+def _is_numbered_sequence(folder: Path) -> bool:
+    """Whether a folder contains only the files of one sequence, numbered from 0, or no file."""
     names = sorted(entry.name for entry in folder.iterdir())
-    first = _NUMBERED.fullmatch(names[0]) if names else None
+    first = _NUMBERED_NAME.fullmatch(names[0]) if names else None
     if first is None:
         return not names
     digits = len(first["number"])
@@ -112,7 +112,7 @@ def _is_numbered(folder: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """Hash of a file, or of the files in a folder."""
+    """sha256 of a file, or of the names and contents of the files in a folder."""
     if not path.is_dir():
         return sha256(path)
     listed = "".join(f"{file.relative_to(path)} {sha256(file)}\n" for file in sorted(path.rglob("*")) if file.is_file())
@@ -135,7 +135,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Small letters beyond ASCII of languages that share an encoding. The detector confuses these encodings in short texts.
+# Lower-case non-ASCII letters of languages, by encoding. The detector confuses these encodings in short texts.
 _ALPHABETS = (
     ("cp1252", ("àâæçéèêëîïôœùûü", "áéíñóúü¿¡", "àáâãçéêíóôõúü", "äöüß", "àèéìòù", "åäöæøé", "áéíóúñçàèïü·")),
     ("cp1250", ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž")),
@@ -145,14 +145,14 @@ _PUNCTUATION = "«»“”„‘’‚‹›–—…•€£©®°§ºª"
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file that another program wrote, whatever its encoding.
+    """Read a text file of any encoding.
 
-    A byte-order mark decides; without one, UTF-8 where the bytes are UTF-8, else UTF-16 where every other byte is
-    zero, else the encoding that fits best. The log names an encoding that was guessed.
+    A byte-order mark determines the encoding. Without one it is UTF-8 if the bytes are valid UTF-8, else UTF-16 if
+    every other byte is zero, else the most probable encoding, which is logged.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not text, or its encoding cannot be found.
+        ValueError: the file is not text, or its encoding cannot be detected.
     """
     data = Path(path).read_bytes()
     for mark, encoding in _BYTE_ORDER_MARKS:
@@ -184,17 +184,17 @@ def _guess_encoding(data: bytes) -> str:
         raise ValueError("not text")
     sample = b" ".join(re.findall(rb"[^\s\d]*[\x80-\xff][^\s\d]*", data[: 1 << 20]))[:65536]
     high = sum(byte >= 0x80 for byte in sample)
-    if high < 0.5 * len(sample):  # Latin letters between plain ones
+    if high < 0.5 * len(sample):  # a Latin alphabet: mostly ASCII letters
         for encoding, alphabets in _ALPHABETS:
             letters = {letter for letter in sample.decode(encoding, "replace").lower() if not letter.isascii()}
             if any(letters <= {*alphabet, *_PUNCTUATION} for alphabet in alphabets):
                 return encoding
     from charset_normalizer import from_bytes
 
-    found = from_bytes(data[: 1 << 18] if b"\n" not in data[1 << 18 :] else data[: data.index(b"\n", 1 << 18)]).best()
-    if found is None:
+    match = from_bytes(data[: 1 << 18] if b"\n" not in data[1 << 18 :] else data[: data.index(b"\n", 1 << 18)]).best()
+    if match is None:
         raise ValueError("not text, or in an unknown encoding. Save it as UTF-8")
-    return found.encoding
+    return match.encoding
 
 
 def read_table(
@@ -203,19 +203,19 @@ def read_table(
     delimiter: str | None = None,
     required: Sequence[Sequence[str]] = (),
 ) -> Iterator[dict[str, str]]:
-    """Rows of a table with a heading, by the names of `columns`; empty cells are left out.
+    """Rows of a table with a heading as dicts of column name -> text; empty cells are omitted.
 
     Args:
-        text: values separated by commas, semicolons, tabs or bars, as the heading shows.
-        columns: for each name the headings that mean it, in lower case.
-        delimiter: None takes the one that splits the heading into the most known columns.
-        required: of each group of names the heading has one.
+        text: values separated by commas, semicolons, tabs or bars.
+        columns: column name -> accepted headings, in lower case.
+        delimiter: None chooses the one with which the heading has the most known columns.
+        required: groups of column names; the heading must have one of each group.
 
     Raises:
-        ValueError: a required column is missing, a row with more cells than the heading, or quotes that do not end.
+        ValueError: a required column is missing, a row has more cells than the heading, or a quote is not closed.
     """
     lines = text.lstrip("\n\r").splitlines()
-    if lines and re.fullmatch(r"sep=.", lines[0].strip()):  # what Excel writes and reads
+    if lines and re.fullmatch(r"sep=.", lines[0].strip()):  # a line of Excel
         delimiter, lines = lines[0].strip()[-1], lines[1:]
     if not lines or not text.strip():
         if required:
@@ -228,17 +228,17 @@ def read_table(
         return [meaning.get(cell.strip().lower(), cell.strip().lower()) for cell in cells]
 
     marks = [delimiter] if delimiter else [",", ";", "\t", "|"]
-    chosen = max(marks, key=lambda mark: (sum(name in columns for name in headings(mark)), lines[0].count(mark)))
-    names = headings(chosen)
+    best = max(marks, key=lambda mark: (sum(name in columns for name in headings(mark)), lines[0].count(mark)))
+    names = headings(best)
     if len({*names} & {*columns}) < sum(name in columns for name in names):
-        raise ValueError(f"two columns mean the same: {lines[0].strip()[:80]!r}")
+        raise ValueError(f"two columns have the same meaning: {lines[0].strip()[:80]!r}")
     absent = [" or ".join(group) for group in required if not {*group} & {*names}]
     if absent:
         raise ValueError(f"no column {' and no column '.join(absent)} in the heading {lines[0].strip()[:80]!r}")
     try:
-        for number, cells in enumerate(csv.reader(lines[1:], delimiter=chosen, skipinitialspace=True), 2):
+        for number, cells in enumerate(csv.reader(lines[1:], delimiter=best, skipinitialspace=True), 2):
             if any(cell.strip() for cell in cells[len(names) :]):
-                hint = ". Numbers with a decimal comma need ';' between columns" if chosen == "," else ""
+                hint = ". Numbers with a decimal comma need ';' between columns" if best == "," else ""
                 raise ValueError(f"row {number} has {len(cells)} cells for {len(names)} columns{hint}")
             row = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if cell.strip()}
             if row:
@@ -248,10 +248,10 @@ def read_table(
 
 
 def read_number(text: str | None, name: str) -> float:
-    """A finite number of a table's cell, with a decimal point or a decimal comma.
+    """Parse a finite number with a decimal point or a decimal comma.
 
     Raises:
-        ValueError: the cell is empty or holds something else.
+        ValueError: the text is empty or not a number.
     """
     if text is None:
         raise ValueError(f"no {name} in a row")

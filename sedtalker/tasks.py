@@ -1,4 +1,4 @@
-"""The work of the commands on one file: all results of it are written, or none."""
+"""The tasks of `animate`, `diarize` and `render` for one file: all of its results are written, or none."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ PICTURE_ENDINGS = {
 ANIMATION_ENDINGS = {name: ending for name, (_, ending) in FORMATS.items()} | {
     "mp4": ".mp4",
     "npz": ".npz",
-    "json": ".emotion.json",  # here the track, where `export` writes curves
+    "json": ".emotion.json",  # the track; `sedtalker export --to json` writes curves
 }
 TRACK_ENDINGS = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
 PLOT_ENDING = ".emotion.png"
-SOUND_ENDINGS = (".wav", ".sound.wav")  # of `export_sound`
+AUDIO_ENDINGS = (".wav", ".sound.wav")  # of `export_sound`
 RESULT_ENDINGS = frozenset(
-    (*ANIMATION_ENDINGS.values(), *TRACK_ENDINGS.values(), PLOT_ENDING, *PICTURE_ENDINGS.values(), *SOUND_ENDINGS)
+    (*ANIMATION_ENDINGS.values(), *TRACK_ENDINGS.values(), PLOT_ENDING, *PICTURE_ENDINGS.values(), *AUDIO_ENDINGS)
 )
-SOUNDING = ("mp4", "webm")  # with a track of sound; their colours need an even width and height
+WITH_AUDIO = ("mp4", "webm")  # formats with an audio track; their colour subsampling needs an even width and height
 TRANSPARENT = ("png", "poster")
 
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """How a video is drawn; the same names as on the command line."""
+    """How a video is rendered; field names are those of the command line."""
 
     size: int = RenderConfig.width  # pixels, width and height
     quality: str = RenderConfig.quality  # or "fine"
     view: str = RenderConfig.view
     backend: str = RenderConfig.backend
-    background: Background = RenderConfig.background  # colour, 0..1 each; "transparent" for pictures; None: a studio's
-    strip: bool = True  # the emotion track under the face
-    texture: Path | None = None  # another skin for the head, laid out as its own
-    captions: Path | None = None  # a file that `render.captions` reads, or a folder with one for each input
-    font: Path | None = None  # of the captions, tried before the packaged ones
+    background: Background = RenderConfig.background  # RGB, each 0 to 1; "transparent" for pictures; None: gradient
+    strip: bool = True  # show the emotion track under the face
+    texture: Path | None = None  # skin texture with the layout of the head's own
+    captions: Path | None = None  # a file that `render.captions` reads, or a folder with one file per input
+    font: Path | None = None  # for captions, tried before the packaged fonts
 
 
 @dataclass(frozen=True)
 class AnimateOptions(PictureOptions):
-    """What `animate_file` makes of each audio file."""
+    """Options of `animate_file`."""
 
     emotion: str = "auto"
     intensity_scale: float = 1.0
@@ -80,7 +80,7 @@ class AnimateOptions(PictureOptions):
 
 @dataclass(frozen=True)
 class DiarizeOptions:
-    """What `diarize_file` makes of each audio file."""
+    """Options of `diarize_file`."""
 
     formats: tuple[str, ...] = ("json",)
     plot: bool = False
@@ -92,37 +92,37 @@ class DiarizeOptions:
 
 @dataclass(frozen=True)
 class RenderOptions(PictureOptions):
-    """How `render_file` draws each animation."""
+    """Options of `render_file`."""
 
     formats: tuple[str, ...] = ("mp4",)  # keys of PICTURE_ENDINGS
-    audio: Path | None = None  # None: the file that the animation was made from, where it still is
-    face: str | None = None  # None: the animation's own
-    fps: float | None = None  # None: the animation's own
+    audio: Path | None = None  # None: the recording that the animation was made from, if it still exists
+    face: str | None = None  # None: the animation's face
+    fps: float | None = None  # None: the animation's rate
 
 
 Options = AnimateOptions | DiarizeOptions | RenderOptions
 CommitCallback = Callable[[dict[Path, Path]], None]
-"""Told what is about to appear: where each result will be -> where it lies, complete, until then."""
+"""Called when all results are complete, before their renames: final path -> temporary path of each result."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """The results of one file."""
+class FileResult:
+    """Paths of the results of one file."""
 
     paths: list[Path]
-    summary: tuple[str, ...] = ()  # lines for the screen
+    summary: tuple[str, ...] = ()  # lines to print
 
 
-Work = Callable[[Path, CommitCallback], Made]
-"""Makes what the options ask for of one file, promises it, puts it in place."""
+FileTask = Callable[[Path, CommitCallback], FileResult]
+"""Processes one file: writes its results under temporary names, calls the callback, renames them."""
 
 
 @singledispatch
 def check_options(options: Any) -> None:
-    """Refuse, before any model is loaded, option values with which no file can be made.
+    """Check option values before a model is loaded.
 
     Raises:
-        SEDTalkerError: the value, and what to give instead.
+        SEDTalkerError: a value with which no input can be processed.
     """
 
 
@@ -147,29 +147,32 @@ def _(options: DiarizeOptions) -> None:
 def _(options: RenderOptions) -> None:
     _check_pictures(options, options.formats, options.face)
     if options.background == "transparent" and not {*options.formats} <= {*TRANSPARENT}:
-        raise RenderError(f"no transparency in {', '.join(options.formats)}. Use --to {','.join(TRANSPARENT)}")
+        raise RenderError(
+            f"--background transparent does not work with {', '.join(options.formats)}. "
+            f"Use --to {','.join(TRANSPARENT)}"
+        )
     if options.audio is not None and not options.audio.is_file():
         raise RenderError(f"no such audio file: {options.audio}. Check the path")
 
 
 def _check_pictures(options: PictureOptions, formats: tuple[str, ...], face: str | None) -> None:
-    """Size, texture, face and captions."""
+    """Check size, texture, face and captions."""
     from sedtalker.face.assets import load_face
 
-    coded = [name for name in formats if name in SOUNDING]
+    coded = [name for name in formats if name in WITH_AUDIO]
     if coded and options.size % 2:
-        raise RenderError(f"--size {options.size} is odd: {coded[0]} needs an even one. Use {options.size + 1}")
+        raise RenderError(f"--size {options.size} is odd, but {coded[0]} needs an even size. Use {options.size + 1}")
     if face is not None or options.texture is not None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SEDTalkerWarning)  # making the first file gives them
-            _dressed(load_face(face or "default"), options)
+            warnings.simplefilter("ignore", SEDTalkerWarning)  # the first file raises them again
+            _apply_texture(load_face(face or "default"), options)
     if options.captions is not None and not options.captions.exists():
-        raise RenderError(f"no captions: {options.captions}. Name a file, or a folder with one for each input")
+        raise RenderError(f"no such captions: {options.captions}. Name a file, or a folder with one file per input")
 
 
 @singledispatch
 def result_paths(options: Any, folder: Path, source: Path) -> dict[str, Path]:
-    """Where the results of one input go, by format."""
+    """Paths of the results of one input, by format."""
     return {}
 
 
@@ -186,13 +189,13 @@ def _(options: DiarizeOptions, folder: Path, source: Path) -> dict[str, Path]:
 
 @result_paths.register
 def _(options: RenderOptions, folder: Path, source: Path) -> dict[str, Path]:
-    stems = {"png": source.stem.replace(".", "_")}  # a folder: its name must not look like a video's
+    stems = {"png": source.stem.replace(".", "_")}  # the name of this folder must not look like that of a video
     return {name: folder / f"{stems.get(name, source.stem)}{PICTURE_ENDINGS[name]}" for name in options.formats}
 
 
 @singledispatch
 def option_files(options: Any, source: Path) -> list[Path]:
-    """The files, apart from the input itself, that decide what is made of it."""
+    """The other files that the results of an input depend on."""
     return []
 
 
@@ -207,7 +210,7 @@ def _(options: AnimateOptions, source: Path) -> list[Path]:
 @option_files.register
 def _(options: RenderOptions, source: Path) -> list[Path]:
     sound = [] if options.audio is None else [options.audio]
-    if not sound and any(name in SOUNDING for name in options.formats):
+    if not sound and any(name in WITH_AUDIO for name in options.formats):
         from sedtalker.animation import load_animation
         from sedtalker.export.sound import find_recording
 
@@ -226,81 +229,87 @@ def _picture_files(options: PictureOptions, face: str | None, source: Path) -> l
     return named + ([] if options.captions is None else [caption_file(options.captions, source)])
 
 
-def check_results(paths: Mapping[str, Path], read: list[Path]) -> None:
-    """Refuse, before the work, results that would replace a file that is read, or a folder with other files.
+def check_result_paths(paths: Mapping[str, Path], read: list[Path]) -> None:
+    """Check the paths of the results before the work.
 
     Raises:
-        SEDTalkerError: the path that is taken.
+        SEDTalkerError: a result would replace a file that is read, or a folder with other files.
     """
     for name, path in paths.items():
         if any(path.exists() and path.samefile(file) for file in read if file.exists()):
-            raise SEDTalkerError(f"the result would replace its own input: {path}. Choose another folder with -o")
+            raise SEDTalkerError(f"a result would replace an input: {path}. Choose another folder with -o")
         if path.is_dir() and name in ("png", "obj", "ply"):
             check_replaceable(path)
         elif path.is_dir():
-            raise SEDTalkerError(f"a folder is in the way: {path}. Remove it, or choose another folder with -o")
+            raise SEDTalkerError(
+                f"cannot replace a folder with a file: {path}. Remove it, or choose another folder with -o"
+            )
 
 
 def _write_results(
     paths: Mapping[str, Path],
     write: Callable[[str, Path], None],
-    promise: CommitCallback,
-    beside: Callable[[], list[Path]] = list,
+    on_commit: CommitCallback,
+    write_extra: Callable[[], list[Path]] = list,
 ) -> list[Path]:
     """Write all results or none; returns their paths.
 
     Args:
         paths: where each result goes, by format.
         write: called with a format and the temporary path for it.
-        promise: told where each result will be, when all are complete.
-        beside: writes files that belong to the results, and returns their paths.
+        on_commit: called when all results are complete, before they are renamed.
+        write_extra: writes additional files of the results and returns their paths.
     """
     with ExitStack() as stack:
-        asides = {name: stack.enter_context(atomic_write(path)) for name, path in paths.items()}
-        for name, temp_path in asides.items():
+        temp_paths = {name: stack.enter_context(atomic_write(path)) for name, path in paths.items()}
+        for name, temp_path in temp_paths.items():
             write(name, temp_path)
-        more = beside()
-        promise({paths[name]: temp_path for name, temp_path in asides.items()} | {path: path for path in more})
+        more = write_extra()
+        on_commit({paths[name]: temp_path for name, temp_path in temp_paths.items()} | {path: path for path in more})
     return [*paths.values(), *more]
 
 
 @singledispatch
-def prepare(options: Any, folder: Path) -> Work:
-    """Load what the work needs, once; the result makes files in `folder` from one input after another."""
-    raise TypeError(f"no work is known for {type(options).__name__}")
+def load_task(options: Any, folder: Path) -> FileTask:
+    """Load the models once; returns the function that writes the results of one input to `folder`."""
+    raise TypeError(f"no task for options of type {type(options).__name__}")
 
 
-@prepare.register
-def _(options: AnimateOptions, folder: Path) -> Work:
+@load_task.register
+def _(options: AnimateOptions, folder: Path) -> FileTask:
     from sedtalker.pipeline import load
 
     talker = load(options.model, diarizer=options.diarizer, device=options.device)
     if "csv" in options.exports and talker.model.config.head != "blendshapes":
-        raise AnimationError(f"csv carries blendshape weights alone, and {options.model} has none. Export npy or obj")
+        raise AnimationError(
+            f"csv holds blendshape weights, but the talker has none: {options.model}. Export npy or obj"
+        )
     return partial(animate_file, talker, folder, options)
 
 
-@prepare.register
-def _(options: DiarizeOptions, folder: Path) -> Work:
+@load_task.register
+def _(options: DiarizeOptions, folder: Path) -> FileTask:
     from sedtalker.pipeline import load
 
     return partial(diarize_file, load(diarizer=options.diarizer, device=options.device), folder, options)
 
 
-@prepare.register
-def _(options: RenderOptions, folder: Path) -> Work:
+@load_task.register
+def _(options: RenderOptions, folder: Path) -> FileTask:
     return partial(render_file, folder, options)
 
 
-def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: Path, promise: CommitCallback) -> Made:
-    """Write everything that `options.exports` names for one audio file."""
+def animate_file(
+    talker: Talker, folder: Path, options: AnimateOptions, audio: Path, on_commit: CommitCallback
+) -> FileResult:
+    """Animate one audio file and write every format in `options.exports`."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.track_io import write_json
     from sedtalker.export import export_animation, export_sound
     from sedtalker.face.assets import load_face
 
     paths = result_paths(options, folder, audio)
-    check_results(paths, [audio, *option_files(options, audio)])
+    check_result_paths(paths, [audio, *option_files(options, audio)])
     if "mp4" in options.exports:
         _check_captions(options, audio)
     source = _source(audio, options)
@@ -309,7 +318,7 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
         emotion=options.emotion,
         intensity_scale=options.intensity_scale,
         fps=options.fps,
-        face=_dressed(load_face(options.face), options),
+        face=_apply_texture(load_face(options.face), options),
         seed=options.seed,
         still=options.still,
     )
@@ -324,20 +333,22 @@ def animate_file(talker: Talker, folder: Path, options: AnimateOptions, audio: P
         else:
             export_animation(animation, name, temp_path)
 
-    def write_sounds() -> list[Path]:
+    def write_audio_copies() -> list[Path]:
         played = [export_sound(animation, name, path) for name, path in paths.items()]
         return [sound for sound in dict.fromkeys(played) if sound is not None]
 
-    return Made(_write_results(paths, write, promise, write_sounds))
+    return FileResult(_write_results(paths, write, on_commit, write_audio_copies))
 
 
-def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, promise: CommitCallback) -> Made:
-    """Write the track of one audio file in every format asked for."""
+def diarize_file(
+    talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, on_commit: CommitCallback
+) -> FileResult:
+    """Diarize one audio file and write its track in every format in `options.formats`."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.track_io import write_track
 
     paths = result_paths(options, folder, audio)
-    check_results(paths, [audio])
+    check_result_paths(paths, [audio])
     source = _source(audio, options)
     track = talker.diarize(source)
 
@@ -353,11 +364,11 @@ def diarize_file(talker: Talker, folder: Path, options: DiarizeOptions, audio: P
         f"{segment.start:8.2f} {segment.end:8.2f}  {segment.emotion:<9} {segment.intensity:.2f}"
         for segment in track.segments
     )
-    return Made(_write_results(paths, write, promise), tuple(summary))
+    return FileResult(_write_results(paths, write, on_commit), tuple(summary))
 
 
-def render_file(folder: Path, options: RenderOptions, path: Path, promise: CommitCallback) -> Made:
-    """Draw one animation file in every format asked for, with its sound where that is known."""
+def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: CommitCallback) -> FileResult:
+    """Render one animation file in every format in `options.formats`, with its recording if that is found."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
     from sedtalker.export.resample import resample_animation
@@ -365,20 +376,20 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Commi
     from sedtalker.render import contact_sheet, poster
 
     paths = result_paths(options, folder, path)
-    check_results(paths, [path, *option_files(options, path)])
+    check_result_paths(paths, [path, *option_files(options, path)])
     if not {*options.formats} <= {"sheet", "poster"}:
         _check_captions(options, path)
-    animation = _as_other(load_animation(path), options.face)
-    animation = replace(animation, rig=_dressed(animation.face, options))
+    animation = _replace_face(load_animation(path), options.face)
+    animation = replace(animation, rig=_apply_texture(animation.face, options))
     if options.fps is not None:
         animation = resample_animation(animation, options.fps)
     samples = None
-    if any(name in SOUNDING for name in options.formats):
+    if any(name in WITH_AUDIO for name in options.formats):
         source = options.audio or find_recording(animation)
         samples = None if source is None else load_audio(source)
         if source is None:
             warnings.warn(
-                f"the sound of {path} is not where it was; the video is silent. Give --audio",
+                f"the recording of {path} was moved or changed; the video is silent. Name it with --audio",
                 SEDTalkerWarning,
                 stacklevel=2,
             )
@@ -389,14 +400,14 @@ def render_file(folder: Path, options: RenderOptions, path: Path, promise: Commi
         elif name == "poster":
             poster(animation, animation.duration / 2, temp_path, _render_config(options, options.size))
         else:
-            sound = samples if name in SOUNDING else None
+            sound = samples if name in WITH_AUDIO else None
             _write_video(animation, temp_path, sound, options, path)
 
-    return Made(_write_results(paths, write, promise))
+    return FileResult(_write_results(paths, write, on_commit))
 
 
 def _source(audio: Path, options: AnimateOptions | DiarizeOptions) -> AudioFile:
-    """The file with its track; refused before the work where `options.strict` asks for it."""
+    """The audio file with its track; raises AudioError if it is damaged and `options.strict` is set."""
     from sedtalker.audio import AudioFile, refuse_damaged
 
     source = AudioFile(audio, options.audio_track)
@@ -405,8 +416,8 @@ def _source(audio: Path, options: AnimateOptions | DiarizeOptions) -> AudioFile:
     return source
 
 
-def _as_other(animation: Animation, face: str | None) -> Animation:
-    """The animation on another face: posed anew where both have the rig, otherwise its vertices as they are."""
+def _replace_face(animation: Animation, face: str | None) -> Animation:
+    """The animation on another face: weights are applied to the new rig if both have one, else vertices are kept."""
     if face is None:
         return animation
     from sedtalker.face.assets import load_face
@@ -416,13 +427,13 @@ def _as_other(animation: Animation, face: str | None) -> Animation:
         return replace(animation, template=other.template, faces=other.faces, dense=None, rig=other)
     if other.template.shape != animation.template.shape:
         raise FaceError(
-            f"a face of {len(other.template)} vertices: {face}. The animation has {len(animation.template)}; "
-            "give a face of its topology"
+            f"the face has {len(other.template)} vertices, the animation {len(animation.template)}: {face}. "
+            "Name a face of the same topology"
         )
     return replace(animation, rig=other)
 
 
-def _dressed(face: Face, options: PictureOptions) -> Face:
+def _apply_texture(face: Face, options: PictureOptions) -> Face:
     from sedtalker.face.assets import replace_skin
 
     return face if options.texture is None else replace_skin(face, options.texture)
@@ -434,7 +445,7 @@ def _render_config(options: PictureOptions, size: int) -> RenderConfig:
 
 
 def _check_captions(options: PictureOptions, source: Path) -> None:
-    """Refuse captions that cannot be read or drawn before the work begins."""
+    """Raise before the work if the captions cannot be read or drawn."""
     from sedtalker.render.captions import caption_file, check_captions
 
     if options.captions is not None:
@@ -453,7 +464,7 @@ def _write_video(
     captions = []
     if options.captions is not None:
         captions = read_captions(caption_file(options.captions, source), animation.duration)
-    with tqdm(total=len(animation), desc=f"drawing {source.name}", unit="frame", leave=False, disable=None) as bar:
+    with tqdm(total=len(animation), desc=f"rendering {source.name}", unit="frame", leave=False, disable=None) as bar:
 
         def show(done: int, _: int) -> None:
             bar.update(done - bar.n)

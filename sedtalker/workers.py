@@ -1,7 +1,7 @@
-"""Worker processes that can be replaced: one that dies costs one attempt at one task, and none outlives its parent.
+"""Replaceable worker processes: if one dies, only its current task is tried again; none outlives its parent.
 
 `concurrent.futures.ProcessPoolExecutor` fails every pending task when one of its processes dies. Here each process has
-a pipe of its own, so the parent knows what a dead one was doing, starts another in its place and tries the task again.
+a separate pipe. The parent therefore knows the task of a dead process, starts a new process and tries the task again.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sedtalker.errors import SEDTalkerError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-ATTEMPTS = 2  # at one task; the second is made last, when less runs at the same time
-_GRACE = 5.0  # seconds that a process has to remove its temporary files before it is killed
+ATTEMPTS = 2  # per task; the second one runs last, when fewer processes share the memory
+_GRACE = 5.0  # seconds for a process to remove its temporary files before it is killed
 
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """The outcome of a task whose process died at every attempt."""
+    """The result of a task whose process died at every attempt."""
 
     reason: str
 
@@ -59,34 +59,34 @@ def map_in_workers(
     """Apply a function to each task in up to `count` processes; yields (task, result) in the order of completion.
 
     Args:
-        make: called once in each process; returns the function. Both it and the results are pickled.
-        tasks: what the function is applied to, one at a time.
-        count: largest number of processes.
-        on_death: called with a task when the process that worked on it has died.
+        make: called once in each process; returns the function. `make`, tasks and results are pickled.
+        tasks: arguments of the function, one per call.
+        count: maximum number of processes.
+        on_death: called with the task whose process has died.
 
     Raises:
-        SEDTalkerError: no process could be started. An exception of `make` or of the function is raised here as it is.
+        SEDTalkerError: no process could be started. Exceptions of `make` and of the function are raised unchanged.
     """
     queue = deque(_Attempt(task) for task in tasks)
     workers: list[_Worker[Task]] = []
-    ending: list[_Worker[Task]] = []
-    left, failed_starts, worked, reason = len(queue), 0, False, ""
+    stopping: list[_Worker[Task]] = []
+    remaining, failed_starts, any_ready, reason = len(queue), 0, False, ""
     try:
-        while left:
-            while len(workers) < min(count, left) and failed_starts < ATTEMPTS:
+        while remaining:
+            while len(workers) < min(count, remaining) and failed_starts < ATTEMPTS:
                 workers.append(_start(make))
             if not workers:
-                if not worked:
+                if not any_ready:
                     raise SEDTalkerError(
-                        f"no worker process starts: the last {reason}. Use fewer --jobs, or free memory"
+                        f"no worker process starts: the last one {reason}. Use fewer --jobs, or free memory"
                     )
                 for attempt in queue:
-                    yield attempt.task, WorkerDeath(f"no worker process starts: the last {reason}")
+                    yield attempt.task, WorkerDeath(f"did not start: the last one {reason}")
                 return
-            while len(workers) > left and (idle := next((w for w in workers if w.ready and not w.attempt), None)):
-                workers.remove(idle)  # its memory is better used by the others
+            while len(workers) > remaining and (idle := next((w for w in workers if w.ready and not w.attempt), None)):
+                workers.remove(idle)  # frees its memory for the others
                 idle.pipe.close()
-                ending.append(idle)
+                stopping.append(idle)
             for worker in workers:
                 if worker.ready and not worker.attempt and queue:
                     _assign(worker, queue)
@@ -97,7 +97,7 @@ def map_in_workers(
                     kind, value = worker.pipe.recv()
                 except (EOFError, OSError):
                     workers.remove(worker)
-                    reason = _epitaph(worker)
+                    reason = _exit_reason(worker)
                     if not worker.ready:
                         failed_starts += 1
                     if worker.attempt is None:
@@ -107,26 +107,26 @@ def map_in_workers(
                     if number < ATTEMPTS:
                         queue.append(_Attempt(task, number + 1))
                     else:
-                        left -= 1
+                        remaining -= 1
                         yield task, WorkerDeath(reason)
                     continue
                 if kind == "ready":
-                    worker.ready, worked, failed_starts = True, True, 0
+                    worker.ready, any_ready, failed_starts = True, True, 0
                 elif kind == "done" and worker.attempt is not None:
                     finished, worker.attempt = worker.attempt.task, None
-                    left -= 1
+                    remaining -= 1
                     if queue:
-                        _assign(worker, queue)  # it works while the caller looks at the result
+                        _assign(worker, queue)  # before the yield: it computes while the caller uses the result
                     yield finished, value
-                elif kind == "not made" and worked:
+                elif kind == "not made" and any_ready:
                     workers.remove(worker)
-                    ending.append(worker)
+                    stopping.append(worker)
                     failed_starts += 1
                     reason = f"did not start ({value})"
                 else:
                     raise value
     finally:
-        _stop(workers, ending)
+        _stop(workers, stopping)
 
 
 def _assign(worker: _Worker[Task], queue: deque[_Attempt[Task]]) -> None:
@@ -134,27 +134,27 @@ def _assign(worker: _Worker[Task], queue: deque[_Attempt[Task]]) -> None:
     try:
         worker.pipe.send(attempt.task)
         worker.attempt = attempt
-    except OSError:  # it died while it had nothing to do: the task was not begun
+    except OSError:  # the process died while it was idle; the task has not started
         queue.appendleft(attempt)
 
 
 def _start(make: Callable[[], Callable[[Task], Any]]) -> _Worker[Task]:
     context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, make), daemon=True)
-    with _interrupts_blocked():
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=_run_worker, args=(child_end, make), daemon=True)
+    with _block_interrupts():
         process.start()
-    theirs.close()  # so that the end of the process is the end of the pipe
-    return _Worker(process, ours)
+    child_end.close()  # now the pipe closes when the process ends
+    return _Worker(process, parent_end)
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started here do not see Ctrl-C, which a terminal sends to all of them; the parent ends them."""
+def _block_interrupts() -> Iterator[None]:
+    """Block Ctrl-C in processes started within it: a terminal sends it to all of them, but the parent must end them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # starting it would unblock the signal
+    resource_tracker.ensure_running()  # it unblocks the signal when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -162,8 +162,8 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _epitaph(worker: _Worker[Any]) -> str:
-    """How a process ended, in words that follow "the process"."""
+def _exit_reason(worker: _Worker[Any]) -> str:
+    """How a process ended, as a predicate: "ended with exit code 1"."""
     worker.pipe.close()
     worker.process.join(_GRACE)
     code = worker.process.exitcode
@@ -179,31 +179,39 @@ def _epitaph(worker: _Worker[Any]) -> str:
     return f"was killed by {name}" + (" (perhaps out of memory)" if name == "SIGKILL" else "")
 
 
-def _stop(workers: Sequence[_Worker[Any]], ending: Sequence[_Worker[Any]]) -> None:
-    """End all processes: what is busy removes its temporary files first, what does not end in time is killed."""
+def _stop(workers: Sequence[_Worker[Any]], stopping: Sequence[_Worker[Any]]) -> None:
+    """End all processes: busy ones get `_GRACE` seconds to remove their temporary files, then they are killed."""
     for worker in workers:
         if worker.attempt is not None or not worker.ready:
             worker.process.terminate()
         with suppress(OSError):
             worker.pipe.close()
     deadline = time.monotonic() + _GRACE
-    for worker in (*workers, *ending):
+    for worker in (*workers, *stopping):
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.exitcode is None:
             worker.process.kill()
             worker.process.join()
 
 
-def _serve(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
+def _run_worker(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
     """Main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _exit)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _raise_exit)
+    try:
+        _answer_tasks(pipe, make)
+    finally:  # the exit handlers of the interpreter and of libraries must not see a SystemExit
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _answer_tasks(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
+    """Send "ready", or the exception of `make`; then one answer per task until the parent closes the pipe."""
+    threading.Thread(target=_watch_parent, daemon=True).start()
     try:
         try:
             function = make()
         except Exception as error:
-            pipe.send(("not made", _portable(error)))
+            pipe.send(("not made", _make_picklable(error)))
             return
         pipe.send(("ready", None))
         while True:
@@ -211,18 +219,20 @@ def _serve(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
             try:
                 answer = "done", function(task)
             except Exception as error:
-                answer = "raised", _portable(error)
+                answer = "raised", _make_picklable(error)
             pipe.send(answer)
-    except (EOFError, OSError):  # the parent closed the pipe: there is nothing more to do
+    except (EOFError, OSError):  # the parent closed the pipe: no more tasks
         return
 
 
-def _exit(number: int, frame: object) -> None:
+def _raise_exit(number: int, frame: object) -> None:
+    """Signal handler: end the process through its `finally` blocks, which remove temporary files."""
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt them
     raise SystemExit(128 + number)
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent is gone, however that ended."""
+def _watch_parent() -> None:
+    """End this process when its parent has ended, for any reason."""
     parent = parent_process()
     if parent is None:
         return
@@ -232,8 +242,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
-    """The exception, or one of the same words where it cannot be sent to another process."""
+def _make_picklable(error: Exception) -> Exception:
+    """The exception itself, or a RuntimeError with its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -20,9 +20,9 @@ from sedtalker import batch
 from sedtalker.batch import REPORT, BatchConfig, run_batch
 from sedtalker.cli.main import main
 from sedtalker.errors import AudioError, SEDTalkerError
-from sedtalker.files import RECORDS, atomic_write, sha256
+from sedtalker.files import RECORDS_FOLDER, atomic_write, sha256
 from sedtalker.inputs import expand_inputs
-from sedtalker.tasks import RESULT_ENDINGS, CommitCallback, Made, RenderOptions, prepare
+from sedtalker.tasks import RESULT_ENDINGS, CommitCallback, FileResult, RenderOptions, load_task
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Copying:
     dies_at_start: bool = False
 
 
-@prepare.register
+@load_task.register
 def _(options: Copying, folder: Path):
     if options.dies_at_start:
         os._exit(7)
     return partial(copy_capitals, folder, options)
 
 
-def copy_capitals(folder: Path, options: Copying, path: Path, promise: CommitCallback) -> Made:
+def copy_capitals(folder: Path, options: Copying, path: Path, on_commit: CommitCallback) -> FileResult:
     text = path.read_text()
     if "broken" in text:
         raise AudioError(f"broken: {path}. Mend it")
@@ -60,8 +60,8 @@ def copy_capitals(folder: Path, options: Copying, path: Path, promise: CommitCal
         first.write_text(text.upper() * options.repeat)
         time.sleep(options.seconds)
         second.write_text(text)
-        promise({paths[0]: first, paths[1]: second})
-    return Made(paths)
+        on_commit({paths[0]: first, paths[1]: second})
+    return FileResult(paths)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_an_error_of_the_loader_is_the_same_line_with_and_without_processes(
 
 
 def test_a_process_that_cannot_start_stops_the_run_in_one_line(inputs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(SEDTalkerError, match="no worker process starts: the last ended with exit code 7"):
+    with pytest.raises(SEDTalkerError, match="no worker process starts: the last one ended with exit code 7"):
         run_batch(inputs, tmp_path / "out", Copying(dies_at_start=True), BatchConfig(jobs=2))
 
 
@@ -158,7 +158,7 @@ def test_no_process_outlives_its_parent(inputs: list[Path], tmp_path: Path, numb
     out = tmp_path / "out"
     script = (
         f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import Running, run_batch\n"
+        "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import BatchConfig, run_batch\n"
         "from sedtalker.cli import main as command\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Parser:\n"
@@ -167,7 +167,7 @@ def test_no_process_outlives_its_parent(inputs: list[Path], tmp_path: Path, numb
         "    debug = False\n"
         "    def run(self, arguments):\n"
         f"        paths = [Path(name) for name in {[str(path) for path in inputs]!r}]\n"
-        f"        return run_batch(paths, Path({str(out)!r}), Copying(60), Running(jobs=2))\n"
+        f"        return run_batch(paths, Path({str(out)!r}), Copying(60), BatchConfig(jobs=2))\n"
         "if __name__ == '__main__':\n"
         "    command.build_parser = Parser\n"
         "    sys.exit(command.main([]))\n"
@@ -290,7 +290,7 @@ def test_resume_knows_another_revision_of_a_model_on_the_hub(
 
 def test_resume_knows_changed_files_that_options_name(tmp_path: Path) -> None:
     def key(**options: object) -> str | None:
-        return batch._key(source, RenderOptions(**options), [])  # type: ignore[arg-type]
+        return batch._resume_key(source, RenderOptions(**options), [])  # type: ignore[arg-type]
 
     source = tmp_path / "made.npz"
     sound, captions, texture = tmp_path / "made.wav", tmp_path / "made.srt", tmp_path / "skin.png"
@@ -351,11 +351,11 @@ def test_a_result_never_replaces_its_own_input(tmp_path: Path, capsys: pytest.Ca
     sound.write_bytes(b"a recording")
     command = ["render", str(tmp_path / "made.npz"), "-o", str(tmp_path), "--audio", str(sound)]
     assert main(command) == 1
-    assert "would replace its own input" in capsys.readouterr().err
+    assert "would replace an input" in capsys.readouterr().err
     assert sound.read_bytes() == b"a recording"
     command = ["animate", str(sound), "-o", str(tmp_path)]
     assert main(command) == 1
-    assert "would replace its own input" in capsys.readouterr().err and sound.read_bytes() == b"a recording"
+    assert "would replace an input" in capsys.readouterr().err and sound.read_bytes() == b"a recording"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ def test_leftovers_of_every_kind_of_result_are_removed(inputs: list[Path], tmp_p
             out.mkdir(exist_ok=True)
             temp_path.write_text("x")
     assert run_batch([source], out, Copying(), BatchConfig(resume=True)) == 0
-    assert sorted(file.name for file in out.iterdir()) == [RECORDS, "a.b.one", "a.b.two", "log"]
+    assert sorted(file.name for file in out.iterdir()) == [RECORDS_FOLDER, "a.b.one", "a.b.two", "log"]
 
 
 def test_processes_share_the_processors() -> None:

@@ -18,7 +18,7 @@ from sedtalker.audio import load_audio
 from sedtalker.data.vertex_corpora.own import read_own
 from sedtalker.errors import SEDTalkerWarning
 from sedtalker.export import export_sound
-from sedtalker.files import RECORDS, sha256
+from sedtalker.files import RECORDS_FOLDER, sha256
 from sedtalker.inputs import expand_inputs
 from sedtalker.render.video import write_video
 
@@ -70,7 +70,7 @@ def test_files_without_sound_are_named_and_other_kinds_are_not(folder: Path, rec
     assert expand_inputs([str(folder)]) == [folder / "one.wav"] and not recwarn.list
     unknown = folder / "unknown.xyz"
     unknown.write_bytes(np.random.default_rng(0).bytes(200_000))
-    with pytest.warns(SEDTalkerWarning, match=r"skipped, no sound in it: \S+unknown.xyz$"):
+    with pytest.warns(SEDTalkerWarning, match=r"skipped files without audio: \S+unknown.xyz$"):
         assert expand_inputs([str(folder)]) == [folder / "one.wav"]
     for number in range(20):
         (folder / f"{number}.xyz").write_bytes(b"")
@@ -121,7 +121,7 @@ def test_own_recordings_for_training_are_found_by_content(tmp_path: Path) -> Non
 def test_own_results_without_the_mark_are_known_by_their_record(folder: Path) -> None:
     write_sound(folder / "two.mp3", "libmp3lame")
     beside = write_sound(folder / "two.wav")
-    record = folder / RECORDS / "two.mp3.json"
+    record = folder / RECORDS_FOLDER / "two.mp3.json"
     record.parent.mkdir()
     record.write_text(json.dumps({"key": "", "made": {"two.wav": {"aside": "two.wav", "sha256": sha256(beside)}}}))
     assert expand_inputs([str(folder)]) == [folder / "one.wav", folder / "two.mp3"]

@@ -1,4 +1,4 @@
-"""The command line: one thin file a command; each parses, calls the library and prints.
+"""The command line: one file per command, which parses arguments, calls the library and prints.
 
-Nothing here imports torch or anything else that is heavy before the arguments are known to be right.
+Modules here import torch and other large packages only after the arguments have been checked.
 """

@@ -11,12 +11,12 @@ from sedtalker.cli.options import (
     add_batch_options,
     add_output,
     add_picture_options,
-    emotion,
-    listed,
-    number,
+    batch_config,
+    emotion_spec,
+    integer,
+    name_list,
     picture_options,
-    running,
-    whole,
+    real,
 )
 from sedtalker.errors import TrackError, UsageError
 
@@ -32,35 +32,41 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     add_output(parser, "the results")
     parser.add_argument(
         "--emotion",
-        type=emotion,
+        type=emotion_spec,
         default="auto",
         metavar="auto|TRACK.json|happy:0.8@2.0-4.5,...",
-        help="what the face feels: read from the voice (default), from a track file, or as written",
+        help="emotion of the face: from the voice (auto, the default), from a track file, or as given",
     )
     parser.add_argument(
-        "--intensity-scale", type=number(0, 4), default=1.0, metavar="X", help="multiplies the intensity (default: 1)"
+        "--intensity-scale",
+        type=real(0, 4),
+        default=1.0,
+        metavar="X",
+        help="factor of the emotion intensity (default: 1)",
     )
     parser.add_argument(
-        "--face", default="default", metavar="NAME|MESH", help="an identity of the default head, or your own mesh"
+        "--face", default="default", metavar="NAME|MESH", help="packaged head, or your own mesh (default: default)"
     )
-    parser.add_argument("--fps", type=number(1, 240, "Hz"), default=30.0, help="frames a second (default: 30)")
+    parser.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second (default: 30)")
     parser.add_argument(
         "--export",
-        type=listed(*EXPORTS),
+        type=name_list(*EXPORTS),
         default=("mp4", "npz", "json"),
         metavar="NAMES",
-        help=f"of {', '.join(EXPORTS)} (default: mp4,npz,json)",
+        help=f"comma-separated formats: {', '.join(EXPORTS)} (default: mp4,npz,json)",
     )
-    parser.add_argument("--no-video", action="store_true", help="the same as leaving mp4 out of --export")
+    parser.add_argument("--no-video", action="store_true", help="do not write mp4")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     parser.add_argument(
-        "--seed", type=whole(0, 2**31 - 1), default=0, help="of blinks, gaze and head motion (default: 0)"
+        "--seed", type=integer(0, 2**31 - 1), default=0, help="random seed of blinks, gaze and head motion (default: 0)"
     )
     parser.add_argument("--still", action="store_true", help="no blinks, gaze or head motion")
-    parser.add_argument("--dense", action="store_true", help="keep vertices in the .npz beyond 120 s")
-    parser.add_argument("--model", default="default", metavar="NAME|DIR", help="the talker's folder")
+    parser.add_argument("--dense", action="store_true", help="store vertices in the .npz even for more than 120 s")
     parser.add_argument(
-        "--diarizer", default="default", metavar="NAME|DIR", help="the diarizer: default, base, open, or a folder"
+        "--model", default="default", metavar="NAME|DIR", help="talker: default, a folder, or OWNER/NAME on the hub"
+    )
+    parser.add_argument(
+        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
     )
     add_audio_options(parser)
     add_picture_options(parser)
@@ -69,14 +75,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Animate every input; failures are told and do not stop the others."""
+    """Animate every input; a failure is printed and does not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.emotion.track import check_emotion_spec
     from sedtalker.emotion.track_io import TRACK_SUFFIXES
     from sedtalker.inputs import expand_inputs
     from sedtalker.tasks import AnimateOptions
 
-    packaged = arguments.model == "default"  # another talker may know other labels
+    packaged = arguments.model == "default"  # other talkers may have other labels
     if packaged and arguments.emotion != "auto" and not arguments.emotion.lower().endswith(TRACK_SUFFIXES):
         try:
             check_emotion_spec(arguments.emotion)
@@ -84,9 +90,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"argument --emotion: {error}") from error
     exports = tuple(name for name in arguments.export if not (name == "mp4" and arguments.no_video))
     if not exports:
-        raise UsageError("nothing to write: --no-video leaves nothing of --export mp4")
+        raise UsageError("nothing to write: --export mp4 with --no-video. Remove one of them")
     if arguments.background == "transparent" and "mp4" in exports:
-        raise UsageError("no transparency in mp4: animate with --no-video, then sedtalker render --to png")
+        raise UsageError(
+            "mp4 cannot be transparent: --background transparent. Use --no-video, then sedtalker render --to png"
+        )
     options = AnimateOptions(
         emotion=arguments.emotion,
         intensity_scale=arguments.intensity_scale,
@@ -103,4 +111,4 @@ def run(arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         **picture_options(arguments),
     )
-    return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))
+    return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

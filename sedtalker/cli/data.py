@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import number, whole
+from sedtalker.cli.options import integer, real
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import Outcome
@@ -84,32 +84,32 @@ def _add_synthesize(actions: Any, common: argparse.ArgumentParser) -> None:
     speech.add_argument(
         "--phones", type=Path, nargs="*", default=[], metavar="TSV", help="phone tables; what they lack is aligned"
     )
-    speech.add_argument("--most", type=whole(1, 1_000_000), metavar="N", help="recordings of a corpus (default: all)")
+    speech.add_argument("--most", type=integer(1, 1_000_000), metavar="N", help="recordings of a corpus (default: all)")
     faces = parser.add_argument_group("measured faces, for --to store")
     faces.add_argument("--grid", type=Path, metavar="DIR", help="folder of s1/ and s1_words.tsv")
     faces.add_argument("--facegood", type=Path, metavar="DIR")
     heads = parser.add_argument_group("heads, for --to emovoca")
-    heads.add_argument("--sentences", type=whole(1, 20), default=4, metavar="N", help="of each subject (default: 4)")
+    heads.add_argument("--sentences", type=integer(1, 20), default=4, metavar="N", help="of each subject (default: 4)")
     heads.add_argument("--identities", nargs="*", metavar="NAME", help="default: all packaged ones, in turn")
-    heads.add_argument("--fps", type=number(1, 240, "Hz"), default=30.0, help="with speech (default: 30)")
-    heads.add_argument("--subjects", type=whole(1, 12), default=4, metavar="N", help="without speech (default: 4)")
+    heads.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="with speech (default: 30)")
+    heads.add_argument("--subjects", type=integer(1, 12), default=4, metavar="N", help="without speech (default: 4)")
     heads.add_argument(
-        "--seconds", type=number(0.5, 60, "s"), default=2.0, help="of a sentence without speech (default: 2)"
+        "--seconds", type=real(0.5, 60, "s"), default=2.0, help="of a sentence without speech (default: 2)"
     )
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the syllables")
+    parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help="of the syllables")
     parser.set_defaults(run=run_synthesize)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fps", type=number(1, 240, "Hz"), help="of the store (default: 30 where it divides the corpus's rate)"
+        "--fps", type=real(1, 240, "Hz"), help="of the store (default: 30 where it divides the corpus's rate)"
     )
     parser.add_argument(
-        "--source-fps", type=number(1, 240, "Hz"), help="of the corpus (default: told by the sounds' lengths)"
+        "--source-fps", type=real(1, 240, "Hz"), help="of the corpus (default: told by the sounds' lengths)"
     )
     parser.add_argument(
         "--scale",
-        type=number(1e-6, 1e6),
+        type=real(1e-6, 1e6),
         default=1.0,
         metavar="METRES",
         help="metres a unit of the corpus (default: 1)",

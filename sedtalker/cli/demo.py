@@ -1,4 +1,4 @@
-"""`sedtalker demo`: the main job on the audio that comes with the package."""
+"""`sedtalker demo`: animate the packaged recording."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sedtalker.cli.options import add_output
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("demo", parents=[common], help="animate the bundled recording", description=__doc__)
+    parser = commands.add_parser("demo", parents=[common], help="animate the packaged recording", description=__doc__)
     add_output(parser, "demo.mp4, demo.npz and demo.emotion.json")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Animate the bundled recording with every default."""
+    """Animate the packaged recording with default options."""
     from sedtalker.batch import BatchConfig, run_batch
     from sedtalker.resources import asset
     from sedtalker.tasks import AnimateOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import add_audio_options, add_batch_options, add_output, listed, running
+from sedtalker.cli.options import add_audio_options, add_batch_options, add_output, batch_config, name_list
 
 FORMATS = ("json", "rttm", "csv", "textgrid")
 
@@ -18,18 +18,26 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_output(parser, "the tracks")
     parser.add_argument(
-        "--format", type=listed(*FORMATS), default=("json",), metavar=",".join(FORMATS), help="default: json"
+        "--format",
+        type=name_list(*FORMATS),
+        default=("json",),
+        metavar=",".join(FORMATS),
+        help="formats of the track (default: json)",
     )
-    parser.add_argument("--plot", action="store_true", help="also a picture: waveform, posteriors, intensity, segments")
+    parser.add_argument(
+        "--plot", action="store_true", help="also write a picture of waveform, posteriors, intensity and segments"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, base, open, or a folder")
+    parser.add_argument(
+        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
+    )
     add_audio_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Diarize every input; failures are told and do not stop the others."""
+    """Diarize every input; a failure is printed and does not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.inputs import expand_inputs
     from sedtalker.tasks import DiarizeOptions
@@ -42,4 +50,4 @@ def run(arguments: argparse.Namespace) -> int:
         audio_track=arguments.audio_track,
         strict=arguments.strict,
     )
-    return run_batch(expand_inputs(arguments.audio), arguments.output, options, running(arguments))
+    return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

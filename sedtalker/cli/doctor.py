@@ -1,4 +1,4 @@
-"""`sedtalker doctor`: what runs on this machine, what does not, and what would make it; or how a file would be read."""
+"""`sedtalker doctor`: check which features work on this machine, or how a recording is read (`--audio FILE`)."""
 
 from __future__ import annotations
 
@@ -11,57 +11,59 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import whole
+from sedtalker.cli.options import integer
 
 if TYPE_CHECKING:
     from sedtalker.audio import Inspection
 
-GOOD, ABSENT, BROKEN = "ok", "--", "!!"  # works; optional and not here; needed and not working
+GOOD, ABSENT, BROKEN = "ok", "--", "!!"  # works; optional and not installed; required and not working
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "doctor", parents=[common], help="what runs here, and what would make the rest run", description=__doc__
+        "doctor", parents=[common], help="check this machine, or a recording (--audio FILE)", description=__doc__
     )
     parser.add_argument(
         "--audio",
         type=Path,
         metavar="FILE",
-        help="instead, how this recording would be read",
+        help="show how this recording is read: tracks, gaps, damage, loudness, downmix",
     )
-    parser.add_argument("--audio-track", type=whole(1, 1000), metavar="N", help="the sound track to look at")
+    parser.add_argument("--audio-track", type=integer(1, 1000), metavar="N", help="number of the audio track, from 1")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a finding; exit code 1 if the main job cannot run here."""
+    """Print one line per feature; exit code 1 if `sedtalker animate` cannot run on this machine."""
     if arguments.audio is not None:
         return _explain_audio(arguments.audio, arguments.audio_track)
-    findings = [*_needed(), *_optional()]
-    for state, name, said in findings:
-        print(f"{state}  {name:<16} {said}")
+    findings = [*_required(), *_optional()]
+    for state, name, finding in findings:
+        print(f"{state}  {name:<16} {finding}")
     broken = [name for state, name, _ in findings if state == BROKEN]
     print(
-        f"The main job does not run here: {', '.join(broken)}." if broken else "The main job runs here: sedtalker demo"
+        f"sedtalker animate does not work here: {', '.join(broken)}."
+        if broken
+        else "sedtalker animate works here. Try: sedtalker demo"
     )
     return 1 if broken else 0
 
 
 def _explain_audio(path: Path, track: int | None) -> int:
-    """Print one line a fact about a recording; exit code 1 if something is wrong with it."""
+    """Print one line per property of a recording; exit code 1 if it has a problem."""
     from sedtalker.audio import AudioFile, inspect_audio
 
-    found = inspect_audio(AudioFile(path, track))
-    for name, value in _audio_facts(found):
+    inspection = inspect_audio(AudioFile(path, track))
+    for name, value in _audio_facts(inspection):
         print(f"{name:<16} {value}")
-    for problem in found.problems:
+    for problem in inspection.problems:
         print(f"{'problem':<16} {problem}")
-    return 1 if found.problems else 0
+    return 1 if inspection.problems else 0
 
 
-def _audio_facts(found: Inspection) -> list[tuple[str, str]]:
-    report = found.report
+def _audio_facts(inspection: Inspection) -> list[tuple[str, str]]:
+    report = inspection.report
     facts = [("file", report.name), ("container", report.container)]
     for track in report.tracks:
         marks = [
@@ -72,22 +74,25 @@ def _audio_facts(found: Inspection) -> list[tuple[str, str]]:
         ]
         facts.append((f"track {track.number}", ", ".join(marks)))
     facts += [
-        ("duration", f"{found.seconds:.3f} s"),
-        ("start", f"{report.start:.3f} s" + (", silence before" if report.start else "")),
+        ("duration", f"{inspection.seconds:.3f} s"),
+        ("start", f"{report.start:.3f} s" + (", preceded by silence" if report.start else "")),
     ]
-    facts += [("gap", f"{gap.seconds:.3f} s at {gap.start:.3f} s, silence instead") for gap in report.pauses]
+    facts += [("gap", f"{gap.seconds:.3f} s at {gap.start:.3f} s, replaced by silence") for gap in report.pauses]
     facts += [("damaged", f"{report.damaged} packets of {report.damaged + report.decoded}")]
-    facts += [("lost", f"{gap.seconds:.3f} s at {gap.start:.3f} s, silence instead") for gap in report.lost]
-    peak = 20 * math.log10(max(found.peak, 1e-5))
+    facts += [("lost", f"{gap.seconds:.3f} s at {gap.start:.3f} s, replaced by silence") for gap in report.lost]
+    peak = 20 * math.log10(max(inspection.peak, 1e-5))
     return [
         *facts,
-        ("loudness", f"{found.rms:.1f} dB of full scale (root mean square), {found.loudest:.1f} dB the loudest 20 ms"),
-        ("peak", f"{peak:.1f} dB of full scale" + (", clipped in what is written" if found.peak > 1 else "")),
+        (
+            "loudness",
+            f"{inspection.rms:.1f} dB of full scale (root mean square), {inspection.loudest:.1f} dB loudest 20 ms",
+        ),
+        ("peak", f"{peak:.1f} dB of full scale" + (", clipped in outputs" if inspection.peak > 1 else "")),
         ("downmix", report.downmix),
     ]
 
 
-def _needed() -> list[tuple[str, str, str]]:
+def _required() -> list[tuple[str, str, str]]:
     return [
         (
             GOOD,
@@ -130,12 +135,12 @@ def _codecs() -> list[tuple[str, str, str]]:
         import av
     except ImportError as error:
         return [(BROKEN, "PyAV", f"does not import ({error}). Install it again: pip install --force-reinstall av")]
-    found = []
+    inspection = []
     for codec, use in (("libx264", "video (H.264)"), ("aac", "sound in videos (AAC)")):
         there = codec in av.codecs_available
         cure = "" if there else ". Install PyAV's own wheel: pip install --force-reinstall --only-binary av av"
-        found.append((GOOD if there else BROKEN, codec, f"{use}, PyAV {av.__version__}{cure}"))
-    return found
+        inspection.append((GOOD if there else BROKEN, codec, f"{use}, PyAV {av.__version__}{cure}"))
+    return inspection
 
 
 def _weights() -> tuple[str, str, str]:
@@ -153,13 +158,13 @@ def _weights() -> tuple[str, str, str]:
             load_checkpoint(asset(*parts), kind)
     except SEDTalkerError as error:
         return BROKEN, "weights", str(error)
-    return GOOD, "weights", "speech encoder, diarizer and talker are here, and their sha256 are right"
+    return GOOD, "weights", "speech encoder, diarizer and talker are complete; their sha256 are correct"
 
 
 def _cache() -> tuple[str, str, str]:
     from sedtalker.resources import cache_folder
 
-    return GOOD, "cache", f"{cache_folder()} (compiled kernels; SEDTALKER_CACHE moves it)"
+    return GOOD, "cache", f"{cache_folder()} (compiled kernels; set SEDTALKER_CACHE to change it)"
 
 
 def _optional() -> list[tuple[str, str, str]]:
@@ -167,7 +172,7 @@ def _optional() -> list[tuple[str, str, str]]:
         ("lightning", "train", "training"),
         ("torchaudio", "train", "augmentation in training"),
         ("transformers", "hub", "WavLM, wav2vec2, HuBERT and other Whispers as speech encoders"),
-        ("pocketsphinx", "align", "making a talking-head corpus from speech and its text"),
+        ("pocketsphinx", "align", "phone alignment of speech with its text"),
         ("matplotlib", "plot", "pictures of emotion tracks (diarize --plot)"),
     ]
     return [_cuda(), _mamba(), _pyrender(), *(_extra(*extra) for extra in extras)]
@@ -183,7 +188,7 @@ def _cuda() -> tuple[str, str, str]:
     return (
         ABSENT,
         "CUDA",
-        "no GPU that this torch can use; everything runs on the CPU. It helps training, not the main job",
+        "torch finds no GPU; everything runs on the CPU. Only training gains much from a GPU",
     )
 
 
@@ -194,8 +199,12 @@ def _mamba() -> tuple[str, str, str]:
         return ABSENT, "mamba-ssm", "unknown without torch"
     kernel = mamba_ssm_kernel()
     if kernel.scan is not None:
-        return GOOD, "mamba-ssm", f"{kernel.reason}: it serves on a CUDA device"
-    return ABSENT, "mamba-ssm", f"{kernel.reason}. Not needed: the built-in scan serves. Its kernel needs CUDA and nvcc"
+        return GOOD, "mamba-ssm", f"{kernel.reason}; used on a CUDA device"
+    return (
+        ABSENT,
+        "mamba-ssm",
+        f"{kernel.reason}. Optional: the built-in scan is used instead. mamba-ssm needs CUDA and nvcc",
+    )
 
 
 def _pyrender() -> tuple[str, str, str]:
@@ -203,15 +212,15 @@ def _pyrender() -> tuple[str, str, str]:
         return (
             ABSENT,
             "pyrender",
-            "not needed: the soft renderer serves. For --backend pyrender: pip install 'sedtalker[pyrender]'",
+            "optional, for --backend pyrender: pip install 'sedtalker[pyrender]'",
         )
     from sedtalker.render.pyrender import probe
 
-    works, said = probe()
-    return (GOOD if works else ABSENT), "pyrender", said
+    works, finding = probe()
+    return (GOOD if works else ABSENT), "pyrender", finding
 
 
 def _extra(module: str, extra: str, use: str) -> tuple[str, str, str]:
     if find_spec(module) is None:
-        return ABSENT, module, f"for {use}: pip install 'sedtalker[{extra}]'"
+        return ABSENT, module, f"optional, for {use}: pip install 'sedtalker[{extra}]'"
     return GOOD, module, f"{version(module)}: {use}"

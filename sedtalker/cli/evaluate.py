@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import decibels, listed, number, whole
+from sedtalker.cli.options import decibels, integer, name_list, real
 
 if TYPE_CHECKING:
     from sedtalker.evaluation.talker import Truth
@@ -42,17 +42,17 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--phones", type=Path, metavar="FILE", help="times of the phones, .tsv: closures are measured too"
     )
-    parser.add_argument("--fps", type=number(1, 240, "Hz"), help="of a plain TRUTH_DIR (default: 30)")
+    parser.add_argument("--fps", type=real(1, 240, "Hz"), help="of a plain TRUTH_DIR (default: 30)")
     parser.add_argument(
-        "--tolerance", type=whole(0, 10_000), default=0, metavar="FRAMES", help="lengths may differ by (default: 0)"
+        "--tolerance", type=integer(0, 10_000), default=0, metavar="FRAMES", help="lengths may differ by (default: 0)"
     )
     parser.add_argument(
         "--baselines",
-        type=listed(*BASELINES, "none"),
+        type=name_list(*BASELINES, "none"),
         metavar=",".join(BASELINES),
         help="default: all that can be made",
     )
-    parser.add_argument("--seed", type=whole(0, 2**31 - 1), default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help="of the bootstrap (default: 0)")
     parser.add_argument(
         "--render",
         type=Path,
@@ -84,7 +84,7 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", metavar="WORDS", help="what is said in the animations; its phones are then found")
     parser.add_argument(
-        "--most", type=whole(1, 100_000), metavar="N", help="clips of a source of the store (default: 60)"
+        "--most", type=integer(1, 100_000), metavar="N", help="clips of a source of the store (default: 60)"
     )
     parser.add_argument("--split", help="of the store (default: test)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the report as JSON")
@@ -106,7 +106,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--crossfade",
-        type=number(0, 1, "s"),
+        type=real(0, 1, "s"),
         default=0.0,
         metavar="SECONDS",
         help="blend the clips of recordings whose emotion changes (default: cuts)",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_texture, number
+from sedtalker.cli.options import add_texture, real
 from sedtalker.export import FORMATS
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("animation", type=Path, metavar="ANIM", help="an .npz written by sedtalker animate")
     parser.add_argument("--to", choices=FORMATS, required=True, help=_TO_HELP)
-    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="default: beside the animation")
+    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="default: the folder of the animation")
     parser.add_argument(
-        "--fps", type=number(1, 240), metavar="N", help="another frame rate, such as 60 (default: the animation's)"
+        "--fps", type=real(1, 240), metavar="N", help="frames per second, such as 60 (default: the animation's)"
     )
     parser.add_argument(
-        "--audio", type=Path, metavar="FILE", help="its sound (default: the file that the animation was made from)"
+        "--audio", type=Path, metavar="FILE", help="its audio (default: the recording that the animation was made from)"
     )
     parser.add_argument(
         "--basis",
         metavar="NAME|DIR",
-        help="solve the vertices for weights of these shapes first: a head's name, or a folder with neutral.obj and "
+        help="fit weights of these shapes to the vertices first: a packaged head, or a folder with neutral.obj and "
         "NAME.obj files of the same topology",
     )
     add_texture(parser)
@@ -46,16 +46,16 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write one format of one animation, and for glb its sound beside it."""
+    """Write one format of one animation; glb and usd also get a .wav with the same name."""
     from sedtalker.animation import load_animation
     from sedtalker.export import default_path, export_animation, export_sound
     from sedtalker.export.sound import find_recording
 
     animation = load_animation(arguments.animation)
     if arguments.audio is not None:
-        animation = _with_sound(animation, arguments.audio)
+        animation = _replace_audio(animation, arguments.audio)
     if arguments.basis is not None:
-        animation = _solved(animation, arguments.basis)
+        animation = _solve_basis(animation, arguments.basis)
     if arguments.texture is not None:
         from sedtalker.face.assets import replace_skin
 
@@ -71,25 +71,28 @@ def run(arguments: argparse.Namespace) -> int:
     if sound is not None:
         print(sound)
     elif arguments.to in ("glb", "usd", "html") and find_recording(animation) is None:
-        print("sedtalker: without sound: the recording is not where it was. Give --audio", file=sys.stderr)
+        print(
+            f"sedtalker: no audio: the recording of {arguments.animation} was moved or changed. Name it with --audio",
+            file=sys.stderr,
+        )
     return 0
 
 
-def _with_sound(animation: Animation, audio: Path) -> Animation:
+def _replace_audio(animation: Animation, audio: Path) -> Animation:
     from sedtalker.audio import load_audio
     from sedtalker.files import sha256
 
-    load_audio(audio)  # refused here, where the user names it, if it cannot be read
+    load_audio(audio)  # raises now if the file cannot be read
     return replace(animation, meta={**animation.meta, "audio": str(audio), "audio_sha256": sha256(audio)})
 
 
-def _solved(animation: Animation, basis: str) -> Animation:
+def _solve_basis(animation: Animation, basis: str) -> Animation:
     from sedtalker.export.retarget import retarget
 
     animation, solution = retarget(animation, basis)
     print(
-        f"{len(solution.names)} shapes solved; what they leave (root mean square over the vertices): "
-        f"{solution.mean_mm:.3f} mm, {solution.worst_mm:.3f} mm in the worst frame",
+        f"{len(solution.names)} shapes solved; remaining error (root mean square over the vertices): "
+        f"mean {solution.mean_mm:.3f} mm, worst frame {solution.worst_mm:.3f} mm",
         file=sys.stderr,
     )
     return animation

@@ -1,4 +1,4 @@
-"""`sedtalker licences`: what everything here stands under: code, weights, data, face, sound."""
+"""`sedtalker licences`: the licences of code, weights, data, faces and sound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "licences",
         aliases=["licenses"],
         parents=[common],
-        help="terms of code, weights, data and face",
+        help="licences of code, weights, data, faces and sound",
         description=__doc__,
     )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
@@ -22,7 +22,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table of `assets/licences.json`."""
+    """Print the table in `assets/licences.json`."""
     from sedtalker.resources import asset
 
     text = asset("licences.json").read_text(encoding="utf-8")

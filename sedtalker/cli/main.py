@@ -19,18 +19,18 @@ COMMANDS = (animate, diarize, render, export, train, evaluate, data, demo, docto
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line: what is wrong, and where to read on."""
+    """A parser that prints a usage error as one line, with the command that shows the help."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}. See: {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command; each sub-parser sets `run`, a function of the parsed arguments."""
+    """The parser of all commands; each sub-parser sets `run`, a function of the parsed arguments."""
     parser = OneLineParser(prog="sedtalker", description="Speech in, an emotional talking 3D face out.")
     parser.add_argument("--version", action="version", version=f"sedtalker {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in COMMANDS:
         module.add_parser(commands, common)
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class _Terminated(BaseException):
-    """SIGTERM or SIGHUP, as an exception: temporary files are removed and worker processes ended on its way."""
+    """SIGTERM or SIGHUP as an exception, so that `finally` blocks remove temporary files and end worker processes."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -47,12 +47,12 @@ class _Terminated(BaseException):
 
 @contextmanager
 def _termination_raises() -> Iterator[None]:
-    """Within it, the signals that end a program raise `_Terminated`; a signal that is ignored stays so."""
+    """Within it, SIGTERM and SIGHUP raise `_Terminated`, unless the process ignores them."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # the second one ends the program at once
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the program immediately
         raise _Terminated(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # file names may contain characters that the terminal cannot encode
     arguments = build_parser().parse_args(argv)
     try:
         with _termination_raises(), warnings_as_lines():
@@ -87,5 +89,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("sedtalker: stopped", file=sys.stderr)
         return 128 + stopped.number
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone; the interpreter would complain once more
+        sys.stderr.close()  # the reader of the output has gone; the interpreter would print a second error
         return 1

@@ -1,4 +1,4 @@
-"""Option types that several commands share; each raises argparse's error with a message that names the way out."""
+"""Option types and groups of options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sedtalker.render.config import BACKENDS, QUALITIES, VIEWS, RenderConfig
 if TYPE_CHECKING:
     from sedtalker.batch import BatchConfig
 
-EXPORTS = ("mp4", "npz", *FORMATS)  # that speech is animated to; there json is its track
-TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # files that hold an emotion track
+EXPORTS = ("mp4", "npz", *FORMATS)  # formats of `animate`; json is the emotion track
+TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # suffixes of emotion track files
 RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS), *(ending for _, ending in FORMATS.values())}
 
 
-def listed(*allowed: str) -> Callable[[str], tuple[str, ...]]:
-    """A type for comma-separated names out of `allowed`."""
+def name_list(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """Option type: comma-separated names out of `allowed`, as a tuple."""
 
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
@@ -34,8 +34,8 @@ def listed(*allowed: str) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
-    """A type for a real number in [low, high]."""
+def real(low: float, high: float, unit: str = "") -> Callable[[str], float]:
+    """Option type: a real number in [low, high]."""
 
     def parse(text: str) -> float:
         try:
@@ -43,44 +43,46 @@ def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}{unit and ' ' + unit}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}{unit and ' ' + unit}")
         return value
 
     return parse
 
 
 def decibels(text: str) -> tuple[float, ...]:
-    """Comma-separated ratios of -20 to 60 dB."""
-    return tuple(number(-20, 60, "dB")(part) for part in text.split(","))
+    """Option type: comma-separated ratios of -20 to 60 dB."""
+    return tuple(real(-20, 60, "dB")(part) for part in text.split(","))
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A type for a whole number in [low, high]."""
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """Option type: an integer in [low, high]."""
 
     def parse(text: str) -> int:
         if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {low} to {high}")
         return int(text)
 
     return parse
 
 
 def color(text: str) -> str | tuple[float, float, float]:
-    """`transparent`, or a colour in hexadecimal, 0..1 each."""
+    """Option type: `transparent`, or a colour in hexadecimal as (red, green, blue), each 0 to 1."""
     digits = text.removeprefix("#")
     if text == "transparent":
         return text
     try:
         red, green, blue = bytes.fromhex(digits)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no colour. Write 20242c or transparent") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a colour. Write RRGGBB, such as 20242c, or transparent"
+        ) from None
     return red / 255, green / 255, blue / 255
 
 
-def emotion(text: str) -> str:
-    """`auto`, the path of a track file, or a text like `happy:0.8@2.0-4.5,sad:0.5`; returned as it is.
+def emotion_spec(text: str) -> str:
+    """Option type: `auto`, the path of a track file, or a text like `happy:0.8@2.0-4.5,sad:0.5`; returned unchanged.
 
-    Spans are held to the audio once it is read, names to the talker's labels once it is known.
+    Spans are checked against the audio when it is read, names against the labels of the talker when it is loaded.
     """
     from sedtalker.emotion.track import check_emotion_spec
     from sedtalker.errors import SEDTalkerError
@@ -94,32 +96,32 @@ def emotion(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """A folder, which may be yet to make; what looks like a video's or an animation's file is no folder's name."""
+    """Option type: an output folder, which need not exist. Names with the suffix of a result file are refused."""
     path = Path(text)
     if path.suffix.lower() in RESULTS and not path.is_dir():
         raise argparse.ArgumentTypeError(
-            f"{text!r} looks like a file. Give a folder: results are named after what they are made from"
+            f"{text!r} looks like a file. Name a folder: result files take the names of the inputs"
         )
     return path
 
 
-def add_output(parser: argparse.ArgumentParser, what: str) -> None:
-    """The option `-o DIR`, `renders` by default."""
+def add_output(parser: argparse.ArgumentParser, contents: str) -> None:
+    """Add the option `-o DIR`, `renders` by default."""
     parser.add_argument(
         "-o",
         "--output",
         type=folder,
         default=Path("renders"),
         metavar="DIR",
-        help=f"folder for {what} (default: renders)",
+        help=f"folder for {contents} (default: renders)",
     )
 
 
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that draws."""
+    """Add the options of commands that render."""
     parser.add_argument(
         "--size",
-        type=whole(64, 4096),
+        type=integer(64, 4096),
         default=RenderConfig.width,
         metavar="PIXELS",
         help="width and height (default: %(default)s)",
@@ -128,71 +130,86 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--quality",
         choices=tuple(QUALITIES),
         default=RenderConfig.quality,
-        help="fine: softer outline, key-light shadow, skin detail",
+        help="fine adds smooth edges, a shadow and skin detail (default: %(default)s)",
     )
-    parser.add_argument("--view", choices=tuple(VIEWS), default=RenderConfig.view)
+    parser.add_argument("--view", choices=tuple(VIEWS), default=RenderConfig.view, help="default: %(default)s")
     parser.add_argument(
-        "--backend", choices=BACKENDS, default=RenderConfig.backend, help="soft needs no OpenGL (default)"
+        "--backend",
+        choices=BACKENDS,
+        default=RenderConfig.backend,
+        help="soft needs no OpenGL (default: %(default)s)",
     )
     parser.add_argument(
-        "--background", type=color, metavar="RRGGBB", help="a colour, or transparent (--to png); default: a studio's"
+        "--background",
+        type=color,
+        metavar="RRGGBB",
+        help="a colour, or transparent for render --to png,poster (default: a gray gradient)",
     )
     add_texture(parser)
-    parser.add_argument(
-        "--no-strip", action="store_false", dest="strip", help="leave out the emotion strip under the face"
-    )
+    parser.add_argument("--no-strip", action="store_false", dest="strip", help="hide the emotion strip under the face")
     parser.add_argument(
         "--captions",
         type=Path,
         metavar="FILE|DIR",
-        help="what is said, under the face: subtitles (.srt, .vtt, .ass), words with times (.csv, .tsv: "
-        "start,end,word), a text (.txt); or a folder with one for each input",
+        help="captions under the face: subtitles (.srt, .vtt, .ass), timed words (.csv, .tsv with columns "
+        "start,end,word) or text (.txt); or a folder with one such file per input",
     )
     parser.add_argument(
-        "--font", type=Path, metavar="FILE", help="a font for the captions, where the packaged ones lack their letters"
+        "--font", type=Path, metavar="FILE", help="font for captions whose letters the packaged fonts lack (.ttf, .otf)"
     )
 
 
 def add_texture(parser: argparse.ArgumentParser) -> None:
-    """The option `--texture FILE`."""
+    """Add the option `--texture FILE`."""
     parser.add_argument(
-        "--texture", type=Path, metavar="FILE", help="another skin for the head: a picture laid out as its own"
+        "--texture", type=Path, metavar="FILE", help="skin texture: a picture with the layout of the head's own"
     )
 
 
 def picture_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_picture_options` added, as the fields of `jobs.PictureOptions`."""
+    """The values of the options of `add_picture_options`, as arguments of `tasks.PictureOptions`."""
     from sedtalker.tasks import PictureOptions
 
     return {field.name: getattr(arguments, field.name) for field in fields(PictureOptions)}
 
 
 def add_audio_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that reads recordings."""
+    """Add the options of commands that read recordings."""
     parser.add_argument(
         "--audio-track",
-        type=whole(1, 1000),
+        type=integer(1, 1000),
         metavar="N",
-        help="sound track of the file, 1 is the first (default: the one that the file marks as default)",
+        help="number of the audio track to read, from 1 (default: the track that the file marks as default)",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="refuse damaged or silent audio; otherwise a warning tells what was lost"
+        "--strict", action="store_true", help="fail on damaged or silent audio (default: print a warning)"
     )
 
 
 def add_batch_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that takes many files."""
-    parser.add_argument("--jobs", type=whole(1, 1024), default=1, metavar="N", help="processes (default: 1)")
+    """Add the options of commands that process many files."""
     parser.add_argument(
-        "--resume", action="store_true", help="leave out what an earlier run finished with the same input and options"
+        "--jobs",
+        type=integer(1, 1024),
+        default=1,
+        metavar="N",
+        help="worker processes; the default 1 runs in the main process, where a crash ends the whole run",
     )
     parser.add_argument(
-        "--executor", choices=("local", "slurm"), default="local", help="slurm: N jobs of a cluster (needs submitit)"
+        "--resume",
+        action="store_true",
+        help="skip files that an earlier run finished with the same input, options and weights",
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm"),
+        default="local",
+        help="slurm submits N cluster jobs (needs submitit; default: local)",
     )
 
 
-def running(arguments: argparse.Namespace) -> BatchConfig:
-    """How the batch of these arguments is run."""
+def batch_config(arguments: argparse.Namespace) -> BatchConfig:
+    """The values of the options of `add_batch_options`."""
     from sedtalker.batch import BatchConfig
 
     return BatchConfig(arguments.jobs, arguments.resume, arguments.executor, arguments.debug)

@@ -10,10 +10,10 @@ from sedtalker.cli.options import (
     add_batch_options,
     add_output,
     add_picture_options,
-    listed,
-    number,
+    batch_config,
+    name_list,
     picture_options,
-    running,
+    real,
 )
 from sedtalker.tasks import PICTURE_ENDINGS
 
@@ -24,14 +24,21 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("animation", nargs="+", metavar="ANIM", help=".npz files, folders, or patterns in quotes")
     add_output(parser, "the videos")
     parser.add_argument(
-        "--to", type=listed(*PICTURE_ENDINGS), default=("mp4",), metavar=",".join(PICTURE_ENDINGS), help="default: mp4"
+        "--to",
+        type=name_list(*PICTURE_ENDINGS),
+        default=("mp4",),
+        metavar=",".join(PICTURE_ENDINGS),
+        help="formats (default: mp4)",
     )
     parser.add_argument(
-        "--audio", type=Path, metavar="FILE", help="sound for the video (default: the file the animation was made from)"
+        "--audio",
+        type=Path,
+        metavar="FILE",
+        help="audio of the video (default: the recording that the animation was made from)",
     )
-    parser.add_argument("--face", metavar="NAME|MESH", help="another identity or mesh of the same topology")
+    parser.add_argument("--face", metavar="NAME|MESH", help="another packaged head, or a mesh of the same topology")
     parser.add_argument(
-        "--fps", type=number(1, 240, "Hz"), metavar="N", help="another frame rate (default: the animation's)"
+        "--fps", type=real(1, 240, "Hz"), metavar="N", help="frames per second (default: the animation's)"
     )
     add_picture_options(parser)
     add_batch_options(parser)
@@ -39,7 +46,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw every animation; failures are told and do not stop the others."""
+    """Render every animation; a failure is printed and does not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.inputs import expand_inputs
     from sedtalker.tasks import RenderOptions
@@ -51,4 +58,4 @@ def run(arguments: argparse.Namespace) -> int:
         fps=arguments.fps,
         **picture_options(arguments),
     )
-    return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, running(arguments))
+    return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, batch_config(arguments))

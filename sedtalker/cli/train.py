@@ -1,4 +1,4 @@
-"""`sedtalker train`: a diarizer or a talker from a configuration file, through Lightning."""
+"""`sedtalker train`: train a diarizer or a talker with a configuration file."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("train", parents=[common], help="train a diarizer or a talker", description=__doc__)
     parser.add_argument("model", choices=("diarizer", "talker"))
-    # the overrides belong to the option: before Python 3.13 argparse takes no "*" positionals that follow one
+    # the overrides are values of the option: before Python 3.13 argparse accepts no "*" positional after an option
     parser.add_argument(
         "--config",
         nargs="+",
         required=True,
         metavar=("FILE", "KEY=VALUE"),
-        help="YAML, as in configs/, and settings that override it, e.g. steps=100",
+        help="YAML file, such as those in configs/, and settings that override it, such as steps=100",
     )
     parser.add_argument(
-        "--overfit-one", action="store_true", help="talker: train on one clip alone; what cannot learn it is broken"
+        "--overfit-one",
+        action="store_true",
+        help="talker only: train on a single clip, as a test of the model and the settings",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train until the configuration says, then export the checkpoint folder."""
+    """Train the model and print the path of its folder."""
     file, *overrides = arguments.config
     if arguments.overfit_one:
         if arguments.model == "diarizer":
-            raise UsageError("--overfit-one: only a talker can be trained on one clip")
+            raise UsageError("--overfit-one works only for a talker: sedtalker train diarizer. Remove it")
         overrides.append("overfit_one=true")
     if arguments.model == "diarizer":
         from sedtalker.training.diarizer import train_diarizer as train

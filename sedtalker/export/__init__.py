@@ -45,7 +45,7 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
         return None
     from sedtalker.audio import stream_audio, write_wav
     from sedtalker.export.sound import find_recording
-    from sedtalker.files import MADE_HERE
+    from sedtalker.files import OUTPUT_MARKER
 
     source, beside = find_recording(animation), Path(path).with_suffix(".wav")
     if source is None:
@@ -53,7 +53,7 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
     if beside.exists() and beside.samefile(source):
         return beside  # the recording itself
     made = beside.with_suffix(".sound.wav") if beside.exists() else beside  # what is there may be somebody's recording
-    write_wav(made, stream_audio(source), comment=MADE_HERE)
+    write_wav(made, stream_audio(source), comment=OUTPUT_MARKER)
     if made != beside and filecmp.cmp(made, beside, shallow=False):  # it was an earlier export's
         made.unlink()
         return beside

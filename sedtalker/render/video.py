@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sedtalker.demux import ffmpeg_name
 from sedtalker.errors import RenderError
-from sedtalker.files import MADE_HERE, atomic_write, check_replaceable, final_name
+from sedtalker.files import OUTPUT_MARKER, atomic_write, check_replaceable, final_name
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.parallel import cores
 from sedtalker.render.yuv import to_yuv420
@@ -118,7 +118,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     if height % 2 or width % 2:
         raise _BadVideo(f"a video of {width} x {height} pixels. Its colours need an even width and height")
     with av.open(ffmpeg_name(path), "w", options=kind.options) as output:
-        output.metadata["comment"] = MADE_HERE
+        output.metadata["comment"] = OUTPUT_MARKER
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         # Drawing needs the processors more than this: a thread of it costs work of its own.

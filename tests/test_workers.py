@@ -1,0 +1,69 @@
+"""`map_in_workers`: how worker processes end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sedtalker.workers import map_in_workers
+
+
+def terminate_itself() -> None:
+    """An exit handler that receives SIGTERM, as from a parent that stops its workers at this moment."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+
+class FailingLoader:
+    """Fails to make the function, in a process that receives SIGTERM while it shuts down."""
+
+    def __call__(self) -> type[str]:
+        atexit.register(terminate_itself)
+        raise ValueError("no model")
+
+
+def run_failing_loader() -> None:
+    with pytest.raises(ValueError, match="no model"):
+        list(map_in_workers(FailingLoader(), ["task"], 1))
+
+
+def test_sigterm_during_shutdown_ends_a_worker_without_output() -> None:
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_workers\n"
+    script += "if __name__ == '__main__':\n    test_workers.run_failing_loader()\n"
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert time.monotonic() - start < 50
+
+
+class SlowCleanup:
+    """A task that removes its temporary file slowly; it says when it has begun."""
+
+    def __call__(self) -> SlowCleanup:
+        return self
+
+    def run(self, folder: Path) -> None:
+        (folder / "temporary").write_text("")
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # a second signal, such as that of the parent's watcher
+            (folder / "temporary").unlink()
+
+
+def make_slow_cleanup():
+    return SlowCleanup().run
+
+
+def test_a_second_sigterm_does_not_interrupt_the_cleanup(tmp_path: Path) -> None:
+    ((task, result),) = map_in_workers(make_slow_cleanup, [tmp_path], 1)
+    assert task == tmp_path and "exit code 143" in result.reason
+    assert not (tmp_path / "temporary").exists()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sedtalker.data.manifest import Manifest, Span, Utterance, load_manifest, merge, split_by_speaker
-from sedtalker.data.speech_corpora.registry import PINNED, READERS, add_corpus, summary
+from sedtalker.data.speech_corpora.readers import READERS
+from sedtalker.data.speech_corpora.registry import PINNED, add_corpus, summary
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 
@@ -118,6 +119,25 @@ def test_tess_with_its_misspelt_file_and_second_copies(tmp_path):
     assert by_path[names[2]].emotion == "surprise"
     assert by_path[names[1]].transcript == "Say the word bite."
     assert manifest.skipped == {"second copy": 1}
+
+
+def test_banglaser(tmp_path):
+    names = ["03-01-04-02-03-01-15.wav", "03-01-05-01-01-02-08.wav", "03-01-09-01-01-02-08.wav"]
+    manifest, by_path = read("banglaser", tree(tmp_path, names))
+    surprise, neutral = by_path[names[0]], by_path[names[1]]
+    assert (surprise.emotion, surprise.intensity, surprise.gender) == ("surprise", 1.0, "male")
+    assert (neutral.emotion, neutral.intensity, neutral.gender) == ("neutral", 0.0, "female")
+    assert (surprise.speaker, surprise.language) == ("banglaser-15", "bn")
+    assert manifest.skipped == {"not a BanglaSER name": 1}
+
+
+def test_emogator(tmp_path):
+    names = ["000001-13-1.mp3", "000357-18-2.mp3", "000357-01-2.mp3"]
+    manifest, by_path = read("emogator", tree(tmp_path, names))
+    happy, neutral = by_path[names[0]], by_path[names[1]]
+    assert (happy.emotion, happy.intensity, happy.speaker) == ("happy", None, "emogator-000001")
+    assert (neutral.emotion, neutral.intensity, neutral.language) == ("neutral", 0.0, "zxx")
+    assert manifest.skipped == {"an emotion without a label": 1}
 
 
 def test_esd_with_texts_in_several_encodings(tmp_path):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CORPORA = ("emovoca", "vocaset", "biwi", "own")
 SPEECH = (
     "ravdess", "crema-d", "nemo", "savee", "tess", "esd", "emov-db", "jl-corpus", "iemocap", "meld", "emodb",
-    "zed", "spoken",
+    "zed", "banglaser", "emogator", "spoken",
 )  # fmt: skip
 SHOWN = 20  # lines of each list on the screen; the manifest has them all
 

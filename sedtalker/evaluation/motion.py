@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sedtalker.audio import load_audio
 from sedtalker.data.alignment import Phone, read_phones
 from sedtalker.data.rig_store import RigClip, read_arrays, read_features, read_rig_manifest
-from sedtalker.data.speech_corpora.cremad import SENTENCES
+from sedtalker.data.speech_corpora.readers import CREMAD_SENTENCES
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import loudness
 from sedtalker.evaluation import lips
@@ -307,7 +307,7 @@ def _tracked(store: Path, clip: RigClip, phones: tuple[Phone, ...]) -> TrackedCl
 
 def _group(clip: RigClip) -> str:
     """The source, and apart from it the sentences that nobody said in training."""
-    unseen = any(f"_{code}_" in clip.id for code, text in SENTENCES.items() if text in UNSEEN_SENTENCES)
+    unseen = any(f"_{code}_" in clip.id for code, text in CREMAD_SENTENCES.items() if text in UNSEEN_SENTENCES)
     return f"{clip.source}, unseen sentences" if unseen else clip.source
 
 

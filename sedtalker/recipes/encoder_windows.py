@@ -25,7 +25,7 @@ from tqdm import tqdm
 from sedtalker.audio import SAMPLE_RATE, Samples, load_audio
 from sedtalker.curves import resample
 from sedtalker.data.manifest import audio_files
-from sedtalker.data.speech_corpora.ravdess import read_ravdess
+from sedtalker.data.speech_corpora.readers import read_named
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write
 from sedtalker.pca import principal_components
@@ -83,7 +83,7 @@ def joined(speaker: str, clips: Iterable[tuple[Path, object]]) -> list[Recording
 
 def read_emotions(folder: Path, seed: int = 0) -> tuple[list[Recording], list[str]]:
     """RAVDESS' first repetitions in random order, an actor's after each other, and the labels by their number."""
-    manifest = read_ravdess(folder)
+    manifest = read_named("ravdess", folder)
     labels = sorted({item.emotion for item in manifest})
     by_speaker = defaultdict(list)
     for item in manifest:

@@ -19,7 +19,7 @@ from scipy.ndimage import median_filter
 
 from sedtalker.audio import load_audio
 from sedtalker.curves import resample
-from sedtalker.data.speech_corpora.ravdess import read_ravdess
+from sedtalker.data.speech_corpora.readers import read_named
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.face.action_units import EMOTIONS
@@ -82,7 +82,7 @@ def courses(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]:
     tracked = {path.stem: path for path in (folder / "action_units" / "frames").glob("*/*.npz")}
     if not tracked:
         raise DataError(f"no tracked action units: {folder / 'action_units' / 'frames'}. Put OpenFace's *.npz there")
-    manifest = read_ravdess(folder)
+    manifest = read_named("ravdess", folder)
     for item in manifest:
         path = tracked.get(Path(item.path).stem)
         if path is None or item.emotion == LABELS[NEUTRAL]:

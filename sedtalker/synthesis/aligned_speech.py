@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sedtalker.data.alignment import Phone, align_corpus, read_phones, write_phones
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
-from sedtalker.data.speech_corpora.spoken import read_spoken
+from sedtalker.data.speech_corpora.readers import read_spoken
 from sedtalker.data.tables import match_names, read_table
 
 AlignedUtterance = Mapping[str, Sequence[Phone]]  # phones by the id of a recording

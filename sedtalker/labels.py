@@ -31,6 +31,8 @@ COLORS: dict[str, str] = {
 }  # fmt: skip
 """A colour for each label, on dark and on white ground, wherever a track is drawn."""
 
+_SPARE_COLORS = ("#c9a27c", "#9fb6c9", "#c3c96a", "#d08f8f")  # for labels that the default model does not have
+
 
 def canonical_label(name: str, labels: Sequence[str] = LABELS) -> str:
     """The label that a name means: "Happiness" -> "happy".
@@ -71,3 +73,9 @@ def label_columns(source: Sequence[str], target: Sequence[str]) -> list[int | No
         except TrackError:
             columns.append(None)
     return columns
+
+
+def label_colors(labels: Sequence[str]) -> list[str]:
+    """CSS colours (C,) of labels, also of other models' labels."""
+    others = [label for label in labels if label not in COLORS]
+    return [COLORS.get(label) or _SPARE_COLORS[others.index(label) % len(_SPARE_COLORS)] for label in labels]

@@ -1,4 +1,4 @@
-"""Animations in the formats of other tools; one file a format, each written whole or not at all."""
+"""Export animations to the formats of other tools. Each file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,55 +11,57 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
-# format -> (module with the function `write(animation, path)`, ending of the path)
 FORMATS: dict[str, tuple[str, str]] = {
-    "glb": ("sedtalker.export.glb", ".glb"),
-    "html": ("sedtalker.export.html", ".html"),
-    "csv": ("sedtalker.export.csv", ".csv"),
-    "json": ("sedtalker.export.curves", ".json"),
-    "usd": ("sedtalker.export.usd", ".usdz"),
-    "obj": ("sedtalker.export.obj", "_obj"),
-    "ply": ("sedtalker.export.ply", "_ply"),
-    "npy": ("sedtalker.export.npy", ".npy"),
+    "glb": ("sedtalker.export.glb:write", ".glb"),
+    "html": ("sedtalker.export.html:write", ".html"),
+    "csv": ("sedtalker.export.csv:write", ".csv"),
+    "json": ("sedtalker.export.curves:write", ".json"),
+    "usd": ("sedtalker.export.usd:write", ".usdz"),
+    "obj": ("sedtalker.export.meshes:write_obj", "_obj"),
+    "ply": ("sedtalker.export.meshes:write_ply", "_ply"),
+    "npy": ("sedtalker.export.npy:write", ".npy"),
 }
+"""Format -> `module:function` with the arguments (animation, path), and the ending of the path."""
 
-_PLAYED_WITH_SOUND = ("glb", "usd")  # and cannot hold it
+_WITH_SOUND_FILE = ("glb", "usd")  # played with sound, but unable to hold it
 
 
 def export_animation(animation: Animation, name: str, path: Path | str) -> None:
     """Write `animation` in the format `name` (a key of `FORMATS`) to `path`.
 
     Raises:
-        SEDTalkerError: the animation lacks what the format carries, or the path cannot be written.
+        SEDTalkerError: the animation lacks the data that the format holds, or the path cannot be written.
     """
-    write: Callable[[Animation, Path], None] = import_module(FORMATS[name][0]).write
+    module, _, function = FORMATS[name][0].partition(":")
+    write: Callable[[Animation, Path], None] = getattr(import_module(module), function)
     write(animation, Path(path))
 
 
 def export_sound(animation: Animation, name: str, path: Path | str) -> Path | None:
-    """Write the `.wav` that goes beside an export of the format `name` at `path`; returns its path.
+    """Write the `.wav` to play with an export of the format `name` at `path`; returns its path.
 
-    None where the format is not played with sound or holds its own, or where the sound is no longer where it was.
+    Returns None for a format that holds its own sound or none, and if the recording was moved or changed. A file with
+    the same name is never replaced: the new one gets the ending `.sound.wav`.
     """
-    if name not in _PLAYED_WITH_SOUND:
+    if name not in _WITH_SOUND_FILE:
         return None
     from sedtalker.audio import stream_audio, write_wav
     from sedtalker.export.sound import find_recording
     from sedtalker.files import OUTPUT_MARKER
 
-    source, beside = find_recording(animation), Path(path).with_suffix(".wav")
+    source, wav = find_recording(animation), Path(path).with_suffix(".wav")
     if source is None:
         return None
-    if beside.exists() and beside.samefile(source):
-        return beside  # the recording itself
-    made = beside.with_suffix(".sound.wav") if beside.exists() else beside  # what is there may be somebody's recording
-    write_wav(made, stream_audio(source), comment=OUTPUT_MARKER)
-    if made != beside and filecmp.cmp(made, beside, shallow=False):  # it was an earlier export's
-        made.unlink()
-        return beside
-    return made
+    if wav.exists() and wav.samefile(source):
+        return wav  # the recording itself
+    target = wav.with_suffix(".sound.wav") if wav.exists() else wav  # the existing file may be a user's recording
+    write_wav(target, stream_audio(source), comment=OUTPUT_MARKER)
+    if target != wav and filecmp.cmp(target, wav, shallow=False):  # the existing file is an earlier export
+        target.unlink()
+        return wav
+    return target
 
 
 def default_path(animation: Path, name: str) -> Path:
-    """Where an export of the animation file `animation` goes when no path is given: beside it."""
+    """The path of an export of the animation file `animation` if none is given, in the same folder."""
     return animation.with_name(animation.stem + FORMATS[name][1])

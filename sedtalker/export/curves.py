@@ -1,4 +1,4 @@
-"""JSON curves: every blendshape by its name, with the frame rate."""
+"""JSON with one curve of weights per blendshape."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def write(animation: Animation, path: Path) -> None:
         AnimationError: the animation has no blendshape weights.
     """
     weights = require_weights(animation, "json")
-    about = {"version": 1, "fps": animation.fps, "frames": len(animation)}
+    header = {"version": 1, "fps": animation.fps, "frames": len(animation)}
     with atomic_write(path) as temp_path, temp_path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(about)[:-1] + ', "curves": {')
-        for column, name in enumerate(animation.blendshape_names):  # one by one: an hour is 100,000 numbers a curve
+        file.write(json.dumps(header)[:-1] + ', "curves": {')
+        for column, name in enumerate(animation.blendshape_names):  # one at a time, to save memory
             curve = [round(weight, 6) for weight in weights[:, column].tolist()]
             file.write(f"{', ' if column else ''}{json.dumps(name)}: {json.dumps(curve)}")
         file.write("}}\n")

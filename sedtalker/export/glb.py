@@ -1,8 +1,8 @@
 """Binary glTF 2.0: the head with its blendshapes, materials, textures, weights and head motion in one file.
 
 The face is one mesh, each attachment another; all have morph targets with the blendshapes' names. Frame i of the
-animation lies at i / fps, so that a program set to that rate has it on its own frame i. Head motion animates the node
-"head", a joint that the neck's vertices follow in part and the shoulders not at all.
+animation is at i / fps seconds, so that it falls on frame i of a program set to that rate. Head motion animates the
+node "head", a joint with full weight on the head, a share on the neck and none on the shoulders.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _ROUGHNESS = {
     "skin": 1.0, "eye": 0.3, "cornea": 0.04, "mouth": 0.45, "teeth": 0.3, "tongue": 0.4, "hair": 0.6, "card": 0.9,
     "cloth": 0.95, "plain": 0.6,
 }  # fmt: skip
-_SPECULAR = {"hair": 0.2, "card": 0.0, "cloth": 0.1}  # of what a dielectric reflects; where it is not all
+_SPECULAR = {"hair": 0.2, "card": 0.0, "cloth": 0.1}  # specularFactor; all others have 1
 _TWO_SIDED = ("hair", "card", "cloth", "plain")
-_BLOCK_FRAMES = 4096  # whose weights are written at a time
-_CORNEA_OPACITY = 0.08  # glTF has no light without a body: a film that is nearly clear carries the highlight
+_BLOCK_FRAMES = 4096  # frames of weights in memory at a time
+_CORNEA_OPACITY = 0.08  # glTF has no additive mode: a nearly transparent film shows the highlight
 
 
 def write(animation: Animation, path: Path) -> None:
-    """Write the `.glb`; a mesh without a rig gets the components of its motion as morph targets."""
+    """Write the `.glb`; a mesh without a rig gets the principal components of its motion as morph targets."""
     with atomic_write(path) as temp_path, temp_path.open("wb") as file:
         file.writelines(encode_glb(animation))
 
 
 def encode_glb(animation: Animation) -> Iterator[bytes]:
-    """The file in blocks, so that an hour of it is never in memory. Of the default head it grows by 0.4 KB a frame."""
+    """The file in blocks, so that a file of an hour is never in memory as a whole. A frame takes 0.4 KB."""
     face, curves = motion_curves(animation)
     document = _Document()
     jointed = animation.head is not None and len(animation) > 0
@@ -63,11 +63,11 @@ def encode_glb(animation: Animation) -> Iterator[bytes]:
         _animate(document, animation, face, curves, meshes)
     if animation.emotion.audio:
         document.tree["asset"]["extras"] = {"recording": Path(animation.emotion.audio).name}
-    return document.packed()
+    return document.encode()
 
 
 class _Document:
-    """The JSON tree of a glTF file and the bytes that it points into."""
+    """The JSON tree of a glTF file and its binary buffer."""
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {
@@ -89,10 +89,10 @@ class _Document:
 
     def view(self, data: bytes, target: int | None = None) -> int:
         """A buffer view of these bytes."""
-        return self.later(len(data), (data,), target)
+        return self.view_blocks(len(data), (data,), target)
 
-    def later(self, length: int, blocks: Iterable[bytes], target: int | None = None) -> int:
-        """A buffer view of `length` bytes that are asked for when the file is written."""
+    def view_blocks(self, length: int, blocks: Iterable[bytes], target: int | None = None) -> int:
+        """A buffer view of `length` bytes that `blocks` generates when the file is written."""
         entry: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": length}
         if target is not None:
             entry["target"] = target
@@ -104,8 +104,8 @@ class _Document:
     def accessor(
         self, values: NDArray[Any], target: int | None = None, *, bounds: bool = False, normalized: bool = False
     ) -> int:
-        """An accessor of values (N,) or (N, C); `bounds` states least and most, which positions and times must."""
-        entry = {"bufferView": self.view(np.ascontiguousarray(values).tobytes(), target), **_described(values)}
+        """An accessor of values (N,) or (N, C); `bounds` adds min and max (required for positions and times)."""
+        entry = {"bufferView": self.view(np.ascontiguousarray(values).tobytes(), target), **_describe(values)}
         if normalized:
             entry["normalized"] = True
         if bounds:
@@ -113,7 +113,7 @@ class _Document:
         return self.add("accessors", entry)
 
     def sparse(self, count: int, vertices: NDArray[np.int32], values: NDArray[np.float32], bounds: bool) -> int:
-        """An accessor of `count` vectors that are zero but for `values` (M, 3) at `vertices` (M,)."""
+        """An accessor of `count` vectors that are zero except `values` (M, 3) at `vertices` (M,)."""
         entry: dict[str, Any] = {"componentType": 5126, "count": count, "type": "VEC3"}
         if bounds:
             zero = np.zeros((0 if len(values) == count else 1, 3), np.float32)
@@ -131,13 +131,13 @@ class _Document:
         return self.add("accessors", entry)
 
     def texture(self, data: bytes, media: str, name: str) -> dict[str, int]:
-        """A reference to a texture of this encoded picture."""
+        """A reference to a new texture with this encoded picture."""
         image = self.add("images", {"bufferView": self.view(data), "mimeType": media, "name": name})
         if "samplers" not in self.tree:
             self.tree["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
         return {"index": self.add("textures", {"source": image, "sampler": 0})}
 
-    def packed(self) -> Iterator[bytes]:
+    def encode(self) -> Iterator[bytes]:
         """Header, JSON chunk and binary chunk."""
         tree = {key: value for key, value in self.tree.items() if value != []}
         tree["buffers"] = [{"byteLength": self._length}]
@@ -156,7 +156,7 @@ class _Mesh(NamedTuple):
     names: list[str]
 
 
-def _described(values: NDArray[Any]) -> dict[str, Any]:
+def _describe(values: NDArray[Any]) -> dict[str, Any]:
     width = 1 if values.ndim == 1 else int(np.prod(values.shape[1:]))
     return {"componentType": _COMPONENTS[values.dtype.name], "count": len(values), "type": _TYPES[width]}
 
@@ -168,7 +168,7 @@ def _bounds(values: NDArray[np.floating]) -> dict[str, list[float]]:
 def _add_mesh(
     document: _Document, face: Face, attachment: str | None, parts: list[Part], curves: Curves, jointed: bool
 ) -> _Mesh:
-    """A mesh with a primitive a part, on a node of its own; targets that move none of them are left out."""
+    """A node with a mesh of one primitive per part; only the morph targets that move one of the parts are kept."""
     names = [name for name in curves.names if any(name in part.shapes for part in parts)]
     primitives = [_primitive(document, face, part, names, jointed) for part in parts]
     title = attachment or "face"
@@ -184,7 +184,7 @@ def _primitive(document: _Document, face: Face, part: Part, names: list[str], jo
     attributes = {
         "POSITION": document.accessor(part.positions, _VERTICES, bounds=True),
         "NORMAL": document.accessor(part.normals, _VERTICES),
-        "COLOR_0": document.accessor(_bytes_of(colors), _VERTICES, normalized=True),
+        "COLOR_0": document.accessor(_to_bytes(colors), _VERTICES, normalized=True),
     }
     if part.material.texture is not None:
         uv = part.uv * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)  # v runs down in glTF
@@ -192,14 +192,14 @@ def _primitive(document: _Document, face: Face, part: Part, names: list[str], jo
     if part.material.bump is not None:
         attributes["TANGENT"] = document.accessor(tangents(part), _VERTICES)
     if jointed:
-        most = np.uint16(65535)
-        share = (part.follow * most + 0.5).astype(np.uint16)
-        joints = np.zeros((count, 4), np.uint8)  # 0 the body, 1 the head; a joint without weight must be 0
-        joints[:, 0] = share == most
-        joints[:, 1] = (share > 0) & (share < most)
+        full = np.uint16(65535)
+        share = (part.head_weights * full + 0.5).astype(np.uint16)
+        joints = np.zeros((count, 4), np.uint8)  # 0 body, 1 head; glTF requires joint 0 where the weight is 0
+        joints[:, 0] = share == full
+        joints[:, 1] = (share > 0) & (share < full)
         weights = np.zeros((count, 4), np.uint16)
-        weights[:, 0] = np.where(share == most, most, most - share)
-        weights[:, 1] = np.where(share == most, 0, share)
+        weights[:, 0] = np.where(share == full, full, full - share)
+        weights[:, 1] = np.where(share == full, 0, share)
         attributes["JOINTS_0"] = document.accessor(joints, _VERTICES)
         attributes["WEIGHTS_0"] = document.accessor(weights, _VERTICES, normalized=True)
     corners = part.triangles.astype(np.uint16 if count < 65536 else np.uint32).ravel()
@@ -214,20 +214,20 @@ def _primitive(document: _Document, face: Face, part: Part, names: list[str], jo
 
 
 def _target(document: _Document, count: int, shape: Shape | None) -> dict[str, int]:
-    none = np.zeros(0, np.int32), np.zeros((0, 3), np.float32)
-    moves = turns = none
+    empty = np.zeros(0, np.int32), np.zeros((0, 3), np.float32)
+    positions = normals = empty
     if shape is not None:
-        moved, turned = shape.moves.any(axis=1), shape.turns.any(axis=1)
-        moves = shape.vertices[moved], shape.moves[moved]
-        turns = shape.vertices[turned], shape.turns[turned]
+        moving, turning = shape.displacements.any(axis=1), shape.normal_changes.any(axis=1)
+        positions = shape.vertices[moving], shape.displacements[moving]
+        normals = shape.vertices[turning], shape.normal_changes[turning]
     return {
-        "POSITION": document.sparse(count, *moves, bounds=True),
-        "NORMAL": document.sparse(count, *turns, bounds=False),
+        "POSITION": document.sparse(count, *positions, bounds=True),
+        "NORMAL": document.sparse(count, *normals, bounds=False),
     }
 
 
-def _bytes_of(shares: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (np.clip(shares, 0, 1) * 255 + 0.5).astype(np.uint8)
+def _to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _material(document: _Document, face: Face, name: str, material: Material) -> dict[str, Any]:
@@ -245,9 +245,9 @@ def _material(document: _Document, face: Face, name: str, material: Material) ->
         surface["metallicRoughnessTexture"] = document.texture(gloss, "image/jpeg", f"{name}_roughness")
     elif material.kind == "skin":
         surface["roughnessFactor"] = 0.55
-    relief = encode_normals(face, material)
-    if relief is not None:
-        entry["normalTexture"] = document.texture(relief, "image/jpeg", f"{name}_normal")
+    normals = encode_normals(face, material)
+    if normals is not None:
+        entry["normalTexture"] = document.texture(normals, "image/jpeg", f"{name}_normal")
     if material.mode == "hair":
         entry |= {"alphaMode": "MASK", "alphaCutoff": 0.5}
     elif material.mode == "blend":
@@ -278,38 +278,38 @@ def _animate(document: _Document, animation: Animation, face: Face, curves: Curv
     if animation.head is not None:
         joint = _joints(document, face, meshes)
         pivot = neck_pivot(face)
-        turn = animation.head[:, :3, :3]
-        drive(joint, "rotation", document.accessor(to_quaternions(turn)))
-        drive(joint, "translation", document.accessor((turn @ pivot + animation.head[:, :3, 3]).astype(np.float32)))
+        rotation = animation.head[:, :3, :3]
+        drive(joint, "rotation", document.accessor(to_quaternions(rotation)))
+        drive(joint, "translation", document.accessor((rotation @ pivot + animation.head[:, :3, 3]).astype(np.float32)))
     if motion["channels"]:
         document.add("animations", {"name": "speech", **motion})
 
 
 def _weights(document: _Document, curves: Curves, names: list[str]) -> int:
     columns, weights = [curves.names.index(name) for name in names], curves.weights
-    shares = weights.min() >= 0 and weights.max() <= 1
+    unsigned = weights.min() >= 0 and weights.max() <= 1  # fits normalized uint16
 
     def blocks() -> Iterator[bytes]:
         for first in range(0, len(weights), _BLOCK_FRAMES):
             rows = weights[first : first + _BLOCK_FRAMES, columns]
-            yield ((rows * 65535 + 0.5).astype(np.uint16) if shares else rows.astype(np.float32)).tobytes()
+            yield ((rows * 65535 + 0.5).astype(np.uint16) if unsigned else rows.astype(np.float32)).tobytes()
 
     count = len(weights) * len(names)
-    entry: dict[str, Any] = {"componentType": _COMPONENTS["uint16" if shares else "float32"], "count": count}
-    entry |= {"type": "SCALAR", "bufferView": document.later(count * (2 if shares else 4), blocks())}
-    if shares:
+    entry: dict[str, Any] = {"componentType": _COMPONENTS["uint16" if unsigned else "float32"], "count": count}
+    entry |= {"type": "SCALAR", "bufferView": document.view_blocks(count * (2 if unsigned else 4), blocks())}
+    if unsigned:
         entry["normalized"] = True
     return document.add("accessors", entry)
 
 
 def _joints(document: _Document, face: Face, meshes: list[_Mesh]) -> int:
-    """Two joints, the body and the head on it; returns the head's node."""
+    """Add two joints, the body and its child the head; returns the head's node."""
     pivot = neck_pivot(face)
     nodes = document.tree["nodes"]
     head = document.add("nodes", {"name": "head", "translation": pivot.astype(float).tolist()})
     body = document.add("nodes", {"name": "body", "children": [head]})
     bind = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
-    bind[1, 3, :3] = -pivot  # columns are written first: the last row holds the translation
+    bind[1, 3, :3] = -pivot  # matrices are stored by columns: the last row holds the translation
     skin = document.add(
         "skins",
         {"joints": [body, head], "skeleton": body, "inverseBindMatrices": document.accessor(bind.reshape(2, 16))},

@@ -1,7 +1,7 @@
-"""One self-contained HTML file: the head in three.js, its sound, the emotion track and chosen curves under it.
+"""One self-contained HTML file: the head in three.js with its sound, the emotion track and selected curves.
 
-Everything is inside: the glTF of `glb.py` (compressed), the sound as FLAC, three.js. The file needs no network, and its
-content policy forbids it any. What comes from outside (file names, labels) is only ever set as text.
+The file contains the glTF of `glb.py` (compressed), the sound as FLAC and three.js. It needs no network access, and its
+content security policy forbids any. File names and labels are only inserted as text.
 """
 
 from __future__ import annotations
@@ -21,135 +21,135 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import stream_audio
 from sedtalker.export.glb import encode_glb
-from sedtalker.export.palette import label_colors
 from sedtalker.export.sound import find_recording, write_flac
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
+from sedtalker.labels import label_colors
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
 
 _PAGE = Path(__file__).parent / "page"
-_BLOCK = 1 << 20  # bytes of sound that are in memory at a time
-_CHOSEN = 5  # curves shown at first
+_BLOCK = 1 << 20  # bytes of sound in memory at a time
+_SELECTED = 5  # curves that the page shows at first
 _FIELD_OF_VIEW = 20.0  # degrees, as in viewer.js
 _PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to the middle of a portrait
 
 
 def write(animation: Animation, path: Path) -> None:
-    """Write the page, with the sound of the animation's source where that file still is what it was."""
+    """Write the page, with sound unless the recording was moved or changed."""
     with atomic_write(path) as temp_path, temp_path.open("w", encoding="utf-8") as file:
         file.writelines(html_page(animation))
 
 
 def html_page(animation: Animation) -> Iterator[str]:
-    """The page as text, piece by piece, so that an hour of it is never in memory."""
+    """The page as text, in pieces, so that a page of an hour is never in memory as a whole."""
     source = find_recording(animation)
     with tempfile.TemporaryFile() as sound:
-        heard = 0.0 if source is None else write_flac(stream_audio(source), sound)
+        seconds = 0.0 if source is None else write_flac(stream_audio(source), sound)
         sound.seek(0)
-        yield from _filled(animation, heard, sound)
+        yield from _fill_template(animation, sound, seconds)
 
 
-def _filled(animation: Animation, heard: float, sound: IO[bytes]) -> Iterator[str]:
-    """The page's pieces, of which `heard` seconds of sound are one."""
+def _fill_template(animation: Animation, sound: IO[bytes], sound_seconds: float) -> Iterator[str]:
+    """The pieces of the template page.html and the contents of its fields."""
     title = Path(animation.meta.get("audio") or animation.face.name).name
-    filled: dict[str, Iterable[str]] = {
+    fields: dict[str, Iterable[str]] = {
         "title": [escape(title)],
         "subtitle": [escape(_subtitle(animation))],
-        "css": [_file("page.css")],
-        "data": [_script_safe(json.dumps(_data(animation, heard), separators=(",", ":")))],
-        "head": _in_base64(_compressed(encode_glb(animation))),
-        "sound": _in_base64(iter(partial(sound.read, _BLOCK), b"")),
-        "three": [_file("three.min.js")],
-        "viewer": [_file("viewer.js")],
+        "css": [_read_part("page.css")],
+        "data": [_script_safe(json.dumps(_data(animation, sound_seconds), separators=(",", ":")))],
+        "head": _encode_base64(_compress(encode_glb(animation))),
+        "sound": _encode_base64(iter(partial(sound.read, _BLOCK), b"")),
+        "three": [_read_part("three.min.js")],
+        "viewer": [_read_part("viewer.js")],
     }
-    first, *pieces = _file("page.html").split("{{")
+    first, *pieces = _read_part("page.html").split("{{")
     yield first
     for name, _, rest in (piece.partition("}}") for piece in pieces):
-        yield from filled[name]
+        yield from fields[name]
         yield rest
 
 
-def _compressed(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes as gzip."""
+def _compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes as gzip."""
     packer = zlib.compressobj(4, wbits=zlib.MAX_WBITS + 16)
     for block in blocks:
         yield packer.compress(block)
     yield packer.flush()
 
 
-def _in_base64(blocks: Iterable[bytes]) -> Iterator[str]:
+def _encode_base64(blocks: Iterable[bytes]) -> Iterator[str]:
     rest = b""
     for block in blocks:
         rest += block
-        whole = len(rest) // 3 * 3  # three bytes make four letters, and only an end may be padded
+        whole = len(rest) // 3 * 3  # three bytes make four letters; only the last block may be padded
         yield b64encode(rest[:whole]).decode()
         rest = rest[whole:]
     yield b64encode(rest).decode()
 
 
 @cache
-def _file(name: str) -> str:
+def _read_part(name: str) -> str:
     return (_PAGE / name).read_text(encoding="utf-8")
 
 
 def _script_safe(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON escaped so that it cannot end the script element that contains it."""
     return text.replace("<", "\\u003c")
 
 
 def _subtitle(animation: Animation) -> str:
     model = animation.meta.get("model")
-    facts = [f"{animation.duration:.1f} s", f"{animation.fps:g} fps", f"face {animation.face.name}"]
-    return " · ".join([*facts, *([f"talker {model}"] if model else [])])
+    parts = [f"{animation.duration:.1f} s", f"{animation.fps:g} fps", f"face {animation.face.name}"]
+    return " · ".join([*parts, *([f"talker {model}"] if model else [])])
 
 
-def _data(animation: Animation, heard: float) -> dict[str, Any]:
+def _data(animation: Animation, sound_seconds: float) -> dict[str, Any]:
     track: EmotionTrack = animation.emotion
     return {
-        "duration": max(animation.duration, heard),
+        "duration": max(animation.duration, sound_seconds),
         "fps": animation.fps,
-        "sound": "audio/flac" if heard else None,
+        "sound": "audio/flac" if sound_seconds else None,
         "labels": list(track.labels),
         "colors": label_colors(track.labels),
         "trackRate": track.frame_rate,
-        "posterior": _bytes(track.posterior),
-        "intensity": _bytes(track.intensity),
+        "posterior": _encode_shares(track.posterior),
+        "intensity": _encode_shares(track.intensity),
         "segments": [
             {"start": s.start, "end": s.end, "emotion": s.emotion, "intensity": s.intensity} for s in track.segments
         ],
         "camera": _camera(animation.face),
-        "chosen": _most_moved(animation),
-        "signed": animation.blendshapes is None,  # components of a motion go both ways
+        "chosen": _select_curves(animation),
+        "signed": animation.blendshapes is None,  # weights of principal components are signed
     }
 
 
-def _bytes(shares: NDArray[np.float32]) -> str:
-    return b64encode((np.clip(shares, 0, 1) * 255 + 0.5).astype(np.uint8).tobytes()).decode()
+def _encode_shares(values: NDArray[np.float32]) -> str:
+    return b64encode((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8).tobytes()).decode()
 
 
 def _camera(face: Face) -> dict[str, Any]:
-    """Where the portrait's camera looks (metres), and from how far."""
+    """Target of the portrait's camera in metres, and its distance."""
     if "eye_left" in face.parts and "eye_right" in face.parts:
         eyes = [face.template[face.parts[name]].mean(0) for name in ("eye_left", "eye_right")]
         return {"target": ((eyes[0] + eyes[1]) / 2 + _PORTRAIT).tolist(), "distance": 1.0}
     low, high = face.template.min(0), face.template.max(0)
-    reach = float(np.linalg.norm(high - low)) / 2
-    distance = reach / np.sin(np.radians(_FIELD_OF_VIEW / 2))
+    radius = float(np.linalg.norm(high - low)) / 2
+    distance = radius / np.sin(np.radians(_FIELD_OF_VIEW / 2))
     return {"target": ((low + high) / 2).astype(float).tolist(), "distance": float(distance)}
 
 
-def _most_moved(animation: Animation) -> list[str]:
-    """Names of the curves shown at first: the jaw, then what moves most, without gaze, one of left and right."""
+def _select_curves(animation: Animation) -> list[str]:
+    """Names of the curves that the page shows at first: the jaw, then those of most motion, one side, without gaze."""
     if animation.blendshapes is None or not len(animation):
         return ["motion_00", "motion_01", "motion_02"]
     spread = animation.blendshapes.std(axis=0)
     names = [animation.blendshape_names[k] for k in np.argsort(-spread, kind="stable") if spread[k] > 0]
-    shown = ["jawOpen"] if "jawOpen" in names else []
+    selected = ["jawOpen"] if "jawOpen" in names else []
     for name in names:
         other = name.replace("Right", "Left") if "Right" in name else name.replace("Left", "Right")
-        if name not in shown and other not in shown and not name.startswith("eyeLook"):
-            shown.append(name)
-    return shown[:_CHOSEN]
+        if name not in selected and other not in selected and not name.startswith("eyeLook"):
+            selected.append(name)
+    return selected[:_SELECTED]

@@ -1,4 +1,4 @@
-"""Model folders to the Hugging Face hub; `sedtalker.load("owner/name")` reads them from there."""
+"""Upload model folders to the Hugging Face hub, from where `sedtalker.load("owner/name")` reads them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from sedtalker.checkpoint import read_config
 from sedtalker.errors import CheckpointError, require
 
-FILES = ("config.json", "model.safetensors", "README.md")  # of a model folder; nothing else is sent
+FILES = ("config.json", "model.safetensors", "README.md")  # of a model folder; no other file is uploaded
 
 
 def push_to_hub(
     folder: Path | str, repository: str, *, kind: str = "talker", private: bool = False, token: str | None = None
 ) -> str:
-    """Send a model folder to `repository` ("owner/name"), made if it is not there; returns its address.
+    """Upload a model folder to `repository` ("owner/name"), created if it does not exist; returns its address.
 
-    The model card README.md goes along and must be there: it says what the weights were trained on and may be used for.
-    `token` is the hub's; None takes the one that `hf auth login` stored.
+    The model card README.md is required: it states the training data and the permitted use of the weights. `token` is
+    the hub's; None uses the one that `hf auth login` stored.
 
     Raises:
-        CheckpointError: the folder is no model of this kind, has no weights or no card, or the hub refuses it.
+        CheckpointError: the folder does not hold a model of this kind, lacks weights or card, or the hub refuses it.
         MissingExtraError: huggingface_hub is not installed.
     """
     folder = Path(folder)
@@ -35,6 +35,6 @@ def push_to_hub(
         api.upload_folder(repo_id=repository, folder_path=str(folder), allow_patterns=list(FILES))
     except Exception as error:  # the hub's errors share no base class: HTTP, network and validation
         raise CheckpointError(
-            f"the hub refuses {repository}: {error}. Check the name, the token and the net"
+            f"the hub refuses {repository}: {error}. Check the name, the token and the network"
         ) from error
     return f"https://huggingface.co/{repository}"

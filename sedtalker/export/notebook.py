@@ -1,4 +1,4 @@
-"""What a notebook shows of an animation (the page) and of an emotion track (its plot)."""
+"""HTML representations of an animation (the exported page) and of an emotion track (a plot) for notebooks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sedtalker.export.palette import label_colors
+from sedtalker.labels import label_colors
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
 
-_MOST_SECONDS = 60.0  # a longer page would make the notebook's file heavy
-_WIDTH, _HEIGHT, _NAMES = 800, 132, 22  # pixels: the plot, and the row of segments on top of it
+_MOST_SECONDS = 60.0  # a longer page would make the notebook file too large
+_WIDTH, _HEIGHT, _NAMES = 800, 132, 22  # pixels of the plot, and height of the row of segments
 _STEPS = 400  # columns of the plot
 
 
 def animation_html(animation: Animation) -> str:
-    """The page in a frame of its own; of an animation over a minute, a line of text."""
+    """The page in an iframe; a line of text for an animation longer than a minute."""
     if animation.duration > _MOST_SECONDS:
         return (
             f"<p>Animation of {animation.duration:.1f} s at {animation.fps:g} fps: too long for a notebook. "
@@ -27,50 +27,47 @@ def animation_html(animation: Animation) -> str:
         )
     from sedtalker.export.html import html_page
 
-    inside = escape("".join(html_page(animation)), quote=True)
+    document = escape("".join(html_page(animation)), quote=True)
     style = "width:100%;height:680px;border:0;border-radius:8px"
-    return f'<iframe title="Animation" sandbox="allow-scripts" style="{style}" srcdoc="{inside}"></iframe>'
+    return f'<iframe title="Animation" sandbox="allow-scripts" style="{style}" srcdoc="{document}"></iframe>'
 
 
 def track_html(track: EmotionTrack) -> str:
-    """The posteriors as stacked areas, the intensity as a line and the segments over them, as an inline SVG."""
+    """Inline SVG of a track: posterior as stacked areas, intensity as a line, segments on top."""
     scale = _WIDTH / track.duration
     frames = np.linspace(0, len(track) - 1, min(len(track), _STEPS)).round().astype(int)
-    across = np.clip(track.times[frames] * scale, 0, _WIDTH)
+    x = np.clip(track.times[frames] * scale, 0, _WIDTH)
     tops = np.concatenate([np.zeros((len(frames), 1)), np.cumsum(track.posterior[frames], axis=1)], axis=1)
-    down = _NAMES + (_HEIGHT - _NAMES) * np.clip(tops, 0, 1)
+    y = _NAMES + (_HEIGHT - _NAMES) * np.clip(tops, 0, 1)
     colors = label_colors(track.labels)
-    shown = [k for k in range(len(track.labels)) if track.posterior[:, k].max() > 0.005]
-    areas = [
-        _area(across, down[:, k], down[:, k + 1], colors[k], 0.3 if track.labels[k] == "neutral" else 0.75)
-        for k in shown
-    ]
+    visible = [k for k in range(len(track.labels)) if track.posterior[:, k].max() > 0.005]
+    areas = [_area(x, y[:, k], y[:, k + 1], colors[k], 0.3 if track.labels[k] == "neutral" else 0.75) for k in visible]
     level = _HEIGHT - (_HEIGHT - _NAMES - 2) * np.clip(track.intensity[frames], 0, 1)
-    line = f'<polyline points="{_points(across, level)}" fill="none" stroke="currentColor" stroke-width="1.6"/>'
+    line = f'<polyline points="{_points(x, level)}" fill="none" stroke="currentColor" stroke-width="1.6"/>'
     segments = [
         _segment(s.start * scale, s.end * scale, s.emotion, s.intensity, colors[track.labels.index(s.emotion)])
         for s in track.segments
     ]
-    key = "".join(
+    legend = "".join(
         f'<span style="margin-right:14px"><i style="display:inline-block;width:9px;height:9px;border-radius:2px;'
         f'margin-right:5px;background:{colors[k]}"></i>{escape(track.labels[k])}</span>'
-        for k in shown
+        for k in visible
     )
-    about = f'role="img" aria-label="Emotion over {track.duration:.1f} s"'
+    role = f'role="img" aria-label="Emotion over {track.duration:.1f} s"'
     return (
         f'<div style="max-width:{_WIDTH}px;font:12px system-ui,sans-serif">'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" {about}>{"".join(areas)}{line}{"".join(segments)}</svg>'
-        f"<div>{key}line: intensity, {track.duration:.1f} s</div></div>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" {role}>{"".join(areas)}{line}{"".join(segments)}</svg>'
+        f"<div>{legend}line: intensity, {track.duration:.1f} s</div></div>"
     )
 
 
-def _points(across: np.ndarray, down: np.ndarray) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
+def _points(x: np.ndarray, y: np.ndarray) -> str:
+    return " ".join(f"{across:.1f},{down:.1f}" for across, down in zip(x, y, strict=True))
 
 
-def _area(across: np.ndarray, top: np.ndarray, bottom: np.ndarray, color: str, opacity: float) -> str:
-    around = f"{_points(across, top)} {_points(across[::-1], bottom[::-1])}"
-    return f'<polygon points="{around}" fill="{color}" fill-opacity="{opacity}"/>'
+def _area(x: np.ndarray, top: np.ndarray, bottom: np.ndarray, color: str, opacity: float) -> str:
+    outline = f"{_points(x, top)} {_points(x[::-1], bottom[::-1])}"
+    return f'<polygon points="{outline}" fill="{color}" fill-opacity="{opacity}"/>'
 
 
 def _segment(start: float, end: float, emotion: str, intensity: float, color: str) -> str:

@@ -1,4 +1,4 @@
-"""NumPy vertices (T, V, 3) in metres, as EmoVOCA keeps its sequences."""
+"""NumPy array of vertices (T, V, 3) in metres, the layout of EmoVOCA's sequences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write(animation: Animation, path: Path) -> None:
-    """Write float32 vertices, streamed to disk frame after frame."""
+    """Write float32 vertices frame by frame, without the head's motion."""
     layout = {"descr": "<f4", "fortran_order": False, "shape": (len(animation), *animation.template.shape)}
     with atomic_write(path) as temp_path, temp_path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, layout)

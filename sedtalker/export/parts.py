@@ -1,8 +1,8 @@
-"""A face cut into what file formats know: triangle meshes with one position, normal and texture coordinate a vertex.
+"""Split a face into triangle meshes with one position, normal and texture coordinate per vertex, as file formats need.
 
-Points are the face's vertices, then those of its attachments one after another. A part repeats a point where a seam
-gives it several texture coordinates. Blendshapes act on points; attachments follow by their binding, which is linear,
-so that brows, lashes, hair and cloth get shapes of the same names.
+Points are the face's vertices, followed by those of its attachments. A part repeats a point at a texture seam.
+Blendshapes move points. Attachments are bound linearly to the face, so that brows, lashes, hair and cloth get
+blendshapes with the same names.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.neck import head_joint_weights
 from sedtalker.face.rig import Attachment, Face, Float, Index, Material, Surface
 
-LEAST_MOTION = 1e-5  # metres; a point that a shape moves by less is left out of it
-_LEAST_TURN = 0.02  # change of a unit normal below which it is left out
+MIN_DISPLACEMENT = 1e-5  # metres; points that a shape moves by less are omitted from it
+_MIN_NORMAL_CHANGE = 0.02  # smaller changes of a unit normal are omitted
 
-_CLAY = Material(kind="plain", tint=(0.56, 0.43, 0.36))  # of a mesh without surfaces
+_CLAY = Material(kind="plain", tint=(0.56, 0.43, 0.36))  # for a mesh without surfaces
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A blendshape on a part: the vertices it moves, sparsely."""
+    """A blendshape of a part, for the vertices that it moves."""
 
     vertices: Index  # (M,) of the part, ascending
-    moves: Float  # (M, 3) metres at weight 1
-    turns: Float  # (M, 3) change of the unit normal at weight 1
+    displacements: Float  # (M, 3) metres at weight 1
+    normal_changes: Float  # (M, 3) of the unit normal at weight 1
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Part:
 
     name: str
     material: Material
-    points: Index  # (N,) the point that each vertex is
+    points: Index  # (N,) point of each vertex
     positions: Float  # (N, 3) metres at rest
     normals: Float  # (N, 3) unit
     uv: Float  # (N, 2), v up
     triangles: Index  # (F, 3)
     colors: Float  # (N, 3) linear, multiplies the texture: baked occlusion, and the hair's colour on the scalp
-    follow: Float  # (N,) share of the head's motion
-    shapes: dict[str, Shape]  # those that move the part
-    attachment: str | None = None  # what it belongs to, None: the face itself
+    head_weights: Float  # (N,) skinning weights of the head joint
+    shapes: dict[str, Shape]  # that move the part
+    attachment: str | None = None  # its name; None for a surface of the face
 
 
 def split_face(face: Face) -> list[Part]:
-    """The parts of a face at rest, its own surfaces first."""
+    """The parts of a face at rest; its own surfaces come first."""
     own = list(face.surfaces) or [_bare_surface(face)]
     mesh = _Mesh(face.template, face.faces, face.blendshapes, face.blendshape_names)
     parts = [_part(face, surface, mesh, None) for surface in own]
@@ -58,7 +58,7 @@ def split_face(face: Face) -> list[Part]:
         bound = _Mesh(
             attachment.place(face.template).astype(np.float32),
             attachment.surface.triangles,
-            _carried(face.blendshapes, attachment),
+            _attachment_displacements(face.blendshapes, attachment),
             face.blendshape_names,
         )
         part = _part(face, attachment.surface, bound, name)
@@ -68,7 +68,7 @@ def split_face(face: Face) -> list[Part]:
 
 
 def tangents(part: Part) -> Float:
-    """(N, 4) unit vectors along rising u, square to the normals; the fourth is the sign of the bitangent (up v)."""
+    """Tangents (N, 4): unit vectors along u, orthogonal to the normals, and the sign of the bitangent along v."""
     corners, uv = part.positions[part.triangles], part.uv[part.triangles]
     (e1, e2), (d1, d2) = ((corners[:, i] - corners[:, 0] for i in (1, 2)), (uv[:, i] - uv[:, 0] for i in (1, 2)))
     area = d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]
@@ -78,60 +78,59 @@ def tangents(part: Part) -> Float:
     summed = [np.bincount(ids, np.repeat(along_u[:, axis], 3), minlength=len(part.points)) for axis in range(3)]
     along = np.stack(summed, axis=1)
     along -= part.normals * (along * part.normals).sum(axis=1, keepdims=True)
-    # Where the texture is degenerate any direction square to the normal will do.
-    spare = np.cross(part.normals, np.where(np.abs(part.normals[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]]))
-    tangent = np.where(np.linalg.norm(along, axis=1, keepdims=True) > 1e-9, along, spare)
+    # Where the texture is degenerate, any direction orthogonal to the normal is valid.
+    fallback = np.cross(part.normals, np.where(np.abs(part.normals[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]]))
+    tangent = np.where(np.linalg.norm(along, axis=1, keepdims=True) > 1e-9, along, fallback)
     tangent = tangent / np.linalg.norm(tangent, axis=1, keepdims=True)
-    hand = np.where(np.bincount(ids, np.repeat(sign, 3), minlength=len(part.points)) < 0, -1.0, 1.0)
-    return np.concatenate([tangent, hand[:, None]], axis=1).astype(np.float32)
+    bitangent_sign = np.where(np.bincount(ids, np.repeat(sign, 3), minlength=len(part.points)) < 0, -1.0, 1.0)
+    return np.concatenate([tangent, bitangent_sign[:, None]], axis=1).astype(np.float32)
 
 
 class _Mesh:
-    """Vertices with their normals at rest and with each shape."""
+    """Vertices with their normals at rest, and their blendshapes."""
 
-    def __init__(
-        self, vertices: Float, triangles: Index, moves: NDArray[np.float32] | None, names: tuple[str, ...]
-    ) -> None:
+    def __init__(self, vertices: Float, triangles: Index, displacements: Float | None, names: tuple[str, ...]) -> None:
         self.vertices = vertices
         self.normals = vertex_normals(vertices, triangles)
         self.shapes: dict[str, Shape] = {}
-        for name, move in zip(names, moves if moves is not None else (), strict=moves is not None):
-            moved = _beyond(move, LEAST_MOTION)
-            if moved.any():
-                self.shapes[name] = self._shape(move, moved, triangles)
+        if displacements is None:
+            return
+        for name, displacement in zip(names, displacements, strict=True):
+            moving = _exceeds(displacement, MIN_DISPLACEMENT)
+            if moving.any():
+                self.shapes[name] = self._shape(displacement, moving, triangles)
 
-    def _shape(self, move: Float, moved: NDArray[np.bool_], triangles: Index) -> Shape:
-        touched = triangles[moved[triangles].any(axis=1)]  # normals change as far as the triangles around reach
-        near = np.zeros_like(moved)
-        near[touched] = True
+    def _shape(self, displacement: Float, moving: NDArray[np.bool_], triangles: Index) -> Shape:
+        near = np.zeros_like(moving)
+        near[triangles[moving[triangles].any(axis=1)]] = True  # normals change at the corners of moving triangles
         around = triangles[near[triangles].any(axis=1)]
-        turns = vertex_normals(self.vertices + move, around) - self.normals
-        turns[~near] = 0
-        turned = _beyond(turns, _LEAST_TURN)
-        turns[~turned] = 0
-        chosen = np.flatnonzero(moved | turned).astype(np.int32)
-        return Shape(chosen, np.where(moved[chosen, None], move[chosen], 0).astype(np.float32), turns[chosen])
+        changes = vertex_normals(self.vertices + displacement, around) - self.normals
+        changes[~near] = 0
+        turning = _exceeds(changes, _MIN_NORMAL_CHANGE)
+        changes[~turning] = 0
+        ids = np.flatnonzero(moving | turning).astype(np.int32)
+        return Shape(ids, np.where(moving[ids, None], displacement[ids], 0).astype(np.float32), changes[ids])
 
 
-def _beyond(vectors: Float, limit: float) -> NDArray[np.bool_]:
-    """(N,) where a coordinate of a vector (N, 3) exceeds the limit."""
-    # Column by column: a maximum along rows of three is ten times slower.
+def _exceeds(vectors: Float, limit: float) -> NDArray[np.bool_]:
+    """Whether any coordinate of each vector (N, 3) exceeds the limit."""
+    # By columns: a maximum along rows of three is ten times slower.
     x, y, z = np.abs(vectors.T)
     return np.maximum(np.maximum(x, y), z) > limit
 
 
-def _carried(moves: NDArray[np.float32] | None, attachment: Attachment) -> NDArray[np.float32] | None:
-    """Displacements (K, N, 3) that the face's shapes give an attachment."""
-    if moves is None:
+def _attachment_displacements(blendshapes: Float | None, attachment: Attachment) -> Float | None:
+    """Displacements (K, N, 3) of an attachment under the blendshapes (K, V, 3) of its face."""
+    if blendshapes is None:
         return None
-    return np.einsum("nk,snkc->snc", attachment.weights, moves[:, attachment.indices])
+    return np.einsum("nk,snkc->snc", attachment.weights, blendshapes[:, attachment.indices])
 
 
 def _part(face: Face, surface: Surface, mesh: _Mesh, attachment: str | None) -> Part:
-    # One vertex for every pair of a point and a texture coordinate that occurs.
+    # One vertex for each pair of a point and a texture coordinate that occurs.
     pairs = surface.triangles.ravel().astype(np.int64) * max(len(surface.uv), 1) + surface.uv_triangles.ravel()
-    kept, corners = np.unique(pairs, return_inverse=True)
-    points = (kept // max(len(surface.uv), 1)).astype(np.int32)
+    vertices, corners = np.unique(pairs, return_inverse=True)
+    points = (vertices // max(len(surface.uv), 1)).astype(np.int32)
     positions = mesh.vertices[points]
     return Part(
         name=surface.name,
@@ -139,31 +138,33 @@ def _part(face: Face, surface: Surface, mesh: _Mesh, attachment: str | None) -> 
         points=points,
         positions=positions,
         normals=mesh.normals[points],
-        uv=surface.uv[kept % max(len(surface.uv), 1)],
+        uv=surface.uv[vertices % max(len(surface.uv), 1)],
         triangles=corners.reshape(-1, 3).astype(np.int32),
         colors=_colors(face, surface)[points],
-        follow=head_joint_weights(face, positions),
-        shapes={name: found for name, shape in mesh.shapes.items() if len((found := _on(points, shape)).vertices)},
+        head_weights=head_joint_weights(face, positions),
+        shapes={name: own for name, shape in mesh.shapes.items() if len((own := _restrict(shape, points)).vertices)},
         attachment=attachment,
     )
 
 
-def _on(points: Index, shape: Shape) -> Shape:
-    """A shape of the whole mesh on the vertices of a part."""
+def _restrict(shape: Shape, points: Index) -> Shape:
+    """A shape of the whole mesh, restricted to the points of a part."""
     row = np.searchsorted(shape.vertices, points)
-    hit = shape.vertices[np.minimum(row, len(shape.vertices) - 1)] == points
-    return Shape(np.flatnonzero(hit).astype(np.int32), shape.moves[row[hit]], shape.turns[row[hit]])
+    moving = shape.vertices[np.minimum(row, len(shape.vertices) - 1)] == points
+    return Shape(
+        np.flatnonzero(moving).astype(np.int32), shape.displacements[row[moving]], shape.normal_changes[row[moving]]
+    )
 
 
 def _colors(face: Face, surface: Surface) -> Float:
-    """(P, 3) linear colours at the points of a surface's mesh."""
+    """Linear colours (P, 3) at the points of a surface's mesh."""
     light = np.clip(surface.occlusion, 0, 1)
     if surface.material.kind not in ("mouth", "teeth", "tongue"):
-        light = 0.35 + 0.65 * light  # lamps still reach what the sky does not; inside the mouth they do not
+        light = 0.35 + 0.65 * light  # direct light reaches occluded skin, but not the inside of the mouth
     colors = np.repeat(light[:, None], 3, axis=1).astype(np.float32)
     texture = surface.material.texture
     if surface.scalp is not None and texture is not None:
-        # A multiplier cannot replace the skin's colour: it turns the mean of the skin into the colour of the hair.
+        # Vertex colours only multiply the texture: this factor turns the mean colour of the skin into that of the hair.
         skin = face.textures[texture][::16, ::16, :3].reshape(-1, 3)
         mean = np.maximum(((skin / 255.0) ** 2.2).mean(0), 1e-3)
         hair = np.clip(np.array(surface.scalp_color) / mean, 0, 1)
@@ -172,6 +173,6 @@ def _colors(face: Face, surface: Surface) -> Float:
 
 
 def _bare_surface(face: Face) -> Surface:
-    """The one surface of a mesh that has none."""
+    """A surface for a mesh without any."""
     uv = face.uv if face.uv is not None else np.zeros((len(face.template), 2), np.float32)
     return Surface("mesh", face.faces, uv, face.faces, _CLAY, np.ones(len(face.template), np.float32))

@@ -1,4 +1,4 @@
-"""An animation at another frame rate."""
+"""Change the frame rate of an animation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resample_animation(animation: Animation, fps: float) -> Animation:
-    """The same motion at `fps` frames a second, read linearly between the middles of the frames."""
+    """The animation at `fps` frames per second, interpolated linearly between the middles of its frames."""
     if fps == animation.fps or not len(animation):
         return animation
     count = max(1, round(animation.duration * fps))

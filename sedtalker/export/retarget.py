@@ -1,4 +1,4 @@
-"""An animation moved over to named shapes, so that formats which carry weights can carry it."""
+"""Retarget an animation to named blendshapes, for the formats that hold weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def retarget(animation: Animation, shapes: str | Path) -> tuple[Animation, Solution]:
-    """The motion as weights of a head's shapes (by its name), or of a folder with neutral.obj and NAME.obj files.
+    """The animation as weights of other blendshapes, and the solution with its residual.
+
+    Args:
+        animation: with vertices in metres.
+        shapes: the name of a head, or a folder with `neutral.obj` and one `NAME.obj` per blendshape.
 
     Raises:
-        FaceError: no such head or folder, or shapes of another topology or unit.
+        FaceError: the head or folder is missing, or its shapes have another topology or unit.
     """
     if Path(shapes).is_dir():
         basis, face = read_basis(Path(shapes)), animation.face
@@ -26,5 +30,5 @@ def retarget(animation: Animation, shapes: str | Path) -> tuple[Animation, Solut
         basis = face_basis(face)
     solution = solve(animation.frames(), basis, template=animation.template)
     rig = replace(face, template=animation.template, blendshapes=basis.shapes, blendshape_names=basis.names)
-    moved = replace(animation, blendshapes=solution.weights, blendshape_names=basis.names, dense=None, rig=rig)
-    return moved, solution
+    result = replace(animation, blendshapes=solution.weights, blendshape_names=basis.names, dense=None, rig=rig)
+    return result, solution

@@ -1,4 +1,4 @@
-"""The sound of an animation: where it is, and how it is put into a page."""
+"""The recording of an animation, and its encoding for a web page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def find_recording(animation: Animation) -> AudioFile | None:
-    """The file and track the animation was made from; None where it is no longer that file."""
+    """The file and track that the animation was made from; None if it was moved or changed."""
     path = Path(animation.meta.get("audio") or "")
     if not path.is_file() or animation.meta.get("audio_sha256") != sha256(path):
         return None
@@ -24,7 +24,7 @@ def find_recording(animation: Animation) -> AudioFile | None:
 def write_flac(blocks: Iterable[Samples], file: IO[bytes]) -> float:
     """Write blocks (n,) of samples at 16 kHz as FLAC, 16-bit mono; returns their length in seconds.
 
-    Every browser plays it, and unlike MP3 and AAC it starts with no delay of a codec.
+    Every browser plays FLAC, and unlike MP3 and AAC it has no encoder delay.
     """
     import av
 

@@ -1,6 +1,6 @@
-"""USD through usd-core: UsdSkel blendshapes and a head joint, or a point cache of a mesh without a rig.
+"""USD through usd-core: UsdSkel blendshapes and a head joint, or a point cache for a mesh without a rig.
 
-A `.usdz` holds its textures; `.usd`, `.usdc` and `.usda` come without. Frame i lies at time code i.
+A `.usdz` contains its textures; `.usd`, `.usdc` and `.usda` have none. Frame i is at time code i.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _ROOT = "/Head"
 
 
 def write(animation: Animation, path: Path) -> None:
-    """Write the scene; the ending of `path` chooses the kind of USD.
+    """Write the scene in the kind of USD that the ending of `path` selects.
 
     Raises:
         MissingExtraError: usd-core is not installed.
-        SEDTalkerError: another ending.
+        SEDTalkerError: `path` has another ending.
     """
     if path.suffix.lower() not in (".usdz", ".usd", ".usdc", ".usda"):
-        raise SEDTalkerError(f"no ending of USD: {path}. Choose .usdz, .usd, .usdc or .usda")
+        raise SEDTalkerError(f"not an ending of USD: {path}. Choose .usdz, .usd, .usdc or .usda")
     require("pxr.Usd", "usd")
     from pxr import UsdUtils
 
@@ -46,13 +46,13 @@ def write(animation: Animation, path: Path) -> None:
             return
         with tempfile.TemporaryDirectory() as folder:
             layer = Path(folder, f"{path.stem}.usdc")
-            stage = _stage(animation, layer, Path(folder))  # its layer lives as long as it does
+            stage = _stage(animation, layer, Path(folder))  # the variable keeps its layer open
             stage.GetRootLayer().Save()
             UsdUtils.CreateNewUsdzPackage(str(layer), str(temp_path))
 
 
 def _stage(animation: Animation, path: Path, pictures: Path | None) -> Any:
-    """A stage at `path`, with textures in the folder `pictures` or without."""
+    """A stage at `path`, with textures in the folder `pictures`; without textures if it is None."""
     from pxr import Usd, UsdGeom
 
     stage = Usd.Stage.CreateNew(str(path))
@@ -92,7 +92,7 @@ def _add_rig(stage: Any, animation: Animation, pictures: Path | None) -> None:
 
 
 def _add_skeleton(stage: Any, animation: Animation, pivot: NDArray[np.float32]) -> None:
-    """Joints of body and head, and the animation of both the head and the blendshapes."""
+    """Add joints of body and head, and the animation of the head and the blendshapes."""
     from pxr import Gf, UsdSkel, Vt
 
     joints = ["body", "body/head"]
@@ -109,16 +109,17 @@ def _add_skeleton(stage: Any, animation: Animation, pivot: NDArray[np.float32]) 
     weights = motion.CreateBlendShapeWeightsAttr()
     for index, row in enumerate(animation.blendshapes if animation.blendshapes is not None else ()):
         weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(row)), index)
-    turns, places = motion.CreateRotationsAttr(), motion.CreateTranslationsAttr()
-    still = Gf.Quatf(1, 0, 0, 0)
-    turns.Set([still, still])
-    places.Set([Gf.Vec3f(0, 0, 0), Gf.Vec3f(*pivot.astype(float))])
+    rotations, translations = motion.CreateRotationsAttr(), motion.CreateTranslationsAttr()
+    identity = Gf.Quatf(1, 0, 0, 0)
+    rotations.Set([identity, identity])
+    translations.Set([Gf.Vec3f(0, 0, 0), Gf.Vec3f(*pivot.astype(float))])
     if animation.head is not None:
-        moved = animation.head[:, :3, :3] @ pivot + animation.head[:, :3, 3]
-        for index, (quaternion, place) in enumerate(zip(to_quaternions(animation.head[:, :3, :3]), moved, strict=True)):
+        matrices = animation.head[:, :3, :3]
+        positions = matrices @ pivot + animation.head[:, :3, 3]
+        for index, (quaternion, position) in enumerate(zip(to_quaternions(matrices), positions, strict=True)):
             x, y, z, w = quaternion.astype(float)
-            turns.Set([still, Gf.Quatf(w, x, y, z)], index)
-            places.Set([Gf.Vec3f(0, 0, 0), Gf.Vec3f(*place.astype(float))], index)
+            rotations.Set([identity, Gf.Quatf(w, x, y, z)], index)
+            translations.Set([Gf.Vec3f(0, 0, 0), Gf.Vec3f(*position.astype(float))], index)
 
 
 def _add_part(stage: Any, part: Part, names: tuple[str, ...]) -> Any:
@@ -134,16 +135,16 @@ def _add_part(stage: Any, part: Part, names: tuple[str, ...]) -> Any:
     color.Set(Vt.Vec3fArray.FromNumpy((part.colors * np.clip(part.material.tint, 0, 1)).astype(np.float32)))
     binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
     binding.CreateSkeletonRel().SetTargets([Sdf.Path(f"{_ROOT}/skeleton")])
-    share = np.stack([1 - part.follow, part.follow], axis=1).astype(np.float32)
-    binding.CreateJointIndicesPrimvar(False, 2).Set(Vt.IntArray([0, 1] * len(share)))
-    binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(share.ravel())))
+    joint_weights = np.stack([1 - part.head_weights, part.head_weights], axis=1).astype(np.float32).ravel()
+    binding.CreateJointIndicesPrimvar(False, 2).Set(Vt.IntArray([0, 1] * len(part.points)))
+    binding.CreateJointWeightsPrimvar(False, 2).Set(Vt.FloatArray.FromNumpy(joint_weights))
     used = [name for name in names if name in part.shapes]
     targets = []
     for name, identifier in zip(used, _identifiers(used), strict=True):
         shape = part.shapes[name]
         target = UsdSkel.BlendShape.Define(stage, mesh.GetPath().AppendChild(identifier))
-        target.CreateOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(shape.moves)))
-        target.CreateNormalOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(shape.turns)))
+        target.CreateOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(shape.displacements)))
+        target.CreateNormalOffsetsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(shape.normal_changes)))
         target.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(shape.vertices))
         targets.append(target.GetPath())
     if used:
@@ -153,17 +154,17 @@ def _add_part(stage: Any, part: Part, names: tuple[str, ...]) -> Any:
 
 
 def _identifiers(names: list[str]) -> list[str]:
-    """Names as USD allows them, numbered where two would become one."""
+    """Valid USD names, with a number where two names would become equal."""
     from pxr import Tf
 
-    found: list[str] = []
+    identifiers: list[str] = []
     for name in names:
         plain = unique = Tf.MakeValidIdentifier(name)
         count = 2
-        while unique in found:
+        while unique in identifiers:
             unique, count = f"{plain}_{count}", count + 1
-        found.append(unique)
-    return found
+        identifiers.append(unique)
+    return identifiers
 
 
 def _define_mesh(stage: Any, path: str, points: NDArray[np.float32], triangles: NDArray[np.int32]) -> Any:
@@ -182,7 +183,7 @@ def _add_material(stage: Any, face: Face, name: str, material: Material, picture
     from pxr import Gf, Sdf, UsdShade
 
     path = f"{_ROOT}/materials/{name}"
-    made = UsdShade.Material.Define(stage, path)
+    shading = UsdShade.Material.Define(stage, path)
     surface = UsdShade.Shader.Define(stage, f"{path}/surface")
     surface.CreateIdAttr("UsdPreviewSurface")
     surface.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(0.6 if material.kind in ("skin", "hair") else 0.4)
@@ -199,22 +200,22 @@ def _add_material(stage: Any, face: Face, name: str, material: Material, picture
         color.ConnectToSource(texture.ConnectableAPI(), "rgb")
         if material.mode != "opaque":
             opacity.ConnectToSource(texture.ConnectableAPI(), "a")
-    made.CreateSurfaceOutput().ConnectToSource(surface.ConnectableAPI(), "surface")
-    return made
+    shading.CreateSurfaceOutput().ConnectToSource(surface.ConnectableAPI(), "surface")
+    return shading
 
 
 def _add_texture(stage: Any, path: str, file: str, tint: Any) -> Any:
     from pxr import Gf, Sdf, UsdShade
 
-    reader = UsdShade.Shader.Define(stage, f"{path}/coordinates")
-    reader.CreateIdAttr("UsdPrimvarReader_float2")
-    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
+    uv_reader = UsdShade.Shader.Define(stage, f"{path}/coordinates")
+    uv_reader.CreateIdAttr("UsdPrimvarReader_float2")
+    uv_reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
     texture = UsdShade.Shader.Define(stage, f"{path}/texture")
     texture.CreateIdAttr("UsdUVTexture")
     texture.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(f"./{file}")
     texture.CreateInput("sourceColorSpace", Sdf.ValueTypeNames.Token).Set("sRGB")
     texture.CreateInput("scale", Sdf.ValueTypeNames.Float4).Set(Gf.Vec4f(*tint, 1.0))
-    coordinates = reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
+    coordinates = uv_reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
     texture.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(coordinates)
     texture.CreateOutput("rgb", Sdf.ValueTypeNames.Float3)
     texture.CreateOutput("a", Sdf.ValueTypeNames.Float)

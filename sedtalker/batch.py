@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -31,6 +32,8 @@ from sedtalker.tasks import RESULT_ENDINGS, FileTask, Options, RenderOptions, ch
 from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
+CLUSTER_POLL = 2.0  # s between two looks at a cluster job
+ABSENT_POLLS = 3  # of a job that is not in the queue before it counts as ended
 _SIMPLE_ENDING = re.compile(r"\.\w+")
 
 
@@ -204,6 +207,7 @@ def _run_on_cluster(
         submitted = [executor.submit(_run_cluster_share, share, folder, options, config, keys) for share in shares]
     for share, job in zip(shares, submitted, strict=True):
         try:
+            _wait_for(job)
             outcomes = job.result()
         except Exception as error:  # the job was cancelled or its node died; its finished files have records
             first, *_ = str(error).splitlines() or [type(error).__name__]
@@ -218,6 +222,30 @@ def _run_on_cluster(
             if isinstance(outcomes, SEDTalkerError):
                 raise outcomes
             yield from outcomes
+
+
+def _wait_for(job: Any) -> None:
+    """Wait until a cluster job has ended. Without Slurm's accounting, submitit never sees the end of a cancelled job.
+
+    Raises:
+        RuntimeError: the job left the queue without a result.
+    """
+    absent = 0
+    while not job.done():
+        time.sleep(CLUSTER_POLL)
+        absent = 0 if _may_be_queued(job.job_id) else absent + 1
+        if absent > ABSENT_POLLS and not job.paths.result_pickle.exists():
+            raise RuntimeError(f"job {job.job_id} left the queue without a result")
+
+
+def _may_be_queued(job_id: str) -> bool:
+    """False if Slurm says that its queue does not hold the job."""
+    try:
+        listing = subprocess.run(["squeue", "--noheader", "--jobs", job_id], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return True
+    answered = listing.returncode == 0 or "Invalid job id" in listing.stderr
+    return bool(listing.stdout.strip()) or not answered
 
 
 def _run_cluster_share(

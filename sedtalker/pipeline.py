@@ -19,6 +19,7 @@ from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio, to_samples
 from sedtalker.curves import resample, resample_blocks
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
+from sedtalker.emotion.inference import build_track, predict_frames
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
 from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.vad import loudness
@@ -217,8 +218,8 @@ class Talker:
     def _read(self, hearing: _EncodedAudio, name: str | None) -> EmotionTrack:
         """The emotion in a voice."""
         self._check_reader()
-        posterior, intensity = self.diarizer.frames(hearing.features())
-        return self.diarizer.track(posterior, intensity, hearing.duration, name, hearing.levels)
+        posterior, intensity = predict_frames(self.diarizer, hearing.features())
+        return build_track(posterior, intensity, self.diarizer.config.labels, hearing.duration, name, hearing.levels)
 
     def _check_reader(self) -> None:
         """Refuse to read emotions from features that the diarizer was not trained on."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sedtalker.animation import Animation
-from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import neck_pivot
 from sedtalker.files import sha256

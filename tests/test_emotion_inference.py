@@ -6,7 +6,7 @@ import torch
 from test_emotion_diarizer import small_diarizer
 
 from sedtalker.emotion.diarizer import Diarizer
-from sedtalker.emotion.inference import diarize_piece
+from sedtalker.emotion.inference import diarize_piece, predict_frames
 
 
 def streamed(diarizer: Diarizer, features: torch.Tensor, piece: int, look_ahead: int) -> tuple[torch.Tensor, list[int]]:
@@ -31,7 +31,7 @@ def test_frames_come_once_and_no_later_than_promised():
 def test_with_enough_to_hear_a_stream_gives_what_offline_gives():
     diarizer = small_diarizer()
     features = torch.randn(1_000, 3, 24)
-    offline, _ = diarizer.frames(features)
+    offline, _ = predict_frames(diarizer, features)
     posterior, _ = streamed(diarizer, features, 100, 200)
     assert (posterior - offline).abs().max() < 5e-3
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.emotion.track import BLEND, EmotionTrack, Segment, check_emotion_spec, parse_emotion_spec
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import BLEND, EmotionTrack, check_emotion_spec, parse_emotion_spec
 from sedtalker.emotion.track_io import (
     from_csv,
     from_json,

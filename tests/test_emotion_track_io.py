@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_emotion_track import spoken_track
 
-from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.track_io import (
     from_csv,
     from_json,

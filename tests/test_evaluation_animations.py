@@ -13,11 +13,12 @@ from made_animation import made_animation
 from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
-from sedtalker.data.alignment import Phone, write_phones
-from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.errors import DataError
 from sedtalker.evaluation.animations import animation_figures
-from sedtalker.synthesis.coarticulation import constant_track, perform
+from sedtalker.phones import Phone, write_phones
+from sedtalker.synthesis.coarticulation import perform
 
 SAID = (
     *(Phone("", name, at, end) for name, at, end in (("SIL", 0, 0.5), ("AA", 0.5, 0.9), ("B", 0.9, 1.0))),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from test_emotion_track_io import segmentations
 
-from sedtalker.emotion.track import Segment
+from sedtalker.emotion.segments import Segment
 from sedtalker.evaluation.diarization import (
     auc,
     boundary_errors,

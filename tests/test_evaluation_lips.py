@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.data.alignment import Phone
 from sedtalker.evaluation.lips import (
     audio_lip_offset,
     closure_figures,
@@ -26,6 +25,7 @@ from sedtalker.evaluation.lips import (
 )
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
+from sedtalker.phones import Phone
 
 FPS = 50
 

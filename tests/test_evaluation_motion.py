@@ -12,11 +12,12 @@ import torch
 
 from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
-from sedtalker.data.alignment import Phone, write_phones
 from sedtalker.data.rig_store import RigClip, write_rig_store
+from sedtalker.emotion.track import constant_track
 from sedtalker.evaluation.motion import TrackedClip, evaluate, tracked_figures
 from sedtalker.labels import LABELS
-from sedtalker.synthesis.coarticulation import constant_track, perform
+from sedtalker.phones import Phone, write_phones
+from sedtalker.synthesis.coarticulation import perform
 from sedtalker.synthesis.rig_clips import foreign_clips, made_arrays, measured_arrays
 from sedtalker.synthesis.tracked_faces import FaceMotion
 from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model

@@ -11,7 +11,6 @@ import pytest
 import vertex_corpora as made
 
 from sedtalker.animation import Animation
-from sedtalker.data.alignment import Phone
 from sedtalker.data.prepare import prepare
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.data.vertex_store import Store, open_store
@@ -22,6 +21,7 @@ from sedtalker.evaluation.masks import read_masks
 from sedtalker.evaluation.report import table, write_report
 from sedtalker.evaluation.talker import evaluate, open_truth, predictions_of, summarise
 from sedtalker.face.vertex_masks import FLAME_REGIONS, mask_hash
+from sedtalker.phones import Phone
 
 MASKS = {"lips": [1, 2, 3], "upper_face": [10, 11], "emotion": [1, 2, 10, 12]}
 

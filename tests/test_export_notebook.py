@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from made_animation import made_animation
 
-from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export.html import html_page
 from sedtalker.export.notebook import animation_html, track_html
 

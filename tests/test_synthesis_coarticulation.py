@@ -5,18 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.data.alignment import Phone
+from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.face.action_units import classify_emotion
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS, NEUTRAL
-from sedtalker.synthesis.coarticulation import (
-    Performance,
-    Voice,
-    constant_track,
-    expression_curves,
-    perform,
-    random_track,
-)
+from sedtalker.phones import Phone
+from sedtalker.synthesis.coarticulation import Performance, Voice, expression_curves, perform
 
 JAW, CLOSE, PUCKER, ROLL, SMILE = (
     ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthRollLower", "mouthSmileLeft")

@@ -12,7 +12,7 @@ import pytest
 
 from sedtalker.audio import load_audio, write_wav
 from sedtalker.curves import resample
-from sedtalker.data.alignment import Aligner, Phone, read_phones, write_phones
+from sedtalker.data.alignment import Aligner
 from sedtalker.data.augmentation import reverberate, revoice
 from sedtalker.data.negative_audio import (
     NON_SPEECH,
@@ -79,14 +79,6 @@ def test_a_file_that_is_no_face_is_named(tmp_path: Path):
 
 def test_resampling_reads_between_the_frames_middles():
     assert resample(np.array([0.0, 1.0, 2.0], np.float32), 25, 50).tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2]
-
-
-def test_phones_survive_the_table(tmp_path: Path):
-    table = {"a": (Phone("<sil>", "SIL", 0.0, 0.1), Phone("it's", "IH", 0.1, 0.25)), "b": (Phone('"', "T", 0.0, 0.05),)}
-    write_phones(tmp_path / "phones.tsv", table)
-    assert read_phones(tmp_path / "phones.tsv") == table
-    with pytest.raises(DataError, match=r"nothing\.tsv"):
-        read_phones(tmp_path / "nothing.tsv")
 
 
 def test_a_known_sentence_is_found_in_its_recording():

@@ -14,12 +14,12 @@ import torch
 
 from sedtalker.audio import load_audio, write_wav
 from sedtalker.cli.main import main
-from sedtalker.data.alignment import Phone, read_phones, write_phones
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.data.polish import polish_phones
 from sedtalker.data.rig_store import read_rig_manifest
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.face.assets import load_face
+from sedtalker.phones import Phone, read_phones, write_phones
 from sedtalker.synthesis.aligned_speech import spoken_folder
 from sedtalker.synthesis.rig_clips import Sources, build_clips
 from sedtalker.synthesis.talking_heads import assign_subjects

@@ -129,11 +129,11 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
 
 def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
-    from sedtalker.data.alignment import read_phones
     from sedtalker.evaluation.masks import read_masks
     from sedtalker.evaluation.report import table, write_report
     from sedtalker.evaluation.talker import evaluate, open_truth, summarise
     from sedtalker.face.vertex_masks import default_masks
+    from sedtalker.phones import read_phones
 
     truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
     vertices = truth.motion(truth.items[0]).shape[1]
@@ -215,9 +215,9 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
-    from sedtalker.data.alignment import read_phones
     from sedtalker.errors import DataError
     from sedtalker.evaluation.animations import evaluate_animations
+    from sedtalker.phones import read_phones
 
     if arguments.most or arguments.split:
         raise DataError("--most and --split choose clips of a store. Name the animations that are to be measured")

@@ -7,9 +7,7 @@ Times lie on a 10 ms grid. Phones are ARPAbet without stress (CMUdict's), `SIL` 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,10 @@ from tqdm import tqdm
 from sedtalker.audio import load_audio
 from sedtalker.data.manifest import Utterance
 from sedtalker.data.polish import polish_phones
-from sedtalker.data.tables import read_table
 from sedtalker.errors import DataError, require
-from sedtalker.files import atomic_write
+from sedtalker.phones import SILENCE, Phone
 
 ALIGNER_RATE = 100  # frames a second
-SILENCE = "SIL"
-COLUMNS = ("id", "word", "phone", "start", "end")
-
-
-@dataclass(frozen=True)
-class Phone:
-    """One phone of a word, in seconds from the start of the recording."""
-
-    word: str
-    name: str  # ARPAbet, or SIL
-    start: float
-    end: float
 
 
 class Aligner:
@@ -98,30 +83,6 @@ def _phones(alignment: Any) -> Iterator[Phone]:
             start = phone.start / ALIGNER_RATE
             # A word with several pronunciations is named "a(2)".
             yield Phone(word.name.split("(")[0], name, start, (phone.start + phone.duration) / ALIGNER_RATE)
-
-
-def read_phones(path: Path | str) -> dict[str, tuple[Phone, ...]]:
-    """Phones by recording, from a table with the columns id, word, phone, start, end.
-
-    Raises:
-        DataError: the file is missing or is no such table.
-    """
-    found: dict[str, list[Phone]] = defaultdict(list)
-    try:
-        for row in read_table(Path(path), COLUMNS, quoted=False):
-            found[row["id"]].append(Phone(row["word"], row["phone"], float(row["start"]), float(row["end"])))
-    except ValueError as error:
-        raise DataError(f"not a table of phones: {path} ({error}). Write one with: sedtalker.data.alignment") from error
-    return {identity: tuple(phones) for identity, phones in found.items()}
-
-
-def write_phones(path: Path | str, aligned: Mapping[str, Sequence[Phone]]) -> None:
-    """Write a table that `read_phones` reads."""
-    with atomic_write(Path(path)) as temp_path, Path(temp_path).open("w", encoding="utf-8", newline="") as file:
-        file.write("\t".join(COLUMNS) + "\n")
-        for identity, phones in aligned.items():
-            for phone in phones:
-                file.write(f"{identity}\t{phone.word}\t{phone.name}\t{phone.start:.2f}\t{phone.end:.2f}\n")
 
 
 def align_corpus(root: Path, utterances: Iterable[Utterance]) -> tuple[dict[str, tuple[Phone, ...]], list[str]]:

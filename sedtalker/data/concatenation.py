@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.data.manifest import Manifest, Span, Utterance
-from sedtalker.emotion.track import Segment
+from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.vad import trim_silence
 
 Samples = NDArray[np.float32]

@@ -68,8 +68,8 @@ def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], path: str
         axis.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", color=colour, fontsize=8)
     axis.set_xticks(range(len(columns)), [labels[column] for column in columns])
     axis.set_yticks(range(len(rows)), [labels[row] for row in rows])
-    axis.set_xlabel("heard")
-    axis.set_ylabel("meant")
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
     figure.savefig(path, dpi=120)
 
 

@@ -1,41 +1,35 @@
-"""The emotion track: what is felt, and how strongly, at every 20 ms; the editable object between the two models."""
+"""The emotion track: category and intensity of every 20 ms, and how a person edits them."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import resample, smooth
+from sedtalker.emotion.segments import (
+    TRACK_RATE,
+    Segment,
+    check_segment,
+    clip_segments,
+    overlay,
+    scale_segments,
+    segment_weight,
+    sort_segments,
+)
 from sedtalker.errors import TrackError, as_number
-from sedtalker.labels import LABELS, canonical_label, check_labels, label_columns
+from sedtalker.labels import LABELS, NEUTRAL, canonical_label, check_labels, label_columns
 from sedtalker.providers import provider
 
-TRACK_RATE = 50.0  # Hz, the rate of the speech features
 BLEND = 0.25  # s, the length of the blend that is centred on each boundary of an edit
 LONGEST = 360_000.0  # s of a track: 100 hours, whose frames take 0.6 GB
 
 Frames = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One emotion from `start` to `end`, in seconds."""
-
-    start: float
-    end: float
-    emotion: str
-    intensity: float = 1.0  # 0..1
-    confidence: float = 1.0  # 0..1
-
-    @property
-    def duration(self) -> float:
-        return self.end - self.start
 
 
 @dataclass
@@ -55,9 +49,8 @@ class EmotionTrack:
     labels: tuple[str, ...] = LABELS
     frame_rate: float = TRACK_RATE
     audio: str | None = None  # the file it was read from
-    explicit_segments: list[Segment] | None = field(
-        default=None, repr=False
-    )  # segments of a file or an edit; None: decoded from frames
+    # The segments of a file or an edit; None: they are decoded from the frames.
+    explicit_segments: list[Segment] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.labels = check_labels(self.labels)
@@ -81,7 +74,7 @@ class EmotionTrack:
         if not 0 < as_number(duration, "duration", TrackError) <= LONGEST:
             raise TrackError(f"an emotion track of {duration} s: give a duration above 0, up to {LONGEST:g} s")
         if not 0 < as_number(frame_rate, "frame rate", TrackError) <= 1000:
-            raise TrackError(f"a frame rate of {frame_rate} Hz. It must lie in 1..1000; 50 is usual")
+            raise TrackError(f"a frame rate of {frame_rate} Hz. It must be in 1..1000; 50 is usual")
         frames = frame_count(duration, frame_rate)
         posterior = np.zeros((frames, len(labels)), np.float32)
         posterior[:, labels.index("neutral")] = 1
@@ -117,7 +110,7 @@ class EmotionTrack:
 
     @property
     def segments(self) -> list[Segment]:
-        """Who feels what when: as given by a file or an edit, otherwise decoded from the frames."""
+        """Emotion segments: those of a file or an edit, otherwise decoded from the frames."""
         if self.explicit_segments is None:
             from sedtalker.emotion.viterbi import decode
 
@@ -127,9 +120,9 @@ class EmotionTrack:
     def set(
         self, emotion: str, intensity: float = 1.0, start: float = 0.0, end: float | None = None, blend: float = BLEND
     ) -> None:
-        """Put one emotion at one intensity from `start` to `end` (the end of the track where None).
+        """Set one emotion at one intensity from `start` to `end` (None: the end of the track).
 
-        Frames outside the span stay as they are, but for a blend of `blend` seconds centred on each of its boundaries.
+        Frames outside the span do not change, except in a blend of `blend` seconds centred on each boundary.
 
         Raises:
             TrackError: unknown emotion, an intensity outside 0..1, or a span outside the track.
@@ -154,7 +147,7 @@ class EmotionTrack:
         self.explicit_segments = overlay(before, segment)
 
     def scale(self, factor: float, start: float = 0.0, end: float | None = None) -> None:
-        """Multiply the intensity from `start` to `end`, staying within 0..1."""
+        """Multiply the intensity from `start` to `end`, at most to 1."""
         check_scale(factor)
         end = self.duration if end is None else end
         if not as_number(start, "start", TrackError) <= as_number(end, "end", TrackError):
@@ -162,13 +155,10 @@ class EmotionTrack:
         inside = (self.times >= start) & (self.times < end)
         self.intensity[inside] = np.clip(self.intensity[inside] * factor, 0, 1)
         if self.explicit_segments is not None:
-            pieces = [piece for segment in self.explicit_segments for piece in _cut(segment, start, end)]
-            self.explicit_segments = [
-                _scaled(piece, factor) if start <= piece.start and piece.end <= end else piece for piece in pieces
-            ]
+            self.explicit_segments = scale_segments(self.explicit_segments, factor, start, end)
 
     def smooth(self, seconds: float) -> None:
-        """Average posterior and intensity with a Gaussian of this standard deviation; edited segments stay."""
+        """Average posterior and intensity with a Gaussian of this standard deviation; edited segments do not change."""
         if not 0 <= as_number(seconds, "smoothing", TrackError) < math.inf:
             raise TrackError(f"smoothing over {seconds} s: it must be 0 or more, and finite")
         stacked = np.concatenate([self.posterior, self.intensity[:, None]], axis=1)
@@ -177,7 +167,7 @@ class EmotionTrack:
         self.intensity = np.clip(smoothed[:, -1], 0, 1)
 
     def clip(self, start: float, end: float) -> EmotionTrack:
-        """The track between `start` and `end`, both moved to whole frames, with times counted from `start`."""
+        """The track between `start` and `end`, both rounded to whole frames, with times counted from `start`."""
         if (
             not 0
             <= as_number(start, "start", TrackError)
@@ -189,23 +179,17 @@ class EmotionTrack:
         last = min(len(self), max(first + 1, round(end * self.frame_rate)))
         offset = first / self.frame_rate
         duration = min(self.duration, last / self.frame_rate) - offset
-        explicit_segments = None
-        if self.explicit_segments is not None:
-            moved = [
-                replace(piece, start=max(0.0, piece.start - offset), end=min(duration, piece.end - offset))
-                for piece in self.explicit_segments
-            ]
-            explicit_segments = [piece for piece in moved if piece.end > piece.start]
+        explicit = self.explicit_segments
         return replace(
             self,
             posterior=self.posterior[first:last],
             intensity=self.intensity[first:last],
             duration=duration,
-            explicit_segments=explicit_segments,
+            explicit_segments=None if explicit is None else clip_segments(explicit, offset, duration),
         )
 
     def copy(self) -> EmotionTrack:
-        """An independent track; editing it leaves this one alone."""
+        """An independent copy of the track."""
         return replace(self, explicit_segments=None if self.explicit_segments is None else list(self.explicit_segments))
 
     def fit_duration(self, duration: float) -> EmotionTrack:
@@ -221,27 +205,24 @@ class EmotionTrack:
                 f"a track of {self.duration:g} s for audio of {duration:g} s. "
                 "Cut it with track.clip, or diarize this audio"
             )
-        explicit_segments = None
-        if self.explicit_segments is not None:
-            explicit_segments = [
-                replace(s, end=min(s.end, duration)) for s in self.explicit_segments if s.start < duration
-            ]
+        explicit = self.explicit_segments
+        segments = None if explicit is None else clip_segments(explicit, 0.0, duration)
         frames = frame_count(duration, self.frame_rate)
         if frames <= len(self):
             posterior, intensity = self.posterior[:frames], self.intensity[:frames]
             return replace(
-                self, posterior=posterior, intensity=intensity, duration=duration, explicit_segments=explicit_segments
+                self, posterior=posterior, intensity=intensity, duration=duration, explicit_segments=segments
             )
         frames = frame_count(self.duration)
         posterior, intensity = self.at_rate(TRACK_RATE, frames)
-        whole = EmotionTrack.neutral(duration, TRACK_RATE, self.labels, self.audio)
-        frames = min(frames, len(whole))
-        whole.posterior[:frames], whole.intensity[:frames] = posterior[:frames], intensity[:frames]
-        whole.explicit_segments = explicit_segments
-        return whole
+        longer = EmotionTrack.neutral(duration, TRACK_RATE, self.labels, self.audio)
+        frames = min(frames, len(longer))
+        longer.posterior[:frames], longer.intensity[:frames] = posterior[:frames], intensity[:frames]
+        longer.explicit_segments = segments
+        return longer
 
     def with_labels(self, labels: Sequence[str]) -> EmotionTrack:
-        """A copy whose posterior has these labels' columns, in their order; aliases count as the labels they mean.
+        """A copy with a posterior over these labels, in their order; aliases become the labels that they mean.
 
         Raises:
             TrackError: the track holds an emotion that is none of them.
@@ -250,11 +231,11 @@ class EmotionTrack:
         if labels == self.labels:
             return self.copy()
         columns = label_columns(self.labels, labels)
-        shown = {segment.emotion for segment in self.explicit_segments or []}
+        named = {segment.emotion for segment in self.explicit_segments or []}
         lost = [
             name
             for k, name in enumerate(self.labels)
-            if columns[k] is None and (name in shown or self.posterior[:, k].max() > 1e-3)
+            if columns[k] is None and (name in named or self.posterior[:, k].max() > 1e-3)
         ]
         if lost:
             raise TrackError(
@@ -265,12 +246,10 @@ class EmotionTrack:
             if column is not None:
                 posterior[:, column] += self.posterior[:, k]
         posterior /= posterior.sum(axis=1, keepdims=True)
-        explicit_segments = None
-        if self.explicit_segments is not None:
-            explicit_segments = [
-                replace(segment, emotion=canonical_label(segment.emotion, labels)) for segment in self.explicit_segments
-            ]
-        return replace(self, posterior=posterior, labels=labels, explicit_segments=explicit_segments)
+        segments = self.explicit_segments
+        if segments is not None:
+            segments = [replace(segment, emotion=canonical_label(segment.emotion, labels)) for segment in segments]
+        return replace(self, posterior=posterior, labels=labels, explicit_segments=segments)
 
     def _repr_html_(self) -> str:
         """A notebook shows the track as a picture."""
@@ -280,7 +259,7 @@ class EmotionTrack:
     def at_rate(self, fps: float, frames: int) -> tuple[Frames, Frames]:
         """Posterior (frames, C) and intensity (frames,) at the middles of video frames.
 
-        Interpolated linearly by time; beyond either end the nearest frame holds.
+        Linear interpolation over time; before the first and after the last frame the value stays constant.
         """
         posterior, intensity = (
             resample(values, self.frame_rate, fps, frames) for values in (self.posterior, self.intensity)
@@ -288,31 +267,31 @@ class EmotionTrack:
         return posterior, intensity
 
     def override(self, segments: Sequence[Segment], blend: float = BLEND) -> None:
-        """Blend segments, which do not overlap, into the frames; `segments` of the track stay as they are.
+        """Blend segments, which do not overlap, into the frames; `explicit_segments` does not change.
 
-        The confidence says how sure a segment is, not how much of it to show: inside, the frames become one-hot.
-        Neighbours fade into each other, an end without a neighbour fades into what the frames hold.
+        Inside a segment the posterior becomes one-hot, whatever the segment's confidence. Neighbours fade into each
+        other; at an end without a neighbour a segment fades into the frames.
         """
         ordered = sorted(segments, key=lambda segment: segment.start)
         posterior, intensity = np.zeros_like(self.posterior), np.zeros_like(self.intensity)
-        covered = np.zeros_like(self.intensity)  # (T,), by all segments together
+        total = np.zeros_like(self.intensity)  # (T,), summed weight of all segments
         for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
-            weight = _fade(self.times, before, segment, after, self.duration, blend)
+            weight = segment_weight(self.times, before, segment, after, self.duration, blend)
             posterior[:, self.labels.index(segment.emotion)] += weight
             intensity += weight * (0.0 if segment.emotion == "neutral" else segment.intensity)
-            covered += weight
-        # Fades across a gap shorter than a blend overlap, and may cover more than there is.
-        share = np.maximum(covered, np.float32(1))
-        rest = 1 - covered / share
+            total += weight
+        # Fades across a gap shorter than a blend overlap, and their sum can exceed 1.
+        share = np.maximum(total, np.float32(1))
+        rest = 1 - total / share
         self.posterior = posterior / share[:, None] + rest[:, None] * self.posterior
         self.intensity = np.clip(intensity / share + rest * self.intensity, 0, 1)
 
 
 def check_scale(factor: float) -> None:
-    """Refuse a factor of the intensity that is negative or not finite.
+    """Check that a factor of the intensity is finite and 0 or more.
 
     Raises:
-        TrackError: it is.
+        TrackError: it is not.
     """
     if not 0 <= as_number(factor, "intensity scale", TrackError) < math.inf:
         raise TrackError(f"intensity scale {factor}: it must be 0 or more, and finite")
@@ -323,53 +302,39 @@ def frame_count(duration: float, frame_rate: float = TRACK_RATE) -> int:
     return max(1, int(np.ceil(round(duration * frame_rate, 6))))
 
 
-def check_segment(segment: Segment, duration: float) -> None:
-    """Refuse a segment that is empty, out of range, or beyond the audio.
+def constant_track(label: str, intensity: float, frames: int) -> tuple[Frames, Frames]:
+    """Posterior (T, C) over `LABELS` and intensity (T,) of one emotion throughout."""
+    posterior = np.zeros((frames, len(LABELS)), np.float32)
+    posterior[:, LABELS.index(label)] = 1.0
+    return posterior, np.full(frames, 0.0 if label == LABELS[NEUTRAL] else intensity, np.float32)
 
-    Raises:
-        TrackError: with the reason.
+
+def random_track(frames: int, rng: np.random.Generator) -> tuple[Frames, Frames]:
+    """Posterior (T, C) over `LABELS` and intensity (T,) that are independent of any voice, for training.
+
+    One track in six is neutral. Of the others half have one emotion, and half change once or twice. One piece in five
+    is a mixture of two emotions.
     """
-    span = f"{segment.start:g}-{segment.end:g} s"
-    if not (np.isfinite(segment.start) and np.isfinite(segment.end) and 0 <= segment.start < segment.end):
-        raise TrackError(
-            f"segment {span} ({segment.emotion}): it has no length. Its end must be after its start, which is 0 or more"
-        )
-    if segment.end > duration + 0.5 / TRACK_RATE:
-        raise TrackError(f"segment {span} ({segment.emotion}): it ends beyond the audio of {duration:g} s. Shorten it")
-    for name, value in (("intensity", segment.intensity), ("confidence", segment.confidence)):
-        if not 0 <= value <= 1:
-            raise TrackError(f"segment {span} ({segment.emotion}): {name} {value:g}. It must lie in 0..1")
-
-
-def sort_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
-    """Segments in order of time, each one valid and none overlapping another.
-
-    Raises:
-        TrackError: with the first that is not.
-    """
-    ordered = sorted(segments, key=lambda segment: segment.start)
-    for segment in ordered:
-        check_segment(segment, duration)
-    for before, after in itertools.pairwise(ordered):
-        if after.start < before.end - 1e-6:
-            raise TrackError(
-                f"segments overlap: {before.emotion} until {before.end:g} s and {after.emotion} at {after.start:g} s. "
-                "Let one end where the other starts"
-            )
-    return ordered
-
-
-def overlay(segments: Sequence[Segment], edit: Segment) -> list[Segment]:
-    """Segments with `edit` laid over them, in order; what it covers is cut away."""
-    kept = [piece for segment in segments for piece in _cut(segment, edit.start, edit.end)]
-    kept = [piece for piece in kept if piece.end <= edit.start or piece.start >= edit.end]
-    return sorted([*kept, edit], key=lambda segment: segment.start)
+    kind = rng.uniform()
+    pieces = 1 if kind < 0.58 else int(rng.integers(2, 4))
+    cuts = np.r_[0, np.sort(rng.uniform(0.15, 0.85, pieces - 1) * frames).astype(int), frames]
+    posterior = np.zeros((frames, len(LABELS)), np.float32)
+    intensity = np.zeros(frames, np.float32)
+    for start, end in pairwise(cuts):
+        first, second = rng.choice(len(LABELS) - 1, 2, replace=False) + 1
+        share = rng.uniform(0.5, 0.9) if rng.uniform() < 0.2 else 1.0
+        neutral = kind < 1 / 6 or (pieces > 1 and rng.uniform() < 0.25)
+        posterior[start:end, NEUTRAL if neutral else first] = share if not neutral else 1.0
+        if share < 1 and not neutral:
+            posterior[start:end, second] = 1 - share
+        intensity[start:end] = 0.0 if neutral else rng.uniform(0.15, 1.0)
+    return posterior, intensity
 
 
 def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = None) -> EmotionTrack:
     """The track of "happy", "happy:0.8", or "happy:0.8@2.0-4.5,sad:0.5@5-6".
 
-    Without a span an emotion holds throughout. Outside the spans `base` holds, neutral where None; it is not changed.
+    An emotion without a span covers the whole track. The rest is as in `base` (not changed), or neutral.
 
     Raises:
         TrackError: the text cannot be read, or names an unknown emotion or a span outside the audio.
@@ -383,7 +348,7 @@ def parse_emotion_spec(spec: str, duration: float, base: EmotionTrack | None = N
 def check_emotion_spec(spec: str, labels: Sequence[str] | None = LABELS) -> None:
     """Check a text of `parse_emotion_spec` before the audio's length is known.
 
-    `labels` of None checks all but the names, as long as the talker, and so its labels, is not known.
+    `labels` of None checks everything except the names, for callers that do not know the talker's labels.
 
     Raises:
         TrackError: as `parse_emotion_spec`, except for a span beyond the audio's end.
@@ -422,8 +387,8 @@ def _check(track: EmotionTrack) -> None:
         or track.intensity.ndim != 1
     ):
         raise TrackError(
-            f"arrays of no track: posterior {shape}, intensity {track.intensity.shape}, {len(track.labels)} labels. "
-            "Need (T, C), (T,) and C labels"
+            f"arrays that do not form a track: posterior {shape}, intensity {track.intensity.shape}, "
+            f"{len(track.labels)} labels. Need (T, C), (T,) and C labels"
         )
     if shape[0] == 0 or not track.frame_rate > 0 or not track.duration > 0:
         raise TrackError(
@@ -435,43 +400,8 @@ def _check(track: EmotionTrack) -> None:
             f"{track.duration:g} s: the lengths differ. Diarize the audio again"
         )
     if not (np.isfinite(track.posterior).all() and np.isfinite(track.intensity).all()):
-        raise TrackError("track with numbers that are not finite. Diarize the audio again")
+        raise TrackError("track that contains NaN or infinity. Diarize the audio again")
     if track.posterior.min() < -1e-4 or np.abs(track.posterior.sum(axis=1) - 1).max() > 1e-2:
         raise TrackError("posterior rows must be 0 or more and sum to 1. Normalise them")
     if track.intensity.min() < 0 or track.intensity.max() > 1:
-        raise TrackError(f"intensity from {track.intensity.min():g} to {track.intensity.max():g}. It must lie in 0..1")
-
-
-def _fade(
-    times: NDArray[np.float64],
-    before: Segment | None,
-    segment: Segment,
-    after: Segment | None,
-    duration: float,
-    blend: float,
-) -> Frames:
-    """Weight (T,) of a segment: 1 inside, 0 outside, a raised cosine of `blend` seconds centred on each boundary.
-
-    A fade is no longer than the segments that it joins, so that the weights of neighbours sum to 1; at the ends of the
-    track there is none.
-    """
-    weight = np.ones(len(times))
-    for boundary, sign, neighbour in ((segment.start, 1, before), (segment.end, -1, after)):
-        if (sign > 0 and boundary <= 0) or (sign < 0 and boundary >= duration):
-            continue
-        length = min(blend, segment.duration)
-        if neighbour is not None and abs((neighbour.end if sign > 0 else neighbour.start) - boundary) < 1e-6:
-            length = min(length, neighbour.duration)
-        position = np.clip(sign * (times - boundary) / max(length / 2, 1e-9), -1, 1)
-        weight *= 0.5 + 0.5 * np.sin(np.pi / 2 * position)
-    return weight.astype(np.float32)
-
-
-def _cut(segment: Segment, start: float, end: float) -> list[Segment]:
-    """The pieces of a segment before, within and after a span."""
-    edges = [segment.start, *(time for time in (start, end) if segment.start < time < segment.end), segment.end]
-    return [replace(segment, start=first, end=last) for first, last in itertools.pairwise(edges)]
-
-
-def _scaled(segment: Segment, factor: float) -> Segment:
-    return replace(segment, intensity=min(1.0, segment.intensity * factor))
+        raise TrackError(f"intensity from {track.intensity.min():g} to {track.intensity.max():g}. It must be in 0..1")

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from sedtalker.emotion.track import TRACK_RATE, EmotionTrack, Segment, overlay, sort_segments
+from sedtalker.emotion.segments import Segment, neutral_gaps, overlay, sort_segments
+from sedtalker.emotion.track import TRACK_RATE, EmotionTrack
 from sedtalker.errors import TrackError
 from sedtalker.files import atomic_write, read_number, read_table, read_text
 from sedtalker.labels import LABELS, canonical_label, check_labels
@@ -160,7 +161,7 @@ def from_json(
     written = _segments(document.get("segments"), labels)
     frame_rate = 50.0 if document.get("frame_rate") is None else _number(document["frame_rate"], "frame_rate")
     if not 1 <= frame_rate <= 1000:
-        raise TrackError(f"a frame rate of {frame_rate:g} Hz. It must lie in 1..1000; 50 is usual")
+        raise TrackError(f"a frame rate of {frame_rate:g} Hz. It must be in 1..1000; 50 is usual")
     stated = None if document.get("duration") is None else _number(document["duration"], "duration")
     span = _span(written, stated, duration, frame_rate)
     frames = document.get("frames")
@@ -205,19 +206,12 @@ def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment
         return
     gaps = [
         gap
-        for gap in _gaps(after, track.duration)
-        if not any(_inside(gap, old) for old in _gaps(before, track.duration))
+        for gap in neutral_gaps(after, track.duration, TOLERANCE)
+        if not any(_inside(gap, old) for old in neutral_gaps(before, track.duration, TOLERANCE))
     ]
     if edited or gaps:
         track.override([*edited, *gaps])
     track.explicit_segments = after
-
-
-def _gaps(segments: list[Segment], duration: float) -> list[Segment]:
-    """Neutral segments where none is."""
-    edges = [0.0, *(time for segment in segments for time in (segment.start, segment.end)), duration]
-    spans = zip(edges[::2], edges[1::2], strict=True)
-    return [Segment(start, end, "neutral", 0.0) for start, end in spans if end - start > TOLERANCE]
 
 
 def _inside(gap: Segment, other: Segment) -> bool:

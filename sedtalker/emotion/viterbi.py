@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.emotion.track import Segment
+from sedtalker.emotion.segments import Segment
 
 FLOOR = 1e-4  # a posterior below this counts as this, so that one frame cannot veto a segment
 

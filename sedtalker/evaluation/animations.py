@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import load_audio
 from sedtalker.curves import resample
-from sedtalker.data.alignment import SILENCE, Aligner, Phone
+from sedtalker.data.alignment import Aligner
 from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import lips
@@ -27,6 +27,7 @@ from sedtalker.evaluation.motion import FELT, ClipMotion, mouth_figures, surface
 from sedtalker.face.action_units import classify_emotion
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.phones import SILENCE, Phone
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.data.alignment import Phone
 from sedtalker.errors import DataError
 from sedtalker.evaluation.lips import CLOSED, CONTACT, NEIGHBOURHOOD, WINDOW, closure_figures, pooled
 from sedtalker.face.visemes import BILABIALS
+from sedtalker.phones import Phone
 
 Array = NDArray[np.floating]
 Phones = Mapping[str, Sequence[Phone]]  # by sequence

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.emotion.track import Segment
+from sedtalker.emotion.segments import Segment
 
 
 def eder(predicted: Sequence[Segment], reference: Sequence[Segment], duration: float) -> float:

@@ -24,8 +24,10 @@ from sedtalker.data.augmentation import add_noise
 from sedtalker.data.concatenation import draw_recipes, insertions, rendered
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
+from sedtalker.emotion.inference import diarize
 from sedtalker.emotion.plot import plot_confusion
-from sedtalker.emotion.track import EmotionTrack, Segment
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
@@ -116,7 +118,7 @@ def hear_recordings(
 
 def diarized(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
     """The track of samples (N,) at 16 kHz."""
-    return diarizer.diarize(encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
+    return diarize(diarizer, encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
 
 
 def clip_figures(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str, Any]:

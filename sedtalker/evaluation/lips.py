@@ -13,11 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.data.alignment import SILENCE, Phone
 from sedtalker.emotion.vad import detect_speech, find_runs
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.rig import Face
 from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
+from sedtalker.phones import SILENCE, Phone
 
 Array = NDArray[np.floating]
 

@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from sedtalker.audio import load_audio
-from sedtalker.data.alignment import Phone, read_phones
 from sedtalker.data.rig_store import RigClip, read_arrays, read_features, read_rig_manifest
 from sedtalker.data.speech_corpora.readers import CREMAD_SENTENCES
-from sedtalker.emotion.track import EmotionTrack
+from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.evaluation import lips
 from sedtalker.face.action_units import classify_emotion
@@ -30,8 +29,8 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.phones import Phone, read_phones
 from sedtalker.speech import FRAME_RATE
-from sedtalker.synthesis.coarticulation import constant_track
 from sedtalker.synthesis.rig_clips import UNSEEN_SENTENCES
 from sedtalker.talker.model import TalkerModel, load_talker_model
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sedtalker.data.alignment import align_corpus, write_phones
+from sedtalker.data.alignment import align_corpus
 from sedtalker.data.manifest import load_manifest
+from sedtalker.phones import write_phones
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

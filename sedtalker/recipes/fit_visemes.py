@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sedtalker.data.alignment import Phone, read_phones
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.visemes import VISEMES
+from sedtalker.phones import Phone, read_phones
 from sedtalker.speech import FRAME_RATE
 from sedtalker.synthesis.coarticulation import (
     ANTICIPATION,

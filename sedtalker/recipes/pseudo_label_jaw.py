@@ -30,10 +30,10 @@ from sedtalker.data.rig_store import (
     require_features,
     write_arrays,
 )
+from sedtalker.emotion.track import constant_track
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
-from sedtalker.synthesis.coarticulation import constant_track
 from sedtalker.synthesis.rig_clips import replace_opening
 from sedtalker.talker.model import TalkerModel, load_talker_model
 

@@ -19,13 +19,14 @@ from PIL import Image
 
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, load_audio
-from sedtalker.data.alignment import SILENCE, Aligner, Phone
+from sedtalker.data.alignment import Aligner
 from sedtalker.demux import ffmpeg_name
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
+from sedtalker.phones import SILENCE, Phone
 from sedtalker.pipeline import Talker, load
 from sedtalker.render import Camera, SoftRenderer, render_animation
 from sedtalker.render.camera import portrait_camera

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sedtalker.data.alignment import Phone, align_corpus, read_phones, write_phones
+from sedtalker.data.alignment import align_corpus
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.speech_corpora.readers import read_spoken
 from sedtalker.data.tables import match_names, read_table
+from sedtalker.phones import Phone, read_phones, write_phones
 
 AlignedUtterance = Mapping[str, Sequence[Phone]]  # phones by the id of a recording
 

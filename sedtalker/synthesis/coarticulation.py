@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
-from sedtalker.data.alignment import SILENCE, Phone
 from sedtalker.face import action_units as actions
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.visemes import (
@@ -30,7 +28,8 @@ from sedtalker.face.visemes import (
     shape_targets,
     split_opening,
 )
-from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.labels import LABELS
+from sedtalker.phones import SILENCE, Phone
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
@@ -302,32 +301,3 @@ def _with_expression(lips: Float, felt: Float, shut: LipConstraints, speaking: F
     felt[:, WIDENERS] *= (1 - ROUNDING_DAMPING * rounded)[:, None]
     felt[:, (JAW_OPEN, *OPENING_CHANNELS)] *= (shut.parted * (1 - CONTACT_DAMPING * shut.contact))[:, None]
     return np.clip(lips + felt, 0, 1)
-
-
-def random_track(frames: int, rng: np.random.Generator) -> tuple[Float, Float]:
-    """A posterior (T, 8) and an intensity (T,) independent of any voice, so that a model learns to obey its track.
-
-    One in six is neutral throughout; of the rest half hold one emotion, half change once or twice; one in five
-    stretches is a mixture of two emotions.
-    """
-    kind = rng.uniform()
-    pieces = 1 if kind < 0.58 else int(rng.integers(2, 4))
-    cuts = np.r_[0, np.sort(rng.uniform(0.15, 0.85, pieces - 1) * frames).astype(int), frames]
-    posterior = np.zeros((frames, len(LABELS)), np.float32)
-    intensity = np.zeros(frames, np.float32)
-    for start, end in pairwise(cuts):
-        first, second = rng.choice(len(LABELS) - 1, 2, replace=False) + 1
-        share = rng.uniform(0.5, 0.9) if rng.uniform() < 0.2 else 1.0
-        neutral = kind < 1 / 6 or (pieces > 1 and rng.uniform() < 0.25)
-        posterior[start:end, NEUTRAL if neutral else first] = share if not neutral else 1.0
-        if share < 1 and not neutral:
-            posterior[start:end, second] = 1 - share
-        intensity[start:end] = 0.0 if neutral else rng.uniform(0.15, 1.0)
-    return posterior, intensity
-
-
-def constant_track(label: str, intensity: float, frames: int) -> tuple[Float, Float]:
-    """The track of a clip with one emotion throughout."""
-    posterior = np.zeros((frames, len(LABELS)), np.float32)
-    posterior[:, LABELS.index(label)] = 1.0
-    return posterior, np.full(frames, 0.0 if label == LABELS[NEUTRAL] else intensity, np.float32)

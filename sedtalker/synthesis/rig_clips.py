@@ -26,14 +26,15 @@ import numpy as np
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.curves import resample
-from sedtalker.data.alignment import SILENCE, Phone, read_phones, write_phones
 from sedtalker.data.features import cache_features
 from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, foreign_sound
 from sedtalker.data.rig_store import RigArrays, RigClip, write_rig_store
+from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, arkit_columns
 from sedtalker.face.visemes import VISEMES
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.phones import SILENCE, Phone, read_phones, write_phones
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, load_encoder
 from sedtalker.synthesis.aligned_speech import (
     AlignedUtterance,
@@ -45,18 +46,7 @@ from sedtalker.synthesis.aligned_speech import (
     opened,
     spoken_folder,
 )
-from sedtalker.synthesis.coarticulation import (
-    Float,
-    Performance,
-    Voice,
-    closures,
-    constant_track,
-    contacts,
-    fully,
-    perform,
-    random_track,
-    touched,
-)
+from sedtalker.synthesis.coarticulation import Float, Performance, Voice, closures, contacts, fully, perform, touched
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
 
 RANDOM_TRACKS = 1 / 3  # of acted clips, so that the face follows the track and not the voice

@@ -19,12 +19,13 @@ from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.curves import resample
 from sedtalker.data.vertex_corpora.emovoca import EXPRESSIONS, LEVELS
 from sedtalker.data.vertex_corpora.vocaset import SENTENCES, SPLITS
+from sedtalker.emotion.track import constant_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import DataError
 from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
 from sedtalker.synthesis.aligned_speech import AlignmentTable
-from sedtalker.synthesis.coarticulation import Voice, constant_track, perform
+from sedtalker.synthesis.coarticulation import Voice, perform
 from sedtalker.synthesis.emovoca_like import write_sequence, write_shared
 
 Float = NDArray[np.float32]

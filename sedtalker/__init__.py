@@ -1,19 +1,14 @@
 """SEDTalker: speech in, an emotional talking 3D face out.
 
-The way of the data, and the file of each step: `audio` (any file -> 16 kHz mono), `speech` (-> 50 feature vectors a
-second), `emotion` (-> category and intensity of every 20 ms), `talker` (-> blendshape weights or vertices), `face` (->
-a mesh), `animation` (its file), `render` and `export` (pictures, videos, engine formats). `pipeline` walks all of it.
+Modules in the order of the data: `audio` (any file -> 16 kHz mono), `speech` (-> 50 feature vectors a second),
+`emotion` (-> category and intensity of every 20 ms), `talker` (-> blendshape weights or vertices), `face` (-> a mesh),
+`animation` (its file), `render` and `export` (pictures, videos, engine formats). `pipeline` connects them.
 """
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-# OpenMP's threads that wait for each other go to sleep soon. Where others use the processors too, waiting awake made
-# the speech model three times as slow. torch reads it when it is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation, load_animation
@@ -52,10 +47,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name at its first use, so that `import sedtalker` costs nothing."""
+    """Import a public name at its first use, so that `import sedtalker` is fast."""
     if name not in _HOMES:
         raise AttributeError(f"module 'sedtalker' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    from sedtalker.resources import short_openmp_spin
+
+    with short_openmp_spin():
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,14 +1,14 @@
-"""Where the packaged files lie, and where files of this machine may be written."""
+"""Paths of packaged files, the cache folder, and settings of libraries that are read at import."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-_KERNELS = ("face", "mamba", "render")  # folders whose functions numba compiles
 
 
 def _packaged(folder: str) -> Path:
@@ -27,13 +27,12 @@ def config(*parts: str) -> Path:
 
 
 def cache_folder(*parts: str) -> Path:
-    """A writable folder for what is costly to make and cheap to lose; made if absent.
+    """A writable folder for files that can be made again; it is created if missing.
 
-    `SEDTALKER_CACHE` names it; otherwise the user's cache folder serves, and the temporary folder where that cannot be
-    written (a read-only home, a container without one).
+    The first that can be written of: `SEDTALKER_CACHE`, the user's cache folder, the temporary folder.
     """
     named = os.environ.get("SEDTALKER_CACHE")
-    home = os.path.expanduser("~")  # noqa: PTH111, Path.expanduser raises where there is no home
+    home = os.path.expanduser("~")  # noqa: PTH111, Path.expanduser raises without a home
     home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache"))
     user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     candidates = [Path(named)] if named else []
@@ -50,14 +49,19 @@ def cache_folder(*parts: str) -> Path:
     return Path(tempfile.mkdtemp(prefix="sedtalker-"))
 
 
-def use_numba_cache() -> None:
-    """Give numba a folder that can be written, so that kernels compile once a machine and not once a process.
+@contextmanager
+def short_openmp_spin() -> Iterator[None]:
+    """Let OpenMP threads sleep soon while they wait, if torch is first imported in this block.
 
-    The folder is named by the sources of the kernels: numba looks at a kernel's own file alone, and would go on using
-    an old copy of a kernel of another file that was compiled into it.
-
-    Call it before numba is imported: numba reads the variable at import.
+    Busy waiting makes the speech model three times as slow where other programs use the processors too. OpenMP reads
+    the variable when torch is imported; the environment is the same after the block.
     """
-    sources = sorted(path for folder in _KERNELS for path in (_PACKAGE / folder).glob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder("numba", digest)))
+    name = "GOMP_SPINCOUNT"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1000"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,59 @@ def test_the_package_itself_costs_nothing(tmp_path: Path) -> None:
 def test_a_store_is_made_without_the_training_extra() -> None:
     code = "import sys; sys.modules['lightning'] = None; from sedtalker.synthesis.rig_clips import build_store"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+GLOBALS = """
+import json, locale, os, signal, warnings
+
+def state():
+    handlers = [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())]
+    return [dict(os.environ), list(map(str, warnings.filters)), handlers, locale.setlocale(locale.LC_ALL), os.getcwd()]
+
+before = state()
+{code}
+after = state()
+assert before == after, [pair for pair in zip(before, after) if pair[0] != pair[1]]
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sedtalker; sedtalker.__version__",
+        "import sedtalker; [getattr(sedtalker, name) for name in sedtalker.__all__]",
+        "import sedtalker.mamba.scan_cpu, sedtalker.face.blendshape_solver, sedtalker.render.soft, numba\n"
+        "assert numba.config.CACHE_DIR == ''",
+        "from sedtalker.cli.main import main; main(['licences'])",
+    ],
+)
+def test_environment_and_globals_are_the_same_after_an_import(code: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "NUMBA_CACHE_DIR")}
+    # torch and numba set warning filters of their own when they are imported
+    script = "import numba, torch\n" + GLOBALS.format(code=code)
+    run = subprocess.run([sys.executable, "-c", script], env=kept, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_openmp_threads_sleep_soon_where_torch_comes_with_the_package(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    (tmp_path / "torch.py").write_text(
+        "import os; print('torch sees', os.environ.get('GOMP_SPINCOUNT')); raise SystemExit"
+    )
+    code = "import sys; sys.path.insert(0, '.'); import sedtalker; sedtalker.load"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=kept, capture_output=True, text=True, check=False
+    )
+    assert "torch sees 1000" in run.stdout, run.stderr
+
+
+def test_compiled_functions_are_cached_in_the_cache_folder(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    code = (
+        "from sedtalker.mamba import scan_cpu; from sedtalker.face import blendshape_solver\n"
+        "for kernel in (scan_cpu._forward, blendshape_solver._descend): print(kernel._cache.cache_path)"
+    )
+    for name, folder in (("SEDTALKER_CACHE", tmp_path / "ours"), ("NUMBA_CACHE_DIR", tmp_path / "theirs")):
+        kept[name] = str(folder)
+        run = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=True)
+        assert all(line.startswith(str(folder)) for line in run.stdout.splitlines()), run.stdout

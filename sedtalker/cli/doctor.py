@@ -116,9 +116,6 @@ def _torch() -> tuple[str, str, str]:
 
 
 def _renderer() -> tuple[str, str, str]:
-    from sedtalker.resources import use_numba_cache
-
-    use_numba_cache()
     try:
         import numba
     except ImportError as error:

@@ -14,6 +14,7 @@ from typing import NoReturn
 from sedtalker import __version__
 from sedtalker.cli import animate, data, demo, diarize, doctor, evaluate, export, licences, render, train
 from sedtalker.errors import SEDTalkerError, UsageError, warnings_as_lines
+from sedtalker.resources import short_openmp_spin
 
 COMMANDS = (animate, diarize, render, export, train, evaluate, data, demo, doctor, licences)
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # file names may contain characters that the terminal cannot encode
     arguments = build_parser().parse_args(argv)
     try:
-        with _termination_raises(), warnings_as_lines():
+        with _termination_raises(), warnings_as_lines(), short_openmp_spin():
             return arguments.run(arguments)
     except SEDTalkerError as error:
         if arguments.debug:

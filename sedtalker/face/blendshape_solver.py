@@ -18,14 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sedtalker import resources
 from sedtalker.errors import FaceError
 from sedtalker.face.mesh import read_mesh
 from sedtalker.face.rig import Face, Float
-
-resources.use_numba_cache()
-
-import numba  # noqa: E402  (reads the folder of its cache at import)
+from sedtalker.kernels import compiler
 
 NEUTRAL = "neutral"
 
@@ -147,7 +143,7 @@ def _check(rest: Float, basis: Basis) -> None:
         raise FaceError(f"the shapes are {ratio:.3g} times as large as the mesh that moves. Scale them to metres")
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler(nogil=True)
 def _descend(gram, toward, weights, temporal, sparsity, sweeps, still, relaxation):  # type: ignore[no-untyped-def]
     """Coordinate descent in place over weights (T, K); gram (K, K), toward (T, K) = B^T d of each frame."""
     count, shapes = weights.shape

@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.resources import use_numba_cache
-
-use_numba_cache()
-
-from llvmlite import ir  # type: ignore[import-untyped]  # noqa: E402
-from numba import njit, types  # noqa: E402
-from numba.extending import intrinsic  # noqa: E402
+from sedtalker.kernels import compiler
 
 Array = NDArray[np.float32]
 
@@ -29,7 +26,7 @@ CHUNK = 16  # steps between two kept states
 
 LOG2_E = 1.4426950408889634
 
-compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+compiled = compiler(nogil=True, error_model="numpy", fastmath=True)
 
 
 @intrinsic

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from sedtalker.resources import use_numba_cache
+from sedtalker.kernels import compiler
 
-use_numba_cache()
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
-from numba import njit  # noqa: E402
-
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
-
-compiled = njit(**_OPTIONS)
+compiled = compiler(**_OPTIONS)
 """Arithmetic as written, in the order written: the same bits from every processor.
 
 No `fastmath`: it would let the compiler take a processor's own reciprocals and fused steps.
 """
 
-inlined = njit(**_OPTIONS, forceinline=True, no_cpython_wrapper=True)
+inlined = compiler(**_OPTIONS, forceinline=True, no_cpython_wrapper=True)
 """What is called for every pixel: handing over its many arguments would cost more than the work.
 
 Only compiled functions call these; a way in from Python would be compiled in vain. `py_func` is the function itself.

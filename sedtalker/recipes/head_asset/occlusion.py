@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from sedtalker.kernels import compiler
 from sedtalker.recipes.head_asset.anatomy import Ids
 from sedtalker.recipes.head_asset.sources import Array
-from sedtalker.resources import use_numba_cache
-
-use_numba_cache()
-from numba import njit  # noqa: E402
 
 DIRECTIONS = 96
 MAP_SIZE = 384  # pixels
@@ -106,7 +103,7 @@ def _to_map(
     return (x / radius * 0.5 + 0.5) * size, (y / radius * 0.5 + 0.5) * size, z
 
 
-@njit(cache=True, nogil=True)
+@compiler(nogil=True)
 def _draw(placed, triangles, depth, front):  # type: ignore[no-untyped-def]
     """Fill depth and front with the nearest triangle at each pixel's centre."""
     height, width = depth.shape

@@ -121,7 +121,11 @@ def test_render_makes_pictures_of_many_kinds_and_other_people(
     assert len(list((folder / f"{stem}_png").iterdir())) == 58
     poster = np.asarray(Image.open(folder / f"{stem}.poster.png"))
     assert poster.shape == (96, 96, 3) and np.abs(poster[2, 2].astype(int) - (0x20, 0x40, 0x60)).max() <= 2
-    assert_refused(run_cli("render", animation, "-o", "glass", "--background", "transparent"), 1, "transparent does not work with mp4")
+    assert_refused(
+        run_cli("render", animation, "-o", "glass", "--background", "transparent"),
+        1,
+        "transparent does not work with mp4",
+    )
     run = run_cli("render", animation, "-o", "glass", "--size", "96", "--background", "transparent", "--to", "poster")
     assert run.returncode == 0, run.stderr
     alpha = np.asarray(Image.open(tmp_path / "glass" / f"{stem}.poster.png"))[..., 3]

@@ -10,18 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sedtalker.audio import load_audio, write_wav
+from sedtalker.audio import load_audio
 from sedtalker.curves import resample
 from sedtalker.data.alignment import Aligner
-from sedtalker.data.augmentation import reverberate, revoice
-from sedtalker.data.negative_audio import (
-    NON_SPEECH,
-    convert_voice,
-    degrade,
-    foreign_sound,
-)
+from sedtalker.data.negative_audio import NON_SPEECH
 from sedtalker.data.rig_store import read_rig_manifest, write_rig_store
-from sedtalker.emotion.vad import loudness
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.synthesis import rig_clips as motion_store
@@ -98,54 +91,6 @@ def test_a_word_nobody_pronounces_is_named():
         Aligner().align(load_audio(SPEECH), "it's zzxqj")
 
 
-@pytest.mark.parametrize("kind", NON_SPEECH)
-def test_foreign_sounds_are_sound(kind: str):
-    sound = foreign_sound(kind, 1.0, np.random.default_rng(0))
-    assert sound.shape == (16_000,)
-    assert np.isfinite(sound).all()
-    assert (np.abs(sound).max() == 0) == (kind == "silence")
-
-
-def test_spoiled_speech_starts_on_a_frame(tmp_path: Path):
-    samples, later = degrade(load_audio(SPEECH), np.random.default_rng(1))
-    assert 0.3 <= later <= 1.5
-    assert (later * 16_000) % 320 == pytest.approx(0)
-    write_wav(tmp_path / "a.wav", [samples])
-    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples, atol=1e-4)
-
-
-def pitch(samples: np.ndarray) -> float:
-    """Frequency in Hz of the strongest partial under 500 Hz."""
-    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
-    frequency = np.fft.rfftfreq(len(samples), 1 / 16_000)
-    return float(frequency[np.where(frequency < 500, spectrum, 0).argmax()])
-
-
-def test_another_voice_has_another_pitch_and_the_same_timing():
-    time = np.arange(16_000) / 16_000
-    tone = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20)).astype(np.float32) * 0.1
-    assert pitch(revoice(tone, pitch=1.6, formants=1.1, pace=1.0)) == pytest.approx(1.6 * pitch(tone), rel=0.03)
-    samples = load_audio(SPEECH)
-    other = revoice(samples, pitch=1.6, formants=1.1, pace=1.0)
-    assert len(other) == len(samples)
-    assert np.corrcoef(loudness(samples), loudness(other))[0, 1] > 0.9
-
-
-def test_another_speaker_is_as_much_faster_as_he_says():
-    samples = load_audio(SPEECH)
-    other, speed = convert_voice(samples, np.random.default_rng(3))
-    assert len(other) == pytest.approx(len(samples) / speed, abs=400)
-
-
-def test_a_room_rings_after_the_sound():
-    click = np.zeros(8_000, np.float32)
-    click[100] = 1
-    wet = reverberate(click, 0.3, (0.2, 0.7), np.random.default_rng(0))
-    assert wet[100] == pytest.approx(1, abs=0.05)
-    early, late = (np.square(wet[a : a + 1_000]).sum() for a in (200, 3_000))
-    assert early > 10 * late > 0
-
-
 def test_measured_teeth_are_touched_where_the_phones_say_so():
     weights = np.zeros((10, 52), np.float32)
     weights[:, JAW] = 0.3
@@ -173,7 +118,7 @@ def test_a_measured_mouth_is_shut_in_added_silence_alone():
 
 
 def test_every_kind_of_foreign_sound_is_heard_on_every_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(motion_store, "foreign_sound", lambda kind, seconds, rng: np.zeros(1600, np.float32))
+    monkeypatch.setattr(motion_store, "synthesize_non_speech", lambda kind, seconds, rng: np.zeros(1600, np.float32))
     clips = [clip for clip, _ in motion_store.foreign_clips(tmp_path, motion_store.FOREIGN_CLIPS)]
     heard = Counter((clip.id.rsplit("_", 1)[1], clip.split) for clip in clips)
     sides = {"train": 64, "validation": 8, "test": 8}

@@ -13,15 +13,6 @@ import torch.nn.functional as F
 pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
-from sedtalker.data.augmentation import (
-    add_noise,
-    augment,
-    change_speed,
-    coloured_noise,
-    revoice,
-    scale,
-    telephone,
-)
 from sedtalker.data.emotion_mixtures import Clip, Mixer, Mixing, targets
 from sedtalker.data.features import cache_features, read_recordings, steps_from
 from sedtalker.data.manifest import Manifest, Span, Utterance
@@ -312,56 +303,6 @@ def test_features_are_cached_once_and_unreadable_clips_are_named(tmp_path):
     assert encoder.calls == 1
     assert np.load(tmp_path / "cache/c/a.npy").shape == (50, 2, 4)
     assert np.load(tmp_path / "cache/c/a.loudness.npy").max() == -100
-
-
-def tone(seconds: float = 1.0) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * 1000 * np.arange(int(16_000 * seconds)) / 16_000)).astype(np.float32)
-
-
-def test_noise_has_the_ratio_asked_for_and_falls_with_frequency():
-    rng = np.random.default_rng(0)
-    noisy = add_noise(tone(), 10, 0, rng)
-    ratio = 10 * np.log10(np.mean(tone() ** 2) / np.mean((noisy - tone()) ** 2))
-    assert ratio == pytest.approx(10, abs=0.1)
-    spectrum = np.abs(np.fft.rfft(coloured_noise(160_000, 2, rng))) ** 2
-    low, high = spectrum[1_000:2_000].mean(), spectrum[10_000:20_000].mean()
-    assert low / high == pytest.approx(100, rel=0.3)
-
-
-def test_speed_level_and_telephone():
-    assert len(change_speed(tone(), 1.1)) == pytest.approx(16_000 / 1.1, rel=0.01)
-    assert np.abs(scale(tone(), 30)).max() <= 1
-    low = (0.3 * np.sin(2 * np.pi * 100 * np.arange(16_000) / 16_000)).astype(np.float32)
-    assert np.abs(telephone(low)).max() < 0.02
-    assert np.abs(telephone(tone())).max() > 0.2
-
-
-def harmonics(fundamental: float) -> np.ndarray:
-    """A second of a buzz whose loudest part, a formant, is at 1 kHz."""
-    time = np.arange(16_000) / 16_000
-    numbers = np.arange(1, int(4000 / fundamental))
-    loud = np.exp(-(((numbers * fundamental - 1000) / 200) ** 2))
-    return (0.1 * loud @ np.sin(2 * np.pi * fundamental * numbers[:, None] * time)).astype(np.float32)
-
-
-def test_another_voice_has_its_own_pitch_formants_and_pace():
-    for pitch, formants, pace in ((1.0, 1.0, 1.0), (1.25, 1.0, 1.0), (1.0, 1.2, 1.0), (0.8, 0.9, 1.2)):
-        made = revoice(harmonics(100), pitch, formants, pace)
-        assert len(made) == round(16_000 / pace)
-        size = np.abs(np.fft.rfft(made[2_000:10_000]))  # 2 Hz a bin
-        comb = [size[np.round(np.arange(1, 15) * f / 2).astype(int)].sum() for f in range(60, 160)]
-        assert 60 + int(np.argmax(comb)) == pytest.approx(100 * pitch, abs=3)
-        hertz = np.arange(len(size)) * 2
-        assert (hertz * size).sum() / size.sum() == pytest.approx(1000 * formants, rel=0.16)
-
-
-def test_augmentation_is_seeded_and_finite():
-    one, other = (augment(tone(), np.random.default_rng(5)) for _ in range(2))
-    np.testing.assert_array_equal(one, other)
-    for seed in range(30):
-        made = augment(tone(), np.random.default_rng(seed))
-        assert np.isfinite(made).all()
-        assert np.abs(made).max() <= 1.01
 
 
 def test_trained_diarizers_become_members_of_one():

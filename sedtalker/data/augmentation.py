@@ -1,139 +1,124 @@
-"""What happens to speech before it is heard: another throat and pace, room, noise, telephone, level. Numpy, seeded."""
+"""Augmentation of training audio: vocal tract length, pitch and tempo perturbation, room, noise, telephone, level.
+
+Samples are (N,) float32 at 16 kHz. The same state of the generator gives the same samples. Signal processing comes from
+torchaudio (extra `train`); changes of speed go through the project's own resampler, because torchaudio's needs a filter
+of many megabytes for most factors.
+"""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.errors import require
 
 Samples = NDArray[np.float32]
 
-PEAK = 0.99  # nothing clips
-SPECTRUM = 512  # samples of a short-time spectrum, 32 ms
-HOP = 128  # samples from one to the next
-LIFTER = 32  # samples: quefrencies below are the vocal tract's, above the voice's
+PEAK = 0.99  # largest magnitude after a change of level
+N_FFT = 512  # samples of a short-time spectrum, 32 ms
+HOP = 128  # samples, 8 ms
+LIFTER = 32  # samples; lower quefrencies belong to the vocal tract, higher ones to the pitch
+NOISE_CORNER = 50.0  # Hz, power-law noise is flat below it
+TELEPHONE_BAND = (300.0, 3400.0)  # Hz
+MU_LAW_LEVELS = 256
 
 
 def augment(samples: Samples, rng: np.random.Generator) -> Samples:
-    """Samples (N,) after a random chain; the pace changes N by at most a fifth.
+    """Samples after a random chain of augmentations; their length changes by at most a fifth.
 
-    Corpora of acted emotion have few speakers: most draws make another one of them.
+    Corpora of acted emotion have few speakers, so most recordings get another voice.
     """
     if rng.random() < 0.75:
-        pitch, formants, pace = np.exp(rng.uniform([-0.25, -0.15, -0.18], [0.25, 0.15, 0.18]))
-        samples = revoice(samples, pitch, formants, pace)
+        pitch, formants, tempo = np.exp(rng.uniform([-0.25, -0.15, -0.18], [0.25, 0.15, 0.18]))
+        samples = perturb_voice(samples, pitch, formants, tempo)
     if rng.random() < 0.3:
         samples = reverberate(samples, rng.uniform(0.15, 0.6), (0.3, 1.0), rng)
     if rng.random() < 0.6:
         samples = add_noise(samples, rng.uniform(5, 30), rng.uniform(0, 2), rng)
     if rng.random() < 0.1:
-        samples = telephone(samples)
-    return scale(samples, rng.uniform(-12, 12))
+        samples = simulate_telephone(samples)
+    return change_level(samples, rng.uniform(-12, 12))
 
 
 def change_speed(samples: Samples, speed: float) -> Samples:
-    """Play faster or slower; pitch and formants move with it, as in another speaker."""
+    """Samples played `speed` times as fast; pitch and formants rise by the same factor."""
     return load_audio((samples, round(SAMPLE_RATE * speed)))
 
 
-def revoice(samples: Samples, pitch: float, formants: float, pace: float) -> Samples:
-    """Another voice: pitch, formants and pace each times a factor; N / pace samples come back."""
-    moved = change_speed(samples, pitch)  # formants and pace have moved along
-    spectra = _spectra(moved)
-    warped = spectra * np.exp(_warped(_envelope(spectra), formants / pitch))
-    return _overlapped(_stretched(warped, pace / pitch), round(len(samples) / pace))
+def perturb_voice(samples: Samples, pitch: float, formants: float, tempo: float) -> Samples:
+    """Samples (round(N / tempo),) with pitch, formants (vocal tract length) and tempo each multiplied by a factor.
+
+    A change of speed sets the pitch; a warp of the spectral envelope then moves the formants, and a phase vocoder the
+    tempo, to where they belong.
+    """
+    vocoder = require("torchaudio.functional", "train").phase_vocoder
+    window = torch.hann_window(N_FFT)
+    faster = torch.from_numpy(np.pad(change_speed(samples, pitch), (0, N_FFT)))
+    spectra = torch.stft(faster, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)  # (F, T)
+    spectra = spectra * torch.exp(_envelope_change(spectra, formants / pitch))
+    phase_advance = torch.linspace(0, math.pi * HOP, N_FFT // 2 + 1)[:, None]
+    stretched = vocoder(spectra, tempo / pitch, phase_advance)
+    return torch.istft(stretched, N_FFT, HOP, window=window, length=round(len(samples) / tempo)).numpy()
 
 
-def _spectra(samples: Samples) -> NDArray[np.complex128]:
-    """Short-time spectra (T, F) every `HOP` samples."""
-    padded = np.pad(samples.astype(np.float64), (SPECTRUM // 2, SPECTRUM))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, SPECTRUM)[::HOP]
-    return np.fft.rfft(frames * np.hanning(SPECTRUM))
+def _envelope_change(spectra: Tensor, factor: float) -> Tensor:
+    """Log gain (F, T) that multiplies the frequencies of the spectral envelope of spectra (F, T) by a factor."""
+    cepstrum = torch.fft.irfft(spectra.abs().clamp(min=1e-5).log(), dim=0)
+    cepstrum[LIFTER : N_FFT - LIFTER + 1] = 0
+    envelope = torch.fft.rfft(cepstrum, dim=0).real
+    bins = len(envelope)
+    position = (torch.arange(bins) / factor).clamp(max=bins - 1)
+    low = position.long().clamp(max=bins - 2)
+    return torch.lerp(envelope[low], envelope[low + 1], (position - low)[:, None]) - envelope
 
 
-def _overlapped(spectra: NDArray[np.complex128], length: int) -> Samples:
-    """The samples (length,) of short-time spectra (T, F), overlapped and added."""
-    window = np.hanning(SPECTRUM)
-    frames = np.fft.irfft(spectra) * window
-    total = np.zeros(max(len(frames) * HOP, length + SPECTRUM) + SPECTRUM)
-    for start, frame in enumerate(frames):
-        total[start * HOP : start * HOP + SPECTRUM] += frame
-    gain = float(np.square(window).sum()) / HOP
-    return (total[SPECTRUM // 2 : SPECTRUM // 2 + length] / gain).astype(np.float32)
-
-
-def _envelope(spectra: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Log envelopes (T, F): the cepstrum's part that is slower than any pitch."""
-    cepstrum = np.fft.irfft(np.log(np.maximum(np.abs(spectra), 1e-5)))
-    cepstrum[:, LIFTER : SPECTRUM - LIFTER + 1] = 0
-    return np.fft.rfft(cepstrum).real
-
-
-def _warped(envelope: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """What moves the peaks of log envelopes (T, F) by a factor, to be added to them."""
-    bins = envelope.shape[1]
-    source = np.minimum(np.arange(bins) / factor, bins - 1)
-    low = np.minimum(source.astype(int), bins - 2)
-    share = source - low
-    return (1 - share) * envelope[:, low] + share * envelope[:, low + 1] - envelope
-
-
-def _stretched(spectra: NDArray[np.complex128], rate: float) -> NDArray[np.complex128]:
-    """Short-time spectra (T, F) played `rate` times as fast, phases carried on (a phase vocoder)."""
-    times = np.arange(0, len(spectra) - 1, rate)
-    low = times.astype(int)
-    share = (times - low)[:, None]
-    size = np.abs(spectra)
-    advance = 2 * np.pi * HOP * np.arange(spectra.shape[1]) / SPECTRUM
-    turn = np.angle(spectra[low + 1]) - np.angle(spectra[low]) - advance
-    turn = advance + turn - 2 * np.pi * np.round(turn / (2 * np.pi))
-    phase = np.angle(spectra[0]) + np.concatenate([np.zeros((1, len(advance))), np.cumsum(turn[:-1], axis=0)])
-    return ((1 - share) * size[low] + share * size[low + 1]) * np.exp(1j * phase)
-
-
-def scale(samples: Samples, decibels: float) -> Samples:
-    """Change the level, down to what does not clip."""
+def change_level(samples: Samples, decibels: float) -> Samples:
+    """Samples with the gain in dB, less where it would clip."""
     gain = 10 ** (decibels / 20)
     peak = float(np.abs(samples).max(initial=1e-6))
     return (samples * min(gain, PEAK / peak)).astype(np.float32)
 
 
-def add_noise(samples: Samples, snr: float, slope: float, rng: np.random.Generator) -> Samples:
-    """Add noise whose power falls with frequency to the power `slope` (0 white, 1 pink, 2 brown), at `snr` dB."""
-    noise = coloured_noise(len(samples), slope, rng)
+def add_noise(samples: Samples, snr: float, exponent: float, rng: np.random.Generator) -> Samples:
+    """Samples with power-law noise (`power_law_noise`) at a signal-to-noise ratio in dB."""
+    noise = power_law_noise(len(samples), exponent, rng)
     power = float(np.mean(np.square(samples, dtype=np.float64)))
     return (samples + noise * np.sqrt(power / 10 ** (snr / 10))).astype(np.float32)
 
 
-def coloured_noise(length: int, slope: float, rng: np.random.Generator) -> Samples:
-    """Noise (length,) of unit power whose spectrum falls with frequency to the power `slope`, flat below 50 Hz."""
+def power_law_noise(length: int, exponent: float, rng: np.random.Generator) -> Samples:
+    """Noise (length,) of unit power with a power spectrum of 1 / f ** exponent: 0 white, 1 pink, 2 brown."""
     spectrum = np.fft.rfft(rng.standard_normal(length))
-    frequency = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 50.0)
-    noise = np.fft.irfft(spectrum * frequency ** (-slope / 2), n=length)
+    frequency = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), NOISE_CORNER)
+    noise = np.fft.irfft(spectrum * frequency ** (-exponent / 2), n=length)
     return (noise / max(float(noise.std()), 1e-9)).astype(np.float32)
 
 
 def reverberate(samples: Samples, seconds: float, strengths: tuple[float, float], rng: np.random.Generator) -> Samples:
-    """A room whose echoes fall by 60 dB in `seconds`, as exponentially decaying noise after the direct sound.
+    """Samples in a room with a reverberation time (RT60) in seconds.
 
-    Their strength beside it is drawn between the two `strengths`.
+    The room response is the direct sound and exponentially decaying noise, whose norm relative to the direct sound is
+    random between the two `strengths`.
     """
     time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     response = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
     response *= rng.uniform(*strengths) / max(float(np.sqrt(np.square(response).sum())), 1e-9)
     response[0] = 1.0
-    size = 1 << (len(samples) + len(response) - 1).bit_length()
-    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
-    return wet.astype(np.float32)
+    convolve = require("torchaudio.functional", "train").fftconvolve
+    return convolve(torch.from_numpy(samples), torch.from_numpy(response).float())[: len(samples)].numpy()
 
 
-def telephone(samples: Samples) -> Samples:
-    """300 to 3,400 Hz, eight bits on the mu-law curve."""
+def simulate_telephone(samples: Samples) -> Samples:
+    """Samples limited to the telephone band and quantised to eight bits by the mu-law."""
+    functional = require("torchaudio.functional", "train")
     spectrum = np.fft.rfft(samples)
     frequency = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
-    spectrum[(frequency < 300) | (frequency > 3400)] = 0
-    narrow = np.clip(np.fft.irfft(spectrum, n=len(samples)), -1, 1)
-    compressed = np.sign(narrow) * np.log1p(255 * np.abs(narrow)) / np.log(256)
-    compressed = np.round(compressed * 127) / 127
-    return (np.sign(compressed) * (256 ** np.abs(compressed) - 1) / 255).astype(np.float32)
+    low, high = TELEPHONE_BAND
+    spectrum[(frequency < low) | (frequency > high)] = 0
+    narrow = torch.from_numpy(np.clip(np.fft.irfft(spectrum, n=len(samples)), -1, 1)).float()
+    return functional.mu_law_decoding(functional.mu_law_encoding(narrow, MU_LAW_LEVELS), MU_LAW_LEVELS).numpy()

@@ -1,6 +1,7 @@
-"""Sounds that a talker must not be fooled by: silence, noise and music, speech that lies in them, and other voices.
+"""Negative and augmented audio for the talker: sounds without speech, degraded speech, converted voices.
 
-A mouth stays shut while nobody speaks, however loud it is, goes on speaking in noise, and moves alike whoever speaks.
+The talker learns from it to keep the mouth closed while there is no speech, however loud a sound is, to go on speaking
+in noise, and to move alike for every voice. Samples are (N,) float32 at 16 kHz.
 """
 
 from __future__ import annotations
@@ -9,58 +10,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.data.augmentation import reverberate, revoice
+from sedtalker.data.augmentation import perturb_voice, power_law_noise, reverberate
 from sedtalker.speech import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
 
 NON_SPEECH = ("silence", "white", "pink", "brown", "hum", "music", "clicks", "breath", "chirps")
-MASKS = NON_SPEECH[1:6]  # what speech may lie in
-LEVELS = (-55.0, -12.0)  # dB of full scale of a foreign sound
+NOISE_EXPONENTS = {"white": 0.0, "pink": 1.0, "brown": 2.0}
+BACKGROUNDS = NON_SPEECH[1:6]  # sounds that are mixed with speech
+LEVELS = (-55.0, -12.0)  # dB of full scale of a sound without speech
 SIGNAL_TO_NOISE = (8.0, 30.0)  # dB
 GAINS = (-18.0, 6.0)  # dB
-PADDING = (0.3, 1.5)  # seconds before and after speech
-NOISY, BREATHING, REVERBERANT = 0.6, 0.3, 0.3  # shares of spoiled clips
-STRENGTHS = (0.2, 0.7)  # of a room's echoes beside the direct sound
-BREATH_LEVEL = (-40.0, -22.0)  # dB below the speech
+PADDING = (0.3, 1.5)  # seconds of silence before and after speech
+NOISY, BREATHING, REVERBERANT = 0.6, 0.3, 0.3  # shares of the degraded clips
+REVERBERATION = (0.15, 0.6)  # seconds, RT60
+ECHO_STRENGTHS = (0.2, 0.7)  # norm of a room's echoes relative to the direct sound
+BREATH_LEVEL = (-40.0, -22.0)  # dB relative to the speech
 MIDDLE_C = 261.63  # Hz
 
-PITCHES = (0.7, 1.45)  # factors of another voice's over the recorded one's
+PITCHES = (0.7, 1.45)  # factors of a converted voice
 FORMANTS = (0.9, 1.18)
 SPEEDS = (0.88, 1.15)
 
 
-def foreign_sound(kind: str, seconds: float, rng: np.random.Generator) -> Float:
-    """Sound (N,) at 16 kHz without speech, of one of the kinds in FOREIGN."""
+def synthesize_non_speech(kind: str, seconds: float, rng: np.random.Generator) -> Float:
+    """Sound (N,) without speech, of one of the kinds in `NON_SPEECH`, at a random level."""
     count = round(seconds * SAMPLE_RATE)
     if kind == "silence":
         return np.zeros(count, np.float32)
-    made = {"hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths, "chirps": _chirps}
-    sound = made[kind](count, rng) if kind in made else _noise(kind, count, rng)
+    if kind in NOISE_EXPONENTS:
+        sound = power_law_noise(count, NOISE_EXPONENTS[kind], rng)
+    else:
+        makers = {"hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths, "chirps": _chirps}
+        sound = makers[kind](count, rng)
     level = 10 ** (rng.uniform(*LEVELS) / 20)
-    return np.clip(sound / (np.sqrt(np.mean(sound**2)) + 1e-9) * level, -1, 1).astype(np.float32)
+    return np.clip(sound / (_rms(sound) + 1e-9) * level, -1, 1).astype(np.float32)
 
 
 def degrade(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
-    """Speech (N,) at another level, between silences, and by chance with a breath, in a room and in noise.
+    """Add silence around speech (N,), change its level, and by chance add a breath, a room and noise.
 
     Returns:
-        The sound, and the seconds by which the speech starts later.
+        The sound, and the seconds by which the speech starts later, a whole number of 20 ms frames.
     """
     before, after = rng.uniform(*PADDING, size=2)
-    lead = round(before * SAMPLE_RATE / FRAME_SAMPLES) * FRAME_SAMPLES  # whole frames: phones keep their place on them
+    lead = round(before * SAMPLE_RATE / FRAME_SAMPLES) * FRAME_SAMPLES  # phones keep their place on the frames
     speech = np.pad(samples, (lead, round(after * SAMPLE_RATE)))
-    level = np.sqrt(np.mean(samples**2) + 1e-9)
+    level = _rms(samples)
     if rng.uniform() < BREATHING:
         breath = _breath(min(lead, round(rng.uniform(0.25, 0.6) * SAMPLE_RATE)), rng)
         end = lead - round(rng.uniform(0, 0.1) * SAMPLE_RATE)
         start = max(0, end - len(breath))
         speech[start:end] += breath[: end - start] * level * 10 ** (rng.uniform(*BREATH_LEVEL) / 20)
     if rng.uniform() < REVERBERANT:
-        speech = reverberate(speech, float(rng.uniform(0.15, 0.6)), STRENGTHS, rng)
+        speech = reverberate(speech, float(rng.uniform(*REVERBERATION)), ECHO_STRENGTHS, rng)
     if rng.uniform() < NOISY:
-        noise = foreign_sound(str(rng.choice(MASKS)), len(speech) / SAMPLE_RATE, rng)
-        noise *= level / (np.sqrt(np.mean(noise**2)) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
+        noise = synthesize_non_speech(str(rng.choice(BACKGROUNDS)), len(speech) / SAMPLE_RATE, rng)
+        noise *= level / (_rms(noise) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
         speech = speech + noise
     return np.clip(speech * 10 ** (rng.uniform(*GAINS) / 20), -1, 1).astype(np.float32), lead / SAMPLE_RATE
 
@@ -68,18 +74,14 @@ def degrade(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
 def convert_voice(
     samples: Float, rng: np.random.Generator, pitches: tuple[float, float] = PITCHES
 ) -> tuple[Float, float]:
-    """Speech (N,) as another person's, slower or faster, and the factor of its speed."""
+    """Speech (N,) with the voice and tempo of a random other person, and the factor of its speed."""
     speed = float(rng.uniform(*SPEEDS))
     pitch, formants = (float(np.exp(rng.uniform(*np.log(limits)))) for limits in (pitches, FORMANTS))
-    return revoice(samples, pitch, formants, speed), speed
+    return perturb_voice(samples, pitch, formants, speed), speed
 
 
-def _noise(color: str, count: int, rng: np.random.Generator) -> Float:
-    """Noise whose power falls with frequency: not at all, by 3 dB an octave, or by 6."""
-    spectrum = np.fft.rfft(rng.normal(size=count))
-    frequency = np.maximum(np.arange(len(spectrum)), 1)
-    slope = {"white": 0.0, "pink": 0.5, "brown": 1.0}[color]
-    return np.fft.irfft(spectrum / frequency**slope, count).astype(np.float32)
+def _rms(samples: NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
 
 
 def _hum(count: int, rng: np.random.Generator) -> Float:
@@ -90,7 +92,7 @@ def _hum(count: int, rng: np.random.Generator) -> Float:
 
 
 def _music(count: int, rng: np.random.Generator) -> Float:
-    """Notes and chords of plucked and held harmonic tones, with a beat."""
+    """Notes and chords of decaying harmonic tones, with a beat and drums."""
     sound = np.zeros(count)
     beat = round(rng.uniform(0.15, 0.5) * SAMPLE_RATE)
     scale = np.array([0, 2, 4, 5, 7, 9, 11])
@@ -116,7 +118,7 @@ def _clicks(count: int, rng: np.random.Generator) -> Float:
 
 
 def _breaths(count: int, rng: np.random.Generator) -> Float:
-    """Breathing, and nothing else: in and out every few seconds."""
+    """Breaths every few seconds."""
     sound = 1e-4 * rng.normal(size=count)
     start = 0
     while start < count:
@@ -127,7 +129,7 @@ def _breaths(count: int, rng: np.random.Generator) -> Float:
 
 
 def _chirps(count: int, rng: np.random.Generator) -> Float:
-    """Birds: short tones that rise or fall and trill more or less, alone or in a row."""
+    """Birdsong: short tones that rise or fall with a trill, single or in series."""
     sound = 0.005 * rng.normal(size=count)
     start = 0
     while start < count:
@@ -147,11 +149,11 @@ def _chirps(count: int, rng: np.random.Generator) -> Float:
 
 
 def _breath(count: int, rng: np.random.Generator) -> Float:
-    """Noise (count,) through an open mouth: a few broad resonances, swelling and fading."""
+    """One breath (count,) of unit power: noise with a few broad resonances that swells and fades."""
     spectrum = np.fft.rfft(rng.normal(size=count))
     frequency = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
     centres = rng.uniform([400, 1200, 2300], [1000, 2000, 3800])
     gain = sum(np.exp(-0.5 * np.square((frequency - centre) / 350)) for centre in centres) + 0.08
     shape = np.sin(np.pi * (np.arange(count) + 0.5) / max(count, 1)) ** 1.5
     sound = np.fft.irfft(spectrum * gain, count) * shape if count > 1 else np.zeros(count)
-    return (sound / max(float(np.sqrt(np.mean(sound**2))) if count else 0.0, 1e-9)).astype(np.float32)
+    return (sound / max(_rms(sound), 1e-9)).astype(np.float32)

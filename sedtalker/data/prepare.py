@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
-from sedtalker.data.arrays import open_array
 from sedtalker.data.preflight import (
     LEAST_MOTION,
     as_frames,
@@ -21,6 +20,7 @@ from sedtalker.data.preflight import (
     sound_problem,
     template_problem,
 )
+from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source, Template
 from sedtalker.data.vertex_store import DTYPES, Clip, Store, is_store, read_manifest, write_manifest
 from sedtalker.errors import AudioError, DataError

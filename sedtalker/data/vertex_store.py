@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.data.arrays import open_array
+from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.sequences import Template
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write

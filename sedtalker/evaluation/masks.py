@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.data.pickles import load_array_dict
+from sedtalker.data.safe_files import load_array_dict
 from sedtalker.errors import DataError, FaceError
 from sedtalker.face.vertex_masks import (
     FLAME_LIP_PAIR,

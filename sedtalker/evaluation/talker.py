@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.data.arrays import open_array
 from sedtalker.data.preflight import as_frames
+from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.emovoca import emotion_of, parse_name
 from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_templates
 from sedtalker.data.vertex_store import Clip, Store, is_store, open_store

@@ -27,7 +27,7 @@ import numpy as np
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.curves import resample
 from sedtalker.data.features import cache_features
-from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, foreign_sound
+from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, synthesize_non_speech
 from sedtalker.data.rig_store import RigArrays, RigClip, write_rig_store
 from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
@@ -176,7 +176,7 @@ def foreign_clips(audio: Path, count: int) -> Iterator[tuple[RigClip, RigArrays]
         before, place = divmod(number, len(NON_SPEECH))  # so many of its kind came before it
         kind = NON_SPEECH[place]
         path = audio / f"foreign_{number:03d}_{kind}.wav"
-        samples = foreign_sound(kind, float(rng.uniform(3, 8)), rng)
+        samples = synthesize_non_speech(kind, float(rng.uniform(3, 8)), rng)
         write_wav(path, [samples])
         turn = (before + place) % 10  # of ten of a kind, one for testing and one for validation
         split = "test" if turn == 9 else "validation" if turn == 8 else "train"

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sedtalker.audio import AudioSource
-from sedtalker.data.arrays import open_array
+from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.sequences import Sequence, Source
 from sedtalker.data.vertex_corpora.templates import read_templates, read_triangles
 from sedtalker.data.vertex_corpora.vocaset import missing_sentences, split_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.data.pickles import load_array_dict
+from sedtalker.data.safe_files import load_array_dict
 from sedtalker.data.vertex_corpora.sequences import Template
 from sedtalker.errors import DataError, FaceError
 from sedtalker.face.mesh import read_mesh

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from sedtalker.audio import AudioSource
-from sedtalker.data.arrays import check_is_content
-from sedtalker.data.pickles import load_pickle
+from sedtalker.data.safe_files import check_is_content, load_pickle
 from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source
 from sedtalker.data.vertex_corpora.templates import read_templates, read_triangles
 from sedtalker.errors import DataError

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from vertex_corpora import POINTER, python2_pickle
 
-from sedtalker.data.arrays import open_array
-from sedtalker.data.pickles import load_array_dict, load_pickle
+from sedtalker.data.safe_files import load_array_dict, load_pickle, open_array
 from sedtalker.errors import DataError
 
 
@@ -52,7 +51,7 @@ def test_hostile_pickle_is_refused_by_name(tmp_path: Path, function, named: str)
     witness = tmp_path / "witness"
     path = tmp_path / "templates.pkl"
     path.write_bytes(pickle.dumps({"template": Hostile(function, f"touch {witness}")}))
-    with pytest.raises(DataError, match=rf"asks for \w+\.{named}: .*templates\.pkl.*not loaded"):
+    with pytest.raises(DataError, match=rf"the pickle needs \w+\.{named}: .*templates\.pkl.*not loaded"):
         load_pickle(path)
     assert not witness.exists()
 

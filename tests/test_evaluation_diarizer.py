@@ -111,7 +111,7 @@ def test_the_report_is_json_a_table_and_a_picture(manifest, tmp_path, monkeypatc
     monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
     manifest.save(tmp_path / "manifest.json")
     report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=2)
-    written = evaluation.write_report(report, tmp_path / "out")
+    written = evaluation.write_diarizer_report(report, tmp_path / "out")
     assert [path.name for path in written] == ["diarizer.json", "diarizer.md", "confusion-made.png"]
     assert written[2].read_bytes()[:4] == b"\x89PNG"
     assert json.loads(written[0].read_text())["groups"]["made"]["uar"] == 1

@@ -1,20 +1,25 @@
-"""The report on a talker's motion, over a small made store and an untrained model."""
+"""Motion figures of a small rig store, of an untrained model and of finished animations."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from made_animation import made_animation
 
+from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
 from sedtalker.data.rig_store import RigClip, write_rig_store
-from sedtalker.emotion.track import constant_track
-from sedtalker.evaluation.motion import TrackedClip, evaluate, tracked_figures
+from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.track import EmotionTrack, constant_track
+from sedtalker.errors import DataError
+from sedtalker.evaluation.motion import TrackedClip, animation_figures, evaluate, tracked_figures
 from sedtalker.labels import LABELS
 from sedtalker.phones import Phone, write_phones
 from sedtalker.synthesis.coarticulation import perform
@@ -90,3 +95,89 @@ def test_the_command_shows_figures_beside_norms(store: Path, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert "closure_recall" in shown and "GRID's man" in shown
     assert set(json.loads(report.read_text())) == {"tts", "grid", "foreign", "emotion"}
+
+
+SAID = (
+    *(Phone("", name, at, end) for name, at, end in (("SIL", 0, 0.5), ("AA", 0.5, 0.9), ("B", 0.9, 1.0))),
+    *(Phone("", name, at, end) for name, at, end in (("AA", 1.0, 1.5), ("SIL", 1.5, 2.0))),
+)
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Path:
+    """ "ah-bah" at 30 fps, happy, from 0.5 to 1.5 s of two seconds, with noise as its sound."""
+    samples = np.zeros(32_000, np.float32)
+    samples[8_000:24_000] = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    samples[14_400:16_000] *= 0.05
+    write_wav(tmp_path / "said.wav", [samples])
+    decibels = np.where((np.arange(100) >= 25) & (np.arange(100) < 75), -20, -70).astype(np.float32)
+    posterior, intensity = constant_track("happy", 0.8, 100)
+    weights = perform(SAID, decibels, posterior, intensity).weights
+    at_30 = np.stack([np.interp((np.arange(60) + 0.5) / 30, (np.arange(100) + 0.5) / 50, w) for w in weights.T], 1)
+    made = made_animation(tmp_path, 2.0)
+    track = EmotionTrack.from_segments([Segment(0.0, 2.0, "happy", 0.8)], 2.0)
+    animation = replace(made, blendshapes=at_30.astype(np.float32), emotion=track, meta=made.meta | sound(tmp_path))
+    animation.save(tmp_path / "said.npz")
+    return tmp_path / "said.npz"
+
+
+def sound(folder: Path) -> dict[str, str]:
+    return {"audio": str(folder / "said.wav")}
+
+
+def test_a_closure_is_found_where_the_phones_say_so(spoken: Path):
+    figures = animation_figures(spoken, SAID)
+    assert (figures["bilabials"], figures["closure_recall"]) == (1, 1.0)
+    assert figures["emotion_agreement"] == 1.0
+    assert figures["silence_gap_mm_p95"] < 0.5
+
+
+def test_without_phones_nothing_is_said_of_them(spoken: Path):
+    figures = animation_figures(spoken)
+    assert not {"bilabials", "closure_recall", "rounding_ratio"} & set(figures)
+    assert abs(figures["rest_after_sound_seconds"]) < 0.15
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_another_feeling_than_the_track_says_is_noticed(spoken: Path, tmp_path: Path):
+    sad = replace(load_animation(spoken), emotion=EmotionTrack.from_segments([Segment(0.0, 2.0, "sad", 0.8)], 2.0))
+    sad.save(tmp_path / "sad.npz")
+    assert animation_figures(tmp_path / "sad.npz")["emotion_agreement"] == 0.0
+
+
+def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    table, report = tmp_path / "phones.tsv", tmp_path / "report.json"
+    write_phones(table, {"said": SAID})
+    assert main(["evaluate", "motion", str(spoken), "--phones", str(table), "-o", str(report)]) == 0
+    assert "closure_recall" in capsys.readouterr().out
+    assert json.loads(report.read_text())[str(spoken)]["bilabials"] == 1
+    write_phones(table, {"other": SAID})
+    assert main(["evaluate", "motion", str(spoken), "--phones", str(table)]) == 1
+    assert "no phones of said" in capsys.readouterr().err
+    assert main(["evaluate", "motion", str(spoken), "--most", "3"]) == 1
+    assert "--most and --split choose clips of a store" in capsys.readouterr().err
+
+
+def test_of_silence_only_the_closed_mouth_is_judged(spoken: Path, tmp_path: Path):
+    write_wav(tmp_path / "said.wav", [np.zeros(32_000, np.float32)])
+    figures = animation_figures(spoken)
+    assert figures["silence_gap_mm_p95"] > 1  # it speaks all the same
+    assert not {"audio_lip_offset_seconds", "rest_after_sound_seconds"} & set(figures)
+
+
+def test_a_mesh_or_a_lost_sound_cannot_be_judged(spoken: Path, tmp_path: Path):
+    made = made_animation(tmp_path)
+    bare = Animation(made.template, made.faces, made.fps, made.emotion, dense=made.vertices, meta=made.meta)
+    bare.save(tmp_path / "bare.npz")
+    with pytest.raises(DataError, match="no ARKit weights"):
+        animation_figures(tmp_path / "bare.npz")
+    other = replace(load_animation(spoken), faces=made.faces[1:], rig=None)
+    other.save(tmp_path / "other.npz")
+    with pytest.raises(DataError, match="no lips"):
+        animation_figures(tmp_path / "other.npz")
+    replace(load_animation(spoken), meta={"face": "default"}).save(tmp_path / "unnamed.npz")
+    with pytest.raises(DataError, match=r"sound of .*unnamed"):
+        animation_figures(tmp_path / "unnamed.npz")
+    (tmp_path / "said.wav").unlink()
+    with pytest.raises(DataError, match="sound of"):
+        animation_figures(spoken)

@@ -1,4 +1,4 @@
-"""Pairs, groups, intervals, masks, baselines and reports of an evaluation of talkers."""
+"""Pairs, groups, intervals, masks, baselines, reports and videos of the evaluation of talkers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import json
 import pickle
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import vertex_corpora as made
+from made_face import bare_face
 
 from sedtalker.animation import Animation
+from sedtalker.cli.main import main
 from sedtalker.data.prepare import prepare
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError
-from sedtalker.evaluation import baselines
+from sedtalker.evaluation import talker as evaluation
 from sedtalker.evaluation.masks import read_masks
-from sedtalker.evaluation.report import table, write_report
-from sedtalker.evaluation.talker import evaluate, open_truth, predictions_of, summarise
+from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
+from sedtalker.evaluation.talker import Result, evaluate, extremes, face_of, open_truth, predictions_of, summarise
 from sedtalker.face.vertex_masks import FLAME_REGIONS, mask_hash
 from sedtalker.phones import Phone
 
@@ -95,7 +98,7 @@ def test_bad_pairs_are_named_and_nothing_is_cut_silently(store: Store, masks, tm
     assert "39 vertices predicted, 40 true" in result.bad[other.stem]
     tolerant = evaluate("talker", predictions_of(folder, truth.fps), truth, masks, tolerance=2)
     assert tolerant.cut == {short.stem: 2} and tolerant.frames[short.stem] == 28
-    assert "1 sequences cut to the shorter length, 2 frames" in table(summarise([tolerant], truth, masks))
+    assert "1 sequences cut to the shorter length, 2 frames" in format_text(summarise([tolerant], truth, masks))
 
 
 def test_loud_sentences_and_moving_lips_correlate_by_speaker(store: Store, masks, tmp_path: Path) -> None:
@@ -145,8 +148,8 @@ def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None
     score = {name: figures["bilabial_closure_score"] for name, figures in summary["closures"].items()}
     assert (recall["talker"], recall["truth"], score["talker"], score["still"]) == (0, 1, 0, 1)
     assert 0.6 < score["truth"] < 0.8 and summary["closures"]["truth"]["bilabials"] == 4
-    assert "closure_recall" in table(summary)
-    write_report(summary, tmp_path / "report.md")
+    assert "closure_recall" in format_text(summary)
+    write_report(summary, tmp_path / "report.md", TALKER_FORMATS)
     assert "of p95 within 60 ms of the start" in (tmp_path / "report.md").read_text()
     with pytest.raises(DataError, match="none of the sequences"):
         summarise(results, truth, masks, phones={})
@@ -157,9 +160,9 @@ def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None
 def test_what_is_not_defined_is_said(store: Store, masks) -> None:
     truth = open_truth(store.root)
     masks.regions["lip_pair"] = np.array([1, 2])
-    summary = summarise([evaluate("still", baselines.still_face(truth), truth, masks)], truth, masks)
+    summary = summarise([evaluate("still", evaluation.still_face(truth), truth, masks)], truth, masks)
     assert summary["systems"]["still"]["overall"]["mtm"] == {"value": None, "low": None, "high": None}
-    line = next(line for line in table(summary).splitlines() if line.startswith("mtm"))
+    line = next(line for line in format_text(summary).splitlines() if line.startswith("mtm"))
     assert "not defined" in line
 
 
@@ -198,9 +201,9 @@ def test_an_animation_at_another_rate_is_refused(store: Store, tmp_path: Path) -
 def test_baselines(store: Store, masks) -> None:
     truth = open_truth(store.root)
     systems = {
-        "still": baselines.still_face(truth),
-        "mean": baselines.mean_motion(truth),
-        "linear": baselines.linear_regression(truth),
+        "still": evaluation.still_face(truth),
+        "mean": evaluation.mean_motion(truth),
+        "linear": evaluation.linear_regression(truth),
     }
     item = truth.items[0]
     np.testing.assert_array_equal(systems["still"](item)[7], store.templates[made.TEST])
@@ -217,7 +220,7 @@ def test_linear_regression_learns_what_is_linear(store: Store) -> None:
         moved = 0.001 * nearest[:, :1] - 0.0005 * nearest[:, 2:3]  # the same direction for every vertex and axis
         np.save(store.root / "clips" / f"{clip.id}.npy", np.repeat(moved, made.VERTICES * 3, 1).reshape(-1, 40, 3))
     truth = open_truth(store.root)
-    predict, item = baselines.linear_regression(truth), truth.items[0]
+    predict, item = evaluation.linear_regression(truth), truth.items[0]
     error = np.abs(predict(item) - truth.motion(item)).mean()
     assert error < 0.05 * np.abs(truth.motion(item) - truth.template(item)).mean()
 
@@ -225,7 +228,7 @@ def test_linear_regression_learns_what_is_linear(store: Store) -> None:
 def test_baselines_need_features_and_training_clips(store: Store, tmp_path: Path) -> None:
     next((store.root / "features").glob(f"{made.TRAIN}*")).unlink()
     with pytest.raises(DataError, match="no speech features"):
-        baselines.linear_regression(open_truth(store.root))
+        evaluation.linear_regression(open_truth(store.root))
     with pytest.raises(DataError, match="no clips of the quiz split"):
         open_truth(store.root, "quiz")
 
@@ -260,10 +263,10 @@ def test_reports(store: Store, masks, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     truth = open_truth(store.root)
     predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
-    systems = {"talker": predict, "still face": baselines.still_face(truth)}
+    systems = {"talker": predict, "still face": evaluation.still_face(truth)}
     summary = summarise([evaluate(name, one, truth, masks) for name, one in systems.items()], truth, masks)
     for suffix in ("json", "md", "html"):
-        write_report(summary, tmp_path / f"report.{suffix}")
+        write_report(summary, tmp_path / f"report.{suffix}", TALKER_FORMATS)
     assert json.loads((tmp_path / "report.json").read_text()) == summary
     text = (tmp_path / "report.md").read_text()
     assert (
@@ -271,3 +274,50 @@ def test_reports(store: Store, masks, tmp_path: Path) -> None:
     )
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "<script" not in page
+
+
+ERRORS = {"a": 0.001, "b": 0.004, "c": 0.002, "d": 0.0}  # metres by clip
+FRAMES, FPS = 6, 25.0
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Predicted and true animations of a bare mesh."""
+    face, track = bare_face(), EmotionTrack.neutral(FRAMES / FPS)
+    swell = 1 + 0.05 * np.sin(np.arange(FRAMES))[:, None, None]
+    for name, error in ERRORS.items():
+        for kind, moved in (("truth", 0.0), ("predicted", error)):
+            dense = (face.template * swell + [0, moved, 0]).astype(np.float32)
+            animation = Animation(face.template, face.faces, FPS, track, dense=dense, rig=face)
+            animation.save(tmp_path / kind / f"{name}.npz")
+    return tmp_path / "predicted", tmp_path / "truth"
+
+
+def test_the_command_renders_worst_median_and_best(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predicted, truth = map(str, folders)
+    assert main(["evaluate", "talker", predicted, truth, "--fps", "25", "--render", str(tmp_path / "videos")]) == 0
+    videos = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert videos == ["best_d.mp4", "median_a.mp4", "worst_b.mp4"]
+    with av.open(str(tmp_path / "videos" / "worst_b.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+    assert len(frames) == FRAMES
+    third = frames[0].shape[1] // 3
+    heat = frames[0][150:230, 2 * third + 130 : 2 * third + 250]
+    with av.open(str(tmp_path / "videos" / "best_d.mp4")) as video:
+        pale = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(int)[150:230, 2 * third + 130 :][:, :120]
+    assert heat[..., 2].mean() < pale[..., 2].mean() - 30  # 4 mm are orange, no error is pale
+
+
+def test_a_clip_is_shown_once() -> None:
+    figures = {"x": {"mve": 1.0, "lve_l2": 2.0}, "y": {"mve": 2.0, "lve_l2": 1.0}}
+    assert extremes(Result("talker", figures)) == {"worst": "x", "median": "y"}
+    assert extremes(Result("talker", {"x": {"mve": 1.0}})) == {"worst": "x"}
+
+
+def test_motion_without_triangles_asks_for_a_mesh(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((5, 7, 3), np.float32))
+    truth = open_truth(tmp_path)
+    with pytest.raises(DataError, match=r"no triangles are known.*--face"):
+        face_of(truth)
+    with pytest.raises(DataError, match=r"default has .* vertices, the motion has 7"):
+        face_of(truth, "default")

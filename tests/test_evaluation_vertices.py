@@ -195,3 +195,12 @@ def test_regions_that_are_not_given_are_left_out() -> None:
     assert set(measure(PRED, TRUTH, TEMPLATE, {}, FPS)) == {"mve", "mod", "ae", "tc", "ffe"}
     with pytest.raises(ValueError, match="shapes"):
         measure(PRED[:-1], TRUTH, TEMPLATE, REGIONS, FPS)
+
+
+def test_time_warping_equals_librosa() -> None:
+    sequence = pytest.importorskip("librosa.sequence")
+    rng = np.random.default_rng(3)
+    pred, truth, template = 0.01 * rng.normal(size=(40, 5, 3)), 0.01 * rng.normal(size=(40, 5, 3)), np.zeros((5, 3))
+    total, _ = sequence.dtw(pred.reshape(40, -1).T, truth.reshape(40, -1).T, metric="sqeuclidean")
+    figures = measure(pred, truth, template, {"lips": np.arange(5)}, fps=25)
+    assert figures["dtw"] == pytest.approx(math.sqrt(total[-1, -1]), rel=1e-9)

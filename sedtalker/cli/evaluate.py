@@ -130,7 +130,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
 def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
     from sedtalker.evaluation.masks import read_masks
-    from sedtalker.evaluation.report import table, write_report
+    from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
     from sedtalker.evaluation.talker import evaluate, open_truth, summarise
     from sedtalker.face.vertex_masks import default_masks
     from sedtalker.phones import read_phones
@@ -142,11 +142,11 @@ def run_talker(arguments: argparse.Namespace) -> int:
     results = [evaluate(name, predict, truth, masks, arguments.tolerance) for name, predict in systems.items()]
     phones = read_phones(arguments.phones) if arguments.phones else None
     summary = summarise(results, truth, masks, arguments.seed, phones)
-    print(table(summary))
+    print(format_text(summary))
     for path in arguments.output:
-        write_report(summary, path)
+        write_report(summary, path, TALKER_FORMATS)
     if arguments.render:
-        from sedtalker.evaluation.extremes import face_of, render_extremes
+        from sedtalker.evaluation.talker import face_of, render_extremes
 
         for path in render_extremes(
             results[0], systems[results[0].name], truth, arguments.render, face_of(truth, arguments.face)
@@ -158,27 +158,24 @@ def run_talker(arguments: argparse.Namespace) -> int:
 def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[..., Any]]:
     """The talker, and the baselines asked for, or else those that the truth allows."""
     from sedtalker.errors import DataError
-    from sedtalker.evaluation import baselines
-    from sedtalker.evaluation.talker import StoreTruth, predictions_of
+    from sedtalker.evaluation import talker
 
     systems: dict[str, Callable[..., Any]] = {}
     if (arguments.predicted / "config.json").is_file():
-        if not isinstance(truth, StoreTruth):
+        if not isinstance(truth, talker.StoreTruth):
             raise DataError(f"a talker's folder needs a prepared store as the truth: {arguments.truth} is none")
-        from sedtalker.evaluation.predict import talker_predictions
-
-        systems["talker"] = talker_predictions(arguments.predicted, truth)
+        systems["talker"] = talker.talker_predictions(arguments.predicted, truth)
     else:
-        systems["talker"] = predictions_of(arguments.predicted, truth.fps)
+        systems["talker"] = talker.predictions_of(arguments.predicted, truth.fps)
     wanted = arguments.baselines or BASELINES
     if "still" in wanted and truth.template(truth.items[0]) is not None:
-        systems["still face"] = baselines.still_face(truth)
-    fitted = {"mean": ("mean motion", baselines.mean_motion), "linear": ("linear", baselines.linear_regression)}
+        systems["still face"] = talker.still_face(truth)
+    fitted = {"mean": ("mean motion", talker.mean_motion), "linear": ("linear", talker.linear_regression)}
     for key, (name, fit) in fitted.items():
         if key not in wanted:
             continue
         try:
-            if not isinstance(truth, StoreTruth):
+            if not isinstance(truth, talker.StoreTruth):
                 raise DataError("it is fitted on a prepared store's training split")
             systems[name] = fit(truth)
         except DataError as error:
@@ -191,10 +188,11 @@ def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[
 
 def run_motion(arguments: argparse.Namespace) -> int:
     """Measure a talker's motion, or that of animations."""
-    from sedtalker.evaluation.motion import table, write_report
+    from sedtalker.evaluation.motion import format_motion
+    from sedtalker.evaluation.report import write_report
 
     report = _model_motion(arguments) if arguments.what[0].is_dir() else _animations_motion(arguments)
-    print(table(report))
+    print(format_motion(report))
     if arguments.output:
         write_report(report, arguments.output)
     return 0
@@ -216,7 +214,7 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     from sedtalker.errors import DataError
-    from sedtalker.evaluation.animations import evaluate_animations
+    from sedtalker.evaluation.motion import evaluate_animations
     from sedtalker.phones import read_phones
 
     if arguments.most or arguments.split:
@@ -229,7 +227,7 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
     if arguments.protocol == "emobox":
         return _run_emobox(arguments)
-    from sedtalker.evaluation.diarizer import evaluate_diarizer, noises, table, write_report
+    from sedtalker.evaluation.diarizer import evaluate_diarizer, format_diarizer, noises, write_diarizer_report
 
     report = evaluate_diarizer(
         arguments.manifest,
@@ -238,9 +236,9 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
         disturbances=noises(arguments.noise),
         crossfade=arguments.crossfade,
     )
-    print(table(report))
+    print(format_diarizer(report))
     if arguments.output:
-        for path in write_report(report, arguments.output):
+        for path in write_diarizer_report(report, arguments.output):
             print(path)
     return 0
 
@@ -248,13 +246,13 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
 def _run_emobox(arguments: argparse.Namespace) -> int:
     from sedtalker.data.manifest import load_manifest
     from sedtalker.errors import DataError
-    from sedtalker.evaluation.emobox import evaluate_emobox, table, write_report
+    from sedtalker.evaluation.emobox import evaluate_emobox, format_emobox, write_emobox_report
 
     if not arguments.features:
         raise DataError("the protocol emobox needs cached features. Name their folder with --features")
     report = evaluate_emobox(load_manifest(arguments.manifest), arguments.features)
-    print(table(report))
+    print(format_emobox(report))
     if arguments.output:
-        for path in write_report(report, arguments.output):
+        for path in write_emobox_report(report, arguments.output):
             print(path)
     return 0

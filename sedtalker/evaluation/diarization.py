@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
 
 from sedtalker.emotion.segments import Segment
+from sedtalker.errors import require
 
 
 def eder(predicted: Sequence[Segment], reference: Sequence[Segment], duration: float) -> float:
@@ -70,87 +72,87 @@ def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment])
 
 @dataclass(frozen=True)
 class Classification:
-    """What a confusion matrix (C, C) says; rows are the truth. Means leave out classes that never occur."""
+    """Figures of predicted labels over the classes that occur in the truth."""
 
     labels: tuple[str, ...]
-    confusion: NDArray[np.int64]
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.confusion.trace() / max(1, self.confusion.sum()))
-
-    @property
-    def recalls(self) -> dict[str, float]:
-        """Recall of each class that occurs."""
-        totals = self.confusion.sum(1)
-        return {name: float(self.confusion[k, k] / totals[k]) for k, name in enumerate(self.labels) if totals[k]}
-
-    @property
-    def uar(self) -> float:
-        """Unweighted average recall."""
-        return float(np.mean(list(self.recalls.values())))
-
-    @property
-    def f1(self) -> dict[str, float]:
-        """F1 of each class that occurs."""
-        hits, truth, said = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
-        return {name: float(2 * hits[k] / (truth[k] + said[k])) for k, name in enumerate(self.labels) if truth[k]}
-
-    @property
-    def macro_f1(self) -> float:
-        return float(np.mean(list(self.f1.values())))
-
-    @property
-    def weighted_f1(self) -> float:
-        truth = self.confusion.sum(1)
-        return sum(value * truth[self.labels.index(name)] for name, value in self.f1.items()) / max(1, truth.sum())
+    confusion: NDArray[np.int64]  # (C, C) counts; rows are the truth
+    accuracy: float
+    uar: float  # unweighted average recall
+    macro_f1: float
+    weighted_f1: float
+    recalls: dict[str, float]  # by label
 
     def false_rates(self, label: str) -> tuple[float, float]:
         """(false-positive, false-negative) rate of one class."""
         k = self.labels.index(label)
-        hits, truth, said = self.confusion[k, k], self.confusion[k].sum(), self.confusion[:, k].sum()
-        others = self.confusion.sum() - truth
-        return float((said - hits) / max(1, others)), float((truth - hits) / max(1, truth))
+        hits, true, predicted = self.confusion[k, k], self.confusion[k].sum(), self.confusion[:, k].sum()
+        others = self.confusion.sum() - true
+        return float((predicted - hits) / max(1, others)), float((true - hits) / max(1, true))
 
 
 def classify(truth: NDArray[np.integer], predicted: NDArray[np.integer], labels: Sequence[str]) -> Classification:
-    """Counts of label numbers (N,) against label numbers (N,)."""
-    confusion = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(confusion, (truth, predicted), 1)
-    return Classification(tuple(labels), confusion)
+    """Compare predicted with true label numbers, (N,) each.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    metrics = require("sklearn.metrics", "train")
+    present = np.unique(truth)
+    _, recalls, f1, support = metrics.precision_recall_fscore_support(truth, predicted, labels=present, zero_division=0)
+    return Classification(
+        labels=tuple(labels),
+        confusion=metrics.confusion_matrix(truth, predicted, labels=np.arange(len(labels))),
+        accuracy=float(metrics.accuracy_score(truth, predicted)),
+        uar=float(recalls.mean()),
+        macro_f1=float(f1.mean()),
+        weighted_f1=float(np.average(f1, weights=support)),
+        recalls={labels[k]: float(recall) for k, recall in zip(present, recalls, strict=True)},
+    )
+
+
+def unweighted_average_recall(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean recall over the classes that occur in the truth, of label numbers (N,).
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    metrics = require("sklearn.metrics", "train")
+    return float(metrics.recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0))
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
-    """Mean distance between confidence (N,) and accuracy over bins of confidence, weighted by their frames."""
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    gap = np.abs(np.bincount(index, confidence, bins) - np.bincount(index, correct.astype(float), bins))
-    return float(gap[counts > 0].sum() / len(confidence))
+    """Mean distance between confidence (N,) in 0..1 and accuracy over bins of confidence, weighted by their frames.
+
+    Raises:
+        MissingExtraError: torchmetrics is not installed.
+    """
+    metrics = require("torchmetrics.functional.classification", "train")
+    error = metrics.binary_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct).int(), bins)
+    return float(error)
 
 
 def auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Chance that a positive scores above a negative (N,), ties counting half; NaN without one of them."""
-    positives, negatives = int(positive.sum()), int((~positive).sum())
-    if not positives or not negatives:
+    """Area under the ROC curve of scores (N,) for positives (N,); NaN without positives or without negatives.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    if positive.all() or not positive.any():
         return float("nan")
-    ranks = mean_ranks(scores)
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(require("sklearn.metrics", "train").roc_auc_score(positive, scores))
 
 
 def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Spearman's correlation of (N,) and (N,)."""
-    return float(np.corrcoef(mean_ranks(one), mean_ranks(other))[0, 1])
+    """Spearman's correlation of (N,) and (N,).
+
+    Raises:
+        MissingExtraError: scipy is not installed.
+    """
+    return float(require("scipy.stats", "train").spearmanr(one, other).statistic)
 
 
 def concordance(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
-    """Lin's concordance correlation of (N,) and (N,)."""
+    """Concordance correlation of (N,) and (N,), with moments over N (Lin 1989); NaN for equal constants."""
     covariance = np.cov(predicted, truth, bias=True)
     spread = covariance[0, 0] + covariance[1, 1] + (predicted.mean() - truth.mean()) ** 2
     return float(2 * covariance[0, 1] / spread) if spread > 0 else float("nan")
-
-
-def mean_ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Ranks from 1 of (N,); equal values share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]

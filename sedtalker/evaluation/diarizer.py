@@ -8,9 +8,8 @@ is read from the audio, as in use.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
+from sedtalker.evaluation.report import markdown_table, write_report
 from sedtalker.files import atomic_write
 from sedtalker.speech import WindowedEncoder, load_encoder
 
@@ -267,52 +267,42 @@ def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str
     return {"name": name, "uar": groups[name]["uar"], "false_rates": groups[name]["false_rates"]}
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as Markdown, which reads as a table on screen too."""
-    lines = [f"Diarizer on split `{report['split']}`", ""]
-    lines += [
-        "| group | clips | UAR | accuracy | macro F1 | clip UAR | calibration error | strong AUC |",
-        "|" + "---|" * 8,
-    ]
+def format_diarizer(report: Mapping[str, Any]) -> str:
+    """The report as Markdown, which is readable on the screen too."""
+    groups = [["group", "clips", "UAR", "accuracy", "macro F1", "clip UAR", "calibration error", "strong AUC"]]
     for name, row in report["groups"].items():
-        strong = row["intensity"].get("auc_strong")
-        figures = [row["uar"], row["accuracy"], row["macro_f1"], row["clip_uar"], row["calibration_error"], strong]
-        lines.append(
-            f"| {name} | {row['clips']} | " + " | ".join("" if x is None else f"{x:.3f}" for x in figures) + " |"
-        )
-    lines += [
-        "",
-        "| recordings with changes | EDER | boundary, median s | switches/s (true) | insertions found |",
-        "|---|---|---|---|---|",
-    ]
+        figures = [row[key] for key in ("uar", "accuracy", "macro_f1", "clip_uar", "calibration_error")]
+        figures.append(row["intensity"].get("auc_strong"))
+        groups.append([name, str(row["clips"]), *("" if x is None else f"{x:.3f}" for x in figures)])
+    mixes = [["recordings with changes", "EDER", "boundary, median s", "switches/s (true)", "insertions found"]]
     for name, row in report["mixes"].items():
         found = ", ".join(f"{length} s {share:.2f}" for length, share in row["insertions_found"].items())
         switches = f"{row['switches_per_second']:.2f} ({row['true_switches_per_second']:.2f})"
-        lines.append(f"| {name} | {row['eder']:.3f} | {row['boundary_error_median']:.2f} | {switches} | {found} |")
+        mixes.append([name, f"{row['eder']:.3f}", f"{row['boundary_error_median']:.2f}", switches, found])
+    parts = [f"Diarizer on split `{report['split']}`", markdown_table(groups), markdown_table(mixes)]
     for name, row in report["disturbed"].items():
-        lines.append(f"\n{name}: frame UAR " + ", ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
+        parts.append(f"{name}: frame UAR " + ", ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
     if worst := report.get("worst_speaker"):
-        lines.append(f"\nWorst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}")
         rates = (f"{name} {wrong:.2f}/{missed:.2f}" for name, (wrong, missed) in worst["false_rates"].items())
-        lines.append("false-positive/false-negative rate: " + ", ".join(rates))
-    return "\n".join(lines) + "\n"
+        parts.append(
+            f"Worst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}\n"
+            "false-positive/false-negative rate: " + ", ".join(rates)
+        )
+    return "\n\n".join(parts) + "\n"
 
 
-def write_report(report: dict[str, Any], folder: Path | str) -> list[Path]:
-    """Write `diarizer.json`, `diarizer.md` and a confusion matrix of each corpus; their paths come back.
+def write_diarizer_report(report: Mapping[str, Any], folder: Path | str) -> list[Path]:
+    """Write `diarizer.json`, `diarizer.md` and the confusion matrix of each corpus; returns their paths.
 
-    Without matplotlib there are no pictures.
+    Without matplotlib the matrices are left out.
     """
-    text, paths = table(report), [Path(folder) / "diarizer.json", Path(folder) / "diarizer.md"]
-    for name, figures in report["groups"].items():
-        picture = Path(folder) / f"confusion-{name}.png"
-        if "/" in name or importlib.util.find_spec("matplotlib") is None:
-            continue
+    paths, pictures = [Path(folder) / "diarizer.json", Path(folder) / "diarizer.md"], {}
+    if importlib.util.find_spec("matplotlib") is not None:
+        pictures = {name: Path(folder) / f"confusion-{name}.png" for name in report["groups"] if "/" not in name}
+    for name, picture in pictures.items():
         with atomic_write(picture) as temp_path:
-            plot_confusion(np.array(figures["confusion"]), report["labels"], temp_path)
-        text += f"\n![Confusion of {name}, frames]({picture.name})\n"
-        paths.append(picture)
-    for path, content in zip(paths, (json.dumps(report, indent=1), text), strict=False):
-        with atomic_write(path) as temp_path:
-            temp_path.write_text(content, encoding="utf-8")
-    return paths
+            plot_confusion(np.array(report["groups"][name]["confusion"]), report["labels"], temp_path)
+    links = "".join(f"\n![Confusion of {name}, frames]({path.name})\n" for name, path in pictures.items())
+    for path in paths:
+        write_report(report, path, {".md": lambda content: format_diarizer(content) + links})
+    return [*paths, *pictures.values()]

@@ -6,8 +6,7 @@ and the spread of the cached steps over a clip's speech. The packaged diarizers 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from tqdm import tqdm
 from sedtalker.data.emotion_mixtures import Clip
 from sedtalker.data.manifest import Manifest
 from sedtalker.errors import DataError
-from sedtalker.files import atomic_write
+from sedtalker.evaluation.diarization import unweighted_average_recall
+from sedtalker.evaluation.report import markdown_table, write_report
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in a file's name
 FOLDS: tuple[tuple[int, ...], ...] = (
@@ -60,9 +60,11 @@ def evaluate_emobox(manifest: Manifest, caches: Sequence[Path]) -> dict[str, Any
         test = held_out & rows.clean
         if not test.any():
             continue
-        heard = classified(rows.values[~held_out], rows.labels[~held_out], rows.values[test])
+        predicted = predict_labels(rows.values[~held_out], rows.labels[~held_out], rows.values[test])
         actors = sorted(set(rows.actors[test].tolist()))
-        folds.append({"actors": actors, "clips": int(test.sum()), "uar": recall(rows.labels[test], heard)})
+        folds.append(
+            {"actors": actors, "clips": int(test.sum()), "uar": unweighted_average_recall(rows.labels[test], predicted)}
+        )
     return {
         "protocol": "emobox",
         "actors": sum(len(fold["actors"]) for fold in folds),
@@ -89,7 +91,7 @@ def summaries(manifest: Manifest, caches: Sequence[Path]) -> Summaries:
     return Summaries(torch.stack(values), torch.tensor(labels), torch.tensor(actors), torch.tensor(clean))
 
 
-def classified(values: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
+def predict_labels(values: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
     """Labels (M,) of unseen rows (M, D) by a regression on rows (N, D) whose labels (N,) are known and count alike."""
     mean, spread = values.mean(0), values.std(0) + 1e-3
     rows = (values - mean) / spread
@@ -110,31 +112,22 @@ def classified(values: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
     return (((unseen - mean) / spread) @ weights + bias).argmax(1).detach()
 
 
-def recall(truth: Tensor, heard: Tensor) -> float:
-    """Unweighted average recall of labels (N,)."""
-    return float(torch.stack([(heard[truth == k] == k).float().mean() for k in truth.unique()]).mean())
-
-
-def table(report: dict[str, Any]) -> str:
+def format_emobox(report: Mapping[str, Any]) -> str:
     """The folds as Markdown."""
-    lines = [
-        f"EmoBox's folds of RAVDESS, {len(CLASSES)} classes: {len(report['folds'])} of {len(FOLDS)} folds, "
-        f"{report['actors']} of {sum(map(len, FOLDS))} actors",
-        "",
-        "| actors | clips | UAR |",
-        "|---|---|---|",
-    ]
+    rows = [["actors", "clips", "UAR"]]
     for fold in report["folds"]:
-        lines.append(
-            f"| {' '.join(f'{actor:02d}' for actor in fold['actors'])} | {fold['clips']} | {fold['uar']:.3f} |"
-        )
-    return "\n".join([*lines, f"| mean | | {report['uar']:.3f} |"]) + "\n"
+        rows.append([" ".join(f"{actor:02d}" for actor in fold["actors"]), str(fold["clips"]), f"{fold['uar']:.3f}"])
+    rows.append(["mean", "", f"{report['uar']:.3f}"])
+    title = (
+        f"EmoBox's folds of RAVDESS, {len(CLASSES)} classes: {len(report['folds'])} of {len(FOLDS)} folds, "
+        f"{report['actors']} of {sum(map(len, FOLDS))} actors"
+    )
+    return f"{title}\n\n{markdown_table(rows)}\n"
 
 
-def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
-    """Write `emobox.json` and `emobox.md`; their paths come back."""
-    texts = {"emobox.json": json.dumps(report, indent=1) + "\n", "emobox.md": table(report)}
-    for name, text in texts.items():
-        with atomic_write(folder / name) as temp_path:
-            temp_path.write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+def write_emobox_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write `emobox.json` and `emobox.md`; returns their paths."""
+    paths = [folder / "emobox.json", folder / "emobox.md"]
+    for path in paths:
+        write_report(report, path, {".md": format_emobox})
+    return paths

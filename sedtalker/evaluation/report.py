@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from sedtalker.errors import require
-from sedtalker.evaluation.closures import DEFINITIONS
+from sedtalker.evaluation.lips import DEFINITIONS
 from sedtalker.files import atomic_write
 
 Summary = Mapping[str, Any]
 Row = Sequence[str]
+Format = Callable[[Mapping[str, Any]], str]
 
 PLOTTED = ("mve", "lve", "eve")
 SHOWN = 5  # bad pairs on the screen; the files have them all
 
 
-def table(summary: Summary) -> str:
+def format_text(summary: Summary) -> str:
     """Every measure of every system over all sequences, aligned for the screen, the masks, and what was left out."""
     rows = [list(row) for row in _overall_rows(summary, _region)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -31,31 +32,27 @@ def table(summary: Summary) -> str:
     return "\n".join([_head(summary), "", *lines, "", *masks, *_closure_lines(summary), *_remarks(summary, SHOWN)])
 
 
-def write_report(summary: Summary, path: Path | str) -> None:
-    """Write the evaluation in the form that the suffix names: .json, .md, or .html with plots.
-
-    Raises:
-        MissingExtraError: a page is asked for and matplotlib is not installed.
-    """
+def write_report(report: Mapping[str, Any], path: Path | str, formats: Mapping[str, Format] | None = None) -> None:
+    """Write a report in the form of the path's suffix: by the function that `formats` has for it, otherwise as JSON."""
     path = Path(path)
-    writers = {".md": markdown, ".html": page}
-    text = writers[path.suffix](summary) if path.suffix in writers else json.dumps(summary, indent=1) + "\n"
+    formatter = (formats or {}).get(path.suffix)
+    text = formatter(report) if formatter else json.dumps(report, indent=1) + "\n"
     with atomic_write(path) as temp_path:
         temp_path.write_text(text, encoding="utf-8")
 
 
-def markdown(summary: Summary) -> str:
+def format_markdown(summary: Summary) -> str:
     """The evaluation as Markdown: the definitions, then tables overall and by group."""
-    parts = ["# Evaluation of a talker", _head(summary), _markdown_table(_overall_rows(summary))]
+    parts = ["# Evaluation of a talker", _head(summary), markdown_table(_overall_rows(summary))]
     if summary["closures"]:
-        parts += ["## Closures", _markdown_table(_closure_rows(summary))]
-    parts += ["## Definitions", _markdown_table(_definitions(summary))]
+        parts += ["## Closures", markdown_table(_closure_rows(summary))]
+    parts += ["## Definitions", markdown_table(_definitions(summary))]
     for kind in _kinds(summary):
-        parts += [f"## {kind.capitalize()}", _markdown_table(_group_rows(summary, kind))]
+        parts += [f"## {kind.capitalize()}", markdown_table(_group_rows(summary, kind))]
     return "\n\n".join([*parts, *_remarks(summary)]) + "\n"
 
 
-def page(summary: Summary) -> str:
+def format_html(summary: Summary) -> str:
     """The evaluation as one HTML page that needs no other file."""
     parts = ["<h1>Evaluation of a talker</h1>", f"<p>{html.escape(_head(summary))}</p>"]
     parts.append(_html_table(_overall_rows(summary)))
@@ -162,7 +159,8 @@ def _remarks(summary: Summary, most: int | None = None) -> list[str]:
     return remarks
 
 
-def _markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Rows of cells, the first with the names of the columns, as a Markdown table."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(row) + " |" for row in escaped]
     lines.insert(1, "|" + "---|" * len(rows[0]))
@@ -174,6 +172,10 @@ def _html_table(rows: Sequence[Row]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
 
     return "<table>" + line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:]) + "</table>"
+
+
+TALKER_FORMATS: Mapping[str, Format] = {".md": format_markdown, ".html": format_html}
+"""Formats of a talker's evaluation by suffix. The page has plots and raises MissingExtraError without matplotlib."""
 
 
 def _plot(summary: Summary, name: str) -> str:

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sedtalker.audio import load_audio
+from sedtalker.animation import Animation
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.curves import resample
 from sedtalker.data.preflight import as_frames
 from sedtalker.data.safe_files import open_array
+from sedtalker.data.store_features import check_features
 from sedtalker.data.vertex_corpora.emovoca import emotion_of, parse_name
 from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_templates
 from sedtalker.data.vertex_store import Clip, Store, is_store, open_store
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, SEDTalkerError
-from sedtalker.evaluation.closures import Phones, closures
+from sedtalker.evaluation.lips import Phones, closures
 from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, lip_opening, measure
+from sedtalker.face.assets import load_face
+from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import LIP_PAIR, VertexMasks
+from sedtalker.render import render_comparison
+from sedtalker.render.video import Audio
+from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.floating]
 
@@ -32,6 +43,8 @@ SLCC_FORMULA = (
     "Pearson over sequences of the sound's RMS and lip_intensity, each z-scored by subject; nearest to truth's"
 )
 GROUPS = ("emotion", "level", "emotion and level", "subject")
+RIDGE = 1e-3  # penalty of the linear baseline, relative to the mean power of its inputs
+RANKED_BY = ("lve_l2", "mve")  # measures that clips are ranked by; the first available one is used
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,9 @@ class Item:
     def group(self, kind: str) -> str:
         """The item's group of a kind in `GROUPS`."""
         return f"{self.emotion} {self.level}" if kind == "emotion and level" else str(getattr(self, kind))
+
+
+Predict = Callable[[Item], Float]  # positions (T, V, 3) in metres of a sequence
 
 
 class Truth(Protocol):
@@ -159,7 +175,7 @@ def read_motion(path: Path, vertices: int | None) -> tuple[Float, float | None]:
     return as_frames(array, vertices), None
 
 
-def predictions_of(folder: Path | str, fps: float) -> Callable[[Item], Float]:
+def predictions_of(folder: Path | str, fps: float) -> Predict:
     """A reader of a folder's predicted positions at `fps` by sequence: `ID.npz` or `ID.npy`.
 
     Raises:
@@ -194,9 +210,7 @@ class Result:
     cut: dict[str, int] = field(default_factory=dict)  # sequence -> frames cut within the tolerance
 
 
-def evaluate(
-    name: str, predict: Callable[[Item], Float], truth: Truth, masks: VertexMasks | None, tolerance: int = 0
-) -> Result:
+def evaluate(name: str, predict: Predict, truth: Truth, masks: VertexMasks | None, tolerance: int = 0) -> Result:
     """Measure one system's predictions; a pair that cannot be measured is named in the result.
 
     Args:
@@ -381,7 +395,217 @@ def _templates(path: Path | None) -> Mapping[str, Float]:
     return {"": read_template_mesh(path)[0]}
 
 
-def better_than(summary: Mapping[str, Any], system: str, others: Iterable[str], name: str) -> dict[str, bool]:
-    """Whether a system's overall figure of a measure lies below each of the others'."""
-    figures = {key: value["overall"][name]["value"] for key, value in summary["systems"].items()}
-    return {other: figures[system] < figures[other] for other in others}
+def still_face(truth: Truth) -> Predict:
+    """The template, for as long as the truth lasts."""
+
+    def predict(item: Item) -> Float:
+        template = truth.template(item)
+        if template is None:
+            raise DataError("no template, so no still face to compare with. Name it with --templates")
+        return np.broadcast_to(template, truth.motion(item).shape)
+
+    return predict
+
+
+def mean_motion(truth: StoreTruth) -> Predict:
+    """The template moved by the mean displacement of the training frames: the best face that never moves."""
+    store, total, frames = truth.store, None, 0
+    for clip in tqdm(_training(store), desc="mean motion", unit="clip"):
+        moved = store.displacements(clip).sum(axis=0, dtype=np.float64)
+        total, frames = moved if total is None else total + moved, frames + clip.frames
+    assert total is not None
+    mean = (total / frames).astype(np.float32)
+
+    def predict(item: Item) -> Float:
+        clip = truth.clips[item.id]
+        posture = store.templates[clip.subject] + mean
+        return np.broadcast_to(posture, (clip.frames, *mean.shape))
+
+    return predict
+
+
+def linear_regression(truth: StoreTruth) -> Predict:
+    """Ridge regression from a frame's speech features (last layer), emotion and intensity to its displacements.
+
+    Fitted on the training split through its normal equations, so that memory does not grow with the corpus.
+    """
+    store = truth.store
+    gram: Float | None = None
+    for clip in tqdm(_training(store), desc="linear regression", unit="clip"):
+        inputs = _inputs(store, clip)
+        outputs = store.displacements(clip).reshape(clip.frames, -1)
+        if gram is None:
+            gram = np.zeros((inputs.shape[1], inputs.shape[1]))
+            cross = np.zeros((inputs.shape[1], outputs.shape[1]))
+        gram += inputs.T @ inputs
+        cross += inputs.T @ outputs
+    assert gram is not None
+    weights = solve_ridge(gram, cross, RIDGE).astype(np.float32)
+
+    def predict(item: Item) -> Float:
+        clip = truth.clips[item.id]
+        moved = _inputs(store, clip).astype(np.float32) @ weights
+        return moved.reshape(clip.frames, -1, 3) + store.templates[clip.subject]
+
+    return predict
+
+
+def solve_ridge(gram: Float, cross: Float, penalty: float) -> Float:
+    """Weights (D, K) of a ridge regression from its normal equations, x'x (D, D) and x'y (D, K).
+
+    `penalty` is relative to the mean power of the inputs, trace(x'x) / D.
+    """
+    return np.linalg.solve(gram + penalty * np.trace(gram) / len(gram) * np.eye(len(gram)), cross)
+
+
+def load_features(store: Store, clip: Clip) -> NDArray[np.float16]:
+    """The cached speech features (T, L, D) of a clip's sound, 50 a second.
+
+    Raises:
+        DataError: they are not cached.
+    """
+    path = store.features(clip)
+    if not path.is_file():
+        raise DataError(f"no speech features: {path}. Run sedtalker data prepare again, without --encoder none")
+    return np.load(path, allow_pickle=False)
+
+
+def _inputs(store: Store, clip: Clip) -> NDArray[np.float64]:
+    """(T, D + C + 1): the features, the intensity under the emotion's column, and a one."""
+    last_layer = load_features(store, clip)[:, -1].astype(np.float64)
+    nearest = ((np.arange(clip.frames) + 0.5) / store.fps * FRAME_RATE).astype(int)
+    features = last_layer[np.minimum(nearest, len(last_layer) - 1)]
+    emotion = np.zeros((clip.frames, len(store.labels)))
+    emotion[:, store.labels.index(clip.emotion)] = clip.intensity
+    return np.concatenate([features, emotion, np.ones((clip.frames, 1))], axis=1)
+
+
+def _training(store: Store) -> list[Clip]:
+    clips = store.select("train")
+    if not clips:
+        raise DataError(f"no training clips: {store.root}. Its baselines cannot be fitted; say --baselines still")
+    return clips
+
+
+def talker_predictions(folder: Path | str, truth: StoreTruth, device: str = "cpu") -> Predict:
+    """A reader of positions (T, V, 3) at the store's rate, made by the talker of a folder with its mean style.
+
+    Raises:
+        CheckpointError: there is no such talker.
+        DataError: it was trained for another topology or other emotions, or reads other features than the store's.
+    """
+    model = load_talker_model(folder).to(device)
+    store = truth.store
+    unknown = [label for label in {clip.emotion for clip in truth.clips.values()} if label not in model.config.labels]
+    if unknown:
+        raise DataError(f"the talker knows no {unknown[0]!r}: {folder}. It was trained for {model.config.labels}")
+    displacements = _mover(model, store.vertices)
+
+    @torch.inference_mode()
+    def predict(item: Item) -> Float:
+        clip = truth.clips[item.id]
+        features = torch.from_numpy(load_features(store, clip).astype(np.float32))[None].to(device)
+        check_features(model.config, store.root, *features.shape[2:])
+        frames = features.shape[1]
+        posterior = torch.zeros(1, frames, len(model.config.labels), device=device)
+        posterior[..., model.config.labels.index(clip.emotion)] = 1
+        intensity = torch.full((1, frames), clip.intensity, device=device)
+        coefficients = model(features, posterior, intensity)[0].float().cpu().numpy()
+        moved = displacements(resample(coefficients, FRAME_RATE, store.fps, clip.frames))
+        return moved + store.templates[clip.subject]
+
+    return predict
+
+
+def _mover(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
+    """How coefficients (T, K) become displacements (T, V, 3)."""
+    if model.config.head == "blendshapes":
+        face = load_face()
+        if len(face.template) != vertices:
+            raise DataError(
+                f"the talker moves {len(face.template)} vertices, the store has {vertices}. Train one on it"
+            )
+        return lambda weights: face.pose(weights) - face.template
+    if model.config.vertices != vertices:
+        raise DataError(f"the talker moves {model.config.vertices} vertices, the store has {vertices}. Train one on it")
+    return model.predict_displacements
+
+
+def render_extremes(result: Result, predict: Predict, truth: Truth, folder: Path, face: Face) -> list[Path]:
+    """Write `worst_ID.mp4`, `median_ID.mp4` and `best_ID.mp4` to a folder, by the error of the lips; returns the paths.
+
+    Where there are no masks, clips are ranked by the error of all vertices. The sound is laid under a store's clips.
+    """
+    items = {item.id: item for item in truth.items}
+    written = []
+    for rank, name in extremes(result).items():
+        item = items[name]
+        predicted, true = predict(item), truth.motion(item)
+        count = min(len(predicted), len(true))
+        path = folder / f"{rank}_{name}.mp4"
+        render_comparison(
+            _animation(predicted[:count], face, truth.fps),
+            _animation(true[:count], face, truth.fps),
+            path,
+            face=face,
+            audio=_sound(truth, item, count / truth.fps),
+        )
+        written.append(path)
+    return written
+
+
+def extremes(result: Result) -> dict[str, str]:
+    """Which clip is the worst, the median and the best; the same clip is named once."""
+    first = next(iter(result.figures.values()))
+    by = next(name for name in RANKED_BY if name in first)
+    ranked = sorted(result.figures, key=lambda name: (result.figures[name][by], name))
+    places = {"worst": -1, "median": (len(ranked) - 1) // 2, "best": 0}
+    chosen: dict[str, str] = {}
+    for rank, place in places.items():
+        if ranked[place] not in chosen.values():
+            chosen[rank] = ranked[place]
+    return chosen
+
+
+def face_of(truth: Truth, named: str | None = None) -> Face:
+    """What motion is drawn on: the face named, the default head where it fits, or the triangles that came with it.
+
+    Raises:
+        DataError: no triangles are known for so many vertices.
+    """
+    motion = truth.motion(truth.items[0])
+    face = load_face(named or "default")
+    if face.template.shape == motion.shape[1:]:
+        return face
+    triangles = None if named else _triangles(truth)
+    if triangles is None:
+        wanted = f"{named} has {len(face.template)} vertices" if named else "no triangles are known"
+        raise DataError(f"{wanted}, the motion has {motion.shape[1]}: {truth.items[0].id}. Name its mesh with --face")
+    template = truth.template(truth.items[0])
+    return Face("truth", np.asarray(motion[0] if template is None else template, np.float32), triangles)
+
+
+def _triangles(truth: Truth) -> NDArray[np.int32] | None:
+    if isinstance(truth, StoreTruth):
+        return truth.store.faces
+    if isinstance(truth, FolderTruth):
+        from sedtalker.animation import load_animation
+
+        animations = [path for path in truth.paths.values() if path.suffix == ".npz"]
+        return load_animation(animations[0]).faces if animations else None
+    return None
+
+
+def _animation(motion: Float, face: Face, fps: float) -> Animation:
+    dense = np.ascontiguousarray(motion, np.float32)
+    track = EmotionTrack.neutral(len(dense) / fps)
+    return Animation(face.template, face.faces, fps, track, dense=dense, rig=face)
+
+
+def _sound(truth: Truth, item: Item, seconds: float) -> Audio | None:
+    """A store's recording of a clip, as long as its pictures."""
+    if not isinstance(truth, StoreTruth):
+        return None
+    samples = load_audio(truth.store.sound(truth.clips[item.id]))
+    count = round(seconds * SAMPLE_RATE)
+    return np.pad(samples[:count], (0, max(0, count - len(samples)))), SAMPLE_RATE

@@ -27,6 +27,9 @@ from sedtalker.curves import resample
 from sedtalker.data.manifest import audio_files
 from sedtalker.data.speech_corpora.readers import read_named
 from sedtalker.errors import DataError
+from sedtalker.evaluation.diarization import unweighted_average_recall
+from sedtalker.evaluation.report import markdown_table
+from sedtalker.evaluation.talker import solve_ridge
 from sedtalker.files import atomic_write
 from sedtalker.pca import principal_components
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
@@ -159,7 +162,7 @@ def _classified(folds: Sequence[Sequence[tuple[Array, Array]]], labels: int) -> 
     recalls = []
     for fold, (x, y) in enumerate(zip(inputs, truths, strict=True)):
         guessed = (x @ _fitted(sums, fold)).argmax(1)
-        recalls.append(float(np.mean([(guessed[y == label] == label).mean() for label in np.unique(y)])))
+        recalls.append(unweighted_average_recall(y, guessed))
     return recalls
 
 
@@ -199,7 +202,7 @@ def _stacked(x: Array) -> Array:
 def _fitted(sums: Sequence[tuple[Array, Array]], left_out: int) -> Array:
     """Ridge weights (D, K) from the sums x'x and x'y of all folds but one."""
     gram, cross = (sum(part) for part in zip(*(s for i, s in enumerate(sums) if i != left_out), strict=True))
-    return np.linalg.solve(gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), cross)
+    return solve_ridge(gram, cross, RIDGE)
 
 
 def _with_one(x: Array) -> Array:
@@ -208,16 +211,15 @@ def _with_one(x: Array) -> Array:
 
 def table(rows: Iterable[Row]) -> str:
     """The rows as Markdown: means over the folds, and their standard deviation."""
-    lines = [
-        "| left + hop + right, s | waits for, s | CPU s a second of audio | emotion by frame | by clip | lip gap |",
-        "|---|---|---|---|---|---|",
+    cells = [
+        ["left + hop + right, s", "latency, s", "CPU s per second of audio", "emotion by frame", "by clip", "lip gap"]
     ]
     for row in rows:
         left, hop, right = row.windows
         name = " + ".join(f"{part:g}" for part in row.windows) if left or right else f"whole ({hop:g})"
         figures = [f"{np.mean(x):.3f} ± {np.std(x):.3f}" for x in (row.frames, row.clips, row.lips)]
-        lines.append(f"| {name} | {hop + right:g} | {row.cost:.4f} | {' | '.join(figures)} |")
-    return "\n".join(lines) + "\n"
+        cells.append([name, f"{hop + right:g}", f"{row.cost:.4f}", *figures])
+    return markdown_table(cells) + "\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.spec_augment import changed
 from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.errors import DataError
+from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig
 from sedtalker.training.config import read_config, require_within
@@ -153,7 +154,8 @@ class DiarizerModule(lightning.LightningModule):
         frozen = training.frozen_layers
         self.encoder = nn.Identity() if frozen is None else tuned_encoder(training.model.encoder, frozen)
         self.register_buffer("log_prior", log_prior)
-        self.hits: dict[str, np.ndarray] = {}  # corpus -> confusion of speech frames in the running validation
+        # corpus -> true and predicted labels of the speech frames in the running validation
+        self.validated: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         if self.settings.spec_augment_prob:
@@ -172,13 +174,14 @@ class DiarizerModule(lightning.LightningModule):
 
     def validation_step(self, clip: Clip, index: int) -> None:
         logits, _ = self.diarizer(self.encoder(clip.steps().float()[None].to(self.device)))
-        heard = logits.mean(0)[0].argmax(-1).cpu().numpy()[clip.speech]
-        confusion = self.hits.setdefault(clip.utterance.corpus, np.zeros((len(LABELS), len(LABELS)), np.int64))
-        np.add.at(confusion, (LABELS.index(clip.utterance.emotion), heard), 1)
+        predicted = logits.mean(0)[0].argmax(-1).cpu().numpy()[clip.speech]
+        true_labels, predicted_labels = self.validated[clip.utterance.corpus]
+        true_labels += [LABELS.index(clip.utterance.emotion)] * len(predicted)
+        predicted_labels += predicted.tolist()
 
     def on_validation_epoch_end(self) -> None:
-        recalls = {corpus: unweighted_recall(confusion) for corpus, confusion in self.hits.items()}
-        self.hits = {}
+        recalls = {corpus: unweighted_average_recall(*labels) for corpus, labels in self.validated.items()}
+        self.validated.clear()
         figures = {f"uar/{corpus}": value for corpus, value in recalls.items()}
         figures["uar"] = float(np.mean(list(recalls.values())))
         self.log_dict(figures)
@@ -267,12 +270,6 @@ def intensity_loss(strength: Tensor, intensity: Tensor, weight: Tensor) -> Tenso
     meant = intensity.nan_to_num(0).expand_as(strength)
     entropy = F.binary_cross_entropy_with_logits(strength, meant, reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
-
-
-def unweighted_recall(confusion: np.ndarray) -> float:
-    """Mean recall (UAR) over the classes that occur; rows are the truth."""
-    occurring = confusion.sum(1) > 0
-    return float((confusion.diagonal()[occurring] / confusion.sum(1)[occurring]).mean())
 
 
 def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Path:

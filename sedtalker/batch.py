@@ -168,10 +168,10 @@ class _TaskLoader:
 
     def __call__(self) -> Callable[[tuple[Path, str | None]], FileOutcome]:
         """Returns the function that writes the results of one input."""
-        from sedtalker.render.parallel import cores, use_cores
+        from sedtalker.render.parallel import available_threads, limit_threads
 
-        threads = max(1, cores() // self.jobs)
-        use_cores(threads)
+        threads = max(1, available_threads() // self.jobs)
+        limit_threads(threads)
         run_task = load_task(self.options, self.folder)
         if "torch" in sys.modules:  # rendering does not need it
             sys.modules["torch"].set_num_threads(threads)

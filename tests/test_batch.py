@@ -402,8 +402,9 @@ def test_leftovers_of_every_kind_of_result_are_removed(inputs: list[Path], tmp_p
 
 def test_processes_share_the_processors() -> None:
     script = (
-        "from sedtalker.render.parallel import cores, use_cores\n"
-        "there = cores()\nuse_cores(1)\nassert cores() == 1\nuse_cores(10_000)\nassert cores() == there"
+        "from sedtalker.render.parallel import available_threads, limit_threads\n"
+        "processors = available_threads()\nlimit_threads(1)\nassert available_threads() == 1\n"
+        "limit_threads(10_000)\nassert available_threads() == processors"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

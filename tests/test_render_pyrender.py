@@ -13,7 +13,7 @@ from sedtalker.errors import RenderError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Surface
 from sedtalker.render import RenderConfig, SoftRenderer, animation_video, pyrender
-from sedtalker.render.shade import KEY
+from sedtalker.render.shade import KEY_VISIBILITY
 
 pytest.importorskip("pyrender")
 WORKS, SAID = pyrender.probe()
@@ -32,7 +32,7 @@ def test_default_head_looks_like_the_software_renderers(matched, least):
     background = (0.2, 0.2, 0.2)
     soft = SoftRenderer(face, 512, 512, background=background)
     if matched:
-        soft._prepared.scene.corners[..., KEY] = 1.0
+        soft._prepared.scene.corners[..., KEY_VISIBILITY] = 1.0
     theirs = pyrender.PyrenderRenderer(face, 512, 512, background=background).frame(face.template)
     assert metrics.structural_similarity(soft.frame(face.template), theirs, channel_axis=2) > least
 

@@ -1,4 +1,4 @@
-"""Coverage and interpolation against slow references."""
+"""Coverage and interpolation against exact references."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def _scene(triangles: np.ndarray) -> Scene:
     )
 
 
-def _owners(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(ROWS, WIDTH, SAMPLES) triangle that owns each sample, -1 where none does."""
+def _rasterize(screen: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(ROWS, WIDTH, SAMPLES) triangle id of each sample, -1 without a triangle."""
     scene, scratch = _scene(triangles), make_scratch(WIDTH, ROWS, len(triangles), 1)
-    scratch.owner[:] = NO_TRIANGLE
+    scratch.triangle_ids[:] = NO_TRIANGLE
     scratch.depth[:] = 0
     nothing = np.zeros(0, np.uint32), np.zeros(2, np.int32)
     raster.list_triangles(scene, screen, *nothing, WIDTH, ROWS, scratch)
-    raster.cover(scene, screen, 0, 0, ROWS, WIDTH, ROWS, 0, scratch)
-    rows = scratch.owner.astype(np.int32).reshape(BAND_ROWS, -1)[:ROWS, : WIDTH * SAMPLES]
+    raster.rasterize(scene, screen, 0, 0, ROWS, WIDTH, ROWS, 0, scratch)
+    rows = scratch.triangle_ids.astype(np.int32).reshape(BAND_ROWS, -1)[:ROWS, : WIDTH * SAMPLES]
     return rows.reshape(ROWS, WIDTH, SAMPLES)
 
 
@@ -73,17 +73,17 @@ def _reference(triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_small_triangles_cover_exactly_the_samples_inside(seed):
+def test_triangle_covers_exactly_the_samples_inside(seed):
     rng = np.random.default_rng(seed)
     corners = rng.uniform(6, WIDTH - 6, 2) + rng.uniform(-6, 6, (3, 2))
     screen = np.concatenate([corners, np.ones((3, 1))], 1).astype(np.float32)
-    owners = _owners(screen, np.array([[0, 1, 2]]))
+    triangle_ids = _rasterize(screen, np.array([[0, 1, 2]]))
     within, on_edge = _reference(screen[:, :2])
     assert within.any()
-    np.testing.assert_array_equal((owners == 0) & ~on_edge, within)
+    np.testing.assert_array_equal((triangle_ids == 0) & ~on_edge, within)
 
 
-def test_neighbours_share_no_sample_and_leave_none_out():
+def test_every_sample_belongs_to_exactly_one_of_adjacent_triangles():
     rng = np.random.default_rng(3)
     y, x = np.mgrid[0:5, 0:5]
     inner = ((x > 0) & (x < 4) & (y > 0) & (y < 4))[..., None]
@@ -92,17 +92,17 @@ def test_neighbours_share_no_sample_and_leave_none_out():
     index = np.arange(25).reshape(5, 5)
     a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    times = sum((_owners(screen, triangle[None]) == 0).astype(int) for triangle in triangles)
+    times = sum((_rasterize(screen, triangle[None]) == 0).astype(int) for triangle in triangles)
     np.testing.assert_array_equal(times[1:21, 1:21], 1)
 
 
-def test_the_nearest_triangle_owns_a_sample():
+def test_nearest_triangle_wins_the_depth_test():
     square = np.array([(2, 2), (20, 2), (20, 20)], np.float32)
     near, far = np.full((3, 1), 2.0, np.float32), np.full((3, 1), 1.0, np.float32)
     for order in ((near, far), (far, near)):
         screen = np.concatenate([np.concatenate([square, depth], 1) for depth in order])
-        owners = _owners(screen, np.array([[0, 1, 2], [3, 4, 5]]))
-        assert set(np.unique(owners)) == {-1, 0 if order[0] is near else 1}
+        triangle_ids = _rasterize(screen, np.array([[0, 1, 2], [3, 4, 5]]))
+        assert set(np.unique(triangle_ids)) == {-1, 0 if order[0] is near else 1}
 
 
 def test_interpolation_is_perspective_correct():
@@ -112,20 +112,20 @@ def test_interpolation_is_perspective_correct():
         [centre + focal * corners[:, 0] / -corners[:, 2], centre - focal * corners[:, 1] / -corners[:, 2]], 1
     )
     screen = np.concatenate([screen, -1 / corners[:, 2:]], 1).astype(np.float32)
-    plane = raster.plane_of.py_func(screen, 0, 1, 2)
+    plane = raster.setup_planes.py_func(screen, 0, 1, 2)
     for inside in ((0.2, 0.3), (0.6, 0.1), (0.05, 0.9)):
         weights = np.array([1 - sum(inside), *inside])
         point = weights @ corners
         x, y = centre + focal * point[0] / -point[2], centre - focal * point[1] / -point[2]
-        b, c, far = raster.weights_at.py_func(plane, np.float32(x), np.float32(y))
+        b, c, far = raster.barycentric_at.py_func(plane, np.float32(x), np.float32(y))
         np.testing.assert_allclose((b, c), inside, atol=1e-4)
         np.testing.assert_allclose(far, -point[2], rtol=1e-4)
 
 
-def test_samples_of_one_surface_at_one_depth_are_shaded_once():
+def test_samples_of_one_surface_at_one_depth_are_merged():
     surface = np.array([0, 0, 1], np.int32)
-    owner = np.array([0, 1, 1, 2], np.uint32)
+    triangle_ids = np.array([0, 1, 1, 2], np.uint32)
     depth = np.array([1, 1.001, 2, 1], np.float32)
-    raster.settle.py_func(surface, owner, depth, 0)
-    np.testing.assert_array_equal(owner, (0, 0, 1, 2))  # sample 2 is another fold, sample 3 another surface
-    assert [raster.share_of.py_func(owner, 0, j) for j in range(4)] == [2, 0, 1, 1]
+    raster.merge_samples.py_func(surface, triangle_ids, depth, 0)
+    np.testing.assert_array_equal(triangle_ids, (0, 0, 1, 2))  # sample 2 is another fold, sample 3 another surface
+    assert [raster.count_samples.py_func(triangle_ids, 0, j) for j in range(4)] == [2, 0, 1, 1]

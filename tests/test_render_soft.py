@@ -20,7 +20,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.render import Camera, SoftRenderer, shadow
 from sedtalker.render.camera import portrait_camera, view_camera
-from sedtalker.render.shade import shoulder, to_linear, to_srgb
+from sedtalker.render.shade import to_linear, to_srgb, tone_map
 
 REFERENCE = Path(__file__).parent / "data" / "render_dressed.png"
 SIZE = 96
@@ -156,7 +156,7 @@ def test_views_turn_around_the_face():
 
 def test_tone_keeps_what_is_dark_and_never_burns():
     light = np.linspace(0, 50, 1000)
-    shown = shoulder(light)
+    shown = tone_map(light)
     np.testing.assert_allclose(shown[light < 0.6], light[light < 0.6], rtol=1e-6)
     assert (np.diff(shown) >= 0).all()
     assert shown.max() <= 1
@@ -167,7 +167,7 @@ def test_a_normal_longer_than_one_by_rounding_gets_light():
     shadow_map = np.full((shadow.LAYERS, shadow.SIZE, shadow.SIZE), 0.5, np.float32)
     view = np.array([(1, 0, 0, 160), (0, 1, 0, 160), (0, 0, 1, 0.5)], np.float32)
     zero, past_one = np.float32(0), np.nextafter(np.float32(1), np.float32(2))
-    assert shadow.light_at(zero, zero, zero, past_one, view, shadow_map) == 1
+    assert shadow.sample_shadow(zero, zero, zero, past_one, view, shadow_map) == 1
 
 
 def test_a_vertex_that_is_no_number_stops(dressed):

@@ -20,7 +20,7 @@ from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.camera import Camera, portrait_camera, view_camera
 from sedtalker.render.captions import Caption, active_captions
 from sedtalker.render.config import RenderConfig
-from sedtalker.render.parallel import cores, map_in_order
+from sedtalker.render.parallel import available_threads, map_in_order
 from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.strip import EmotionStrip
 from sedtalker.render.text import draw_captions
@@ -62,7 +62,7 @@ def make_renderer(face: Face, config: RenderConfig, camera: Camera | None = None
         else:
             logger.info("drawing with pyrender (%s)", renderer.device)
             return renderer
-    logger.info("drawing in software, %d threads", cores())
+    logger.info("drawing in software, %d threads", available_threads())
     return SoftRenderer(face, *size, config.quality, camera, background)
 
 

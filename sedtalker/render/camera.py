@@ -1,4 +1,4 @@
-"""Where the picture is taken from: a perspective camera, and the views of a face."""
+"""Perspective camera, and the cameras of a face's views."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sedtalker.render.config import VIEWS
 
 TURN_SECONDS = 8.0  # of one revolution of the turntable
 
-# From the middle of the eyes to the middle of a portrait with hair, neck and shoulders.
+# Offset in metres from the middle of the eyes to the middle of a portrait with hair, neck and shoulders.
 _PORTRAIT_OFFSET = np.array([0.0, -0.045, -0.06])
 _PORTRAIT_DISTANCE = 1.0
-_HEADROOM = 0.95  # share of the upper half that hair may fill
+_HEADROOM = 0.95  # share of the picture's upper half that hair may fill
 _FILL = 0.86  # share of the picture that a bare mesh fills
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that looks at a point. World axes: y up, the face looks along +z, its left is +x."""
+    """A perspective camera aimed at a point. World axes: y up, the face looks along +z, its left is +x."""
 
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)  # metres
     distance: float = 1.0  # metres from the target
@@ -49,11 +49,11 @@ class Camera:
         return 0.5 * min(width, height) / math.tan(math.radians(self.field_of_view) / 2)
 
     def project(self, points: Float, width: int, height: int) -> Float:
-        """(N, 3) metres -> (N, 3): x and y in pixels from the top left corner, and 1 / depth in 1 / metres."""
-        seen = (points - self.eye()) @ self.axes().T
-        inverse = 1.0 / np.maximum(-seen[:, 2], 1e-3)
+        """Project (N, 3) metres to (N, 3): x and y in pixels from the top left corner, and 1 / depth in 1 / metres."""
+        local = (points - self.eye()) @ self.axes().T
+        inverse = 1.0 / np.maximum(-local[:, 2], 1e-3)
         focal = self.focal(width, height)
-        x, y = width / 2 + focal * seen[:, 0] * inverse, height / 2 - focal * seen[:, 1] * inverse
+        x, y = width / 2 + focal * local[:, 0] * inverse, height / 2 - focal * local[:, 1] * inverse
         return np.stack([x, y, inverse], 1).astype(np.float32)
 
 
@@ -61,11 +61,11 @@ _HALF_VIEW = math.tan(math.radians(Camera.field_of_view) / 2)
 
 
 def portrait_camera(face: Face) -> Camera:
-    """The front camera of a face: eyes in the upper half, shoulders at the bottom; a bare mesh fills the picture."""
+    """The front camera of a face: a portrait with shoulders, or a bare mesh that fills the picture."""
     if "eye_left" in face.parts and "eye_right" in face.parts and face.attachments:
         eyes = (face.template[face.parts["eye_left"]].mean(0) + face.template[face.parts["eye_right"]].mean(0)) / 2
         x, y, z = (eyes + _PORTRAIT_OFFSET).tolist()
-        hair = max(float(worn.place(face.template)[:, 1].max()) for worn in face.attachments.values())
+        hair = max(float(attachment.place(face.template)[:, 1].max()) for attachment in face.attachments.values())
         top = max(float(face.template[:, 1].max()), hair)
         return Camera(target=(x, y, z), distance=max(_PORTRAIT_DISTANCE, (top - y) / (_HEADROOM * _HALF_VIEW)))
     used = face.template[np.unique(face.faces)] if len(face.faces) else face.template
@@ -76,7 +76,7 @@ def portrait_camera(face: Face) -> Camera:
 
 
 def view_camera(front: Camera, view: str, seconds: float = 0.0) -> Camera:
-    """The camera of a named view; the turntable's goes around with time.
+    """The camera of a named view; the turntable turns with time.
 
     Raises:
         RenderError: an unknown view.

@@ -1,4 +1,4 @@
-"""The compiler of the drawing loops: each compiles once a machine, and runs without the interpreter lock."""
+"""Numba options of the drawing loops: compiled once per machine, and run without the interpreter lock."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sedtalker.kernels import compiler
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
 compiled = compiler(**_OPTIONS)
-"""Arithmetic as written, in the order written: the same bits from every processor.
+"""Decorator of drawing functions that gives the same bits on every processor.
 
-No `fastmath`: it would let the compiler take a processor's own reciprocals and fused steps.
+It does not use `fastmath`, which permits approximate reciprocals and fused multiply-add.
 """
 
 inlined = compiler(**_OPTIONS, forceinline=True, no_cpython_wrapper=True)
-"""What is called for every pixel: handing over its many arguments would cost more than the work.
+"""Decorator of small functions that are called for every pixel and must be inlined.
 
-Only compiled functions call these; a way in from Python would be compiled in vain. `py_func` is the function itself.
+Only compiled functions can call them: they have no wrapper for Python. Tests use the attribute `py_func`.
 """

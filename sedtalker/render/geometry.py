@@ -1,4 +1,4 @@
-"""Points and normals of a frame."""
+"""Points, normals and screen coordinates of a frame."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import math
 
 import numpy as np
 
-from sedtalker.render.arrays import Float, Int
+from sedtalker.render.arrays import BACKWARD, CENTER_X, CENTER_Y, EYE, INVERSE_FOCAL, RIGHT, UP, Float, Int
 from sedtalker.render.compiled import compiled
 
 
 @compiled
-def place(
-    vertices: Float, indices: Int, weights: Float, offsets: Float, follows: Float, motion: Float, points: Float
+def compute_points(
+    vertices: Float, indices: Int, weights: Float, offsets: Float, head_weights: Float, motion: Float, points: Float
 ) -> None:
-    """The face's vertices and its attachments, each moved by its share of the head's rigid motion, into `points`.
+    """Fill `points` with the vertices and the attachments' points, each moved by its share of the head's rigid motion.
 
     Args:
         vertices: (V, 3) float32 metres.
         indices, weights, offsets: (A, 3), see `Attachment`.
-        follows: (V + A,) float32 share of the motion.
+        head_weights: (V + A,) float32 share of the motion.
         motion: (4, 4) float32.
         points: (>= V + A, 3) float32, filled.
     """
-    own = len(vertices)
-    for n in range(len(follows)):
-        if n < own:
+    count = len(vertices)
+    for n in range(len(head_weights)):
+        if n < count:
             x, y, z = vertices[n, 0], vertices[n, 1], vertices[n, 2]
         else:
-            m = n - own
+            m = n - count
             x, y, z = offsets[m, 0], offsets[m, 1], offsets[m, 2]
             for k in range(3):
                 at, weight = indices[m, k], weights[m, k]
                 x += weight * vertices[at, 0]
                 y += weight * vertices[at, 1]
                 z += weight * vertices[at, 2]
-        share = follows[n]
+        share = head_weights[n]
         points[n, 0] = x + share * (motion[0, 0] * x + motion[0, 1] * y + motion[0, 2] * z + motion[0, 3] - x)
         points[n, 1] = y + share * (motion[1, 0] * x + motion[1, 1] * y + motion[1, 2] * z + motion[1, 3] - y)
         points[n, 2] = z + share * (motion[2, 0] * x + motion[2, 1] * y + motion[2, 2] * z + motion[2, 3] - z)
@@ -43,7 +43,7 @@ def place(
 
 @compiled
 def vertex_normals(points: Float, triangles: Int, normals: Float) -> None:
-    """Unit normals, weighted by the areas of the triangles (F, 3) around each point, into `normals` (P, 3 or 4)."""
+    """Fill `normals` (P, 3 or 4) with unit normals, averaged by area over the triangles (F, 3) around each point."""
     normals[:] = np.float32(0)
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -62,9 +62,9 @@ def vertex_normals(points: Float, triangles: Int, normals: Float) -> None:
 
 
 @compiled
-def bend_middles(edges: Int, points: Float, normals: Float, first: int) -> None:
-    """Middles of edges (E, 2), drawn towards the tangent planes of both ends (Phong tessellation), from `first` on."""
-    strength = np.float32(0.3)  # half of the usual 0.6, since each end pulls
+def tessellate_edges(edges: Int, points: Float, normals: Float, first: int) -> None:
+    """Phong tessellation (Boubekeur and Alexa 2008): append the midpoints of edges (E, 2) from index `first` on."""
+    shape = np.float32(0.3)  # half the usual shape factor 0.6, because the projections of both ends are added
     half = np.float32(0.5)
     for e in range(len(edges)):
         a, b, n = edges[e, 0], edges[e, 1], first + e
@@ -76,7 +76,7 @@ def bend_middles(edges: Int, points: Float, normals: Float, first: int) -> None:
         length = np.float32(1e-24)
         for k in range(3):
             middle = (points[a, k] + points[b, k]) * half
-            points[n, k] = middle + strength * (over_a * normals[a, k] + over_b * normals[b, k])
+            points[n, k] = middle + shape * (over_a * normals[a, k] + over_b * normals[b, k])
             normals[n, k] = normals[a, k] + normals[b, k]
             length += normals[n, k] * normals[n, k]
         over = np.float32(1) / math.sqrt(length)
@@ -85,13 +85,13 @@ def bend_middles(edges: Int, points: Float, normals: Float, first: int) -> None:
 
 
 @compiled
-def project(points: Float, view: Float, screen: Float) -> None:
-    """Points (P, 3) in metres -> x and y in pixels and 1 / depth, into `screen`; `view` as in `buffers.Shot`."""
+def project(points: Float, camera: Float, screen: Float) -> None:
+    """Project points (P, 3) in metres to `screen` (P, 3): x and y in pixels, and 1 / depth."""
     for n in range(len(points)):
-        x, y, z = points[n, 0] - view[0], points[n, 1] - view[1], points[n, 2] - view[2]
-        away = -(view[9] * x + view[10] * y + view[11] * z)
+        x, y, z = points[n, 0] - camera[EYE], points[n, 1] - camera[EYE + 1], points[n, 2] - camera[EYE + 2]
+        away = -(camera[BACKWARD] * x + camera[BACKWARD + 1] * y + camera[BACKWARD + 2] * z)
         near = np.float32(1) / max(away, np.float32(1e-3))
-        scale = near / view[12]
-        screen[n, 0] = view[13] + (view[3] * x + view[4] * y + view[5] * z) * scale
-        screen[n, 1] = view[14] - (view[6] * x + view[7] * y + view[8] * z) * scale
+        scale = near / camera[INVERSE_FOCAL]
+        screen[n, 0] = camera[CENTER_X] + (camera[RIGHT] * x + camera[RIGHT + 1] * y + camera[RIGHT + 2] * z) * scale
+        screen[n, 1] = camera[CENTER_Y] - (camera[UP] * x + camera[UP + 1] * y + camera[UP + 2] * z) * scale
         screen[n, 2] = near

@@ -1,4 +1,4 @@
-"""Whole frames in parallel, handed out in order, with few in memory."""
+"""Drawing frames in a thread pool, and the number of threads that a process may use."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import TypeVar
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-_AHEAD = 2  # frames each thread may be ahead of the one who takes them
+_QUEUE_PER_THREAD = 2  # results that each thread may compute ahead of the consumer
 
 
-_share: int | None = None
+_thread_limit: int | None = None  # of the whole process, as with `torch.set_num_threads`
 
 
-def use_cores(count: int) -> None:
-    """Let this process draw with so many threads: the others' share is not its own."""
-    global _share
-    _share = count
+def limit_threads(count: int | None) -> None:
+    """Limit the drawing threads of this process, for example to its share among parallel workers; None for no limit."""
+    global _thread_limit
+    _thread_limit = count
 
 
-def cores() -> int:
-    """Processors this process may use."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return there if _share is None else min(_share, there)
+def available_threads() -> int:
+    """Number of processors that this process may use, up to the limit."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors if _thread_limit is None else min(_thread_limit, processors)
 
 
 def map_in_order(function: Callable[[In], Out], items: Iterable[In], threads: int | None = None) -> Iterator[Out]:
-    """Apply a function that releases the interpreter lock to each item, results in the items' order.
+    """Apply a function that releases the interpreter lock to each item in a thread pool; yield results in order.
 
-    At most a few results wait, however many items there are. An error reaches the caller at its own place.
+    Only a few results are queued, however many items there are. An error is raised at the position of its item.
     """
-    threads = threads or cores()
-    waiting: deque[Future[Out]] = deque()
+    threads = threads or available_threads()
+    queue: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="draw") as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > threads * _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                queue.append(pool.submit(function, item))
+                if len(queue) > threads * _QUEUE_PER_THREAD:
+                    yield queue.popleft().result()
+            while queue:
+                yield queue.popleft().result()
         finally:
-            for future in waiting:
+            for future in queue:
                 future.cancel()

@@ -21,7 +21,7 @@ from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.buffers import ADD, FIRST, HEIGHT, LAST, MODE, OPAQUE, TEXTURE, TWO_SIDED, WIDTH
 from sedtalker.render.camera import Camera, portrait_camera
 from sedtalker.render.config import Background, RenderConfig
-from sedtalker.render.scene import locate, prepare
+from sedtalker.render.scene import prepare_face, update_points
 from sedtalker.render.shade import AO, GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, U, V, to_srgb
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class PyrenderRenderer:
         self.camera = camera or portrait_camera(face)
         self._transparent = background == "transparent"
         color = _BACKGROUND if background is None or isinstance(background, str) else background
-        self._prepared = prepare(
+        self._prepared = prepare_face(
             face, self.camera, width, height, fine=False, background=np.zeros((1, 1, 3), np.float32)
         )
         self._points, self._normals = np.zeros((2, self._prepared.count, 3), np.float32)
@@ -111,7 +111,7 @@ class PyrenderRenderer:
     def _draw(self, vertices: Float, head: Float | None, camera: Camera) -> Bytes:
         from pyrender.constants import RenderFlags
 
-        locate(self._prepared, vertices, head, self._points, self._normals)
+        update_points(self._prepared, vertices, head, self._points, self._normals)
         renderer = self._renderer
         renderer.viewport_width, renderer.viewport_height = self.width, self.height
         renderer._platform.make_current()

@@ -1,7 +1,6 @@
-"""A face prepared for drawing: everything that does not change from frame to frame, as flat arrays.
+"""Preparation of a face for rendering: flat arrays of everything that is constant over the frames.
 
-Points are the face's vertices, then those of its attachments, then, where surfaces are tessellated, the middles of
-edges.
+The points are the face's vertices, the attachments' points and, where surfaces are tessellated, the midpoints of edges.
 """
 
 from __future__ import annotations
@@ -18,44 +17,44 @@ from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import buffers, shade
 from sedtalker.render.arrays import Bytes, Float, Index, Int
 from sedtalker.render.camera import Camera
-from sedtalker.render.geometry import bend_middles, place, vertex_normals
-from sedtalker.render.raster import HAIR_CORE
+from sedtalker.render.geometry import compute_points, tessellate_edges, vertex_normals
+from sedtalker.render.raster import HAIR_ALPHA
 from sedtalker.render.shade import to_linear
-from sedtalker.render.shadow import sky_light
+from sedtalker.render.shadow import ambient_occlusion
 
 CLAY = Material(
     kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10
 )  # fmt: skip
-"""What a mesh without surfaces is made of."""
+"""Material of a mesh without surfaces."""
 
 _MODES = {"opaque": buffers.OPAQUE, "hair": buffers.HAIR, "blend": buffers.BLEND, "add": buffers.ADD}
 _KINDS = {"skin": shade.SKIN, "hair": shade.HAIR, "cornea": shade.HIGHLIGHT}
 _TWO_SIDED = {"hair", "cloth", "card", "plain"}
-_NO_SHADOW = {"card", "cornea"}  # too thin to throw one
+_NO_SHADOW = {"card", "cornea"}  # too thin to cast one
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What the renderer needs beside `buffers.Scene`: how the points of a frame come from the face's vertices."""
+class PreparedFace:
+    """The scene of a face, and the data that computes a frame's points from its vertices."""
 
     scene: buffers.Scene
-    faces: Int  # (F, 3) triangles of face and attachments before tessellation, which normals are computed from
-    indices: Int  # (A, 3) face vertices that each attachment point hangs on
+    faces: Int  # (F, 3) triangles of face and attachments before tessellation, for the normals
+    indices: Int  # (A, 3) face vertices that each attachment point is bound to
     weights: Float  # (A, 3)
     offsets: Float  # (A, 3) metres
-    edges: Int  # (E, 2) points whose middles are points too
-    follows: Float  # (V + A,) share of the head's motion that a point takes
-    casters: Index  # (C, 3) triangles before tessellation that throw a shadow
-    blended: tuple[tuple[int, Index], ...]  # surface and its triangles that must be sorted
+    edges: Int  # (E, 2) points of the edges that tessellation splits
+    head_weights: Float  # (V + A,) skinning weight of the head's motion
+    casters: Index  # (C, 3) triangles before tessellation that cast a shadow
+    blended: tuple[tuple[int, Index], ...]  # surface and its triangles that are sorted and blended
 
     @property
     def count(self) -> int:
         """Number of points."""
-        return len(self.follows) + len(self.edges)
+        return len(self.head_weights) + len(self.edges)
 
 
-def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, background: Float) -> Prepared:
-    """Flatten a face for pictures of width x height pixels (drawn pixels, before any reduction) from this camera."""
+def prepare_face(face: Face, camera: Camera, width: int, height: int, *, fine: bool, background: Float) -> PreparedFace:
+    """Prepare a face for pictures of width x height pixels (before downsampling) from about this camera."""
     surfaces = list(face.surfaces) or [_clay(face)]
     parts = [(surface, 0) for surface in surfaces]
     start = len(face.template)
@@ -63,7 +62,7 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         parts.append((attachment.surface, start))
         start += len(attachment.indices)
     triangles = [surface.triangles.astype(np.int32) + first for surface, first in parts]
-    colored = face.colors is not None and not face.surfaces  # where there are surfaces, textures say it better
+    colored = face.colors is not None and not face.surfaces  # surfaces have textures instead
     corners = [_corners(surface, face.colors if first == 0 else None, colored) for surface, first in parts]
     faces = np.concatenate(triangles)
     edges = np.zeros((0, 2), np.int32)
@@ -72,7 +71,7 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
     bound = list(face.attachments.values())
     template = face.all_points()
     screen = camera.project(template, width, height)
-    triangles, corners = _nearest_first(
+    triangles, corners = _sort_front_to_back(
         triangles, corners, screen, edges, [surface.material.mode == "hair" for surface, _ in parts]
     )
     textures = _Textures(face, fine)
@@ -101,38 +100,38 @@ def prepare(face: Face, camera: Camera, width: int, height: int, *, fine: bool, 
         background=background,
     )
     casts = np.array([surface.material.kind not in _NO_SHADOW for surface, _ in parts])
-    return Prepared(
+    return PreparedFace(
         scene=scene,
         faces=faces,
-        indices=_joined([item.indices for item in bound]).astype(np.int32),
-        weights=_joined([item.weights for item in bound]).astype(np.float32),
-        offsets=_joined([item.offsets for item in bound]).astype(np.float32),
+        indices=_concatenate([item.indices for item in bound]).astype(np.int32),
+        weights=_concatenate([item.weights for item in bound]).astype(np.float32),
+        offsets=_concatenate([item.offsets for item in bound]).astype(np.float32),
         edges=edges,
-        follows=head_joint_weights(face, template),
+        head_weights=head_joint_weights(face, template),
         casters=faces[np.repeat(casts, [len(surface.triangles) for surface, _ in parts])].astype(np.uint32),
-        blended=_blended(table, scene.opacity),
+        blended=_blended_triangles(table, scene.opacity),
     )
 
 
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Rows of three under each other; none of a face that wears nothing."""
+def _concatenate(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate arrays (A, 3); (0, 3) for a face without attachments."""
     return np.concatenate(parts) if parts else np.zeros((0, 3))
 
 
-def locate(prepared: Prepared, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:
+def update_points(prepared: PreparedFace, vertices: Float, head: Float | None, points: Float, normals: Float) -> None:
     """Fill points (P, 3) and normals (P, 4) of a frame: vertices (V, 3) in metres, moved by `head` (4, 4)."""
     motion = np.eye(4, dtype=np.float32) if head is None else np.ascontiguousarray(head, np.float32)
-    base = len(prepared.follows)
-    place(
+    base = len(prepared.head_weights)
+    compute_points(
         np.ascontiguousarray(vertices, np.float32), prepared.indices, prepared.weights, prepared.offsets,
-        prepared.follows, motion, points,
+        prepared.head_weights, motion, points,
     )  # fmt: skip
     vertex_normals(points, prepared.faces, normals[:base])
-    bend_middles(prepared.edges, points, normals, base)
+    tessellate_edges(prepared.edges, points, normals, base)
 
 
 def _clay(face: Face) -> Surface:
-    """The one surface of a bare mesh, in its own colours or texture if it has any."""
+    """The surface of a bare mesh, with its vertex colors or texture if it has any."""
     uv = face.uv if face.uv is not None else np.zeros((len(face.template), 2), np.float32)
     texture = next(iter(face.textures), None) if face.uv is not None else None
     plain = texture is None and face.colors is None
@@ -140,63 +139,63 @@ def _clay(face: Face) -> Surface:
     triangles = face.faces.astype(np.int32)
     normals = np.zeros_like(face.template)
     vertex_normals(face.template, triangles, normals)
-    open_ = sky_light(face.template, normals, triangles.astype(np.uint32))
-    return Surface("mesh", triangles, uv, triangles, material, open_, smooth=True)
+    visibility = ambient_occlusion(face.template, normals, triangles.astype(np.uint32))
+    return Surface("mesh", triangles, uv, triangles, material, visibility, smooth=True)
 
 
 def _corners(surface: Surface, colors: Bytes | None, colored: bool) -> Float:
-    """(F, 3, CORNERS) quantities at a surface's corners, all key light; with sRGB `colors` (V, 3) if `colored`."""
+    """(F, 3, CORNER_COLUMNS) quantities at a surface's corners; with sRGB `colors` (V, 3) or white if `colored`."""
     count = len(surface.triangles)
-    corners = np.zeros((count, 3, buffers.COLORED_CORNERS if colored else buffers.CORNERS), np.float32)
+    corners = np.zeros((count, 3, buffers.COLORED_CORNER_COLUMNS if colored else buffers.CORNER_COLUMNS), np.float32)
     corners[..., [shade.U, shade.V]] = surface.uv[surface.uv_triangles]
     corners[..., shade.AO] = surface.occlusion[surface.triangles]
-    corners[..., shade.KEY] = 1.0
+    corners[..., shade.KEY_VISIBILITY] = 1.0
     if surface.scalp is not None:
         corners[..., shade.SCALP] = surface.scalp[surface.triangles]
     if colored:
-        paints = slice(shade.PAINT, shade.PAINT + 3)
-        corners[..., paints] = 1.0 if colors is None else to_linear(colors / np.float32(255))[surface.triangles]
+        columns = slice(shade.VERTEX_COLOR, shade.VERTEX_COLOR + 3)
+        corners[..., columns] = 1.0 if colors is None else to_linear(colors / np.float32(255))[surface.triangles]
     return corners
 
 
 def _opacities(table: Int, corners: Float, texels: NDArray[np.uint32]) -> Int:
-    """(M,) whether each triangle hides all, some or nothing of what is behind it, by its texture's opacity."""
+    """(M,) SOLID, MIXED or CLEAR by the opacity of each triangle's texels."""
     opacity = np.full(len(corners), buffers.SOLID, np.int32)
     grid = [(a, b) for a in range(_STEPS + 1) for b in range(_STEPS + 1 - a)]
-    shares = np.array([(a, b, _STEPS - a - b) for a, b in grid], np.float32) / _STEPS
+    weights = np.array([(a, b, _STEPS - a - b) for a, b in grid], np.float32) / _STEPS
     for row in table:
         if row[buffers.MODE] == buffers.OPAQUE:
             continue
-        chosen = slice(row[buffers.FIRST], row[buffers.LAST])
+        rows = slice(row[buffers.FIRST], row[buffers.LAST])
         if row[buffers.MODE] != buffers.HAIR:
-            opacity[chosen] = buffers.MIXED
+            opacity[rows] = buffers.MIXED
             continue
         width, height = row[buffers.WIDTH], row[buffers.HEIGHT]
         alpha = (texels[row[buffers.TEXTURE] :][: width * height] >> 24).astype(np.uint32).reshape(height, width)
-        uv = shares @ corners[chosen][:, :, [shade.U, shade.V]]
+        uv = weights @ corners[rows][:, :, [shade.U, shade.V]]
         x = np.clip((uv[..., 0] * width).astype(np.int32), 0, width - 1)
         y = np.clip(((1 - uv[..., 1]) * height).astype(np.int32), 0, height - 1)
-        least, most = _spread(alpha, np.minimum)[y, x].min(1), _spread(alpha, np.maximum)[y, x].max(1)
-        core = HAIR_CORE * 255
-        opacity[chosen] = np.select([least >= core, most < core], [buffers.SOLID, buffers.CLEAR], buffers.MIXED)
+        least, most = _filter_3x3(alpha, np.minimum)[y, x].min(1), _filter_3x3(alpha, np.maximum)[y, x].max(1)
+        threshold = HAIR_ALPHA * 255
+        opacity[rows] = np.select([least >= threshold, most < threshold], [buffers.SOLID, buffers.CLEAR], buffers.MIXED)
     return opacity
 
 
-def _blended(table: Int, opacity: Int) -> tuple[tuple[int, Index], ...]:
-    """Each surface that is blended, and its triangles that let something through."""
-    blended = []
+def _blended_triangles(table: Int, opacity: Int) -> tuple[tuple[int, Index], ...]:
+    """Blended surfaces with their triangles that are not solid."""
+    result = []
     for s, row in enumerate(table):
         if row[buffers.MODE] >= buffers.HAIR:
-            through = np.flatnonzero(opacity[row[buffers.FIRST] : row[buffers.LAST]] != buffers.SOLID)
-            blended.append((s, (through + row[buffers.FIRST]).astype(np.uint32)))
-    return tuple(blended)
+            triangles = np.flatnonzero(opacity[row[buffers.FIRST] : row[buffers.LAST]] != buffers.SOLID)
+            result.append((s, (triangles + row[buffers.FIRST]).astype(np.uint32)))
+    return tuple(result)
 
 
-_STEPS = 10  # along a triangle's side, when its texture is looked through
+_STEPS = 10  # texture lookups along a triangle's side
 
 
-def _spread(image: NDArray[np.uint32], choose: np.ufunc) -> NDArray[np.uint32]:
-    """The least or greatest of each texel and its eight neighbours."""
+def _filter_3x3(image: NDArray[np.uint32], choose: np.ufunc) -> NDArray[np.uint32]:
+    """Minimum or maximum filter over 3 x 3 texels."""
     padded = np.pad(image, 1, mode="edge")
     rows = choose(choose(padded[:-2], padded[1:-1]), padded[2:])
     return choose(choose(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
@@ -214,11 +213,11 @@ def _material(surface: Surface) -> Float:
 def _tessellate(
     triangles: list[Int], corners: list[Float], smooth: list[bool], first_middle: int
 ) -> tuple[list[Int], list[Float], Int]:
-    """Split triangles of smooth surfaces in four; returns triangles, corners, and edges whose middles are new."""
-    chosen = [part for part, splits in zip(triangles, smooth, strict=True) if splits]
-    if not chosen:
+    """Split triangles of smooth surfaces in four; returns triangles, corners, and the edges whose midpoints are new."""
+    smooth_parts = [part for part, splits in zip(triangles, smooth, strict=True) if splits]
+    if not smooth_parts:
         return triangles, corners, np.zeros((0, 2), np.int32)
-    sides = np.concatenate([part[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2) for part in chosen])
+    sides = np.concatenate([part[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2) for part in smooth_parts])
     edges, inverse = np.unique(np.sort(sides, 1), axis=0, return_inverse=True)
     middles = (inverse.reshape(-1, 3) + first_middle).astype(np.int32)
     split_triangles, split_corners = [], []
@@ -240,49 +239,49 @@ def _tessellate(
     return split_triangles, split_corners, edges.astype(np.int32)
 
 
-def _nearest_first(
-    triangles: list[Int], corners: list[Float], screen: Float, edges: Int, chosen: list[bool]
+def _sort_front_to_back(
+    triangles: list[Int], corners: list[Float], screen: Float, edges: Int, layered: list[bool]
 ) -> tuple[list[Int], list[Float]]:
-    """The triangles of chosen surfaces from front to back, as the camera sees the face at rest.
+    """Sort the triangles of layered surfaces (hair) from front to back for the face at rest.
 
-    Hair lies in layers: what is drawn first hides the others, so that less is drawn in vain.
+    The depth test then rejects most triangles of the layers behind.
     """
-    nearness = np.concatenate([screen[:, 2], screen[edges, 2].mean(1)])
+    inverse_depth = np.concatenate([screen[:, 2], screen[edges, 2].mean(1)])
     orders = [
-        np.argsort(-nearness[part].sum(1), kind="stable") if layered else np.arange(len(part))
-        for part, layered in zip(triangles, chosen, strict=True)
+        np.argsort(-inverse_depth[part].sum(1), kind="stable") if sort else np.arange(len(part))
+        for part, sort in zip(triangles, layered, strict=True)
     ]
     sorted_triangles = [part[order] for part, order in zip(triangles, orders, strict=True)]
     return sorted_triangles, [corner[order] for corner, order in zip(corners, orders, strict=True)]
 
 
 class _Textures:
-    """Textures packed one after another, each at the size it is seen at."""
+    """Concatenated textures, each reduced to its size on the screen."""
 
     def __init__(self, face: Face, fine: bool) -> None:
         self._face = face
         self._fine = fine
-        self._placed: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._slots: dict[tuple[str, int], tuple[int, int, int]] = {}
         self.texels: list[NDArray[np.uint32]] = [np.full(1, 0xFFFFFFFF, np.uint32)]  # white, for surfaces without one
         self.heights: list[Float] = [np.zeros(1, np.float32)]
         self._texels_end, self._heights_end = 1, 1
 
     def color(self, surface: Surface, screen: Float) -> tuple[int, int, int]:
-        """(offset, width, height) of a surface's colours."""
+        """(offset, width, height) of a surface's color texture."""
         name = surface.material.texture
         if name is None:
             return 0, 1, 1
         image = _rgba(self._face.textures[name])
         level = _level(surface, screen, image.shape[1], image.shape[0])
-        if (name, level) not in self._placed:
+        if (name, level) not in self._slots:
             packed = _pack(_reduce(image, level, opaque=surface.material.kind == "skin"))
-            self._placed[name, level] = (self._texels_end, packed.shape[1], packed.shape[0])
+            self._slots[name, level] = (self._texels_end, packed.shape[1], packed.shape[0])
             self.texels.append(packed.reshape(-1))
             self._texels_end += packed.size
-        return self._placed[name, level]
+        return self._slots[name, level]
 
     def bump(self, surface: Surface, screen: Float) -> tuple[int, int, int]:
-        """(offset, width, height) of a surface's relief; width 0 where there is none."""
+        """(offset, width, height) of a surface's bump map; width 0 without one."""
         name = surface.material.bump
         if name is None or not self._fine:
             return 0, 0, 0
@@ -290,10 +289,10 @@ class _Textures:
         level = _level(surface, screen, image.shape[1], image.shape[0])
         reduced = np.asarray(Image.fromarray(image).reduce(1 << level))
         height = reduced.astype(np.float32) * np.float32(surface.material.bump_height / 255)
-        place = (self._heights_end, height.shape[1], height.shape[0])
+        slot = (self._heights_end, height.shape[1], height.shape[0])
         self.heights.append(height.reshape(-1))
         self._heights_end += height.size
-        return place
+        return slot
 
 
 def _rgba(image: Bytes) -> Bytes:
@@ -306,15 +305,15 @@ def _rgba(image: Bytes) -> Bytes:
 
 
 def _level(surface: Surface, screen: Float, width: int, height: int) -> int:
-    """How often to halve a texture so that about a texel falls on a pixel: the median over the surface's triangles."""
+    """Mipmap level at which about one texel covers a pixel, by the median over the surface's triangles."""
     corners = surface.uv[surface.uv_triangles] * np.array([width, height], np.float32)
     texels, pixels = _areas(corners), _areas(screen[surface.triangles][..., :2])
-    seen = pixels > 0.05
-    if not seen.any():
+    visible = pixels > 0.05
+    if not visible.any():
         return 0
-    a_pixel = float(np.median(texels[seen] / pixels[seen]))
-    sharper = 1.0 if surface.material.kind == "card" else 0.25  # single hairs drown in what is between them
-    level = round(0.5 * np.log2(max(a_pixel, 1e-3)) - sharper)
+    texels_per_pixel = float(np.median(texels[visible] / pixels[visible]))
+    sharper = 1.0 if surface.material.kind == "card" else 0.25  # single hairs vanish in a reduced texture
+    level = round(0.5 * np.log2(max(texels_per_pixel, 1e-3)) - sharper)
     return int(np.clip(level, 0, np.log2(max(1, min(width, height)))))
 
 
@@ -325,7 +324,7 @@ def _areas(corners: Float) -> Float:
 
 
 def _reduce(image: Bytes, level: int, opaque: bool) -> Bytes:
-    """(H, W, 4) halved `level` times; colours count by their opacity, unless the fourth channel is something else."""
+    """Halve (H, W, 4) `level` times; `opaque` averages colors without weighting them by the fourth channel."""
     factor = 1 << level
     if factor == 1:
         return image
@@ -335,11 +334,11 @@ def _reduce(image: Bytes, level: int, opaque: bool) -> Bytes:
     return np.concatenate([np.asarray(color), np.asarray(rest)[..., None]], 2)
 
 
-# Colours are kept as square roots of linear light, which spends bits as the eye does and is quick to undo.
-_ROOTS = (np.sqrt(to_linear(np.arange(256) / 255)) * 255 + 0.5).astype(np.uint32)
+# Texels are square roots of linear light: a perceptual quantization that needs one multiplication to decode.
+_SQRT_LINEAR = (np.sqrt(to_linear(np.arange(256) / 255)) * 255 + 0.5).astype(np.uint32)
 
 
 def _pack(image: Bytes) -> Index:
-    """(H, W, 4) sRGB and opacity -> (H, W) bytes side by side, red lowest."""
-    red, green, blue = (_ROOTS[image[..., channel]] for channel in range(3))
+    """Pack (H, W, 4) sRGB and opacity into (H, W) uint32, red lowest."""
+    red, green, blue = (_SQRT_LINEAR[image[..., channel]] for channel in range(3))
     return (red | green << 8 | blue << 16 | image[..., 3].astype(np.uint32) << 24).astype(np.uint32)

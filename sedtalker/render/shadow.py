@@ -1,4 +1,4 @@
-"""The shadow that the key light throws: a depth map from the light, read back softly."""
+"""Shadow mapping with a soft filter, and ambient occlusion from many shadow maps."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ import math
 
 import numpy as np
 
-from sedtalker.render.arrays import Float, Index, Int
+from sedtalker.render.arrays import (
+    BACKWARD,
+    CENTER_X,
+    CENTER_Y,
+    EYE,
+    INVERSE_FOCAL,
+    RIGHT,
+    UP,
+    Float,
+    Index,
+    Int,
+)
 from sedtalker.render.compiled import compiled
-from sedtalker.render.shade import BLOCK, DEPTH, KEY, KEY_LIGHT, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y
+from sedtalker.render.shade import DEPTH, KEY_LIGHT, KEY_VISIBILITY, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y, at
 
 SIZE = 320  # texels along each side of the map
-LAYERS = 4  # of a shadow, see `throw`
-_TAPS = 2  # texels around a point that are averaged, each way
-_BIAS, _SLOPE = 0.0016, 0.0022  # metres, flat on and for each unit of the tangent
-_SOFT = 0.0025  # metres behind the surface over which light fades
-_SKY_DIRECTIONS = 48
-_OFFSET = 0.0015  # metres along the normal from which a point looks at the light
+LAYERS = 4  # of a shadow map, see `render_shadow_map`
+_FILTER_RADIUS = 2  # texels, of the percentage-closer filter
+_BIAS, _SLOPE_BIAS = 0.0016, 0.0022  # depth bias in metres: constant, and for each unit of the slope's tangent
+_SOFTNESS = 0.0025  # metres behind the occluder over which light fades
+_SKY_DIRECTIONS = 48  # lights of the ambient occlusion
+_NORMAL_OFFSET = 0.0015  # metres along the normal, against self-shadowing
 
 
-def light_view(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
-    """(3, 4) world -> column and row in the map, and metres away from a light, so that all points fit."""
-    toward = light.astype(np.float64)
-    right = np.cross((0.0, 1.0, 0.0) if abs(toward[1]) < 0.99 else (1.0, 0.0, 0.0), toward)
+def fit_light_matrix(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
+    """(3, 4) matrix from the world to a shadow map's column, row and distance in metres, in which all points fit."""
+    backward = light.astype(np.float64)
+    right = np.cross((0.0, 1.0, 0.0) if abs(backward[1]) < 0.99 else (1.0, 0.0, 0.0), backward)
     right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(toward, right), -toward])
-    seen = points @ axes.T
-    low, high = seen.min(0), seen.max(0)
+    axes = np.stack([right, np.cross(backward, right), -backward])
+    projected = points @ axes.T
+    low, high = projected.min(0), projected.max(0)
     scale = (SIZE - 8) / max(float((high - low)[:2].max()), 1e-6)
     axes[:2] *= scale
     shift = SIZE / 2 - scale * (low + high) / 2
@@ -35,15 +46,15 @@ def light_view(points: Float, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Flo
 
 
 @compiled
-def _draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> None:
-    """Distance from the light of what it sees first, into `depth` (SIZE, SIZE); infinity elsewhere."""
+def _render_depth(points: Float, triangles: Index, light_matrix: Float, depth: Float) -> None:
+    """Rasterize the distance from the light to the nearest triangle into `depth` (SIZE, SIZE); infinity elsewhere."""
     depth[:] = np.float32(np.inf)
     size = depth.shape[0]
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, z0 = _seen(points, a, view)
-        x1, y1, z1 = _seen(points, b, view)
-        x2, y2, z2 = _seen(points, c, view)
+        x0, y0, z0 = _to_light_space(points, a, light_matrix)
+        x1, y1, z1 = _to_light_space(points, b, light_matrix)
+        x2, y2, z2 = _to_light_space(points, c, light_matrix)
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
@@ -59,128 +70,140 @@ def _draw_depth(points: Float, triangles: Index, view: Float, depth: Float) -> N
 
 
 @compiled
-def _seen(points: Float, n: int, view: Float) -> tuple[float, float, float]:
+def _to_light_space(points: Float, n: int, light_matrix: Float) -> tuple[float, float, float]:
     x, y, z = points[n, 0], points[n, 1], points[n, 2]
     return (
-        view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3],
-        view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3],
-        view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3],
+        light_matrix[0, 0] * x + light_matrix[0, 1] * y + light_matrix[0, 2] * z + light_matrix[0, 3],
+        light_matrix[1, 0] * x + light_matrix[1, 1] * y + light_matrix[1, 2] * z + light_matrix[1, 3],
+        light_matrix[2, 0] * x + light_matrix[2, 1] * y + light_matrix[2, 2] * z + light_matrix[2, 3],
     )
 
 
 @compiled
-def light_at(x: float, y: float, z: float, facing: float, view: Float, shadow_map: Float) -> float:
-    """Share of a light, 0...1, at a point whose normal has this cosine to the light; `thrown` as in `throw`.
+def sample_shadow(x: float, y: float, z: float, facing: float, light_matrix: Float, shadow_map: Float) -> float:
+    """Share 0...1 of a light at a point; `facing` is the cosine between normal and light.
 
-    Where the point is before all texels that would be averaged, or well behind them, the average is known.
+    The layers `near` and `far` decide points before or behind all texels of the filter without evaluating it.
     """
     depth, near, far = shadow_map[0], shadow_map[1], shadow_map[2]
     size = depth.shape[0]
-    column = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3] - np.float32(0.5)
-    row = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3] - np.float32(0.5)
-    away = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
+    column = (
+        light_matrix[0, 0] * x + light_matrix[0, 1] * y + light_matrix[0, 2] * z + light_matrix[0, 3] - np.float32(0.5)
+    )
+    row = (
+        light_matrix[1, 0] * x + light_matrix[1, 1] * y + light_matrix[1, 2] * z + light_matrix[1, 3] - np.float32(0.5)
+    )
+    away = light_matrix[2, 0] * x + light_matrix[2, 1] * y + light_matrix[2, 2] * z + light_matrix[2, 3]
     left, top = math.floor(column), math.floor(row)
-    if not (_TAPS <= left < size - _TAPS and _TAPS <= top < size - _TAPS):
-        return np.float32(1)  # nothing is drawn along the map's edges
+    if not (_FILTER_RADIUS <= left < size - _FILTER_RADIUS and _FILTER_RADIUS <= top < size - _FILTER_RADIUS):
+        return np.float32(1)  # the map's border is empty
     steep = max(facing, np.float32(0.15))
-    bias = np.float32(_BIAS) + np.float32(_SLOPE) * math.sqrt(max(np.float32(0), np.float32(1) - steep * steep)) / steep
+    bias = (
+        np.float32(_BIAS)
+        + np.float32(_SLOPE_BIAS) * math.sqrt(max(np.float32(0), np.float32(1) - steep * steep)) / steep
+    )
     if near[top, left] + bias >= away:
         return np.float32(1)
-    if far[top, left] + bias + np.float32(_SOFT) <= away:
+    if far[top, left] + bias + np.float32(_SOFTNESS) <= away:
         return np.float32(0)
     fx, fy = column - np.float32(left), row - np.float32(top)
-    lit = np.float32(0)
-    over = np.float32(1 / _SOFT)
-    for j in range(1 - _TAPS, _TAPS + 1):
-        wy = np.float32(1) - fy if j == 1 - _TAPS else (fy if j == _TAPS else np.float32(1))
-        for i in range(1 - _TAPS, _TAPS + 1):
-            wx = np.float32(1) - fx if i == 1 - _TAPS else (fx if i == _TAPS else np.float32(1))
+    visibility = np.float32(0)
+    over = np.float32(1 / _SOFTNESS)
+    for j in range(1 - _FILTER_RADIUS, _FILTER_RADIUS + 1):
+        wy = np.float32(1) - fy if j == 1 - _FILTER_RADIUS else (fy if j == _FILTER_RADIUS else np.float32(1))
+        for i in range(1 - _FILTER_RADIUS, _FILTER_RADIUS + 1):
+            wx = np.float32(1) - fx if i == 1 - _FILTER_RADIUS else (fx if i == _FILTER_RADIUS else np.float32(1))
             behind = np.float32(1) + (depth[top + j, left + i] + bias - away) * over
-            lit += wx * wy * min(max(behind, np.float32(0)), np.float32(1))
-    return lit * np.float32(1 / (2 * _TAPS - 1) ** 2)
+            visibility += wx * wy * min(max(behind, np.float32(0)), np.float32(1))
+    return visibility * np.float32(1 / (2 * _FILTER_RADIUS - 1) ** 2)
 
 
 @compiled
-def render_shadow_map(points: Float, triangles: Index, view: Float, shadow_map: Float) -> None:
-    """Fill `thrown` (LAYERS, SIZE, SIZE) with the triangles' shadow.
+def render_shadow_map(points: Float, triangles: Index, light_matrix: Float, shadow_map: Float) -> None:
+    """Render the triangles into `shadow_map` (LAYERS, SIZE, SIZE).
 
-    Its layers: what the light sees first, as metres away from it; of these the least and the greatest among the texels
-    that `light_at` averages; working memory.
+    Layers: distance from the light to the nearest triangle in metres; its minimum and its maximum over the texels of
+    the filter in `sample_shadow`; working memory.
     """
-    _draw_depth(points, triangles, view, shadow_map[0])
+    _render_depth(points, triangles, light_matrix, shadow_map[0])
     depth, rows = shadow_map[0], shadow_map[3]
     size = depth.shape[0]
     for out, least in ((shadow_map[1], True), (shadow_map[2], False)):
-        for row in range(_TAPS, size - _TAPS):
+        for row in range(_FILTER_RADIUS, size - _FILTER_RADIUS):
             for column in range(size):
-                best = depth[row - _TAPS + 1, column]
-                for j in range(2 - _TAPS, _TAPS + 1):
+                best = depth[row - _FILTER_RADIUS + 1, column]
+                for j in range(2 - _FILTER_RADIUS, _FILTER_RADIUS + 1):
                     other = depth[row + j, column]
                     best = min(best, other) if least else max(best, other)
                 rows[row, column] = best
-            for column in range(_TAPS, size - _TAPS):
-                best = rows[row, column - _TAPS + 1]
-                for i in range(2 - _TAPS, _TAPS + 1):
+            for column in range(_FILTER_RADIUS, size - _FILTER_RADIUS):
+                best = rows[row, column - _FILTER_RADIUS + 1]
+                for i in range(2 - _FILTER_RADIUS, _FILTER_RADIUS + 1):
                     other = rows[row, column + i]
                     best = min(best, other) if least else max(best, other)
                 out[row, column] = best
 
 
 @compiled
-def _light_points(points: Float, normals: Float, light: Float, view: Float, shadow_map: Float, out: Float) -> None:
-    offset = np.float32(_OFFSET)
+def _light_visibility(
+    points: Float, normals: Float, light: Float, light_matrix: Float, shadow_map: Float, out: Float
+) -> None:
+    offset = np.float32(_NORMAL_OFFSET)
     for n in range(len(points)):
         nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
         facing = nx * light[0] + ny * light[1] + nz * light[2]
         x, y, z = points[n, 0] + offset * nx, points[n, 1] + offset * ny, points[n, 2] + offset * nz
-        out[n] = light_at(x, y, z, facing, view, shadow_map)
+        out[n] = sample_shadow(x, y, z, facing, light_matrix, shadow_map)
 
 
 @compiled
-def shadow_fragments(block: Float, count: int, view: Float, sun: Float, shadow_map: Float) -> None:
-    """Share of the key light at each fragment of a block, into its row KEY."""
-    offset = np.float32(_OFFSET)
-    light = LIGHT_DIRECTIONS[KEY_LIGHT]
+def apply_shadow_map(block: Float, count: int, camera: Float, light_matrix: Float, shadow_map: Float) -> None:
+    """Write the share of the key light at each fragment of a block into its row KEY_VISIBILITY."""
+    offset = np.float32(_NORMAL_OFFSET)
+    light, inverse_focal = LIGHT_DIRECTIONS[KEY_LIGHT], camera[INVERSE_FOCAL]
     for i in range(count):
-        far = block[DEPTH * BLOCK + i]
-        x, y = (block[X * BLOCK + i] - view[13]) * view[12] * far, (view[14] - block[Y * BLOCK + i]) * view[12] * far
-        nx, ny, nz = block[NX * BLOCK + i], block[NY * BLOCK + i], block[NZ * BLOCK + i]
+        far = block[at(DEPTH, i)]
+        x = (block[at(X, i)] - camera[CENTER_X]) * inverse_focal * far
+        y = (camera[CENTER_Y] - block[at(Y, i)]) * inverse_focal * far
+        nx, ny, nz = block[at(NX, i)], block[at(NY, i)], block[at(NZ, i)]
         unit = np.float32(1) / math.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
         nx, ny, nz = nx * unit, ny * unit, nz * unit
-        px = view[0] + x * view[3] + y * view[6] - far * view[9] + offset * nx
-        py = view[1] + x * view[4] + y * view[7] - far * view[10] + offset * ny
-        pz = view[2] + x * view[5] + y * view[8] - far * view[11] + offset * nz
+        px = camera[EYE] + x * camera[RIGHT] + y * camera[UP] - far * camera[BACKWARD] + offset * nx
+        py = camera[EYE + 1] + x * camera[RIGHT + 1] + y * camera[UP + 1] - far * camera[BACKWARD + 1] + offset * ny
+        pz = camera[EYE + 2] + x * camera[RIGHT + 2] + y * camera[UP + 2] - far * camera[BACKWARD + 2] + offset * nz
         facing = nx * light[0] + ny * light[1] + nz * light[2]
-        block[KEY * BLOCK + i] = light_at(px, py, pz, facing, sun, shadow_map)
+        block[at(KEY_VISIBILITY, i)] = sample_shadow(px, py, pz, facing, light_matrix, shadow_map)
 
 
-def light_points(points: Float, normals: Float, casters: Index, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]) -> Float:
-    """(P,) share of a light, by default the key light, that reaches each point past the casting triangles."""
-    view = light_view(points, light)
+def light_visibility(
+    points: Float, normals: Float, casters: Index, light: Float = LIGHT_DIRECTIONS[KEY_LIGHT]
+) -> Float:
+    """(P,) share of a light, by default the key light, that the casting triangles let through to each point."""
+    light_matrix = fit_light_matrix(points, light)
     shadow_map = np.empty((LAYERS, SIZE, SIZE), np.float32)
-    render_shadow_map(points, casters, view, shadow_map)
+    render_shadow_map(points, casters, light_matrix, shadow_map)
     out = np.ones(len(points), np.float32)
-    _light_points(points, normals, light, view, shadow_map, out)
+    _light_visibility(points, normals, light, light_matrix, shadow_map, out)
     return out
 
 
-def sky_light(points: Float, normals: Float, casters: Index) -> Float:
-    """(P,) ambient occlusion: the share of the sky over each point that is open."""
+def ambient_occlusion(points: Float, normals: Float, casters: Index) -> Float:
+    """(P,) share of the hemisphere over each point that is not occluded."""
     count = np.arange(_SKY_DIRECTIONS) + 0.5
     height = 1 - 2 * count / _SKY_DIRECTIONS
     turn = np.pi * (1 + 5**0.5) * count
     flat = np.sqrt(1 - height**2)
     sky = np.stack([np.cos(turn) * flat, height, np.sin(turn) * flat], 1).astype(np.float32)
-    open_, total = np.zeros(len(points), np.float32), np.full(len(points), 1e-6, np.float32)
+    visible, total = np.zeros(len(points), np.float32), np.full(len(points), 1e-6, np.float32)
     for light in sky:
         facing = np.maximum(normals @ light, 0)
-        open_ += facing * light_points(points, normals, casters, light)
+        visible += facing * light_visibility(points, normals, casters, light)
         total += facing
-    return open_ / total
+    return visible / total
 
 
-def smoothed(light: Float, triangles: Int, steps: int = 3) -> Float:
-    """Light (P,) at points, drawn to their neighbours' mean a few times: edges finer than the mesh look torn."""
+def smooth_light(light: Float, triangles: Int, steps: int = 3) -> Float:
+    """Laplacian smoothing of light (P,) at points, because shadow edges finer than the mesh look jagged."""
     sides = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     neighbours = np.bincount(sides[:, 0], minlength=len(light))
     for _ in range(steps):

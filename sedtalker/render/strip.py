@@ -23,7 +23,7 @@ def _bytes_of(code: str) -> Color:
 COLORS: dict[str, Color] = {label: _bytes_of(code) for label, code in labels.COLORS.items()}
 _OTHER: Color = (150, 150, 150)
 _GROUND: Color = (24, 26, 31)
-_FAINT: Color = (138, 144, 156)
+_MIN_ALPHA: Color = (138, 144, 156)
 _EMPTY: Color = (52, 56, 64)
 
 WINDOW = 20.0  # seconds of a longer track that are shown at a time
@@ -76,7 +76,7 @@ class EmotionStrip:
         write(picture, intensity, right, y, self._text, anchor="right")
         bar, thick = round(self.width * 0.22), max(2, self._text // 4)
         left, high = right - round(self._text * 2.4) - bar, top + dot // 2 - thick // 2
-        write(picture, "intensity", left - self._pad // 2, y, self._text, _FAINT, "right")
+        write(picture, "intensity", left - self._pad // 2, y, self._text, _MIN_ALPHA, "right")
         picture[high : high + thick, left : left + bar] = _EMPTY
         picture[high : high + thick, left : left + round(bar * float(intensity))] = color
         return picture
@@ -107,6 +107,6 @@ class EmotionStrip:
             below = above
         line = np.clip(((1 - intensity) * (height - 2)).astype(int), 0, height - 2)
         for column, row in enumerate(line):
-            reach = line[max(column - 1, 0)]
-            picture[min(row, reach) : max(row, reach) + 1, column] = WHITE
+            band_range = line[max(column - 1, 0)]
+            picture[min(row, band_range) : max(row, band_range) + 1, column] = WHITE
         return picture.astype(np.uint8)

@@ -16,7 +16,7 @@ from sedtalker.demux import ffmpeg_name
 from sedtalker.errors import RenderError
 from sedtalker.files import OUTPUT_MARKER, atomic_write, check_replaceable, final_name
 from sedtalker.render.arrays import Bytes
-from sedtalker.render.parallel import cores
+from sedtalker.render.parallel import available_threads
 from sedtalker.render.yuv import to_yuv420
 
 Audio = tuple[NDArray[np.floating], int]
@@ -122,7 +122,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         # Drawing needs the processors more than this: a thread of it costs work of its own.
-        video.codec_context.thread_count = max(1, cores() // 4)
+        video.codec_context.thread_count = max(1, available_threads() // 4)
         video.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
         video.codec_context.colorspace = av.video.reformatter.Colorspace.ITU709
         video.codec_context.color_primaries = av.video.reformatter.ColorPrimaries.BT709

@@ -53,7 +53,7 @@ def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixtur
         f"missing: {made.OTHER_TRAIN} sentence24 (the published archive lacks it as well)",
         f"refused: {made.TEST}_sentence23_Afraid_1: a Git LFS pointer",
         "no split names, kept as 'unused': FaceTalk_990101_00001_TA",
-        "whisper-tiny.en of 9 sounds",
+        "features: whisper-tiny.en, 9 audio files",
         "17 clips at 30 fps, 1 refused",
     ):
         assert expected in said
@@ -117,9 +117,9 @@ def test_the_paper_s_decoder_on_flame_s_vertices(tmp_path: Path, capsys: pytest.
 def test_own_data_is_checked_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made.own_folder(tmp_path / "own")
     assert main(["data", "check", str(folder)]) == 0
-    assert "3 of 3 clips are in order" in capsys.readouterr().out
+    assert "3 of 3 clips are valid" in capsys.readouterr().out
     np.save(folder / "take_02.npy", np.load(folder / "take_02.npy")[:, ::-1])
     assert main(["data", "check", str(folder)]) == 1
     said = capsys.readouterr().out
     assert "refused: take_02: it does not fit the template: another order of vertices" in said
-    assert "2 of 3 clips are in order" in said
+    assert "2 of 3 clips are valid" in said

@@ -22,7 +22,16 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation import talker as evaluation
 from sedtalker.evaluation.masks import read_masks
 from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
-from sedtalker.evaluation.talker import Result, evaluate, extremes, face_of, open_truth, predictions_of, summarise
+from sedtalker.evaluation.talker import (
+    Result,
+    evaluate,
+    extremes,
+    face_of,
+    make_systems,
+    open_truth,
+    predictions_of,
+    summarise,
+)
 from sedtalker.face.vertex_masks import FLAME_REGIONS, mask_hash
 from sedtalker.phones import Phone
 
@@ -321,3 +330,28 @@ def test_motion_without_triangles_asks_for_a_mesh(tmp_path: Path) -> None:
         face_of(truth)
     with pytest.raises(DataError, match=r"default has .* vertices, the motion has 7"):
         face_of(truth, "default")
+
+
+@pytest.fixture
+def bare_folder(tmp_path: Path) -> Path:
+    np.save(tmp_path / "a_sentence01.npy", np.zeros((4, 3, 3), np.float32))
+    return tmp_path
+
+
+def test_a_folder_without_templates_allows_no_baselines(bare_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    systems = make_systems(bare_folder, open_truth(bare_folder))
+    assert list(systems) == ["talker", "truth"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "without the baseline 'mean motion'",
+        "without the baseline 'linear'",
+    ]
+
+
+def test_a_named_baseline_that_does_not_work_is_an_error(bare_folder: Path) -> None:
+    truth = open_truth(bare_folder)
+    assert list(make_systems(bare_folder, truth, ("none",))) == ["talker", "truth"]
+    with pytest.raises(DataError, match="baseline 'mean' needs the training split of a store"):
+        make_systems(bare_folder, truth, ("mean",))
+    (bare_folder / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a talker's folder needs a store as the truth: .*Run sedtalker data prepare"):
+        make_systems(bare_folder, truth)

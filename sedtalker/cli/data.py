@@ -1,9 +1,8 @@
-"""`sedtalker data`: prepare a corpus for training, look one over, or make one."""
+"""`sedtalker data`: prepare, check or synthesize a corpus for training."""
 
 from __future__ import annotations
 
 import argparse
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,123 +17,151 @@ SPEECH = (
     "ravdess", "crema-d", "nemo", "savee", "tess", "esd", "emov-db", "jl-corpus", "iemocap", "meld", "emodb",
     "zed", "banglaser", "emogator", "spoken",
 )  # fmt: skip
-SHOWN = 20  # lines of each list on the screen; the manifest has them all
+SHOWN = 20  # printed lines of each list; the manifest has all
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("data", parents=[common], help="prepare, check or make a corpus", description=__doc__)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_prepare(actions, common)
-    _add_check(actions, common)
-    _add_synthesize(actions, common)
+    parser = commands.add_parser(
+        "data", parents=[common], help="prepare, check or synthesize a corpus", description=__doc__
+    )
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_prepare(commands, common)
+    _add_check(commands, common)
+    _add_synthesize(commands, common)
 
 
-def _add_prepare(actions: Any, common: argparse.ArgumentParser) -> None:
-    parser = actions.add_parser(
+def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
         "prepare",
         parents=[common],
-        help="a corpus of faces -> a store that trains fast; one of emotional speech -> a manifest",
-        description=f"Faces: {', '.join(CORPORA)}. Emotional speech, for a diarizer: {', '.join(SPEECH)}; prepared one "
-        "after the other into one manifest they are trained on together, split by speaker.",
+        help="a corpus of faces -> a store for training; a corpus of emotional speech -> a manifest",
+        description=f"Faces: {', '.join(CORPORA)}. Emotional speech, for a diarizer: {', '.join(SPEECH)}. Several "
+        "speech corpora may be added to the same manifest, one by one; they are split by speaker.",
     )
     parser.add_argument("corpus", choices=CORPORA + SPEECH, metavar="CORPUS")
-    parser.add_argument("source", type=Path, metavar="SRC", help="the folder that the publisher's archive unpacks to")
+    parser.add_argument("source", type=Path, metavar="SRC", help="folder that the publisher's archive unpacks to")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store, or the manifest's file"
+        "-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store, or file of the manifest"
     )
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="type of the stored displacements (default: float16)",
+    )
     parser.add_argument(
         "--encoder",
         default="whisper-tiny.en",
         metavar="NAME",
-        help="whose speech features are kept for training, none for none (default: whisper-tiny.en)",
+        help="speech encoder whose features the store gets, or none (default: whisper-tiny.en)",
     )
     _add_reading(parser)
     parser.set_defaults(run=run_prepare)
 
 
-def _add_check(actions: Any, common: argparse.ArgumentParser) -> None:
-    parser = actions.add_parser("check", parents=[common], help="look a store, or a corpus before preparing it, over")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a store, or a folder of a corpus")
-    parser.add_argument("--corpus", choices=CORPORA, default="own", help="what DIR holds if no store (default: own)")
+def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("check", parents=[common], help="check a store, or a corpus before preparing it")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a store, or the folder of a corpus")
+    parser.add_argument(
+        "--corpus", choices=CORPORA, default="own", help="corpus in DIR if it is not a store (default: own)"
+    )
     _add_reading(parser)
     parser.set_defaults(run=run_check)
 
 
-def _add_synthesize(actions: Any, common: argparse.ArgumentParser) -> None:
-    parser = actions.add_parser(
+def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
         "synthesize",
         parents=[common],
-        help="make a corpus of the default head: speech with known phones, performed with feeling",
-        description="Without speech it makes syllables, whose motion the sound explains, to try the way of the data.",
+        help="synthesize emotional motion of the packaged heads from speech with known phones",
+        description="Without --spoken and --speech it synthesizes syllables and their motion, to test training.",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--to",
         choices=("emovoca", "store"),
         default="emovoca",
-        help="EmoVOCA's layout, or the store that the default talker trains on (default: emovoca)",
+        help="EmoVOCA's layout, or the store on which the default talker is trained (default: emovoca)",
     )
     speech = parser.add_argument_group("speech")
-    speech.add_argument("--spoken", type=Path, metavar="DIR", help="folder of utterances.tsv, audio/ and phones.tsv")
+    speech.add_argument("--spoken", type=Path, metavar="DIR", help="folder with utterances.tsv, audio/ and phones.tsv")
     speech.add_argument(
-        "--speech", type=Path, metavar="MANIFEST", help="of corpora with transcripts, English or Polish"
+        "--speech", type=Path, metavar="MANIFEST", help="manifest of corpora with transcripts, English or Polish"
     )
     speech.add_argument(
-        "--phones", type=Path, nargs="*", default=[], metavar="TSV", help="phone tables; what they lack is aligned"
+        "--phones",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="TSV",
+        help="tables of phone times; other recordings are aligned",
     )
-    speech.add_argument("--most", type=integer(1, 1_000_000), metavar="N", help="recordings of a corpus (default: all)")
+    speech.add_argument(
+        "--most", type=integer(1, 1_000_000), metavar="N", help="maximum number of recordings per corpus (default: all)"
+    )
     faces = parser.add_argument_group("measured faces, for --to store")
-    faces.add_argument("--grid", type=Path, metavar="DIR", help="folder of s1/ and s1_words.tsv")
-    faces.add_argument("--facegood", type=Path, metavar="DIR")
+    faces.add_argument("--grid", type=Path, metavar="DIR", help="folder with s1/ and s1_words.tsv")
+    faces.add_argument("--facegood", type=Path, metavar="DIR", help="folder of FACEGOOD-Audio2Face")
     heads = parser.add_argument_group("heads, for --to emovoca")
-    heads.add_argument("--sentences", type=integer(1, 20), default=4, metavar="N", help="of each subject (default: 4)")
-    heads.add_argument("--identities", nargs="*", metavar="NAME", help="default: all packaged ones, in turn")
-    heads.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="with speech (default: 30)")
-    heads.add_argument("--subjects", type=integer(1, 12), default=4, metavar="N", help="without speech (default: 4)")
+    heads.add_argument("--sentences", type=integer(1, 20), default=4, metavar="N", help="per subject (default: 4)")
+    heads.add_argument("--identities", nargs="*", metavar="NAME", help="packaged heads (default: all)")
     heads.add_argument(
-        "--seconds", type=real(0.5, 60, "s"), default=2.0, help="of a sentence without speech (default: 2)"
+        "--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second, with speech (default: 30)"
     )
-    parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help="of the syllables")
+    heads.add_argument(
+        "--subjects",
+        type=integer(1, 12),
+        default=4,
+        metavar="N",
+        help="number of subjects, without speech (default: 4)",
+    )
+    heads.add_argument(
+        "--seconds", type=real(0.5, 60, "s"), default=2.0, help="length of a sentence, without speech (default: 2)"
+    )
+    parser.add_argument(
+        "--seed", type=integer(0, 2**31 - 1), default=0, help="random seed of the syllables (default: 0)"
+    )
     parser.set_defaults(run=run_synthesize)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fps", type=real(1, 240, "Hz"), help="of the store (default: 30 where it divides the corpus's rate)"
+        "--fps", type=real(1, 240, "Hz"), help="of the store (default: 30 if it divides the rate of the corpus)"
     )
     parser.add_argument(
-        "--source-fps", type=real(1, 240, "Hz"), help="of the corpus (default: told by the sounds' lengths)"
+        "--source-fps", type=real(1, 240, "Hz"), help="of the corpus (default: from the lengths of its audio)"
     )
     parser.add_argument(
         "--scale",
         type=real(1e-6, 1e6),
         default=1.0,
         metavar="METRES",
-        help="metres a unit of the corpus (default: 1)",
+        help="metres per unit of the corpus (default: 1)",
     )
     parser.add_argument("--templates", type=Path, metavar="FILE", help="templates.pkl, or the mesh of your own data")
-    parser.add_argument("--all-expressions", action="store_true", help="also EmoVOCA's that the model has no label for")
+    parser.add_argument(
+        "--all-expressions", action="store_true", help="include EmoVOCA's expressions for which the model has no label"
+    )
 
 
 def run_prepare(arguments: argparse.Namespace) -> int:
-    """Prepare a corpus; exit code 1 if a sequence of faces had to be left out."""
+    """Prepare a corpus; exit code 1 if a sequence was refused."""
     if arguments.corpus in SPEECH:
         return _prepare_speech(arguments)
     from sedtalker.data.prepare import Options, prepare
     from sedtalker.data.vertex_store import open_store, split_counts
 
     options = Options(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
-    outcome = prepare(_read(arguments.corpus, arguments.source, arguments), arguments.output, options)
-    _tell(outcome)
+    outcome = prepare(_read_corpus(arguments.corpus, arguments.source, arguments), arguments.output, options)
+    _print_outcome(outcome)
     for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
         print(f"{split}: {clips} clips, {frames} frames, {subjects} subjects")
     if arguments.encoder != "none":
         from sedtalker.data.store_features import cache_store_features
 
         sounds = cache_store_features(open_store(arguments.output), arguments.encoder)
-        print(f"features: {arguments.encoder} of {sounds} sounds, shared by the variants of a sentence")
+        print(f"features: {arguments.encoder}, {sounds} audio files, shared by the variants of a sentence")
     print(f"{arguments.output}: {len(outcome.clips)} clips at {outcome.fps:g} fps, {len(outcome.refused)} refused")
     return 1 if outcome.refused else 0
 
@@ -148,104 +175,82 @@ def _prepare_speech(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Check a store or a corpus; exit code 1 if something is wrong with a clip."""
+    """Check a store or a corpus; exit code 1 if a clip is invalid."""
     from sedtalker.data.prepare import Options, check_source, check_store
     from sedtalker.data.vertex_store import is_store, open_store
 
     if is_store(arguments.folder):
         store = open_store(arguments.folder)
-        wrong, count = check_store(store), len(store)
-        _list("refused", [f"{name}: {reason}" for name, reason in wrong.items()])
+        invalid, count = check_store(store), len(store)
+        _print_lines("refused", [f"{name}: {reason}" for name, reason in invalid.items()])
     else:
         options = Options(arguments.fps, arguments.source_fps, scale=arguments.scale)
-        outcome = check_source(_read(arguments.corpus, arguments.folder, arguments), options)
-        _tell(outcome)
-        wrong, count = outcome.refused, len(outcome.clips) + len(outcome.refused)
-    print(f"{arguments.folder}: {count - len(wrong)} of {count} clips are in order")
-    return 1 if wrong else 0
+        outcome = check_source(_read_corpus(arguments.corpus, arguments.folder, arguments), options)
+        _print_outcome(outcome)
+        invalid, count = outcome.refused, len(outcome.clips) + len(outcome.refused)
+    print(f"{arguments.folder}: {count - len(invalid)} of {count} clips are valid")
+    return 1 if invalid else 0
 
 
 def run_synthesize(arguments: argparse.Namespace) -> int:
-    """Make a corpus of the default head."""
+    """Synthesize a corpus, or the store of the default talker."""
     if arguments.to == "store":
-        return _make_store(arguments)
-    return _make_heads(arguments) if arguments.spoken or arguments.speech else _make_syllables(arguments)
+        _synthesize_store(arguments)
+    elif arguments.spoken or arguments.speech:
+        _synthesize_speech(arguments)
+    else:
+        _synthesize_syllables(arguments)
+    return 0
 
 
-def _make_store(arguments: argparse.Namespace) -> int:
-    """The store that the default talker trains on, with its features."""
+def _read_corpus(name: str, folder: Path, arguments: argparse.Namespace) -> Source:
+    from sedtalker.data.vertex_corpora.registry import read_corpus
+
+    return read_corpus(name, folder, arguments.templates, arguments.all_expressions)
+
+
+def _synthesize_store(arguments: argparse.Namespace) -> None:
     from sedtalker.speech import FRAME_RATE
     from sedtalker.synthesis.rig_clips import Sources, build_store
 
-    output = arguments.output
     sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
-    clips = build_store(output, sources, arguments.most)
-    print(f"{output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
-    return 0
+    clips = build_store(arguments.output, sources, arguments.most)
+    print(f"{arguments.output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
 
 
-def _make_heads(arguments: argparse.Namespace) -> int:
-    """An EmoVOCA of speech with known phones."""
-    from sedtalker.face.assets import identities, load_face
-    from sedtalker.synthesis.aligned_speech import acted_speech, known_phones, opened, spoken_folder
-    from sedtalker.synthesis.talking_heads import assign_subjects, write_corpus
+def _synthesize_speech(arguments: argparse.Namespace) -> None:
+    from sedtalker.synthesis.talking_heads import synthesize_talking_heads
 
-    speech = [*islice(spoken_folder(arguments.spoken), arguments.most)] if arguments.spoken else []
-    if arguments.speech:
-        manifest = opened(arguments.speech, arguments.most)
-        known = known_phones([manifest], arguments.phones, arguments.output / "phones.tsv")
-        speech += acted_speech(manifest, known)
-    faces = [load_face(name) for name in arguments.identities or identities()]
-    subjects = assign_subjects(speech, faces, arguments.sentences)
-    made = write_corpus(arguments.output, subjects, arguments.fps)
-    print(f"{arguments.output}/New_EmoVOCA: {made} sequences of {len(subjects)} subjects")
-    return 0
-
-
-def _make_syllables(arguments: argparse.Namespace) -> int:
-    """An EmoVOCA of syllables."""
-    from sedtalker.data.vertex_corpora.vocaset import SENTENCES, SPLITS
-    from sedtalker.face.assets import load_face
-    from sedtalker.synthesis.emovoca_like import Size, synthesize_emovoca
-
-    test, validation, *others = SPLITS["test"][0], SPLITS["validation"][0], *SPLITS["train"]
-    subjects = (others[0], test, validation, *others[1:], SPLITS["validation"][1], SPLITS["test"][1])
-    size = Size(
-        subjects=subjects[: arguments.subjects],
-        sentences=SENTENCES[20 : 20 + arguments.sentences],
-        seconds=arguments.seconds,
+    sequences, subjects = synthesize_talking_heads(
+        arguments.output,
+        spoken=arguments.spoken,
+        speech=arguments.speech,
+        phones=arguments.phones,
+        most=arguments.most,
+        identities=arguments.identities,
+        sentences=arguments.sentences,
+        fps=arguments.fps,
     )
-    made = synthesize_emovoca(arguments.output, load_face(), size, arguments.seed)
-    print(f"{arguments.output}/New_EmoVOCA: {made} sequences")
-    return 0
+    print(f"{arguments.output}/New_EmoVOCA: {sequences} sequences of {subjects} subjects")
 
 
-def _read(corpus: str, source: Path, arguments: argparse.Namespace) -> Source:
-    if corpus == "emovoca":
-        from sedtalker.data.vertex_corpora.emovoca import read_emovoca
+def _synthesize_syllables(arguments: argparse.Namespace) -> None:
+    from sedtalker.face.assets import load_face
+    from sedtalker.synthesis.emovoca_like import make_size, synthesize_emovoca
 
-        return read_emovoca(source, arguments.templates, arguments.all_expressions)
-    if corpus == "vocaset":
-        from sedtalker.data.vertex_corpora.vocaset import read_vocaset
-
-        return read_vocaset(source)
-    if corpus == "biwi":
-        from sedtalker.data.vertex_corpora.biwi import read_biwi
-
-        return read_biwi(source, arguments.templates)
-    from sedtalker.data.vertex_corpora.own import read_own
-
-    return read_own(source, arguments.templates)
+    size = make_size(arguments.subjects, arguments.sentences, arguments.seconds)
+    sequences = synthesize_emovoca(arguments.output, load_face(), size, arguments.seed)
+    print(f"{arguments.output}/New_EmoVOCA: {sequences} sequences")
 
 
-def _tell(outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome) -> None:
     for note in outcome.notes:
         print(note)
-    _list("missing", outcome.missing)
-    _list("refused", [f"{name}: {reason}" for name, reason in outcome.refused.items()])
+    _print_lines("missing", outcome.missing)
+    _print_lines("refused", [f"{name}: {reason}" for name, reason in outcome.refused.items()])
 
 
-def _list(title: str, lines: list[str]) -> None:
+def _print_lines(title: str, lines: list[str]) -> None:
     for line in lines[:SHOWN]:
         print(f"{title}: {line}")
     if len(lines) > SHOWN:

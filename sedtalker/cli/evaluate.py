@@ -1,17 +1,12 @@
-"""`sedtalker evaluate`: a talker's animations against the truth, its motion without one, or a diarizer on a corpus."""
+"""`sedtalker evaluate`: compare predicted with true animations, analyse motion, or measure a diarizer."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sedtalker.cli.options import decibels, integer, name_list, real
-
-if TYPE_CHECKING:
-    from sedtalker.evaluation.talker import Truth
 
 BASELINES = ("still", "mean", "linear")
 
@@ -28,39 +23,60 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
-    parser = models.add_parser("talker", parents=[common], help="predicted animations against true ones")
+    parser = models.add_parser("talker", parents=[common], help="compare predicted with true animations")
     parser.add_argument(
-        "predicted", type=Path, metavar="PRED_DIR", help="predicted .npz or .npy files, or a trained talker's folder"
+        "predicted",
+        type=Path,
+        metavar="PRED_DIR",
+        help="folder of predicted .npz or .npy files, or of a trained talker",
     )
-    parser.add_argument("truth", type=Path, metavar="TRUTH_DIR", help="a prepared store, or true .npz or .npy files")
     parser.add_argument(
-        "-o", "--output", type=Path, action="append", default=[], metavar="FILE", help=".json, .md or .html; repeatable"
+        "truth", type=Path, metavar="TRUTH_DIR", help="a prepared store, or a folder of true .npz or .npy files"
     )
-    parser.add_argument("--split", default="test", help="of a store (default: test)")
-    parser.add_argument("--masks", type=Path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertices as .json")
-    parser.add_argument("--templates", type=Path, metavar="FILE", help="templates.pkl or a mesh, for a plain TRUTH_DIR")
     parser.add_argument(
-        "--phones", type=Path, metavar="FILE", help="times of the phones, .tsv: closures are measured too"
+        "-o",
+        "--output",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="report (.json, .md or .html); repeatable",
     )
-    parser.add_argument("--fps", type=real(1, 240, "Hz"), help="of a plain TRUTH_DIR (default: 30)")
+    parser.add_argument("--split", default="test", help="split of a store (default: test)")
     parser.add_argument(
-        "--tolerance", type=integer(0, 10_000), default=0, metavar="FRAMES", help="lengths may differ by (default: 0)"
+        "--masks", type=Path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertex indices as .json"
+    )
+    parser.add_argument(
+        "--templates", type=Path, metavar="FILE", help="templates.pkl or a mesh, if TRUTH_DIR is not a store"
+    )
+    parser.add_argument(
+        "--phones", type=Path, metavar="FILE", help="table of phone times (.tsv), to measure lip closures"
+    )
+    parser.add_argument("--fps", type=real(1, 240, "Hz"), help="frame rate, if TRUTH_DIR is not a store (default: 30)")
+    parser.add_argument(
+        "--tolerance",
+        type=integer(0, 10_000),
+        default=0,
+        metavar="FRAMES",
+        help="allowed difference of lengths (default: 0)",
     )
     parser.add_argument(
         "--baselines",
         type=name_list(*BASELINES, "none"),
         metavar=",".join(BASELINES),
-        help="default: all that can be made",
+        help="baselines to compare with (default: all that TRUTH_DIR allows)",
     )
-    parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--seed", type=integer(0, 2**31 - 1), default=0, help="random seed of the bootstrap (default: 0)"
+    )
     parser.add_argument(
         "--render",
         type=Path,
         metavar="DIR",
-        help="videos of the worst, the median and the best clip: prediction, truth and heat-map side by side",
+        help="write videos of the worst, median and best clip: prediction, truth and error side by side",
     )
     parser.add_argument(
-        "--face", metavar="NAME|MESH", help="what --render draws (default: the default head or the truth's own mesh)"
+        "--face", metavar="NAME|MESH", help="face of --render (default: the default head, or the mesh of the truth)"
     )
     parser.set_defaults(run=run_talker)
 
@@ -69,76 +85,81 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser(
         "motion",
         parents=[common],
-        help="the motion of a talker or of animations, beside what measured faces do",
-        description="Closures, timing, speeds, silence, rounding, trembling, and the emotion read back from the face.",
+        help="analyse the motion of a talker or of animations, compared with measured faces",
+        description="Measures lip closures, timing, speeds, silence, rounding, jitter, and the emotion of the face.",
     )
     parser.add_argument(
         "what",
         type=Path,
         nargs="+",
         metavar="MODEL STORE|FILE",
-        help="a trained talker's folder and a store (sedtalker data synthesize --to store), or animations (.npz)",
+        help="folder of a trained talker and a store (sedtalker data synthesize --to store), or animations (.npz)",
     )
     parser.add_argument(
-        "--phones", type=Path, nargs="*", metavar="TSV", help="phone tables (default: the store's phones.tsv, or none)"
+        "--phones", type=Path, nargs="*", metavar="TSV", help="tables of phone times (default: phones.tsv of the store)"
     )
-    parser.add_argument("--text", metavar="WORDS", help="what is said in the animations; its phones are then found")
+    parser.add_argument("--text", metavar="WORDS", help="text of the animations, to align its phones")
     parser.add_argument(
-        "--most", type=integer(1, 100_000), metavar="N", help="clips of a source of the store (default: 60)"
+        "--most",
+        type=integer(1, 100_000),
+        metavar="N",
+        help="maximum number of clips per source of the store (default: 60)",
     )
-    parser.add_argument("--split", help="of the store (default: test)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the report as JSON")
+    parser.add_argument("--split", help="split of the store (default: test)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
     parser.set_defaults(run=run_motion)
 
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
-    parser = models.add_parser("diarizer", parents=[common], help="a diarizer on the speakers of a split")
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of a speech corpus")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the tables, as JSON and Markdown")
-    parser.add_argument("--split", default="test", help="default: test")
-    parser.add_argument("--diarizer", default="default", metavar="NAME|DIR", help="default, base, open, or a folder")
+    parser = models.add_parser("diarizer", parents=[common], help="measure a diarizer on the speakers of a split")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the report as JSON and Markdown")
+    parser.add_argument("--split", default="test", help="split to measure (default: test)")
+    parser.add_argument(
+        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
+    )
     parser.add_argument(
         "--noise",
         type=decibels,
         default=(),
         metavar="DB,DB",
-        help="also under pink noise, e.g. 20,10,5,0",
+        help="signal-to-noise ratios of additional tests with pink noise, such as 20,10,5,0",
     )
     parser.add_argument(
         "--crossfade",
         type=real(0, 1, "s"),
         default=0.0,
         metavar="SECONDS",
-        help="blend the clips of recordings whose emotion changes (default: cuts)",
+        help="length of the transitions in concatenated recordings (default: 0, cuts)",
     )
     parser.add_argument(
         "--protocol",
         choices=("speakers", "emobox"),
         default="speakers",
-        help="speakers of the split, as in use; or EmoBox's folds of RAVDESS, heads trained anew (default: speakers)",
+        help="speakers of the split, or linear heads on EmoBox's folds of RAVDESS (default: speakers)",
     )
     parser.add_argument(
         "--features",
         type=Path,
         nargs="+",
         metavar="CACHE",
-        help="for emobox: of python -m sedtalker.recipes cache_features --steps, the clean ones first",
+        help="for emobox: of python -m sedtalker.recipes cache_features --steps, clean features first",
     )
     parser.set_defaults(run=run_diarizer)
 
 
 def run_talker(arguments: argparse.Namespace) -> int:
-    """Measure a talker and its baselines; exit code 1 if a pair could not be measured."""
+    """Measure a talker and its baselines; exit code 1 if a sequence could not be measured."""
     from sedtalker.evaluation.masks import read_masks
     from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
-    from sedtalker.evaluation.talker import evaluate, open_truth, summarise
+    from sedtalker.evaluation.talker import evaluate, make_systems, open_truth, summarise
     from sedtalker.face.vertex_masks import default_masks
     from sedtalker.phones import read_phones
 
     truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
     vertices = truth.motion(truth.items[0]).shape[1]
     masks = read_masks(arguments.masks, vertices) if arguments.masks else default_masks(vertices)
-    systems = _systems(arguments, truth)
+    systems = make_systems(arguments.predicted, truth, arguments.baselines)
     results = [evaluate(name, predict, truth, masks, arguments.tolerance) for name, predict in systems.items()]
     phones = read_phones(arguments.phones) if arguments.phones else None
     summary = summarise(results, truth, masks, arguments.seed, phones)
@@ -155,39 +176,8 @@ def run_talker(arguments: argparse.Namespace) -> int:
     return 1 if results[0].bad else 0
 
 
-def _systems(arguments: argparse.Namespace, truth: Truth) -> dict[str, Callable[..., Any]]:
-    """The talker, and the baselines asked for, or else those that the truth allows."""
-    from sedtalker.errors import DataError
-    from sedtalker.evaluation import talker
-
-    systems: dict[str, Callable[..., Any]] = {}
-    if (arguments.predicted / "config.json").is_file():
-        if not isinstance(truth, talker.StoreTruth):
-            raise DataError(f"a talker's folder needs a prepared store as the truth: {arguments.truth} is none")
-        systems["talker"] = talker.talker_predictions(arguments.predicted, truth)
-    else:
-        systems["talker"] = talker.predictions_of(arguments.predicted, truth.fps)
-    wanted = arguments.baselines or BASELINES
-    if "still" in wanted and truth.template(truth.items[0]) is not None:
-        systems["still face"] = talker.still_face(truth)
-    fitted = {"mean": ("mean motion", talker.mean_motion), "linear": ("linear", talker.linear_regression)}
-    for key, (name, fit) in fitted.items():
-        if key not in wanted:
-            continue
-        try:
-            if not isinstance(truth, talker.StoreTruth):
-                raise DataError("it is fitted on a prepared store's training split")
-            systems[name] = fit(truth)
-        except DataError as error:
-            if arguments.baselines:
-                raise
-            print(f"without the baseline {name!r}: {error}", file=sys.stderr)
-    systems["truth"] = truth.motion  # its own motion, lip intensity and their correlation with the sound
-    return systems
-
-
 def run_motion(arguments: argparse.Namespace) -> int:
-    """Measure a talker's motion, or that of animations."""
+    """Analyse the motion of a talker or of animations."""
     from sedtalker.evaluation.motion import format_motion
     from sedtalker.evaluation.report import write_report
 
@@ -203,13 +193,15 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     from sedtalker.evaluation.motion import evaluate
 
     if len(arguments.what) != 2:
-        raise DataError(f"a talker's folder needs one store: sedtalker evaluate motion {arguments.what[0]} STORE")
+        raise DataError(
+            f"a talker needs one store: {arguments.what[0]}. Use sedtalker evaluate motion {arguments.what[0]} STORE"
+        )
     if arguments.text:
-        raise DataError("--text says what animations hold: FILE.npz. The phones of a store are in its phones.tsv")
+        raise DataError(f"--text works only for animations (.npz): {arguments.what[0]}. A store has phones.tsv")
     talker, store = arguments.what
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
-    chosen = {name: value for name in ("most", "split") if (value := getattr(arguments, name))}
-    return evaluate(talker, store, tables, **chosen)
+    limits = {name: value for name in ("most", "split") if (value := getattr(arguments, name))}
+    return evaluate(talker, store, tables, **limits)
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -218,9 +210,11 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     from sedtalker.phones import read_phones
 
     if arguments.most or arguments.split:
-        raise DataError("--most and --split choose clips of a store. Name the animations that are to be measured")
-    known = {name: phones for table in arguments.phones or () for name, phones in read_phones(table).items()}
-    return evaluate_animations(arguments.what, known, arguments.text)
+        raise DataError(
+            f"--most and --split work only for a store: {arguments.what[0]}. Name the animations to measure"
+        )
+    phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
+    return evaluate_animations(arguments.what, phones, arguments.text)
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:
@@ -249,7 +243,9 @@ def _run_emobox(arguments: argparse.Namespace) -> int:
     from sedtalker.evaluation.emobox import evaluate_emobox, format_emobox, write_emobox_report
 
     if not arguments.features:
-        raise DataError("the protocol emobox needs cached features. Name their folder with --features")
+        raise DataError(
+            f"--protocol emobox needs cached features: {arguments.manifest}. Name their folder with --features"
+        )
     report = evaluate_emobox(load_manifest(arguments.manifest), arguments.features)
     print(format_emobox(report))
     if arguments.output:

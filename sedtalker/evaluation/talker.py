@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class Item:
         """The item's group of a kind in `GROUPS`."""
         return f"{self.emotion} {self.level}" if kind == "emotion and level" else str(getattr(self, kind))
 
+
+logger = logging.getLogger(__name__)
 
 Predict = Callable[[Item], Float]  # positions (T, V, 3) in metres of a sequence
 
@@ -456,6 +459,46 @@ def solve_ridge(gram: Float, cross: Float, penalty: float) -> Float:
     `penalty` is relative to the mean power of the inputs, trace(x'x) / D.
     """
     return np.linalg.solve(gram + penalty * np.trace(gram) / len(gram) * np.eye(len(gram)), cross)
+
+
+BASELINES = ("still", "mean", "linear")
+
+
+def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = None) -> dict[str, Predict]:
+    """Systems by name: the talker first, then the baselines, then the truth.
+
+    Args:
+        predicted: folder of a trained talker, or of its predicted sequences.
+        truth: true sequences; a talker's folder and the fitted baselines need a store.
+        names: baselines out of `BASELINES`; None: all that the truth allows.
+
+    Raises:
+        DataError: the talker or a named baseline does not work with this truth.
+    """
+    systems: dict[str, Predict] = {}
+    if (predicted / "config.json").is_file():
+        if not isinstance(truth, StoreTruth):
+            raise DataError(f"a talker's folder needs a store as the truth: {predicted}. Run sedtalker data prepare")
+        systems["talker"] = talker_predictions(predicted, truth)
+    else:
+        systems["talker"] = predictions_of(predicted, truth.fps)
+    selected = BASELINES if names is None else names
+    if "still" in selected and truth.template(truth.items[0]) is not None:
+        systems["still face"] = still_face(truth)
+    fitted = {"mean": ("mean motion", mean_motion), "linear": ("linear", linear_regression)}
+    for key, (name, fit) in fitted.items():
+        if key not in selected:
+            continue
+        try:
+            if not isinstance(truth, StoreTruth):
+                raise DataError(f"baseline {key!r} needs the training split of a store. Run sedtalker data prepare")
+            systems[name] = fit(truth)
+        except DataError as error:
+            if names is not None:
+                raise
+            logger.warning("without the baseline %r: %s", name, error)
+    systems["truth"] = truth.motion  # for its lip intensity and its correlation with the audio
+    return systems
 
 
 def load_features(store: Store, clip: Clip) -> NDArray[np.float16]:

@@ -51,6 +51,13 @@ class Size:
     seconds: float = 2.0
 
 
+def make_size(subjects: int, sentences: int, seconds: float) -> Size:
+    """The size of a corpus of this many subjects and sentences; three subjects or more have all three splits."""
+    test, validation, *train = SPLITS["test"][0], SPLITS["validation"][0], *SPLITS["train"]
+    names = (train[0], test, validation, *train[1:], SPLITS["validation"][1], SPLITS["test"][1])
+    return Size(subjects=names[:subjects], sentences=SENTENCES[20 : 20 + sentences], seconds=seconds)
+
+
 def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = None, seed: int = 0) -> int:
     """Write a made EmoVOCA to `destination/New_EmoVOCA`; returns the number of sequences.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from sedtalker.data.vertex_corpora.vocaset import SENTENCES, SPLITS
 from sedtalker.emotion.track import constant_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import DataError
+from sedtalker.face.assets import identities as packaged_identities
+from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
-from sedtalker.synthesis.aligned_speech import AlignmentTable
+from sedtalker.synthesis.aligned_speech import AlignmentTable, acted_speech, known_phones, opened, spoken_folder
 from sedtalker.synthesis.coarticulation import Voice, perform
 from sedtalker.synthesis.emovoca_like import write_sequence, write_shared
 
@@ -43,6 +46,44 @@ class Subject:
     face: Face
     voice: Voice
     sentences: Sequence[AlignmentTable]
+
+
+def synthesize_talking_heads(
+    destination: Path,
+    *,
+    spoken: Path | None = None,
+    speech: Path | None = None,
+    phones: Sequence[Path] = (),
+    most: int | None = None,
+    identities: Sequence[str] | None = None,
+    sentences: int = 4,
+    fps: float = 30.0,
+) -> tuple[int, int]:
+    """Write an EmoVOCA of speech with known phones to `destination/New_EmoVOCA`.
+
+    Args:
+        destination: folder of the corpus; it also gets `phones.tsv` with the phones that had to be aligned.
+        spoken: folder of utterances with phone times (`aligned_speech.spoken_folder`).
+        speech: manifest of recordings with transcripts.
+        phones: tables of phone times for `speech`; other recordings are aligned.
+        most: maximum number of recordings per corpus; None: all.
+        identities: packaged heads; None: all.
+        sentences: maximum number of sentences per subject.
+        fps: frames per second.
+
+    Returns:
+        The numbers of sequences and of subjects.
+
+    Raises:
+        DataError: see `write_corpus`.
+    """
+    utterances = [*islice(spoken_folder(spoken), most)] if spoken else []
+    if speech:
+        manifest = opened(speech, most)
+        utterances += acted_speech(manifest, known_phones([manifest], phones, destination / "phones.tsv"))
+    faces = [load_face(name) for name in identities or packaged_identities()]
+    subjects = assign_subjects(utterances, faces, sentences)
+    return write_corpus(destination, subjects, fps), len(subjects)
 
 
 def assign_subjects(speech: Iterable[AlignmentTable], faces: Sequence[Face], sentences: int) -> list[Subject]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from pathlib import Path
@@ -128,11 +128,12 @@ def check_options(options: Any) -> None:
 
 @check_options.register
 def _(options: AnimateOptions) -> None:
-    from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
+    from sedtalker.emotion.track_io import TRACK_SUFFIXES, SeveralRecordingsError, read_track
 
     _check_pictures(options, options.exports, options.face)
     if options.emotion.lower().endswith(TRACK_SUFFIXES):
-        read_track(options.emotion)
+        with suppress(SeveralRecordingsError):  # each input then takes the segments of its own name
+            read_track(options.emotion)
     if "usd" in options.exports:
         require("pxr.Usd", "usd")
 

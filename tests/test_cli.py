@@ -242,3 +242,21 @@ def test_licences_name_every_asset(run_cli) -> None:
         assert name in text
     assert {entry["kind"] for entry in entries} >= {"code", "weights", "data", "face", "sound"}
     assert run_cli("licences").returncode == 0
+
+
+def test_each_input_takes_its_own_segments_of_a_track_of_several_recordings(
+    tmp_path: Path, run_cli, speech_file: Path
+) -> None:
+    for name in ("first", "second"):
+        shutil.copy(speech_file, tmp_path / f"{name}.opus")
+    rows = [
+        f"SPEAKER {name} 1 0 1 <NA> <NA> {emotion} <NA> <NA>"
+        for name, emotion in (("first", "happy"), ("second", "angry"), ("third", "sad"))
+    ]
+    (tmp_path / "all.rttm").write_text("\n".join(rows))
+    ran = run_cli("animate", "first.opus", "second.opus", "--emotion", "all.rttm", "--no-video", "-o", "out")
+    assert ran.returncode == 0, ran.stderr
+    for name, emotion in (("first", "happy"), ("second", "angry")):
+        track = json.loads((tmp_path / "out" / f"{name}.emotion.json").read_text())
+        assert {segment["emotion"] for segment in track["segments"]} <= {emotion, "neutral"}
+        assert emotion in {segment["emotion"] for segment in track["segments"]}

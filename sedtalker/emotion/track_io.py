@@ -86,7 +86,7 @@ def read_track(
     try:
         return reader(text, duration, audio, labels)
     except TrackError as error:
-        raise TrackError(_one_line(f"{path}: {error}")) from error
+        raise type(error)(_one_line(f"{path}: {error}")) from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
         raise TrackError(
             _one_line(f"not an emotion track: {path} ({_reason(error)}). See sedtalker diarize")
@@ -269,6 +269,10 @@ def from_rttm(
     return _from_segments(segments, duration, labels)
 
 
+class SeveralRecordingsError(TrackError):
+    """A track file of several recordings, read without the name of one."""
+
+
 UNNAMED = "audio"  # the recording's name in RTTM where it is not known
 
 
@@ -276,7 +280,8 @@ def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
     """Those of the names that are the audio's own; all of them where either side has no name.
 
     Raises:
-        TrackError: the names are of several recordings or of another one.
+        SeveralRecordingsError: the names are of several recordings and the audio has no name.
+        TrackError: the names are of other recordings.
     """
     found = {name: _stem(name) for name in names}
     different = sorted({*found.values()})
@@ -284,7 +289,7 @@ def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
         return {*found}
     shown = ", ".join(different[:8]) + (", ..." if len(different) > 8 else "")
     if audio is None:
-        raise TrackError(f"segments of several recordings: {shown}. Keep those of one, or name the audio")
+        raise SeveralRecordingsError(f"segments of several recordings: {shown}. Keep those of one, or name the audio")
     own = {name for name, stem in found.items() if stem == _stem(audio)}
     if not own:
         raise TrackError(

@@ -313,7 +313,7 @@ def test_ply_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     (
-        (lambda v, f: (v * 0.001, f), "no known unit"),
+        (lambda v, f: (v * 0.001, f), "fits no known unit"),
         (lambda v, f: (v, f[::-1]), "other triangles"),
         (lambda v, f: (v[::-1], f), "another order"),
         (lambda v, f: (v * np.float32([1, 1, -1]), f), "mirror image"),

@@ -1,11 +1,11 @@
-"""Emotion <-> facial action units <-> ARKit weights: one table, for making data and for judging results.
+"""Emotions, facial action units and ARKit weights, for synthesis of training data and for evaluation.
 
-Action units are FACS' (Ekman, Friesen & Hager 2002). The prototypes are EMFACS' (Friesen & Ekman 1983; happy 6+12, sad
-1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units that RAVDESS' actors
-show besides, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14, sad 17, anger 9 and 10,
-disgust 4, 6, 7 and 10; in fear 4 exceeds 2, which tells it from surprise. EMFACS has no prototype for being upset;
-units 4 and 14 are those that go with reported frustration (Grafsgaard et al., "Automatically recognizing facial
-expression", EDM 2013), 17 and 24 the held-back mouth.
+The action units are those of FACS (Ekman, Friesen & Hager 2002). The prototypes are those of EMFACS (Friesen & Ekman
+1983; happy 6+12, sad 1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units
+that RAVDESS' actors show in addition, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14,
+sad 17, anger 9 and 10, disgust 4, 6, 7 and 10; in fear 4 exceeds 2, which separates it from surprise. EMFACS has no
+prototype for upset: units 4 and 14 accompany reported frustration (Grafsgaard et al., "Automatically recognizing
+facial expression", EDM 2013), 17 and 24 press the mouth shut.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
+from sedtalker.face.rig import Float
 from sedtalker.labels import LABELS, NEUTRAL
-
-Float = NDArray[np.float32]
 
 ACTION_UNITS: dict[int, dict[str, float]] = {
     1: {"browInnerUp": 1.0},  # inner brow raiser
@@ -39,7 +38,7 @@ ACTION_UNITS: dict[int, dict[str, float]] = {
     43: {"eyeBlink": 1.0},  # upper lid drooping
     64: {"eyeLookDown": 1.0},  # eyes down
 }
-"""Action unit at its full intensity (FACS' E) -> ARKit weights; a name without a side means both."""
+"""ARKit weights of each action unit at full intensity (E of FACS); a name without a side means both."""
 
 EMOTIONS: dict[str, dict[int, float]] = {
     "neutral": {},
@@ -51,14 +50,14 @@ EMOTIONS: dict[str, dict[int, float]] = {
     "fear": {1: 1.00, 2: 0.22, 4: 0.45, 5: 0.90, 20: 0.85, 16: 0.24, 26: 0.08},
     "surprise": {1: 0.95, 2: 0.95, 5: 0.65, 26: 0.20},
 }
-"""Emotion at intensity 1 -> action units, 0..1."""
+"""Action units in [0, 1] of each emotion at intensity 1."""
 
 UPPER_FACE_UNITS = (1, 2, 4, 5, 6, 7, 9)
-JUDGED_UNITS = (*UPPER_FACE_UNITS, 12, 14, 15, 17, 20, 24)
-"""Units that an emotion can be told by while the mouth speaks; 10, 16, 23 and 26 are speech's as well."""
+EMOTION_UNITS = (*UPPER_FACE_UNITS, 12, 14, 15, 17, 20, 24)
+"""Units that show an emotion during speech; 10, 16, 23 and 26 also occur in neutral speech."""
 
-MOUTH_UNITS_WEIGHT = 0.6  # of units 12 to 24 beside those of the upper face, in judging
-LEAST_ACTIVATION = 0.12  # length of the judged units under which a face counts as neutral
+MOUTH_UNITS_WEIGHT = 0.6  # of units 12 to 24 in `emotion_scores`; units of the upper face have 1
+MIN_ACTIVATION = 0.12  # norm of the weighted units below which a face counts as neutral
 
 
 def action_unit_matrix() -> Float:
@@ -77,36 +76,38 @@ def emotion_action_units(labels: tuple[str, ...] = LABELS) -> Float:
 
 
 def expression_weights(posterior: Float, intensity: Float, labels: tuple[str, ...] = LABELS) -> Float:
-    """ARKit weights (T, 52) of a track: posterior (T, C) and intensity (T,), linear in both."""
+    """ARKit weights (T, 52) for a posterior (T, C) and an intensity (T,), linear in both."""
     units = intensity[:, None] * (posterior @ emotion_action_units(labels))
     return (units @ action_unit_matrix()).astype(np.float32)
 
 
 def estimate_action_units(weights: Float) -> Float:
-    """Action units (..., U) that explain ARKit weights (..., 52), by least squares, none below zero."""
+    """Least-squares action units (..., U) for ARKit weights (..., 52), negative ones set to zero."""
     return np.maximum(weights @ np.linalg.pinv(action_unit_matrix()), 0.0).astype(np.float32)
 
 
 def emotion_scores(weights: Float, labels: tuple[str, ...] = LABELS) -> Float:
-    """How much ARKit weights (..., 52) look like each emotion: cosines (..., C) of judged units; neutral's is 0."""
-    importance = _importance()
-    seen, prototypes = estimate_action_units(weights) * importance, emotion_action_units(labels) * importance
-    lengths = np.linalg.norm(seen, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)
-    return (seen @ prototypes.T) / np.maximum(lengths, 1e-6)
+    """Cosine similarity (..., C) of ARKit weights (..., 52) to each emotion's action units; 0 for neutral."""
+    unit_weights = _unit_weights()
+    units, prototypes = estimate_action_units(weights) * unit_weights, emotion_action_units(labels) * unit_weights
+    norms = np.linalg.norm(units, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)
+    return (units @ prototypes.T) / np.maximum(norms, 1e-6)
 
 
 def classify_emotion(weights: Float, rest: Float | None = None) -> NDArray[np.int64]:
-    """The emotion (...,) that ARKit weights (..., 52) show, as positions in LABELS.
+    """The emotion (...,) of ARKit weights (..., 52), as indices of LABELS.
 
-    `rest` (52,), the same face's weights without an emotion, is taken off where it is known.
+    Args:
+        weights: (..., 52).
+        rest: (52,) weights of the same face without an emotion, to be subtracted.
     """
     excess = weights if rest is None else weights - rest
-    active = np.linalg.norm(estimate_action_units(excess) * _importance(), axis=-1) > LEAST_ACTIVATION
+    active = np.linalg.norm(estimate_action_units(excess) * _unit_weights(), axis=-1) > MIN_ACTIVATION
     return np.where(active, emotion_scores(excess).argmax(axis=-1), NEUTRAL)
 
 
-def _importance() -> Float:
-    mouth = set(JUDGED_UNITS) - set(UPPER_FACE_UNITS)
+def _unit_weights() -> Float:
+    mouth = set(EMOTION_UNITS) - set(UPPER_FACE_UNITS)
     return np.array(
         [1.0 if u in UPPER_FACE_UNITS else MOUTH_UNITS_WEIGHT if u in mouth else 0.0 for u in ACTION_UNITS], np.float32
     )

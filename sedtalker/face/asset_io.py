@@ -1,8 +1,9 @@
-"""The head asset on disk: identities that share one topology, written and read in one place.
+"""Read and write the head asset: identities that share one topology.
 
-A folder holds `head.npz` (what all identities share: triangles, texture coordinates, parts, masks, landmarks, and the
-displacements of the 52 actions), `NAME.npz` for each identity (rest position, baked light, those actions that differ,
-what it wears), `faces.json` (materials) and a WebP a texture. Displacements are sparse float16; below 10 um they are 0.
+The folder contains `head.npz` (shared by all identities: triangles, texture coordinates, parts, masks, landmarks, and
+the displacements of the 52 blendshapes), `NAME.npz` for each identity (template, baked occlusion, the blendshapes that
+differ, attachments), `faces.json` (materials) and one WebP per texture. Displacements are sparse float16; those below
+10 um are omitted.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ VERSION = 1
 SHARED = "head.npz"
 MATERIALS = "faces.json"
 
-_LEAST_MOTION = 1e-5  # metres
-_LEAST_DIFFERENCE = 2e-5  # metres: an identity's own action is stored where it differs by more
+_MIN_DISPLACEMENT = 1e-5  # metres
+_MIN_DIFFERENCE = 2e-5  # metres; an identity stores those of its blendshapes that differ by more
 _QUALITY = 86  # of WebP
-_Arrays = dict[str, Any]  # of arrays
+_Arrays = dict[str, Any]  # the arrays of an .npz file by name
 
 
 class Textures(Mapping[str, NDArray[np.uint8]]):
-    """Pictures of a folder by name, each decoded when it is first asked for: (H, W, 4), or (H, W, 1) for relief."""
+    """Textures of a folder by name, decoded at first access: (H, W, 4), or (H, W, 1) for bump maps."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder = folder
@@ -45,9 +46,9 @@ class Textures(Mapping[str, NDArray[np.uint8]]):
         if name not in self._decoded:
             path = self._folder / f"{name}.webp"
             try:
-                with Image.open(path) as picture:
+                with Image.open(path) as image:
                     mode = "L" if name.endswith("_bump") else "RGBA"
-                    values = np.asarray(picture.convert(mode))
+                    values = np.asarray(image.convert(mode))
             except OSError as error:
                 raise FaceError(
                     f"a texture cannot be read: {path} ({error}). Build or install the head again"
@@ -63,30 +64,42 @@ class Textures(Mapping[str, NDArray[np.uint8]]):
 
 
 def write_faces(folder: Path, faces: Iterable[Face]) -> None:
-    """Write identities into a folder; the first gives what they share."""
+    """Write identities into a folder. The first one provides the shared arrays.
+
+    Raises:
+        ValueError: a face has no rig or no colours.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     first: Face | None = None
-    described: dict[str, Any] = {}
+    descriptions: dict[str, Any] = {}
     for face in faces:
         if first is None:
             first = face
             np.savez_compressed(folder / SHARED, **_shared_arrays(face))
         np.savez_compressed(folder / f"{face.name}.npz", **_own_arrays(face, first))
-        described[face.name] = _describe(face)
+        descriptions[face.name] = _describe(face)
         for name, picture in face.textures.items():
             _write_texture(folder / f"{name}.webp", picture)
-    text = json.dumps({"version": VERSION, "faces": described}, indent=1)
+    text = json.dumps({"version": VERSION, "faces": descriptions}, indent=1)
     (folder / MATERIALS).write_text(text + "\n")
 
 
 def face_names(folder: Path) -> tuple[str, ...]:
-    """The identities in a folder."""
+    """Names of the identities in a folder.
+
+    Raises:
+        FaceError: the folder has no head, or one of another version.
+    """
     return tuple(_read_description(folder)["faces"])
 
 
 def read_face(folder: Path, name: str) -> Face:
-    """One identity of a folder, its textures not yet decoded."""
-    described = _read_description(folder)["faces"][name]
+    """One identity of a folder. Its textures are decoded at first access.
+
+    Raises:
+        FaceError: the files cannot be read.
+    """
+    description = _read_description(folder)["faces"][name]
     try:
         with np.load(folder / SHARED) as stored:
             shared = dict(stored)
@@ -94,32 +107,32 @@ def read_face(folder: Path, name: str) -> Face:
             own = dict(stored)
     except (OSError, ValueError) as error:
         raise FaceError(f"the head cannot be read: {folder} ({error}). Build or install it again") from error
-    surfaces = tuple(_read_surface(surface, shared, own, described) for surface in described["surfaces"])
+    surfaces = tuple(_read_surface(surface, shared, own, description) for surface in description["surfaces"])
     faces = np.concatenate([surface.triangles for surface in surfaces])
-    attachments = {key: _read_attachment(key, own, described) for key in described["attachments"]}
+    attachments = {key: _read_attachment(key, own, description) for key in description["attachments"]}
     return Face(
         name,
         own["template"],
         faces,
         surfaces,
         attachments,
-        _read_actions(shared, own, len(own["template"])),
+        _read_blendshapes(shared, own, len(own["template"])),
         ARKIT_NAMES,
         parts=_group(shared, "part_"),
         masks=_group(shared, "mask_"),
         landmarks=dict(zip(shared["landmark_names"].tolist(), shared["landmarks"].tolist(), strict=True)),
         lip_pairs=shared["lip_pairs"].astype(np.int32),
-        textures=Textures(folder, described["textures"]),
+        textures=Textures(folder, description["textures"]),
         uv=_vertex_uv(surfaces, len(own["template"])),
         colors=own["colors"],
     )
 
 
 def read_template(folder: Path, name: str) -> NDArray[np.float32]:
-    """The rest position (V, 3) in metres of one identity of a folder, without the rest of it.
+    """The template (V, 3) in metres of one identity of a folder.
 
     Raises:
-        FaceError: it cannot be read.
+        FaceError: its file cannot be read.
     """
     try:
         with np.load(folder / f"{name}.npz") as stored:
@@ -130,7 +143,7 @@ def read_template(folder: Path, name: str) -> NDArray[np.float32]:
 
 
 def _vertex_uv(surfaces: tuple[Surface, ...], count: int) -> NDArray[np.float32]:
-    """One texture coordinate a vertex (V, 2); where a texture has a seam, that of one of its sides."""
+    """Texture coordinates (V, 2), one per vertex; at a seam that of one side."""
     uv = np.zeros((count, 2), np.float32)
     for surface in surfaces:
         uv[surface.triangles] = surface.uv[surface.uv_triangles]
@@ -159,19 +172,19 @@ def _own_arrays(face: Face, first: Face) -> _Arrays:
     arrays: _Arrays = {
         "template": face.template.astype(np.float32),
         "colors": face.colors,
-        "occlusion": _share_to_byte(face.surfaces[0].occlusion),
+        "occlusion": _quantize(face.surfaces[0].occlusion),
     }
     for surface in face.surfaces:
         if surface.scalp is not None:
-            arrays["scalp"] = _share_to_byte(surface.scalp)
+            arrays["scalp"] = _quantize(surface.scalp)
     for name, attachment in face.attachments.items():
         arrays |= _surface_arrays(attachment.surface)
-        arrays[f"{name}_occlusion"] = _share_to_byte(attachment.surface.occlusion)
+        arrays[f"{name}_occlusion"] = _quantize(attachment.surface.occlusion)
         arrays[f"{name}_indices"] = attachment.indices.astype(np.uint16)
         arrays[f"{name}_weights"] = attachment.weights.astype(np.float32)
         arrays[f"{name}_offsets"] = attachment.offsets.astype(np.float32)
-    apart = np.abs(face.blendshapes - first.blendshapes).max(axis=(1, 2))
-    return arrays | _sparse(face.blendshapes, np.flatnonzero(apart > _LEAST_DIFFERENCE))
+    difference = np.abs(face.blendshapes - first.blendshapes).max(axis=(1, 2))
+    return arrays | _sparse(face.blendshapes, np.flatnonzero(difference > _MIN_DIFFERENCE))
 
 
 def _surface_arrays(surface: Surface) -> _Arrays:
@@ -182,31 +195,31 @@ def _surface_arrays(surface: Surface) -> _Arrays:
     }
 
 
-def _sparse(actions: NDArray[np.float32], which: NDArray[np.int64]) -> _Arrays:
-    """The chosen actions as runs of rows: which, how many rows each, vertex and displacement of each row."""
-    moved = [np.flatnonzero(np.abs(actions[k]).max(axis=1) > _LEAST_MOTION) for k in which]
-    rows = [actions[k, vertices] for k, vertices in zip(which, moved, strict=True)]
+def _sparse(blendshapes: NDArray[np.float32], ids: NDArray[np.int64]) -> _Arrays:
+    """Some blendshapes as sparse rows: ids, number of rows of each, vertex and displacement of each row."""
+    moving = [np.flatnonzero(np.abs(blendshapes[k]).max(axis=1) > _MIN_DISPLACEMENT) for k in ids]
+    rows = [blendshapes[k, vertices] for k, vertices in zip(ids, moving, strict=True)]
     return {
-        "action_ids": which.astype(np.uint8),
-        "action_counts": np.array([len(vertices) for vertices in moved], np.int32),
-        "action_vertices": np.concatenate([*moved, np.zeros(0)]).astype(np.uint16),
+        "action_ids": ids.astype(np.uint8),
+        "action_counts": np.array([len(vertices) for vertices in moving], np.int32),
+        "action_vertices": np.concatenate([*moving, np.zeros(0)]).astype(np.uint16),
         "action_displacements": np.concatenate([*rows, np.zeros((0, 3))]).astype(np.float16),
     }
 
 
-def _read_actions(shared: _Arrays, own: _Arrays, vertices: int) -> NDArray[np.float32]:
-    actions = np.zeros((len(ARKIT_NAMES), vertices, 3), np.float32)
+def _read_blendshapes(shared: _Arrays, own: _Arrays, vertices: int) -> NDArray[np.float32]:
+    blendshapes = np.zeros((len(ARKIT_NAMES), vertices, 3), np.float32)
     for stored in (shared, own):
-        starts = np.cumsum(stored["action_counts"]) - stored["action_counts"]
-        for action, start, count in zip(stored["action_ids"], starts, stored["action_counts"], strict=True):
-            run = slice(start, start + count)
-            actions[action] = 0
-            actions[action, stored["action_vertices"][run]] = stored["action_displacements"][run]
-    return actions
+        ends = np.cumsum(stored["action_counts"])
+        for column, end, count in zip(stored["action_ids"], ends, stored["action_counts"], strict=True):
+            rows = slice(end - count, end)
+            blendshapes[column] = 0
+            blendshapes[column, stored["action_vertices"][rows]] = stored["action_displacements"][rows]
+    return blendshapes
 
 
 def _describe(face: Face) -> dict[str, Any]:
-    """What the JSON says of a face: materials by surface and attachment, and the names of its textures."""
+    """The entry of a face in the JSON: materials by surface and attachment, and the names of its textures."""
     colors = [surface.scalp_color for surface in face.surfaces if surface.scalp is not None]
     return {
         "surfaces": {s.name: _describe_surface(s) for s in face.surfaces},
@@ -217,49 +230,47 @@ def _describe(face: Face) -> dict[str, Any]:
 
 
 def _describe_surface(surface: Surface) -> dict[str, Any]:
-    """A surface's smoothness and what its material has that the default has not."""
-    plain = asdict(Material())
-    material = {key: value for key, value in asdict(surface.material).items() if value != plain[key]}
+    """A surface's smoothness and the values of its material that differ from the default."""
+    default = asdict(Material())
+    material = {key: value for key, value in asdict(surface.material).items() if value != default[key]}
     return {"smooth": surface.smooth, "material": material}
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / MATERIALS
     try:
-        described: dict[str, Any] = json.loads(path.read_text())
+        description: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
+        raise FaceError(f"no head: {path} ({error}). Build it with python -m sedtalker.recipes head_asset") from error
+    if description.get("version") != VERSION:
         raise FaceError(
-            f"no head lies here: {path} ({error}). Build it with python -m sedtalker.recipes head_asset"
-        ) from error
-    if described.get("version") != VERSION:
-        raise FaceError(
-            f"the head has version {described.get('version')}: {path}. This program reads version {VERSION}"
+            f"the head has version {description.get('version')}: {path}. This program reads version {VERSION}"
         )
-    return described
+    return description
 
 
-def _read_surface(name: str, shared: _Arrays, own: _Arrays, described: dict[str, Any]) -> Surface:
-    scalp = _byte_to_share(own["scalp"]) if name == "skin" and "scalp" in own else None
+def _read_surface(name: str, shared: _Arrays, own: _Arrays, description: dict[str, Any]) -> Surface:
+    scalp = _dequantize(own["scalp"]) if name == "skin" and "scalp" in own else None
     return replace(
-        _bare_surface(name, shared, described["surfaces"][name], _byte_to_share(own["occlusion"])),
+        _plain_surface(name, shared, description["surfaces"][name], _dequantize(own["occlusion"])),
         scalp=scalp,
-        scalp_color=tuple(described["scalp_color"]) if scalp is not None else (0.0, 0.0, 0.0),
+        scalp_color=tuple(description["scalp_color"]) if scalp is not None else (0.0, 0.0, 0.0),
     )
 
 
-def _read_attachment(name: str, own: _Arrays, described: dict[str, Any]) -> Attachment:
-    light = _byte_to_share(own[f"{name}_occlusion"])
+def _read_attachment(name: str, own: _Arrays, description: dict[str, Any]) -> Attachment:
+    occlusion = _dequantize(own[f"{name}_occlusion"])
     return Attachment(
-        _bare_surface(name, own, described["attachments"][name], light),
+        _plain_surface(name, own, description["attachments"][name], occlusion),
         own[f"{name}_indices"].astype(np.int32),
         own[f"{name}_weights"],
         own[f"{name}_offsets"],
     )
 
 
-def _bare_surface(name: str, arrays: _Arrays, about: dict[str, Any], light: NDArray[np.float32]) -> Surface:
+def _plain_surface(name: str, arrays: _Arrays, description: dict[str, Any], occlusion: NDArray[np.float32]) -> Surface:
     material: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in about["material"].items()
+        key: tuple(value) if isinstance(value, list) else value for key, value in description["material"].items()
     }
     return Surface(
         name,
@@ -267,8 +278,8 @@ def _bare_surface(name: str, arrays: _Arrays, about: dict[str, Any], light: NDAr
         arrays[f"{name}_uv"],
         arrays[f"{name}_uv_triangles"].astype(np.int32),
         Material(**material),
-        light,
-        smooth=about["smooth"],
+        occlusion,
+        smooth=description["smooth"],
     )
 
 
@@ -276,11 +287,11 @@ def _group(arrays: _Arrays, prefix: str) -> dict[str, NDArray[np.int32]]:
     return {key.removeprefix(prefix): ids.astype(np.int32) for key, ids in arrays.items() if key.startswith(prefix)}
 
 
-def _share_to_byte(share: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
+def _quantize(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _byte_to_share(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _dequantize(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     return stored.astype(np.float32) / np.float32(255)
 
 

@@ -1,4 +1,4 @@
-"""Faces by name or from a mesh file of the user's own."""
+"""Load faces: the packaged heads by name, or a mesh file."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from sedtalker.face.rig import Face, Float, Index
 
 DEFAULT = "default"
 
-# A head measures 0.2 to 0.3 m; with neck and shoulders about 0.6. A size far outside is in another unit.
-_LEAST_SIZE, _MOST_SIZE = 0.08, 2.5  # metres, the longest side of the box around a mesh
+# A head measures 0.2 to 0.3 m, with neck and shoulders about 0.6 m. A size far outside means another unit.
+_MIN_SIZE, _MAX_SIZE = 0.08, 2.5  # metres, longest side of a mesh's bounding box
 
 
 def identities() -> tuple[str, ...]:
-    """Names of the heads that come with the package."""
+    """Names of the packaged heads."""
     return face_names(resources.asset("face"))
 
 
 def load_face(name_or_path: str | Path = DEFAULT) -> Face:
-    """A head that comes with the package, or a mesh.
+    """Load a packaged head by name, or a mesh from a file (.obj, .ply).
 
-    Unit and axes of a mesh (.obj, .ply) are found from its shape, and it is brought to metres, y up, facing +z. With
-    the default head's topology it gets the default head's rig, surfaces, textures and landmarks; any other mesh has its
-    template and triangles alone.
+    Unit and axes of a mesh are determined from its shape, and it is converted to metres, y up, facing +z. A mesh with
+    the default head's topology gets the default head's rig, surfaces, textures and landmarks; any other has only its
+    template and triangles.
 
     Raises:
-        FaceError: there is no such head or file, it cannot be read, is mirrored or has another vertex order, or its
-            unit and axes cannot be found.
+        FaceError: the head or file does not exist or cannot be read, the mesh is mirrored or has another vertex order,
+            or its unit and axes are uncertain.
 
     Warns:
-        FaceWarning: the mesh was turned or scaled; the line says how it was in the file.
+        FaceWarning: the mesh was rotated or scaled; the message states its unit and axes in the file.
     """
     path = as_path(name_or_path, "a face", FaceError)
     name = str(name_or_path)
@@ -51,19 +51,19 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
 
 
 def replace_skin(face: Face, picture: Path | str) -> Face:
-    """The face with another skin: a picture laid out as the head's own (`assets/face/default_skin.webp`).
+    """The face with another skin: a picture with the layout of `assets/face/default_skin.webp`.
 
-    The skin's gloss stays the head's own.
+    The gloss of the skin is kept.
 
     Raises:
-        FaceError: the face has no skin to exchange, or the picture cannot be read.
+        FaceError: the face has no skin, or the picture cannot be read.
     """
     skins = [surface.material.texture for surface in face.surfaces if surface.material.kind == "skin"]
     if not skins or skins[0] is None:
         raise FaceError(f"face {face.name} has no texture coordinates for a skin: {picture}. Choose one of the heads")
     try:
-        with Image.open(picture) as opened:
-            color = opened.convert("RGB")
+        with Image.open(picture) as image:
+            color = image.convert("RGB")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FaceError(f"no picture for a skin: {picture} ({reason}). Give a PNG, JPEG or WebP") from error
@@ -81,9 +81,9 @@ def _from_mesh(path: Path) -> Face:
             f"unit and axes of this mesh are not known: {path}. If it is in metres, y up and facing +z, add a comment "
             f'line to the file: "{"comment" if path.suffix.lower() == ".ply" else "#"} {STATEMENT}"'
         )
-    if not pose.unchanged:
+    if not pose.is_identity:
         warnings.warn(
-            f"the mesh is {pose.describe()}: {path}. It was brought to {STATEMENT}", FaceWarning, stacklevel=3
+            f"the mesh is {pose.describe()}: {path}. It was converted to {STATEMENT}", FaceWarning, stacklevel=3
         )
     vertices = pose.apply(vertices)
     if _has_default_topology(vertices, triangles, default):
@@ -92,14 +92,15 @@ def _from_mesh(path: Path) -> Face:
 
 
 def find_pose(path: Path, vertices: Float, triangles: Index) -> Pose | None:
-    """Unit and orientation of a mesh that was read from `path`; None where its shape does not tell them.
+    """Unit and orientation of a mesh; None if its shape leaves them uncertain.
 
     Args:
-        path: of the file, which may hold a comment with the words of `STATEMENT`.
+        path: the mesh file, which may have a comment with the words of `STATEMENT`.
         vertices, triangles: (V, 3) and (F, 3) of the mesh, as in the file.
 
     Raises:
-        FaceError: it is mirrored, in an unknown unit, or has the default head's count of vertices in another order.
+        FaceError: the mesh is mirrored, in an unknown unit, or has the default head's number of vertices in another
+            order.
     """
     default = read_face(resources.asset("face"), DEFAULT)
     if len(vertices) == len(default.template):
@@ -112,11 +113,11 @@ def find_pose(path: Path, vertices: Float, triangles: Index) -> Pose | None:
         try:
             return align_vertices(vertices, triangles, templates)
         except AlignmentError as error:
-            reason, _, way_out = str(error).partition(". ")
-            raise FaceError(f"{reason}: {path}. {way_out}") from error
+            reason, _, advice = str(error).partition(". ")
+            raise FaceError(f"{reason}: {path}. {advice}") from error
     size = float(np.ptp(vertices, axis=0).max())
     if has_comment(path, STATEMENT):
-        if not _LEAST_SIZE <= size <= _MOST_SIZE:
+        if not _MIN_SIZE <= size <= _MAX_SIZE:
             raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
         return UPRIGHT
     return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles)

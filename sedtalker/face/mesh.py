@@ -1,4 +1,4 @@
-"""Triangle meshes in files: OBJ is read and written here, PLY, STL and others are read by trimesh."""
+"""Triangle meshes in files. OBJ is read and written here; trimesh reads PLY, STL and others."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from sedtalker.errors import FaceError, require
 from sedtalker.face.rig import Float, Index
 
-_HEADER_BYTES = 65536  # in which a comment or a PLY header is looked for
+_HEADER_BYTES = 65536  # searched for a comment or a PLY header
 
 
 def read_mesh(path: Path) -> tuple[Float, Index]:
-    """Vertices (V, 3) and triangles (F, 3) of a mesh file, in the file's order; polygons become fans.
+    """Read vertices (V, 3) and triangles (F, 3) of a mesh file, in the file's order; polygons become triangle fans.
 
     Raises:
-        FaceError: the file is missing, broken, or holds no triangles.
+        FaceError: the file is missing or damaged, or has no triangles.
     """
     if not path.is_file():
         raise FaceError(f"no such mesh: {path}. Give an .obj or .ply file")
@@ -30,7 +30,7 @@ def read_mesh(path: Path) -> tuple[Float, Index]:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise FaceError(f"the mesh cannot be read: {path} ({reason}). Export it again as .obj or .ply") from error
     if len(vertices) == 0 or len(triangles) == 0:
-        raise FaceError(f"the mesh holds no triangles: {path}. Export faces, not points")
+        raise FaceError(f"the mesh has no triangles: {path}. Export faces, not points")
     if not np.isfinite(vertices).all():
         raise FaceError(f"the mesh has vertices with NaN or infinite coordinates: {path}. Export it again")
     if triangles.min() < 0 or triangles.max() >= len(vertices):
@@ -55,7 +55,7 @@ def obj_triangles(triangles: NDArray[np.integer]) -> bytes:
 
 
 def vertex_normals(vertices: NDArray[np.floating], triangles: Index) -> Float:
-    """Unit normals (V, 3), each the mean of its triangles' by area; vertices without triangles get +z."""
+    """Unit normals (V, 3): the area-weighted mean over adjacent triangles; +z for vertices without triangles."""
     corners = vertices[triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     total = np.stack(
@@ -67,7 +67,7 @@ def vertex_normals(vertices: NDArray[np.floating], triangles: Index) -> Float:
 
 
 def has_comment(path: Path, words: str) -> bool:
-    """Whether a comment near the start of an OBJ or PLY file holds these words."""
+    """Whether a comment near the start of an OBJ or PLY file contains these words."""
     if path.suffix.lower() not in (".obj", ".ply"):
         return False
     try:
@@ -82,7 +82,7 @@ def has_comment(path: Path, words: str) -> bool:
 def _read_obj(path: Path) -> tuple[Float, Index]:
     vertices: list[list[float]] = []
     triangles: list[tuple[int, int, int]] = []
-    for line in re.split(r"[\r\n]+", _decode(path.read_bytes())):  # splitlines would also split at bytes of comments
+    for line in re.split(r"[\r\n]+", _decode(path.read_bytes())):  # splitlines splits at other bytes too
         kind, _, rest = line.strip().replace("\t", " ").partition(" ")
         if kind == "v":
             vertices.append([float(x) for x in rest.split()[:3]])
@@ -96,7 +96,7 @@ def _read_obj(path: Path) -> tuple[Float, Index]:
 
 
 def _decode(data: bytes) -> str:
-    """Text of an OBJ file. What counts in it is ASCII; names and comments may be in any encoding."""
+    """Text of an OBJ file. Its data is ASCII; names and comments may be in any encoding."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
@@ -112,21 +112,21 @@ def _read_other(path: Path) -> tuple[Float, Index]:
             mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
         with np.errstate(over="ignore"):
             return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
-    except Exception as error:  # each of its readers has errors of its own
+    except Exception as error:  # its readers raise errors of many types
         raise FaceError(f"not a mesh: {path} ({type(error).__name__}). Export it as .obj or .ply") from error
 
 
 def _ascii_header(path: Path) -> io.BytesIO:
-    """A PLY file whose header is ASCII: trimesh refuses comments in other encodings than UTF-8."""
+    """A PLY file with an ASCII header: trimesh refuses comments in other encodings than UTF-8."""
     header, end, body = path.read_bytes().partition(b"end_header")
     return io.BytesIO(re.sub(rb"[\x80-\xff]", b"?", header) + end + body)
 
 
 def _check_ply_counts(path: Path) -> None:
-    """Refuse a PLY whose header claims more than the file can hold, before memory is taken for it.
+    """Check the counts in the header of a PLY file before memory is allocated for them.
 
     Raises:
-        ValueError: it does.
+        ValueError: a count exceeds the size of the file in bytes.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER_BYTES)
@@ -136,4 +136,4 @@ def _check_ply_counts(path: Path) -> None:
     for line in head.partition(b"end_header")[0].splitlines():
         words = line.split()
         if words[:1] == [b"element"] and not (len(words) == 3 and words[2].isdigit() and int(words[2]) <= size):
-            raise ValueError(f"its header claims more than the file's {size} bytes hold")
+            raise ValueError(f"a count in its header exceeds its {size} bytes")

@@ -1,4 +1,4 @@
-"""How much of the head's rigid motion each point takes: all of it from the chin up, none from the shoulders down."""
+"""Skinning weights of the head joint: 1 above the chin, 0 below the shoulders, smooth on the neck."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NECK = (0.0, -0.135, -0.098)  # metres from the middle of the eyes' outer corner
 
 
 def head_joint_weights(face: Face, points: Float) -> Float:
-    """Share 0..1 (N,) for points (N, 3) at rest; a face whose eyes are not known moves as a whole."""
+    """Weights (N,) in [0, 1] for points (N, 3) at rest in metres; all 1 for a face without eyes."""
     if "eye_left" not in face.parts:
         return np.ones(len(points), np.float32)
     eyes = float(face.template[face.parts["eye_left"], 1].mean())
@@ -21,7 +21,7 @@ def head_joint_weights(face: Face, points: Float) -> Float:
 
 
 def neck_pivot(face: Face) -> Float:
-    """(3,) metres, the point about which a head turns; the middle of a face without landmarks at the eyes."""
+    """The point (3,) in metres about which the head rotates; the mean of a template without eye landmarks."""
     if not {"eye_left_outer", "eye_right_outer"} <= set(face.landmarks):
         return face.template.mean(axis=0)
     corners = [face.landmarks[name] for name in ("eye_left_outer", "eye_right_outer")]
@@ -29,7 +29,7 @@ def neck_pivot(face: Face) -> Float:
     return pivot
 
 
-def move_head(points: Float, head: NDArray[np.floating], share: Float) -> Float:
-    """Points (N, 3) with the rigid motion `head` (4, 4), each to its share (N,)."""
-    moved = points @ head[:3, :3].T.astype(np.float32) + head[:3, 3].astype(np.float32)
-    return points + share[:, None] * (moved - points)
+def move_head(points: Float, head: NDArray[np.floating], weights: Float) -> Float:
+    """Points (N, 3) after the rigid motion `head` (4, 4), with skinning weights (N,): linear blend skinning."""
+    rotated = points @ head[:3, :3].T.astype(np.float32) + head[:3, 3].astype(np.float32)
+    return points + weights[:, None] * (rotated - points)

@@ -1,7 +1,7 @@
-"""The face: template, topology, blendshapes, and what is drawn with it.
+"""The face: template, topology, blendshapes, surfaces and attachments.
 
-A face is plain arrays. Its motion is linear: vertices = template + weights @ blendshapes, so that a renderer, a glTF
-viewer and a solver all get the same face from the same weights.
+A face is plain arrays. Its motion is linear, vertices = template + weights @ blendshapes, so that a renderer, a glTF
+viewer and a solver compute the same face from the same weights.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Index = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface answers light. Colours are linear RGB."""
+    """Shading of a surface. Colours are linear RGB."""
 
     kind: str = "plain"  # skin, eye, cornea, mouth, teeth, tongue, hair, card (brows, lashes), cloth, plain
-    mode: str = "opaque"  # opaque; hair (solid core, blended fringe); blend (sorted, no depth write); add (light alone)
+    mode: str = "opaque"  # opaque; hair (solid core, blended fringe); blend (sorted, no depth write); add (additive)
     texture: str | None = None  # name in Face.textures; sRGB + alpha (opacity; for skin: gloss)
     bump: str | None = None  # name in Face.textures; height map, used at quality "fine"
     bump_height: float = 0.0  # metres from black to white of the bump map
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # multiplies the texture
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factor of the texture
     wrap: tuple[float, float, float] = (0.0, 0.0, 0.0)  # wrapped diffuse, (d + w) / (1 + w)
     specular: float = 0.0
     gloss: float = 20.0  # Blinn exponent
@@ -35,7 +35,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Surface:
-    """Textured triangles over a set of vertices: the face's own, or those of an attachment."""
+    """Textured triangles of the face or of an attachment."""
 
     name: str
     triangles: Index  # (F, 3) vertex indices
@@ -43,16 +43,16 @@ class Surface:
     uv_triangles: Index  # (F, 3) indices into uv
     material: Material
     occlusion: Float  # (V,) baked ambient occlusion at the vertices, 0 dark to 1 open
-    smooth: bool = False  # worth one level of Phong tessellation at quality "fine"
-    scalp: Float | None = None  # (V,) share of the hair's colour that the skin takes
+    smooth: bool = False  # gets one level of Phong tessellation at quality "fine"
+    scalp: Float | None = None  # (V,) share of the hair's colour in the skin's
     scalp_color: tuple[float, float, float] = (0.0, 0.0, 0.0)  # linear RGB
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """Something that follows the face without being part of it: brows, lashes, hair, clothes.
+    """A mesh bound to the face: brows, lashes, hair, clothes.
 
-    Vertex n lies at sum_k weights[n, k] * vertices[indices[n, k]] + offsets[n] (MakeHuman's mhclo fitting formula).
+    Vertex n is at sum_k weights[n, k] * vertices[indices[n, k]] + offsets[n] (MakeHuman's mhclo fitting formula).
     """
 
     surface: Surface
@@ -61,7 +61,7 @@ class Attachment:
     offsets: Float  # (N, 3) metres
 
     def place(self, vertices: Float) -> Float:
-        """Positions (N, 3) in metres on a face with these vertices (V, 3)."""
+        """Positions (N, 3) in metres for vertices (V, 3) of the face."""
         return np.einsum("nk,nkc->nc", self.weights, vertices[self.indices]) + self.offsets
 
 
@@ -71,8 +71,8 @@ class Face:
 
     name: str
     template: Float  # (V, 3)
-    faces: Index  # (F, 3), all triangles of the face's own vertices
-    surfaces: tuple[Surface, ...] = ()  # the face's own, over `template`; empty for a bare mesh
+    faces: Index  # (F, 3), the triangles of all its surfaces
+    surfaces: tuple[Surface, ...] = ()  # over `template`; empty for a mesh without textures
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     blendshapes: Float | None = None  # (52, V, 3) displacements at weight 1, in the order of blendshape_names
     blendshape_names: tuple[str, ...] = ()
@@ -81,20 +81,24 @@ class Face:
     landmarks: Mapping[str, int] = field(default_factory=dict)
     lip_pairs: Index | None = None  # (N, 2) inner rim, upper and lower, corner to corner
     textures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> (H, W, 1 or 4)
-    uv: Float | None = None  # (V, 2), where one coordinate a vertex serves
+    uv: Float | None = None  # (V, 2), one texture coordinate per vertex
     colors: NDArray[np.uint8] | None = None  # (V, 3) sRGB
 
     def all_points(self, vertices: Float | None = None) -> Float:
-        """(V + A, 3) metres: vertices (V, 3), by default the template, then the attachments on them."""
+        """Vertices (V, 3), by default the template, followed by the attachments: (V + A, 3) metres."""
         base = self.template if vertices is None else vertices
         return np.concatenate([base, *(attachment.place(base) for attachment in self.attachments.values())]).astype(
             np.float32
         )
 
     def pose(self, weights: NDArray[np.floating]) -> Float:
-        """Vertices (T, V, 3) in metres for blendshape weights (T, 52), or (V, 3) for (52,)."""
+        """Vertices (T, V, 3) in metres for blendshape weights (T, 52), or (V, 3) for (52,).
+
+        Raises:
+            ValueError: the face has no blendshapes.
+        """
         if self.blendshapes is None:
             raise ValueError(f"face {self.name!r} has no blendshapes")
         count, vertices, _ = self.blendshapes.shape
-        moved = np.asarray(weights, np.float32) @ self.blendshapes.reshape(count, vertices * 3)
-        return moved.reshape(*np.shape(weights)[:-1], vertices, 3) + self.template
+        displacements = np.asarray(weights, np.float32) @ self.blendshapes.reshape(count, vertices * 3)
+        return displacements.reshape(*np.shape(weights)[:-1], vertices, 3) + self.template

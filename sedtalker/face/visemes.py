@@ -1,12 +1,12 @@
-"""Visemes: ARPAbet phone -> viseme -> what the mouth aims for, in ARKit weights, and how firmly it does.
+"""Visemes of ARPAbet phones: targets in ARKit weights, and their dominance.
 
-The inventory is the 22 visemes of Microsoft's Speech API (SAPI 5, `SpVisemes`; drawn from Disney's thirteen mouth
-positions), whose phones are ARPAbet's. How firmly a viseme holds its own against its neighbours is its dominance, in
-the sense of Cohen & Massaro, "Modeling coarticulation in synthetic visual speech" (1993): /m/ yields nothing at the
-lips, /h/ yields everything. Jaw and lips have dominances of their own, as in JALI (Edwards et al. 2016).
+The inventory is the 22 visemes of Microsoft's Speech API (SAPI 5, `SpVisemes`, from Disney's thirteen mouth positions)
+for the phones of ARPAbet. The dominance of a viseme over its neighbours is that of Cohen & Massaro, "Modeling
+coarticulation in synthetic visual speech" (1993): full for /m/ at the lips, nearly zero for /h/. Jaw and lips have
+separate dominances, as in JALI (Edwards et al. 2016).
 
-`opening` is the distance between the lips, in units of the jawOpen that alone would part them so far (1 = 34 mm on the
-default head). Closures and contacts follow from it whatever the jaw does: see `split_opening`.
+`opening` is the distance between the lips, in units of the jawOpen weight that would cause it alone (1 = 34 mm on the
+default head). `split_opening` divides it between jawOpen and mouthClose.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+from sedtalker.face.rig import Float
 
-JAW_REST_IN_SPEECH = 0.05  # jawOpen under closed lips while speaking; the jaw does not shut for a fast /b/
+JAW_REST_IN_SPEECH = 0.05  # jawOpen with closed lips during speech: the jaw does not close for a fast /b/
 
 
 @dataclass(frozen=True)
 class Viseme:
-    """Targets of one mouth position, and their dominances over the neighbours', 0 (yields) to 1 (holds)."""
+    """Targets of one mouth position, and their dominance over neighbouring visemes in [0, 1]."""
 
-    number: int  # SAPI's
-    opening: float  # between the lips
-    opening_dominance: float  # dominance of the opening
-    shape: dict[str, float] = field(default_factory=dict)  # ARKit weights of the lips; sides are equal
-    shape_dominance: float = 0.3  # dominance of the lips' shape
+    number: int  # in SAPI
+    opening: float  # distance between the lips
+    opening_dominance: float  # of the opening
+    shape: dict[str, float] = field(default_factory=dict)  # ARKit weights of the lips, equal on both sides
+    shape_dominance: float = 0.3  # of the lips' shape
 
 
 _ROUND = {"mouthPucker": 0.80, "mouthFunnel": 0.22}
@@ -61,10 +60,10 @@ VISEMES: dict[str, Viseme] = {
     "w": Viseme(7, 0.01, 0.60, {"mouthPucker": 0.86, "mouthFunnel": 0.16}, 0.95),
     "m": Viseme(21, 0.00, 1.0, {"mouthPress": 0.06, "mouthRollLower": 0.08, "mouthRollUpper": 0.06}, 0.9),
 }  # fmt: skip
-"""Openings and their holds were fitted by least squares to GRID s1's tracked lip gap (`sedtalker.recipes.fit_visemes`)
-and rounded, those of the rounded visemes then lowered for a stronger rounding; as they stand they explain every tenth
-sentence with a median correlation of .78. Shapes keep near the ranges of FACEGOOD's weights in speech and were drawn on
-the default head."""
+"""Openings and their dominances were fitted by least squares to the tracked lip gap of speaker s1 of GRID
+(`sedtalker.recipes.fit_visemes`). They were then rounded to two decimals, and the openings of the rounded visemes were
+lowered. On every tenth sentence, not used in the fit, the median correlation is .78. The shapes were adjusted on
+the default head, near the ranges of FACEGOOD's weights in speech."""
 
 PHONES: dict[str, tuple[str, ...]] = {
     "SIL": ("silence",),
@@ -75,11 +74,11 @@ PHONES: dict[str, tuple[str, ...]] = {
     "JH": ("sh",), "TH": ("th",), "DH": ("th",), "F": ("f",), "V": ("f",), "T": ("t",), "D": ("t",), "N": ("t",),
     "K": ("k",), "G": ("k",), "NG": ("k",), "P": ("m",), "B": ("m",), "M": ("m",), "W": ("w",), "Y": ("iy",),
 }  # fmt: skip
-"""ARPAbet (CMUdict's 39 phones, and silence) -> one viseme, or the two that a diphthong glides between."""
+"""Visemes of each ARPAbet phone (the 39 of CMUdict, and silence): one, or two for a diphthong."""
 
 BILABIALS = frozenset({"P", "B", "M"})
 LABIODENTALS = frozenset({"F", "V"})
-NARROW = frozenset({"R", "W", "UW", "OW", "AO", "UH", "OY", "AW", "ER"})  # round enough to pass for closed
+NARROW = frozenset({"R", "W", "UW", "OW", "AO", "UH", "OY", "AW", "ER"})  # rounded enough to look closed
 OPEN_VOWELS = frozenset({"AA", "AE", "AY", "AW", "EH", "EY"})
 ROUNDED = frozenset({"UW", "W", "OW"})
 
@@ -87,10 +86,10 @@ SHAPE_CHANNELS: tuple[str, ...] = (
     "mouthFunnel", "mouthPucker", "mouthSmile", "mouthStretch", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
     "mouthPress", "mouthLowerDown", "mouthUpperUp", "tongueOut",
 )  # fmt: skip
-"""The channels of `Viseme.shape`, ARKit's names without the side."""
+"""The channels of `Viseme.shape`: ARKit names without the side."""
 
 OPENERS: tuple[str, ...] = ("mouthFunnel", "mouthLowerDown", "mouthUpperUp", "tongueOut")
-"""Shapes that part the lips, and so have to yield at a closure."""
+"""Shapes that open the lips, and that are reduced at a closure."""
 
 
 def shape_targets(viseme: Viseme) -> Float:
@@ -99,10 +98,10 @@ def shape_targets(viseme: Viseme) -> Float:
 
 
 def split_opening(opening: Float, speaking: Float) -> tuple[Float, Float]:
-    """jawOpen and mouthClose (T,) that part the lips by `opening` (T,).
+    """Weights of jawOpen and mouthClose (T,) that open the lips by `opening` (T,).
 
-    mouthClose takes back what the jaw opens, one for one. While speaking (`speaking` (T,) in 0..1) the jaw stays
-    lowered a little under closed lips; in silence both are zero.
+    Equal weights of jawOpen and mouthClose cancel. During speech (`speaking` (T,) in [0, 1]) the jaw stays lowered
+    slightly behind closed lips; in silence both weights are zero.
     """
     jaw = np.sqrt(np.square(opening) + np.square(JAW_REST_IN_SPEECH * speaking))
     return jaw, jaw - opening

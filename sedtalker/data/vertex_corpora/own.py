@@ -76,7 +76,7 @@ def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[
     if pose is None:
         notes.append(f"axes: not known from the shape of {mesh.name}; taken as {STATEMENT}")
         return UPRIGHT
-    if not pose.unchanged:
+    if not pose.is_identity:
         notes.append(f"axes: {mesh.name} is {pose.describe()}; everything is brought to {STATEMENT}")
     return pose
 

@@ -1,4 +1,4 @@
-"""The builder's parts on small made files and meshes: readers, fitting, sealing, binding, baking."""
+"""The steps of the head asset's build, on small generated files and meshes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sedtalker.errors import FaceError
 pytest.importorskip("scipy")
 
 from sedtalker.face.mesh import vertex_normals
-from sedtalker.recipes.head_asset.bind import rebind
-from sedtalker.recipes.head_asset.motion import spread, symmetric
-from sedtalker.recipes.head_asset.occlusion import bake, blurred, seen_triangles, sphere
-from sedtalker.recipes.head_asset.people import PEOPLE, _shares
+from sedtalker.recipes.head_asset.bind import bind_points
+from sedtalker.recipes.head_asset.blendshapes import diffuse, symmetrize
+from sedtalker.recipes.head_asset.identities import IDENTITIES, _axis_weights
+from sedtalker.recipes.head_asset.occlusion import ambient_occlusion, average_nearby, sphere, visible_triangles
 from sedtalker.recipes.head_asset.sources import Sources, read_faces, read_obj, read_proxy, read_target
 
 OBJ = """# two quads
@@ -50,7 +50,7 @@ def proxy_text(name: str = "tongue01") -> str:
     )
 
 
-def test_obj_is_read_in_metres() -> None:
+def test_obj_is_converted_to_metres() -> None:
     mesh = read_obj(OBJ)
     np.testing.assert_allclose(mesh.vertices[4], (0.2, 0, 0))
     np.testing.assert_array_equal(mesh.quads, [[0, 1, 2, 3], [1, 4, 5, 2]])
@@ -58,13 +58,13 @@ def test_obj_is_read_in_metres() -> None:
     assert mesh.groups.tolist() == ["body", "helper-l-eye"]
 
 
-def test_target_is_read_in_metres() -> None:
-    moved = read_target("# comment\n2 .5 -1 0\n\n0 0 0 .25\n", 4)
-    np.testing.assert_allclose(moved, [[0, 0, 0.025], [0, 0, 0], [0.05, -0.1, 0], [0, 0, 0]])
+def test_target_is_converted_to_metres() -> None:
+    displacements = read_target("# comment\n2 .5 -1 0\n\n0 0 0 .25\n", 4)
+    np.testing.assert_allclose(displacements, [[0, 0, 0.025], [0, 0, 0], [0.05, -0.1, 0], [0, 0, 0]])
     assert not read_target("# nothing moves\n", 3).any()
 
 
-def test_face_stream_skips_what_is_not_read() -> None:
+def test_face_stream_skips_materials_normals_and_colours() -> None:
     with_material = [11, 0, 1, 2, 3, 7, 4, 5, 6, 7]
     with_normals_and_colours = [9 + 16 + 32 + 64 + 128, 3, 2, 1, 0, 0, 1, 2, 3, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]
     quads, uv_quads = read_faces([*with_material, *with_normals_and_colours, *with_material])
@@ -77,62 +77,62 @@ def test_face_stream_of_triangles_is_refused() -> None:
         read_faces([8, 0, 1, 2, 0, 1, 2])
 
 
-def test_proxy_fits_by_references_offsets_and_spans() -> None:
+def test_proxy_is_fitted_by_references_offsets_and_spans() -> None:
     proxy = read_proxy(proxy_text("coat"), "clothes")
     base = np.array([[0.0, 0, 0], [4, 0, 0], [0, 8, 0]])
     np.testing.assert_allclose(proxy.fit(base)[0], (1, 2, 0.1))
-    np.testing.assert_allclose(proxy.moved(np.stack([base, 2 * base]))[1, 0], (2, 4, 0))
-    assert proxy.covers.tolist() == [False, True, False, False, False, False]
+    np.testing.assert_allclose(proxy.transfer(np.stack([base, 2 * base]))[1, 0], (2, 4, 0))
+    assert proxy.hidden.tolist() == [False, True, False, False, False, False]
     head = np.zeros((12_000, 3))
     head[962, 2], head[5320, 2] = 0.1, 0.1 - 2 * 0.19221
     head[5399, 0], head[791, 1] = 0.148, 0.23298
     np.testing.assert_allclose(read_proxy(proxy_text(), "tongue").scale(head), (1, 1, 2), rtol=1e-6)
 
 
-def test_missing_packages_are_named(tmp_path: Path) -> None:
+def test_missing_packages_are_reported(tmp_path: Path) -> None:
     with pytest.raises(FaceError, match="no such package data"):
         Sources(tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("person", PEOPLE, ids=[person.name for person in PEOPLE])
-def test_phenotype_shares_sum_to_one(person) -> None:
-    for axis, shares in _shares(person.phenotype).items():
+@pytest.mark.parametrize("identity", IDENTITIES, ids=[identity.name for identity in IDENTITIES])
+def test_phenotype_shares_sum_to_one(identity) -> None:
+    for axis, shares in _axis_weights(identity.phenotype).items():
         assert sum(shares.values()) == pytest.approx(1), axis
         assert min(shares.values()) > 0
 
 
-def test_symmetric_actions_mirror_and_average() -> None:
+def test_symmetrize_mirrors_the_left_side_and_averages_the_middle() -> None:
     mirror = np.array([1, 0])
-    lopsided = np.array([[1.0, 2, 0], [0, 4, 0]])
-    even = symmetric({"mouthSmileLeft": lopsided, "mouthSmileRight": 9 * lopsided, "jawOpen": lopsided}, mirror)
+    asymmetric = np.array([[1.0, 2, 0], [0, 4, 0]])
+    even = symmetrize({"mouthSmileLeft": asymmetric, "mouthSmileRight": 9 * asymmetric, "jawOpen": asymmetric}, mirror)
     np.testing.assert_allclose(even["mouthSmileRight"], [[0, 4, 0], [-1, 2, 0]])
     np.testing.assert_allclose(even["jawOpen"], [[0.5, 3, 0], [-0.5, 3, 0]])
 
 
-def test_spread_keeps_pins_and_fades() -> None:
+def test_diffusion_keeps_pinned_values_and_decays() -> None:
     chain = np.stack([np.arange(20), np.arange(1, 21)], axis=1)
-    field = spread(chain, 21, np.array([0, 20]), np.array([[1.0], [0.0]]), reach=3)[:, 0]
+    field = diffuse(chain, 21, np.array([0, 20]), np.array([[1.0], [0.0]]), reach=3)[:, 0]
     assert field[0] == 1
     assert field[20] == 0
     assert (np.diff(field) < 0).all()
     assert field[10] < 0.1
 
 
-def test_rebinding_follows_the_likeliest_triangle() -> None:
-    """A point between two triangles goes with the one that moves as it should, and then moves exactly so."""
+def test_points_are_bound_to_the_triangle_of_similar_motion() -> None:
+    """A point between two triangles is bound to the one with its motion, and reproduces that motion exactly."""
     template = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1]])
-    actions = np.zeros((1, 6, 3))
-    actions[0, 3:, 0] = (1.0, 1.0, 3.0)
+    blendshapes = np.zeros((1, 6, 3))
+    blendshapes[0, 3:, 0] = (1.0, 1.0, 3.0)
     point, motion = np.array([[0.3, 0.3, 0.4]]), np.array([[[2.0, 0, 0]]])
-    indices, weights, offsets = rebind(point, motion, template, actions, np.array([[0, 1, 2], [3, 4, 5]]))
+    indices, weights, offsets = bind_points(point, motion, template, blendshapes, np.array([[0, 1, 2], [3, 4, 5]]))
     np.testing.assert_array_equal(indices, [[3, 4, 5]])
     assert weights.sum() == pytest.approx(1)
     np.testing.assert_allclose(weights[0] @ template[indices[0]] + offsets[0], point[0], atol=1e-12)
-    np.testing.assert_allclose(weights[0] @ actions[0, indices[0]], (2, 0, 0), atol=1e-4)
+    np.testing.assert_allclose(weights[0] @ blendshapes[0, indices[0]], (2, 0, 0), atol=1e-4)
 
 
 def test_occlusion_of_a_floor_under_a_roof() -> None:
-    """Open ground sees the whole sky, ground under a wide low roof hardly any."""
+    """Open ground is unoccluded; ground under a wide low roof is occluded almost completely."""
 
     def square(x: float, y: float, half: float) -> np.ndarray:
         return np.array([(x + dx * half, y, dz * half) for dx, dz in ((-1, -1), (-1, 1), (1, 1), (1, -1))])
@@ -141,27 +141,27 @@ def test_occlusion_of_a_floor_under_a_roof() -> None:
     triangles = np.array([(0, 1, 2), (0, 2, 3), (4, 5, 6), (4, 6, 7)], np.int32)
     points = np.array([(1.5, 0.0, 0.0), (-1.0, 0.0, 0.0)])
     up = np.tile((0.0, 1.0, 0.0), (2, 1))
-    light = bake(points, up, vertices, triangles)
+    light = ambient_occlusion(points, up, vertices, triangles)
     assert light[0] > 0.9
     assert light[1] < 0.25
 
 
-def test_seen_triangles_hide_behind_others() -> None:
+def test_triangles_behind_others_are_not_visible() -> None:
     near = np.array([(-1.0, -1, 1), (1, -1, 1), (0, 1, 1)])
     vertices = np.concatenate([near, near * (0.5, 0.5, 0)])
     triangles = np.array([(0, 1, 2), (3, 4, 5)], np.int32)
-    assert seen_triangles(vertices, triangles, [np.array([0.0, 0, 1])], 64).tolist() == [True, False]
-    assert seen_triangles(vertices, triangles, [np.array([0.0, 0, -1])], 64).tolist() == [True, True]
+    assert visible_triangles(vertices, triangles, [np.array([0.0, 0, 1])], 64).tolist() == [True, False]
+    assert visible_triangles(vertices, triangles, [np.array([0.0, 0, -1])], 64).tolist() == [True, True]
 
 
-def test_light_is_evened_out_between_strips_that_lie_close() -> None:
+def test_occlusion_is_averaged_over_unconnected_points_within_the_radius() -> None:
     points = np.array([[0, 0, 0], [0.01, 0, 0], [0.05, 0, 0]])
     values = np.array([0.2, 0.8, 0.5], np.float32)
-    np.testing.assert_allclose(blurred(values, points, 0.012), [0.5, 0.5, 0.5])
-    np.testing.assert_allclose(blurred(values, points, 0.005), values)
+    np.testing.assert_allclose(average_nearby(values, points, 0.012), [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(average_nearby(values, points, 0.005), values)
 
 
-def test_sphere_and_normals_are_unit_and_even() -> None:
+def test_directions_and_normals_have_unit_length() -> None:
     directions = sphere(96)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
     assert np.abs(directions.mean(0)).max() < 0.02

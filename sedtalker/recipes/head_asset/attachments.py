@@ -1,4 +1,4 @@
-"""Brows, lashes, hair and shirt of one person, and what each surface is made of."""
+"""Brows, lashes, hair and shirt of an identity, and the materials of all surfaces."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from scipy.spatial import cKDTree
 
 from sedtalker.face.rig import Attachment, Material, Surface
 from sedtalker.recipes.head_asset.anatomy import CUT_HEIGHT, Ids
-from sedtalker.recipes.head_asset.assemble import CLOTH, Body, Skeleton, keep_quads, triangulate
-from sedtalker.recipes.head_asset.bind import rebind
-from sedtalker.recipes.head_asset.people import Person
+from sedtalker.recipes.head_asset.assemble import CLOTH, Body, Topology, keep_quads, triangulate
+from sedtalker.recipes.head_asset.bind import bind_points
+from sedtalker.recipes.head_asset.identities import Identity
 from sedtalker.recipes.head_asset.skin import BUMP_HEIGHT, srgb_to_linear
 from sedtalker.recipes.head_asset.sources import Array, Proxy, Sources
 from sedtalker.recipes.head_asset.textures import LASH_FOLDERS
 
 SCALP_NEAR, SCALP_FAR = 0.004, 0.016  # metres to the hair: full colour, none
 SCALP_SHARE = 0.85
-SCALP_SHADE = 0.8  # the skin between hairs is darker than they are
-SCALP_ABOVE_EYES, SCALP_BEHIND_EYES = 0.012, 0.085  # metres: nothing in front of and below this is scalp
+SCALP_SHADE = 0.8  # the skin between hairs is darker than the hair
+SCALP_ABOVE_EYES, SCALP_BEHIND_EYES = 0.012, 0.085  # metres; scalp is only above or behind these
 
 SMOOTH = frozenset(("skin", "eyes", "cornea", "hair", "cloth"))
 
 
-def materials(person: Person) -> dict[str, Material]:
-    """How each surface of a person looks; those of the face and those of what it wears."""
-    own = person.name
+def make_materials(identity: Identity) -> dict[str, Material]:
+    """Materials of the face's surfaces and of the attachments."""
+    own = identity.name
     return {
         "skin": Material(
             kind="skin",
@@ -73,39 +73,41 @@ def materials(person: Person) -> dict[str, Material]:
             mode="hair",
             texture=f"{own}_hair",
             wrap=(0.35, 0.35, 0.35),
-            specular=person.hair_specular,
+            specular=identity.hair_specular,
             gloss=40,
         ),
-        "cloth": Material(kind="cloth", tint=person.cloth_color, wrap=(0.1, 0.1, 0.1), gloss=10, sheen=0.15),
+        "cloth": Material(kind="cloth", tint=identity.cloth_color, wrap=(0.1, 0.1, 0.1), gloss=10, sheen=0.15),
     }
 
 
-def wear(person: Person, body: Body, base: Array, skeleton: Skeleton, sources: Sources) -> dict[str, Attachment]:
-    """What a person wears, bound to the face; occlusion is left at 1."""
+def bind_attachments(
+    identity: Identity, body: Body, base: Array, topology: Topology, sources: Sources
+) -> dict[str, Attachment]:
+    """The attachments of an identity, bound to the face, with occlusion 1."""
     cloth = sources.proxy("clothes", CLOTH)
-    above = cloth.moved(base)[cloth.quads, 1].min(1) > CUT_HEIGHT
-    worn = {
-        "brows": sources.proxy("eyebrows", person.brows),
-        "lashes": sources.proxy("eyelashes", LASH_FOLDERS.get(person.lashes, person.lashes)),
-        "hair": sources.proxy("hair", person.hair),
+    above = cloth.transfer(base)[cloth.quads, 1].min(1) > CUT_HEIGHT
+    proxies = {
+        "brows": sources.proxy("eyebrows", identity.brows),
+        "lashes": sources.proxy("eyelashes", LASH_FOLDERS.get(identity.lashes, identity.lashes)),
+        "hair": sources.proxy("hair", identity.hair),
         "cloth": keep_quads(cloth, above),
     }
-    looks = materials(person)
+    materials = make_materials(identity)
     return {
-        name: _attach(name, keep_quads(proxy, np.ones(len(proxy.quads), bool)), looks[name], body, skeleton)
-        for name, proxy in worn.items()
+        name: _bind_proxy(name, keep_quads(proxy, np.ones(len(proxy.quads), bool)), materials[name], body, topology)
+        for name, proxy in proxies.items()
     }
 
 
-def scalp(template: Array, hair: Attachment, picture: NDArray[np.uint8], eyes: Array, skin: Ids) -> Array:
-    """The share (V,) of the hair's colour that the skin takes, full under the hair and fading in front of its line.
+def scalp_share(template: Array, hair: Attachment, picture: NDArray[np.uint8], eyes: Array, skin: Ids) -> Array:
+    """The share (V,) of the hair's colour in the skin's: full under the hair, fading in front of the hairline.
 
     Args:
-        template: (V, 3)
+        template: (V, 3) metres.
         hair: the hair on this template.
         picture: its texture (H, W, 4).
-        eyes: the middle between the eyes (3,).
-        skin: (F, 3) the triangles of the skin, for smoothing.
+        eyes: (3,) the middle between the eyes.
+        skin: (F, 3) triangles of the skin.
     """
     surface = hair.surface
     u, v = surface.uv[surface.uv_triangles].mean(1).T
@@ -122,16 +124,18 @@ def scalp(template: Array, hair: Attachment, picture: NDArray[np.uint8], eyes: A
     return SCALP_SHARE * share
 
 
-def _attach(name: str, proxy: Proxy, material: Material, body: Body, skeleton: Skeleton) -> Attachment:
-    points = proxy.moved(body.rest) + proxy.offsets * proxy.scale(body.shaped)
-    refs = np.where(proxy.weights == 0, proxy.refs[:, :1], proxy.refs)  # a weight of 0 may name any vertex
-    indices = skeleton.base_to_face[refs]
+def _bind_proxy(name: str, proxy: Proxy, material: Material, body: Body, topology: Topology) -> Attachment:
+    points = proxy.transfer(body.rest) + proxy.offsets * proxy.scale(body.shaped)
+    refs = np.where(proxy.weights == 0, proxy.refs[:, :1], proxy.refs)  # the reference of a weight of 0 is arbitrary
+    indices = topology.base_to_face[refs]
     weights = proxy.weights.copy()
-    lost = (indices < 0).any(axis=1)
-    if lost.any():
-        skin = skeleton.surfaces["skin"][0]
-        motion = proxy.moved(body.base_actions)[:, lost]
-        indices[lost], weights[lost], _ = rebind(points[lost], motion, body.template, body.actions, skin)
+    missing = (indices < 0).any(axis=1)
+    if missing.any():
+        skin = topology.surfaces["skin"][0]
+        motion = proxy.transfer(body.base_blendshapes)[:, missing]
+        indices[missing], weights[missing], _ = bind_points(
+            points[missing], motion, body.template, body.blendshapes, skin
+        )
     offsets = points - np.einsum("nk,nkc->nc", weights, body.template[indices])
     surface = Surface(
         name,

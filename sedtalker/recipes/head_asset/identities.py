@@ -1,4 +1,4 @@
-"""Who is built: the shape, skin, hair and eyes of each identity, and MakeHuman's modelling that gives the shape."""
+"""The identities with their shape, skin, hair and eyes, and MakeHuman's targets for the shape."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Color = tuple[float, float, float]  # linear RGB
 
 
 @dataclass(frozen=True)
-class Person:
-    """One identity. Phenotype values lie in [0, 1]; gender 0 is male, age 1/3 a child, 2/3 young, 1 old."""
+class Identity:
+    """One identity. Phenotype values are in [0, 1]: gender 0 male, 1 female; age 1/3 child, 2/3 young, 1 old."""
 
     name: str
     phenotype: Mapping[str, float]
@@ -27,19 +27,19 @@ class Person:
     lashes: str
     cloth_color: Color
     hair_specular: float = 0.22
-    hair_strands: float = 0.0  # light and dark added along the height of the map, where hair hangs along it
+    hair_strands: float = 0.0  # contrast of strands added along the height of the texture
     brow_tint: Color = (1.0, 1.0, 1.0)
-    lash_strength: float = 1.0  # how dense the lashes are
+    lash_strength: float = 1.0  # factor of the lashes' opacity
     iris_tint: Color = (1.0, 1.0, 1.0)
     skin_tint: Color = (1.0, 1.0, 1.0)
-    lip_strength: float = 0.6  # how much of the painted lips shows
+    lip_strength: float = 0.6  # opacity of the painted lips
     lip_tint: Color = (1.0, 1.0, 1.0)
-    wrinkles: float = 0.0  # how much of the painted light and dark becomes relief
+    wrinkles: float = 0.0  # strength of the wrinkles in the bump map
     shape: Mapping[str, float] = field(default_factory=dict)  # further MakeHuman targets and their weights
 
 
-PEOPLE = (
-    Person(
+IDENTITIES = (
+    Identity(
         name="default",
         phenotype={
             "gender": 0.85,
@@ -65,7 +65,7 @@ PEOPLE = (
         lashes="eyelashes02",
         cloth_color=(0.05, 0.075, 0.10),
     ),
-    Person(
+    Identity(
         name="man",
         phenotype={"gender": 0.0, "age": 0.67, "muscle": 0.6, "proportions": 0.7, "caucasian": 1.0},
         shape={"mouth/mouth-angles-up": 0.3, "eyebrows/eyebrows-angle-up": 0.2},
@@ -81,7 +81,7 @@ PEOPLE = (
         cloth_color=(0.10, 0.10, 0.095),
         lip_strength=0.45,
     ),
-    Person(
+    Identity(
         name="woman_african",
         phenotype={"gender": 1.0, "age": 0.67, "proportions": 0.7, "african": 1.0},
         shape={"mouth/mouth-angles-up": 0.3, "eyebrows/eyebrows-angle-up": 0.5},
@@ -98,7 +98,7 @@ PEOPLE = (
         lip_strength=0.75,
         lip_tint=(1.45, 0.85, 0.85),
     ),
-    Person(
+    Identity(
         name="man_old",
         phenotype={"gender": 0.0, "age": 0.97, "muscle": 0.45, "weight": 0.55, "proportions": 0.6, "caucasian": 1.0},
         shape={"mouth/mouth-angles-up": 0.5, "eyebrows/eyebrows-angle-up": 0.4},
@@ -116,7 +116,7 @@ PEOPLE = (
         lip_strength=0.4,
         wrinkles=1.0,
     ),
-    Person(
+    Identity(
         name="woman_asian",
         phenotype={"gender": 1.0, "age": 0.67, "weight": 0.42, "proportions": 0.7, "asian": 1.0},
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.4},
@@ -133,7 +133,7 @@ PEOPLE = (
     ),
 )
 
-# The values each axis of MakeHuman's macro targets was modelled at.
+# The values at which each axis of MakeHuman's macro targets was modelled.
 _ANCHORS: Mapping[str, Mapping[str, float]] = {
     "gender": {"male": 0.0, "female": 1.0},
     "age": {"baby": 0.0, "child": 1 / 3, "young": 2 / 3, "old": 1.0},
@@ -144,7 +144,7 @@ _ANCHORS: Mapping[str, Mapping[str, float]] = {
 }
 _RACES = ("african", "asian", "caucasian")
 
-# Macro targets: a folder and file prefix, and the axes whose words make up the rest of the name.
+# Macro targets: folder and file prefix, and the axes whose words form the rest of the name.
 _MACROS = (
     ("universal-", ("gender", "age", "muscle", "weight")),
     ("", ("race", "gender", "age")),
@@ -153,22 +153,25 @@ _MACROS = (
 )
 
 
-def shape_person(person: Person, base: Array, sources: Sources) -> Array:
-    """The base mesh (V, 3) in metres in the shape of a person: a product of linear weights a macro target."""
-    shares = _shares(person.phenotype)
+def shape_identity(identity: Identity, base: Array, sources: Sources) -> Array:
+    """The base mesh (V, 3) in metres in the shape of an identity.
+
+    The weight of a macro target is the product of the weights of its words on each axis.
+    """
+    shares = _axis_weights(identity.phenotype)
     shaped = base.copy()
     for prefix, axes in _MACROS:
         for words in itertools.product(*(shares[axis] for axis in axes)):
             weight = float(np.prod([shares[axis][word] for axis, word in zip(axes, words, strict=True)]))
             if weight > 1e-6:
                 shaped += weight * sources.target(f"macrodetails/{prefix}{'-'.join(words)}", len(base))
-    for name, weight in person.shape.items():
+    for name, weight in identity.shape.items():
         shaped += weight * sources.target(name, len(base))
     return shaped
 
 
-def _shares(phenotype: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """For each axis the words next to the value and their linear weights, which sum to 1."""
+def _axis_weights(phenotype: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """For each axis the words around the value and their linear weights, which sum to 1."""
     shares = {}
     for axis, anchors in _ANCHORS.items():
         value = phenotype.get(axis, 0.5)

@@ -81,7 +81,7 @@ def _tint(picture: Image.Image, tint: Color, strength: float = 1.0) -> NDArray[n
 
 
 def _read_linear(picture: Image.Image) -> Picture:
-    """Linear RGB and alpha (H, W, 4); transparent pixels get the nearest opaque colour, so that filtered edges keep it."""
+    """Linear RGB and alpha (H, W, 4); transparent pixels get the nearest opaque colour."""
     values = np.asarray(picture.convert("RGBA"), np.float32) / 255
     color, alpha = values[..., :3], values[..., 3]
     solid = alpha > 0.05

@@ -23,7 +23,7 @@ from sedtalker.evaluation.motion import TrackedClip, animation_figures, evaluate
 from sedtalker.labels import LABELS
 from sedtalker.phones import Phone, write_phones
 from sedtalker.synthesis.coarticulation import perform
-from sedtalker.synthesis.rig_clips import foreign_clips, made_arrays, measured_arrays
+from sedtalker.synthesis.rig_clips import non_speech_clips, performance_arrays, tracked_arrays
 from sedtalker.synthesis.tracked_faces import FaceMotion
 from sedtalker.talker.model import TalkerConfig, TalkerModel, save_talker_model
 
@@ -44,7 +44,7 @@ def spoken_clips(audio: Path):
         performance = perform(SPOKEN, np.full(80, -20, np.float32), *track)
         clip = RigClip(identity, str(path), "somebody", source, "test", "en")
         motion = FaceMotion(performance.weights, np.ones_like(performance.weights))
-        yield clip, measured_arrays(motion, 80) if source == "grid" else made_arrays(performance, *track)
+        yield clip, tracked_arrays(motion, 80) if source == "grid" else performance_arrays(performance, *track)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def clips():
         yield from spoken_clips(root / "audio")
-        yield from foreign_clips(root / "audio", 18)  # the last is for testing
+        yield from non_speech_clips(root / "audio", 18)  # the last is for testing
 
     (root / "features").mkdir()
     for clip in write_rig_store(root, clips()):

@@ -10,7 +10,7 @@ from sedtalker.face.action_units import classify_emotion
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import Phone
-from sedtalker.synthesis.coarticulation import Performance, Voice, expression_curves, perform
+from sedtalker.synthesis.coarticulation import Performance, SpeakerStyle, expression_curves, perform
 
 JAW, CLOSE, PUCKER, ROLL, SMILE = (
     ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthRollLower", "mouthSmileLeft")
@@ -168,7 +168,7 @@ def test_emotion_comes_on_as_fast_as_on_measured_faces_and_leaves_more_slowly():
 
 
 def test_speakers_differ_and_a_seed_repeats_them():
-    voices = [Voice.drawn(np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    voices = [SpeakerStyle.random(np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert voices[0] == voices[1] != voices[2]
 
 

@@ -39,8 +39,8 @@ def test_grid_s_gap_becomes_an_opening_of_the_default_head(tmp_path: Path):
     assert opening.shape == (100,)
     assert opening[50] * JAW_GAP == pytest.approx((0.15 - GRID_CLOSED) * EYE_DISTANCE, rel=1e-3)
     assert opening[:30].max() < 1e-6
-    assert motion.trust[:, [JAW, CLOSE]].min() == 1
-    assert motion.trust[:, BLINK].max() == 0
+    assert motion.loss_weight[:, [JAW, CLOSE]].min() == 1
+    assert motion.loss_weight[:, BLINK].max() == 0
 
 
 def test_grid_s_width_divides_into_rounding_and_spreading(tmp_path: Path):
@@ -58,7 +58,7 @@ def test_facegood_gives_sixteen_mouth_weights_to_trust(tmp_path: Path):
     np.savez(tmp_path / "b.npz", weights=weights, fps=np.float32(30))
     motion = read_facegood(tmp_path / "b.npz")
     assert motion.weights.shape == (100, 52)
-    trusted = {ARKIT_NAMES[i] for i in np.flatnonzero(motion.trust.max(axis=0))}
+    trusted = {ARKIT_NAMES[i] for i in np.flatnonzero(motion.loss_weight.max(axis=0))}
     assert len(trusted - {"mouthClose"}) == 16
     assert not any(name.startswith(("eye", "brow", "mouthFrown", "tongue")) for name in trusted)
     np.testing.assert_allclose(motion.weights[:, JAW] - motion.weights[:, CLOSE], 0.4, atol=1e-3)
@@ -95,23 +95,25 @@ def test_measured_teeth_are_touched_where_the_phones_say_so():
     weights = np.zeros((10, 52), np.float32)
     weights[:, JAW] = 0.3
     motion = FaceMotion(weights, np.zeros_like(weights))
-    touched = motion_store.with_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
+    touched = motion_store.add_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
     np.testing.assert_array_equal(touched.weights[:5], weights[:5])
-    assert touched.weights[5:, JAW].max() == pytest.approx(motion_store.MEASURED_CONTACT)
+    assert touched.weights[5:, JAW].max() == pytest.approx(motion_store.TRACKED_CONTACT)
     roll = ARKIT_NAMES.index("mouthRollLower")
-    assert touched.weights[5:, roll].min() > 0.2 and touched.trust[5:, roll].min() == 1
+    assert touched.weights[5:, roll].min() > 0.2 and touched.loss_weight[5:, roll].min() == 1
 
 
 def test_a_measured_opening_alone_is_trusted_more():
-    motion = motion_store.weighed(FaceMotion(np.zeros((3, 52), np.float32), np.full((3, 52), 0.5, np.float32)), 8)
-    more = np.flatnonzero(motion.trust[0] == 4)
+    motion = motion_store.scale_opening_weight(
+        FaceMotion(np.zeros((3, 52), np.float32), np.full((3, 52), 0.5, np.float32)), 8
+    )
+    more = np.flatnonzero(motion.loss_weight[0] == 4)
     assert {ARKIT_NAMES[column] for column in more} == {"jawOpen", "mouthClose"}
-    assert np.delete(motion.trust, more, axis=1).max() == 0.5
+    assert np.delete(motion.loss_weight, more, axis=1).max() == 0.5
 
 
 def test_a_measured_mouth_is_shut_in_added_silence_alone():
     motion = FaceMotion(np.full((20, 52), 0.3, np.float32), np.ones((20, 52), np.float32))
-    arrays = motion_store.measured_arrays(motion, 80, lead=30, silence=True)
+    arrays = motion_store.tracked_arrays(motion, 80, lead=30, silence=True)
     assert (arrays.closed > 0).tolist() == [i < 20 or i >= 60 for i in range(80)]
     assert arrays.weights[30:50].min() > 0.2 and arrays.weights[50:].max() == 0
     assert arrays.loss_weight[52:58].max() == 0  # who knows how fast it shuts
@@ -119,14 +121,14 @@ def test_a_measured_mouth_is_shut_in_added_silence_alone():
 
 def test_every_kind_of_foreign_sound_is_heard_on_every_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(motion_store, "synthesize_non_speech", lambda kind, seconds, rng: np.zeros(1600, np.float32))
-    clips = [clip for clip, _ in motion_store.foreign_clips(tmp_path, motion_store.FOREIGN_CLIPS)]
+    clips = [clip for clip, _ in motion_store.non_speech_clips(tmp_path, motion_store.NON_SPEECH_CLIPS)]
     heard = Counter((clip.id.rsplit("_", 1)[1], clip.split) for clip in clips)
     sides = {"train": 64, "validation": 8, "test": 8}
     assert heard == {(kind, side): count for kind in NON_SPEECH for side, count in sides.items()}
 
 
 def test_the_store_holds_what_its_manifest_says(tmp_path: Path):
-    clips = write_rig_store(tmp_path, motion_store.foreign_clips(tmp_path / "audio", 3))
+    clips = write_rig_store(tmp_path, motion_store.non_speech_clips(tmp_path / "audio", 3))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["names"] == list(ARKIT_NAMES)
     assert [clip["id"] for clip in manifest["clips"]] == [clip.id for clip in clips]

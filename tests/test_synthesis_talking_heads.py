@@ -20,8 +20,8 @@ from sedtalker.data.rig_store import read_rig_manifest
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.face.assets import load_face
 from sedtalker.phones import Phone, read_phones, write_phones
-from sedtalker.synthesis.aligned_speech import spoken_folder
-from sedtalker.synthesis.rig_clips import Sources, build_clips
+from sedtalker.synthesis.aligned_speech import read_spoken_folder
+from sedtalker.synthesis.rig_clips import StoreSources, build_clips
 from sedtalker.synthesis.talking_heads import assign_subjects
 from sedtalker.talker.model import load_talker_model
 
@@ -48,9 +48,9 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_speakers_are_held_out(spoken: Path):
-    sides = {item.speaker: item.split for item in spoken_folder(spoken)}
+    sides = {item.speaker: item.split for item in read_spoken_folder(spoken)}
     assert sorted(sides.values()) == ["test", "test", "train", "train", "validation", "validation"]
-    subjects = assign_subjects(spoken_folder(spoken), [load_face()], sentences=4)
+    subjects = assign_subjects(read_spoken_folder(spoken), [load_face()], sentences=4)
     assert len({subject.name for subject in subjects}) == 6
 
 
@@ -104,7 +104,7 @@ def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, grid: Path
     acted = Utterance("acted/a", "audio/u1.wav", "acted", "acted-1", "female", "en", "happy", 0.5, transcript="ama")
     Manifest(str(spoken), [acted]).save(tmp_path / "manifest.json")
     write_phones(tmp_path / "phones.tsv", {"acted/a": SAID, "grid/bbaf3s": SAID})
-    sources = Sources(grid=grid, manifest=tmp_path / "manifest.json", tables=(tmp_path / "phones.tsv",))
+    sources = StoreSources(grid=grid, manifest=tmp_path / "manifest.json", tables=(tmp_path / "phones.tsv",))
     clips = {clip.id: clip.source for clip in build_clips(store, sources, most=1)}
     assert {"acted_a": "acted", "acted_a_voice0": "acted-voices", "grid_bbaf3s": "grid"}.items() <= clips.items()
     assert clips["grid_bbaf3s_voice0"] == "grid-voices"

@@ -25,7 +25,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
 from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
-from sedtalker.synthesis.rig_clips import FREE_TRUST, TAUGHT_TRUST
+from sedtalker.synthesis.rig_clips import LOSS_WEIGHTS
 from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import Lips, Mouth, Target, amplitude_error, motion_spread, talker_losses
@@ -434,7 +434,7 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
         path = root / "clips" / f"{clip}.npz"
         with np.load(path) as stored:
             arrays = {name: stored[name].astype(np.float32) for name in stored.files}
-        arrays["trust"][:40, (jaw, close)] = FREE_TRUST  # the rules' opening counts little there
+        arrays["trust"][:40, (jaw, close)] = LOSS_WEIGHTS.rule_opening  # the rules' opening counts little there
         arrays["expression"][:, jaw] = 0.05
         arrays["weights"][:, jaw] += 0.05
         np.savez(path, **{name: values.astype(np.float16) for name, values in arrays.items()})
@@ -460,9 +460,9 @@ def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path:
     torch.testing.assert_close(
         after.values[:40, jaw] - after.neutral[:40, jaw], torch.full((40,), 0.05), atol=2e-3, rtol=0
     )
-    assert after.trust[0, jaw] == pytest.approx(TAUGHT_TRUST, abs=1e-3)
+    assert after.trust[0, jaw] == pytest.approx(LOSS_WEIGHTS.pseudo_opening, abs=1e-3)
     validated = WholeClips(RigStore(root), RigStore(root).clips[3:4], 90)[0].target
-    assert validated.trust[0, jaw] == pytest.approx(TAUGHT_TRUST, abs=1e-3)
+    assert validated.trust[0, jaw] == pytest.approx(LOSS_WEIGHTS.pseudo_opening, abs=1e-3)
     assert after.trust[40, jaw] == 1
 
 

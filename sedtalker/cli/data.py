@@ -211,9 +211,11 @@ def _read_corpus(name: str, folder: Path, arguments: argparse.Namespace) -> Sour
 
 def _synthesize_store(arguments: argparse.Namespace) -> None:
     from sedtalker.speech import FRAME_RATE
-    from sedtalker.synthesis.rig_clips import Sources, build_store
+    from sedtalker.synthesis.rig_clips import StoreSources, build_store
 
-    sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones))
+    sources = StoreSources(
+        arguments.spoken, arguments.grid, arguments.facegood, arguments.speech, tuple(arguments.phones)
+    )
     clips = build_store(arguments.output, sources, arguments.most)
     print(f"{arguments.output}: {len(clips)} clips, {sum(clip.frames for clip in clips) / FRAME_RATE / 3600:.2f} h")
 

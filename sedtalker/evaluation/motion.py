@@ -35,7 +35,7 @@ from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import SILENCE, Phone, read_phones
 from sedtalker.speech import FRAME_RATE
-from sedtalker.synthesis.rig_clips import UNSEEN_SENTENCES
+from sedtalker.synthesis.rig_clips import TEST_SENTENCES
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.float32]
@@ -313,7 +313,7 @@ def _tracked(store: Path, clip: RigClip, phones: tuple[Phone, ...]) -> TrackedCl
 
 def _group(clip: RigClip) -> str:
     """The source, and apart from it the sentences that nobody said in training."""
-    unseen = any(f"_{code}_" in clip.id for code, text in CREMAD_SENTENCES.items() if text in UNSEEN_SENTENCES)
+    unseen = any(f"_{code}_" in clip.id for code, text in CREMAD_SENTENCES.items() if text in TEST_SENTENCES)
     return f"{clip.source}, unseen sentences" if unseen else clip.source
 
 

@@ -28,7 +28,7 @@ import torch
 from sedtalker.data.speech_corpora.registry import add_corpus
 from sedtalker.errors import DataError
 from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
-from sedtalker.synthesis.rig_clips import Sources, build_store
+from sedtalker.synthesis.rig_clips import StoreSources, build_store
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
@@ -60,7 +60,7 @@ FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differe
 
 def train_default(
     work: Path,
-    sources: Sources,
+    sources: StoreSources,
     configurations: Path = CONFIGURATIONS,
     most: int | None = None,
     overrides: Sequence[str] = (),
@@ -131,6 +131,6 @@ def run(arguments: argparse.Namespace) -> None:
     work = arguments.output
     manifest = work / "crema-d.json"
     add_corpus(manifest, "crema-d", arguments.crema_d)
-    sources = Sources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
+    sources = StoreSources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
     talker = train_default(work, sources, arguments.configurations, arguments.most, arguments.overrides)
     print(f"{talker}: the default talker")

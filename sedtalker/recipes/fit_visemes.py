@@ -26,8 +26,8 @@ from sedtalker.synthesis.coarticulation import (
     OPENING_FLOOR,
     OPENING_LAG,
     OPENING_SPREAD,
-    closures,
-    contacts,
+    closure_curve,
+    contact_curve,
     gestures,
 )
 from sedtalker.synthesis.tracked_faces import read_grid
@@ -78,8 +78,8 @@ class Dominance(torch.nn.Module):
         dominance = (self.holds.sigmoid()[said.viseme] * said.there)[:, None] * torch.exp(-away.square())
         dominance = dominance + 1e-9 * said.there[:, None] * torch.exp(-away)
         opening = (dominance * self.openings[said.viseme][:, None]).sum(-1) / dominance.sum(-1)
-        touched = opening + said.touching * (CONTACT_OPENING - opening).clamp(max=0)
-        return touched * (1 - said.closed)
+        limit_to_contact = opening + said.touching * (CONTACT_OPENING - opening).clamp(max=0)
+        return limit_to_contact * (1 - said.closed)
 
 
 def fitted(said: Sentences, steps: int = 500, seed: int = 0) -> Dominance:
@@ -116,7 +116,7 @@ def tracked_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, .
     for column, part in enumerate(parts):
         rows[:, column] = part.centre, part.duration, places[id(part.viseme)], 1
     frames = ((np.arange(FRAMES) + 0.5) / FRAME_RATE).astype(np.float32)
-    return *rows, closures(phones, frames), contacts(phones, frames), opening
+    return *rows, closure_curve(phones, frames), contact_curve(phones, frames), opening
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,4 @@
-"""Speech whose phones are known, from where made motion comes: folders with phone tables, and aligned corpora.
-
-A folder holds `utterances.tsv` (id, speaker, text), `audio/ID.*` and `phones.tsv` (a table of
-`sedtalker.data.alignment`); without the table it is aligned, as a corpus of a manifest is, by its transcripts.
-"""
+"""Speech with known phones, to be animated by rules: folders of spoken sentences, and aligned corpora."""
 
 from __future__ import annotations
 
@@ -14,106 +10,110 @@ from pathlib import Path
 from sedtalker.data.alignment import align_corpus
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.speech_corpora.readers import read_spoken
-from sedtalker.data.tables import match_names, read_table
+from sedtalker.data.tables import Row, match_names, read_table
 from sedtalker.phones import Phone, read_phones, write_phones
 
-AlignedUtterance = Mapping[str, Sequence[Phone]]  # phones by the id of a recording
+PhoneTable = Mapping[str, Sequence[Phone]]  # recording's id -> its phones
 
-SPOKEN_SIDES = {"validation": 2, "test": 2}  # speakers of a folder; the others are for training
+HELD_OUT_SPEAKERS = {"validation": 2, "test": 2}  # of a folder of spoken sentences; the others are for training
 
 
 @dataclass(frozen=True)
-class AlignmentTable:
+class AlignedUtterance:
     """One recording with its phones."""
 
-    id: str  # fit for a file's name
-    audio: str
+    id: str  # also a file name
+    audio: str  # path
     speaker: str
-    source: str  # of which corpus
+    source: str  # corpus
     split: str
     language: str
     phones: Sequence[Phone]
-    acted: Utterance | None = None  # where the emotion is known
+    acted: Utterance | None = None  # entry of an acted corpus, where the emotion is known
 
 
-def spoken_folder(folder: Path, source: str = "tts") -> Iterator[AlignmentTable]:
-    """The recordings of a folder with a table of phones: four speakers for validation and testing, others to train."""
-    known: AlignedUtterance = read_phones(folder / "phones.tsv")
+def read_spoken_folder(folder: Path, source: str = "tts") -> Iterator[AlignedUtterance]:
+    """Read a folder of spoken sentences: `utterances.tsv` (id, speaker, text), `audio/ID.*` and `phones.tsv`.
+
+    With more than four speakers, two are for validation and two for testing. Recordings without phones are skipped.
+
+    Raises:
+        DataError: a table is missing or broken, or does not fit the recordings.
+    """
     manifest = read_spoken(folder)
-    named = [item.id.removeprefix("spoken/") for item in manifest]
-    known = match_names(known, named, folder / "phones.tsv", complete=False)
+    ids = {item.id: item.id.removeprefix("spoken/") for item in manifest}
+    table = folder / "phones.tsv"
+    phones: PhoneTable = match_names(read_phones(table), list(ids.values()), table, complete=False)
     speakers = sorted({item.speaker for item in manifest})
-    held = sum(SPOKEN_SIDES.values()) if len(speakers) > sum(SPOKEN_SIDES.values()) else 0
-    sides = dict(zip(speakers[len(speakers) - held :], _sides(), strict=False))
+    held_out = [split for split, count in HELD_OUT_SPEAKERS.items() for _ in range(count)]
+    held_out = held_out if len(speakers) > len(held_out) else []
+    splits = dict(zip(speakers[len(speakers) - len(held_out) :], held_out, strict=True))
     for item in manifest:
-        identity = item.id.removeprefix("spoken/")
-        if identity in known:
-            speaker, side = item.speaker.removeprefix("spoken-"), sides.get(item.speaker, "train")
-            sound = str(manifest.audio(item))
-            yield AlignmentTable(identity, sound, speaker, source, side, item.language, known[identity])
+        name, split = ids[item.id], splits.get(item.speaker, "train")
+        if name in phones:
+            speaker, path = item.speaker.removeprefix("spoken-"), str(manifest.audio(item))
+            yield AlignedUtterance(name, path, speaker, source, split, item.language, phones[name])
 
 
-def acted_speech(manifest: Manifest, known: AlignedUtterance) -> Iterator[AlignmentTable]:
-    """The recordings of a manifest whose phones are known, with what their speakers acted."""
+def select_aligned(manifest: Manifest, phones: PhoneTable) -> Iterator[AlignedUtterance]:
+    """Recordings of acted corpora that have phones."""
     for item in manifest:
-        if item.id in known:
-            sound = str(manifest.audio(item))
-            name = item.id.replace("/", "_")
-            yield AlignmentTable(
-                name, sound, item.speaker, item.corpus, item.split, item.language, known[item.id], item
+        if item.id in phones:
+            name, path = item.id.replace("/", "_"), str(manifest.audio(item))
+            yield AlignedUtterance(
+                name, path, item.speaker, item.corpus, item.split, item.language, phones[item.id], item
             )
 
 
-def grid_manifest(folder: Path) -> Manifest:
-    """GRID's sentences (`s1/ID.opus`) as its own table of words has them, to be aligned."""
-    said: dict[str, list[str]] = defaultdict(list)
-    for row in grid_words(folder):
-        said[row["id"]].append(row["word"])
+def read_grid_manifest(folder: Path) -> Manifest:
+    """Read GRID's sentences (`s1/ID.opus`) with the transcripts of its table of words."""
+    words: dict[str, list[str]] = defaultdict(list)
+    for row in read_grid_words(folder):
+        words[row["id"]].append(row["word"])
     utterances = [
         Utterance(f"grid/{name}", f"s1/{name}.opus", "grid", "grid-s1", "male", "en", "neutral", transcript=" ".join(w))
-        for name, w in said.items()
+        for name, w in words.items()
     ]
     return Manifest(str(folder), utterances)
 
 
-def grid_words(folder: Path) -> list[dict[str, str]]:
-    """Rows (id, word, start, end) of GRID's own alignment, without its pauses."""
+def read_grid_words(folder: Path) -> list[Row]:
+    """Read the rows (id, word, start, end) of GRID's own alignment, without pauses."""
     rows = read_table(folder / "s1_words.tsv", ("id", "word", "start", "end"), quoted=False)
     return [row for row in rows if row["word"] not in ("sil", "sp")]
 
 
-def known_phones(manifests: Iterable[Manifest], tables: Iterable[Path], cache: Path) -> dict[str, Sequence[Phone]]:
-    """Phones by recording: of tables and of an earlier run's `cache`, and of the rest by alignment, kept in `cache`."""
-    held = [*tables, cache] if cache.exists() else list(tables)
-    known: dict[str, Sequence[Phone]] = {}
-    for table in held:
-        known |= read_phones(table)
-    added: dict[str, tuple[Phone, ...]] = {}
+def align_manifests(manifests: Iterable[Manifest], tables: Iterable[Path], cache: Path) -> dict[str, Sequence[Phone]]:
+    """Phones by recording, from tables and an earlier run's `cache`; all others are aligned and added to the cache.
+
+    Raises:
+        DataError: a table is missing or broken.
+    """
+    phones: dict[str, Sequence[Phone]] = {}
+    for table in [*tables, cache] if cache.exists() else tables:
+        phones |= read_phones(table)
+    aligned: dict[str, tuple[Phone, ...]] = {}
     for manifest in manifests:
-        missing = [item for item in manifest if item.id not in known and item.transcript]
+        missing = [item for item in manifest if item.id not in phones and item.transcript]
         if missing:
-            added |= align_corpus(Path(manifest.root), missing)[0]
-    if added:
-        own = read_phones(cache) if cache.exists() else {}
-        write_phones(cache, own | added)
-    return known | added
+            aligned |= align_corpus(Path(manifest.root), missing)[0]
+    if aligned:
+        earlier = read_phones(cache) if cache.exists() else {}
+        write_phones(cache, earlier | aligned)
+    return phones | aligned
 
 
-def most_of(manifest: Manifest, most: int | None) -> Manifest:
-    """At most so many recordings of each corpus, spread over its list."""
-    if most is None:
+def read_limited_manifest(path: Path, limit: int | None = None) -> Manifest:
+    """Read a manifest, with at most `limit` recordings of each corpus, spread evenly over its list.
+
+    Raises:
+        DataError: the file is not a manifest.
+    """
+    manifest = load_manifest(path)
+    if limit is None:
         return manifest
-    kept = []
+    utterances = []
     for corpus in sorted({item.corpus for item in manifest}):
         items = [item for item in manifest if item.corpus == corpus]
-        kept += items[:: max(1, -(-len(items) // most))][:most]
-    return replace(manifest, utterances=kept)
-
-
-def opened(path: Path, most: int | None = None) -> Manifest:
-    """The manifest of acted corpora, bounded."""
-    return most_of(load_manifest(path), most)
-
-
-def _sides() -> list[str]:
-    return [side for side, count in SPOKEN_SIDES.items() for _ in range(count)]
+        utterances += items[:: max(1, -(-len(items) // limit))][:limit]
+    return replace(manifest, utterances=utterances)

@@ -71,7 +71,7 @@ OPENING_CHANNELS = tuple(i for name in OPENERS for i in arkit_columns(name))
 
 
 @dataclass(frozen=True)
-class Voice:
+class SpeakerStyle:
     """How one speaker moves, about the mean of 1."""
 
     jaw: float = 1.0
@@ -80,7 +80,7 @@ class Voice:
     asymmetry: float = 0.0  # of expressions: left over right, -0.1..0.1
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> Voice:
+    def random(cls, rng: np.random.Generator) -> SpeakerStyle:
         """A speaker at random."""
         jaw, rounding, expressiveness = np.clip(rng.normal(1.0, 0.08, 3), 0.8, 1.2).tolist()
         return cls(jaw, rounding, expressiveness, float(np.clip(rng.normal(0, 0.04), -0.1, 0.1)))
@@ -107,12 +107,12 @@ class Gesture:
 
 
 def perform(
-    phones: Sequence[Phone], decibels: Float, posterior: Float, intensity: Float, voice: Voice | None = None
+    phones: Sequence[Phone], decibels: Float, posterior: Float, intensity: Float, voice: SpeakerStyle | None = None
 ) -> Performance:
     """The motion (T, 52) of speech with these phones, loudness (T,) in dB, posterior (T, 8) and intensity (T,)."""
-    voice = voice or Voice()
+    voice = voice or SpeakerStyle()
     times = ((np.arange(len(decibels)) + 0.5) / FRAME_RATE).astype(np.float32)
-    shut = LipConstraints(closures(phones, times), contacts(phones, times), silences(phones, times))
+    shut = LipConstraints(closure_curve(phones, times), contact_curve(phones, times), silence_curve(phones, times))
     speaking = _speaking(phones, times)
     lips = _lips(phones, decibels, times, shut, speaking, voice)
     felt = expression_curves(posterior, intensity, voice)
@@ -121,7 +121,7 @@ def perform(
     return Performance(
         weights=face,
         expression=face - lips,
-        closed=fully(shut.closure),
+        closed=full_closures(shut.closure),
         quiet=(shut.silence > 1 - SHUT).astype(np.float32),
         free=shut.parted * (1 - shut.contact),
     )
@@ -141,7 +141,7 @@ class LipConstraints:
         return (1 - self.closure) * (1 - self.silence)
 
 
-def closures(phones: Sequence[Phone], times: Float) -> Float:
+def closure_curve(phones: Sequence[Phone], times: Float) -> Float:
     """How far the lips are shut (T,) by /p b m/: 0 free, 1 shut."""
     shut = np.zeros(len(times), np.float32)
     for phone in phones:
@@ -151,12 +151,12 @@ def closures(phones: Sequence[Phone], times: Float) -> Float:
     return shut
 
 
-def fully(closure: Float) -> Float:
+def full_closures(closure: Float) -> Float:
     """(T,) 1 where a closure (T,) is such that the lips must meet."""
     return (closure >= FULLY).astype(np.float32)
 
 
-def contacts(phones: Sequence[Phone], times: Float) -> Float:
+def contact_curve(phones: Sequence[Phone], times: Float) -> Float:
     """How far the lower lip is at the upper teeth (T,) by /f v/: 0 free, 1 touching."""
     touch = np.zeros(len(times), np.float32)
     for phone in phones:
@@ -166,13 +166,13 @@ def contacts(phones: Sequence[Phone], times: Float) -> Float:
     return touch
 
 
-def silences(phones: Sequence[Phone], times: Float) -> Float:
+def silence_curve(phones: Sequence[Phone], times: Float) -> Float:
     """How far the lips are shut (T,) because nobody speaks: 0 free, 1 shut.
 
     They part shortly before a sound and shut shortly after it; at the ends of a recording there is silence beyond.
     """
     shut = np.zeros(len(times), np.float32)
-    pauses = [p for p in merged_silences(phones) if p.end - p.start >= SHORT_PAUSE]
+    pauses = [p for p in merge_silences(phones) if p.end - p.start >= SHORT_PAUSE]
     last = phones[-1].end if phones else np.inf  # a recording may be longer than its phones
     for pause in pauses or ([Phone("", SILENCE, 0.0, np.inf)] if not phones else []):
         start = pause.start + QUIET_CLOSING if pause.start > 0 else -np.inf
@@ -182,7 +182,7 @@ def silences(phones: Sequence[Phone], times: Float) -> Float:
     return shut
 
 
-def merged_silences(phones: Sequence[Phone]) -> list[Phone]:
+def merge_silences(phones: Sequence[Phone]) -> list[Phone]:
     """Silences, those that touch one another as one."""
     merged: list[Phone] = []
     for phone in phones:
@@ -213,14 +213,14 @@ def gestures(phones: Sequence[Phone]) -> Iterator[Gesture]:
 
 
 def _lips(
-    phones: Sequence[Phone], decibels: Float, times: Float, shut: LipConstraints, speaking: Float, voice: Voice
+    phones: Sequence[Phone], decibels: Float, times: Float, shut: LipConstraints, speaking: Float, voice: SpeakerStyle
 ) -> Float:
     parts = list(gestures(phones)) or [Gesture(VISEMES["silence"], times[-1] / 2, times[-1])]
     targets = np.array([part.viseme.opening for part in parts], np.float32)[:, None]
     holds = np.array([part.viseme.opening_dominance for part in parts], np.float32)
     opening = _blend(parts, targets, holds, times - OPENING_LAG, OPENING_SPREAD, OPENING_FLOOR)[:, 0]
     opening *= AMPLITUDE_CORRECTION * voice.jaw * _effort(decibels, speaking)
-    opening = shut.parted * touched(opening, shut.contact)
+    opening = shut.parted * limit_to_contact(opening, shut.contact)
 
     shapes = np.stack([shape_targets(part.viseme) for part in parts])
     holds = np.array([part.viseme.shape_dominance for part in parts], np.float32)
@@ -234,7 +234,7 @@ def _lips(
     return np.clip(lips, 0, 1)
 
 
-def touched(opening: Float, contact: Float, most: float = CONTACT_OPENING) -> Float:
+def limit_to_contact(opening: Float, contact: Float, most: float = CONTACT_OPENING) -> Float:
     """An opening (T,) that is at most `most` where a contact (T,) of lip and teeth is full."""
     return opening + contact * np.minimum(most - opening, 0)
 
@@ -275,9 +275,9 @@ def _speaking(phones: Sequence[Phone], times: Float) -> Float:
     return smooth(speaking, 2.5)
 
 
-def expression_curves(posterior: Float, intensity: Float, voice: Voice | None = None) -> Float:
+def expression_curves(posterior: Float, intensity: Float, voice: SpeakerStyle | None = None) -> Float:
     """ARKit weights (T, 52) of a track's expression, with onset and offset, for one speaker."""
-    voice = voice or Voice()
+    voice = voice or SpeakerStyle()
     aimed = actions.expression_weights(posterior, intensity) * voice.expressiveness
     lead = round(EMOTION_LEAD * FRAME_RATE)
     aimed = np.concatenate([aimed[lead:], np.repeat(aimed[-1:], lead, axis=0)])[: len(aimed)]

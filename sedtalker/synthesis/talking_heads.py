@@ -27,8 +27,14 @@ from sedtalker.face.assets import identities as packaged_identities
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.speech import FRAME_RATE
-from sedtalker.synthesis.aligned_speech import AlignmentTable, acted_speech, known_phones, opened, spoken_folder
-from sedtalker.synthesis.coarticulation import Voice, perform
+from sedtalker.synthesis.aligned_speech import (
+    AlignedUtterance,
+    align_manifests,
+    read_limited_manifest,
+    read_spoken_folder,
+    select_aligned,
+)
+from sedtalker.synthesis.coarticulation import SpeakerStyle, perform
 from sedtalker.synthesis.emovoca_like import write_sequence, write_shared
 
 Float = NDArray[np.float32]
@@ -44,8 +50,8 @@ class Subject:
 
     name: str  # EmoVOCA's
     face: Face
-    voice: Voice
-    sentences: Sequence[AlignmentTable]
+    voice: SpeakerStyle
+    sentences: Sequence[AlignedUtterance]
 
 
 def synthesize_talking_heads(
@@ -63,7 +69,7 @@ def synthesize_talking_heads(
 
     Args:
         destination: folder of the corpus; it also gets `phones.tsv` with the phones that had to be aligned.
-        spoken: folder of utterances with phone times (`aligned_speech.spoken_folder`).
+        spoken: folder of utterances with phone times (`aligned_speech.read_spoken_folder`).
         speech: manifest of recordings with transcripts.
         phones: tables of phone times for `speech`; other recordings are aligned.
         most: maximum number of recordings per corpus; None: all.
@@ -77,18 +83,18 @@ def synthesize_talking_heads(
     Raises:
         DataError: see `write_corpus`.
     """
-    utterances = [*islice(spoken_folder(spoken), most)] if spoken else []
+    utterances = [*islice(read_spoken_folder(spoken), most)] if spoken else []
     if speech:
-        manifest = opened(speech, most)
-        utterances += acted_speech(manifest, known_phones([manifest], phones, destination / "phones.tsv"))
+        manifest = read_limited_manifest(speech, most)
+        utterances += select_aligned(manifest, align_manifests([manifest], phones, destination / "phones.tsv"))
     faces = [load_face(name) for name in identities or packaged_identities()]
     subjects = assign_subjects(utterances, faces, sentences)
     return write_corpus(destination, subjects, fps), len(subjects)
 
 
-def assign_subjects(speech: Iterable[AlignmentTable], faces: Sequence[Face], sentences: int) -> list[Subject]:
+def assign_subjects(speech: Iterable[AlignedUtterance], faces: Sequence[Face], sentences: int) -> list[Subject]:
     """Speakers as EmoVOCA's subjects, each with at most so many sentences: eight to train, two and two held out."""
-    said: dict[str, dict[str, list[AlignmentTable]]] = {split: {} for split in SPLITS}
+    said: dict[str, dict[str, list[AlignedUtterance]]] = {split: {} for split in SPLITS}
     for item in speech:
         speakers = said[item.split]
         if item.speaker in speakers or len(speakers) < len(SPLITS[item.split]):
@@ -133,7 +139,7 @@ def write_corpus(
 
 
 def performed(
-    item: AlignmentTable, subject: Subject, samples: Float, label: str, intensity: float, fps: float
+    item: AlignedUtterance, subject: Subject, samples: Float, label: str, intensity: float, fps: float
 ) -> Float:
     """Vertices (T, V, 3) in metres of a sentence said with one emotion."""
     decibels = loudness(samples)
@@ -142,15 +148,17 @@ def performed(
     return subject.face.pose(resample(made.weights, FRAME_RATE, fps, count))
 
 
-def _named(split: str, speakers: dict[str, list[AlignmentTable]]) -> list[tuple[str, tuple[str, list[AlignmentTable]]]]:
+def _named(
+    split: str, speakers: dict[str, list[AlignedUtterance]]
+) -> list[tuple[str, tuple[str, list[AlignedUtterance]]]]:
     return list(zip(SPLITS[split], speakers.items(), strict=False))
 
 
-def _lines(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, str, AlignmentTable]]:
+def _lines(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, str, AlignedUtterance]]:
     for subject in subjects:
         for sentence, item in zip(SENTENCES[FIRST_SENTENCE:], subject.sentences, strict=False):
             yield subject, sentence, item
 
 
-def _voice(speaker: str) -> Voice:
-    return Voice.drawn(np.random.default_rng(list(speaker.encode())))
+def _voice(speaker: str) -> SpeakerStyle:
+    return SpeakerStyle.random(np.random.default_rng(list(speaker.encode())))

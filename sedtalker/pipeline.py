@@ -1,4 +1,4 @@
-"""The whole way, from an audio file to an animation, on one page."""
+"""`load` and `Talker`: from an audio file to an animation."""
 
 from __future__ import annotations
 
@@ -23,12 +23,22 @@ from sedtalker.emotion.inference import build_track, predict_frames
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
 from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.vad import loudness
-from sedtalker.errors import AudioError, CheckpointError, FaceError, SEDTalkerError, TrackError, as_number, as_path
+from sedtalker.errors import (
+    AudioError,
+    CheckpointError,
+    FaceError,
+    SEDTalkerError,
+    TrackError,
+    as_number,
+    as_path,
+    require,
+)
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.labels import label_columns
+from sedtalker.resources import asset
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
 from sedtalker.talker.idle_motion import IdleMotion, generate_idle_motion, head_transforms
 from sedtalker.talker.model import TalkerModel, load_talker_model
@@ -45,17 +55,17 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     Raises:
         CheckpointError: no such model, or damaged weights.
     """
-    place = _device(device)
-    decoder = load_talker_model(_model_folder(model)).to(place)
-    reader = load_diarizer(diarizer).to(place)
-    encoder = load_encoder(decoder.config.encoder, place)
-    shared = reader.config.encoder == encoder.name
-    diarizer_encoder = encoder if shared else load_encoder(reader.config.encoder, place)
-    return Talker(encoder, reader, decoder, str(model), diarizer_encoder)
+    chosen = _find_device(device)
+    decoder = load_talker_model(_find_model(model)).to(chosen)
+    emotion_model = load_diarizer(diarizer).to(chosen)
+    encoder = load_encoder(decoder.config.encoder, chosen)
+    name = emotion_model.config.encoder
+    diarizer_encoder = encoder if name == encoder.name else load_encoder(name, chosen)
+    return Talker(encoder, emotion_model, decoder, str(model), diarizer_encoder)
 
 
 class Talker:
-    """Speech in, animation out."""
+    """Diarizes speech, and animates a face with it."""
 
     def __init__(
         self,
@@ -65,7 +75,11 @@ class Talker:
         name: str,
         diarizer_encoder: WindowedEncoder | None = None,
     ) -> None:
-        """`listener` encodes for the diarizer, where that is not what the model reads."""
+        """`diarizer_encoder` gives the diarizer's features; None: those of `encoder`.
+
+        Raises:
+            CheckpointError: the model was trained on features of other sizes than the encoder's.
+        """
         config = model.config
         if (encoder.layers, encoder.width) != (config.layers, config.feature_width):
             raise CheckpointError(
@@ -79,14 +93,14 @@ class Talker:
     def diarize(self, audio: AudioSource, *, source: Path | str | None = None) -> EmotionTrack:
         """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`.
 
-        `source` names the file in the track where `audio` is samples.
+        `source` is the file's name in the track if `audio` is samples.
 
         Raises:
             AudioError: as `load_audio`.
         """
         check_source(audio)
         self._check_process()
-        return self._read(_EncodedAudio(audio, self.diarizer_encoder), _name_of(audio, source))
+        return self._diarize(_EncodedAudio(audio, self.diarizer_encoder), _name_of(audio, source))
 
     def animate(
         self,
@@ -100,17 +114,17 @@ class Talker:
         still: bool = False,
         source: Path | str | None = None,
     ) -> Animation:
-        """Animate a face with the speech in `audio` (a path, or `(samples, rate)`) and the emotion in its voice.
+        """Animate a face with the speech in `audio`: a path, or `(samples, rate)`.
 
         Args:
-            emotion: "auto" reads it from the voice; "happy:0.8", "happy:0.8@2.0-4.5,..." writes over that reading (a
+            emotion: "auto" diarizes the voice; "happy:0.8" or "happy:0.8@2.0-4.5,..." overrides the diarized emotion (a
                 part without a span covers the clip); a track, or the path of a track file, replaces it.
             intensity_scale: multiplies the intensity; 0 is exactly the neutral animation.
             fps: frames a second of the result.
             face: an identity, a mesh file or a `Face`; None is the default head.
             seed: of blinks, gaze and head motion.
-            still: leave those out.
-            source: names the file in the result where `audio` is samples.
+            still: no blinks, gaze and head motion.
+            source: the file's name in the result if `audio` is samples.
 
         Raises:
             AudioError, TrackError, FaceError: the input cannot be used.
@@ -122,18 +136,21 @@ class Talker:
         check_scale(intensity_scale)
         self._check_process()
         self._check_emotion(emotion, _name_of(audio, source))
-        rig = self._rig(face)
+        rig = self._load_rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
-            hearing = _EncodedAudio(
+            encoded = _EncodedAudio(
                 audio, self.encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
             )
-            track = self._emotion(emotion, hearing, _name_of(audio, source))
+            track = self._make_track(emotion, encoded, _name_of(audio, source))
             track = track.with_labels(self.model.config.labels)
             track.scale(intensity_scale)
-            life = generate_idle_motion(track, hearing.levels, hearing.frames, seed) if rigged and not still else None
-            count = max(1, round(hearing.duration * fps))
-            motion = self._motion(speech, track, life, rig, fps, count)
+            idle = None
+            if rigged and not still:
+                idle = generate_idle_motion(track, encoded.loudness_db, encoded.frames, seed)
+            count = max(1, round(encoded.duration * fps))
+            motion = self._decode_motion(speech, track, idle, rig, fps, count)
+            head = None if idle is None else resample(idle.head, FRAME_RATE, fps, count)
         return Animation(
             template=rig.template,
             faces=rig.faces,
@@ -142,9 +159,7 @@ class Talker:
             blendshapes=motion if rigged else None,
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
-            head=None
-            if life is None
-            else head_transforms(resample(life.turns, FRAME_RATE, fps, count), neck_pivot(rig)),
+            head=None if head is None else head_transforms(head, neck_pivot(rig)),
             meta={**_meta(self.name, audio, source, seed), "face": rig.name},
             rig=rig,
         )
@@ -158,18 +173,18 @@ class Talker:
         face: str | Path | Face | None = None,
         windows: Windowing = LIVE,
     ) -> Iterator[Float]:
-        """Vertices (n, V, 3) in metres at `fps`, as soon as they are known, of 16 kHz samples that come in chunks.
+        """Vertices (n, V, 3) in metres at `fps` for chunks of samples, each as soon as it can be computed.
 
-        The sizes of the chunks change nothing. `latency(windows)` is the longest wait for a frame. Blinks, gaze and
-        head motion, which look ahead, are left out.
+        The result does not depend on the sizes of the chunks. `latency(windows)` is the longest delay of a frame.
+        Blinks, gaze and head motion need look-ahead and are left out.
 
         Args:
             chunks: samples (N,) at 16 kHz, mono.
-            emotion: a track, neutral after its end; None reads it from the voice, without hearing what follows.
-            windows: what the encoder sees; a longer hop costs less and waits longer.
+            emotion: a track, neutral after its end; None diarizes the voice without look-ahead.
+            windows: of the encoder; a longer hop costs less and adds latency.
 
         Raises:
-            SEDTalkerError: an argument cannot be used; at the call, or for a chunk when it is taken.
+            SEDTalkerError: an argument (at the call) or a chunk (when it is read) cannot be used.
         """
         _check_fps(fps)
         _check_windows(windows)
@@ -178,63 +193,68 @@ class Talker:
         if emotion is not None and not isinstance(emotion, EmotionTrack):
             raise TrackError(f"an emotion of {type(emotion).__name__}: a stream takes an EmotionTrack, or None")
         self._check_process()
-        felt: Diarizer | EmotionTrack = self.diarizer
+        source: Diarizer | EmotionTrack = self.diarizer
         if emotion is None:
-            self._check_reader()
+            self._check_diarizer()
             self.diarizer.label_matrix(self.model.config.labels)
         else:
-            felt = emotion.with_labels(self.model.config.labels)
-        return self._stream(chunks, felt, fps, self._rig(face), windows)
+            source = emotion.with_labels(self.model.config.labels)
+        return self._stream(chunks, source, fps, self._load_rig(face), windows)
 
     def _stream(
-        self, chunks: Iterable[Samples], felt: Diarizer | EmotionTrack, fps: float, rig: Face, windows: Windowing
+        self, chunks: Iterable[Samples], emotion: Diarizer | EmotionTrack, fps: float, rig: Face, windows: Windowing
     ) -> Iterator[Float]:
         encoder = self.encoder.with_windows(windows)
-        seconds, made = 0.0, 0
+        shared = self.diarizer_encoder is self.encoder
+        diarizer_encoder = encoder if shared else self.diarizer_encoder.with_windows(windows)
+        seconds, sent = 0.0, 0
 
-        def given() -> Iterator[Samples]:
+        def count_samples() -> Iterator[Samples]:
             nonlocal seconds
             for chunk in chunks:
                 samples = to_samples(chunk)
                 seconds += len(samples) / SAMPLE_RATE
                 yield samples
 
-        diarizer_encoder = (
-            encoder if self.diarizer_encoder is self.encoder else self.diarizer_encoder.with_windows(windows)
-        )
-        blocks = stream(encoder, felt, self.model, given(), diarizer_encoder=diarizer_encoder)
+        blocks = stream(encoder, emotion, self.model, count_samples(), diarizer_encoder=diarizer_encoder)
         for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
-            # The frames lag behind the sound: only at its end can there be one too many.
-            due = curves[: max(1, round(seconds * fps)) - made]
-            made += len(due)
+            # Frames lag behind the audio, so that only its end can have a frame too many.
+            due = curves[: max(1, round(seconds * fps)) - sent]
+            sent += len(due)
             if len(due):
-                yield self._vertices(due, rig)
+                yield self._pose(due, rig)
 
     def latency(self, windows: Windowing = LIVE) -> float:
-        """The longest time in seconds between a sound and the frame that shows it, computing time left out."""
+        """The longest delay of a frame after its sound, in seconds, without computing time."""
         _check_windows(windows)
         return latency(windows, self.model)
 
-    def _read(self, hearing: _EncodedAudio, name: str | None) -> EmotionTrack:
-        """The emotion in a voice."""
-        self._check_reader()
-        posterior, intensity = predict_frames(self.diarizer, hearing.features())
-        return build_track(posterior, intensity, self.diarizer.config.labels, hearing.duration, name, hearing.levels)
+    def _diarize(self, encoded: _EncodedAudio, name: str | None) -> EmotionTrack:
+        """The diarized track of audio that was not read yet."""
+        self._check_diarizer()
+        posterior, intensity = predict_frames(self.diarizer, encoded.features())
+        labels = self.diarizer.config.labels
+        return build_track(posterior, intensity, labels, encoded.duration, name, encoded.loudness_db)
 
-    def _check_reader(self) -> None:
-        """Refuse to read emotions from features that the diarizer was not trained on."""
-        config = self.diarizer.config
-        if (config.first_layer + config.layers, config.feature_width) != (
-            self.diarizer_encoder.layers,
-            self.diarizer_encoder.width,
-        ):
+    def _check_diarizer(self) -> None:
+        """Check that the diarizer was trained on features of the encoder's sizes.
+
+        Raises:
+            CheckpointError: it was not.
+        """
+        config, encoder = self.diarizer.config, self.diarizer_encoder
+        if (config.first_layer + config.layers, config.feature_width) != (encoder.layers, encoder.width):
             raise CheckpointError(
-                f"the diarizer reads no features of {self.diarizer_encoder.name}: {self.name}. "
+                f"the diarizer does not fit the features of {encoder.name}: {self.name}. "
                 "Give this talker a track with --emotion TRACK.json; sedtalker diarize writes one"
             )
 
     def _check_process(self) -> None:
-        """Refuse a GPU's model in a process that was forked from the one that loaded it."""
+        """Check that a model on a GPU is used in the process that loaded it.
+
+        Raises:
+            SEDTalkerError: the process was forked from that one.
+        """
         if os.getpid() != self._process and self.model.layer_weights.device.type != "cpu":
             raise SEDTalkerError(
                 "this talker was loaded on a GPU before the process was forked. Load it in the child, or start "
@@ -242,7 +262,11 @@ class Talker:
             )
 
     def _check_emotion(self, emotion: str | Path | EmotionTrack, name: str | None) -> None:
-        """Check what can be checked of an emotion before the audio is read."""
+        """Check an emotion as far as possible before the audio is read.
+
+        Raises:
+            TrackError: it cannot be used.
+        """
         labels = self.model.config.labels
         if isinstance(emotion, EmotionTrack):
             emotion.with_labels(labels)
@@ -253,57 +277,64 @@ class Talker:
         elif _is_track_file(emotion):
             read_track(emotion, audio=name, labels=labels).with_labels(labels)
         else:
-            self._check_reader()
+            self._check_diarizer()
             if emotion == "auto":
                 self.diarizer.label_matrix(labels)
             else:
                 check_emotion_spec(str(emotion), self._known_labels())
 
     def _known_labels(self) -> tuple[str, ...]:
-        """The model's labels, and after them the diarizer's others: what a reading may hold before it is edited."""
+        """The model's labels, followed by those of the diarizer that the model does not have."""
         labels, others = self.model.config.labels, self.diarizer.config.labels
         columns = label_columns(others, labels)
         return (*labels, *(name for name, column in zip(others, columns, strict=True) if column is None))
 
-    def _emotion(self, emotion: str | Path | EmotionTrack, hearing: _EncodedAudio, name: str | None) -> EmotionTrack:
-        """The track that was asked for, for what is heard."""
-        reading = not isinstance(emotion, EmotionTrack) and not _is_track_file(emotion)
-        shared = reading and self.diarizer_encoder is self.encoder
-        if not shared:
-            for _ in hearing.features():  # the diarizer needs nothing of them
+    def _make_track(self, emotion: str | Path | EmotionTrack, encoded: _EncodedAudio, name: str | None) -> EmotionTrack:
+        """The track for `emotion`, as in `animate`. Reads `encoded` to its end."""
+        from_file = _is_track_file(emotion)
+        diarized = None
+        if not isinstance(emotion, EmotionTrack) and not from_file:
+            own = self.diarizer_encoder is not self.encoder
+            diarized = self._diarize(_EncodedAudio(encoded.audio, self.diarizer_encoder) if own else encoded, name)
+        if not encoded.complete:
+            for _ in encoded.features():  # only their consumer and the measurements are needed
                 pass
-        if reading:
-            read = self._read(hearing if shared else _EncodedAudio(hearing.audio, self.diarizer_encoder), name)
-            if emotion == "auto":
-                return read
-            return parse_emotion_spec(str(emotion), hearing.duration, read.with_labels(self._known_labels()))
-        if not isinstance(emotion, EmotionTrack):
-            return read_track(emotion, hearing.duration, name, self.model.config.labels)
-        return emotion.fit_duration(hearing.duration)
+        if isinstance(emotion, EmotionTrack):
+            return emotion.fit_duration(encoded.duration)
+        if from_file:
+            return read_track(emotion, encoded.duration, name, self.model.config.labels)
+        assert diarized is not None
+        if emotion == "auto":
+            return diarized
+        return parse_emotion_spec(str(emotion), encoded.duration, diarized.with_labels(self._known_labels()))
 
-    def _motion(
-        self, speech: Spool, track: EmotionTrack, life: IdleMotion | None, rig: Face, fps: float, count: int
+    def _decode_motion(
+        self, speech: Spool, track: EmotionTrack, idle: IdleMotion | None, rig: Face, fps: float, count: int
     ) -> Float:
-        """Weights (count, 52) of a rig or vertices (count, V, 3) at `fps`, made block by block."""
+        """Weights (count, 52) of a rig or vertices (count, V, 3) at `fps`, computed block by block."""
         rigged = rig.blendshapes is not None
         motion = np.empty(
             (count, self.model.config.coefficients) if rigged else (count, *rig.template.shape), np.float32
         )
-        made = 0
+        done = 0
         blocks = decode_stream(self.model, attach_track(track, map(torch.from_numpy, speech.blocks())))
-        for curves in resample_blocks(add_idle_motion((block.numpy() for block in blocks), life), FRAME_RATE, fps):
-            part = motion[made : made + len(curves)]
-            part[:] = (np.clip(curves, 0, 1) if rigged else self._vertices(curves, rig))[: len(part)]
-            made += len(part)
+        for curves in resample_blocks(add_idle_motion((block.numpy() for block in blocks), idle), FRAME_RATE, fps):
+            part = motion[done : done + len(curves)]
+            part[:] = (np.clip(curves, 0, 1) if rigged else self._pose(curves, rig))[: len(part)]
+            done += len(part)
         return motion
 
-    def _rig(self, face: str | Path | Face | None) -> Face:
-        """The face, checked to be one that this model can move."""
+    def _load_rig(self, face: str | Path | Face | None) -> Face:
+        """Load a face, and check that this model can move it.
+
+        Raises:
+            FaceError: it cannot.
+        """
         rig = face if isinstance(face, Face) else load_face(face or "default")
         if self.model.config.head == "blendshapes":
             if rig.blendshapes is None:
                 raise FaceError(
-                    f"no blendshapes on the face {rig.name}: this talker needs a rig. Use the default head's topology"
+                    f"a face without blendshapes: {rig.name}. This talker needs a rig. Use the default head's topology"
                 )
             return rig
         if len(rig.template) != self.model.config.vertices:
@@ -313,7 +344,7 @@ class Talker:
             )
         return replace(rig, blendshapes=None, blendshape_names=())
 
-    def _vertices(self, curves: Float, rig: Face) -> Float:
+    def _pose(self, curves: Float, rig: Face) -> Float:
         """(T, V, 3) metres of coefficients (T, K)."""
         if rig.blendshapes is not None:
             return rig.pose(np.clip(curves, 0, 1))
@@ -321,49 +352,70 @@ class Talker:
 
 
 class _EncodedAudio:
-    """One pass over a recording, of which only what later steps need is kept."""
+    """One pass over a recording: its features, then its loudness and duration."""
 
     def __init__(
-        self, audio: AudioSource, encoder: WindowedEncoder, keep: Callable[[Tensor], None] = lambda block: None
+        self, audio: AudioSource, encoder: WindowedEncoder, consume: Callable[[Tensor], None] = lambda block: None
     ) -> None:
-        """`keep` sees every block of features."""
-        self.audio, self.encoder, self.keep = audio, encoder, keep
+        """`consume` is called with every block of features."""
+        self.audio, self.encoder, self.consume = audio, encoder, consume
+        self.complete = False  # the features were read to their end
+        self._reading = False
         self._levels: list[Float] = []
         self._samples = 0
 
     def features(self) -> Iterator[Tensor]:
-        """Blocks (n, L, D); to be read to their end, once, before the rest is asked for."""
-        for block in self.encoder.blocks(self._chunks()):
-            self.keep(block)
-            yield block
+        """Blocks (n, L, D) of features, once.
 
-    def _chunks(self) -> Iterator[Samples]:
-        for chunk in stream_audio(self.audio):  # of whole seconds, so that no frame lies in two
+        Raises:
+            RuntimeError: they were read before.
+        """
+        if self._reading:
+            raise RuntimeError("the features of a recording can be read once")
+        self._reading = True
+        for block in self.encoder.blocks(self._measure_chunks()):
+            self.consume(block)
+            yield block
+        self.complete = True
+
+    def _measure_chunks(self) -> Iterator[Samples]:
+        for chunk in stream_audio(self.audio):  # of whole seconds, so that no 20 ms frame is divided
             self._levels.append(loudness(chunk))
             self._samples += len(chunk)
             yield chunk
 
+    def _check_complete(self) -> None:
+        if not self.complete:
+            raise RuntimeError("read the features to their end before loudness, duration and frames")
+
     @property
-    def levels(self) -> Float:
-        """Loudness (T,) at 50 Hz."""
+    def loudness_db(self) -> Float:
+        """Loudness (T,) at 50 Hz, dB of full scale.
+
+        Raises:
+            RuntimeError: the features were not read to their end.
+        """
+        self._check_complete()
         return np.concatenate(self._levels)
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Seconds; raises as `loudness_db`."""
+        self._check_complete()
         return self._samples / SAMPLE_RATE
 
     @property
     def frames(self) -> int:
-        """Frames of 20 ms, the last one perhaps partial."""
+        """Number of 20 ms frames, the last perhaps partial; raises as `loudness_db`."""
+        self._check_complete()
         return math.ceil(self._samples / FRAME_SAMPLES)
 
 
-def add_idle_motion(blocks: Iterable[Float], life: IdleMotion | None) -> Iterator[Float]:
-    """Blocks of coefficients with life added."""
+def add_idle_motion(blocks: Iterable[Float], idle: IdleMotion | None) -> Iterator[Float]:
+    """Blocks (n, 52) of weights with idle motion added."""
     start = 0
     for block in blocks:
-        yield block if life is None else life.apply(block, start)
+        yield block if idle is None else idle.apply(block, start)
         start += len(block)
 
 
@@ -381,7 +433,7 @@ def _is_track_file(emotion: str | Path | EmotionTrack) -> bool:
     return str(emotion).lower().endswith(TRACK_SUFFIXES)
 
 
-def _device(name: str) -> torch.device:
+def _find_device(name: str) -> torch.device:
     if not isinstance(name, (str, torch.device)):
         raise SEDTalkerError(f"a device must be a name, not {name!r:.40}. Use auto, cpu or cuda")
     if name == "auto":
@@ -394,11 +446,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _model_folder(model: Path | str) -> Path:
+def _find_model(model: Path | str) -> Path:
     """The folder of a packaged name, a path, or a repository on the hub (fetched, then cached)."""
-    from sedtalker.errors import require
-    from sedtalker.resources import asset
-
     path = as_path(model, "a talker", CheckpointError)
     packaged = asset("talker", str(model))
     if packaged.is_dir():
@@ -410,7 +459,7 @@ def _model_folder(model: Path | str) -> Path:
         return Path(hub.snapshot_download(str(model), allow_patterns=["config.json", "model.safetensors", "README.md"]))
     except Exception as error:
         raise CheckpointError(
-            f"no such talker: {model} is no folder, and the hub does not give it ({error}). Check the name"
+            f"no such talker: {model} is not a folder, and the hub cannot provide it ({error}). Check the name"
         ) from error
 
 

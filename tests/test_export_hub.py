@@ -86,5 +86,5 @@ def test_the_hub_says_no(hub: FakeHub, model: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hub, "create_repo", refuse)
     with pytest.raises(CheckpointError, match="the hub refuses a/b: 401 Unauthorized"):
         push_to_hub(model, "a/b")
-    with pytest.raises(CheckpointError, match="the hub does not give it"):
+    with pytest.raises(CheckpointError, match="the hub cannot provide it"):
         _model_folder("nobody/nothing")

@@ -12,6 +12,7 @@ import sedtalker
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.emotion.diarizer import load_diarizer
 from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
+from sedtalker.pipeline import _EncodedAudio
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder
 from sedtalker.talker.model import TalkerConfig, TalkerModel
 
@@ -186,7 +187,7 @@ def test_a_talker_of_vertices_and_of_another_encoder(speech_file: Path, samples:
     streamed = np.concatenate(list(talker.stream([samples], emotion=track, fps=25, windows=talker.encoder.windows)))
     np.testing.assert_allclose(streamed, animation.dense, atol=1e-5)
     for read in (lambda: talker.animate(speech_file), lambda: list(talker.stream([samples]))):
-        with pytest.raises(CheckpointError, match="reads no features of tiny"):
+        with pytest.raises(CheckpointError, match="does not fit the features of tiny"):
             read()
 
 
@@ -197,9 +198,20 @@ def test_what_cannot_be_used_is_refused(talker, speech_file: Path, tmp_path: Pat
         long = sedtalker.EmotionTrack.neutral(20.0)
         talker.animate(speech_file, emotion=long)
     (tmp_path / "cube.obj").write_text("# metres, y up, facing +z\nv 0 0 0\nv 0.2 0 0\nv 0 0.2 0\nf 1 2 3\n")
-    with pytest.raises(FaceError, match="no blendshapes"):
+    with pytest.raises(FaceError, match="without blendshapes"):
         talker.animate(speech_file, face=tmp_path / "cube.obj")
     with pytest.raises(CheckpointError):
         sedtalker.load(tmp_path / "absent")
     with pytest.raises(SEDTalkerError, match="no such device"):
         sedtalker.load(device="cuda:99")
+
+
+def test_measurements_of_a_recording_need_its_features_read_once(talker, samples: np.ndarray) -> None:
+    encoded = _EncodedAudio((samples, SAMPLE_RATE), talker.encoder)
+    for name in ("loudness_db", "duration", "frames"):
+        with pytest.raises(RuntimeError, match="read the features to their end"):
+            getattr(encoded, name)
+    assert sum(len(block) for block in encoded.features()) == encoded.frames == len(encoded.loudness_db)
+    assert encoded.duration == len(samples) / SAMPLE_RATE
+    with pytest.raises(RuntimeError, match="once"):
+        next(encoded.features())

@@ -10,7 +10,14 @@ from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import NECK, neck_pivot
-from sedtalker.talker.idle_motion import PAUSE, IdleMotionConfig, accents, blinks, generate_idle_motion, head_transforms
+from sedtalker.talker.idle_motion import (
+    PAUSE,
+    IdleMotionConfig,
+    find_accents,
+    generate_blinks,
+    generate_idle_motion,
+    head_transforms,
+)
 
 SECONDS = 120
 FRAMES = SECONDS * 50
@@ -32,7 +39,7 @@ CALM = EmotionTrack.neutral(SECONDS)
 
 def alive(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
     found = generate_idle_motion(track, LEVELS, FRAMES, seed, IdleMotionConfig(**strengths))
-    return found.apply(STILL), head_transforms(found.turns, neck_pivot(load_face()))
+    return found.apply(STILL), head_transforms(found.head, neck_pivot(load_face()))
 
 
 def blink_lengths(weights: np.ndarray) -> np.ndarray:
@@ -61,7 +68,7 @@ def test_blinks_have_the_published_rate_and_half_are_partial():
     speaking = detect_speech(LEVELS, bridge=PAUSE)
     depths, intervals, count, seeds = [], [], 0, 30
     for seed in range(seeds):
-        closed = blinks(np.ones(FRAMES, np.float32), speaking, np.random.default_rng(seed))
+        closed = generate_blinks(np.ones(FRAMES, np.float32), speaking, np.random.default_rng(seed))
         edges = np.flatnonzero(np.diff(np.r_[0, closed > 0.02, 0]))
         starts, ends = edges[::2], edges[1::2]
         count += len(starts)
@@ -126,19 +133,19 @@ def test_accents_are_the_loud_places():
     levels = np.full(200, -40, np.float32)
     levels[50:56] = levels[120:126] = -20
     speaking = np.ones(200, bool)
-    assert [round(frame / 10) for frame, _ in accents(levels, speaking)] == [5, 12]
+    assert [round(frame / 10) for frame, _ in find_accents(levels, speaking)] == [5, 12]
 
 
 def test_silence_lives_on():
     found = generate_idle_motion(CALM, loudness(np.zeros(SECONDS * 16_000, np.float32)), FRAMES)
     assert len(blink_lengths(found.apply(STILL))) > 10
-    assert np.abs(found.turns).max() > 0.1
+    assert np.abs(found.head).max() > 0.1
 
 
 def test_a_single_frame_is_enough():
     found = generate_idle_motion(EmotionTrack.neutral(0.03), LEVELS[:1], 1)
     assert found.apply(STILL[:1]).shape == (1, 52)
-    assert found.turns.shape == (1, 3)
+    assert found.head.shape == (1, 3)
 
 
 def test_blocks_of_frames_are_moved_as_the_whole():
@@ -149,7 +156,7 @@ def test_blocks_of_frames_are_moved_as_the_whole():
 
 def test_every_head_turns_about_its_own_neck():
     face = load_face("man")
-    head = head_transforms(generate_idle_motion(CALM, LEVELS, FRAMES).turns, neck_pivot(face))
+    head = head_transforms(generate_idle_motion(CALM, LEVELS, FRAMES).head, neck_pivot(face))
     eyes = face.template[[face.landmarks["eye_left_outer"], face.landmarks["eye_right_outer"]]].mean(axis=0)
     neck = np.append(eyes + NECK, 1)
     np.testing.assert_allclose(head @ neck, np.broadcast_to(neck, (FRAMES, 4)), atol=1e-5)

@@ -128,7 +128,7 @@ def test_the_state_does_not_grow(model: TalkerModel) -> None:
         _, state = model.step(features, posterior, intensity, None, state)
         tensors = [x for layer in state.layers for x in layer if isinstance(x, Tensor)] + [
             state.emotion_history,
-            state.last,
+            state.last_input,
         ]
         sizes.add(sum(x.numel() for x in tensors))
     assert len(sizes) == 1

@@ -1,4 +1,4 @@
-"""The talker: speech features and the emotion of every frame -> coefficients of the face's motion.
+"""The talker's network: speech features and the emotion of every frame -> coefficients of the motion of a face.
 
     features (B, T, L, D) -> weighted sum of the encoder's layers -> hybrid stack (Mamba, experts, attention) -> lips
     posterior, intensity  -> c(t) = e_neutral + i(t) sum_k p_k(t) (e_k - e_neutral)            -> emotion residual
@@ -28,8 +28,8 @@ from sedtalker.mamba.block import MambaBlock, MambaState
 from sedtalker.mamba.moe import MixtureOfExperts
 
 KIND = "talker"
-MEAN_STYLE = -1  # index of the mean of all styles, for a speaker who is none of them
-LOWER_FACE = ("jaw", "mouth", "cheekPuff", "tongue")  # how the names of the lower face's blendshapes begin
+MEAN_STYLE = -1  # index of the mean of all styles, for speakers without a style
+LOWER_FACE = ("jaw", "mouth", "cheekPuff", "tongue")  # prefixes of the blendshapes of the lower face
 
 INJECTIONS = ("residual", "added")
 """Ways of conditioning on the emotion. After 400 steps of each, the lips of unseen speakers are off by 1.168 mm with
@@ -48,13 +48,13 @@ LayerState = MambaState | AttentionState
 class TalkerConfig:
     """Sizes and parts of a talker; enough to build it."""
 
-    encoder: str = "whisper-tiny.en"  # whose features it reads
+    encoder: str = "whisper-tiny.en"  # of the features
     layers: int = 5  # hidden states of the encoder
     feature_width: int = 384
     labels: tuple[str, ...] = LABELS  # of the posterior, "neutral" among them
     width: int = 160
     order: tuple[str, ...] = ("mamba", "mamba+moe", "attention", "mamba")
-    states: int = 16  # of a Mamba block, a channel
+    states: int = 16  # of a Mamba block, per channel
     conv: int = 4  # frames of a Mamba block's convolution
     expand: int = 2  # inner width of a Mamba block over `width`
     experts: int = 2
@@ -62,19 +62,19 @@ class TalkerConfig:
     expert_hidden: int = 320
     heads: int = 4
     kv_heads: int = 2
-    window: int = 50  # frames of 20 ms that attention looks back on
-    rotary: str = "plain"  # or "low-rank": learned corrections of the frequencies
+    window: int = 50  # frames of 20 ms that attention sees, the current one included
+    rotary: str = "plain"  # "low-rank" adds learned corrections of the frequencies
     rotary_rank: int = 4
-    look_ahead: int = 5  # frames of 20 ms that an output waits for
+    look_ahead: int = 5  # frames of 20 ms between an output and the last input it uses
     dropout: float = 0.1
     injection: str = "residual"  # of the emotion: residual, added
     emotion_width: int = 32
-    emotion_kernel_frames: int = 50  # frames of 20 ms over which an expression comes on and leaves (residual injection)
-    emotion_time_constants: int = 4  # learned speeds of doing so
+    emotion_kernel_frames: int = 50  # frames of 20 ms over which an expression changes (residual injection)
+    emotion_time_constants: int = 4  # number of learned speeds of the change
     styles: int = 1  # speakers with a style of their own
     head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
     coefficients: int = len(ARKIT_NAMES)
-    vertices: int = 0  # of the topology, where the head is not a rig
+    vertices: int = 0  # of the topology, if the head is not a rig
 
     def __post_init__(self) -> None:
         check_settings(self, "talker", zero=("look_ahead", "vertices"))
@@ -101,7 +101,7 @@ class TalkerConfig:
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TalkerConfig:
-        """The configuration of plain types, as a checkpoint holds it."""
+        """The configuration from plain types, as in a checkpoint."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise CheckpointError(f"unknown settings of a talker: {sorted(unknown)}. Update sedtalker")
@@ -110,21 +110,21 @@ class TalkerConfig:
 
 
 class TalkerState(NamedTuple):
-    """What the talker carries from one chunk to the next."""
+    """The state between two chunks. H is `emotion_kernel_frames`."""
 
     layers: tuple[LayerState, ...]
-    emotion_history: Tensor  # (B, reaction - 1, emotion_width), the last departures from neutral
-    last: Tensor  # (B, 1, width), the stack's last input, repeated at the end
-    emotion_offset: Tensor  # (B, 1, emotion_width), the last departure from neutral, repeated at the end
-    ahead: int  # frames to come before the first output
+    emotion_history: Tensor  # (B, H - 1, emotion_width), offsets from neutral of the last frames
+    last_input: Tensor  # (B, 1, width), last input of the stack, repeated after the end
+    last_offset: Tensor  # (B, 1, emotion_width), last offset from neutral, repeated after the end
+    ahead: int  # frames to skip before the first output
 
 
 class Motion(NamedTuple):
-    """What training looks at."""
+    """Output for training."""
 
     coefficients: Tensor  # (B, T, K)
     lips: Tensor  # (B, T, K), the same speech at intensity 0
-    balance: Tensor  # (), load-balancing loss, 1 where all experts get the same share
+    balance: Tensor  # (), load-balancing loss, 1 if all experts are used equally
 
 
 class TalkerModel(nn.Module):
@@ -162,20 +162,20 @@ class TalkerModel(nn.Module):
             intensity: (B, T) in 0..1; 0 is exactly the neutral animation.
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
-        emotion_offset = self._whole(self.emotion_offset(posterior, intensity))
-        hidden, _, _ = self._stacked(self._whole(self.embed(features, style)), emotion_offset, ())
-        return self._coefficients(hidden, self._pad_history(emotion_offset))[:, self.config.look_ahead :]
+        x, offset = self._pad_lookahead(self.embed(features, style)), self.emotion_offset(posterior, intensity)
+        return self._run_utterance(x, self._pad_lookahead(offset))[0]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
-        """`forward`, with the lips alone and the load-balancing loss."""
-        x = self._whole(self.embed(features, style))
-        emotion_offset = self._whole(self.emotion_offset(posterior, intensity))
-        neutral = torch.zeros_like(emotion_offset)
-        hidden, _, balance = self._stacked(x, emotion_offset, ())
-        without = hidden if self.residual is not None else self._stacked(x, neutral, ())[0]
-        coefficients = self._coefficients(hidden, self._pad_history(emotion_offset))
-        lips = self._coefficients(without, self._pad_history(neutral))
-        return Motion(coefficients[:, self.config.look_ahead :], lips[:, self.config.look_ahead :], balance)
+        """`forward`, with the coefficients at intensity 0 and the load-balancing loss, for training."""
+        x = self._pad_lookahead(self.embed(features, style))
+        offset = self._pad_lookahead(self.emotion_offset(posterior, intensity))
+        neutral = torch.zeros_like(offset)
+        coefficients, hidden, balance = self._run_utterance(x, offset)
+        if self.residual is None:
+            lips = self._run_utterance(x, neutral)[0]
+        else:  # the stack does not see the emotion
+            lips = self._decode(hidden, self._pad_history(neutral))[:, self.config.look_ahead :]
+        return Motion(coefficients, lips, balance)
 
     def step(
         self,
@@ -185,33 +185,33 @@ class TalkerModel(nn.Module):
         style: Tensor | None = None,
         state: TalkerState | None = None,
     ) -> tuple[Tensor, TalkerState]:
-        """The next chunk of utterances; arguments as `forward`, a state of None is before the first chunk.
+        """The next chunk of utterances; arguments as `forward`, a state of None starts the utterances.
 
         Returns:
-            Coefficients of the frames that are complete, `look_ahead` frames behind the chunk's end, and the state.
+            Coefficients (B, n, K) of the frames that are complete, `look_ahead` frames behind the chunk, and the state.
         """
-        return self.advance(self.embed(features, style), posterior, intensity, state)
+        return self.step_embedded(self.embed(features, style), posterior, intensity, state)
 
-    def advance(
+    def step_embedded(
         self, x: Tensor, posterior: Tensor, intensity: Tensor, state: TalkerState | None = None
     ) -> tuple[Tensor, TalkerState]:
-        """`step` for speech (B, T, width) that was embedded already."""
-        emotion_offset = self.emotion_offset(posterior, intensity)
+        """`step` for x (B, T, width) of `embed`."""
+        offset = self.emotion_offset(posterior, intensity)
         if state is None:
-            emotion_history = self._pad_history(emotion_offset[:, :1])[:, :-1]
-            state = TalkerState((), emotion_history, x[:, :1], emotion_offset[:, :1], self.config.look_ahead)
-        return self._advance(x, emotion_offset, state)
+            history = self._pad_history(offset[:, :1])[:, :-1]
+            state = TalkerState((), history, x[:, :1], offset[:, :1], self.config.look_ahead)
+        return self._step(x, offset, state)
 
     def finish(self, state: TalkerState) -> Tensor:
-        """Coefficients (B, <= look_ahead, K) of the last frames, once no more sound will come."""
+        """Coefficients (B, <= look_ahead, K) of the last frames, after the last chunk."""
         frames = self.config.look_ahead
-        if frames == 0:  # every frame is out already
-            return state.last.new_zeros(len(state.last), 0, self.config.coefficients)
-        x, emotion_offset = (held.expand(-1, frames, -1) for held in (state.last, state.emotion_offset))
-        return self._advance(x, emotion_offset, state)[0]
+        if frames == 0:  # no frame is missing
+            return state.last_input.new_zeros(len(state.last_input), 0, self.config.coefficients)
+        x, offset = (last.expand(-1, frames, -1) for last in (state.last_input, state.last_offset))
+        return self._step(x, offset, state)[0]
 
     def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
-        """The stack's input (B, T, width): the encoder's layers in a learned mixture, and the speaker's style."""
+        """The stack's input (B, T, width): a learned mixture of the encoder's layers, plus the speaker's style."""
         normed = F.layer_norm(features.float(), features.shape[-1:])
         mixed = torch.einsum("btld,l->btd", normed, self.layer_weights.softmax(0))
         return self.project(self.dropout(mixed)) + self._style(style)[:, None]
@@ -229,40 +229,44 @@ class TalkerModel(nn.Module):
         return intensity[..., None].float() * (posterior.float() @ directions)
 
     def displacements(self, coefficients: Tensor) -> Tensor:
-        """Vertex displacements (T, V, 3) in metres of coefficients (T, K), where the head is not a rig."""
+        """Vertex displacements (T, V, 3) in metres of coefficients (T, K); not for the blendshapes head."""
         if self.config.head == "blendshapes":
-            raise ValueError("blendshape weights move a face by Face.pose")
-        moved = coefficients if self.config.head == "dense" else coefficients @ self.basis
-        return moved.unflatten(-1, (self.config.vertices, 3))
+            raise ValueError("blendshape weights are applied by Face.pose")
+        flat = coefficients if self.config.head == "dense" else coefficients @ self.basis
+        return flat.unflatten(-1, (self.config.vertices, 3))
 
     @torch.inference_mode()
     def predict_displacements(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
         """`displacements` of arrays."""
         return self.displacements(torch.from_numpy(curves).to(self.layer_weights.device)).cpu().numpy()
 
-    def _whole(self, x: Tensor) -> Tensor:
-        """x (B, T, ...) of whole utterances with its last frame held for the look-ahead."""
+    def _pad_lookahead(self, x: Tensor) -> Tensor:
+        """x (B, T, ...) of whole utterances with its last frame repeated for the look-ahead."""
         return torch.cat([x, x[:, -1:].expand(-1, self.config.look_ahead, -1)], dim=1)
 
-    def _pad_history(self, emotion_offset: Tensor) -> Tensor:
-        """(B, reaction - 1 + T, emotion_width): before the first frame its emotion was felt already."""
-        past = emotion_offset[:, :1].expand(-1, self.config.emotion_kernel_frames - 1, -1)
-        return torch.cat([past, emotion_offset], dim=1)
+    def _pad_history(self, offset: Tensor) -> Tensor:
+        """Offsets (B, T, emotion_width) with the first one repeated before it: (B, H - 1 + T, emotion_width)."""
+        past = offset[:, :1].expand(-1, self.config.emotion_kernel_frames - 1, -1)
+        return torch.cat([past, offset], dim=1)
 
-    def _advance(self, x: Tensor, emotion_offset: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
-        hidden, layers, _ = self._stacked(x, emotion_offset, state.layers)
-        emotion_history = torch.cat([state.emotion_history, emotion_offset], dim=1)
-        coefficients = self._coefficients(hidden, emotion_history)[:, state.ahead :]
+    def _run_utterance(self, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients (B, T, K), the stack's output and the balance loss, of padded x and offset (B, T + ahead, :)."""
+        hidden, _, balance = self._run_stack(x, offset, ())
+        return self._decode(hidden, self._pad_history(offset))[:, self.config.look_ahead :], hidden, balance
+
+    def _step(self, x: Tensor, offset: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
+        hidden, layers, _ = self._run_stack(x, offset, state.layers)
+        history = torch.cat([state.emotion_history, offset], dim=1)
+        coefficients = self._decode(hidden, history)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return coefficients, TalkerState(
-            layers, emotion_history[:, x.shape[1] :], x[:, -1:], emotion_offset[:, -1:], ahead
-        )
+        return coefficients, TalkerState(layers, history[:, x.shape[1] :], x[:, -1:], offset[:, -1:], ahead)
 
-    def _stacked(
-        self, x: Tensor, emotion_offset: Tensor, states: tuple[LayerState, ...]
+    def _run_stack(
+        self, x: Tensor, offset: Tensor, states: tuple[LayerState, ...]
     ) -> tuple[Tensor, tuple[LayerState, ...], Tensor]:
+        """Output (B, T, width), states and mean balance loss of the layers; no states start the utterances."""
         if self.config.injection == "added":
-            x = x + self.added(emotion_offset + self.emotions.weight[self.neutral])
+            x = x + self.added(offset + self.emotions.weight[self.neutral])
         after, balances = [], []
         for layer, state in zip(self.stack, states or (None,) * len(self.stack), strict=True):
             x, new, balance = layer(x, state)
@@ -270,17 +274,17 @@ class TalkerModel(nn.Module):
             balances.append(balance)
         return self.norm(x), tuple(after), torch.stack(balances).mean()
 
-    def _coefficients(self, hidden: Tensor, emotion_history: Tensor) -> Tensor:
-        """(B, S, K) of the stack's output (B, S, width) and of what was felt until then (B, reaction - 1 + S, ...)."""
+    def _decode(self, hidden: Tensor, history: Tensor) -> Tensor:
+        """Coefficients (B, T, K) of the stack's output (B, T, width) and offsets (B, H - 1 + T, emotion_width)."""
         hidden = self.dropout(hidden)
         raw = self.lips(hidden)
         if self.residual is not None:
-            raw = raw + self.residual(hidden, emotion_history)
+            raw = raw + self.residual(hidden, history)
         return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
 
 
 class HybridLayer(nn.Module):
-    """A mixer over time (Mamba or attention), then perhaps experts; both pre-norm residuals."""
+    """A mixer over time (Mamba or attention) and optional experts, each in a pre-norm residual."""
 
     def __init__(self, config: TalkerConfig, name: str) -> None:
         super().__init__()
@@ -304,17 +308,17 @@ class HybridLayer(nn.Module):
         x = x + mixed
         balance = x.new_ones(())
         if self.experts is not None:
-            fed, balance = self.experts(self.experts_norm(x))
-            x = x + fed
+            output, balance = self.experts(self.experts_norm(x))
+            x = x + output
         return x, state, balance
 
 
 class EmotionResidual(nn.Module):
-    """What the emotion adds to the coefficients: g(h, c) - g(h, e_neutral), damped in the lower face while speaking.
+    """The emotion's part of the coefficients: g(h, c) - g(h, e_neutral), damped in the lower face while speaking.
 
-    g(h, c) = out(gain(h) * direction(c)) is linear in c, so the residual grows in proportion to the intensity and is
-    exactly zero at intensity 0; it is zero everywhere before training. c is seen through a few learned averages over
-    the last `reaction` frames: a track may jump, a face takes its time.
+    g(h, c) = out(gain(h) * direction(c)) is linear in c, so that the residual is proportional to the intensity and
+    exactly zero at intensity 0. It is zero everywhere before training. c enters as a few learned averages over the last
+    H = `emotion_kernel_frames` frames: a track can jump, and the expression follows gradually.
     """
 
     def __init__(self, config: TalkerConfig) -> None:
@@ -323,9 +327,9 @@ class EmotionResidual(nn.Module):
         self.direction = nn.Linear(
             config.emotion_time_constants * config.emotion_width, 4 * config.emotion_width, bias=False
         )
-        age = torch.arange(config.emotion_kernel_frames).flip(0)  # frames since
-        lasting = 2.0 * 2 ** torch.arange(config.emotion_time_constants)[:, None]  # frames, 2, 4, 8, ... at the start
-        self.tempo = nn.Parameter(-age / lasting)  # (tempos, reaction), the averages' logarithmic weights
+        age = torch.arange(config.emotion_kernel_frames).flip(0)  # frames before the current one
+        constants = 2.0 * 2 ** torch.arange(config.emotion_time_constants)[:, None]  # frames, 2, 4, 8, ... at the start
+        self.tempo = nn.Parameter(-age / constants)  # (time constants, H), logarithmic weights of the averages
         self.out = nn.Linear(4 * config.emotion_width, config.coefficients, bias=False)
         self.speaking = nn.Linear(config.width, 1)
         self.damping = nn.Parameter(torch.zeros(config.coefficients))
@@ -334,22 +338,22 @@ class EmotionResidual(nn.Module):
         nn.init.ones_(self.gain.bias)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, hidden: Tensor, emotion_history: Tensor) -> Tensor:
-        """(B, T, K) of hidden (B, T, width) and c - e_neutral with its past (B, reaction - 1 + T, emotion_width)."""
-        moved = self.out(self.gain(hidden) * self.direction(self.averages(emotion_history)))
-        damped = self.speaking(hidden).sigmoid() * self.damping.sigmoid() * self.lower
-        return moved * (1 - damped)
+    def forward(self, hidden: Tensor, history: Tensor) -> Tensor:
+        """(B, T, K) of hidden (B, T, width) and the offsets c - e_neutral (B, H - 1 + T, emotion_width)."""
+        residual = self.out(self.gain(hidden) * self.direction(self.averages(history)))
+        damping = self.speaking(hidden).sigmoid() * self.damping.sigmoid() * self.lower
+        return residual * (1 - damping)
 
-    def averages(self, emotion_history: Tensor) -> Tensor:
-        """(B, T, emotion_width x tempos) of (B, reaction - 1 + T, emotion_width)."""
-        batch, _, width = emotion_history.shape
-        rows = emotion_history.transpose(1, 2).reshape(batch * width, 1, -1)
-        averaged = F.conv1d(rows, self.tempo.softmax(-1)[:, None].to(rows.dtype))  # (batch x width, tempos, T)
+    def averages(self, history: Tensor) -> Tensor:
+        """(B, T, emotion_width x time constants) of offsets (B, H - 1 + T, emotion_width)."""
+        batch, _, width = history.shape
+        rows = history.transpose(1, 2).reshape(batch * width, 1, -1)
+        averaged = F.conv1d(rows, self.tempo.softmax(-1)[:, None].to(rows.dtype))  # (B x width, time constants, T)
         return averaged.view(batch, -1, averaged.shape[-1]).transpose(1, 2)
 
 
 def _lower_face(config: TalkerConfig) -> Tensor:
-    """(K,) 1 where a coefficient moves the lower face; a basis without names may move it anywhere."""
+    """(K,) 1 where a coefficient moves the lower face; all of them if they are not blendshapes."""
     if config.head != "blendshapes":
         return torch.ones(config.coefficients)
     return torch.tensor([float(name.startswith(LOWER_FACE)) for name in ARKIT_NAMES])
@@ -369,9 +373,9 @@ class _ClampWithGradient(torch.autograd.Function):
 
 
 def clamp_with_gradient(x: Tensor) -> Tensor:
-    """x kept in 0..1; the gradient passes unless it would push a value that is outside further out.
+    """x clamped to 0..1; outside, only gradients that lead back pass.
 
-    A plain clamp has no gradient outside, so a channel that once fell below 0 would stay there.
+    A plain clamp has zero gradient outside, so that a channel below 0 would stay there.
     """
     return _ClampWithGradient.apply(x)
 
@@ -382,10 +386,10 @@ def save_talker_model(model: TalkerModel, folder: Path | str) -> None:
 
 
 def load_talker_model(folder: Path | str) -> TalkerModel:
-    """The talker of a folder, ready to use.
+    """The talker of a folder, in evaluation mode without gradients.
 
     Raises:
-        CheckpointError: no such talker, or one that does not fit this version.
+        CheckpointError: the folder does not hold a talker of this version.
     """
     config, state = load_checkpoint(folder, KIND)
     model = TalkerModel(TalkerConfig.from_plain(config))

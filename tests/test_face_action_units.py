@@ -1,25 +1,27 @@
-"""The table of emotions, action units and blendshapes, read in both directions."""
+"""Emotions, action units and ARKit weights, against FACS, EMFACS and scipy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
 
 from sedtalker.face.action_units import (
     ACTION_UNITS,
     EMOTIONS,
     action_unit_matrix,
     classify_emotion,
-    emotion_action_units,
+    emotion_scores,
     estimate_action_units,
     expression_weights,
 )
-from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
 from sedtalker.labels import LABELS
 
-EVERY = np.eye(len(LABELS), dtype=np.float32)
+ONE_HOT = np.eye(len(LABELS), dtype=np.float32)
+UNITS = list(ACTION_UNITS)
 
-# Friesen & Ekman's EMFACS prototypes, from the publication and not from the table.
+# The EMFACS prototypes of Friesen & Ekman, copied from the publication and not from the table.
 EMFACS = {
     "happy": {6, 12},
     "sad": {1, 4, 15},
@@ -30,48 +32,97 @@ EMFACS = {
 }
 
 
+def weights(**named: float) -> np.ndarray:
+    """ARKit weights (52,); a name without side sets both sides."""
+    row = np.zeros(52, np.float32)
+    for name, value in named.items():
+        row[list(arkit_columns(name))] = value
+    return row
+
+
 @pytest.mark.parametrize("label", EMFACS)
-def test_each_emotion_holds_its_published_prototype(label: str):
+def test_each_emotion_contains_its_published_prototype(label: str) -> None:
     assert EMFACS[label] <= set(EMOTIONS[label])
 
 
-def test_every_label_has_a_row_and_every_unit_is_known():
+def test_every_label_has_units_and_every_unit_is_defined() -> None:
     assert set(EMOTIONS) == set(LABELS)
     assert all(unit in ACTION_UNITS and 0 < level <= 1 for row in EMOTIONS.values() for unit, level in row.items())
 
 
-def test_a_unit_moves_both_sides_alike():
-    smile = action_unit_matrix()[list(ACTION_UNITS).index(12)]
-    moved = {ARKIT_NAMES[i]: float(smile[i]) for i in np.flatnonzero(smile)}
-    assert moved == {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0}
+def test_a_unit_without_side_moves_both_sides() -> None:
+    smile = action_unit_matrix()[UNITS.index(12)]
+    assert {ARKIT_NAMES[i]: float(smile[i]) for i in np.flatnonzero(smile)} == {
+        "mouthSmileLeft": 1.0,
+        "mouthSmileRight": 1.0,
+    }
 
 
-def test_expression_is_linear_and_neutral_is_nothing():
-    half, full = (expression_weights(EVERY, np.full(len(LABELS), level, np.float32)) for level in (0.5, 1.0))
+def test_expression_weights_are_linear_and_zero_for_neutral() -> None:
+    half, full = (expression_weights(ONE_HOT, np.full(len(LABELS), level, np.float32)) for level in (0.5, 1.0))
     np.testing.assert_allclose(2 * half, full, atol=1e-6)
     assert full[LABELS.index("neutral")].max() == 0
-    assert (full >= 0).all()
-    assert (full <= 1).all()
+    assert (full >= 0).all() and (full <= 1).all()
 
 
-def test_units_are_read_back_from_weights():
-    units = emotion_action_units()
-    np.testing.assert_allclose(estimate_action_units(units @ action_unit_matrix()), units, atol=1e-5)
+@pytest.mark.parametrize(
+    ("face", "expected"),
+    [
+        (weights(mouthSmile=0.7), {12: 0.7}),
+        (weights(mouthSmileLeft=0.6), {12: 0.3}),  # half of it, where only one side moves
+        (weights(cheekSquint=0.8, eyeSquint=0.2), {6: 0.8}),  # unit 6 raises the cheek and tightens the lid a little
+        (weights(cheekSquint=0.8, eyeSquint=0.7), {6: 0.8, 7: 0.5}),
+        (weights(browInnerUp=0.4, browDown=0.3, jawOpen=0.2), {1: 0.4, 4: 0.3, 26: 0.2}),
+        (weights(tongueOut=1.0, mouthPucker=0.5), {}),  # channels of no unit
+    ],
+)
+def test_units_of_faces_set_by_hand(face: np.ndarray, expected: dict[int, float]) -> None:
+    units = dict(zip(UNITS, estimate_action_units(face), strict=True))
+    assert {unit: value for unit, value in units.items() if value > 1e-6} == pytest.approx(expected, abs=1e-5)
+
+
+def test_units_are_the_least_squares_solution() -> None:
+    rng = np.random.default_rng(0)
+    for face in rng.uniform(0, 1, (5, 52)).astype(np.float32):
+        solution = lsq_linear(action_unit_matrix().T.astype(float), face).x
+        np.testing.assert_allclose(estimate_action_units(face), np.maximum(solution, 0), atol=1e-5)
 
 
 @pytest.mark.parametrize("intensity", [0.3, 0.6, 1.0])
-def test_each_emotion_is_read_back_from_its_own_face(intensity: float):
-    face = expression_weights(EVERY, np.full(len(LABELS), intensity, np.float32))
-    assert classify_emotion(face).tolist() == list(range(len(LABELS)))
+@pytest.mark.parametrize("label", EMFACS)
+def test_faces_of_the_published_prototypes_are_classified(label: str, intensity: float) -> None:
+    """All units of the published prototype at the same intensity, which no row of the table is."""
+    face = np.sum([weights(**ACTION_UNITS[unit]) for unit in EMFACS[label]], axis=0) * intensity
+    assert LABELS[classify_emotion(face)] == label
 
 
-def test_an_open_mouth_alone_is_no_emotion():
-    mouth = np.zeros(52, np.float32)
-    mouth[[ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthFunnel", "mouthPucker", "tongueOut")]] = 0.5
-    assert LABELS[classify_emotion(mouth)] == "neutral"
+@pytest.mark.parametrize("label", [label for label in LABELS if label != "neutral"])
+def test_speech_does_not_change_the_class(label: str) -> None:
+    """Jaw and lips of open, rounded and closed mouths are added to each expression."""
+    face = expression_weights(ONE_HOT[[LABELS.index(label)]], np.full(1, 0.6, np.float32))[0]
+    for mouth in (
+        weights(jawOpen=0.4),
+        weights(mouthPucker=0.6, mouthFunnel=0.2),
+        weights(jawOpen=0.1, mouthClose=0.1),
+    ):
+        assert LABELS[classify_emotion(face + mouth)] == label
+        assert LABELS[classify_emotion(mouth)] == "neutral"
 
 
-def test_a_resting_face_is_taken_off_before_reading():
-    rest = expression_weights(EVERY[[LABELS.index("sad")]], np.ones(1, np.float32))[0]
-    happy = expression_weights(EVERY[[LABELS.index("happy")]], np.full(1, 0.5, np.float32))[0]
+def test_scores_are_cosines_of_each_emotion() -> None:
+    faces = expression_weights(ONE_HOT, np.full(len(LABELS), 0.4, np.float32))
+    scores = emotion_scores(faces)
+    emotional = np.delete(np.arange(len(LABELS)), LABELS.index("neutral"))
+    np.testing.assert_allclose(scores[emotional, emotional], 1, atol=1e-5)
+    np.testing.assert_allclose(scores[emotional], emotion_scores(2 * faces)[emotional], atol=1e-5)
+    assert np.abs(scores[LABELS.index("neutral")]).max() == 0
+    assert (scores[emotional].argmax(axis=1) == emotional).all()
+
+
+def test_the_weights_at_rest_are_subtracted() -> None:
+    rest, happy = (
+        expression_weights(ONE_HOT[[LABELS.index(label)]], np.full(1, intensity, np.float32))[0]
+        for label, intensity in (("sad", 1.0), ("happy", 0.5))
+    )
     assert LABELS[classify_emotion(rest + happy, rest)] == "happy"
+    assert LABELS[classify_emotion(rest, rest)] == "neutral"

@@ -34,9 +34,7 @@ def save_checkpoint(
         for name, tensor in state.items()
     }
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
-        raise CheckpointError(
-            f"weights with NaN or infinity: nothing written to {folder}. Train again with a lower rate"
-        )
+        raise CheckpointError(f"weights with NaN or infinity: nothing written to {folder}. Train again with a lower lr")
     with atomic_write(folder / "model.safetensors") as temp_path:
         save_file(tensors, temp_path)
     described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}

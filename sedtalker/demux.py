@@ -110,7 +110,7 @@ def check_file(path: Path) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise AudioError(f"a folder, not an audio file: {path}. Name the files in it")
     if not stat.S_ISREG(found.st_mode):
-        raise AudioError(f"a pipe or device, not a file: {path}. Sound is read twice: save it to a file first")
+        raise AudioError(f"a pipe or device, not a file: {path}. Audio is read twice: save it to a file first")
     if found.st_size == 0:
         raise AudioError(f"empty file: {path}. Record or copy it again")
 
@@ -124,7 +124,7 @@ def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels
     """Yield the sound of a track as (C, N) floats and their rate in Hz, with silence in place of missing time.
 
     Raises:
-        AudioError: not a media file, no such track, no sound track, or more packets damaged than decoded.
+        AudioError: not a media file, no such track, no audio track, or more packets damaged than decoded.
     """
     import av
 
@@ -154,12 +154,12 @@ def _choose_track(container: Any, file: AudioFile, report: AudioReport) -> Any:
     """The wanted track, or the default one, or the first that can be decoded."""
     streams = list(container.streams.audio)
     if not streams:
-        raise AudioError(f"no sound track: {file}. Give a file with audio")
+        raise AudioError(f"no audio track: {file}. Give a file with audio")
     report.container = container.format.name
     report.tracks = [_describe(number, stream) for number, stream in enumerate(streams, 1)]
     if file.track is not None:
         if not 1 <= file.track <= len(streams):
-            raise AudioError(f"no sound track {file.track}: {file} has {len(streams)}. Give --audio-track 1 ...")
+            raise AudioError(f"no audio track {file.track}: {file} has {len(streams)}. Give --audio-track 1 ...")
         order = [file.track - 1]
     else:
         order = sorted(range(len(streams)), key=lambda index: not report.tracks[index].default)
@@ -168,7 +168,7 @@ def _choose_track(container: Any, file: AudioFile, report: AudioReport) -> Any:
             report.chosen = index + 1
             return streams[index]
     codecs = ", ".join(report.tracks[index].codec for index in order)
-    raise AudioError(f"no decoder for the sound ({codecs}): {file}. Convert it to wav, flac or m4a")
+    raise AudioError(f"no decoder for the audio ({codecs}): {file}. Convert it to wav, flac or m4a")
 
 
 def _describe(number: int, stream: Any) -> SoundTrack:

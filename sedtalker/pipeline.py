@@ -442,7 +442,7 @@ def _find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise SEDTalkerError(f"no such device here: {name} ({str(error).splitlines()[0]}). Use --device cpu") from error
+        raise SEDTalkerError(f"no such device: {name} ({str(error).splitlines()[0]}). Use --device cpu") from error
     return device
 
 

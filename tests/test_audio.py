@@ -264,7 +264,7 @@ def test_the_default_track_is_read_or_the_one_that_is_asked_for(tmp_path: Path) 
     for track, time in ((1, 0.5), (2, 1.5)):
         samples = load_audio(AudioFile(tmp_path / "two.mkv", track))
         assert find_clicks(samples, SAMPLE_RATE, 1) == pytest.approx([time], abs=0.02)
-    with pytest.raises(AudioError, match=r"no sound track 3: .* has 2"):
+    with pytest.raises(AudioError, match=r"no audio track 3: .* has 2"):
         load_audio(AudioFile(tmp_path / "two.mkv", 3))
 
 

@@ -487,7 +487,7 @@ def test_what_cannot_be_done_at_all_is_told_before_the_work(inputs: list[Path], 
     (tmp_path / "other").mkdir()
     twin = tmp_path / "other" / inputs[0].name
     twin.write_text("")
-    with pytest.raises(SEDTalkerError, match="two inputs of one name"):
+    with pytest.raises(SEDTalkerError, match="two inputs of the same name"):
         run_batch([inputs[0], twin], tmp_path / "out", Copying())
     with pytest.raises(SEDTalkerError, match="cannot write"):
         run_batch(inputs, inputs[0] / "out", Copying())

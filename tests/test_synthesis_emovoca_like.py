@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 
 def test_it_overwrites_nothing_and_needs_a_rig(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there already"):
+    with pytest.raises(DataError, match="the folder exists"):
         synthesize_emovoca(folder, load_face(), SIZE)
     with pytest.raises(DataError, match="no ARKit blendshapes"):
         synthesize_emovoca(tmp_path, replace(load_face(), blendshapes=None), SIZE)

@@ -112,4 +112,6 @@ def cache_features(
         with atomic_write(target) as temp_path:
             np.save(temp_path, features(samples).half().numpy())
     if unreadable:
-        raise DataError(f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {cache}. Mend those sounds")
+        raise DataError(
+            f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {cache}. Correct or remove them"
+        )

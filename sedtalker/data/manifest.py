@@ -104,7 +104,7 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"not a manifest: {path} ({error}). Write one with: sedtalker data prepare") from error
     if version != VERSION:
-        raise DataError(f"manifest of version {version}: {path}. This sedtalker reads version {VERSION}; write it anew")
+        raise DataError(f"manifest of version {version}: {path}. Write it again with: sedtalker data prepare")
     return manifest
 
 
@@ -184,5 +184,5 @@ def finish(folder: str | os.PathLike[str], utterances: list[Utterance], skipped:
     """
     if not utterances:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no file"
-        raise DataError(f"nothing recognised in: {folder} ({reasons}). Is it another corpus?")
+        raise DataError(f"nothing recognised in: {folder} ({reasons}). Check the name of the corpus")
     return Manifest(str(Path(folder).resolve()), utterances, dict(skipped))

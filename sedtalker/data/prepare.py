@@ -123,7 +123,7 @@ def _plan(source: Source, options: Options) -> Outcome:
         raise DataError(f"unknown type {options.dtype!r}: choose {' or '.join(DTYPES)}")
     if not source.sequences:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(source.refused.items())[:3])
-        raise DataError(f"no sequence in: {source.root} ({reasons or 'no .npy file'}). Is it another corpus?")
+        raise DataError(f"no sequence in: {source.root} ({reasons or 'no .npy file'}). Check the name of the corpus")
     sizes = {template.shape for template in source.templates.values()}
     if len(sizes) != 1:
         raise DataError(f"templates of different topologies: {sorted(sizes)} in {source.root}. Prepare each alone")
@@ -183,14 +183,14 @@ def _check_same_settings(root: Path, settings: dict[str, Any]) -> None:
     """Refuse to mix two ways of preparing in one folder."""
     if not is_store(root):
         if root.is_dir() and any(root.iterdir()):
-            raise DataError(f"not empty and no store: {root}. Choose another folder with -o")
+            raise DataError(f"not empty and not a store: {root}. Choose another folder with -o")
         return
     earlier = read_manifest(root)
     other = [name for name, value in settings.items() if json.loads(json.dumps(value)) != earlier.get(name)]
     if other:
         name = other[0]
         raise DataError(
-            f"another store stands here, made with {name} {earlier.get(name)!r}, not {settings[name]!r}: {root}. "
+            f"the folder contains a store made with {name} {earlier.get(name)!r}, not {settings[name]!r}: {root}. "
             "Choose another folder with -o, or delete it"
         )
 
@@ -222,7 +222,7 @@ class _Sounds:
         """
         if key not in self.seconds:
             if key not in self.source.sounds:
-                raise DataError(f"no sound {key} in wav/. Copy it there")
+                raise DataError(f"no audio file {key} in wav/. Copy it there")
             path = self.folder / f"{key}.wav" if self.folder else None
             samples = load_audio(path if path and path.is_file() else self.source.sounds[key])
             if path and not path.is_file():
@@ -242,7 +242,7 @@ def _add_all(source: Source, root: Path | None, options: Options, outcome: Outco
             outcome.refused[sequence.id] = str(error)
     if not outcome.clips:
         name, reason = next(iter(outcome.refused.items()))
-        raise DataError(f"no sequence is in order: {source.root} (the first, {name}: {reason})")
+        raise DataError(f"no valid sequence: {source.root} (the first, {name}: {reason})")
     unassigned_subjects = sorted(
         {clip.subject for clip in outcome.clips if clip.split == UNUSED} - _placed(outcome.clips)
     )
@@ -339,5 +339,5 @@ def _checked_copy(frames: Read, template: Template, source: Source, options: Opt
         written[first : first + len(block)] = block
         rounding = max(rounding, float(np.abs(written[first : first + len(block)] - block).max()))
     if (high - low).max() < LEAST_MOTION:
-        raise DataError("it does not move. Leave it out, or export it again")
+        raise DataError("it does not move. Remove it, or export it again")
     return rounding

@@ -26,10 +26,10 @@ def check_is_content(path: Path) -> None:
         DataError: the file is missing, empty or a pointer.
     """
     if not path.is_file():
-        raise DataError(f"no such file: {path}. Check the folder, or get it from its publisher")
+        raise DataError(f"no such file: {path}. Check the folder, or download it from its publisher")
     size = path.stat().st_size
     if size == 0:
-        raise DataError(f"empty file: {path}. Get it again")
+        raise DataError(f"empty file: {path}. Download it again")
     if size <= _LARGEST_POINTER:
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
@@ -63,13 +63,13 @@ def _describe_damage(path: Path, error: Exception) -> str:
             shape, _, dtype = read_header(file)
             wanted = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     except (ValueError, OSError, EOFError):
-        return f"not a .npy array: {path} ({error}). Get it again"
+        return f"not a .npy array: {path} ({error}). Download it again"
     if dtype.hasobject:
         return f"an array of Python objects, not of numbers: {path}. Save it as float32"
     size = path.stat().st_size
     if size < wanted:
-        return f"truncated array: {path} holds {size} of {wanted} bytes for shape {shape}. Get it again"
-    return f"cannot open the array: {path} ({error}). Get it again"
+        return f"truncated array: {path} holds {size} of {wanted} bytes for shape {shape}. Download it again"
+    return f"cannot open the array: {path} ({error}). Download it again"
 
 
 def load_pickle(path: Path | str) -> Any:
@@ -86,9 +86,9 @@ def load_pickle(path: Path | str) -> Any:
     except DataError:
         raise
     except MemoryError as error:
-        raise DataError(f"the pickle needs more memory than there is: {path}. Get it again") from error
+        raise DataError(f"the pickle needs more memory than there is: {path}. Download it again") from error
     except Exception as error:  # a damaged pickle can fail in any way that its opcodes can
-        raise DataError(f"not a readable pickle: {path} ({error}). Get it again from its publisher") from error
+        raise DataError(f"not a readable pickle: {path} ({error}). Download it again from its publisher") from error
 
 
 def load_array_dict(path: Path | str) -> dict[str, np.ndarray]:
@@ -127,13 +127,15 @@ class _ArraysOnly(pickle.Unpickler):
             ) from None
 
     def persistent_load(self, identity: Any) -> Any:
-        raise DataError(f"the pickle refers to objects outside it: {self.path}. Get it again from its publisher")
+        raise DataError(f"the pickle refers to objects outside it: {self.path}. Download it again from its publisher")
 
 
 def _latin1(text: str, encoding: str) -> bytes:
     """Replacement of `_codecs.encode`, used by old protocols for bytes; other codecs (some decompress) are refused."""
     if encoding not in ("latin1", "latin-1"):
-        raise DataError(f"the pickle needs the codec {encoding!r}, which no array needs. It was not loaded")
+        raise DataError(
+            f"the pickle needs the codec {encoding!r}, which no array needs, so it was not loaded. Download it again"
+        )
     return text.encode("latin1")
 
 

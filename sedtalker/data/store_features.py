@@ -25,7 +25,9 @@ def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
     folder = store.root / "features"
     record = folder / RECORD
     if record.is_file() and (earlier := json.loads(record.read_text(encoding="utf-8"))["encoder"]) != encoder:
-        raise DataError(f"features of {earlier} stand in {folder}, not of {encoder}. Delete the folder, or keep to it")
+        raise DataError(
+            f"the folder has features of {earlier}, not of {encoder}: {folder}. Delete it, or use --encoder {earlier}"
+        )
     with atomic_write(record) as temp_path:
         temp_path.write_text(json.dumps({"encoder": encoder}) + "\n", encoding="utf-8")
     sounds = {clip.audio: store.sound(clip) for clip in store}

@@ -131,7 +131,7 @@ def open_store(folder: Path | str) -> Store:
     manifest = read_manifest(root)
     if not manifest.get("complete"):
         raise DataError(
-            f"preparation not finished: {root}. Run sedtalker data prepare again; it goes on where it stopped"
+            f"preparation not finished: {root}. Run sedtalker data prepare again; it continues where it stopped"
         )
     try:
         clips = tuple(Clip(**entry) for entry in manifest["clips"])

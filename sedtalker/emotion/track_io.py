@@ -330,7 +330,7 @@ def from_csv(
     segments = []
     for number, row in enumerate(rows, 1):
         if "emotion" not in row:
-            raise TrackError(f"no emotion in row {number}. Write one, or leave the row out")
+            raise TrackError(f"no emotion in row {number}. Write one, or delete the row")
         start = read_number(row.get("start"), "start")
         end = read_number(row["end"], "end") if "end" in row else start + read_number(row.get("duration"), "end")
         emotion = canonical_label(row["emotion"], labels)

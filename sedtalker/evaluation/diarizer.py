@@ -212,7 +212,7 @@ def evaluate_diarizer(
     selected = manifest.select(split)
     utterances = [item for item in selected if not item.segments]
     if not selected:
-        raise DataError(f"no utterances in split {split!r}: {manifest_path}. Choose train, validation or test")
+        raise DataError(f"no utterances of split {split!r}: {manifest_path}. Choose train, validation or test")
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = load_encoder(network.config.encoder)
     labels = network.config.labels

@@ -49,7 +49,7 @@ def read_masks(path: Path | str, vertices: int) -> VertexMasks:
         if len(index) == 0 or index.min() < 0 or index.max() >= vertices:
             raise DataError(
                 f"mask {name!r} names vertex {index.max() if len(index) else 'none'} of {vertices}: {path}. "
-                "Give the masks of this topology"
+                "Use masks of this topology"
             )
     return VertexMasks(path.name, regions)
 

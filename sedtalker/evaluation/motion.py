@@ -364,10 +364,10 @@ def _judged(path: Path) -> tuple[Animation, Path]:
     """An animation whose lips can be judged, and its sound."""
     animation = load_animation(path)
     if animation.blendshapes is None or animation.blendshape_names != ARKIT_NAMES:
-        raise DataError(f"no ARKit weights to judge: {path}. A mesh beside its truth: sedtalker evaluate talker")
+        raise DataError(f"no ARKit weights to measure: {path}. Compare meshes with: sedtalker evaluate talker")
     face = animation.face
     if face.blendshapes is None or face.lip_pairs is None:
-        raise DataError(f"no lips to judge on the face {face.name}: {path}. Animate a face of the default topology")
+        raise DataError(f"no lips to measure on the face {face.name}: {path}. Animate a face of the default topology")
     return animation, _sound_of(animation, path)
 
 
@@ -379,7 +379,7 @@ def _figures(animation: Animation, path: Path, samples: Float, phones: Sequence[
     weights = resample(animation.blendshapes, animation.fps, FRAME_RATE)
     frames = min(len(weights), len(decibels))
     if frames < SHORTEST:
-        raise DataError(f"too short to judge: {path}. Animate a longer sound")
+        raise DataError(f"too short to measure: {path}. Animate a longer recording")
     weights, decibels = weights[:frames], decibels[:frames]
     gap = lips.lip_gap_of_weights(weights, face).astype(np.float32)
     said = ClipMotion(weights, gap, tuple(phones) or _sounding(decibels), decibels)
@@ -391,7 +391,7 @@ def _figures(animation: Animation, path: Path, samples: Float, phones: Sequence[
 
 def _found(phones: tuple[Phone, ...] | None, audio: Path) -> tuple[Phone, ...]:
     if phones is None:
-        raise DataError(f"the text is not found in {audio}. Give the words that are said, or leave --text out")
+        raise DataError(f"the text is not found in {audio}. Give the spoken words, or remove --text")
     return phones
 
 
@@ -399,13 +399,15 @@ def _listed(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Se
     for name in (path.stem, audio.stem):
         if name in known:
             return known[name]
-    raise DataError(f"no phones of {path.stem} or {audio.stem} in the table. Name its rows by the file, or use --text")
+    raise DataError(
+        f"no phones of {path.stem} or {audio.stem} in the table. Use the file name in its rows, or use --text"
+    )
 
 
 def _sound_of(animation: Animation, path: Path) -> Path:
     sound = animation.meta.get("audio")
     if sound is None or not Path(sound).is_file():
-        raise DataError(f"the sound of {path} is not to be found: {sound}. Animate it again where its sound lies")
+        raise DataError(f"the sound of {path} was not found: {sound}. Animate it again, or restore the recording")
     return Path(sound)
 
 

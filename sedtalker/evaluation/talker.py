@@ -130,7 +130,7 @@ class FolderTruth:
     def motion(self, item: Item) -> Float:
         motion, fps = read_motion(self.paths[item.id], None)
         if fps is not None and fps != self.fps:
-            raise DataError(f"{fps:g} fps, not {self.fps:g}: {self.paths[item.id]}. Say --fps {fps:g}")
+            raise DataError(f"{fps:g} fps, not {self.fps:g}: {self.paths[item.id]}. Use --fps {fps:g}")
         return motion
 
     def template(self, item: Item) -> Float | None:
@@ -192,7 +192,7 @@ def predictions_of(folder: Path | str, fps: float) -> Predict:
         paths = [root / f"{item.id}.npz", root / f"{item.id}.npy"]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise DataError(f"no prediction: {root / item.id}.npz or .npy. Predict it, or leave its truth out")
+            raise DataError(f"no prediction: {root / item.id}.npz or .npy. Predict it, or remove its true file")
         motion, own_fps = read_motion(path, None)
         if own_fps is not None and own_fps != fps:
             raise DataError(f"{own_fps:g} fps predicted, {fps:g} true: {path}. Animate it with --fps {fps:g}")
@@ -253,7 +253,7 @@ def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
             f"Predict as many, or allow it with --tolerance {abs(len(pred) - len(truth))}"
         )
     if min(len(pred), len(truth)) < 3:
-        raise DataError("fewer than 3 frames. Leave the sequence out")
+        raise DataError("fewer than 3 frames. Remove the sequence")
     if not np.isfinite(pred).all():
         raise DataError("coordinates with NaN or infinity. Predict it again")
     return min(len(pred), len(truth))
@@ -298,7 +298,7 @@ def summarise(
 def _closures(results: Sequence[Result], items: Sequence[Item], phones: Phones, fps: float) -> dict[str, Any]:
     if not all(item.id in result.gaps for result in results for item in items):
         raise DataError(
-            "phones without a lip_pair and a template: nobody knows when lips are closed. Name them in --masks"
+            "phones without a lip_pair and a template: lip closures cannot be measured. Add lip_pair to --masks"
         )
     said = {item.id: phones[item.sound or item.id] for item in items if (item.sound or item.id) in phones}
     return closures({result.name: {item.id: result.gaps[item.id] for item in items} for result in results}, said, fps)
@@ -526,7 +526,7 @@ def _inputs(store: Store, clip: Clip) -> NDArray[np.float64]:
 def _training(store: Store) -> list[Clip]:
     clips = store.select("train")
     if not clips:
-        raise DataError(f"no training clips: {store.root}. Its baselines cannot be fitted; say --baselines still")
+        raise DataError(f"no training clips: {store.root}. Its baselines cannot be fitted; use --baselines still")
     return clips
 
 

@@ -185,7 +185,7 @@ def check_letters(texts: Iterable[str], font: Path | str | None = None) -> None:
         raise RenderError(f"no font here has the letters {shown}{more}. Give a font that has them with --font FILE")
     if not can_shape() and any(_needs_shaping(cluster) for cluster in clusters):
         raise RenderError(
-            "this Pillow cannot join or reorder letters of such scripts (it lacks raqm). Install Pillow from its wheel"
+            "this Pillow cannot shape letters of such scripts (it lacks raqm). Install Pillow from its wheel"
         )
 
 

@@ -116,7 +116,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     first = next(frames)
     height, width = first.shape[:2]
     if height % 2 or width % 2:
-        raise _BadVideo(f"a video of {width} x {height} pixels. Its colours need an even width and height")
+        raise _BadVideo(f"a video of {width} x {height} pixels. Use an even width and height")
     with av.open(ffmpeg_name(path), "w", options=kind.options) as output:
         output.metadata["comment"] = OUTPUT_MARKER
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
@@ -218,7 +218,7 @@ def check_sound_length(count: int, fps: float, audio: Audio) -> None:
     """
     given, seconds = len(audio[0]) / audio[1], count / fps
     if abs(given - seconds) > 0.5 / fps + 1e-6:
-        raise RenderError(f"{given:.3f} s of sound for {seconds:.3f} s of pictures. Give sound that is as long")
+        raise RenderError(f"{given:.3f} s of sound for {seconds:.3f} s of pictures. Use audio of the same length")
 
 
 def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:

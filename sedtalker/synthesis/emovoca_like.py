@@ -70,7 +70,7 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
     if face.blendshapes is None or face.blendshape_names != ARKIT_NAMES:
         raise DataError(f"no ARKit blendshapes: {face.name}. Use the default face")
     if root.exists():
-        raise DataError(f"there already: {root}. Choose another folder with -o")
+        raise DataError(f"the folder exists: {root}. Choose another folder with -o")
     templates = {subject: _template(face, subject, seed) for subject in size.subjects}
     write_shared(root, templates, face.faces)
     made = 0

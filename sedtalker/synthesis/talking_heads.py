@@ -122,7 +122,7 @@ def write_corpus(
     if not subjects:
         raise DataError("no speech with known phones. Give --spoken or --speech")
     if root.exists():
-        raise DataError(f"there already: {root}. Choose another folder with -o")
+        raise DataError(f"the folder exists: {root}. Choose another folder with -o")
     if len({len(subject.face.template) for subject in subjects}) > 1:
         raise DataError("heads of more than one topology. Choose identities of one head")
     write_shared(root, {subject.name: subject.face.template for subject in subjects}, subjects[0].face.faces)

@@ -23,7 +23,7 @@ def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) 
     """The configuration `kind` of a YAML file; an override is `key=value` or `part.key=value`, its value YAML too.
 
     Raises:
-        DataError: the file cannot be read, or a key is unknown, missing, of another type or outside its range.
+        DataError: the file cannot be read, or a key is unknown, missing, of the wrong type or outside its range.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -42,13 +42,13 @@ def build(kind: type[Config], values: Any, where: str) -> Config:
     """A dataclass, and the dataclasses within it, of plain values as YAML reads them.
 
     Raises:
-        DataError: a key is unknown or missing, or its value of another type or outside its range.
+        DataError: a key is unknown or missing, or its value of the wrong type or outside its range.
     """
     _require_settings(values, where)
     hints = get_type_hints(kind)
     fields: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(str(key) for key in set(values) - set(fields)):
-        raise DataError(f"unknown setting {unknown[0]!r}: {where}. Known here: {', '.join(fields)}")
+        raise DataError(f"unknown setting {unknown[0]!r}: {where}. Use one of: {', '.join(fields)}")
     absent = dataclasses.MISSING
     for name, field in fields.items():
         if name not in values and field.default is absent and field.default_factory is absent:
@@ -130,7 +130,7 @@ def _int(value: Any, where: str) -> int:
 def _float(value: Any, where: str) -> float:
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise ValueError("of another type")
+            raise ValueError("wrong type")
         number = float(value)  # YAML reads 1e-3 as text
         if not math.isfinite(number):
             raise ValueError("not finite")

@@ -292,7 +292,9 @@ def run_training(training: DiarizerTraining) -> Path:
         if training.corpus_weights.get(item.corpus, 1) > 0 and not item.segments
     ]
     if not utterances or not held_out:
-        raise DataError(f"no training or no validation speakers: {training.manifest}. Write it anew with splits")
+        raise DataError(
+            f"no training or no validation speakers: {training.manifest}. Write it again with: sedtalker data prepare"
+        )
     caches = [Path(folder) for folder in training.features]
     mixer = Mixer(utterances, caches, training.mixing, training.corpus_weights, training.seed)
     module = DiarizerModule(training, log_prior_of(mixer))

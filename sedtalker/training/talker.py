@@ -281,7 +281,7 @@ def load_initial_weights(module: TalkerModule, start: Path) -> None:
         earlier = load_talker_model(start)
         if replace(earlier.config, dropout=0) != replace(module.talker.config, dropout=0):
             raise DataError(
-                f"a talker of other sizes or speakers cannot be gone on from: {start}. Give one of this store"
+                f"a talker of other sizes or speakers cannot initialise this one: {start}. Give one of this store"
             )
         state = earlier.state_dict()
     else:

@@ -130,7 +130,7 @@ def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
     if not 1 <= components <= most:
         raise DataError(
             f"{len(sample)} training frames of {store.vertices} vertices give no {components} components: "
-            f"{store.root}. Ask for 1 to {most} (model.coefficients)"
+            f"{store.root}. Use 1 to {most} (model.coefficients)"
         )
     digest = hashlib.sha256(f"{seed} {components} {sample.shape} ".encode() + sample.tobytes()).hexdigest()[:16]
     path = store.root / f"basis_{components}_{digest}.npy"

@@ -85,7 +85,7 @@ def parse_name(stem: str) -> tuple[str, str, str, int]:
     """
     match = _NAME.fullmatch(stem)
     if match is None:
-        raise DataError(f"not an EmoVOCA name: {stem}. They read SUBJECT_sentenceNN_EXPRESSION_LEVEL")
+        raise DataError(f"not an EmoVOCA name: {stem}. Name files SUBJECT_sentenceNN_EXPRESSION_LEVEL")
     subject, sentence, expression, level = match.groups()
     if expression is None:
         return subject, sentence, "", 0

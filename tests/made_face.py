@@ -1,4 +1,4 @@
-"""Small made faces for tests of drawing."""
+"""Small faces for tests of rendering."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def bare_face() -> Face:
     return Face("ball", vertices, triangles)
 
 
-def dressed_face() -> Face:
-    """A textured sphere with relief, a lock of hair before it and a highlight upon it."""
+def textured_face() -> Face:
+    """A textured sphere with a bump map, a lock of hair in front of it and a highlight."""
     vertices, triangles, uv = sphere()
     rows, columns = np.mgrid[0:64, 0:64]
     checks = np.where((rows // 8 + columns // 8) % 2 == 0, 200, 120).astype(np.uint8)
@@ -37,7 +37,7 @@ def dressed_face() -> Face:
     open_ = np.ones(len(vertices), np.float32)
     square = np.array([(0, 1, 2), (0, 2, 3)], np.int32)
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32)
-    place = np.array([(-0.1, 0.0, 0.12), (0.05, 0.0, 0.12), (0.05, 0.1, 0.12), (-0.1, 0.1, 0.12)], np.float32)
+    offsets = np.array([(-0.1, 0.0, 0.12), (0.05, 0.0, 0.12), (0.05, 0.1, 0.12), (-0.1, 0.1, 0.12)], np.float32)
     hair = Surface(
         "hair", square, corners, square, Material("hair", "hair", "strands", gloss=40, specular=0.2), open_[:4]
     )
@@ -52,6 +52,6 @@ def dressed_face() -> Face:
             Surface("skin", triangles, uv, triangles, skin_material, open_, smooth=True),
             Surface("cornea", triangles, uv, triangles, Material("cornea", "add", specular=3.0, gloss=400), open_),
         ),
-        attachments={"hair": Attachment(hair, np.zeros((4, 3), np.int32), np.zeros((4, 3), np.float32), place)},
+        attachments={"hair": Attachment(hair, np.zeros((4, 3), np.int32), np.zeros((4, 3), np.float32), offsets)},
         textures={"skin": skin, "strands": strands, "relief": relief},
     )

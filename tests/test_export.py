@@ -1,4 +1,4 @@
-"""Exports carry what went in, under the names that other tools expect."""
+"""Export to csv, json, npy, obj and ply, and the frame rate."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sedtalker.face.arkit import ARKIT_NAMES
 def animation() -> Animation:
     rng = np.random.default_rng(0)
     template = rng.standard_normal((4, 3)).astype(np.float32)
-    turned = np.eye(4, dtype=np.float32)
-    turned[:3, :3] = [[np.cos(0.2), 0, np.sin(0.2)], [0, 1, 0], [-np.sin(0.2), 0, np.cos(0.2)]]
+    rotated = np.eye(4, dtype=np.float32)
+    rotated[:3, :3] = [[np.cos(0.2), 0, np.sin(0.2)], [0, 1, 0], [-np.sin(0.2), 0, np.cos(0.2)]]
     return Animation(
         template,
         np.array([[0, 1, 2], [0, 2, 3]], np.int32),
@@ -36,7 +36,7 @@ def animation() -> Animation:
         rng.random((33, 52)).astype(np.float32),
         ARKIT_NAMES,
         dense=template + rng.standard_normal((33, 4, 3)).astype(np.float32),
-        head=np.stack([turned] * 33),
+        head=np.stack([rotated] * 33),
     )
 
 
@@ -68,29 +68,29 @@ def test_npy_is_the_vertices(animation: Animation, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["obj", "ply"])
-def test_mesh_sequences_sort_in_the_order_of_time_and_read_back(
-    animation: Animation, tmp_path: Path, name: str
-) -> None:
+def test_mesh_sequences_sort_by_time_and_are_read_by_trimesh(animation: Animation, tmp_path: Path, name: str) -> None:
     export_animation(animation, name, tmp_path / "meshes")
     files = sorted((tmp_path / "meshes").iterdir())
     assert len(files) == 33
     mesh = trimesh.load(files[20], process=False)
-    turned = animation.vertices[20] @ animation.head[20, :3, :3].T  # a bare mesh moves with the head as a whole
-    np.testing.assert_allclose(mesh.vertices, turned, atol=1e-5)
+    rotated = (
+        animation.vertices[20] @ animation.head[20, :3, :3].T
+    )  # a mesh without eyes moves with the head as a whole
+    np.testing.assert_allclose(mesh.vertices, rotated, atol=1e-5)
     np.testing.assert_array_equal(mesh.faces, animation.faces)
-    np.testing.assert_allclose(to_trimesh(animation, 20 - 33).vertices, turned, atol=1e-6)
-    (tmp_path / "meshes" / "notes.txt").write_text("somebody's")
+    np.testing.assert_allclose(to_trimesh(animation, 20 - 33).vertices, rotated, atol=1e-6)
+    (tmp_path / "meshes" / "notes.txt").write_text("a user's")
     with pytest.raises(SEDTalkerError, match="not empty"):
         export_animation(animation, name, tmp_path / "meshes")
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_frame_that_is_not_there(animation: Animation) -> None:
+def test_a_missing_frame_is_refused(animation: Animation) -> None:
     with pytest.raises(AnimationError, match="no frame 33"):
         to_trimesh(animation, 33)
 
 
-def test_csv_of_a_rig_with_some_of_the_shapes(animation: Animation, tmp_path: Path) -> None:
+def test_csv_of_a_rig_with_few_arkit_shapes(animation: Animation, tmp_path: Path) -> None:
     few = replace(animation, blendshapes=animation.blendshapes[:, 17:19], blendshape_names=("jawOpen", "myShape"))
     export_animation(few, "csv", tmp_path / "few.csv")
     with (tmp_path / "few.csv").open(newline="") as file:
@@ -104,7 +104,7 @@ def test_csv_of_a_rig_with_some_of_the_shapes(animation: Animation, tmp_path: Pa
 def test_another_frame_rate_keeps_the_motion(animation: Animation) -> None:
     faster = resample_animation(animation, 60.0)
     assert len(faster) == 66 and faster.duration == pytest.approx(animation.duration)
-    # Frame i of 30 shows the same moment as the middle between frames 2 i and 2 i + 1 of 60.
+    # Frame i at 30 fps is in the middle between frames 2 i and 2 i + 1 at 60 fps.
     np.testing.assert_allclose(
         (faster.blendshapes[2:-2:2] + faster.blendshapes[3:-2:2]) / 2,
         0.75 * animation.blendshapes[1:-1] + 0.125 * (animation.blendshapes[:-2] + animation.blendshapes[2:]),
@@ -114,7 +114,7 @@ def test_another_frame_rate_keeps_the_motion(animation: Animation) -> None:
     assert resample_animation(animation, 30.0) is animation
 
 
-def test_an_animation_without_weights_is_refused_where_weights_are_all(tmp_path: Path) -> None:
+def test_formats_of_weights_refuse_an_animation_without(tmp_path: Path) -> None:
     bare = Animation(
         np.zeros((3, 3), np.float32),
         np.array([[0, 1, 2]], np.int32),

@@ -1,4 +1,4 @@
-"""The self-contained page: what is in the file, and how it behaves in a browser."""
+"""The self-contained page: its content, and its behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LABELS = ("neutral", "</script><b>glad</b>", "sad")
 
 @pytest.fixture(scope="module")
 def animation(tmp_path_factory: pytest.TempPathFactory) -> Animation:
-    """Three seconds whose file name and one of whose emotions are HTML."""
-    made = made_animation(tmp_path_factory.mktemp("sound"), 3.0, HOSTILE.replace("/", ""))
-    track = made.emotion
+    """Three seconds with HTML in the file name and in the name of an emotion."""
+    original = made_animation(tmp_path_factory.mktemp("sound"), 3.0, HOSTILE.replace("/", ""))
+    track = original.emotion
     posterior = np.zeros((len(track), 3), np.float32)
     posterior[:, 1] = np.linspace(0, 1, len(track))
     posterior[:, 0] = 1 - posterior[:, 1]
-    return replace(made, emotion=EmotionTrack(posterior, track.intensity, track.duration, LABELS))
+    return replace(original, emotion=EmotionTrack(posterior, track.intensity, track.duration, LABELS))
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +41,26 @@ def file(animation: Animation, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def test_nothing_is_fetched_and_names_stay_text(file: Path) -> None:
+def test_nothing_is_downloaded_and_names_are_escaped(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     own = text[: text.index("var three=")] + text[text.rindex("// The viewer:") :]
-    own = re.sub(r"[A-Za-z0-9+/=]{200,}", "", own)  # the base64 of head and sound may spell anything
+    own = re.sub(r"[A-Za-z0-9+/=]{200,}", "", own)  # the base64 of head and sound may contain any words
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", own) and "http" not in own.replace("http-equiv", "")
     assert "default-src 'none'" in text
     assert "<img" not in text and "<b>glad" not in text
     assert text.count("</script>") == text.count("<script") == 5
 
 
-def test_size_beside_the_textures(animation: Animation) -> None:
+def test_size_without_textures(animation: Animation) -> None:
     from sedtalker.export.glb import encode_glb
     from sedtalker.export.pictures import encode_color, encode_normals, encode_roughness
 
     face = animation.face
     pictures = 0
     for surface in (*face.surfaces, *(item.surface for item in face.attachments.values())):
-        made = [encode_color(face, surface.material) or (b"",)]
-        made += [(data(face, surface.material) or b"",) for data in (encode_roughness, encode_normals)]
-        pictures += sum(len(picture[0]) for picture in made)
+        encoded = [encode_color(face, surface.material) or (b"",)]
+        encoded += [(data(face, surface.material) or b"",) for data in (encode_roughness, encode_normals)]
+        pictures += sum(len(picture[0]) for picture in encoded)
     assert sum(map(len, encode_glb(animation))) > pictures > 100_000
     assert sum(map(len, html_page(animation))) - pictures * 4 / 3 < 3e6
 
@@ -90,7 +90,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def opened(browser: Any, file: Path) -> Any:
+def page(browser: Any, file: Path) -> Any:
     browser.get(file.as_uri())
     until(browser, "return document.documentElement.dataset.ready === 'true'")
     return browser
@@ -103,68 +103,68 @@ def until(browser: Any, script: str, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def expected(animation: Animation, name: str, moment: float) -> float:
+def interpolate_weight(animation: Animation, name: str, moment: float) -> float:
     column = animation.blendshapes[:, animation.blendshape_names.index(name)]
     return float(np.interp(moment * animation.fps - 0.5, np.arange(len(column)), column))
 
 
 @pytest.mark.slow
-def test_the_mouth_moves_with_the_sounds_clock(opened: Any, animation: Animation) -> None:
-    opened.execute_script("sedtalker.seek(0); sedtalker.play()")
-    seen = []
+def test_the_mouth_is_synchronous_with_the_sound(page: Any, animation: Animation) -> None:
+    page.execute_script("sedtalker.seek(0); sedtalker.play()")
+    times = []
     for _ in range(3):
-        until(opened, f"return sedtalker.shown() > {seen[-1] + 0.1 if seen else 0.1}")
-        shown, weight, heard = opened.execute_script(
+        until(page, f"return sedtalker.shown() > {times[-1] + 0.1 if times else 0.1}")
+        time_shown, weight, audio_time = page.execute_script(
             "return [sedtalker.shown(), sedtalker.weight('jawOpen'), document.getElementById('audio').currentTime]"
         )
-        assert weight == pytest.approx(expected(animation, "jawOpen", shown), abs=0.01)
-        assert shown <= heard <= shown + 2  # software drawing lags; what is drawn is a moment of the sound
-        seen.append(shown)
-    opened.execute_script("sedtalker.pause()")
-    assert opened.execute_script("return document.getElementById('audio').paused")
+        assert weight == pytest.approx(interpolate_weight(animation, "jawOpen", time_shown), abs=0.01)
+        assert time_shown <= audio_time <= time_shown + 2  # software drawing is late, but never ahead of the sound
+        times.append(time_shown)
+    page.execute_script("sedtalker.pause()")
+    assert page.execute_script("return document.getElementById('audio').paused")
 
 
 @pytest.mark.slow
-def test_scrubbing_and_the_lanes(opened: Any, animation: Animation) -> None:
-    opened.execute_script("sedtalker.seek(1.5)")
-    until(opened, "return Math.abs(sedtalker.shown() - 1.5) < 0.01")
-    weight = opened.execute_script("return sedtalker.weight('mouthSmileLeft')")
-    assert weight == pytest.approx(expected(animation, "mouthSmileLeft", 1.5), abs=0.01)
-    told = opened.execute_script("return [...document.querySelectorAll('#emotions .entry')].map((e) => e.innerText)")
-    assert [line.split("\n")[0] for line in told] == list(LABELS)  # as text, tags and all
-    assert told[1].split("\n")[1] == "50%"
-    painted = opened.execute_script(
+def test_seeking_updates_the_head_and_the_plots(page: Any, animation: Animation) -> None:
+    page.execute_script("sedtalker.seek(1.5)")
+    until(page, "return Math.abs(sedtalker.shown() - 1.5) < 0.01")
+    weight = page.execute_script("return sedtalker.weight('mouthSmileLeft')")
+    assert weight == pytest.approx(interpolate_weight(animation, "mouthSmileLeft", 1.5), abs=0.01)
+    entries = page.execute_script("return [...document.querySelectorAll('#emotions .entry')].map((e) => e.innerText)")
+    assert [line.split("\n")[0] for line in entries] == list(LABELS)  # as text, including the tags
+    assert entries[1].split("\n")[1] == "50%"
+    painted = page.execute_script(
         "return ['emotion', 'curves'].map((id) => { const c = document.getElementById(id);"
         "return new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size; })"
     )
     assert min(painted) > 10
-    opened.execute_script("document.getElementById('wireframe').click(); document.getElementById('front').click()")
+    page.execute_script("document.getElementById('wireframe').click(); document.getElementById('front').click()")
 
 
 @pytest.mark.slow
-def test_quiet_console_no_requests_and_no_sideways_scroll(opened: Any, file: Path) -> None:
+def test_no_console_messages_no_requests_and_no_horizontal_scrolling(page: Any, file: Path) -> None:
     import json
 
-    assert opened.title.startswith("<img") and not opened.execute_script("return document.querySelector('img')")
-    wide = opened.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0
-    assert [entry for entry in opened.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    told = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith(("data:", "blob:")) and url != file.as_uri()] == []
+    assert page.title.startswith("<img") and not page.execute_script("return document.querySelector('img')")
+    overflow = page.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0
+    assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("data:", "blob:")) and url != file.as_uri()] == []
 
 
 @pytest.mark.slow
-def test_space_plays_also_after_scrubbing(opened: Any) -> None:
-    opened.execute_script("sedtalker.pause(); sedtalker.seek(0.5); document.getElementById('scrub').focus()")
-    scrub = opened.find_element("id", "scrub")
+def test_space_plays_also_after_scrubbing(page: Any) -> None:
+    page.execute_script("sedtalker.pause(); sedtalker.seek(0.5); document.getElementById('scrub').focus()")
+    scrub = page.find_element("id", "scrub")
     scrub.send_keys(" ")
-    until(opened, "return document.getElementById('play').getAttribute('aria-label') === 'Pause'")
+    until(page, "return document.getElementById('play').getAttribute('aria-label') === 'Pause'")
     scrub.send_keys(" ")
-    until(opened, "return document.getElementById('play').getAttribute('aria-label') === 'Play'")
-    opened.execute_script("sedtalker.seek(1)")
+    until(page, "return document.getElementById('play').getAttribute('aria-label') === 'Play'")
+    page.execute_script("sedtalker.seek(1)")
     scrub.send_keys("\ue014")  # arrow right: a frame
-    until(opened, f"return Math.abs(sedtalker.time() - {1 + 1 / 30}) < 0.005")
+    until(page, f"return Math.abs(sedtalker.time() - {1 + 1 / 30}) < 0.005")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""USD, posed by usd-core itself."""
+"""USD files, posed and validated by usd-core."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_usd_poses_the_parts_as_the_animation_does(animation: Animation, tmp_pat
             np.testing.assert_allclose(mesh.GetPointsAttr().Get(frame), points[part.points], atol=1e-4)
 
 
-def test_usdz_holds_its_textures(animation: Animation, tmp_path: Path) -> None:
+def test_usdz_contains_its_textures(animation: Animation, tmp_path: Path) -> None:
     export_animation(animation, "usd", tmp_path / "a.usdz")
     names = zipfile.ZipFile(tmp_path / "a.usdz").namelist()
     assert {"skin.jpg", "eyes.jpg", "hair.png"} <= set(names)
@@ -57,29 +57,29 @@ def test_vertices_without_a_rig_are_a_point_cache(tmp_path: Path) -> None:
         dense[0], np.array([[0, 1, 2], [0, 2, 3]], np.int32), 25.0, EmotionTrack.neutral(0.28), dense=dense
     )
     export_animation(bare, "usd", tmp_path / "b.usda")
-    stage = Usd.Stage.Open(str(tmp_path / "b.usda"))  # prims live as long as their stage
+    stage = Usd.Stage.Open(str(tmp_path / "b.usda"))  # prims need their stage
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/Head/mesh"))
     assert mesh.GetPointsAttr().GetNumTimeSamples() == 7
     np.testing.assert_allclose(mesh.GetPointsAttr().Get(5), dense[5], atol=1e-6)
 
 
-def test_names_that_usd_would_write_alike_stay_apart(tmp_path: Path) -> None:
-    made = made_animation(tmp_path, seconds=0.2)
-    names = ("smile-left", "smile+left", *made.blendshape_names[2:])
-    face = replace(made.face, blendshape_names=names)
-    export_animation(replace(made, blendshape_names=names, rig=face), "usd", tmp_path / "n.usda")
+def test_equal_usd_names_get_numbers(tmp_path: Path) -> None:
+    animation = made_animation(tmp_path, seconds=0.2)
+    names = ("smile-left", "smile+left", *animation.blendshape_names[2:])
+    face = replace(animation.face, blendshape_names=names)
+    export_animation(replace(animation, blendshape_names=names, rig=face), "usd", tmp_path / "n.usda")
     stage = Usd.Stage.Open(str(tmp_path / "n.usda"))
     binding = UsdSkel.BindingAPI(stage.GetPrimAtPath("/Head/skin"))
-    told, targets = list(binding.GetBlendShapesAttr().Get()), binding.GetBlendShapeTargetsRel().GetTargets()
-    assert {"smile-left", "smile+left"} <= set(told)
-    assert len(set(targets)) == len(told)
+    names_written, targets = list(binding.GetBlendShapesAttr().Get()), binding.GetBlendShapeTargetsRel().GetTargets()
+    assert {"smile-left", "smile+left"} <= set(names_written)
+    assert len(set(targets)) == len(names_written)
 
 
 @pytest.mark.parametrize("ending", ["usdz", "usda"])
-def test_usds_own_validators_find_nothing(animation: Animation, tmp_path: Path, ending: str) -> None:
-    validation = pytest.importorskip("pxr.UsdValidation", reason="this usd-core brings no validators")
+def test_usd_validators_find_no_errors(animation: Animation, tmp_path: Path, ending: str) -> None:
+    validation = pytest.importorskip("pxr.UsdValidation", reason="this usd-core has no validators")
     export_animation(animation, "usd", tmp_path / f"a.{ending}")
     validators = validation.ValidationRegistry().GetOrLoadAllValidators()
     stage = Usd.Stage.Open(str(tmp_path / f"a.{ending}"))
-    found = validation.ValidationContext(validators).Validate(stage)
-    assert len(validators) > 10 and [error.GetMessage() for error in found] == []
+    errors = validation.ValidationContext(validators).Validate(stage)
+    assert len(validators) > 10 and [error.GetMessage() for error in errors] == []

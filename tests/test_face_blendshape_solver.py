@@ -1,4 +1,4 @@
-"""The blendshape solver, against weights that are known and against scipy's solver."""
+"""The blendshape solver, against known weights and against scipy."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ RNG = np.random.default_rng(7)
 
 
 def made_basis(vertices: int = 300, shapes: int = 12) -> Basis:
-    """Shapes that overlap, so that the problem is not separable."""
+    """Correlated shapes, so that the problem is not separable."""
     neutral = RNG.standard_normal((vertices, 3)).astype(np.float32) * 0.1
-    moves = RNG.standard_normal((shapes, vertices, 3)).astype(np.float32) * 0.004
-    moves[1:] += 0.7 * moves[:-1]
-    return Basis(neutral, tuple(f"shape{k}" for k in range(shapes)), moves)
+    displacements = RNG.standard_normal((shapes, vertices, 3)).astype(np.float32) * 0.004
+    displacements[1:] += 0.7 * displacements[:-1]
+    return Basis(neutral, tuple(f"shape{k}" for k in range(shapes)), displacements)
 
 
 def smooth_weights(frames: int, shapes: int) -> np.ndarray:
-    """Walks through 0..1 that rest at both ends."""
+    """Random walks (T, K), clipped to [0, 1]."""
     walk = np.cumsum(RNG.standard_normal((frames, shapes)) * 0.06, axis=0) + RNG.uniform(-0.3, 0.6, shapes)
     return np.clip(walk, 0, 1).astype(np.float32)
 
 
-def test_recovers_made_weights_of_the_head() -> None:
+def test_recovers_the_weights_of_the_head() -> None:
     face = load_face("default")
     for weights in (made_weights(face.blendshape_names, 90), smooth_weights(90, 52)):
         solution = solve(face.pose(weights), face_basis(face))
@@ -44,20 +44,22 @@ def test_recovers_made_weights_of_the_head() -> None:
         assert solution.worst_mm < 0.05
 
 
-def test_agrees_with_scipy_where_the_shapes_cannot_reach() -> None:
+def test_agrees_with_scipy_at_the_bounds() -> None:
     basis = made_basis()
     columns = basis.shapes.reshape(12, -1).T.astype(float)
-    moved = RNG.uniform(-0.8, 1.8, (6, 12)) @ columns.T + RNG.standard_normal((6, len(columns))) * 0.003
-    solution = solve((basis.neutral + moved.reshape(6, -1, 3)).astype(np.float32), basis, temporal=0, sparsity=0)
+    displacements = RNG.uniform(-0.8, 1.8, (6, 12)) @ columns.T + RNG.standard_normal((6, len(columns))) * 0.003
+    solution = solve(
+        (basis.neutral + displacements.reshape(6, -1, 3)).astype(np.float32), basis, temporal=0, sparsity=0
+    )
     for frame in range(6):
-        found = lsq_linear(columns, moved[frame], (0, 1), tol=1e-12)
-        np.testing.assert_allclose(solution.weights[frame], found.x, atol=1e-4)
-        left = 1000 * np.sqrt(2 * found.cost / len(basis.neutral))  # scipy's cost is half the sum of squares
-        assert solution.residual_mm[frame] == pytest.approx(left, rel=1e-4)
+        reference = lsq_linear(columns, displacements[frame], (0, 1), tol=1e-12)
+        np.testing.assert_allclose(solution.weights[frame], reference.x, atol=1e-4)
+        residual = 1000 * np.sqrt(2 * reference.cost / len(basis.neutral))  # scipy's cost is half the sum of squares
+        assert solution.residual_mm[frame] == pytest.approx(residual, rel=1e-4)
     assert solution.mean_mm == pytest.approx(solution.residual_mm.mean()) and solution.worst_mm > 1
 
 
-def test_the_temporal_term_steadies_and_the_sparse_one_thins() -> None:
+def test_the_temporal_term_smooths_and_the_sparse_one_selects() -> None:
     basis = made_basis()
     weights = smooth_weights(60, 12)
     noisy = np.einsum("tk,kvc->tvc", weights, basis.shapes) + basis.neutral
@@ -70,7 +72,7 @@ def test_the_temporal_term_steadies_and_the_sparse_one_thins() -> None:
     assert (thin > 0.01).sum() < (plain > 0.01).sum()
 
 
-def test_another_person_of_the_topology_keeps_the_motion() -> None:
+def test_the_motion_of_another_identity_is_kept() -> None:
     face = load_face("default")
     template = (face.template * 1.07).astype(np.float32)
     weights = made_weights(face.blendshape_names, 20)
@@ -78,7 +80,7 @@ def test_another_person_of_the_topology_keeps_the_motion() -> None:
     assert np.abs(solve(vertices, face_basis(face), template=template).weights - weights).max() < 0.02
 
 
-def test_frames_are_read_once_and_one_by_one() -> None:
+def test_frames_may_come_from_an_iterator() -> None:
     basis = made_basis()
     weights = smooth_weights(300, 12)
     stream = (basis.neutral + np.tensordot(row, basis.shapes, 1) for row in weights)
@@ -87,7 +89,7 @@ def test_frames_are_read_once_and_one_by_one() -> None:
 
 
 def flame_like_folder(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Shapes over a mesh of FLAME's size, as a user keeps them: one file a shape."""
+    """Write a mesh of FLAME's size and its shapes, one file per shape; returns triangles and meshes."""
     sphere = trimesh.creation.uv_sphere(0.1, count=[71, 71])
     neutral = np.asarray(sphere.vertices)
     shapes = {}
@@ -99,7 +101,7 @@ def flame_like_folder(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return np.asarray(sphere.faces, np.int32), {"neutral": neutral, **shapes}
 
 
-def test_a_users_own_shapes_on_a_users_own_topology(tmp_path: Path) -> None:
+def test_retarget_to_the_shapes_of_a_folder(tmp_path: Path) -> None:
     triangles, meshes = flame_like_folder(tmp_path)
     weights = smooth_weights(50, 2)
     motion = weights[:, 0, None, None] * meshes["jawOpen"] + weights[:, 1, None, None] * meshes["mouthSmileLeft"]
@@ -110,13 +112,13 @@ def test_a_users_own_shapes_on_a_users_own_topology(tmp_path: Path) -> None:
         EmotionTrack.neutral(2.0),
         dense=(meshes["neutral"] + motion).astype(np.float32),
     )
-    moved, solution = retarget(animation, tmp_path)
-    assert moved.blendshape_names == ("jawOpen", "mouthSmileLeft")
-    assert np.abs(moved.blendshapes - weights).max() < 0.02 and solution.worst_mm < 0.01
-    np.testing.assert_allclose(moved.vertices, animation.dense, atol=1e-4)
+    result, solution = retarget(animation, tmp_path)
+    assert result.blendshape_names == ("jawOpen", "mouthSmileLeft")
+    assert np.abs(result.blendshapes - weights).max() < 0.02 and solution.worst_mm < 0.01
+    np.testing.assert_allclose(result.vertices, animation.dense, atol=1e-4)
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_shapes_of_another_topology_or_unit_are_refused(tmp_path: Path) -> None:
     basis = made_basis()
     with pytest.raises(FaceError, match="topologies differ"):
         solve([basis.neutral[:10]], basis, template=basis.neutral[:10])

@@ -1,4 +1,4 @@
-"""Unit and axes of meshes: every axis exchange, units, rotations, people; what cannot be known is refused."""
+"""Unit and orientation of meshes: all axis permutations, units, rotations and identities; refused meshes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sedtalker.face.orientation import (
 )
 from sedtalker.face.rig import Face
 
-EXCHANGES = [
+PERMUTATIONS = [
     (order, signs) for order in permutations(range(3)) for signs in product((1.0, -1.0), repeat=3)
 ]  # all 48, half of them mirrored
 
@@ -53,42 +53,42 @@ def write(path: Path, vertices: np.ndarray, faces: np.ndarray, comment: str = ""
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_48_axis_exchanges_in_every_unit(templates: list[np.ndarray], unit: str) -> None:
+def test_all_axis_permutations_in_every_unit(templates: list[np.ndarray], unit: str) -> None:
     face = load_face("man_old")
     rng = np.random.default_rng(0)
-    person = (face.template + rng.normal(0, 2e-4, face.template.shape)).astype(np.float32)
-    found = mirrored = 0
-    for order, signs in EXCHANGES:
+    head = (face.template + rng.normal(0, 2e-4, face.template.shape)).astype(np.float32)
+    aligned = mirrored = 0
+    for order, signs in PERMUTATIONS:
         matrix = np.zeros((3, 3))
         matrix[range(3), order] = signs
-        exchanged = (person @ matrix.T / UNITS[unit]).astype(np.float32)
+        permuted = (head @ matrix.T / UNITS[unit]).astype(np.float32)
         if np.linalg.det(matrix) < 0:
             with pytest.raises(AlignmentError, match="mirror image"):
-                align_vertices(exchanged, face.faces, templates)
+                align_vertices(permuted, face.faces, templates)
             mirrored += 1
             continue
-        pose = align_vertices(exchanged, face.faces, templates)
+        pose = align_vertices(permuted, face.faces, templates)
         assert pose.unit == unit
-        np.testing.assert_allclose(pose.apply(exchanged), person, atol=1e-5)
+        np.testing.assert_allclose(pose.apply(permuted), head, atol=1e-5)
         assert pose.is_identity == (unit == "metres" and np.array_equal(matrix, np.eye(3)))
-        found += 1
-    assert (found, mirrored) == (24, 24)
+        aligned += 1
+    assert (aligned, mirrored) == (24, 24)
 
 
-def test_any_rotation_of_any_person(templates: list[np.ndarray], man: Face) -> None:
+def test_random_rotations_of_all_identities(templates: list[np.ndarray], man: Face) -> None:
     rng = np.random.default_rng(1)
     for index, template in enumerate(templates * 4):
         rotation, unit = random_rotation(rng), list(UNITS)[index % len(UNITS)]
-        turned = ((template @ rotation.T + rng.normal(0, 1, 3)) / UNITS[unit]).astype(np.float32)
-        pose = align_vertices(turned, man.faces, templates)
-        back = pose.apply(turned)
+        rotated = ((template @ rotation.T + rng.normal(0, 1, 3)) / UNITS[unit]).astype(np.float32)
+        pose = align_vertices(rotated, man.faces, templates)
+        back = pose.apply(rotated)
         assert pose.unit == unit
         centred = back - back.mean(axis=0) - (template - template.mean(axis=0))
         assert np.abs(centred).max() < 1e-4
 
 
-def test_a_person_who_is_not_packaged(templates: list[np.ndarray], man: Face) -> None:
-    """Each identity is found by the others alone, in any rotation, to within a few degrees."""
+def test_an_identity_that_is_not_among_the_templates(templates: list[np.ndarray], man: Face) -> None:
+    """Each identity is aligned with the other ones, in any rotation, to within 5 degrees."""
     rng = np.random.default_rng(2)
     for index, template in enumerate(templates):
         others = templates[:index] + templates[index + 1 :]
@@ -103,8 +103,8 @@ def test_wrong_vertex_orders_are_refused(templates: list[np.ndarray], man: Face)
     rng = np.random.default_rng(3)
     count = len(man.template)
     some = np.arange(count)
-    chosen = rng.choice(count, 20, replace=False)
-    some[chosen] = np.roll(chosen, 1)
+    swapped = rng.choice(count, 20, replace=False)
+    some[swapped] = np.roll(swapped, 1)
     orders = (rng.permutation(count), np.arange(count)[::-1], np.roll(np.arange(count), 1), some)
     for order in orders:
         with pytest.raises(AlignmentError, match="another order"):
@@ -123,7 +123,7 @@ def test_a_collapsed_head_is_refused(templates: list[np.ndarray], man: Face, val
         align_vertices(np.full_like(man.template, values), man.faces, templates)
 
 
-def test_blenders_axes_are_undone_and_reported(tmp_path: Path, man: Face) -> None:
+def test_axes_of_blender_are_converted_and_reported(tmp_path: Path, man: Face) -> None:
     x, y, z = man.template.T
     path = write(tmp_path / "blender.obj", np.stack([x, -z, y], axis=1) * 100, man.faces)
     with pytest.warns(FaceWarning, match=r"in centimetres, \+z up, facing -y: .*blender\.obj") as caught:
@@ -133,7 +133,7 @@ def test_blenders_axes_are_undone_and_reported(tmp_path: Path, man: Face) -> Non
     assert face.blendshapes is not None
 
 
-def test_an_upright_head_is_left_as_it_is(tmp_path: Path, man: Face) -> None:
+def test_an_upright_head_is_unchanged(tmp_path: Path, man: Face) -> None:
     path = write(tmp_path / "man.obj", man.template, man.faces)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -142,17 +142,17 @@ def test_an_upright_head_is_left_as_it_is(tmp_path: Path, man: Face) -> None:
 
 
 def other_topology(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """The skin alone, so that no vertex corresponds."""
+    """The skin alone, renumbered, so that no vertex corresponds."""
     triangles = face.surfaces[0].triangles
     used, ids = np.unique(triangles, return_inverse=True)
     return face.template[used], ids.reshape(-1, 3).astype(np.int32)
 
 
 @pytest.mark.parametrize(("rotation", "unit"), ((0, "metres"), (5, "centimetres"), (14, "inches"), (22, "millimetres")))
-def test_another_topology_is_found_by_its_surface(tmp_path: Path, man: Face, rotation: int, unit: str) -> None:
+def test_another_topology_is_aligned_by_its_surface(tmp_path: Path, man: Face, rotation: int, unit: str) -> None:
     vertices, triangles = other_topology(man)
-    turned = vertices @ axis_rotations()[rotation] / UNITS[unit]
-    path = write(tmp_path / "head.obj", turned, triangles)
+    rotated = vertices @ axis_rotations()[rotation] / UNITS[unit]
+    path = write(tmp_path / "head.obj", rotated, triangles)
     with warnings.catch_warnings():
         warnings.simplefilter("error" if rotation == 0 else "ignore", FaceWarning)
         face = load_face(path)
@@ -175,7 +175,7 @@ def test_uncertain_shapes_are_refused_until_the_file_states_its_axes(tmp_path: P
 
 
 def own_recordings(folder: Path, face: Face, matrix: np.ndarray) -> tuple[Path, np.ndarray]:
-    """Recordings of an opening mouth, all of it in other axes and units; returns the motion in metres, upright."""
+    """Write a recording of an opening mouth in other axes and units; returns folder and motion in metres."""
     folder.mkdir()
     weights = np.zeros((30, 52), np.float32)
     weights[:, face.blendshape_names.index("jawOpen")] = np.linspace(0, 0.5, 30)
@@ -186,7 +186,7 @@ def own_recordings(folder: Path, face: Face, matrix: np.ndarray) -> tuple[Path, 
     return folder, motion
 
 
-def test_own_recordings_are_turned_with_their_template(tmp_path: Path, man: Face) -> None:
+def test_own_recordings_are_rotated_with_their_template(tmp_path: Path, man: Face) -> None:
     blender = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) * 1000.0
     folder, motion = own_recordings(tmp_path / "own", man, blender)
     source = read_own(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_face import bare_face, dressed_face, sphere
+from made_face import bare_face, sphere, textured_face
 from PIL import Image
 
 from sedtalker.errors import RenderError
@@ -29,12 +29,12 @@ CAMERA = Camera(distance=0.75)
 
 @pytest.fixture(scope="module")
 def dressed() -> SoftRenderer:
-    return SoftRenderer(dressed_face(), SIZE, SIZE, camera=CAMERA)
+    return SoftRenderer(textured_face(), SIZE, SIZE, camera=CAMERA)
 
 
 @pytest.mark.parametrize("quality", ["standard", "fine"])
 def test_frames_are_byte_equal_whatever_the_threads(quality):
-    face = dressed_face()
+    face = textured_face()
     moves = [face.template * (1 + 0.02 * k) for k in range(8)]
     alone = SoftRenderer(face, SIZE, SIZE, quality)
     expected = [alone.frame(vertices).tobytes() for vertices in moves]
@@ -56,7 +56,7 @@ def test_frames_are_byte_equal_whatever_the_processor():
 
 def digest() -> str:
     """Hash of a standard and a fine frame."""
-    face = dressed_face()
+    face = textured_face()
     frames = [SoftRenderer(face, SIZE, SIZE, quality).frame(face.template) for quality in ("standard", "fine")]
     return hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()
 

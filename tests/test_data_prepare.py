@@ -12,7 +12,7 @@ import pytest
 import vertex_corpora as made
 
 from sedtalker.audio import load_audio
-from sedtalker.data.prepare import Options, check_source, check_store, prepare
+from sedtalker.data.prepare import PrepareOptions, check_source, check_store, prepare
 from sedtalker.data.vertex_corpora.biwi import read_biwi
 from sedtalker.data.vertex_corpora.emovoca import EXPRESSIONS, emotion_of, parse_name, read_emovoca
 from sedtalker.data.vertex_corpora.own import read_own
@@ -55,7 +55,7 @@ def test_sedtalker_and_faceformer_layouts(tmp_path: Path) -> None:
     assert [clip.intensity for clip in outcome.clips] == pytest.approx([1 / 3, 2 / 3, 1])
     assert {clip.audio for clip in outcome.clips} == {f"{made.TRAIN}_sentence01"}
     made.faceformer_layout(tmp_path / "b")
-    outcome = prepare(read_emovoca(tmp_path / "b"), tmp_path / "store_b", Options(dtype="float32"))
+    outcome = prepare(read_emovoca(tmp_path / "b"), tmp_path / "store_b", PrepareOptions(dtype="float32"))
     assert [clip.emotion for clip in outcome.clips] == ["disgust", "neutral"]
     store = open_store(tmp_path / "store_b")
     np.testing.assert_allclose(store.motion(store.clips[0]), made.motion(made.template(), 60)[::2], atol=1e-7)
@@ -270,7 +270,7 @@ def test_unit_is_mended_by_the_scale_it_names(tmp_path: Path) -> None:
     (folder / "template.obj").write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=r"millimetres.*--scale 0\.001"):
         prepare(read_own(folder), tmp_path / "store")
-    prepare(read_own(folder), tmp_path / "store", Options(scale=0.001))
+    prepare(read_own(folder), tmp_path / "store", PrepareOptions(scale=0.001))
     store = open_store(tmp_path / "store")
     np.testing.assert_allclose(store.motion(store.clips[0]), made.motion(made.template(), 30), atol=5e-6)
 
@@ -291,8 +291,8 @@ def test_another_way_of_preparing_needs_another_folder(tmp_path: Path) -> None:
     made.generator_layout(tmp_path)
     prepare(read_emovoca(tmp_path), tmp_path / "store")
     with pytest.raises(DataError, match=r"made with dtype 'float16', not 'float32'"):
-        prepare(read_emovoca(tmp_path), tmp_path / "store", Options(dtype="float32"))
-    with pytest.raises(DataError, match="not empty and no store"):
+        prepare(read_emovoca(tmp_path), tmp_path / "store", PrepareOptions(dtype="float32"))
+    with pytest.raises(DataError, match="not empty and not a store"):
         prepare(read_emovoca(tmp_path), tmp_path / "New_EmoVOCA")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sedtalker.data import spec_augment as spectral_changes
-from sedtalker.data.spec_augment import changed, frequency_mask, mel_level, noised, random_eq, vtlp
+from sedtalker.data.spec_augment import add_mel_noise, frequency_mask, mel_level, random_eq, spec_augment, vtlp
 from sedtalker.speech import log_mel, mel_edges
 
 RATE = 16_000
@@ -46,7 +46,7 @@ def test_noise_fills_what_is_silent_and_hardly_moves_what_is_loud(monkeypatch: p
     monkeypatch.setattr(spectral_changes, "NOISY", 1.0)
     torch.manual_seed(1)
     mels = tone(500).expand(32, -1, -1)
-    noisy = noised(mels)
+    noisy = add_mel_noise(mels)
     assert (noisy >= mels - 1e-5).all()
     assert (noisy.amin((1, 2)) > mels.amin((1, 2)) + 0.2).all()
     assert (noisy.amax((1, 2)) - mels.amax((1, 2))).max() < 0.2
@@ -64,6 +64,6 @@ def test_a_band_is_hidden_at_all_times():
 def test_a_share_of_the_utterances_is_changed():
     torch.manual_seed(3)
     steps = tone(500, 0.96).unflatten(1, (-1, 4)).expand(200, -1, -1, -1)
-    moved = (changed(steps, 0.5) != steps).flatten(1).any(1).float().mean()
+    moved = (spec_augment(steps, 0.5) != steps).flatten(1).any(1).float().mean()
     assert 0.35 < moved < 0.65
-    assert torch.equal(changed(steps, 0.0), steps)
+    assert torch.equal(spec_augment(steps, 0.0), steps)

@@ -52,7 +52,7 @@ def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixtur
         "60 Hz (by the length of the sounds) -> 30 fps",
         f"missing: {made.OTHER_TRAIN} sentence24 (the published archive lacks it as well)",
         f"refused: {made.TEST}_sentence23_Afraid_1: a Git LFS pointer",
-        "no split names, kept as 'unused': FaceTalk_990101_00001_TA",
+        "subjects without a split, kept as 'unused': FaceTalk_990101_00001_TA",
         "features: whisper-tiny.en, 9 audio files",
         "17 clips at 30 fps, 1 refused",
     ):

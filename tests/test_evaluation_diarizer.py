@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from sedtalker.cli.options import decibels
-from sedtalker.data.concatenation import Recipe, chained, draw_recipes, insertions, render, written
+from sedtalker.data.concatenation import (
+    Recipe,
+    draw_recipes,
+    join_pieces,
+    render_recipe,
+    vary_insertions,
+    write_recordings,
+)
 from sedtalker.data.manifest import Manifest, Utterance, merge
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.errors import DataError
@@ -90,7 +97,7 @@ def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
 
 def test_recordings_with_marked_changes_are_judged_by_time(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
-    made = written(manifest, tmp_path, per_speaker=4)
+    made = write_recordings(manifest, tmp_path, per_speaker=4)
     assert all(item.segments and manifest.audio(item).is_file() for item in made)
     merge([manifest, made]).save(tmp_path / "manifest.json")
     report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=0)
@@ -137,7 +144,7 @@ def test_recipes_are_of_one_speaker_seeded_and_change_emotion(manifest):
 
 def test_a_rendered_recipe_is_level_and_has_its_true_boundaries(manifest):
     neutral, happy = (next(item for item in manifest if item.emotion == emotion) for emotion in ("neutral", "happy"))
-    samples, segments = render(manifest, Recipe((neutral, happy, neutral)))
+    samples, segments = render_recipe(manifest, Recipe((neutral, happy, neutral)))
     assert [segment.emotion for segment in segments] == ["neutral", "happy", "neutral"]
     assert segments[-1].end * 16_000 == len(samples)
     for segment in segments:
@@ -149,27 +156,27 @@ def test_a_rendered_recipe_is_level_and_has_its_true_boundaries(manifest):
 
 def test_a_crossfade_blends_the_clips_around_its_edge():
     loud, soft = np.full(16_000, 1.0, np.float32), np.full(8_000, 0.5, np.float32)
-    samples, edges = chained([loud, soft], 0.1)
+    samples, edges = join_pieces([loud, soft], 0.1)
     assert edges.tolist() == [0, 15_200, 22_400] and len(samples) == 22_400
     blend = samples[14_400:16_000]
     np.testing.assert_allclose(blend, np.linspace(1.0, 0.5, 1_600), atol=1e-3)
-    cut, edges = chained([loud, soft], 0.0)
+    cut, edges = join_pieces([loud, soft], 0.0)
     assert edges.tolist() == [0, 16_000, 24_000] and cut[15_999] == cut[16_000] == 0
-    assert chained([loud, soft[:800]], 0.2)[1].tolist() == [0, 15_800, 16_400]  # half of the shorter one
+    assert join_pieces([loud, soft[:800]], 0.2)[1].tolist() == [0, 15_800, 16_400]  # half of the shorter one
 
 
 def test_a_third_of_what_is_trained_on_is_crossfaded(manifest, tmp_path):
-    lengths = [item.segments[-1].end for item in written(manifest, tmp_path / "a", 12)]
-    cut = [render(manifest, recipe)[1][-1].end for recipe in draw_recipes(manifest.utterances, 12)]
+    lengths = [item.segments[-1].end for item in write_recordings(manifest, tmp_path / "a", 12)]
+    cut = [render_recipe(manifest, recipe)[1][-1].end for recipe in draw_recipes(manifest.utterances, 12)]
     shorter = sum(one < other - 0.015 for one, other in zip(lengths, cut, strict=True))
     assert len(lengths) == len(cut) and shorter >= len(cut) // 5
 
 
 def test_insertions_have_the_lengths_asked_for(manifest):
     neutral, happy = (next(item for item in manifest if item.emotion == emotion) for emotion in ("neutral", "happy"))
-    recipes = insertions([Recipe((neutral, happy, neutral)), Recipe((neutral, happy))], [0.3, 0.5])
+    recipes = vary_insertions([Recipe((neutral, happy, neutral)), Recipe((neutral, happy))], [0.3, 0.5])
     assert len(recipes) == 2
-    lengths = [render(manifest, recipe)[1][1].duration for recipe in recipes]
+    lengths = [render_recipe(manifest, recipe)[1][1].duration for recipe in recipes]
     assert lengths == pytest.approx([0.3, 0.5], abs=0.01)
 
 

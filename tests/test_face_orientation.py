@@ -197,7 +197,7 @@ def test_own_recordings_are_rotated_with_their_template(tmp_path: Path, man: Fac
     template = store.templates["speaker"]
     np.testing.assert_allclose(template, man.template, atol=1e-5)
     clip = next(iter(store))
-    np.testing.assert_allclose(store.mapped(clip) + template, motion, atol=1e-4)
+    np.testing.assert_allclose(store.memmap(clip) + template, motion, atol=1e-4)
 
 
 def test_a_mirrored_template_of_own_recordings_is_refused(tmp_path: Path, man: Face) -> None:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
-from sedtalker.data.emotion_mixtures import Clip, Mixer, Mixing, targets
-from sedtalker.data.features import cache_features, read_recordings, steps_from
+from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, frame_targets
+from sedtalker.data.features import cache_features, diarizer_features, read_recordings
 from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
@@ -63,7 +63,7 @@ def made_corpus(folder: Path, speakers: int = 4, takes: int = 3) -> Manifest:
 
 def mixer(folder: Path, **mixing) -> Mixer:
     manifest = made_corpus(folder)
-    return Mixer(manifest.select("train"), [folder / "features"], Mixing(**mixing), seed=1)
+    return Mixer(manifest.select("train"), [folder / "features"], MixerConfig(**mixing), seed=1)
 
 
 def test_mixes_change_where_they_say(tmp_path):
@@ -91,7 +91,7 @@ def test_silence_far_from_speech_is_neutral_and_near_it_has_no_target():
     speech = np.zeros(100, bool)
     speech[:20] = True
     item = Utterance("a", "a", "c", "s", "female", "en", "happy", 0.5, perceived={"neutral": 1.0})
-    target, intensity, weight = targets(item, speech, heard=0.2)
+    target, intensity, weight = frame_targets(item, speech, perceived_weight=0.2)
     assert target[5, LABELS.index("happy")] == pytest.approx(0.8)
     assert target[5, 0] == pytest.approx(0.2)
     assert (weight[5], weight[25], target[90, 0], intensity[90], intensity[5]) == (1, 0, 1, 0, 0.5)
@@ -100,12 +100,12 @@ def test_silence_far_from_speech_is_neutral_and_near_it_has_no_target():
 def test_a_recording_with_segments_changes_where_they_say():
     spans = (Span(1.0, 2.0, "angry", 1.0), Span(2.0, 3.0, "sad"))
     item = Utterance("a", "a", "c", "s", "female", "en", "angry", 0.5, segments=spans)
-    target, intensity, _ = targets(item, np.ones(100, bool), heard=0.2)
+    target, intensity, _ = frame_targets(item, np.ones(100, bool), perceived_weight=0.2)
     named = [LABELS[k] for k in target.argmax(1)]
     assert named == ["neutral"] * 25 + ["angry"] * 25 + ["sad"] * 25 + ["neutral"] * 25
     assert (intensity[10], intensity[30]) == (0, 1)
     assert np.isnan(intensity[60])
-    faster, _, _ = targets(item, np.ones(40, bool), heard=0.2, pace=0.4)
+    faster, _, _ = frame_targets(item, np.ones(40, bool), perceived_weight=0.2, pace=0.4)
     assert [LABELS[k] for k in faster.argmax(1)[[9, 10, 19, 20, 29, 30]]] == [
         *named[24:26],
         *named[49:51],
@@ -117,7 +117,7 @@ def test_recordings_with_segments_are_drawn_whole(tmp_path):
     manifest = made_corpus(tmp_path)
     spans = (Span(0.0, 1.2, "happy"),)
     marked = replace(manifest.select("train")[0], segments=spans, transcript="marked")
-    draws = Mixer([*manifest.select("train"), marked], [tmp_path / "features"], Mixing(changing=1.0), seed=0)
+    draws = Mixer([*manifest.select("train"), marked], [tmp_path / "features"], MixerConfig(changing=1.0), seed=0)
     lengths = {len(draws.draw().steps) for _ in range(40)}
     assert 30 in lengths  # all of its steps, while its speaker is drawn
 
@@ -129,8 +129,8 @@ def test_a_clip_has_the_variants_that_are_there(tmp_path):
     other.parent.mkdir(parents=True)
     np.save(other, np.zeros((20, 2, 12), np.float16))
     caches = [tmp_path / "features", tmp_path / "augmented"]
-    assert [len(Clip(item, caches).variants) for item in manifest.utterances[:2]] == [2, 1]
-    mix = Clip(first, caches).mix(1, heard=0.2)
+    assert [len(CachedClip(item, caches).variants) for item in manifest.utterances[:2]] == [2, 1]
+    mix = CachedClip(first, caches).mix(1, perceived_weight=0.2)
     assert len(mix.steps) == len(mix.target) == 20
     assert mix.weight[4:16].eq(1).all()
 
@@ -275,10 +275,10 @@ class CountingEncoder:
 
 def test_steps_are_cached_at_half_the_rate(tmp_path):
     write_wav(tmp_path / "a.wav", [np.zeros(16_000, np.float32)])
-    cache_features([("a", tmp_path / "a.wav")], tmp_path / "cache", steps_from(CountingEncoder()))
+    cache_features([("a", tmp_path / "a.wav")], tmp_path / "cache", diarizer_features(CountingEncoder()))
     assert np.load(tmp_path / "cache/a.npy").shape == (25, 2, 4)
     assert np.load(tmp_path / "cache/a.loudness.npy").shape == (50,)
-    cache_features([("a", tmp_path / "a.wav")], tmp_path / "upper", steps_from(CountingEncoder(), first_layer=1))
+    cache_features([("a", tmp_path / "a.wav")], tmp_path / "upper", diarizer_features(CountingEncoder(), first_layer=1))
     assert np.load(tmp_path / "upper/a.npy").shape == (25, 1, 4)
 
 

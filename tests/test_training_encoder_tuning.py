@@ -11,8 +11,8 @@ import torch
 pytest.importorskip("lightning")
 
 from sedtalker.audio import write_wav
-from sedtalker.data.emotion_mixtures import Mixing
-from sedtalker.data.features import cache_features, mel_steps, pair_frames, read_above
+from sedtalker.data.emotion_mixtures import MixerConfig
+from sedtalker.data.features import cache_features, frozen_features, mel_steps, pair_frames
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
@@ -73,8 +73,8 @@ def corpus(tmp_path: Path) -> Path:
             )
     Manifest(str(tmp_path), items).save(tmp_path / "manifest.json")
     clips = [(item.id, tmp_path / item.path) for item in items]
-    cache_features(clips, tmp_path / "features", read_above(encoder, BELOW))
-    cache_features(clips, tmp_path / "mels", read_above(encoder, 0))
+    cache_features(clips, tmp_path / "features", frozen_features(encoder, BELOW))
+    cache_features(clips, tmp_path / "mels", frozen_features(encoder, 0))
     return tmp_path
 
 
@@ -95,7 +95,7 @@ def test_blocks_learn_beside_the_diarizer_and_are_saved_as_an_encoder(corpus: Pa
 def test_a_whole_encoder_learns_from_changed_sound_and_is_saved(corpus: Path):
     training = DiarizerTraining(
         f"{corpus}/manifest.json", (f"{corpus}/mels",), f"{corpus}/run",
-        model=DiarizerConfig(width=16, hidden=8, convolutions=1), mixing=Mixing(levelled=0.5),
+        model=DiarizerConfig(width=16, hidden=8, convolutions=1), mixing=MixerConfig(level_match_prob=0.5),
         frozen_layers=0, spec_augment_prob=0.8, steps=4, batch_size=2, warmup=2, validate_every=4,
     )  # fmt: skip
     diarizer = load_diarizer(run_training(training))

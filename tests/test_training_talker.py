@@ -18,7 +18,7 @@ from torch import Tensor
 
 pytest.importorskip("lightning")
 
-from sedtalker.data.vertex_store import Clip, write_manifest
+from sedtalker.data.vertex_store import VertexClip, write_manifest
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
@@ -276,7 +276,7 @@ def test_it_trains_on_a_vertex_corpus(head: str, tmp_path: Path, configured) -> 
     for split in ("train", "validation"):
         np.save(root / "clips" / f"{split}.npy", rng.normal(0, 1e-3, (frames, vertices, 3)).astype(np.float32))
         np.save(root / "features" / f"{split}-sound.npy", rng.normal(size=(60, LAYERS, WIDTH)).astype(np.float16))
-        clips.append(Clip(split, split, "s", split, "happy", 1.0, "Smile2", 3, frames, f"{split}-sound", 1.33))
+        clips.append(VertexClip(split, split, "s", split, "happy", 1.0, "Smile2", 3, frames, f"{split}-sound", 1.33))
     settings = {"corpus": "made", "fps": 30, "source_fps": 60, "dtype": "float32", "vertices": vertices}
     write_manifest(root, settings, clips, complete=True)
     np.save(root / "faces.npy", np.array([[0, 1, 2], [0, 2, 1], [3, 4, 5], [3, 5, 4]], np.int32))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sedtalker.cli.options import integer, real
 
 if TYPE_CHECKING:
-    from sedtalker.data.prepare import Outcome
+    from sedtalker.data.prepare import PrepareReport
     from sedtalker.data.vertex_corpora.sequences import Source
 
 CORPORA = ("emovoca", "vocaset", "biwi", "own")
@@ -149,16 +149,16 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a corpus; exit code 1 if a sequence was refused."""
     if arguments.corpus in SPEECH:
         return _prepare_speech(arguments)
-    from sedtalker.data.prepare import Options, prepare
+    from sedtalker.data.prepare import PrepareOptions, prepare
     from sedtalker.data.vertex_store import open_store, split_counts
 
-    options = Options(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
+    options = PrepareOptions(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
     outcome = prepare(_read_corpus(arguments.corpus, arguments.source, arguments), arguments.output, options)
     _print_outcome(outcome)
     for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
         print(f"{split}: {clips} clips, {frames} frames, {subjects} subjects")
     if arguments.encoder != "none":
-        from sedtalker.data.store_features import cache_store_features
+        from sedtalker.data.features import cache_store_features
 
         sounds = cache_store_features(open_store(arguments.output), arguments.encoder)
         print(f"features: {arguments.encoder}, {sounds} audio files, shared by the variants of a sentence")
@@ -176,7 +176,7 @@ def _prepare_speech(arguments: argparse.Namespace) -> int:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Check a store or a corpus; exit code 1 if a clip is invalid."""
-    from sedtalker.data.prepare import Options, check_source, check_store
+    from sedtalker.data.prepare import PrepareOptions, check_source, check_store
     from sedtalker.data.vertex_store import is_store, open_store
 
     if is_store(arguments.folder):
@@ -184,7 +184,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         invalid, count = check_store(store), len(store)
         _print_lines("refused", [f"{name}: {reason}" for name, reason in invalid.items()])
     else:
-        options = Options(arguments.fps, arguments.source_fps, scale=arguments.scale)
+        options = PrepareOptions(arguments.fps, arguments.source_fps, scale=arguments.scale)
         outcome = check_source(_read_corpus(arguments.corpus, arguments.folder, arguments), options)
         _print_outcome(outcome)
         invalid, count = outcome.refused, len(outcome.clips) + len(outcome.refused)
@@ -245,7 +245,7 @@ def _synthesize_syllables(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}/New_EmoVOCA: {sequences} sequences")
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: PrepareReport) -> None:
     for note in outcome.notes:
         print(note)
     _print_lines("missing", outcome.missing)

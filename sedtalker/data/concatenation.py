@@ -1,4 +1,4 @@
-"""Recordings whose emotion changes at known times: one speaker's clips cut to their speech, levelled and joined.
+"""Recordings whose emotion changes at known times: clips of one speaker, trimmed, normalised in level and joined.
 
 `python -m sedtalker.recipes concatenate MANIFEST -o DIR --per-speaker 12` writes such recordings of every speaker, and
 `DIR/manifest.json` with the corpora's own recordings and these.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,25 +22,25 @@ from sedtalker.emotion.vad import trim_silence
 
 Samples = NDArray[np.float32]
 
-EDGE = 0.05  # s kept around the speech
-FADE = 0.01  # s, so that a joint does not click
-CROSSFADES = (0.02, 0.15)  # s over which clips blend, in a third of the recordings that are trained on
+EDGE = 0.05  # s of silence kept around the speech
+FADE = 0.01  # s at each cut, against clicks
+CROSSFADES = (0.02, 0.15)  # s, in a third of the training recordings
 LEVEL = -26.0  # dB of full scale, root mean square of every piece
-SHORT = (0.4, 0.9)  # s, of half of the middle parts of three in recordings that are trained on
-PATTERNS = ("NE", "EN", "NEN", "EE")  # of Wang et al. (2023), drawn alike; N neutral, E another emotion
+SHORT = (0.4, 0.9)  # s, of half of the middle clips of three in training recordings
+PATTERNS = ("NE", "EN", "NEN", "EE")  # of Wang et al. (2023), equally likely; N neutral, E another emotion
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which clips follow each other; the middle one of three may be cropped."""
+    """Order of clips of one speaker; the middle one of three may be cropped."""
 
     clips: tuple[Utterance, ...]
     crop: float | None = None  # s
-    crossfade: float = 0.0  # s over which each clip blends into the next; 0: a cut
+    crossfade: float = 0.0  # s; 0: a cut
 
 
 def draw_recipes(utterances: Sequence[Utterance], per_speaker: int, seed: int = 0) -> list[Recipe]:
-    """Recipes for every speaker who has neutral clips and others."""
+    """Draw recipes for every speaker who has neutral clips and two other emotions."""
     by_speaker: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
     for item in utterances:
         by_speaker[item.speaker][item.emotion].append(item)
@@ -49,16 +49,18 @@ def draw_recipes(utterances: Sequence[Utterance], per_speaker: int, seed: int = 
         rng = np.random.default_rng([seed, number])
         emotions = sorted(set(clips) - {"neutral"})
         if "neutral" in clips and len(emotions) > 1:
-            recipes += [Recipe(_drawn(rng, clips, emotions)) for _ in range(per_speaker)]
+            recipes += [Recipe(_draw_clips(rng, clips, emotions)) for _ in range(per_speaker)]
     return recipes
 
 
-def insertions(recipes: Sequence[Recipe], lengths: Sequence[float], seed: int = 0) -> list[Recipe]:
-    """The recipes of three clips, each once for every length of the inserted part in seconds."""
+def vary_insertions(recipes: Sequence[Recipe], lengths: Sequence[float], seed: int = 0) -> list[Recipe]:
+    """Repeat the recipes of three clips with every length in seconds of the middle clip."""
     return [replace(recipe, crop=length) for recipe in recipes if len(recipe.clips) == 3 for length in lengths]
 
 
-def _drawn(rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions: list[str]) -> tuple[Utterance, ...]:
+def _draw_clips(
+    rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions: list[str]
+) -> tuple[Utterance, ...]:
     pattern = PATTERNS[rng.integers(len(PATTERNS))]
     first, second = rng.permutation(len(emotions))[:2]
     named = iter((emotions[first], emotions[second]))
@@ -66,16 +68,16 @@ def _drawn(rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions
     return tuple(clips[kind][rng.integers(len(clips[kind]))] for kind in kinds)
 
 
-def render(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
-    """Samples (N,) of a recipe, and its true segments."""
+def render_recipe(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
+    """Join the clips of a recipe: samples (N,) at 16 kHz, and the true segments."""
     pieces = []
     for number, item in enumerate(recipe.clips):
         piece = trim_silence(load_audio(manifest.audio(item)), EDGE)
         if recipe.crop is not None and number == 1:
             middle, half = len(piece) // 2, int(recipe.crop * SAMPLE_RATE / 2)
             piece = piece[max(0, middle - half) : middle + half]
-        pieces.append(levelled(piece))
-    samples, edges = chained(pieces, recipe.crossfade)
+        pieces.append(normalize_level(piece))
+    samples, edges = join_pieces(pieces, recipe.crossfade)
     segments = [
         Segment(float(start), float(end), item.emotion, item.intensity if item.intensity is not None else 1.0)
         for (start, end), item in zip(itertools.pairwise(edges / SAMPLE_RATE), recipe.clips, strict=True)
@@ -83,35 +85,29 @@ def render(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Segment]]:
     return samples, segments
 
 
-def chained(pieces: Sequence[Samples], crossfade: float) -> tuple[Samples, NDArray[np.int64]]:
-    """Pieces one after the other (N,), each blending into the next over `crossfade` seconds, and their P + 1 edges.
+def join_pieces(pieces: Sequence[Samples], crossfade: float) -> tuple[Samples, NDArray[np.int64]]:
+    """Join P pieces with crossfades of `crossfade` seconds: samples (N,), and the P + 1 edges in samples.
 
-    An edge lies in the middle of a blend, which takes no more than half of the shortest piece.
+    An edge is in the middle of a crossfade, which is at most half as long as the shortest piece.
     """
     overlap = min(int(crossfade * SAMPLE_RATE), min(len(piece) for piece in pieces) // 2)
     starts = np.cumsum([0, *(len(piece) - overlap for piece in pieces)])
     samples, ramp = np.zeros(starts[-1] + overlap, np.float32), max(overlap, int(FADE * SAMPLE_RATE))
     for start, piece in zip(starts, pieces, strict=False):
-        samples[start : start + len(piece)] += faded(piece, ramp)
+        samples[start : start + len(piece)] += fade_ends(piece, ramp)
     edges = starts + overlap // 2
     edges[0], edges[-1] = 0, len(samples)
     return samples, edges
 
 
-def rendered(manifest: Manifest, recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, Samples, list[Segment]]]:
-    """Each recipe with its samples and segments."""
-    for recipe in recipes:
-        yield recipe, *render(manifest, recipe)
-
-
-def levelled(samples: Samples) -> Samples:
-    """The samples at `LEVEL`."""
+def normalize_level(samples: Samples) -> Samples:
+    """Scale samples to the level `LEVEL`."""
     power = float(np.square(samples, dtype=np.float64).mean())
     return (samples * np.sqrt(10 ** (LEVEL / 10) / max(power, 1e-12))).astype(np.float32)
 
 
-def faded(samples: Samples, length: int) -> Samples:
-    """The samples with the first and the last `length` of them faded in and out."""
+def fade_ends(samples: Samples, length: int) -> Samples:
+    """Fade the first `length` samples in and the last ones out."""
     ramp = np.linspace(0, 1, length, dtype=np.float32)
     samples = samples.copy()
     samples[:length] *= ramp
@@ -119,8 +115,8 @@ def faded(samples: Samples, length: int) -> Samples:
     return samples
 
 
-def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -> Manifest:
-    """Recordings of every speaker, as sound files in a folder and as utterances with segments."""
+def write_recordings(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -> Manifest:
+    """Write joined recordings of every speaker to a folder; returns them as utterances with segments."""
     rng = np.random.default_rng(seed)
     recipes = draw_recipes([item for item in manifest if not item.segments], per_speaker, seed)
     recipes = [
@@ -133,7 +129,8 @@ def written(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -
         for recipe in recipes
     ]
     utterances = []
-    for number, (recipe, samples, segments) in enumerate(rendered(manifest, recipes)):
+    for number, recipe in enumerate(recipes):
+        samples, segments = render_recipe(manifest, recipe)
         first = recipe.clips[0]
         name = f"changing/{first.speaker}-{number}"
         write_wav(folder / f"{name}.wav", [samples])

@@ -1,9 +1,9 @@
-"""Utterances whose emotion changes, made on the fly from one speaker's clips, with the true boundaries.
+"""Training utterances whose emotion changes, joined on the fly from one speaker's clips, with exact boundaries.
 
-A made utterance is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a
-longer run of them. Clips are cut to their speech with random margins; some are cropped to a part of from 0.4 s up; some
-keep their silence, which is neutral where speech is far. The clips are joined as cached steps, 25 a second. Recordings
-whose emotion changes (an utterance with segments) are drawn whole.
+A mixture is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a longer
+series of them. Clips are trimmed to their speech with random margins; some are cropped to 0.4 s or more; some keep
+their silence, which is neutral far from speech. Clips are joined as cached steps, 25 per second. Recordings whose
+emotion changes (utterances with segments) are used whole.
 """
 
 from __future__ import annotations
@@ -28,67 +28,67 @@ from sedtalker.emotion.vad import detect_speech
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 
-BRIDGE = 0.3  # s, pauses up to this belong to the speech around them
-NEAR_SPEECH = 0.3  # s around speech whose silence is nobody's: no target
-SILENCE_WEIGHT = 0.3  # of a silent frame in the loss, beside 1 for speech
+BRIDGE = 0.3  # s, longest pause that counts as speech
+NEAR_SPEECH = 0.3  # s around speech in which silence has no target
+SILENCE_WEIGHT = 0.3  # loss weight of a silent frame; speech has 1
 
 PATTERNS: tuple[tuple[str, float], ...] = (
-    ("E", 0.35),  # one clip of any emotion, neutral among them
+    ("E", 0.35),  # one clip of any emotion or neutral
     ("NE", 0.12),
     ("EN", 0.12),
     ("NEN", 0.11),
     ("EE", 0.15),
     ("EEEE", 0.15),  # any emotions, four to seven clips
 )
-"""What is made, and how often: N a neutral clip, E a clip of an emotion."""
+"""Patterns of mixtures and their probabilities: N a neutral clip, E a clip of an emotion."""
 
 
-CHANGING = "changing"  # the kind of an utterance with segments, beside the emotions
+CHANGING = "changing"  # kind of an utterance with segments, used like an emotion
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Mixing:
-    """How utterances are made."""
+class MixerConfig:
+    """How mixtures are drawn."""
 
     patterns: tuple[tuple[str, float], ...] = PATTERNS
-    crop: float = 0.35  # share of the clips that are cropped to a part
-    shortest: float = 0.4  # s, of a part
+    crop: float = 0.35  # share of the clips that are cropped
+    shortest: float = 0.4  # s, shortest crop
     longest_crop: float = 2.0  # s
-    margin: float = 0.2  # s, most silence kept on each side of a clip's speech
+    margin: float = 0.2  # s, most silence on each side of a clip's speech
     keep_silence: float = 0.15  # share of the clips that keep all their silence
-    heard: float = 0.2  # weight of what listeners heard, beside what the actor meant
+    perceived_weight: float = 0.2  # share of the listeners' votes in the target; the acted emotion has the rest
     insertion: float = 0.3  # share of the clips between two others that are cropped to 0.4 to 0.8 s
-    changing: float = 0.3  # share of the draws that are recordings with segments, where there are some
-    longest: float = 16.0  # s, of a made utterance
-    levelled: float = 0.0  # share of the made utterances whose clips, cached as log-mels, are brought to one level
+    changing: float = 0.3  # share of recordings with segments, where a speaker has some
+    longest: float = 16.0  # s, longest mixture
+    level_match_prob: float = 0.0  # share of the mixtures of log-mels whose clips get the same level
 
 
 @dataclass
-class Mix:
-    """A made utterance: steps (T, L, D) float16 of `sedtalker.emotion.diarizer.pool_frames`, and a target for each."""
+class Mixture:
+    """A training utterance: steps (T, L, D) float16 of `sedtalker.emotion.diarizer.pool_frames`, and their targets."""
 
     steps: Tensor
     target: Tensor  # (T, C) distribution over the labels
     intensity: Tensor  # (T,), NaN where unknown
     weight: Tensor  # (T,), 0 where there is no target
 
-    def part(self, first: int, last: int) -> Mix:
+    def part(self, first: int, last: int) -> Mixture:
         """The steps from `first` until `last`."""
-        return Mix(*(values[first:last] for values in (self.steps, self.target, self.intensity, self.weight)))
+        return Mixture(*(values[first:last] for values in (self.steps, self.target, self.intensity, self.weight)))
 
 
 @dataclass
-class Clip:
-    """A corpus clip with its cached steps, read from the disk (and so from the system's file cache) at each use."""
+class CachedClip:
+    """A corpus clip with its cached steps, which are read from the disk at each use."""
 
     utterance: Utterance
-    caches: Sequence[Path]  # the clean one first; others may lack the clip
+    caches: Sequence[Path]  # folders, the clean features first; the others may lack the clip
 
     @cached_property
     def variants(self) -> list[Path]:
-        """Files of the caches that hold the clip."""
+        """Files of the clip in the caches that have it."""
         files = [cache / f"{self.utterance.id}.npy" for cache in self.caches]
         if not files[0].exists():
             raise DataError(
@@ -103,63 +103,65 @@ class Clip:
 
     @cached_property
     def speech(self) -> NDArray[np.bool_]:
-        """Which steps of the first variant hold speech (T,)."""
+        """Speech mask (T,) of the steps of the first variant."""
         levels = np.load(self.variants[0].with_suffix(".loudness.npy")).astype(np.float32)
         return detect_speech(levels, BRIDGE)[::STRIDE]
 
     def speech_of(self, steps: int) -> NDArray[np.bool_]:
-        """The same for a variant of that many steps, whose pace may differ: the speech of the first, stretched."""
+        """Speech mask of a variant with that many steps: the first variant's, stretched to its tempo."""
         return self.speech[np.arange(steps) * len(self.speech) // steps]
 
-    def mix(self, variant: int, heard: float) -> Mix:
-        """The whole clip with its targets."""
+    def mix(self, variant: int, perceived_weight: float) -> Mixture:
+        """The whole clip of one variant with its targets."""
         steps = self.steps(variant)
-        of_clip = targets(self.utterance, self.speech_of(len(steps)), heard, len(steps) / len(self.speech))
-        return Mix(steps, *(torch.from_numpy(values) for values in of_clip))
+        of_clip = frame_targets(
+            self.utterance, self.speech_of(len(steps)), perceived_weight, len(steps) / len(self.speech)
+        )
+        return Mixture(steps, *(torch.from_numpy(values) for values in of_clip))
 
 
 class Mixer:
-    """Draws utterances from clips; the same seed gives the same utterances."""
+    """Draws mixtures of clips; the same seed gives the same mixtures."""
 
     def __init__(
         self,
         utterances: Sequence[Utterance],
         caches: Sequence[Path],
-        mixing: Mixing | None = None,
+        mixing: MixerConfig | None = None,
         corpora: dict[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         """
         Args:
             caches: folders of cached features, the clean ones first.
-            corpora: share of the draws by corpus; equal where None.
+            corpora: share of the mixtures by corpus; equal if None.
         """
-        self.mixing = mixing or Mixing()
+        self.mixing = mixing or MixerConfig()
         self.caches = [Path(cache) for cache in caches]
         self.rng = np.random.default_rng(seed)
-        self.clips: dict[str, dict[str, dict[str, list[Clip]]]] = defaultdict(
+        self.clips: dict[str, dict[str, dict[str, list[CachedClip]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))
         )
         for utterance in utterances:
             kind = CHANGING if utterance.segments else utterance.emotion
-            self.clips[utterance.corpus][utterance.speaker][kind].append(Clip(utterance, self.caches))
+            self.clips[utterance.corpus][utterance.speaker][kind].append(CachedClip(utterance, self.caches))
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
         self.corpora = list(shares)
         self.shares = np.array(list(shares.values())) / sum(shares.values())
 
-    def draw(self) -> Mix:
-        """One made utterance."""
+    def draw(self) -> Mixture:
+        """Draw one mixture."""
         rng = self.rng
         speakers = self.clips[self.corpora[rng.choice(len(self.corpora), p=self.shares)]]
         by_emotion = speakers[_choose(rng, list(speakers))]
-        number = int(rng.integers(1 << 16))  # one for all pieces, so that they share what happened to the voice
+        number = int(rng.integers(1 << 16))  # the same for all pieces, so that they have the same augmentation
         if CHANGING in by_emotion and rng.random() < self.mixing.changing:
             clip = _choose(rng, by_emotion[CHANGING])
-            return clip.mix(number % len(clip.variants), self.mixing.heard)
-        return joined(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
+            return clip.mix(number % len(clip.variants), self.mixing.perceived_weight)
+        return concatenate(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
 
-    def _pieces(self, emotions: list[str], by_emotion: dict[str, list[Clip]], number: int) -> list[Mix]:
-        pieces: list[Mix] = []
+    def _pieces(self, emotions: list[str], by_emotion: dict[str, list[CachedClip]], number: int) -> list[Mixture]:
+        pieces: list[Mixture] = []
         pattern = self._pattern()
         for place, kind in enumerate(pattern):
             clip = _choose(self.rng, by_emotion[self._emotion(kind, emotions)])
@@ -168,8 +170,8 @@ class Mixer:
             if pieces and length > self.mixing.longest * STEP_RATE:
                 break
             pieces.append(piece)
-        levelled = self.mixing.levelled and self.rng.random() < self.mixing.levelled
-        return at_one_level(pieces) if levelled else pieces
+        level_match_prob = self.mixing.level_match_prob and self.rng.random() < self.mixing.level_match_prob
+        return match_levels(pieces) if level_match_prob else pieces
 
     def _pattern(self) -> str:
         names, shares = zip(*self.mixing.patterns, strict=True)
@@ -181,9 +183,9 @@ class Mixer:
             return "neutral"
         return _choose(self.rng, available)
 
-    def _piece(self, clip: Clip, variant: int, inner: bool) -> Mix:
+    def _piece(self, clip: CachedClip, variant: int, inner: bool) -> Mixture:
         rng, mixing = self.rng, self.mixing
-        whole = clip.mix(variant, mixing.heard)
+        whole = clip.mix(variant, mixing.perceived_weight)
         first, last = 0, len(whole.steps)
         voiced = np.flatnonzero(clip.speech_of(last))
         inserted = inner and rng.random() < mixing.insertion
@@ -200,48 +202,50 @@ class Mixer:
         return whole.part(first, last)
 
 
-def targets(
-    utterance: Utterance, speech: NDArray[np.bool_], heard: float, pace: float = 1.0
+def frame_targets(
+    utterance: Utterance, speech: NDArray[np.bool_], perceived_weight: float, pace: float = 1.0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Distribution (T, C), intensity (T,) and weight (T,) of a clip's steps; silence far from speech is neutral.
+    """Target distribution (T, C), intensity (T,) and loss weight (T,) of a clip's steps.
+
+    Silence far from speech is neutral, and so is speech outside the segments of an utterance that has some.
 
     Args:
-        pace: steps a step of the utterance's own time, in which its segments are marked; elsewhere it is neutral.
+        pace: steps per step of the original recording, in whose time the segments are marked.
     """
     emotion = "neutral" if utterance.segments else utterance.emotion
     strength = 0.0 if utterance.segments else utterance.intensity
-    target = np.tile(_distribution(emotion, utterance.perceived, heard), (len(speech), 1))
+    target = np.tile(_distribution(emotion, utterance.perceived, perceived_weight), (len(speech), 1))
     intensity = np.full(len(speech), np.nan if strength is None else strength, np.float32)
     for span in utterance.segments:
         inside = slice(round(span.start * STEP_RATE * pace), round(span.end * STEP_RATE * pace))
-        target[inside] = _distribution(span.emotion, {}, heard)
+        target[inside] = _distribution(span.emotion, {}, perceived_weight)
         intensity[inside] = np.nan if span.intensity is None else span.intensity
     silence = ~dilate(speech, round(NEAR_SPEECH * STEP_RATE))
-    target[silence] = _distribution("neutral", {}, heard)
+    target[silence] = _distribution("neutral", {}, perceived_weight)
     intensity[silence] = 0.0
     weight = np.where(speech, 1.0, np.where(silence, SILENCE_WEIGHT, 0.0)).astype(np.float32)
     return target, intensity, weight
 
 
-def _distribution(emotion: str, perceived: dict[str, float], heard: float) -> NDArray[np.float32]:
-    """What was meant, with a share of `heard` for what listeners heard where that is known (C,)."""
+def _distribution(emotion: str, perceived: dict[str, float], perceived_weight: float) -> NDArray[np.float32]:
+    """Distribution (C,): the acted emotion, and the share `perceived_weight` for the listeners' votes if known."""
     share = np.zeros(len(LABELS), np.float32)
-    share[LABELS.index(emotion)] = 1 - heard if perceived else 1
+    share[LABELS.index(emotion)] = 1 - perceived_weight if perceived else 1
     for name, votes in perceived.items():
-        share[LABELS.index(name)] += heard * votes
+        share[LABELS.index(name)] += perceived_weight * votes
     return share
 
 
-def at_one_level(pieces: Sequence[Mix]) -> list[Mix]:
-    """Pieces of log-mels, each moved to the mean of their levels."""
+def match_levels(pieces: Sequence[Mixture]) -> list[Mixture]:
+    """Move pieces of log-mels to the mean of their levels."""
     levels = [mel_level(piece.steps) for piece in pieces]
     mean = np.mean(levels)
     return [replace(piece, steps=piece.steps + (mean - level)) for piece, level in zip(pieces, levels, strict=True)]
 
 
-def joined(pieces: Sequence[Mix]) -> Mix:
-    """Pieces one after the other, as one utterance."""
-    return Mix(
+def concatenate(pieces: Sequence[Mixture]) -> Mixture:
+    """Join pieces to one utterance."""
+    return Mixture(
         torch.cat([piece.steps for piece in pieces]),
         torch.cat([piece.target for piece in pieces]),
         torch.cat([piece.intensity for piece in pieces]),

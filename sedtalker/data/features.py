@@ -1,11 +1,11 @@
-"""Speech features computed once: `python -m sedtalker.recipes cache_features MANIFEST -o CACHE [--steps]`.
+"""Speech features computed once and cached: `python -m sedtalker.recipes cache_features MANIFEST -o CACHE [--steps]`.
 
-Reads a corpus manifest (`sedtalker.data.manifest`) or a talker's training store (its `manifest.json`), and writes
-for each clip `CACHE/ID.npy` (T, layers, width) float16 and `CACHE/ID.loudness.npy` (T,) float16, dB of full scale. A
-clip that is there already is not computed again, so a run that was stopped goes on. With `--steps` the features are
-those that a diarizer is trained on: 25 a second, normalised (`sedtalker.emotion.diarizer.pool_frames`), from
-`--first-layer` on where the diarizer reads only those. With `--below K` they are what a diarizer is trained on along
-with the encoder's blocks above the first K (`sedtalker.training.encoder_tuning`).
+A cache holds for each recording `ID.npy` (T, layers, width) float16 and `ID.loudness.npy` (T,) float16 in dB of full
+scale. Files that exist are not computed again, so a run that was stopped continues. There are three kinds of features:
+
+    hidden states of the encoder at 50 Hz     for talkers, also in a store of vertices (`cache_store_features`)
+    `diarizer_features`, 25 per second        for a diarizer on a frozen encoder (`--steps`)
+    `frozen_features`, 25 per second          for a diarizer that tunes the encoder's upper blocks (`--below K`)
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from tqdm import tqdm
 from sedtalker.audio import load_audio
 from sedtalker.data.manifest import load_manifest
 from sedtalker.data.rig_store import read_rig_manifest
+from sedtalker.data.vertex_store import Store
 from sedtalker.emotion.diarizer import STRIDE, pool_frames
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write, read_text
-from sedtalker.speech import FRAME_SAMPLES, MEL_HOP, WindowedEncoder, log_mel
+from sedtalker.speech import DEFAULT_ENCODER, FRAME_SAMPLES, MEL_HOP, WindowedEncoder, load_encoder, log_mel
+from sedtalker.talker.model import TalkerConfig
 
 MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms in one step of the diarizer
 
 Augmentation = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
-Features = Callable[[NDArray[np.float32]], Tensor]  # of samples (N,): what is cached, its first axis time
+Features = Callable[[NDArray[np.float32]], Tensor]  # samples (N,) -> features (T, ...)
+RECORD = "encoder.json"  # name of the encoder, in the folder of a store's features
 
 
 def read_recordings(manifest: Path) -> list[tuple[str, Path]]:
@@ -53,18 +56,21 @@ def _is_rig_manifest(path: Path) -> bool:
         document = json.loads(read_text(path))
     except (OSError, ValueError):
         return False  # `load_manifest` reports it
-    return isinstance(document, dict) and "clips" in document
+    return path.name == "manifest.json" and isinstance(document, dict) and "clips" in document
 
 
-def steps_from(encoder: WindowedEncoder, first_layer: int = 0) -> Features:
-    """What a diarizer reads: (S, layers, width) of the hidden states from `first_layer` on."""
+def diarizer_features(encoder: WindowedEncoder, first_layer: int = 0) -> Features:
+    """Features (S, layers, width) for a diarizer: normalised steps of the hidden states from `first_layer` on."""
     return lambda samples: pool_frames(encoder.encode(samples)[None, :, first_layer:])[0]
 
 
-def read_above(encoder: WindowedEncoder, below: int) -> Features:
-    """What a diarizer reads that is trained along with the blocks above the first `below`."""
-    if below:
-        return lambda samples: pair_frames(encoder.encode(samples)[:, below])
+def frozen_features(encoder: WindowedEncoder, frozen_layers: int) -> Features:
+    """Input of the blocks that are tuned with a diarizer: states (S, 2, width) after the first `frozen_layers` blocks.
+
+    With no frozen block they are log-mels (S, 4, mels).
+    """
+    if frozen_layers:
+        return lambda samples: pair_frames(encoder.encode(samples)[:, frozen_layers])
     return lambda samples: mel_steps(torch.from_numpy(samples))
 
 
@@ -87,31 +93,69 @@ def cache_features(
     augmentation: Augmentation | None = None,
     seed: int = 0,
 ) -> None:
-    """Write the features of every clip that the cache lacks.
+    """Write the features of every recording (id, path) that is not in the cache.
 
-    An augmentation is seeded by the clip's id, so that the result does not depend on the order.
+    The augmentation is seeded by the recording's id, so the result does not depend on the order.
 
     Raises:
-        DataError: sounds cannot be read; the features of all others are written by then.
+        DataError: recordings cannot be read; the features of all others are written before it is raised.
     """
     unreadable = []
-    for identity, audio in tqdm(clips, desc=f"features -> {cache}", unit="clip"):
-        target = cache / f"{identity}.npy"
+    for clip_id, path in tqdm(clips, desc=f"features -> {cache}", unit="clip"):
+        target = cache / f"{clip_id}.npy"
         if target.exists():
             continue
         try:
-            samples = load_audio(audio)
+            samples = load_audio(path)
         except AudioError as error:
             tqdm.write(str(error))
-            unreadable.append(identity)
+            unreadable.append(clip_id)
             continue
         if augmentation is not None:
-            samples = augmentation(samples, np.random.default_rng([seed, zlib.crc32(identity.encode())]))
-        with atomic_write(cache / f"{identity}.loudness.npy") as temp_path:
+            samples = augmentation(samples, np.random.default_rng([seed, zlib.crc32(clip_id.encode())]))
+        with atomic_write(cache / f"{clip_id}.loudness.npy") as temp_path:
             np.save(temp_path, loudness(samples).astype(np.float16))
         with atomic_write(target) as temp_path:
             np.save(temp_path, features(samples).half().numpy())
     if unreadable:
         raise DataError(
             f"no features of {unreadable[0]} and {len(unreadable) - 1} more: {cache}. Correct or remove them"
+        )
+
+
+def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
+    """Write `features/KEY.npy` (T, L, D) at 50 Hz for every recording of a store of vertices; returns their number.
+
+    Variants of a sentence share one recording.
+
+    Raises:
+        DataError: the folder holds features of another encoder, or a recording cannot be read.
+        CheckpointError: the encoder does not exist.
+    """
+    folder = store.root / "features"
+    record = folder / RECORD
+    if record.is_file() and (earlier := json.loads(record.read_text(encoding="utf-8"))["encoder"]) != encoder:
+        raise DataError(
+            f"the folder has features of {earlier}, not of {encoder}: {folder}. Delete it, or use --encoder {earlier}"
+        )
+    with atomic_write(record) as temp_path:
+        temp_path.write_text(json.dumps({"encoder": encoder}) + "\n", encoding="utf-8")
+    sounds = {clip.audio: store.sound(clip) for clip in store}
+    cache_features(sorted(sounds.items()), folder, load_encoder(encoder).encode)
+    return len(sounds)
+
+
+def check_features(model: TalkerConfig, store: Path, layers: int, width: int) -> None:
+    """Check that a store's features, `layers` hidden states of `width`, are those that a talker reads.
+
+    Raises:
+        DataError: they are of another encoder, or have other sizes.
+    """
+    record = store / "features" / RECORD
+    encoder = json.loads(record.read_text(encoding="utf-8"))["encoder"] if record.is_file() else model.encoder
+    if (encoder, layers, width) != (model.encoder, model.layers, model.feature_width):
+        raise DataError(
+            f"features of {encoder} ({layers} layers of {width}) for a talker that reads {model.encoder} "
+            f"({model.layers} of {model.feature_width}): {store}. Prepare with --encoder {model.encoder} or train with "
+            f"model.encoder={encoder} model.layers={layers} model.feature_width={width}"
         )

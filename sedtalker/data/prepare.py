@@ -1,4 +1,4 @@
-"""From a corpus as its publisher ships it to a store: every file checked, streamed, and nothing done twice."""
+"""Preparation of a vertex corpus: checks every file and streams it into a store; clips that are there are kept."""
 
 from __future__ import annotations
 
@@ -22,76 +22,76 @@ from sedtalker.data.preflight import (
 )
 from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source, Template
-from sedtalker.data.vertex_store import DTYPES, Clip, Store, is_store, read_manifest, write_manifest
+from sedtalker.data.vertex_store import DTYPES, Store, VertexClip, is_store, read_manifest, write_manifest
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write
 
 PREFERRED_FPS = 30.0
-BLOCK = 256  # frames that are in memory at a time: 15 MB of FLAME's vertices
-PROBES = 12  # sequences whose length against their sound tells the rate
+BLOCK = 256  # frames in memory at a time: 15 MB of FLAME's vertices
+PROBES = 12  # sequences whose lengths are compared with their sounds to find the rate
 
 Read = NDArray[np.floating]  # (T, V, 3), a memory map
 
 
 @dataclass(frozen=True)
-class Options:
+class PrepareOptions:
     """How a corpus is prepared."""
 
     fps: float | None = None  # of the store; None: 30 where it divides the corpus's rate, else that rate
-    source_fps: float | None = None  # of the corpus; None: told by the length of the sounds
+    source_fps: float | None = None  # of the corpus; None: from the lengths of the sounds
     dtype: str = "float16"
-    scale: float = 1.0  # metres a unit of the corpus; 1: the unit that its reader found
+    scale: float = 1.0  # metres per unit of the corpus; 1: the unit that its reader found
 
 
 @dataclass
-class Outcome:
-    """What a preparation found and did."""
+class PrepareReport:
+    """Findings and results of a preparation."""
 
     fps: float
     source_fps: float
-    clips: list[Clip] = field(default_factory=list)
+    clips: list[VertexClip] = field(default_factory=list)
     kept: int = 0  # clips that an earlier run had finished
     rounding: float = 0.0  # metres, the largest error of the store's type
     missing: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)  # sequence -> what is wrong
+    refused: dict[str, str] = field(default_factory=dict)  # sequence -> problem
     notes: list[str] = field(default_factory=list)
 
 
-def prepare(source: Source, destination: Path | str, options: Options | None = None) -> Outcome:
-    """Write the store of a corpus to a folder; a run that was stopped goes on where it was.
+def prepare(source: Source, destination: Path | str, options: PrepareOptions | None = None) -> PrepareReport:
+    """Write the store of a corpus to a folder; a run that was stopped continues.
 
-    Sequences with something wrong are left out and named in the outcome.
+    Sequences with a problem are left out and named in the report.
 
     Raises:
-        DataError: nothing in it can be used, or the folder holds a store made in another way.
+        DataError: no sequence can be used, or the folder holds a store with other settings.
     """
-    root, options = Path(destination), _with_unit(options or Options(), source)
-    outcome = _plan(source, options)
-    settings = _settings(source, options, outcome)
+    root, options = Path(destination), _set_unit(options or PrepareOptions(), source)
+    report = _plan(source, options)
+    settings = _settings(source, options, report)
     _check_same_settings(root, settings)
     write_manifest(root, settings, [], complete=False)
     _write_shared(root, source, options)
-    _add_all(source, root, options, outcome)
-    report = {"missing": outcome.missing, "refused": outcome.refused, "notes": outcome.notes}
-    write_manifest(root, {**settings, **report}, outcome.clips, complete=True)
-    return outcome
+    _add_all(source, root, options, report)
+    findings = {"missing": report.missing, "refused": report.refused, "notes": report.notes}
+    write_manifest(root, {**settings, **findings}, report.clips, complete=True)
+    return report
 
 
-def check_source(source: Source, options: Options | None = None) -> Outcome:
-    """Look a corpus over as `prepare` does, and write nothing."""
-    options = _with_unit(options or Options(), source)
-    outcome = _plan(source, options)
-    _add_all(source, None, options, outcome)
-    return outcome
+def check_source(source: Source, options: PrepareOptions | None = None) -> PrepareReport:
+    """Check a corpus as `prepare` does, without writing anything."""
+    options = _set_unit(options or PrepareOptions(), source)
+    report = _plan(source, options)
+    _add_all(source, None, options, report)
+    return report
 
 
 def check_store(store: Store) -> dict[str, str]:
-    """Clip -> what is wrong with it, for every clip of a store that cannot be trained on."""
+    """Check every clip of a store; returns clip -> problem for those that cannot be used."""
     wrong = {}
     seconds: dict[str, float] = {}
     for clip in tqdm(store, desc=f"checking {store.root}", unit="clip"):
         try:
-            frames, template = store.mapped(clip), store.templates[clip.subject]
+            frames, template = store.memmap(clip), store.templates[clip.subject]
             if clip.audio not in seconds:
                 seconds[clip.audio] = len(load_audio(store.sound(clip))) / SAMPLE_RATE
             problem = sound_problem(clip.frames, store.fps, seconds[clip.audio])
@@ -107,18 +107,18 @@ def check_store(store: Store) -> dict[str, str]:
     return wrong
 
 
-def _with_unit(options: Options, source: Source) -> Options:
+def _set_unit(options: PrepareOptions, source: Source) -> PrepareOptions:
     """The options with the corpus's own unit, where none is given."""
     return replace(options, scale=source.pose.metres) if options.scale == 1 else options
 
 
-def _in_metres(points: NDArray[np.floating], source: Source, options: Options) -> NDArray[np.float32]:
+def _in_metres(points: NDArray[np.floating], source: Source, options: PrepareOptions) -> NDArray[np.float32]:
     """Points (..., 3) of a corpus in metres, y up, facing +z."""
     return source.pose.rotate(points * np.float32(options.scale))
 
 
-def _plan(source: Source, options: Options) -> Outcome:
-    """Check what all sequences share, and decide the rates."""
+def _plan(source: Source, options: PrepareOptions) -> PrepareReport:
+    """Check templates and settings, and choose the rates."""
     if options.dtype not in DTYPES:
         raise DataError(f"unknown type {options.dtype!r}: choose {' or '.join(DTYPES)}")
     if not source.sequences:
@@ -135,12 +135,16 @@ def _plan(source: Source, options: Options) -> Outcome:
     fps = options.fps or (PREFERRED_FPS if (rate / PREFERRED_FPS).is_integer() else rate)
     if not (rate / fps).is_integer():
         raise DataError(f"{rate:g} Hz does not divide into {fps:g} fps: {source.root}. Choose --fps {rate:g} or a part")
-    outcome = Outcome(fps, rate, refused=dict(source.refused), missing=list(source.missing), notes=list(source.notes))
-    told = "as given" if options.source_fps else "by the length of the sounds" if len(source.rates) > 1 else "by corpus"
+    report = PrepareReport(
+        fps, rate, refused=dict(source.refused), missing=list(source.missing), notes=list(source.notes)
+    )
+    origin = (
+        "as given" if options.source_fps else "by the length of the sounds" if len(source.rates) > 1 else "by corpus"
+    )
     step = round(rate / fps)
     rule = f"every {_ordinal(step)} frame is kept" if step > 1 else "every frame is kept"
-    outcome.notes.append(f"rate: {rate:g} Hz ({told}) -> {fps:g} fps, {rule}")
-    return outcome
+    report.notes.append(f"rate: {rate:g} Hz ({origin}) -> {fps:g} fps, {rule}")
+    return report
 
 
 def _ordinal(step: int) -> str:
@@ -157,19 +161,19 @@ def _rate(source: Source) -> float:
             frames = len(sequence.rows) if sequence.rows is not None else len(open_array(sequence.vertices))
             lengths.append((frames, len(load_audio(source.sounds[sequence.sound])) / SAMPLE_RATE))
         except (DataError, AudioError, KeyError, TypeError):
-            continue  # named when its turn comes
+            continue  # `_add` reports it
         if len(lengths) == PROBES:
             break
     return likeliest_rate(lengths, source.rates)
 
 
-def _settings(source: Source, options: Options, outcome: Outcome) -> dict[str, Any]:
+def _settings(source: Source, options: PrepareOptions, report: PrepareReport) -> dict[str, Any]:
     template = next(iter(source.templates.values()))
     return {
         "corpus": source.corpus,
         "source": str(source.root.resolve()),
-        "fps": outcome.fps,
-        "source_fps": outcome.source_fps,
+        "fps": report.fps,
+        "source_fps": report.source_fps,
         "dtype": options.dtype,
         "scale": options.scale,
         **({"rotation": source.pose.rotation.tolist()} if not np.array_equal(source.pose.rotation, np.eye(3)) else {}),
@@ -180,7 +184,7 @@ def _settings(source: Source, options: Options, outcome: Outcome) -> dict[str, A
 
 
 def _check_same_settings(root: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix two ways of preparing in one folder."""
+    """Check that a store in the folder has the same settings."""
     if not is_store(root):
         if root.is_dir() and any(root.iterdir()):
             raise DataError(f"not empty and not a store: {root}. Choose another folder with -o")
@@ -195,7 +199,7 @@ def _check_same_settings(root: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _write_shared(root: Path, source: Source, options: Options) -> None:
+def _write_shared(root: Path, source: Source, options: PrepareOptions) -> None:
     if source.faces is not None:
         with atomic_write(root / "faces.npy") as temp_path:
             np.save(temp_path, source.faces.astype(np.int32))
@@ -207,14 +211,14 @@ def _write_shared(root: Path, source: Source, options: Options) -> None:
 
 
 class _Sounds:
-    """Sounds written once a sentence, as mono 16 kHz; their lengths in seconds."""
+    """Writes each sound once, as mono 16 kHz, and keeps its length in seconds."""
 
     def __init__(self, source: Source, folder: Path | None) -> None:
         self.source, self.folder = source, folder
         self.seconds: dict[str, float] = {}
 
     def length(self, key: str) -> float:
-        """Seconds of a sound, which is in the store afterwards.
+        """Length of a sound in seconds; the sound is written to the store if it is not there.
 
         Raises:
             DataError: the corpus has no such sound.
@@ -231,51 +235,56 @@ class _Sounds:
         return self.seconds[key]
 
 
-def _add_all(source: Source, root: Path | None, options: Options, outcome: Outcome) -> None:
-    """Check every sequence, write those that are in order, and say what remains of the corpus."""
+def _add_all(source: Source, root: Path | None, options: PrepareOptions, report: PrepareReport) -> None:
+    """Check every sequence, write the valid ones, and add notes to the report."""
     sounds = _Sounds(source, root / "audio" if root else None)
     reader = f"{source.corpus} -> {root}" if root else f"checking {source.root}"
     for sequence in tqdm(source.sequences, desc=reader, unit="clip"):
         try:
-            outcome.clips.append(_add(sequence, source, root, options, outcome, sounds))
+            report.clips.append(_add(sequence, source, root, options, report, sounds))
         except (DataError, AudioError) as error:
-            outcome.refused[sequence.id] = str(error)
-    if not outcome.clips:
-        name, reason = next(iter(outcome.refused.items()))
+            report.refused[sequence.id] = str(error)
+    if not report.clips:
+        name, reason = next(iter(report.refused.items()))
         raise DataError(f"no valid sequence: {source.root} (the first, {name}: {reason})")
     unassigned_subjects = sorted(
-        {clip.subject for clip in outcome.clips if clip.split == UNUSED} - _placed(outcome.clips)
+        {clip.subject for clip in report.clips if clip.split == UNUSED} - _assigned_subjects(report.clips)
     )
     if unassigned_subjects:
-        outcome.notes.append(f"subjects that no split names, kept as {UNUSED!r}: {', '.join(unassigned_subjects)}")
-    if outcome.kept:
-        outcome.notes.append(f"{outcome.kept} clips were there from an earlier run")
-    if outcome.rounding:
-        outcome.notes.append(f"{options.dtype} moves a coordinate by at most {outcome.rounding:.1e} m")
+        report.notes.append(f"subjects without a split, kept as {UNUSED!r}: {', '.join(unassigned_subjects)}")
+    if report.kept:
+        report.notes.append(f"{report.kept} clips were there from an earlier run")
+    if report.rounding:
+        report.notes.append(f"{options.dtype} moves a coordinate by at most {report.rounding:.1e} m")
 
 
-def _placed(clips: list[Clip]) -> set[str]:
+def _assigned_subjects(clips: list[VertexClip]) -> set[str]:
     return {clip.subject for clip in clips if clip.split != UNUSED}
 
 
 def _add(
-    sequence: Sequence, source: Source, root: Path | None, options: Options, outcome: Outcome, sounds: _Sounds
-) -> Clip:
-    """Check one sequence and write it, unless an earlier run has."""
+    sequence: Sequence,
+    source: Source,
+    root: Path | None,
+    options: PrepareOptions,
+    report: PrepareReport,
+    sounds: _Sounds,
+) -> VertexClip:
+    """Check one sequence, and write it unless an earlier run did."""
     if sequence.subject not in source.templates:
         raise DataError(f"no template of subject {sequence.subject} in templates.pkl. Copy the corpus's own")
     template = _in_metres(source.templates[sequence.subject], source, options)
-    frames = _open(sequence, len(template), round(outcome.source_fps / outcome.fps))
+    frames = _open(sequence, len(template), round(report.source_fps / report.fps))
     seconds = sounds.length(sequence.sound)
-    problem = sound_problem(len(frames), outcome.fps, seconds)
+    problem = sound_problem(len(frames), report.fps, seconds)
     if problem:
         raise DataError(problem)
     target = root / "clips" / f"{sequence.id}.npy" if root else None
     if target and target.is_file() and target.stat().st_mtime >= sequence.vertices.stat().st_mtime:
-        outcome.kept += 1
+        report.kept += 1
     else:
-        outcome.rounding = max(outcome.rounding, _copy(frames, template, source, options, target))
-    return Clip(
+        report.rounding = max(report.rounding, _copy(frames, template, source, options, target))
+    return VertexClip(
         id=sequence.id,
         subject=sequence.subject,
         sentence=sequence.sentence,
@@ -294,7 +303,7 @@ def _open(sequence: Sequence, vertices: int, step: int) -> Read:
     """Every `step`-th frame of a sequence, not yet read.
 
     Raises:
-        DataError: the file cannot be used, or is shorter than its index says.
+        DataError: the file cannot be used, or is shorter than its index.
     """
     array = open_array(sequence.vertices)
     if sequence.rows is None:
@@ -302,42 +311,44 @@ def _open(sequence: Sequence, vertices: int, step: int) -> Read:
     array = as_frames(array, vertices)
     rows = np.asarray(sequence.rows)
     if len(rows) < 2 or rows.min() < 0 or rows.max() >= len(array):
-        raise DataError(f"its rows {rows.min()}-{rows.max()} lie outside the {len(array)} of {sequence.vertices.name}")
+        raise DataError(f"its rows {rows.min()}-{rows.max()} are outside the {len(array)} of {sequence.vertices.name}")
     contiguous = (np.diff(rows) == 1).all()
     return array[rows[0] : rows[-1] + 1 : step] if contiguous else array[rows[::step]]
 
 
-def _copy(frames: Read, template: Template, source: Source, options: Options, target: Path | None) -> float:
+def _copy(frames: Read, template: Template, source: Source, options: PrepareOptions, target: Path | None) -> float:
     """Check positions block by block and write their displacements; returns the rounding error in metres.
 
     Raises:
-        DataError: something is wrong with the motion; nothing is written.
+        DataError: the motion has a problem; nothing is written.
     """
     if target is None:
-        _checked_copy(frames, template, source, options, np.empty(frames.shape, options.dtype))
+        _check_and_copy(frames, template, source, options, np.empty(frames.shape, options.dtype))
         return 0.0
     with atomic_write(target) as temp_path:
         temp_path.parent.mkdir(parents=True, exist_ok=True)
-        written = np.lib.format.open_memmap(temp_path, "w+", np.dtype(options.dtype), frames.shape)
-        rounding = _checked_copy(frames, template, source, options, written)
-        written.flush()
-        del written  # Windows renames no file that is still mapped
+        array = np.lib.format.open_memmap(temp_path, "w+", np.dtype(options.dtype), frames.shape)
+        rounding = _check_and_copy(frames, template, source, options, array)
+        array.flush()
+        del array  # Windows renames no file that is still mapped
     return rounding
 
 
-def _checked_copy(frames: Read, template: Template, source: Source, options: Options, written: NDArray[Any]) -> float:
+def _check_and_copy(
+    frames: Read, template: Template, source: Source, options: PrepareOptions, target: NDArray[Any]
+) -> float:
     rounding = 0.0
     low, high = np.full_like(template, np.inf), np.full_like(template, -np.inf)
     for first in range(0, len(frames), BLOCK):
-        before = max(first - 1, 0)  # one frame more, so that a jump between blocks is seen
+        before = max(first - 1, 0)  # one frame more, to detect a jump between blocks
         block = _in_metres(np.asarray(frames[before : first + BLOCK], np.float32), source, options)
         problem = motion_problem(block, template)
         if problem:
             raise DataError(problem)
         block = block[first - before :] - template
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-        written[first : first + len(block)] = block
-        rounding = max(rounding, float(np.abs(written[first : first + len(block)] - block).max()))
+        target[first : first + len(block)] = block
+        rounding = max(rounding, float(np.abs(target[first : first + len(block)] - block).max()))
     if (high - low).max() < LEAST_MOTION:
         raise DataError("it does not move. Remove it, or export it again")
     return rounding

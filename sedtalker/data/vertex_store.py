@@ -35,7 +35,7 @@ Frames = NDArray[np.float32]  # (T, V, 3) metres
 
 
 @dataclass(frozen=True)
-class Clip:
+class VertexClip:
     """One sequence of the store."""
 
     id: str
@@ -61,16 +61,16 @@ class Store:
     source_fps: float
     dtype: str
     vertices: int
-    clips: tuple[Clip, ...]
+    clips: tuple[VertexClip, ...]
     settings: dict[str, Any] = field(default_factory=dict)  # the manifest as it stands
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __iter__(self) -> Iterator[Clip]:
+    def __iter__(self) -> Iterator[VertexClip]:
         return iter(self.clips)
 
-    def select(self, *splits: str) -> list[Clip]:
+    def select(self, *splits: str) -> list[VertexClip]:
         """The clips of the named splits, in the store's order."""
         return [clip for clip in self.clips if clip.split in splits]
 
@@ -91,19 +91,19 @@ class Store:
         """The model's labels, and after them the corpus's own that have no counterpart."""
         return LABELS + tuple(sorted({clip.emotion for clip in self.clips} - set(LABELS)))
 
-    def sound(self, clip: Clip) -> Path:
+    def sound(self, clip: VertexClip) -> Path:
         """The recording of a clip, 16 kHz."""
         return self.root / "audio" / f"{clip.audio}.wav"
 
-    def features(self, clip: Clip) -> Path:
+    def features(self, clip: VertexClip) -> Path:
         """Where the cached speech features of a clip's sound lie, (T, L, D) float16, 50 a second."""
         return self.root / "features" / f"{clip.audio}.npy"
 
-    def displacements(self, clip: Clip, start: int = 0, stop: int | None = None) -> Frames:
+    def displacements(self, clip: VertexClip, start: int = 0, stop: int | None = None) -> Frames:
         """Displacements (stop - start, V, 3) from the subject's template in metres; only these frames are read."""
-        return np.asarray(self.mapped(clip)[start:stop], np.float32)
+        return np.asarray(self.memmap(clip)[start:stop], np.float32)
 
-    def mapped(self, clip: Clip) -> NDArray[np.floating]:
+    def memmap(self, clip: VertexClip) -> NDArray[np.floating]:
         """The clip's whole array as a memory map, (T, V, 3) of the store's type.
 
         Raises:
@@ -116,7 +116,7 @@ class Store:
             )
         return array
 
-    def motion(self, clip: Clip) -> Frames:
+    def motion(self, clip: VertexClip) -> Frames:
         """Positions (T, V, 3) in metres."""
         return self.displacements(clip) + self.templates[clip.subject]
 
@@ -134,7 +134,7 @@ def open_store(folder: Path | str) -> Store:
             f"preparation not finished: {root}. Run sedtalker data prepare again; it continues where it stopped"
         )
     try:
-        clips = tuple(Clip(**entry) for entry in manifest["clips"])
+        clips = tuple(VertexClip(**entry) for entry in manifest["clips"])
         return Store(
             root,
             manifest["corpus"],
@@ -177,7 +177,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_manifest(root: Path, settings: dict[str, Any], clips: Iterable[Clip], complete: bool) -> None:
+def write_manifest(root: Path, settings: dict[str, Any], clips: Iterable[VertexClip], complete: bool) -> None:
     """Write a store's manifest; `complete` says that every clip is there."""
     document = {"kind": KIND, "version": VERSION, "complete": complete, **settings}
     document["clips"] = [asdict(clip) for clip in clips]
@@ -185,7 +185,7 @@ def write_manifest(root: Path, settings: dict[str, Any], clips: Iterable[Clip], 
         temp_path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def split_counts(clips: Iterable[Clip]) -> dict[str, tuple[int, int, int]]:
+def split_counts(clips: Iterable[VertexClip]) -> dict[str, tuple[int, int, int]]:
     """Clips, frames and subjects of each split."""
     clips = list(clips)
     counts = Counter(clip.split for clip in clips)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.data.augmentation import add_noise
-from sedtalker.data.concatenation import draw_recipes, insertions, rendered
+from sedtalker.data.concatenation import draw_recipes, render_recipe, vary_insertions
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.inference import diarize
@@ -94,10 +94,11 @@ def hear_mixes(
 ) -> list[HeardMix]:
     """Diarize recordings made of the speakers' clips, and those with a short insertion."""
     recipes = draw_recipes(utterances, per_speaker, seed)
-    recipes += insertions(recipes, INSERTIONS)
+    recipes += vary_insertions(recipes, INSERTIONS)
     recipes = [replace(recipe, crossfade=crossfade) for recipe in recipes]
     heard = []
-    for recipe, samples, reference in tqdm(rendered(manifest, recipes), total=len(recipes), desc="mixes", unit="mix"):
+    for recipe in tqdm(recipes, desc="mixes", unit="mix"):
+        samples, reference = render_recipe(manifest, recipe)
         track = diarized(samples, diarizer, encoder)
         heard.append(HeardMix(recipe.clips[0].corpus, track.segments, reference, track.duration, recipe.crop))
     return heard

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from sedtalker.data.emotion_mixtures import Clip
+from sedtalker.data.emotion_mixtures import CachedClip
 from sedtalker.data.manifest import Manifest
 from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
@@ -75,7 +75,7 @@ def evaluate_emobox(manifest: Manifest, caches: Sequence[Path]) -> dict[str, Any
 
 def summaries(manifest: Manifest, caches: Sequence[Path]) -> Summaries:
     """Mean and standard deviation of the steps of speech of RAVDESS' clips, all layers."""
-    clips = [Clip(item, caches) for item in manifest if item.corpus == "ravdess" and not item.segments]
+    clips = [CachedClip(item, caches) for item in manifest if item.corpus == "ravdess" and not item.segments]
     if not clips:
         raise DataError("no RAVDESS in the manifest, whose folds the protocol names. Add it: sedtalker data prepare")
     values, labels, actors, clean = [], [], [], []

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.curves import resample
+from sedtalker.data.features import check_features
 from sedtalker.data.preflight import as_frames
 from sedtalker.data.safe_files import open_array
-from sedtalker.data.store_features import check_features
 from sedtalker.data.vertex_corpora.emovoca import emotion_of, parse_name
 from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_templates
-from sedtalker.data.vertex_store import Clip, Store, is_store, open_store
+from sedtalker.data.vertex_store import Store, VertexClip, is_store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, SEDTalkerError
 from sedtalker.evaluation.lips import Phones, closures
@@ -95,7 +95,7 @@ class StoreTruth:
     def __init__(self, store: Store, split: str) -> None:
         self.store, self.split, self.fps = store, split, store.fps
         self._loudness: dict[str, float] = {}
-        self.clips: dict[str, Clip] = {clip.id: clip for clip in store.select(split)}
+        self.clips: dict[str, VertexClip] = {clip.id: clip for clip in store.select(split)}
         if not self.clips:
             raise DataError(f"no clips of the {split} split: {store.root}. Choose another with --split")
         self.items: Sequence[Item] = [
@@ -501,7 +501,7 @@ def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = No
     return systems
 
 
-def load_features(store: Store, clip: Clip) -> NDArray[np.float16]:
+def load_features(store: Store, clip: VertexClip) -> NDArray[np.float16]:
     """The cached speech features (T, L, D) of a clip's sound, 50 a second.
 
     Raises:
@@ -513,7 +513,7 @@ def load_features(store: Store, clip: Clip) -> NDArray[np.float16]:
     return np.load(path, allow_pickle=False)
 
 
-def _inputs(store: Store, clip: Clip) -> NDArray[np.float64]:
+def _inputs(store: Store, clip: VertexClip) -> NDArray[np.float64]:
     """(T, D + C + 1): the features, the intensity under the emotion's column, and a one."""
     last_layer = load_features(store, clip)[:, -1].astype(np.float64)
     nearest = ((np.arange(clip.frames) + 0.5) / store.fps * FRAME_RATE).astype(int)
@@ -523,7 +523,7 @@ def _inputs(store: Store, clip: Clip) -> NDArray[np.float64]:
     return np.concatenate([features, emotion, np.ones((clip.frames, 1))], axis=1)
 
 
-def _training(store: Store) -> list[Clip]:
+def _training(store: Store) -> list[VertexClip]:
     clips = store.select("train")
     if not clips:
         raise DataError(f"no training clips: {store.root}. Its baselines cannot be fitted; use --baselines still")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sedtalker.data.augmentation import augment
-from sedtalker.data.features import Features, cache_features, read_above, read_recordings, steps_from
+from sedtalker.data.features import Features, cache_features, diarizer_features, frozen_features, read_recordings
 from sedtalker.errors import UsageError
 from sedtalker.speech import DEFAULT_ENCODER, load_encoder
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     encoder = load_encoder(arguments.encoder)
     features: Features = encoder.encode
     if arguments.below is not None:
-        features = read_above(encoder, arguments.below)
+        features = frozen_features(encoder, arguments.below)
     elif arguments.steps:
-        features = steps_from(encoder, arguments.first_layer)
+        features = diarizer_features(encoder, arguments.first_layer)
     cache_features(clips, arguments.output, features, augmentation, arguments.seed)

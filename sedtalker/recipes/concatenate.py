@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sedtalker.data.concatenation import written
+from sedtalker.data.concatenation import write_recordings
 from sedtalker.data.manifest import load_manifest, merge
 
 
@@ -20,6 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     manifest = load_manifest(arguments.manifest)
-    made = written(manifest, arguments.output, arguments.per_speaker, arguments.seed)
+    made = write_recordings(manifest, arguments.output, arguments.per_speaker, arguments.seed)
     merge([manifest, made]).save(arguments.output / "manifest.json")
     print(f"{arguments.output}: {len(made)} recordings")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from sedtalker.data.emotion_mixtures import Clip
+from sedtalker.data.emotion_mixtures import CachedClip
 from sedtalker.data.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer, save_diarizer
 from sedtalker.errors import DataError
@@ -44,5 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     whole = joined([load_diarizer(model) for model in arguments.models])
-    clips = [Clip(item, [arguments.features]) for item in calibrating(load_manifest(arguments.manifest), whole.config)]
+    utterances = calibrating(load_manifest(arguments.manifest), whole.config)
+    clips = [CachedClip(item, [arguments.features]) for item in utterances]
     save_diarizer(calibrated(whole, clips), arguments.output)

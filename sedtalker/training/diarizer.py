@@ -17,10 +17,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from sedtalker.data.emotion_mixtures import Clip, Mix, Mixer, Mixing
+from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
-from sedtalker.data.spec_augment import changed
+from sedtalker.data.spec_augment import spec_augment
 from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
@@ -44,7 +44,7 @@ class DiarizerTraining:
     frozen_layers: int | None = None  # blocks of the encoder kept frozen; None: all, features are cached
     encoder_lr: float = 5e-5  # of the blocks above them
     spec_augment_prob: float = 0.0  # share of the utterances with SpecAugment; for frozen_layers 0
-    mixing: Mixing = field(default_factory=Mixing)
+    mixing: MixerConfig = field(default_factory=MixerConfig)
     corpus_weights: dict[str, float] = field(default_factory=dict)  # sampling weights (default 1); 0 excludes a corpus
     splits: tuple[str, ...] = ("train",)  # that are trained on
     steps: int = 3000
@@ -123,7 +123,7 @@ class MixedUtterances(IterableDataset[Batch]):
             for k in self.mixer.rng.permutation(SORTED_BATCHES):
                 yield self._batch(drawn[k * self.size : (k + 1) * self.size])
 
-    def _batch(self, mixes: Sequence[Mix]) -> Batch:
+    def _batch(self, mixes: Sequence[Mixture]) -> Batch:
         length = min(len(mix.weight) for mix in mixes)
         starts = [int(self.mixer.rng.integers(len(mix.weight) - length + 1)) for mix in mixes]
         parts = [mix.part(start, start + length) for mix, start in zip(mixes, starts, strict=True)]
@@ -131,16 +131,16 @@ class MixedUtterances(IterableDataset[Batch]):
         return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names))
 
 
-class Clips(Dataset[Clip]):
+class Clips(Dataset[CachedClip]):
     """Whole clips, for validation."""
 
-    def __init__(self, clips: Sequence[Clip]) -> None:
+    def __init__(self, clips: Sequence[CachedClip]) -> None:
         self.clips = clips
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> CachedClip:
         return self.clips[index]
 
 
@@ -159,7 +159,7 @@ class DiarizerModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         if self.settings.spec_augment_prob:
-            batch = replace(batch, steps=changed(batch.steps, self.settings.spec_augment_prob))
+            batch = replace(batch, steps=spec_augment(batch.steps, self.settings.spec_augment_prob))
         blend = mixup_and_mask(batch, self.settings.mixup_prob, self.settings.time_mask_max)
         logits, strength = self.diarizer(self.encoder(blend.steps))
         adjusted = logits + self.settings.logit_adjustment * self.log_prior
@@ -170,9 +170,11 @@ class DiarizerModule(lightning.LightningModule):
         return category + self.settings.intensity_weight * intensity
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch if isinstance(batch, Clip) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if isinstance(batch, CachedClip):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def validation_step(self, clip: Clip, index: int) -> None:
+    def validation_step(self, clip: CachedClip, index: int) -> None:
         logits, _ = self.diarizer(self.encoder(clip.steps().float()[None].to(self.device)))
         predicted = logits.mean(0)[0].argmax(-1).cpu().numpy()[clip.speech]
         true_labels, predicted_labels = self.validated[clip.utterance.corpus]
@@ -305,7 +307,7 @@ def run_training(training: DiarizerTraining) -> Path:
         accelerator="auto", devices=1,
         callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
-    clips = [Clip(item, caches[:1]) for item in held_out]
+    clips = [CachedClip(item, caches[:1]) for item in held_out]
     check_steps(training, clips[0])
     trainer.fit(
         module,
@@ -326,16 +328,16 @@ def run_training(training: DiarizerTraining) -> Path:
     return exported
 
 
-def check_steps(training: DiarizerTraining, clip: Clip) -> None:
+def check_steps(training: DiarizerTraining, clip: CachedClip) -> None:
     """Refuse cached features of other sizes than a diarizer reads, and changes to them that only log-mels bear.
 
     Raises:
         DataError: they are of other sizes, or settings for log-mels come without them.
     """
     model = training.model
-    if training.frozen_layers != 0 and (training.spec_augment_prob or training.mixing.levelled):
+    if training.frozen_layers != 0 and (training.spec_augment_prob or training.mixing.level_match_prob):
         raise DataError(
-            "spec_augment_prob and mixing.levelled are for log-mels. Set frozen_layers: 0, or leave them out"
+            "spec_augment_prob and mixing.level_match_prob are for log-mels. Set frozen_layers: 0, or leave them out"
         )
     expected, kind = (model.layers, model.feature_width), f"--first-layer {model.first_layer} --steps"
     if training.frozen_layers is not None:
@@ -373,7 +375,7 @@ def calibrating(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:
 
 
 @torch.no_grad()
-def calibrated(diarizer: Diarizer, clips: Sequence[Clip], encoder: nn.Module | None = None) -> Diarizer:
+def calibrated(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None) -> Diarizer:
     """The diarizer at the temperature that makes the speech of held-out clips likeliest.
 
     Each corpus counts alike, and each speaker within it, so that it suits the corpora that are to come.

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sedtalker.data.store_features import check_features
+from sedtalker.data.features import check_features
 from sedtalker.data.vertex_store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.masks import read_masks

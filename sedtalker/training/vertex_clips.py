@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.curves import interpolate_frames
-from sedtalker.data.vertex_store import Clip, Store
+from sedtalker.data.vertex_store import Store, VertexClip
 from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write
@@ -37,7 +37,7 @@ BASIS_FRAMES = 3000  # training frames that a basis is fitted to: 180 MB of FLAM
 class Piece:
     """Part of a track: a clip, from where it is heard and felt."""
 
-    clip: Clip
+    clip: VertexClip
     start: int  # frame of 20 ms of the track at which the piece begins
     offset: int  # frame of the track at which the clip's own time begins
 
@@ -93,7 +93,7 @@ class VertexClips:
             read = self._coefficients(piece.clip)[first:last]
         return interpolate_frames(read, wanted - first)
 
-    def _coefficients(self, clip: Clip) -> Float:
+    def _coefficients(self, clip: VertexClip) -> Float:
         """Coefficients (T, K) of a whole clip, projected when first asked for."""
         assert self.basis is not None
         if clip.id not in self._kept:
@@ -156,14 +156,14 @@ def _sampled_frames(store: Store, seed: int) -> Float:
     for number in chosen:
         clip = clips[number]
         frames = np.sort(rng.permutation(clip.frames)[:each])
-        read.append(np.asarray(store.mapped(clip)[frames], np.float32).reshape(len(frames), -1))
+        read.append(np.asarray(store.memmap(clip)[frames], np.float32).reshape(len(frames), -1))
     return np.concatenate(read)
 
 
-def changing_tracks(clips: Sequence[Clip], fps: float, seed: int = 0) -> list[Track]:
+def changing_tracks(clips: Sequence[VertexClip], fps: float, seed: int = 0) -> list[Track]:
     """For every sentence a change of variant on the way, and the sentence followed by another with another emotion."""
     rng = np.random.default_rng(seed)
-    variants: defaultdict[tuple[str, str], list[Clip]] = defaultdict(list)
+    variants: defaultdict[tuple[str, str], list[VertexClip]] = defaultdict(list)
     for clip in clips:
         variants[clip.subject, clip.sentence].append(clip)
     tracks: list[Track] = []
@@ -181,11 +181,11 @@ def changing_tracks(clips: Sequence[Clip], fps: float, seed: int = 0) -> list[Tr
     return tracks
 
 
-def _feels_other(one: Clip, other: Clip) -> bool:
+def _feels_other(one: VertexClip, other: VertexClip) -> bool:
     return (one.emotion, one.level) != (other.emotion, other.level)
 
 
-def _frames(clip: Clip, fps: float) -> int:
+def _frames(clip: VertexClip, fps: float) -> int:
     """Whole frames of 20 ms of a clip."""
     return int(clip.frames / fps * FRAME_RATE)
 

@@ -1,4 +1,4 @@
-"""From an animation to its pictures: strip, captions, sheets, comparisons."""
+"""Videos, contact sheets and comparisons of animations, the emotion strip and text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sedtalker.render import (
 )
 from sedtalker.render.animation_video import make_renderer
 from sedtalker.render.strip import COLORS, EmotionStrip
-from sedtalker.render.text import draw_captions, write
+from sedtalker.render.text import draw_captions, draw_text
 from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side
 from sedtalker.tasks import RenderOptions, render_file
 
@@ -50,18 +50,18 @@ def animation(track) -> Animation:
 
 
 def test_video_of_an_animation(animation, tmp_path):
-    counted = []
+    progress = []
     sound = np.zeros(32_000, np.float32), 16_000
-    render_animation(animation, tmp_path / "a.mp4", MEDIUM, audio=sound, progress=lambda *count: counted.append(count))
-    assert counted == [(n, FRAMES) for n in range(1, FRAMES + 1)]
+    render_animation(animation, tmp_path / "a.mp4", MEDIUM, audio=sound, progress=lambda *count: progress.append(count))
+    assert progress == [(n, FRAMES) for n in range(1, FRAMES + 1)]
     with av.open(str(tmp_path / "a.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == FRAMES
     assert frames[0].shape[1] == 96
-    assert frames[0].shape[0] > 96  # the strip lies under the face
+    assert frames[0].shape[0] > 96  # the strip is below the face
 
 
-def test_a_broken_frame_is_named_and_no_video_is_left(animation, tmp_path):
+def test_a_broken_frame_is_reported_and_leaves_no_video(animation, tmp_path):
     dense = animation.dense.copy()
     dense[7, 3] = np.inf
     broken = Animation(animation.template, animation.faces, FPS, animation.emotion, dense=dense, rig=animation.rig)
@@ -70,7 +70,7 @@ def test_a_broken_frame_is_named_and_no_video_is_left(animation, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frames_are_the_same_alone_and_together(animation):
+def test_frames_do_not_depend_on_range_and_threads(animation):
     together = list(render_frames(animation, SMALL, threads=3))
     alone = list(render_frames(animation, SMALL, threads=1, start=5, stop=8))
     assert [frame.tobytes() for frame in together[5:8]] == [frame.tobytes() for frame in alone]
@@ -119,7 +119,7 @@ def test_comparison_shows_where_the_error_is(animation, tmp_path):
         frame = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(int)
     error = frame[:, 2 * 98 : 2 * 98 + 96]
     above, below = error[35, 48], error[72, 48]
-    assert below.sum() < above.sum() - 150  # dark means wrong
+    assert below.sum() < above.sum() - 150  # large errors are dark
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_render_config_rejects_unknown_settings(setting, message):
 
 
 @pytest.mark.parametrize("kind", ["mp4", "sheet", "poster"])
-def test_every_kind_of_picture_uses_the_backend(animation, tmp_path, monkeypatch, kind):
+def test_every_output_format_uses_the_backend(animation, tmp_path, monkeypatch, kind):
     backends = []
 
     def make(face, config, camera):
@@ -152,16 +152,16 @@ def test_every_kind_of_picture_uses_the_backend(animation, tmp_path, monkeypatch
     assert path.is_file() and backends == ["pyrender"]
 
 
-def test_sound_of_another_length_is_refused_before_a_frame_is_drawn(animation, tmp_path):
-    counted = []
+def test_sound_of_another_length_is_rejected_before_a_frame_is_drawn(animation, tmp_path):
+    progress = []
     with pytest.raises(RenderError, match=r"1\.000 s of sound for 2\.000 s of pictures"):
         render_animation(
             animation,
             tmp_path / "a.mp4",
             audio=(np.zeros(16_000, np.float32), 16_000),
-            progress=lambda *count: counted.append(count),
+            progress=lambda *count: progress.append(count),
         )
-    assert not counted and not list(tmp_path.iterdir())
+    assert not progress and not list(tmp_path.iterdir())
 
 
 def test_strip_shows_the_emotion_of_its_time(track):
@@ -173,7 +173,7 @@ def test_strip_shows_the_emotion_of_its_time(track):
     assert (happy[: strip.height // 3] == COLORS["happy"]).all(2).any()
 
 
-def test_long_tracks_scroll():
+def test_strip_of_a_long_track_scrolls():
     track = EmotionTrack.neutral(120.0)
     track.set("sad", 1.0, start=60.0, end=120.0)
     strip = EmotionStrip(track, 256)
@@ -182,14 +182,14 @@ def test_long_tracks_scroll():
     assert (strip.frame(115.0)[-12] == sad).all(1).any()
 
 
-def test_heat_grows_darker_with_error():
+def test_heat_map_gets_darker_with_error():
     colors = heat_colors(np.linspace(0, 12, 60, dtype=np.float32), 10.0)
     brightness = colors @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(brightness) <= 1e-6).all()
     np.testing.assert_array_equal(colors[-1], colors[-5])  # beyond the scale
 
 
-def test_scale_captions_and_titles_are_written():
+def test_scale_captions_and_titles_are_drawn():
     picture = np.zeros((200, 300, 3), np.uint8)
     draw_scale(picture, 10.0)
     assert picture[150:].any()
@@ -201,9 +201,9 @@ def test_scale_captions_and_titles_are_written():
     assert grid([picture] * 5, 3).shape == (402, 904, 3)
 
 
-def test_writing_stays_within_the_picture():
+def test_text_is_clipped_to_the_picture():
     picture = np.zeros((20, 20, 3), np.uint8)
-    write(picture, "wide words", 12, 12, 14)
-    write(picture, "outside", 30, 30, 14)
+    draw_text(picture, "wide words", 12, 12, 14)
+    draw_text(picture, "outside", 30, 30, 14)
     assert picture[12:, 12:].any()
     assert not picture[:10].any()

@@ -17,7 +17,7 @@ from sedtalker.errors import RenderError, SEDTalkerError
 from sedtalker.render import fonts
 from sedtalker.render.captions import SUFFIXES, active_captions, caption_file, check_captions, read_captions
 from sedtalker.render.fonts import check_font, check_letters, split_runs
-from sedtalker.render.text import draw_captions, fit_captions, written
+from sedtalker.render.text import draw_captions, draw_text_line, fit_captions
 from sedtalker.resources import asset
 
 
@@ -27,7 +27,7 @@ def _read(tmp_path: Path, name: str, text: str, seconds: float = 10.0) -> list[t
     return read_captions(path, seconds)
 
 
-def test_subtitles_are_shown_as_they_are(tmp_path):
+def test_subtitles_are_read_with_their_times(tmp_path):
     srt = "1\n00:00:01,500 --> 00:00:02,250\nIt is\n<i>eleven</i>\n\n2\n01:00:03,000 --> 01:00:04,000\no'clock.\n"
     expected = [(1.5, 2.25, "It is eleven"), (3603.0, 3604.0, "o'clock.")]
     assert _read(tmp_path, "a.srt", srt) == expected
@@ -35,27 +35,27 @@ def test_subtitles_are_shown_as_they_are(tmp_path):
     assert _read(tmp_path, "a.vtt", vtt) == expected
 
 
-def test_words_come_together_until_a_sentence_or_a_pause_ends_them(tmp_path):
+def test_words_are_grouped_up_to_a_sentence_end_or_a_pause(tmp_path):
     rows = "start,end,word\n0.1,0.3,It\n0.3,0.5,is.\n0.6,0.9,Never\n2.0,2.2,mind\n"
     assert _read(tmp_path, "a.csv", rows) == [(0.1, 0.5, "It is."), (0.6, 0.9, "Never"), (2.0, 2.2, "mind")]
     long = "start\tend\ttext\n" + "".join(f"{k / 10}\t{(k + 1) / 10}\tword{k}\n" for k in range(40))
     captions = _read(tmp_path, "a.tsv", long)
-    assert max(len(said) for _, _, said in captions) <= 65
-    assert " ".join(said for _, _, said in captions).split() == [f"word{k}" for k in range(40)]
+    assert max(len(word) for _, _, word in captions) <= 65
+    assert " ".join(word for _, _, word in captions).split() == [f"word{k}" for k in range(40)]
 
 
-def test_a_bare_text_fills_the_length_in_order(tmp_path):
+def test_plain_text_is_distributed_over_the_length(tmp_path):
     text = (
         "One two three. Four!\nFive six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen."
     )
     captions = _read(tmp_path, "a.txt", text, 20.0)
-    assert [said for _, _, said in captions][:2] == ["One two three.", "Four!"]
+    assert [word for _, _, word in captions][:2] == ["One two three.", "Four!"]
     assert captions[0][0] == 0
     assert captions[-1][1] == pytest.approx(20.0)
     assert all(before[1] == after[0] for before, after in pairwise(captions))
 
 
-def test_what_holds_no_captions_is_told(tmp_path):
+def test_files_without_captions_are_rejected(tmp_path):
     for name, text in (("a.srt", "nothing"), ("a.csv", "from,to\n1,2\n"), ("a.txt", " "), ("a.pdf", "x")):
         with pytest.raises(RenderError, match="no captions"):
             _read(tmp_path, name, text)
@@ -63,7 +63,7 @@ def test_what_holds_no_captions_is_told(tmp_path):
         _read(tmp_path, "a.csv", "start,end,word\nsoon,later,now\n")
 
 
-def test_a_folder_has_a_file_for_each_input(tmp_path):
+def test_caption_file_is_found_by_the_name_of_the_input(tmp_path):
     (tmp_path / "a.txt").write_text("said")
     assert caption_file(tmp_path, Path("somewhere/a.wav")) == tmp_path / "a.txt"
     assert caption_file(tmp_path / "a.txt", Path("b.wav")) == tmp_path / "a.txt"
@@ -75,14 +75,14 @@ TIMES = "00:00:00,000 --> 00:00:02,500"
 
 
 def _words(tmp_path: Path, name: str, text: str) -> list[str]:
-    return [said for _, _, said in _read(tmp_path, name, text)]
+    return [word for _, _, word in _read(tmp_path, name, text)]
 
 
-def test_tags_overrides_and_entities_are_not_shown(tmp_path):
+def test_tags_overrides_and_entities_are_removed(tmp_path):
     cue = f"1\n{TIMES}\n{{\\an8}}<font color='red'>Fish</font> &amp; {{\\i1}}chips{{\\i0}}<br/>&lt;now&gt;\n"
     assert _words(tmp_path, "a.srt", cue) == ["Fish & chips <now>"]
-    kept = "1\n00:00:00,000 --> 00:00:02,500\nI <3 you, 1 < 2 > 0, a --> b {laughs}\n"
-    assert _words(tmp_path, "a.srt", kept) == ["I <3 you, 1 < 2 > 0, a --> b {laughs}"]
+    braces = "1\n00:00:00,000 --> 00:00:02,500\nI <3 you, 1 < 2 > 0, a --> b {laughs}\n"
+    assert _words(tmp_path, "a.srt", braces) == ["I <3 you, 1 < 2 > 0, a --> b {laughs}"]
     vtt = (
         "\ufeffWEBVTT - a title\nKind: captions\n\n"
         "STYLE\n::cue { color: red }\n\nREGION\nid:fred\n\nNOTE not this\nnor this\n\n"
@@ -101,7 +101,7 @@ def test_tags_overrides_and_entities_are_not_shown(tmp_path):
     assert _read(tmp_path, "a.ass", ass) == [(1.5, 2.25, "It is, eleven")]
 
 
-def test_cues_without_empty_lines_between_keep_their_words_and_no_numbers(tmp_path):
+def test_cues_without_empty_lines_keep_their_words_but_not_their_numbers(tmp_path):
     text = "1\n00:00:00,000 --> 00:00:01,000\nHello\n"
     text += "2\n00:00:01,000 --> 00:00:02,000\nIt is\n42\n3\n00:02.5 -> 00:03.25\n7"
     assert _read(tmp_path, "a.srt", text) == [(0, 1, "Hello"), (1, 2, "It is 42"), (2.5, 3.25, "7")]
@@ -112,7 +112,7 @@ def test_cues_without_empty_lines_between_keep_their_words_and_no_numbers(tmp_pa
 @pytest.mark.parametrize(
     "cue", ["00:00:x1 --> 00:00:02,000", "00:00:03,000 --> 00:00:02,000", "100:00:00,0 --> 101:00:00,0"]
 )
-def test_times_that_cannot_be_are_refused(tmp_path, cue):
+def test_invalid_times_are_rejected(tmp_path, cue):
     with pytest.raises(RenderError, match=r"a\.srt") as caught:
         _read(tmp_path, "a.srt", f"1\n{cue}\nHello\n")
     assert "\n" not in str(caught.value)
@@ -135,7 +135,7 @@ def test_times_that_cannot_be_are_refused(tmp_path, cue):
         ("Hello", "utf-32"),
     ],
 )
-def test_subtitles_in_the_encodings_that_are_found(tmp_path, text, encoding):
+def test_subtitles_in_common_encodings_are_decoded(tmp_path, text, encoding):
     path = tmp_path / "a.srt"
     path.write_bytes(f"1\r\n00:00:00,000 --> 00:00:02,500\r\n{text}\r\n".encode(encoding))
     assert read_captions(path, 1.0) == [(0, 2.5, text)]
@@ -170,15 +170,15 @@ LINES = [
 @pytest.mark.parametrize("line", LINES)
 def test_letters_of_other_scripts_are_drawn_and_not_boxes(line):
     check_letters([line])
-    box = written("\uffff", 24)
+    box = draw_text_line("\uffff", 24)
     for word in line.split():
-        ink = written(word, 24)
+        ink = draw_text_line(word, 24)
         assert ink.max() > 0.5
         assert ink.shape != box.shape or not np.array_equal(ink, box)
 
 
 def test_english_is_drawn_in_one_font_and_other_scripts_fall_back_by_runs():
-    assert split_runs("Hello, 2024!") == [("Hello, 2024!", fonts.OWN)]
+    assert split_runs("Hello, 2024!") == [("Hello, 2024!", fonts.DEFAULT_FONT)]
     assert [run for run, _ in split_runs("Hello 今天 नमस्ते")] == ["Hello ", "今天 ", "नमस्ते"]
     assert [run.strip() for run, _ in split_runs("今 مرحبا नम שלום") if run.strip()] == ["今", "مرحبا", "नम", "שלום"]
     assert [run.strip() for run, _ in split_runs("مرحبا 今天 नम") if run.strip()][-1] == "مرحبا"
@@ -187,10 +187,10 @@ def test_english_is_drawn_in_one_font_and_other_scripts_fall_back_by_runs():
 def test_letters_are_joined_and_go_from_right_to_left():
     if not fonts.can_shape():
         pytest.skip("Pillow without raqm")
-    apart = sum(written(letter, 48).shape[1] for letter in "مرحبا")
-    assert written("مرحبا", 48).shape[1] < 0.95 * apart
+    apart = sum(draw_text_line(letter, 48).shape[1] for letter in "مرحبا")
+    assert draw_text_line("مرحبا", 48).shape[1] < 0.95 * apart
     # A Hebrew line begins on the right: its last letter is drawn first.
-    last, both = written("ם", 48), written("אם", 48)
+    last, both = draw_text_line("ם", 48), draw_text_line("אם", 48)
     np.testing.assert_array_equal(both[:, 2 : last.shape[1] - 4], last[:, 2:-4])
 
 
@@ -209,7 +209,7 @@ def test_letters_without_a_font_are_named_before_the_work(tmp_path, monkeypatch)
 def test_a_font_of_the_user_is_tried_first_and_checked(tmp_path):
     font = asset("fonts", "DejaVuSans.woff")
     check_font(font)
-    assert not np.array_equal(written("Hello", 24), written("Hello", 24, font))
+    assert not np.array_equal(draw_text_line("Hello", 24), draw_text_line("Hello", 24, font))
     (tmp_path / "a.ttf").write_bytes(b"no font")
     for path in (tmp_path / "a.ttf", tmp_path / "none.ttf"):
         with pytest.raises(RenderError, match=path.name):
@@ -312,9 +312,9 @@ def _read_anything(path: Path, data: bytes) -> None:
         assert "\n" not in str(error)
         return
     assert captions
-    for start, end, said in captions:
+    for start, end, word in captions:
         assert 0 <= start <= end < 1e7
-        assert said.strip()
+        assert word.strip()
 
 
 @settings(max_examples=200, deadline=None)

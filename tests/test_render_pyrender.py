@@ -1,8 +1,9 @@
-"""The OpenGL backend against the software renderer, where there is OpenGL."""
+"""The OpenGL backend, compared with the software renderer on machines with OpenGL."""
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -16,19 +17,19 @@ from sedtalker.render import RenderConfig, SoftRenderer, animation_video, pyrend
 from sedtalker.render.shade import KEY_VISIBILITY
 
 pytest.importorskip("pyrender")
-WORKS, SAID = pyrender.probe()
-needs_opengl = pytest.mark.skipif(not WORKS, reason=SAID)
+WORKS, REASON = pyrender.probe()
+needs_opengl = pytest.mark.skipif(not WORKS, reason=REASON)
 
 
 @needs_opengl
 @pytest.mark.parametrize(("matched", "least"), [(True, 0.95), (False, 0.94)])
-def test_default_head_looks_like_the_software_renderers(matched, least):
-    """As it is, where OpenGL has no shadow and no gloss; and with all of it matt, lit alike and unshadowed."""
+def test_default_head_is_similar_to_the_software_renderer(matched, least):
+    """With all materials matt and without shadow; and unchanged, where OpenGL draws no shadow and no gloss."""
     metrics = pytest.importorskip("skimage.metrics")
     face = load_face("default")
     if matched:
-        worn = {name: replace(item, surface=_matt(item.surface)) for name, item in face.attachments.items()}
-        face = replace(face, surfaces=tuple(map(_matt, face.surfaces)), attachments=worn)
+        attachments = {name: replace(item, surface=_matt(item.surface)) for name, item in face.attachments.items()}
+        face = replace(face, surfaces=tuple(map(_matt, face.surfaces)), attachments=attachments)
     background = (0.2, 0.2, 0.2)
     soft = SoftRenderer(face, 512, 512, background=background)
     if matched:
@@ -38,7 +39,7 @@ def test_default_head_looks_like_the_software_renderers(matched, least):
 
 
 def _matt(surface: Surface) -> Surface:
-    """A surface that answers light by Lambert's law alone."""
+    """The surface with a Lambertian material."""
     kind = surface.material.kind if surface.material.kind in ("card", "cornea", "cloth") else "plain"
     matt = replace(surface.material, kind=kind, wrap=(0.0, 0.0, 0.0), specular=0.0, sheen=0.0)
     return replace(surface, material=matt, scalp=None)
@@ -55,17 +56,17 @@ def test_outline_and_head_motion_are_the_same():
 
 
 @needs_opengl
-def test_vertices_that_are_no_numbers_stop():
+def test_vertices_with_nan_are_rejected():
     face = bare_face()
     with pytest.raises(RenderError, match="NaN or infinity"):
         pyrender.PyrenderRenderer(face, 96, 96).frame(face.template * np.nan)
 
 
-def test_software_serves_where_opengl_does_not(monkeypatch, caplog):
+def test_software_renderer_replaces_a_broken_opengl(monkeypatch, caplog):
     def broken() -> None:
         raise RenderError("OpenGL does not work here (no display). Use the software renderer, or install EGL")
 
-    monkeypatch.setattr(pyrender, "_context", broken)
+    monkeypatch.setattr(pyrender, "_create_context", broken)
     with caplog.at_level(logging.WARNING):
         renderer = animation_video.make_renderer(bare_face(), RenderConfig(64, 64, backend="pyrender"))
     assert isinstance(renderer, SoftRenderer)
@@ -74,3 +75,25 @@ def test_software_serves_where_opengl_does_not(monkeypatch, caplog):
         False,
         "OpenGL does not work here (no display). Use the software renderer, or install EGL",
     )
+
+
+@pytest.mark.parametrize("variable", [None, "DISPLAY", "PYOPENGL_PLATFORM"])
+def test_headless_platform_restores_the_environment(monkeypatch, variable):
+    """EGL is selected only without a display and without a choice of the user, and only while the block runs."""
+    for name in ("DISPLAY", "PYOPENGL_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, "osmesa")
+    before = dict(os.environ)
+    with pytest.raises(ZeroDivisionError), pyrender._headless_platform():
+        platform = os.environ.get("PYOPENGL_PLATFORM")
+        raise ZeroDivisionError
+    assert platform == {None: "egl", "DISPLAY": None, "PYOPENGL_PLATFORM": "osmesa"}[variable]
+    assert dict(os.environ) == before
+
+
+def test_probe_leaves_the_environment_unchanged():
+    before = dict(os.environ)
+    pyrender._create_context.cache_clear()
+    assert pyrender.probe() == (WORKS, REASON)
+    assert dict(os.environ) == before

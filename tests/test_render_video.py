@@ -1,4 +1,4 @@
-"""Videos hold exactly what was put in, or are not there."""
+"""Video files contain exactly the given frames and sound, or do not exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _sound(seconds: float, rate: int = 16_000) -> tuple[np.ndarray, int]:
 
 
 @pytest.mark.parametrize("fps", [24, 25, 30, 60, 29.97])
-def test_video_and_sound_are_as_long_as_what_was_given(tmp_path, fps):
+def test_video_and_sound_have_the_length_of_the_input(tmp_path, fps):
     count = 41
     path = tmp_path / "talk.mp4"
     write_video(path, _frames(count), fps, _sound(count / fps))
@@ -43,21 +43,21 @@ def test_video_and_sound_are_as_long_as_what_was_given(tmp_path, fps):
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 7_350])
-def test_sound_starts_where_it_should(tmp_path, rate):
-    """A click half a second in is heard half a second in, whatever the codec's delay and the sound's rate."""
+def test_sound_is_not_delayed(tmp_path, rate):
+    """A click at 0.5 s is decoded at 0.5 s, for any codec delay and sample rate."""
     samples = np.zeros(2 * rate, np.float32)
     samples[rate // 2 : rate // 2 + rate // 100] = 0.9
     path = tmp_path / "click.mp4"
     write_video(path, _frames(50), 25, (samples, rate))
     with av.open(str(path)) as video:
         frames = list(video.decode(audio=0))
-    heard = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    samples_back = np.concatenate([frame.to_ndarray()[0] for frame in frames])
     start = float(frames[0].pts * frames[0].time_base)
-    loudest = int(np.argmax(np.abs(heard) > 0.3)) / frames[0].sample_rate + start
+    loudest = int(np.argmax(np.abs(samples_back) > 0.3)) / frames[0].sample_rate + start
     assert loudest == pytest.approx(0.5, abs=0.01)
 
 
-def test_colours_survive_the_way_through_the_video(tmp_path):
+def test_colors_are_preserved(tmp_path):
     colors = [(200, 40, 30), (30, 180, 60), (40, 60, 210), (128, 128, 128), (240, 235, 230)]
     path = tmp_path / "colors.mp4"
     write_video(path, (np.broadcast_to(np.uint8(color), (32, 32, 3)) for color in colors), 25)
@@ -78,7 +78,7 @@ def test_yuv_is_bt709_in_limited_range():
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
-def test_a_frame_that_fails_leaves_nothing(tmp_path, suffix):
+def test_a_failing_frame_leaves_no_file(tmp_path, suffix):
     def frames():
         yield from _frames(5)
         raise RenderError("frame 5 is blank")
@@ -88,7 +88,7 @@ def test_a_frame_that_fails_leaves_nothing(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_video_stays_if_the_new_one_fails(tmp_path):
+def test_a_failure_keeps_the_previous_video(tmp_path):
     path = tmp_path / "talk.mp4"
     write_video(path, _frames(5), 25)
     before = path.read_bytes()
@@ -100,20 +100,22 @@ def test_an_older_video_stays_if_the_new_one_fails(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("talk.avi", _frames(3), 25), "no video format"),
+        (("talk.avi", _frames(3), 25), "unknown video format"),
         (("talk.mp4", _frames(3, (31, 48)), 25), "even width and height"),
         (("talk.mp4", _frames(50), 25, _sound(1.0)), "1.000 s of sound for 2.000 s of pictures"),
+        (("talk.mp4", [np.zeros((32, 32, 4), np.uint8)], 25), "cannot store transparency"),
+        (("talk.gif", [np.zeros((32, 32, 4), np.uint8)], 25), "cannot store transparency"),
         (("talk.mp4", [np.zeros((32, 32, 3), np.uint8), np.zeros((32, 34, 3), np.uint8)], 25), "frame 1"),
     ],
 )
-def test_what_cannot_be_written_is_told(tmp_path, arguments, reason):
+def test_invalid_input_is_rejected(tmp_path, arguments, reason):
     name, *rest = arguments
     with pytest.raises(RenderError, match=reason):
         write_video(tmp_path / name, *rest)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(SEDTalkerError, match="cannot write"):
         write_video(tmp_path / "taken" / "talk.mp4", _frames(3), 25)
@@ -128,7 +130,7 @@ def test_webm(tmp_path):
 
 @pytest.mark.parametrize(("fps", "shown"), [(25, 10), (50, 10), (30, 9)])
 def test_gif_plays_at_the_right_speed(tmp_path, fps, shown):
-    """30 frames a second are no whole number of hundredths of a second, so that frames are dropped to 25."""
+    """A GIF's frame duration is a multiple of 10 ms, so 30 frames/s are reduced to 25."""
     write_video(
         tmp_path / "talk.gif",
         (np.random.default_rng(k).integers(0, 255, (8, 8, 3)).astype(np.uint8) for k in range(10)),
@@ -152,7 +154,7 @@ def test_a_folder_of_pictures(tmp_path):
     assert len(list(Path(tmp_path / "frames").iterdir())) == 2
 
 
-def test_results_come_in_order_and_few_wait():
+def test_map_in_order_keeps_the_order_and_queues_few_results():
     running, most = 0, 0
 
     def items():
@@ -168,7 +170,7 @@ def test_results_come_in_order_and_few_wait():
     assert most <= 3 * 2 + 2
 
 
-def test_an_error_comes_at_its_place():
+def test_map_in_order_raises_an_error_at_its_item():
     def work(n: int) -> int:
         if n == 4:
             raise RenderError("four")
@@ -182,7 +184,7 @@ def test_an_error_comes_at_its_place():
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
-def test_names_with_a_colon_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+def test_file_names_with_a_colon_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.chdir(tmp_path)
     name = f"2026-05-01T12:30:05{suffix}"
     write_video(name, [np.zeros((64, 64, 3), np.uint8)] * 5, 25)

@@ -1,10 +1,10 @@
-"""Captions: subtitles, words with their times, or a bare text, as cues of a few words each.
+"""Reading of captions: subtitles, words with times, or plain text, as captions of a few words each.
 
-| suffix | what the file holds |
+| suffix | content |
 |---|---|
-| .srt, .vtt, .ass, .ssa | subtitles; shown without their styles and positions |
-| .csv, .tsv | words or phrases with their times in seconds: columns `start`, `end`, and `text` or `word` |
-| .txt | nothing but the text: it is spread over the whole length, to each caption time by its letters |
+| .srt, .vtt, .ass, .ssa | subtitles; their styles and positions are ignored |
+| .csv, .tsv | words or phrases with times in seconds: columns `start`, `end`, and `text` or `word` |
+| .txt | text without times: it is distributed over the whole length by the number of letters |
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 from sedtalker.errors import RenderError
 from sedtalker.files import read_number, read_table, read_text
 
-Caption = tuple[float, float, str]  # start and end in seconds, and the words
+Caption = tuple[float, float, str]  # start and end in seconds, and the text
 
 SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
 SUFFIXES = (*SUBTITLES[:2], ".csv", ".tsv", ".txt", *SUBTITLES[2:])
 
-_LETTERS = 64  # of a caption: two lines of a comfortable length
-_PAUSE = 0.7  # seconds without a word after which a new caption begins
-_LONGEST = 1e6  # seconds
-_CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,:](\d{1,6}))?"
-_TIMES = re.compile(rf"\s*{_CLOCK}\s*-+>\s*{_CLOCK}(?:\s.*)?")
-_LIKE_TIMES = re.compile(r"\s*[-+]?\d+\s*[:.,].*-+>.*")
+_MAX_LETTERS = 64  # of a caption of several words: two lines
+_MAX_PAUSE = 0.7  # seconds between two words of a caption
+_MAX_SECONDS = 1e6  # seconds
+_TIMESTAMP = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,:](\d{1,6}))?"
+_CUE_TIMES = re.compile(rf"\s*{_TIMESTAMP}\s*-+>\s*{_TIMESTAMP}(?:\s.*)?")
+_CUE_TIMES_LOOSE = re.compile(r"\s*[-+]?\d+\s*[:.,].*-+>.*")
 _TAGS = re.compile(r"</?[a-zA-Z][^<>]*>|<(?:\d+:)?\d+:\d+\.\d+>")
 _OVERRIDES = re.compile(r"\{\\[^{}]*\}|\{[a-zA-Z]:[^{}]*\}")
 _ALIASES = {
@@ -39,27 +39,27 @@ _ALIASES = {
 }
 
 
-def caption_file(named: Path, of: Path) -> Path:
-    """The file of captions for an input: the one named, or in a folder named, the one called as the input is.
+def caption_file(named: Path, source: Path) -> Path:
+    """The caption file of an input: `named` itself, or the file in the folder `named` with the input's name.
 
     Raises:
-        RenderError: there is none.
+        RenderError: no such file.
     """
     if named.is_file():
         return named
-    beside = [named / f"{of.stem}{suffix}" for suffix in SUFFIXES]
-    for path in beside:
+    candidates = [named / f"{source.stem}{suffix}" for suffix in SUFFIXES]
+    for path in candidates:
         if path.is_file():
             return path
-    wanted = f"{beside[0]} (or {', '.join(SUFFIXES[1:])})" if named.is_dir() else named
-    raise RenderError(f"no captions: {wanted}. Name a file, or a folder with one for each input")
+    expected = f"{candidates[0]} (or {', '.join(SUFFIXES[1:])})" if named.is_dir() else named
+    raise RenderError(f"no captions: {expected}. Give a file, or a folder with a file for each input")
 
 
 def read_captions(path: Path, seconds: float) -> list[Caption]:
-    """Captions of a file for a video of so many seconds.
+    """Read the captions for a video of this length in seconds.
 
     Raises:
-        RenderError: an unknown suffix, or a file that does not hold what its suffix says.
+        RenderError: an unknown suffix, or a file that does not match its suffix.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -69,11 +69,11 @@ def read_captions(path: Path, seconds: float) -> list[Caption]:
         if suffix in SUBTITLES:
             captions = _read_subtitles(text, suffix)
         elif suffix == ".txt":
-            captions = _spread(text, seconds)
+            captions = _distribute_text(text, seconds)
         else:
-            captions = _join_words(_read_words(text, "\t" if suffix == ".tsv" else None))
+            captions = _group_words(_read_words(text, "\t" if suffix == ".tsv" else None))
         for start, end, _ in captions:
-            if not (0 <= start <= end <= _LONGEST or suffix == ".txt"):
+            if not (0 <= start <= end <= _MAX_SECONDS or suffix == ".txt"):
                 raise ValueError(f"a caption from {start:g} to {end:g} s: times must be 0 or more and in order")
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -84,17 +84,17 @@ def read_captions(path: Path, seconds: float) -> list[Caption]:
 
 
 def check_captions(path: Path, width: int, height: int, font: Path | None = None) -> None:
-    """Check before a video is made that its captions can be read and drawn.
+    """Check that captions can be read and drawn, before the video is rendered.
 
     Raises:
-        RenderError: as `read_captions`; letters that no font has; more text at a time than fits the picture.
+        RenderError: as `read_captions`; letters without a font; more text at one time than fits the picture.
     """
     from sedtalker.render.fonts import check_font, check_letters
     from sedtalker.render.text import fit_captions
 
     if font is not None:
         check_font(font)
-    captions = read_captions(path, 1.0)  # the length of the video changes the times of a bare text, not its words
+    captions = read_captions(path, 1.0)  # the length only affects the times of plain text
     try:
         check_letters((text for _, _, text in captions), font)
         for texts in active_captions(captions, sorted({start for start, _, _ in captions})):
@@ -104,93 +104,99 @@ def check_captions(path: Path, width: int, height: int, font: Path | None = None
 
 
 def active_captions(captions: Sequence[Caption], times: Iterable[float]) -> Iterator[tuple[str, ...]]:
-    """For each of ascending times the captions to draw, from top to bottom.
+    """Yield for each of ascending times the captions to draw, from top to bottom.
 
-    A caption that begins while another is shown is drawn above it, so that none moves before it ends. Of those that
-    begin together, the first is on top.
+    A caption that starts during another is drawn above it, so that captions do not move. Of captions that start at the
+    same time, the first is on top.
     """
     waiting = sorted(range(len(captions)), key=lambda index: captions[index][0])[::-1]
-    shown: list[int] = []
+    active: list[int] = []
     for time in times:
         while waiting and captions[waiting[-1]][0] <= time:
-            shown.append(waiting.pop())
-        shown = [index for index in shown if time < captions[index][1]]
-        yield tuple(captions[index][2] for index in sorted(shown, key=lambda index: (-captions[index][0], index)))
+            active.append(waiting.pop())
+        active = [index for index in active if time < captions[index][1]]
+        yield tuple(captions[index][2] for index in sorted(active, key=lambda index: (-captions[index][0], index)))
 
 
 def _read_subtitles(text: str, suffix: str) -> list[Caption]:
     """Cues of SubRip, WebVTT and SubStation Alpha.
 
     Raises:
-        ValueError: a line of times that cannot be understood.
+        ValueError: invalid times.
     """
     import pysubs2
 
     lines = re.split(r"\r\n|\r|\n", text)
     if suffix in (".srt", ".vtt"):
-        lines = _plain_cues(_payload(lines) if suffix == ".vtt" or text.lstrip().startswith("WEBVTT") else lines)
+        lines = _normalize_cues(_vtt_cues(lines) if suffix == ".vtt" or text.lstrip().startswith("WEBVTT") else lines)
     try:
         form = "srt" if suffix in (".srt", ".vtt") else suffix[1:]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles that are not drawn here
+            warnings.simplefilter("ignore")  # about styles, which are ignored
             events = pysubs2.SSAFile.from_string("\n".join(lines), form, keep_html_tags=True)
-    except Exception as error:  # the library lets its parsers' own errors through
+    except Exception as error:  # pysubs2 passes on its parsers' errors
         raise ValueError(f"no subtitles: {error}") from error
     captions = []
     for event in events:
         if event.is_comment or event.is_drawing:
             continue
-        words = event.plaintext if form in ("ass", "ssa") else _plain_words(event.text)
+        words = event.plaintext if form in ("ass", "ssa") else _strip_markup(event.text)
         words = " ".join(re.sub(r"\\[Nnh]", " ", words).split())
         if words and event.start != event.end:
             captions.append((event.start / 1000, event.end / 1000, words))
     return captions
 
 
-def _plain_words(text: str) -> str:
-    """The words of a cue of SubRip or WebVTT, without tags, overrides and entities."""
+def _strip_markup(text: str) -> str:
+    """Remove tags, overrides and entities from a cue of SubRip or WebVTT."""
     text = re.sub(r"<br\s*/?>", " ", text, flags=re.IGNORECASE)
     return html.unescape(_TAGS.sub("", _OVERRIDES.sub("", text)))
 
 
-def _payload(lines: list[str]) -> list[str]:
-    """The cues of WebVTT alone: its header, notes, styles, regions and the cues' names are left out."""
-    kept: list[str] = []
+def _vtt_cues(lines: list[str]) -> list[str]:
+    """Extract the cues of WebVTT, without header, notes, styles, regions and the cues' names."""
+    cues: list[str] = []
     inside = False
     for line in lines:
-        if _LIKE_TIMES.fullmatch(line):
+        if _CUE_TIMES_LOOSE.fullmatch(line):
             inside = True
-            kept.append("")
+            cues.append("")
         elif not line.strip():
             inside = False
         if inside:
-            kept.append(line)
-    return kept
+            cues.append(line)
+    return cues
 
 
-def _plain_cues(lines: list[str]) -> list[str]:
-    """Cues as the library reads them without loss: each after an empty line and a number, times as `hh:mm:ss,mmm`.
+def _normalize_cues(lines: list[str]) -> list[str]:
+    """Normalize cues for pysubs2: an empty line and a number before each, and times as `hh:mm:ss,mmm`.
 
-    Where no number follows, the library takes a last line of digits for one. So every cue's own number is replaced.
+    pysubs2 drops a last line of digits as a cue number, so the function replaces each cue's number and appends one.
     """
-    plain: list[str] = []
+    normalized: list[str] = []
     cues = 0
     for number, line in enumerate(lines, 1):
-        if not _LIKE_TIMES.fullmatch(line):
-            plain.append(line)
+        if not _CUE_TIMES_LOOSE.fullmatch(line):
+            normalized.append(line)
             continue
-        found = _TIMES.fullmatch(line)
-        if found is None:
-            raise ValueError(f"no times: {line.strip()[:60]!r} in line {number}")
-        above = plain[-1].strip() if plain else ""
-        if above.isdecimal() and (len(plain) < 2 or not plain[-2].strip() or int(above[:9]) in (cues, cues + 1)):
-            plain.pop()
+        match = _CUE_TIMES.fullmatch(line)
+        if match is None:
+            raise ValueError(f"invalid times: {line.strip()[:60]!r} in line {number}")
+        above = normalized[-1].strip() if normalized else ""
+        if above.isdecimal() and (
+            len(normalized) < 2 or not normalized[-2].strip() or int(above[:9]) in (cues, cues + 1)
+        ):
+            normalized.pop()
         cues += 1
-        plain += ["", "0", f"{_clock(*found.groups()[:4])} --> {_clock(*found.groups()[4:])}"]
-    return [*plain, "", "0"]
+        normalized += [
+            "",
+            "0",
+            f"{_format_timestamp(*match.groups()[:4])} --> {_format_timestamp(*match.groups()[4:])}",
+        ]
+    return [*normalized, "", "0"]
 
 
-def _clock(hours: str | None, minutes: str, seconds: str, part: str | None) -> str:
+def _format_timestamp(hours: str | None, minutes: str, seconds: str, part: str | None) -> str:
     milliseconds = round(float(f"0.{part or 0}") * 1000)
     total = ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + milliseconds
     hour, rest = divmod(total, 3_600_000)
@@ -202,41 +208,43 @@ def _clock(hours: str | None, minutes: str, seconds: str, part: str | None) -> s
 def _read_words(text: str, delimiter: str | None) -> list[Caption]:
     words = []
     for row in read_table(text, _ALIASES, delimiter):
-        said = row.get("text", "").strip()
-        if said:
-            words.append((read_number(row.get("start"), "start"), read_number(row.get("end"), "end"), said))
+        word = row.get("text", "").strip()
+        if word:
+            words.append((read_number(row.get("start"), "start"), read_number(row.get("end"), "end"), word))
     return words
 
 
-def _join_words(words: Iterable[Caption]) -> list[Caption]:
-    """Words joined to captions, which end at sentences, at pauses and where they grow long."""
+def _group_words(words: Iterable[Caption]) -> list[Caption]:
+    """Group words into captions that end at sentences, at pauses and at a maximum length."""
     captions: list[Caption] = []
-    for start, end, said in words:
+    for start, end, word in words:
         if captions:
             first, last, before = captions[-1]
-            goes_on = start - last < _PAUSE and len(before) + len(said) < _LETTERS and before[-1] not in ".!?。！？؟।"
-            if goes_on:
-                unspaced = all(unicodedata.east_asian_width(letter) in "WF" for letter in (before[-1], said[0]))
-                captions[-1] = first, end, f"{before}{'' if unspaced else ' '}{said}"
+            continues = (
+                start - last < _MAX_PAUSE and len(before) + len(word) < _MAX_LETTERS and before[-1] not in ".!?。！？؟।"
+            )
+            if continues:
+                unspaced = all(unicodedata.east_asian_width(letter) in "WF" for letter in (before[-1], word[0]))
+                captions[-1] = first, end, f"{before}{'' if unspaced else ' '}{word}"
                 continue
-        captions.append((start, end, said))
+        captions.append((start, end, word))
     return captions
 
 
-def _spread(text: str, seconds: float) -> list[Caption]:
-    """A text without times over a length, by its letters."""
-    words = [part for word in text.split() for part in _parts(word)]
+def _distribute_text(text: str, seconds: float) -> list[Caption]:
+    """Distribute a text over a length in seconds, in proportion to the number of letters."""
+    words = [part for word in text.split() for part in _split_unspaced(word)]
     letters = sum(len(word) + 1 for word in words)
     timed, done = [], 0
     for word in words:
         start = seconds * done / letters
         done += len(word) + 1
         timed.append((start, seconds * done / letters, word))
-    return _join_words(timed)
+    return _group_words(timed)
 
 
-def _parts(word: str) -> list[str]:
-    """A word, or the sentences of a text that is written without spaces."""
-    if len(word) <= _LETTERS:
+def _split_unspaced(word: str) -> list[str]:
+    """Split a text without spaces into its sentences; return a word as it is."""
+    if len(word) <= _MAX_LETTERS:
         return [word]
     return re.findall(r"[^。！？、，]{1,40}[。！？、，]*|[。！？、，]+", word)

@@ -1,14 +1,15 @@
-"""The OpenGL backend, for those who have a GPU or Mesa's EGL: one context a process, camera and lights of the others.
+"""The OpenGL backend, for machines with a GPU or Mesa's EGL; same camera and lights as the software renderer.
 
-The picture is plainer than the software renderer's: no shadow, relief, scalp or wet eyes.
+It does not draw shadows, bump maps, the scalp color and the cornea's highlights.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -28,53 +29,61 @@ T = TypeVar("T")
 
 _BACKGROUND = (0.22, 0.24, 0.28)  # sRGB
 
-# An OpenGL context belongs to a thread: all of a process's drawing happens in this one.
+# An OpenGL context belongs to one thread, so this thread does all OpenGL calls of the process.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="opengl")
 
 
-def _import() -> Any:
-    if "PYOPENGL_PLATFORM" not in os.environ and "DISPLAY" not in os.environ:
-        os.environ["PYOPENGL_PLATFORM"] = "egl"
-    return require("pyrender", "pyrender")
+@contextmanager
+def _headless_platform() -> Iterator[None]:
+    """Select EGL if there is no display and no choice of the user; restore the environment at the end."""
+    if "PYOPENGL_PLATFORM" in os.environ or "DISPLAY" in os.environ:
+        yield
+        return
+    os.environ["PYOPENGL_PLATFORM"] = "egl"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYOPENGL_PLATFORM", None)
 
 
 @lru_cache(maxsize=1)
-def _context() -> tuple[Any, str]:
-    """The process's off-screen renderer, and the name of what draws; to be called in `_thread`."""
-    pyrender = _import()
-    try:
-        renderer = pyrender.OffscreenRenderer(64, 64)
-        gl = require("OpenGL.GL", "pyrender")
-        name = gl.glGetString(gl.GL_RENDERER)
-        # With PyOpenGL 3.1.0, which pyrender asks for, newer Pythons make a context, and no array gets into it.
-        gl.glDeleteTextures([gl.glGenTextures(1)])
-    except Exception as error:  # drivers fail in many ways, and none of them is the user's
-        raise RenderError(
-            f"OpenGL does not work here ({error}). Use the software renderer, install EGL, or renew PyOpenGL "
-            "(pip install -U PyOpenGL)"
-        ) from error
+def _create_context() -> tuple[Any, str]:
+    """The process's off-screen renderer and the name of the OpenGL device; call it in `_thread`."""
+    with _headless_platform():  # PyOpenGL reads it at import, pyrender when it makes a context
+        pyrender = require("pyrender", "pyrender")
+        try:
+            renderer = pyrender.OffscreenRenderer(64, 64)
+            gl = require("OpenGL.GL", "pyrender")
+            name = gl.glGetString(gl.GL_RENDERER)
+            # PyOpenGL 3.1.0, which pyrender requires, creates contexts on newer Pythons but fails to pass arrays.
+            gl.glDeleteTextures([gl.glGenTextures(1)])
+        except Exception as error:  # drivers raise errors of many classes
+            raise RenderError(
+                f"OpenGL does not work here ({error}). Use the software renderer, install EGL, or upgrade PyOpenGL "
+                "(pip install -U PyOpenGL)"
+            ) from error
     return renderer, name.decode() if isinstance(name, bytes) else str(name)
 
 
-def in_drawing_thread(function: Callable[[], T]) -> T:
-    """Call a function in the thread that OpenGL's context belongs to."""
+def run_in_opengl_thread(function: Callable[[], T]) -> T:
+    """Call a function in the thread that owns the OpenGL context."""
     return _thread.submit(function).result()
 
 
 def probe() -> tuple[bool, str]:
-    """Whether this machine can draw with pyrender, and what draws or why not."""
+    """Whether pyrender works on this machine, and the device's name or the reason why not."""
     try:
-        return True, in_drawing_thread(_context)[1]
+        return True, run_in_opengl_thread(_create_context)[1]
     except SEDTalkerError as error:
         return False, str(error)
 
 
 class PyrenderRenderer:
-    """Draws one face, again and again, as `SoftRenderer` does.
+    """Draws frames of one face with pyrender; same interface as `SoftRenderer`.
 
     Raises:
         MissingExtraError: pyrender is not installed.
-        RenderError: there is no OpenGL on this machine.
+        RenderError: OpenGL does not work on this machine, or a setting that `RenderConfig` rejects.
     """
 
     threads = 1
@@ -96,7 +105,7 @@ class PyrenderRenderer:
             face, self.camera, width, height, fine=False, background=np.zeros((1, 1, 3), np.float32)
         )
         self._points, self._normals = np.zeros((2, self._prepared.count, 3), np.float32)
-        self._renderer, self.device = in_drawing_thread(_context)
+        self._renderer, self.device = run_in_opengl_thread(_create_context)
         self._primitives: list[tuple[Any, NDArray[np.uint32]]] = []
         self._scene = self._make_scene((*color, 0.0 if self._transparent else 1.0))
 
@@ -104,9 +113,9 @@ class PyrenderRenderer:
         """Draw vertices (V, 3) in metres, moved by `head` (4, 4): (H, W, 3) sRGB bytes, or (H, W, 4) if transparent."""
         if vertices.shape != self.face.template.shape or not np.isfinite(vertices).all():
             raise RenderError(
-                f"vertices that do not fit, or with NaN or infinity: {self.face.name}. Make the animation again"
+                f"vertices of another face, or with NaN or infinity: {self.face.name}. Make the animation again"
             )
-        return in_drawing_thread(lambda: self._draw(vertices, head, camera or self.camera))
+        return run_in_opengl_thread(lambda: self._draw(vertices, head, camera or self.camera))
 
     def _draw(self, vertices: Float, head: Float | None, camera: Camera) -> Bytes:
         from pyrender.constants import RenderFlags
@@ -132,21 +141,21 @@ class PyrenderRenderer:
     def _make_scene(self, background: tuple[float, ...]) -> Any:
         import pyrender
 
-        # One light from all sides stands for sky and ground.
+        # A uniform ambient light approximates the hemisphere light.
         scene = pyrender.Scene(bg_color=background, ambient_light=(SKY + GROUND) / 2)
         flat = self._prepared.scene
         for s, row in enumerate(flat.surfaces):
             if row[MODE] == ADD:
                 continue
-            chosen = slice(row[FIRST], row[LAST])
-            corners = flat.triangles[chosen].reshape(-1)
-            shade = flat.corners[chosen, :, AO].reshape(-1, 1)
-            # pyrender draws after the others what has a corner that is not quite opaque, and farther nodes first.
+            rows = slice(row[FIRST], row[LAST])
+            corners = flat.triangles[rows].reshape(-1)
+            shade = flat.corners[rows, :, AO].reshape(-1, 1)
+            # pyrender draws primitives with an opacity below 1 after the others, and farther nodes first.
             opacity = np.full_like(shade, 1.0 if row[MODE] == OPAQUE else 0.998)
             primitive = pyrender.Primitive(
                 positions=self._points[corners],
                 normals=self._normals[corners],
-                texcoord_0=flat.corners[chosen][..., [U, V]].reshape(-1, 2),
+                texcoord_0=flat.corners[rows][..., [U, V]].reshape(-1, 2),
                 color_0=np.concatenate([np.repeat(shade, 3, 1), opacity], 1),
                 material=self._material(s),
                 mode=4,
@@ -156,8 +165,8 @@ class PyrenderRenderer:
             pose[2, 3] = 1e-5 * row[MODE]
             scene.add(pyrender.Mesh([primitive]), pose=pose)
         for direction, color in zip(LIGHT_DIRECTIONS, LIGHT_COLORS, strict=True):
-            strength = float(color.max())
-            light = pyrender.DirectionalLight(color=color / strength, intensity=math.pi * strength)
+            intensity = float(color.max())
+            light = pyrender.DirectionalLight(color=color / intensity, intensity=math.pi * intensity)
             scene.add(light, pose=_looking_along(-direction))
         focal = self.camera.focal(self.width, self.height)
         lens = pyrender.IntrinsicsCamera(focal, focal, self.width / 2, self.height / 2, znear=0.01, zfar=100.0)
@@ -175,7 +184,7 @@ class PyrenderRenderer:
         )
         blended = row[MODE] != OPAQUE
         if not blended:
-            image[..., 3] = 255  # a skin's fourth channel is its gloss
+            image[..., 3] = 255  # the alpha channel of a skin texture is its gloss
         return pyrender.MetallicRoughnessMaterial(
             baseColorTexture=pyrender.Texture(source=np.ascontiguousarray(image), source_channels="RGBA"),
             baseColorFactor=(*flat.materials[s, TINT : TINT + 3], 1.0),
@@ -187,7 +196,7 @@ class PyrenderRenderer:
 
 
 def _looking_along(direction: Float) -> NDArray[np.float64]:
-    """(4, 4) pose of something that looks along a direction."""
+    """(4, 4) pose whose -z axis points along a direction."""
     backward = -direction / np.linalg.norm(direction)
     right = np.cross((0.0, 1.0, 0.0), backward)
     right /= np.linalg.norm(right)

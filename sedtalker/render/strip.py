@@ -1,4 +1,4 @@
-"""The emotion strip: what the voice is felt to say, under the face and in time with it."""
+"""The emotion strip: a timeline of the emotion track, drawn below the face."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 
 from sedtalker import labels
 from sedtalker.render.arrays import Bytes
-from sedtalker.render.text import WHITE, Color, write
+from sedtalker.render.text import WHITE, Color, draw_text
 
 if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
 
-def _bytes_of(code: str) -> Color:
+def _parse_color(code: str) -> Color:
     red, green, blue = bytes.fromhex(code[1:])
     return red, green, blue
 
 
-COLORS: dict[str, Color] = {label: _bytes_of(code) for label, code in labels.COLORS.items()}
-_OTHER: Color = (150, 150, 150)
-_GROUND: Color = (24, 26, 31)
-_MIN_ALPHA: Color = (138, 144, 156)
-_EMPTY: Color = (52, 56, 64)
+COLORS: dict[str, Color] = {label: _parse_color(code) for label, code in labels.COLORS.items()}
+_OTHER_LABEL: Color = (150, 150, 150)
+_BACKGROUND: Color = (24, 26, 31)
+_LABEL_COLOR: Color = (138, 144, 156)
+_EMPTY_BAR: Color = (52, 56, 64)
 
-WINDOW = 20.0  # seconds of a longer track that are shown at a time
-_TO_COME = 0.45  # brightness of what is not yet said
+WINDOW = 20.0  # seconds that are visible at a time
+_FUTURE_BRIGHTNESS = 0.45  # of the timeline after the current time
 
 
 class EmotionStrip:
-    """A bar of `height` x `width` pixels: label and intensity now, and the posterior as colours over time.
+    """A bar of `height` x `width` pixels: current label and intensity, and the posterior over time.
 
-    The colours stand as high as their posterior; the pale line is the intensity.
+    The timeline stacks the posteriors in the emotions' colors; the white line is the intensity.
     """
 
     def __init__(self, track: EmotionTrack, width: int) -> None:
@@ -46,11 +46,13 @@ class EmotionStrip:
         self._inner = width - 2 * self._pad
         self._seconds = min(WINDOW, max(track.duration, 1e-3))
         self._timeline = self._draw_timeline()
-        self._state = lru_cache(maxsize=256)(self._draw_state)  # most frames repeat a label and a hundredth
-        self._dimmed = (self._timeline * _TO_COME + np.array(_GROUND) * (1 - _TO_COME)).astype(np.uint8)
+        self._state = lru_cache(maxsize=256)(self._draw_state)  # label and rounded intensity repeat in most frames
+        self._dimmed = (self._timeline * _FUTURE_BRIGHTNESS + np.array(_BACKGROUND) * (1 - _FUTURE_BRIGHTNESS)).astype(
+            np.uint8
+        )
 
     def frame(self, seconds: float) -> Bytes:
-        """The strip (height, width, 3) at a time."""
+        """Draw the strip (height, width, 3) at a time in seconds."""
         track = self._track
         index = min(int(seconds * track.frame_rate), len(track.intensity) - 1)
         label = track.labels[int(np.argmax(track.posterior[index]))]
@@ -64,33 +66,34 @@ class EmotionStrip:
         return picture
 
     def _draw_state(self, label: str, intensity: str) -> Bytes:
-        """The strip without its timeline: dot, label and intensity."""
+        """Draw the strip without its timeline: dot, label and intensity."""
         picture = np.empty((self.height, self.width, 3), np.uint8)
-        picture[:] = _GROUND
-        color = COLORS.get(label, _OTHER)
+        picture[:] = _BACKGROUND
+        color = COLORS.get(label, _OTHER_LABEL)
         y, dot = self._pad // 2, self._text // 2
         top = y + self._text // 2
         picture[top : top + dot, self._pad : self._pad + dot] = color
-        write(picture, label, self._pad + round(dot * 1.8), y, self._text)
+        draw_text(picture, label, self._pad + round(dot * 1.8), y, self._text)
         right = self.width - self._pad
-        write(picture, intensity, right, y, self._text, anchor="right")
+        draw_text(picture, intensity, right, y, self._text, anchor="right")
         bar, thick = round(self.width * 0.22), max(2, self._text // 4)
         left, high = right - round(self._text * 2.4) - bar, top + dot // 2 - thick // 2
-        write(picture, "intensity", left - self._pad // 2, y, self._text, _MIN_ALPHA, "right")
-        picture[high : high + thick, left : left + bar] = _EMPTY
+        draw_text(picture, "intensity", left - self._pad // 2, y, self._text, _LABEL_COLOR, "right")
+        picture[high : high + thick, left : left + bar] = _EMPTY_BAR
         picture[high : high + thick, left : left + round(bar * float(intensity))] = color
         return picture
 
     def _column(self, seconds: float) -> int:
+        """Column of the timeline at a time."""
         return int(np.clip(round(seconds / self._seconds * self._inner), 0, self._timeline.shape[1]))
 
     def _scroll(self, seconds: float) -> int:
-        """First column shown: the time now stays in the middle of a long track."""
-        furthest = self._timeline.shape[1] - self._inner
-        return int(np.clip(self._column(seconds) - self._inner // 2, 0, max(furthest, 0)))
+        """First visible column; the current time stays in the middle of a long track."""
+        last = self._timeline.shape[1] - self._inner
+        return int(np.clip(self._column(seconds) - self._inner // 2, 0, max(last, 0)))
 
     def _draw_timeline(self) -> Bytes:
-        """The whole track, as wide as its length asks for."""
+        """Draw the timeline of the whole track."""
         track, height = self._track, self.height - self._top - self._pad
         width = max(self._inner, round(track.duration / self._seconds * self._inner))
         times = (np.arange(width) + 0.5) * track.duration / width
@@ -98,15 +101,15 @@ class EmotionStrip:
         posterior, intensity = track.posterior[index], track.intensity[index]
         picture = np.zeros((height, width, 3), np.float32)
         rows = (np.arange(height)[::-1, None] + 0.5) / height  # share from the bottom
-        below = np.zeros(width, np.float32)
+        lower = np.zeros(width, np.float32)
         order = sorted(range(len(track.labels)), key=lambda k: track.labels[k] == "neutral")
         for k in order:
-            above = below + posterior[:, k]
-            inside = (rows >= below) & (rows < above + (1e-4 if k == order[-1] else 0))
-            picture[inside] = COLORS.get(track.labels[k], _OTHER)
-            below = above
+            upper = lower + posterior[:, k]
+            inside = (rows >= lower) & (rows < upper + (1e-4 if k == order[-1] else 0))
+            picture[inside] = COLORS.get(track.labels[k], _OTHER_LABEL)
+            lower = upper
         line = np.clip(((1 - intensity) * (height - 2)).astype(int), 0, height - 2)
         for column, row in enumerate(line):
-            band_range = line[max(column - 1, 0)]
-            picture[min(row, band_range) : max(row, band_range) + 1, column] = WHITE
+            previous = line[max(column - 1, 0)]
+            picture[min(row, previous) : max(row, previous) + 1, column] = WHITE
         return picture.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Frames and sound -> a checked video file, in this process and with one frame in memory at a time."""
+"""Writing of frames and sound to video files, with one frame in memory at a time, and verification of the result."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from sedtalker.render.yuv import to_yuv420
 
 Audio = tuple[NDArray[np.floating], int]
 
-GIF_RATE = 25  # frames a second of a GIF whose own rate is no whole number of hundredths of a second a frame
+GIF_RATE = 25  # frames/s of a GIF if the frame duration is not a multiple of 10 ms, as the format requires
 
 
 @dataclass(frozen=True)
 class _Container:
-    """What goes into a file of one suffix."""
+    """Codecs and options of a file suffix."""
 
     video_codec: str
     video_options: dict[str, str]
     audio_codec: str
-    audio_rates: tuple[int, ...]  # the rates its audio codec takes
+    audio_rates: tuple[int, ...]  # sample rates of its audio codec
     options: dict[str, str]
 
 
@@ -47,47 +47,46 @@ _CONTAINERS = {
 }  # fmt: skip
 
 FORMATS = (*_CONTAINERS, ".gif", "")
-"""Suffixes that `write_video` knows; without one, the path is a folder of PNG files."""
+"""Suffixes that `write_video` supports; a path without suffix is a folder of PNG files."""
 
 
-class _BadVideo(Exception):
-    """What is wrong with a video, before its name is known."""
+class _InvalidVideo(Exception):
+    """An invalid video; `write_video` adds the path."""
 
 
 def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Audio | None = None) -> None:
     """Write frames (H, W, 3) uint8 sRGB, and sound if given, to `path`; the suffix chooses the format.
 
-    The file is written aside, read back, checked and only then renamed; whatever fails, nothing is left behind.
+    The file is written to a temporary path, verified and renamed; an error leaves no file.
 
     Args:
         path: .mp4 (H.264 and AAC), .webm (VP9 and Opus), .gif, or no suffix for a folder of PNG files.
-        frames: consumed one by one.
-        fps: frames a second.
+        frames: consumed one by one; RGBA (H, W, 4) is possible for PNG files only.
+        fps: frames/s.
         audio: samples (N,) in [-1, 1] and their rate; as long as the frames to half a frame.
 
     Raises:
-        RenderError: no frames, an unknown suffix, sound of another length, or a file that does not hold what was put
-            in.
-        SEDTalkerError: the folder cannot be written or holds other files, or the disk is full.
+        RenderError: no frames, an unknown suffix, sound of another length, or a file that differs from its input.
+        SEDTalkerError: the folder cannot be written or contains other files, or the disk is full.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise RenderError(
-            f"no video format: {path.suffix} ({path}). Choose .mp4, .webm, .gif, or a folder for PNG files"
+            f"unknown video format: {path.suffix} ({path}). Choose .mp4, .webm, .gif, or a folder for PNG files"
         )
     check_replaceable(path)
     try:
         with atomic_write(path) as temp_path:
-            count = _write(temp_path, _shown(frames, path), fps, audio)
-            _check(temp_path, count, fps, audio)
-    except _BadVideo as error:
+            count = _write_format(temp_path, _check_frames(frames, path), fps, audio)
+            _verify(temp_path, count, fps, audio)
+    except _InvalidVideo as error:
         raise RenderError(f"cannot write {final_name(path)}: {error}") from error
-    except (ValueError, RuntimeError) as error:  # what PyAV raises beside operating system errors
+    except (ValueError, RuntimeError) as error:  # PyAV's errors that are not OSErrors
         raise RenderError(f"cannot write {final_name(path)}: {error}. Choose another size or format") from error
 
 
-def _shown(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:
-    """The frames, as long as they are pictures of one size."""
+def _check_frames(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:
+    """Yield the frames; raise a RenderError at one of another size or type."""
     shape = None
     for index, frame in enumerate(frames):
         shape = shape or frame.shape
@@ -95,13 +94,15 @@ def _shown(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:
             raise RenderError(
                 f"frame {index} is {frame.dtype} {frame.shape} and not uint8 {shape}: {path}. Draw one size"
             )
+        if frame.shape[2] != 3 and path.suffix:
+            raise RenderError(f"a {path.suffix} file cannot store transparency: {path}. Write a folder of PNG files")
         yield frame
     if shape is None:
         raise RenderError(f"no frames: {path}. The animation is empty")
 
 
-def _write(path: Path, frames: Iterator[Bytes], fps: float, audio: Audio | None) -> int:
-    """Write by the suffix; returns the number of frames."""
+def _write_format(path: Path, frames: Iterator[Bytes], fps: float, audio: Audio | None) -> int:
+    """Write in the suffix's format; returns the number of frames."""
     container = _CONTAINERS.get(path.suffix.lower())
     if container is not None:
         return _write_streams(path, container, frames, Fraction(fps).limit_denominator(100_000), audio)
@@ -116,12 +117,12 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
     first = next(frames)
     height, width = first.shape[:2]
     if height % 2 or width % 2:
-        raise _BadVideo(f"a video of {width} x {height} pixels. Use an even width and height")
+        raise _InvalidVideo(f"a video of {width} x {height} pixels. Use an even width and height")
     with av.open(ffmpeg_name(path), "w", options=kind.options) as output:
         output.metadata["comment"] = OUTPUT_MARKER
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        # Drawing needs the processors more than this: a thread of it costs work of its own.
+        # Most processors are left to the drawing threads.
         video.codec_context.thread_count = max(1, available_threads() // 4)
         video.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
         video.codec_context.colorspace = av.video.reformatter.Colorspace.ITU709
@@ -145,7 +146,7 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
 
 
 class _SoundTrack:
-    """Sound that is written along with the pictures, so that neither waits for the other in the file."""
+    """The audio stream, encoded along with the frames so that the file is interleaved."""
 
     def __init__(self, output: Any, kind: _Container, samples: NDArray[np.floating], rate: int) -> None:
         import av
@@ -155,23 +156,23 @@ class _SoundTrack:
         target = rate if rate in kind.audio_rates else kind.audio_rates[-1]
         self._stream = output.add_stream(kind.audio_codec, rate=target, layout="mono")
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
-        self._at = 0
+        self._position = 0
 
     def write_until(self, seconds: float) -> None:
         """Encode the samples before a time."""
         import av
 
         end = min(len(self._samples), round(seconds * self._rate))
-        if end <= self._at:
+        if end <= self._position:
             return
-        chunk = np.ascontiguousarray(self._samples[None, self._at : end])
+        chunk = np.ascontiguousarray(self._samples[None, self._position : end])
         frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._at, Fraction(1, self._rate)
-        self._at = end
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._position, Fraction(1, self._rate)
+        self._position = end
         self._encode(self._resampler.resample(frame))
 
     def finish(self) -> None:
-        """Encode what is left."""
+        """Encode the remaining samples."""
         self.write_until(len(self._samples) / self._rate)
         self._encode([*self._resampler.resample(None), None])
 
@@ -184,19 +185,19 @@ def _write_gif(path: Path, frames: Iterator[Bytes], fps: float) -> int:
     from PIL import Image
 
     rate = fps if (100 / fps).is_integer() else GIF_RATE
-    kept = (Image.fromarray(frame) for frame in _at_rate(frames, fps, rate))
-    next(kept).save(path, save_all=True, append_images=kept, duration=round(1000 / rate), loop=0, optimize=False)
+    images = (Image.fromarray(frame) for frame in _resample_frames(frames, fps, rate))
+    next(images).save(path, save_all=True, append_images=images, duration=round(1000 / rate), loop=0, optimize=False)
     with Image.open(path) as image:
         return int(getattr(image, "n_frames", 1))
 
 
-def _at_rate(frames: Iterable[Bytes], fps: float, rate: float) -> Iterator[Bytes]:
-    """Repeat or drop frames so that they play as fast at another rate."""
-    shown = 0
+def _resample_frames(frames: Iterable[Bytes], fps: float, rate: float) -> Iterator[Bytes]:
+    """Resample frames to another rate by repeating or dropping."""
+    count = 0
     for index, frame in enumerate(frames):
-        while shown * fps < (index + 1) * rate - 1e-6:
+        while count * fps < (index + 1) * rate - 1e-6:
             yield frame
-            shown += 1
+            count += 1
 
 
 def _write_folder(path: Path, frames: Iterator[Bytes]) -> int:
@@ -211,18 +212,20 @@ def _write_folder(path: Path, frames: Iterator[Bytes]) -> int:
 
 
 def check_sound_length(count: int, fps: float, audio: Audio) -> None:
-    """Refuse sound that is not as long as `count` frames to half a frame.
+    """Check that the sound is as long as `count` frames, to half a frame.
 
     Raises:
-        RenderError: with both lengths in seconds.
+        RenderError: the lengths differ.
     """
-    given, seconds = len(audio[0]) / audio[1], count / fps
-    if abs(given - seconds) > 0.5 / fps + 1e-6:
-        raise RenderError(f"{given:.3f} s of sound for {seconds:.3f} s of pictures. Use audio of the same length")
+    sound_seconds, seconds = len(audio[0]) / audio[1], count / fps
+    if abs(sound_seconds - seconds) > 0.5 / fps + 1e-6:
+        raise RenderError(
+            f"{sound_seconds:.3f} s of sound for {seconds:.3f} s of pictures. Use audio of the same length"
+        )
 
 
-def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
-    """Read a written file back and hold it against what was put in."""
+def _verify(path: Path, count: int, fps: float, audio: Audio | None) -> None:
+    """Read a file back and compare its lengths with the input."""
     if path.suffix.lower() not in _CONTAINERS:
         return
     import av
@@ -230,25 +233,27 @@ def _check(path: Path, count: int, fps: float, audio: Audio | None) -> None:
     seconds, half = count / fps, 0.5 / fps
     if audio is not None:
         check_sound_length(count, fps, audio)
-    with av.open(ffmpeg_name(path)) as written:
-        video = written.streams.video[0]
-        shown = [packet.pts for packet in written.demux(video) if packet.pts is not None]
-        long = _seconds(video, shown)
-    if len(shown) != count or abs(long - seconds) > half:
-        raise _BadVideo(f"the written video holds {len(shown)} frames in {long:.3f} s, not {count} in {seconds:.3f} s")
+    with av.open(ffmpeg_name(path)) as container:
+        video = container.streams.video[0]
+        pts = [packet.pts for packet in container.demux(video) if packet.pts is not None]
+        video_seconds = _video_seconds(video, pts)
+    if len(pts) != count or abs(video_seconds - seconds) > half:
+        raise _InvalidVideo(
+            f"the file contains {len(pts)} frames in {video_seconds:.3f} s, not {count} in {seconds:.3f} s"
+        )
     if audio is None:
         return
-    with av.open(ffmpeg_name(path)) as written:
-        sound = written.streams.audio[0]
-        heard = sum(frame.samples for frame in written.decode(sound)) / sound.rate
-    if abs(heard - seconds) > half + _AUDIO_BLOCK / sound.rate:
-        raise _BadVideo(f"the written sound is {heard:.3f} s long, not {seconds:.3f} s")
+    with av.open(ffmpeg_name(path)) as container:
+        sound = container.streams.audio[0]
+        sound_seconds = sum(frame.samples for frame in container.decode(sound)) / sound.rate
+    if abs(sound_seconds - seconds) > half + _AUDIO_FRAME / sound.rate:
+        raise _InvalidVideo(f"the file's sound is {sound_seconds:.3f} s long, not {seconds:.3f} s")
 
 
-_AUDIO_BLOCK = 1024  # samples that audio codecs write at a time; the container hides what is too much
+_AUDIO_FRAME = 1024  # samples of a codec's frame; the last frame is padded
 
 
-def _seconds(stream: Any, pts: list[int]) -> float:
-    """Length of a video stream by the times of its pictures."""
+def _video_seconds(stream: Any, pts: list[int]) -> float:
+    """Length of a video stream in seconds by its presentation times."""
     step = (max(pts) - min(pts)) / max(len(pts) - 1, 1)
     return float((max(pts) - min(pts) + step) * stream.time_base)

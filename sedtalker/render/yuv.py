@@ -1,4 +1,4 @@
-"""sRGB bytes -> planar YUV 4:2:0 as video encoders take it (BT.709, limited range)."""
+"""Conversion of sRGB bytes to planar YUV 4:2:0 (BT.709, limited range), the input format of video encoders."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def to_yuv420(frame: Bytes, out: Bytes) -> None:
         upper = y * np.uint64(6 * width)
         lower, at = upper + np.uint64(3 * width), np.uint64(height * width) + y * np.uint64(width // 2)
         for x in range(np.uint64(width // 2)):
-            red = _sum_of_two(pixels, upper + _6 * x) + _sum_of_two(pixels, lower + _6 * x)
-            green = _sum_of_two(pixels, upper + _6 * x + _1) + _sum_of_two(pixels, lower + _6 * x + _1)
-            blue = _sum_of_two(pixels, upper + _6 * x + _2) + _sum_of_two(pixels, lower + _6 * x + _2)
+            red = _sum_pair(pixels, upper + _6 * x) + _sum_pair(pixels, lower + _6 * x)
+            green = _sum_pair(pixels, upper + _6 * x + _1) + _sum_pair(pixels, lower + _6 * x + _1)
+            blue = _sum_pair(pixels, upper + _6 * x + _2) + _sum_pair(pixels, lower + _6 * x + _2)
             planes[at + x] = (_U_RED * red + _U_GREEN * green + _U_BLUE * blue + _GREY) >> 18
             planes[second + at + x] = (_V_RED * red + _V_GREEN * green + _V_BLUE * blue + _GREY) >> 18
 
 
 @inlined
-def _sum_of_two(pixels: Bytes, at: int) -> int:
-    """A channel of a pixel and of its right neighbour."""
+def _sum_pair(pixels: Bytes, at: int) -> int:
+    """Sum of a channel over a pixel and its right neighbour."""
     return np.int32(pixels[at]) + np.int32(pixels[at + _3])

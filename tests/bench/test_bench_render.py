@@ -99,4 +99,4 @@ def peers_frame(face: Face) -> np.ndarray:
         renderer.delete()
         return color
 
-    return pyrender.in_drawing_thread(draw)
+    return pyrender.run_in_opengl_thread(draw)

@@ -69,7 +69,7 @@ def test_training_reads_what_was_written(store) -> None:
         example = opened.example(clip, 7, 33, 4)
         for got, expected in (
             (example.target.values, arrays.weights),
-            (example.target.trust, arrays.loss_weight),
+            (example.target.loss_weight, arrays.loss_weight),
             (example.target.neutral, np.clip(arrays.weights - arrays.expression, 0, 1)),
             (example.target.closed, arrays.closed),
             (example.posterior, arrays.posterior),

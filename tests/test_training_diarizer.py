@@ -252,7 +252,7 @@ def test_configuration_errors_are_one_line(tmp_path):
 def test_features_of_another_encoder_name_the_command(tmp_path):
     made_corpus(tmp_path)
     training = DiarizerTraining(f"{tmp_path}/manifest.json", (f"{tmp_path}/features",), f"{tmp_path}/run")
-    with pytest.raises(DataError, match=r"2 x 12 .* reads 5 x 384.*--first-layer 0"):
+    with pytest.raises(DataError, match=r"2 x 12, .* reads 5 x 384.*--first-layer 0"):
         run_training(training)
 
 

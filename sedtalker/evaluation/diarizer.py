@@ -122,7 +122,7 @@ def diarized(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> 
     return diarize(diarizer, encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
 
 
-def clip_figures(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str, Any]:
+def clip_metrics(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str, Any]:
     """Figures of a group of clips, by frame and by clip, over the classes that occur in the group."""
     frames = np.concatenate([clip.posterior for clip in clips])
     truth = np.concatenate([np.full(len(clip.posterior), clip.truth) for clip in clips])
@@ -222,13 +222,13 @@ def evaluate_diarizer(
     mixes += hear_recordings(manifest, [item for item in selected if item.segments], network, encoder)
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     for name, group in grouped(clips).items():
-        report["groups"][name] = clip_figures(group, labels)
+        report["groups"][name] = clip_metrics(group, labels)
     for corpus in sorted({mix.corpus for mix in mixes}):
         report["mixes"][corpus] = mix_figures([mix for mix in mixes if mix.corpus == corpus])
     for name, disturb in (disturbances or {}).items():
         again = grouped(hear_clips(manifest, utterances, network, encoder, disturb))
         report["disturbed"][name] = {
-            corpus: clip_figures(again[corpus], labels)["uar"]
+            corpus: clip_metrics(again[corpus], labels)["uar"]
             for corpus in sorted({item.corpus for item in utterances})
         }
     if utterances:

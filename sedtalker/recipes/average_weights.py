@@ -1,17 +1,48 @@
-"""Average the weights of talkers that were tuned from the same one (model soup)."""
+"""Average the weights of talkers that were fine-tuned from the same one (model soup).
+
+The average keeps most of what each run gained (Wortsman et al. 2022, "Model soups").
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sedtalker.training.weight_averaging import average_talkers
+from torch import Tensor
+
+from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.errors import DataError
+from sedtalker.talker.model import KIND
+
+
+def average_weights(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Weighted mean of state dicts with the same keys; the shares sum to 1."""
+    return {
+        name: sum((share * state[name] for state, share in zip(states, shares, strict=True)), 0 * first)
+        for name, first in states[0].items()
+    }
+
+
+def average_talkers(folders: Sequence[Path], shares: Sequence[float], output: Path) -> None:
+    """Write the weighted mean of trained talkers.
+
+    Raises:
+        DataError: they are of different sizes, or the shares do not sum to 1.
+        CheckpointError: a folder holds no talker.
+    """
+    if len(shares) != len(folders) or abs(sum(shares) - 1) > 1e-6:
+        raise DataError(f"shares {list(shares)} of {len(folders)} talkers. Give one for each, which sum to 1")
+    configs, states = zip(*(load_checkpoint(folder, KIND) for folder in folders), strict=True)
+    if any(config != configs[0] for config in configs):
+        raise DataError("talkers of different sizes cannot be averaged. Give talkers that were tuned from the same one")
+    save_checkpoint(output, KIND, configs[0], average_weights(states, shares))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
     parser.add_argument("talkers", type=Path, nargs="+", help="folders of trained talkers")
-    parser.add_argument("--shares", type=float, nargs="+", required=True, help="of each; they sum to 1")
+    parser.add_argument("--shares", type=float, nargs="+", required=True, help="weight of each talker; they sum to 1")
     parser.add_argument("-o", "--output", type=Path, required=True)
 
 

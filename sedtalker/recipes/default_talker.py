@@ -27,12 +27,12 @@ import torch
 
 from sedtalker.data.speech_corpora.registry import add_corpus
 from sedtalker.errors import DataError
+from sedtalker.recipes.average_weights import average_talkers
 from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
 from sedtalker.synthesis.rig_clips import StoreSources, build_store
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
-from sedtalker.training.weight_averaging import average_talkers
 
 CONFIGURATIONS = Path("configs/talker")
 RUNS = ("default-teacher.yaml", "default.yaml", "default-finish.yaml")

@@ -13,7 +13,7 @@ from sedtalker.data.emotion_mixtures import CachedClip
 from sedtalker.data.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer, save_diarizer
 from sedtalker.errors import DataError
-from sedtalker.training.diarizer import calibrated, calibrating
+from sedtalker.training.diarizer import calibrate, select_calibration_clips
 
 
 def joined(diarizers: Sequence[Diarizer]) -> Diarizer:
@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     whole = joined([load_diarizer(model) for model in arguments.models])
-    utterances = calibrating(load_manifest(arguments.manifest), whole.config)
-    clips = [CachedClip(item, [arguments.features]) for item in utterances]
-    save_diarizer(calibrated(whole, clips), arguments.output)
+    clips = [
+        CachedClip(item, [arguments.features])
+        for item in select_calibration_clips(load_manifest(arguments.manifest), whole.config)
+    ]
+    save_diarizer(calibrate(whole, clips), arguments.output)

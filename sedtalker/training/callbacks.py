@@ -1,4 +1,4 @@
-"""Pictures in a training's log: what the talker does with a validation clip, above what is true."""
+"""Pictures in a training log: predicted above true frames of a validation clip."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from sedtalker.files import atomic_write
 from sedtalker.render.soft import SoftRenderer
 from sedtalker.training.windows import Example
 
-INSTANTS = 6  # frames of the clip, evenly apart
-SIZE = 192  # pixels of a face
+INSTANTS = 6  # evenly spaced frames of the clip
+SIZE = 192  # pixels per face
 
 Pose = Callable[[np.ndarray], np.ndarray]  # (n, K) -> vertices (n, V, 3)
 
 
 class SamplePictures(Callback):
-    """After each validation a sheet of one clip: FOLDER/step_000250.png, and in TensorBoard where that is the logger.
+    """Draws a clip after each validation: FOLDER/step_000250.png, and TensorBoard if that is the logger.
 
-    The upper row is the prediction, the lower one the truth.
+    The upper row shows the prediction, the lower row the truth.
     """
 
     def __init__(self, face: Face, predicted: Pose, true: Pose, example: Example, folder: Path) -> None:
-        """`predicted` and `true` turn what the talker and the store say (n, K) into vertices (n, V, 3)."""
+        """`predicted` and `true` map values (n, K) of the talker and of the store to vertices (n, V, 3)."""
         self.face, self.poses, self.example, self.folder = face, (predicted, true), example, folder
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Draw, on the first process alone."""
+        """Draw the clip in the first process only."""
         if trainer.is_global_zero:
-            values = [self.predicted(pl_module), self.example.target.values.numpy()]
+            values = [self.predict(pl_module), self.example.target.values.numpy()]
             try:
-                sheet = np.concatenate([self._row(pose, said) for pose, said in zip(self.poses, values, strict=True)])
-            except RenderError as error:  # of a corpus' odd mesh; training goes on without it
+                sheet = np.concatenate([self._row(pose, row) for pose, row in zip(self.poses, values, strict=True)])
+            except RenderError as error:  # unusual mesh of a corpus; training continues without pictures
                 pl_module.print(f"no picture of a sample: {error}")
                 return
             with atomic_write(self.folder / f"step_{trainer.global_step:06d}.png") as temp_path:
@@ -50,13 +50,13 @@ class SamplePictures(Callback):
                 trainer.logger.experiment.add_image("face", sheet, trainer.global_step, dataformats="HWC")
 
     @torch.inference_mode()
-    def predicted(self, module: Any) -> np.ndarray:
-        """Coefficients (T, K) of the clip."""
+    def predict(self, module: Any) -> np.ndarray:
+        """Predicted coefficients (T, K) of the clip."""
         features, posterior, intensity = (x[None].to(module.device) for x in self.example[:3])
         return module.talker(features, posterior, intensity)[0].float().cpu().numpy()
 
     def _row(self, pose: Pose, values: np.ndarray) -> np.ndarray:
-        """(SIZE, INSTANTS x SIZE, 3) sRGB bytes."""
+        """Row of faces (SIZE, INSTANTS x SIZE, 3), sRGB bytes."""
         renderer = SoftRenderer(self.face, SIZE, SIZE)
         instants = np.linspace(0, len(values) - 1, INSTANTS + 2)[1:-1].astype(int)
         return np.concatenate([renderer.frame(vertices) for vertices in pose(values[instants])], axis=1)

@@ -1,6 +1,6 @@
 """Configuration files: YAML that fills a frozen dataclass, with KEY=VALUE overrides from the command line.
 
-Every value is checked against the type of its field, at any depth: settings that do not fit end a run before it begins.
+Every value is checked against the type of its field, at any depth, before a run begins.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Config = TypeVar("Config")
 
 
 def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) -> Config:
-    """The configuration `kind` of a YAML file; an override is `key=value` or `part.key=value`, its value YAML too.
+    """Read a YAML file into a dataclass `kind`; an override is `key=value` or `part.key=value` with a YAML value.
 
     Raises:
-        DataError: the file cannot be read, or a key is unknown, missing, of the wrong type or outside its range.
+        DataError: the file cannot be read, or a key is unknown, missing, of the wrong type or out of range.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -39,10 +39,10 @@ def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) 
 
 
 def build(kind: type[Config], values: Any, where: str) -> Config:
-    """A dataclass, and the dataclasses within it, of plain values as YAML reads them.
+    """Build a dataclass, and the dataclasses in it, from plain values as YAML has them.
 
     Raises:
-        DataError: a key is unknown or missing, or its value of the wrong type or outside its range.
+        DataError: a key is unknown or missing, or its value of the wrong type or out of range.
     """
     _require_settings(values, where)
     hints = get_type_hints(kind)
@@ -55,18 +55,18 @@ def build(kind: type[Config], values: Any, where: str) -> Config:
             raise DataError(
                 f"setting {name!r} is missing: {where}. Write {name}: value, or {name}=value after the file"
             )
-    settings = {key: _converted(hints[key], value, f"{where}, {key}") for key, value in values.items()}
+    settings = {key: _convert(hints[key], value, f"{where}, {key}") for key, value in values.items()}
     try:
         return kind(**settings)
-    except SEDTalkerError as error:  # of the dataclass's own checks, which do not know the file
+    except SEDTalkerError as error:  # from the dataclass's checks, which do not know the file
         raise DataError(f"{where}: {error}") from error
 
 
 def require_within(settings: object, **bounds: tuple[float, float]) -> None:
-    """Check numbers of a dataclass against (least, most) of each, both allowed.
+    """Check numbers of a dataclass against (minimum, maximum), both included.
 
     Raises:
-        DataError: one lies outside.
+        DataError: a number is out of range.
     """
     for name, (least, most) in bounds.items():
         value = getattr(settings, name)
@@ -76,58 +76,56 @@ def require_within(settings: object, **bounds: tuple[float, float]) -> None:
                 raise DataError(f"{name} is {number}. Set it to {span}")
 
 
-def _converted(hint: Any, value: Any, where: str) -> Any:
-    """A plain value as the type `hint` of a field."""
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Convert a plain value to the type `hint` of a field."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        return _converted_optional(arguments, value, where)
+        return _convert_optional(arguments, value, where)
     if origin is tuple:
-        return _converted_tuple(arguments, value, where)
+        return _convert_tuple(arguments, value, where)
     if origin is dict:
         if not isinstance(value, dict):
             raise DataError(f"name: value pairs expected, not {value!r}: {where}. Write {{name: value}}")
-        return {
-            _converted(arguments[0], k, where): _converted(arguments[1], v, f"{where}.{k}") for k, v in value.items()
-        }
+        return {_convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
     return _SCALARS[hint](value, where)
 
 
-def _converted_optional(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    """A value of `kind | None`."""
+def _convert_optional(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Convert a value to `kind | None`."""
     if value is None and type(None) in kinds:
         return None
     (kind,) = (kind for kind in kinds if kind is not type(None))
-    return _converted(kind, value, where)
+    return _convert(kind, value, where)
 
 
-def _converted_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    """A list as a tuple of one type (`tuple[kind, ...]`), or of a type for each place."""
+def _convert_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """Convert a list to a tuple of one type (`tuple[kind, ...]`), or with a type for each item."""
     if not isinstance(value, (list, tuple)):
         raise DataError(f"a list expected, not {value!r}: {where}. Write it as [{'' if value is None else value}]")
     if kinds[1:] == (...,):
         kinds = kinds[:1] * len(value)
     if len(value) != len(kinds):
         raise DataError(f"a list of {len(kinds)} expected, not {value!r}: {where}. Give {len(kinds)} values")
-    return tuple(_converted(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
 
 
-def _bool(value: Any, where: str) -> bool:
+def _to_bool(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise DataError(f"true or false expected, not {value!r}: {where}. Write one of them")
     return value
 
 
-def _int(value: Any, where: str) -> int:
+def _to_int(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"a whole number expected, not {value!r}: {where}. Write it in digits")
     return value
 
 
-def _float(value: Any, where: str) -> float:
+def _to_float(value: Any, where: str) -> float:
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError("wrong type")
@@ -139,13 +137,13 @@ def _float(value: Any, where: str) -> float:
     return number
 
 
-def _str(value: Any, where: str) -> str:
+def _to_str(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"text expected, not {value!r}: {where}. Write it in quotes, as in '\"2024\"'")
     return value
 
 
-_SCALARS: dict[Any, Callable[[Any, str], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
+_SCALARS: dict[Any, Callable[[Any, str], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
 
 
 def _require_settings(values: Any, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Training of the emotion diarizer on cached features: losses, balance, calibration, export."""
+"""Training of the emotion diarizer on cached features: losses, class balance, calibration, export."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig
 from sedtalker.training.config import read_config, require_within
-from sedtalker.training.encoder_tuning import TunedEncoder, save_tuned, tuned_encoder
+from sedtalker.training.encoder_tuning import TunedEncoder, load_tunable_encoder, save_tuned_encoder
 from sedtalker.training.resume import last_checkpoint
 from sedtalker.training.schedule import OneCycle
 
 
 @dataclass(frozen=True)
 class DiarizerTraining:
-    """Everything that a training run needs; YAML fills it."""
+    """Settings of a training run, read from YAML."""
 
-    manifest: str  # of `sedtalker.data.speech_corpora.registry`, with splits
-    features: tuple[str, ...]  # folders of cached features, the clean ones first
-    output: str  # folder: Lightning's checkpoints, and the exported model
+    manifest: str  # manifest of speech corpora with splits
+    features: tuple[str, ...]  # folders of cached features; the first has the clean ones
+    output: str  # folder of Lightning's checkpoints and the exported model
     init_from: str = ""  # folder of a diarizer whose weights are loaded; empty: random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
     frozen_layers: int | None = None  # blocks of the encoder kept frozen; None: all, features are cached
@@ -46,27 +46,27 @@ class DiarizerTraining:
     spec_augment_prob: float = 0.0  # share of the utterances with SpecAugment; for frozen_layers 0
     mixing: MixerConfig = field(default_factory=MixerConfig)
     corpus_weights: dict[str, float] = field(default_factory=dict)  # sampling weights (default 1); 0 excludes a corpus
-    splits: tuple[str, ...] = ("train",)  # that are trained on
+    splits: tuple[str, ...] = ("train",)  # used for training
     steps: int = 3000
     batch_size: int = 32  # utterances
     lr: float = 1e-3
-    warmup: int = 100  # steps, at most half of all
+    warmup: int = 100  # steps; at most half of all steps
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     logit_adjustment: float = 1.0  # weight of the log prior added to the logits in training
     mixup_prob: float = 0.5  # share of the batches with mixup of utterance pairs
     time_mask_max: float = 0.1  # longest masked stretch, as a share of the utterance
     intensity_weight: float = 0.5
-    validate_every: int = 250  # steps; a run of fewer validates at its end
+    validate_every: int = 250  # steps; a shorter run validates at its end
     threads: int = 1
-    workers: int = 0  # processes that make utterances beside the training, for a GPU
+    workers: int = 0  # data loader processes
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check every setting before the run.
 
         Raises:
-            DataError: one is outside its range.
+            DataError: a setting is out of range.
         """
         require_within(self, **dict.fromkeys(("steps", "batch_size", "validate_every", "threads"), (1, inf)))
         rates = (
@@ -90,12 +90,12 @@ class DiarizerTraining:
                 raise DataError(f"{name} is empty. Name one or more")
 
 
-SORTED_BATCHES = 8  # batches whose utterances are drawn together and sorted by length
+SORTED_BATCHES = 8  # batches whose utterances are drawn together and then sorted by length
 
 
 @dataclass
 class Batch:
-    """Made utterances of one length."""
+    """Synthetic utterances of one length."""
 
     steps: Tensor  # (B, T, L, D)
     target: Tensor  # (B, T, C)
@@ -104,10 +104,7 @@ class Batch:
 
 
 class MixedUtterances(IterableDataset[Batch]):
-    """An endless stream of batches; utterances of like length come together and are cut to the shortest.
-
-    Each worker of a loader draws its own.
-    """
+    """Endless batches of utterances of similar length, cut to the shortest; each loader worker draws its own."""
 
     def __init__(self, mixer: Mixer, size: int) -> None:
         self.mixer, self.size = mixer, size
@@ -132,7 +129,7 @@ class MixedUtterances(IterableDataset[Batch]):
 
 
 class Clips(Dataset[CachedClip]):
-    """Whole clips, for validation."""
+    """Whole clips for validation."""
 
     def __init__(self, clips: Sequence[CachedClip]) -> None:
         self.clips = clips
@@ -150,9 +147,9 @@ class DiarizerModule(lightning.LightningModule):
     def __init__(self, training: DiarizerTraining, log_prior: Tensor) -> None:
         super().__init__()
         self.settings = training
-        self.diarizer = starting_diarizer(training)
+        self.diarizer = init_diarizer(training)
         frozen = training.frozen_layers
-        self.encoder = nn.Identity() if frozen is None else tuned_encoder(training.model.encoder, frozen)
+        self.encoder = nn.Identity() if frozen is None else load_tunable_encoder(training.model.encoder, frozen)
         self.register_buffer("log_prior", log_prior)
         # corpus -> true and predicted labels of the speech frames in the running validation
         self.validated: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
@@ -161,11 +158,11 @@ class DiarizerModule(lightning.LightningModule):
         if self.settings.spec_augment_prob:
             batch = replace(batch, steps=spec_augment(batch.steps, self.settings.spec_augment_prob))
         blend = mixup_and_mask(batch, self.settings.mixup_prob, self.settings.time_mask_max)
-        logits, strength = self.diarizer(self.encoder(blend.steps))
+        logits, intensity_logits = self.diarizer(self.encoder(blend.steps))
         adjusted = logits + self.settings.logit_adjustment * self.log_prior
         present = ~self.diarizer.absent
         category = category_loss(adjusted, blend.target, blend.weight, self.settings.label_smoothing, present)
-        intensity = intensity_loss(strength, blend.intensity, blend.intensity_weight)
+        intensity = intensity_loss(intensity_logits, blend.intensity, blend.intensity_weight)
         self.log_dict({"category": category, "intensity": intensity}, prog_bar=True)
         return category + self.settings.intensity_weight * intensity
 
@@ -198,33 +195,37 @@ class DiarizerModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def starting_diarizer(training: DiarizerTraining) -> Diarizer:
-    """The network to train: from random weights, or as `start` has it."""
+def init_diarizer(training: DiarizerTraining) -> Diarizer:
+    """Create the network with random weights, or with those of `init_from`.
+
+    Raises:
+        DataError: the labels of `init_from` differ.
+    """
     diarizer = Diarizer(training.model)
     if training.init_from:
         earlier = load_diarizer(training.init_from)
         if earlier.config.labels != training.model.labels:
             raise DataError(
-                f"a diarizer of other labels, or in another order: {training.init_from}. Set model.labels to its"
+                f"labels differ from model.labels: {training.init_from}. Set model.labels={list(earlier.config.labels)}"
             )
         diarizer.load_state_dict(earlier.state_dict())
     return diarizer
 
 
 class Blend(NamedTuple):
-    """A batch as the loss takes it."""
+    """A batch after mixup and masking."""
 
     steps: Tensor  # (B, T, L, D)
     target: Tensor  # (B, T, C)
-    weight: Tensor  # (B, T), of the target
+    weight: Tensor  # (B, T), weight of the target
     intensity: Tensor  # (B, T), 0 where its weight is 0
     intensity_weight: Tensor  # (B, T)
 
 
 def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Blend:
-    """A batch, sometimes blended in pairs of utterances (Zhang et al. 2018), a stretch of each hidden.
+    """Apply mixup of pairs of utterances (Zhang et al. 2018) with a probability, and mask a stretch of each.
 
-    A truth counts in a blend by its share and its own weight; where one of two is unknown the other counts alone.
+    Targets are mixed by the share of their utterance times their weight, so that an unknown target has no effect.
     """
     steps, target, weight = batch.steps.float(), batch.target, batch.weight
     level_weight, level = weight * ~batch.intensity.isnan(), batch.intensity.nan_to_num(0)
@@ -233,8 +234,8 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
         order = torch.randperm(size, device=steps.device)
         steps = torch.lerp(steps, steps[order], share)
-        target, weight = _blended(target, weight, order, share)
-        level, level_weight = _blended(level, level_weight, order, share)
+        target, weight = _mix_targets(target, weight, order, share)
+        level, level_weight = _mix_targets(level, level_weight, order, share)
     hidden = (torch.rand(size, 1, device=steps.device) * time_mask_max * length).round()
     start = torch.rand(size, 1, device=steps.device) * (length - hidden)
     place = torch.arange(length, device=steps.device)
@@ -242,8 +243,8 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
     return Blend(steps * kept[..., None, None], target, weight, level, level_weight)
 
 
-def _blended(truth: Tensor, weight: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Truths (B, T, ...) of weight (B, T) with those in another order, and the weights of the blends."""
+def _mix_targets(truth: Tensor, weight: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Mix targets (B, T, ...) of weight (B, T) with the same in another order; returns targets and weights."""
     own, other = (1 - share) * weight, share * weight[order]
     both = own + other
     part = torch.where(both > 0, other / both.clamp(min=1e-12), share).reshape(*both.shape, *[1] * (truth.ndim - 2))
@@ -251,39 +252,39 @@ def _blended(truth: Tensor, weight: Tensor, order: Tensor, share: float) -> tupl
 
 
 def category_loss(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float, present: Tensor) -> Tensor:
-    """Weighted mean cross-entropy () of members' logits against distributions.
+    """Weighted mean cross-entropy () between the logits of the members and target distributions.
 
     Args:
         logits: (M, B, T, C).
         target: (B, T, C).
         weight: (B, T).
-        smoothing: share of the target that is spread evenly over the labels that are present.
-        present: (C,) bool; a label that no corpus taught takes no share of the smoothing.
+        smoothing: share of the target that is spread evenly over the present labels.
+        present: (C,) bool, labels with training data; the others get no share of the smoothing.
     """
     smooth = present / present.sum()
-    blended = (1 - smoothing) * target + smoothing * smooth
-    entropy = -(blended * F.log_softmax(logits, -1)).sum(-1)
+    smoothed = (1 - smoothing) * target + smoothing * smooth
+    entropy = -(smoothed * F.log_softmax(logits, -1)).sum(-1)
     return (entropy * weight).sum() / weight.sum().clamp(min=1)
 
 
-def intensity_loss(strength: Tensor, intensity: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy () of intensity logits (M, B, T) against (B, T) in 0..1, where it is known."""
+def intensity_loss(intensity_logits: Tensor, intensity: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean cross-entropy () of intensity logits (M, B, T) with targets (B, T) in 0..1; NaN: unknown."""
     known = weight * ~intensity.isnan()
-    meant = intensity.nan_to_num(0).expand_as(strength)
-    entropy = F.binary_cross_entropy_with_logits(strength, meant, reduction="none")
+    target = intensity.nan_to_num(0).expand_as(intensity_logits)
+    entropy = F.binary_cross_entropy_with_logits(intensity_logits, target, reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
 
 def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Path:
-    """Train a diarizer, calibrate it on the validation speakers, and export it; the exported folder comes back.
+    """Train a diarizer, calibrate it on the validation speakers and export it; returns the exported folder.
 
-    A run that was stopped goes on from its last checkpoint in `output`.
+    A stopped run resumes from its last checkpoint in `output`.
     """
     return run_training(read_config(config_path, overrides, DiarizerTraining))
 
 
 def run_training(training: DiarizerTraining) -> Path:
-    """`train_diarizer` for a configuration in hand."""
+    """Train, calibrate and export a diarizer with given settings; returns the exported folder."""
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
     manifest = load_manifest(training.manifest)
@@ -299,7 +300,7 @@ def run_training(training: DiarizerTraining) -> Path:
         )
     caches = [Path(folder) for folder in training.features]
     mixer = Mixer(utterances, caches, training.mixing, training.corpus_weights, training.seed)
-    module = DiarizerModule(training, log_prior_of(mixer))
+    module = DiarizerModule(training, estimate_log_prior(mixer))
     output = Path(training.output)
     saved = ModelCheckpoint(output, "last", enable_version_counter=False)
     trainer = lightning.Trainer(
@@ -308,7 +309,7 @@ def run_training(training: DiarizerTraining) -> Path:
         callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
     clips = [CachedClip(item, caches[:1]) for item in held_out]
-    check_steps(training, clips[0])
+    check_cached_features(training, clips[0])
     trainer.fit(
         module,
         DataLoader(MixedUtterances(mixer, training.batch_size), batch_size=None, num_workers=training.workers),
@@ -318,21 +319,21 @@ def run_training(training: DiarizerTraining) -> Path:
     )
     exported = output / "model"
     module = module.eval()
-    deciding = {item.id for item in calibrating(manifest, training.model)}
-    diarizer = calibrated(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
+    deciding = {item.id for item in select_calibration_clips(manifest, training.model)}
+    diarizer = calibrate(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
     if isinstance(module.encoder, TunedEncoder):
         own = (exported / OWN_ENCODER).resolve()
-        save_tuned(training.model.encoder, module.encoder, own)
+        save_tuned_encoder(training.model.encoder, module.encoder, own)
         diarizer.config = replace(diarizer.config, encoder=str(own))
     save_diarizer(diarizer, exported)
     return exported
 
 
-def check_steps(training: DiarizerTraining, clip: CachedClip) -> None:
-    """Refuse cached features of other sizes than a diarizer reads, and changes to them that only log-mels bear.
+def check_cached_features(training: DiarizerTraining, clip: CachedClip) -> None:
+    """Check the sizes of cached features, and that settings for log-mels are used with log-mels only.
 
     Raises:
-        DataError: they are of other sizes, or settings for log-mels come without them.
+        DataError: the sizes differ from the model's, or a setting needs log-mels.
     """
     model = training.model
     if training.frozen_layers != 0 and (training.spec_augment_prob or training.mixing.level_match_prob):
@@ -346,13 +347,13 @@ def check_steps(training: DiarizerTraining, clip: CachedClip) -> None:
     if clip.steps().shape[1:] != expected:
         found = " x ".join(map(str, clip.steps().shape[1:]))
         raise DataError(
-            f"features of {found} for one that reads {expected[0]} x {expected[1]}: "
+            f"features of {found}, but the diarizer reads {expected[0]} x {expected[1]}: "
             f"{clip.variants[0]}. Cache them with --encoder {model.encoder} {kind}"
         )
 
 
-def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
-    """Log share (C,) of each label in the frames that the mixer draws, weighted as in the loss."""
+def estimate_log_prior(mixer: Mixer, draws: int = 1000) -> Tensor:
+    """Estimate the log prior (C,) of the labels in the mixer's frames, weighted as in the loss; 0 if absent."""
     total = np.zeros(len(LABELS))
     for _ in range(draws):
         mix = mixer.draw()
@@ -361,39 +362,39 @@ def log_prior_of(mixer: Mixer, draws: int = 1000) -> Tensor:
     return torch.from_numpy(np.log(np.where(share > 0, share, 1.0))).float()
 
 
-def calibrating(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:
-    """The validation clips that set a diarizer's temperature: of corpora with several emotions, all of which it knows.
+def select_calibration_clips(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:
+    """Select validation clips for calibration: of corpora with several emotions, all known to the model.
 
-    Plain reading is too easy to calibrate by.
+    Corpora of neutral speech only are too easy for calibration.
     """
-    heard = set(model.labels) - set(model.absent)
-    spoken = defaultdict[str, set[str]](set)
+    known = set(model.labels) - set(model.absent)
+    emotions_of = defaultdict[str, set[str]](set)
     for item in manifest:
-        spoken[item.corpus].add(item.emotion)
-    fitting = {corpus for corpus, emotions in spoken.items() if len(emotions) > 1 and emotions <= heard}
-    return [item for item in manifest.select("validation") if item.corpus in fitting and not item.segments]
+        emotions_of[item.corpus].add(item.emotion)
+    suitable = {corpus for corpus, emotions in emotions_of.items() if len(emotions) > 1 and emotions <= known}
+    return [item for item in manifest.select("validation") if item.corpus in suitable and not item.segments]
 
 
 @torch.no_grad()
-def calibrated(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None) -> Diarizer:
-    """The diarizer at the temperature that makes the speech of held-out clips likeliest.
+def calibrate(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None) -> Diarizer:
+    """Set the temperature that maximizes the likelihood of the speech frames of held-out clips (Guo et al. 2017).
 
-    Each corpus counts alike, and each speaker within it, so that it suits the corpora that are to come.
+    Corpora have equal weight, and so have the speakers of a corpus; this generalises better to unseen corpora.
     """
     clips_of = Counter(clip.utterance.speaker for clip in clips)
     speakers_of = Counter(corpus for corpus, _ in {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips})
     logits, truths, weights = [], [], []
     for clip in clips:
         steps = clip.steps().float()[None].to(diarizer.absent.device)
-        heard = diarizer(encoder(steps) if encoder else steps)[0].mean(0)[0].cpu()
-        frames = heard[torch.from_numpy(clip.speech)]
+        clip_logits = diarizer(encoder(steps) if encoder else steps)[0].mean(0)[0].cpu()
+        frames = clip_logits[torch.from_numpy(clip.speech)]
         logits.append(frames[:: max(1, len(frames) // 20)])
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
         share = 1 / (speakers_of[clip.utterance.corpus] * clips_of[clip.utterance.speaker] * len(logits[-1]))
         weights.append(torch.full((len(logits[-1]),), share))
-    joined, truth, weight = torch.cat(logits), torch.cat(truths), torch.cat(weights)
+    stacked, truth, weight = torch.cat(logits), torch.cat(truths), torch.cat(weights)
     candidates = torch.linspace(0.5, 4.0, 71)
-    losses = [(F.cross_entropy(joined / value, truth, reduction="none") * weight).sum() for value in candidates]
+    losses = [(F.cross_entropy(stacked / value, truth, reduction="none") * weight).sum() for value in candidates]
     temperature = diarizer.config.temperature * float(candidates[torch.stack(losses).argmin()])
     tempered = Diarizer(replace(diarizer.config, temperature=round(temperature, 3)))
     tempered.load_state_dict(diarizer.state_dict())

@@ -1,12 +1,8 @@
-"""A speech encoder trained along with the diarizer that reads it: all of it, or its upper blocks.
+"""Fine-tuning of a Whisper encoder, all of it or its upper blocks, together with the diarizer that reads it.
 
-What lies below the blocks that are trained stays frozen, so its states are computed once
-(`sedtalker.data.features --below K`): two frames of 20 ms for each of the diarizer's steps. With nothing frozen
-(`--below 0`) they are the encoder's input, four log-mel frames of 10 ms for each step.
-
-`python -m sedtalker.recipes tune_encoder TUNED --from NAME --share 0.6 -o DIR` writes the encoder that lies that far
-from the one it was tuned from: what it learned from few voices carries over to others better than the tuned one does
-(Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+The output of the frozen lower blocks is cached (`python -m sedtalker.recipes cache_features --below K`): two frames of
+20 ms for each step of the diarizer. With no frozen block (`--below 0`) the encoder's input is cached instead: four
+log-mel frames of 10 ms for each step.
 """
 
 from __future__ import annotations
@@ -20,71 +16,65 @@ from sedtalker.checkpoint import save_checkpoint
 from sedtalker.emotion.diarizer import pool_frames
 from sedtalker.errors import DataError
 from sedtalker.speech import KIND, TUNED_KIND, WhisperEncoder, load_encoder
-from sedtalker.training.weight_averaging import averaged
 
 
 class TunedEncoder(nn.Module):
-    """An encoder whose blocks above the first `below` are trained, and with none below its convolutions too."""
+    """An encoder with frozen lower blocks; with none frozen, its convolutions are trained too."""
 
-    def __init__(self, encoder: WhisperEncoder, below: int) -> None:
+    def __init__(self, encoder: WhisperEncoder, frozen_layers: int) -> None:
         super().__init__()
-        self.encoder, self.below = encoder.requires_grad_(False), below
-        encoder.layers[below:].requires_grad_(True)
-        if not below:
+        self.encoder, self.frozen_layers = encoder.requires_grad_(False), frozen_layers
+        encoder.layers[frozen_layers:].requires_grad_(True)
+        if not frozen_layers:
             encoder.conv1.requires_grad_(True)
             encoder.conv2.requires_grad_(True)
 
     def forward(self, cached: Tensor) -> Tensor:
-        """Steps (B, S, blocks + 1, D) of a diarizer, of cached states (B, S, 2, D) or log-mels (B, S, 4, mels)."""
+        """A diarizer's steps (B, S, blocks + 1, D) from cached states (B, S, 2, D) or log-mels (B, S, 4, mels)."""
         x = cached.float().flatten(1, 2)
-        # bfloat16 is twice as fast, also on a CPU that has it; sums between the blocks stay exact
+        # bfloat16 doubles the speed, also on CPUs that support it; residual sums stay float32
         with torch.autocast(x.device.type, torch.bfloat16):
-            x = x if self.below else self.encoder.embed_mel(x.transpose(1, 2)).float()
-            states = self.encoder.run_layers(self.below, x)
+            x = x if self.frozen_layers else self.encoder.embed_mel(x.transpose(1, 2)).float()
+            states = self.encoder.run_layers(self.frozen_layers, x)
         return pool_frames(states)
 
 
-def tuned_encoder(name: str, below: int) -> TunedEncoder:
-    """A Whisper encoder to train above its first `below` blocks.
+def load_tunable_encoder(name: str, frozen_layers: int) -> TunedEncoder:
+    """Load a Whisper encoder whose blocks above the first `frozen_layers` are trained.
 
     Raises:
-        DataError: as `whisper_encoder`, or it has no block above.
+        DataError: it is not a Whisper encoder, or it has no more than `frozen_layers` blocks.
     """
-    network = whisper_encoder(name)
-    if not 0 <= below < len(network.layers):
-        raise DataError(f"no blocks to tune above {below} of {name}: give a Whisper encoder with more blocks")
-    return TunedEncoder(network, below)
+    network = load_whisper(name)
+    if not 0 <= frozen_layers < len(network.layers):
+        raise DataError(f"{name} has only {len(network.layers)} blocks. Set frozen_layers to a smaller number")
+    return TunedEncoder(network, frozen_layers)
 
 
-def whisper_encoder(name: str) -> WhisperEncoder:
-    """The network of a Whisper encoder.
+def load_whisper(name: str) -> WhisperEncoder:
+    """Load the network of a Whisper encoder.
 
     Raises:
-        DataError: the encoder is another kind.
+        DataError: the encoder is of another kind.
     """
     network = load_encoder(name).network
     if not isinstance(network, WhisperEncoder):
-        raise DataError(f"not a Whisper encoder, so not one to tune: {name}")
+        raise DataError(f"not a Whisper encoder: {name}. Only Whisper encoders can be fine-tuned")
     return network
 
 
-def blended(original: WhisperEncoder, tuned: WhisperEncoder, share: float) -> dict[str, Tensor]:
-    """The weights that lie a share of the way from an encoder's to those it was tuned to.
+def save_tuned_encoder(name: str, tuned: TunedEncoder, folder: Path | str) -> None:
+    """Save the trained blocks of an encoder, or all of it, in a folder that `load_encoder` reads.
 
-    Raises:
-        DataError: the two differ in their sizes.
+    `name` is the encoder that the frozen blocks come from.
     """
-    if original.config != tuned.config:
-        raise DataError(f"encoders of different sizes: {original.config} and {tuned.config}. Give the one it came from")
-    return averaged([original.state_dict(), tuned.state_dict()], [1 - share, share])
-
-
-def save_tuned(name: str, tuned: TunedEncoder, folder: Path | str) -> None:
-    """The tuned blocks of an encoder, or all of it, as a folder that `load_encoder` reads."""
     encoder = tuned.encoder
-    if tuned.below:
+    if tuned.frozen_layers:
         save_checkpoint(
-            folder, TUNED_KIND, {"encoder": name, "below": tuned.below}, encoder.layers[tuned.below :].state_dict()
+            folder,
+            TUNED_KIND,
+            {"encoder": name, "below": tuned.frozen_layers},
+            encoder.layers[tuned.frozen_layers :].state_dict(),
         )
     else:
         save_checkpoint(folder, KIND, encoder.config.plain(), encoder.state_dict())

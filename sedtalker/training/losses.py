@@ -1,4 +1,4 @@
-"""What a talker is trained for: every term with its reason, weighted in the configuration.
+"""Loss terms of the talker; the configuration holds their weights.
 
 Values are blendshape weights (B, T, 52), or displacements (B, T, 3 V) in millimetres where the topology has no rig.
 """
@@ -14,37 +14,37 @@ from torch import Tensor, nn
 
 from sedtalker.face.rig import Face
 
-MILLIMETRES = 1000.0  # a metre
-CLOSED_SLACK = 0.4  # mm beyond the distance at rest that still looks closed
+MILLIMETRES = 1000.0  # per metre
+CLOSED_SLACK = 0.4  # mm over the distance at rest up to which lips look closed
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the terms; 0 leaves a term out."""
+    """Weights of the terms; 0 disables a term."""
 
-    values: float = 1.0  # squared error: the pose of every frame
-    velocity: float = 5.0  # of frame differences: timing, and no trembling that the pose alone would forgive
-    acceleration: float = 5.0  # of second differences: onsets as quick as they are, without jerks
-    lips: float = 1e-3  # mm^2 at the lips' vertices: what a value does to the mouth, not its number, is what is seen
-    closure: float = 1e-3  # mm^2 of gap at /p b m/, which listeners notice first, and while nobody speaks
-    amplitude: float = 0.0  # mm^2 of the gap's standard deviation: a mean of likely mouths opens less than any of them
-    neutral: float = 0.5  # squared error at intensity 0: content and emotion stay apart, tracks can be swapped
-    emotion: float = 0.5  # squared error of what the track adds: a feeling looks the same whatever is said
-    sparsity: float = 1e-4  # mean weight: a rig has many ways to one pose, the one with fewest actions edits best
-    balance: float = 1e-2  # of the experts' load: else one takes all and the others never learn
+    values: float = 1.0  # squared error of the pose of every frame
+    velocity: float = 5.0  # squared error of first differences: timing, and jitter, which hardly changes the pose
+    acceleration: float = 5.0  # squared error of second differences: speed of onsets, and jerks
+    lips: float = 1e-3  # mm^2 at the lip vertices: the visible effect of the values on the mouth
+    closure: float = 1e-3  # mm^2 of lip gap at /p b m/, the most noticeable error, and in silence
+    amplitude: float = 0.0  # mm^2 of the standard deviation of the gap: regression to the mean opens too little
+    neutral: float = 0.5  # squared error at intensity 0: separates content from emotion, so that tracks can be swapped
+    emotion: float = 0.5  # squared error of the emotion's contribution: an expression does not depend on the words
+    sparsity: float = 1e-4  # mean weight: of all weights that give a pose, few large ones are the easiest to edit
+    balance: float = 1e-2  # load balancing of the experts: otherwise one expert receives all tokens
 
 
 class Target(NamedTuple):
-    """The truth of a batch."""
+    """True values of a batch."""
 
     values: Tensor  # (B, T, K)
-    trust: Tensor  # (B, T, K), weight of each error; 0 where the truth is unknown
-    neutral: Tensor | None  # (B, T, K), the same without the emotion's part, where that is known
-    closed: Tensor  # (B, T), how much it counts that the lips meet: 1 at /p b m/, less in silence
+    loss_weight: Tensor  # (B, T, K); 0 where the true value is unknown
+    neutral: Tensor | None  # (B, T, K), values without the emotion's contribution, if known
+    closed: Tensor  # (B, T), weight of closed lips: 1 at /p b m/, less in silence
 
 
 class Lips(nn.Module):
-    """The lips of a topology, whose values are coefficients of a basis (K, 3 V) in metres, or millimetres (3 V)."""
+    """Lip vertices of a topology with values in a basis (K, 3 V) in metres, or as displacements (3 V) in mm."""
 
     def __init__(self, index: np.ndarray, basis: np.ndarray | None) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Lips(nn.Module):
         self.coordinates: Tensor
         coordinates = (3 * np.asarray(index)[:, None] + np.arange(3)).reshape(-1)
         moved = None if basis is None else basis[:, coordinates] * MILLIMETRES
-        # d metric d is the mean over lip vertices of the squared distance, for a difference of values d
+        # d' metric d is the mean squared distance of the lip vertices for a difference of values d
         self.register_buffer("metric", None if moved is None else _float(moved @ moved.T / len(index)))
         self.register_buffer("coordinates", torch.from_numpy(coordinates), persistent=False)
 
@@ -64,7 +64,7 @@ class Lips(nn.Module):
 
 
 class Mouth(Lips):
-    """What blendshape weights do to a mouth, as matrices: lip vertices, and the gap between facing ones."""
+    """Linear maps from blendshape weights to lip vertices and to the gap between facing lip vertices."""
 
     def __init__(self, face: Face) -> None:
         if face.blendshapes is None or face.lip_pairs is None:
@@ -84,7 +84,7 @@ class Mouth(Lips):
         return (between.square().sum(-1) + 1e-6).sqrt()
 
     def beyond_closed(self, weights: Tensor) -> Tensor:
-        """How many mm (B, T, N) the lips are further apart than closed lips are."""
+        """Distance (B, T, N) in mm by which the lips are further apart than closed lips."""
         rest = self.gap.square().sum(-1).sqrt()
         return torch.relu(self.gaps(weights) - rest - CLOSED_SLACK)
 
@@ -92,19 +92,19 @@ class Mouth(Lips):
 def talker_losses(
     values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Lips | None, rig: bool
 ) -> dict[str, Tensor]:
-    """The terms, unweighted, by their names in `LossWeights`.
+    """Unweighted loss terms () by their names in `LossWeights`.
 
     Args:
         values: (B, T, K) predicted.
         lips: (B, T, K) predicted at intensity 0.
         balance: () load-balancing loss of the experts.
-        mouth: of the rig's face, or the lips of another topology, where they are known.
+        mouth: of the rig's face, or the lips of another topology; None if unknown.
         rig: whether the values are blendshape weights.
     """
     difference = values - target.values
-    error = difference * target.trust.sqrt()
-    # A difference of frames counts as its least trusted frame: where trust jumps, a constant error is no motion.
-    pairs = torch.minimum(target.trust[:, 1:], target.trust[:, :-1])
+    error = difference * target.loss_weight.sqrt()
+    # Minimum of the weights: where the weight changes, a constant error has no velocity.
+    pairs = torch.minimum(target.loss_weight[:, 1:], target.loss_weight[:, :-1])
     triples = torch.minimum(pairs[:, 1:], pairs[:, :-1])
     terms = {
         "values": error.square().mean(),
@@ -113,9 +113,9 @@ def talker_losses(
         "balance": balance,
     }
     if target.neutral is not None:
-        terms["neutral"] = (target.trust * (lips - target.neutral).square()).mean()
-        added, felt = values - lips, target.values - target.neutral
-        terms["emotion"] = (target.trust * (added - felt).square()).mean()
+        terms["neutral"] = (target.loss_weight * (lips - target.neutral).square()).mean()
+        predicted_offset, true_offset = values - lips, target.values - target.neutral
+        terms["emotion"] = (target.loss_weight * (predicted_offset - true_offset).square()).mean()
     if rig:
         terms["sparsity"] = values.abs().mean()
     if mouth is not None:
@@ -128,39 +128,41 @@ def talker_losses(
 
 
 def amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
-    """Squared difference () in mm^2 of how far the lip gap strays, over time, in the prediction and in the truth.
+    """Squared difference () in mm^2 between the standard deviations over time of predicted and true lip gaps.
 
-    Of both only what the truth knows moves the lips; frames of which it knows nothing do not count.
+    Only channels and frames with a known true value are used.
     """
-    known = (target.trust > 0).to(values)
+    known = (target.loss_weight > 0).to(values)
     counted = known.amax(dim=-1)  # (B, T)
-    predicted, true = (_deviation(mouth.gaps(poses * known).mean(-1), counted) for poses in (values, target.values))
+    predicted, true = (
+        _standard_deviation(mouth.gaps(poses * known).mean(-1), counted) for poses in (values, target.values)
+    )
     return (predicted - true).square().mean()
 
 
-def _deviation(curves: Tensor, counted: Tensor) -> Tensor:
-    """Standard deviation (B,) over the counted frames (B, T) of curves (B, T)."""
+def _standard_deviation(curves: Tensor, counted: Tensor) -> Tensor:
+    """Standard deviation (B,) of curves (B, T) over the frames that `counted` (B, T) selects."""
     number = counted.sum(1).clamp(min=1)
     mean = (counted * curves).sum(1) / number
     variance = (counted * (curves - mean[:, None]).square()).sum(1) / number
     return (variance + 1e-6).sqrt()
 
 
-def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """The weighted sum ()."""
+def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """Sum () of the terms, each times its weight."""
     factors = asdict(weights)
     return torch.stack([factors[name] * term for name, term in terms.items()]).sum()
 
 
 def motion_spread(values: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-    """Variance over time, () each, of the prediction and of the truth where that is known, summed over channels."""
-    trusted = target.trust > 0
-    spread, true_spread = ((x * trusted).var(dim=1).sum() for x in (values, target.values))
+    """Variance over time of predicted and of true values, () each, summed over channels; unknown values count as 0."""
+    known = target.loss_weight > 0
+    spread, true_spread = ((x * known).var(dim=1).sum() for x in (values, target.values))
     return spread, true_spread
 
 
 def _middle(pairs: np.ndarray) -> np.ndarray:
-    """The middle half of the lip pairs: the corners of the mouth touch in any case."""
+    """Middle half of the lip pairs; those in the corners of the mouth always touch."""
     quarter = len(pairs) // 4
     return pairs[quarter : len(pairs) - quarter]
 

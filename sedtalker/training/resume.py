@@ -1,4 +1,4 @@
-"""Checkpoints that Lightning wrote: read without running code of theirs, and held to the run that goes on from them."""
+"""Read Lightning checkpoints without unpickling code, and check them against the run that resumes from them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from sedtalker.errors import DataError
 
-SAME_BASIS = 1e-2  # of the largest value: an exported basis was rounded to float16
+SAME_BASIS = 1e-2  # relative to the largest value; an exported basis is rounded to float16
 
 
 def read_lightning_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint with its `state_dict`, on the CPU. Only tensors and plain types are read: the file may be anyone's.
+    """Read a checkpoint with its `state_dict` to the CPU. Only tensors and plain types are read.
 
     Raises:
-        DataError: the file is missing, damaged, or no such checkpoint.
+        DataError: the file is missing, damaged, or not a Lightning checkpoint.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -34,10 +34,10 @@ def read_lightning_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def last_checkpoint(module: nn.Module, output: Path, steps: int) -> Path | None:
-    """The checkpoint that a run of `steps` goes on from; None where the folder holds none.
+    """Path of the checkpoint that a run of `steps` steps resumes from; None if the folder has none.
 
     Raises:
-        DataError: it is of another model, damaged, or has more steps already.
+        DataError: it is of another model, damaged, or has more steps.
     """
     path = output / "last.ckpt"
     if not path.exists():
@@ -53,10 +53,10 @@ def last_checkpoint(module: nn.Module, output: Path, steps: int) -> Path | None:
 
 
 def check_fits(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Refuse weights of other names or sizes, or coefficients of another basis, than a module has.
+    """Check that weights have the names, sizes and basis of a module.
 
     Raises:
-        DataError: they do not fit.
+        DataError: they differ.
     """
     own, fixed = module.state_dict(), dict(module.named_buffers())
     if differing := sorted(set(own) ^ set(state)):

@@ -1,4 +1,4 @@
-"""Training of the talker on windows of speech and motion: optimiser, logs, alarms, export. Lightning runs the loop."""
+"""Training of the talker on windows of speech and motion with Lightning: losses, optimizer, validation, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import lightning
 import numpy as np
@@ -31,7 +31,7 @@ from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.callbacks import Pose, SamplePictures
 from sedtalker.training.config import read_config, require_within
-from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, total
+from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, weighted_sum
 from sedtalker.training.resume import check_fits, last_checkpoint, read_lightning_checkpoint
 from sedtalker.training.schedule import OneCycle
 from sedtalker.training.vertex_clips import VertexClips
@@ -46,50 +46,50 @@ from sedtalker.training.windows import (
     collate,
 )
 
-Opened = TypeVar("Opened", RigStore, VertexClips)
+TrainingStore: TypeAlias = RigStore | VertexClips
 
-COLLAPSED = 0.25  # motion ratio below which the alarm is given
+COLLAPSED = 0.25  # ratio of predicted to true motion below which a warning is printed
 LOGGERS = ("csv", "tensorboard")
-SEEDS = 2**32  # the CPU's generator reads no more of a seed
-RANK_SEED = 2_654_435_761  # 2^32 over the golden ratio: the seeds of devices lie far apart
+SEEDS = 2**32  # the CPU's generator uses 32 bits of a seed
+RANK_SEED = 2_654_435_761  # 2^32 / golden ratio, which spreads the seeds of the devices
 
 
 @dataclass(frozen=True)
 class TalkerTraining:
-    """Everything that a training run needs; YAML fills it."""
+    """Settings of a training run, read from YAML."""
 
-    store: str  # folder of rigged clips, or of a vertex corpus
-    output: str  # folder: Lightning's checkpoints and logs, and the exported model
+    store: str  # folder of a rig store or of a vertex corpus
+    output: str  # folder of Lightning's checkpoints and logs, and of the exported model
     init_from: str = ""  # checkpoint or exported talker of the same sizes, whose weights are loaded
     model: TalkerConfig = field(default_factory=TalkerConfig)
     losses: LossWeights = field(default_factory=LossWeights)
-    masks: str = ""  # FLAME_masks.pkl or lists of vertices: the lips of a corpus; the default head's are known
+    masks: str = ""  # FLAME_masks.pkl or lists of vertices, for the lips of a vertex corpus
     source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
     steps: int = 3000
     batch_size: int = 8  # windows
-    window: float = 4.0  # seconds; 0: whole clips, in batches of about one length
+    window: float = 4.0  # seconds; 0: whole clips, in batches of similar length
     accumulate_grad_batches: int = 1  # batches per optimizer step
     lr: float = 2e-3
-    warmup: int = 100  # steps, at most half of all
+    warmup: int = 100  # steps; at most half of all steps
     weight_decay: float = 0.01
     style_dropout: float = 0.2  # share of the windows without their speaker's style
-    validate_every: int = 250  # steps; a run of fewer validates at its end. What follows the last is not exported
+    validate_every: int = 250  # steps; a shorter run validates at its end
     validation_clips: int = 40
     validation_window: float = 12.0  # seconds from the start of each clip
-    patience: int = 8  # validations without a better one that end the run
-    overfit_one: bool = False  # train and validate on one clip: what cannot learn it cannot learn anything
-    logger: str = "csv"  # or tensorboard
-    pictures: bool = True  # of a validation clip, drawn after each validation, where the store has triangles
-    trainer: dict[str, Any] = field(default_factory=dict)  # Lightning's own flags: devices, strategy, precision, ...
+    patience: int = 8  # validations without improvement before the run ends
+    overfit_one: bool = False  # train and validate on one clip, as a check of the setup
+    logger: str = "csv"  # csv or tensorboard
+    pictures: bool = True  # draw a validation clip after each validation, if the store has triangles
+    trainer: dict[str, Any] = field(default_factory=dict)  # arguments of Lightning's Trainer, as devices
     threads: int = 1
-    workers: int = 0  # processes that read windows beside the training one
+    workers: int = 0  # data loader processes
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check every setting before the run.
 
         Raises:
-            DataError: one is outside its range, or Lightning has no such flag.
+            DataError: a setting is out of range, or Lightning's Trainer does not have an argument.
         """
         counts = dict.fromkeys(
             ("steps", "batch_size", "accumulate_grad_batches", "validate_every", "validation_clips", "threads"),
@@ -111,12 +111,12 @@ class TalkerTraining:
 
     @property
     def validation_interval(self) -> int:
-        """Steps between validations: at least one comes within the run."""
+        """Steps between validations, at most the length of the run."""
         return min(self.validate_every, self.steps)
 
 
 class TalkerModule(lightning.LightningModule):
-    """Losses, optimiser and validation of a talker."""
+    """Losses, optimizer and validation of a talker."""
 
     def __init__(self, training: TalkerTraining, mouth: Lips | None = None) -> None:
         super().__init__()
@@ -127,15 +127,15 @@ class TalkerModule(lightning.LightningModule):
         with self._seeded_dropout(index):
             motion = self._motion(batch)
         terms = self._terms(motion, batch)
-        loss = total(terms, self.settings.losses)
+        loss = weighted_sum(terms, self.settings.losses)
         self.log_dict({f"train/{name}": term for name, term in terms.items()} | {"train/loss": loss})
         return loss
 
     @contextmanager
     def _seeded_dropout(self, index: int) -> Iterator[None]:
-        """Draw dropout by seed, step and device: a run that goes on draws as one that never stopped would have.
+        """Seed dropout by step and device, so that a resumed run equals an uninterrupted one.
 
-        The process's own generators are left as they were.
+        The global random state is restored afterwards.
         """
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -147,7 +147,7 @@ class TalkerModule(lightning.LightningModule):
         motion = self._motion(batch)
         terms = self._terms(motion, batch)
         figures = {name: term for name, term in terms.items() if name != "balance"}
-        figures["loss"] = total(figures, self.settings.losses)
+        figures["loss"] = weighted_sum(figures, self.settings.losses)
         figures["spread"], figures["true_spread"] = motion_spread(motion.coefficients, batch.target)
         if self.mouth is not None:
             figures["lips_mm"] = terms["lips"].sqrt()
@@ -156,34 +156,34 @@ class TalkerModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         means = self.trainer.callback_metrics
         figures = {name[4:]: float(value) for name, value in means.items() if name.startswith("val/")}
-        # of the sums: a clip in which nobody speaks has no motion to compare with
+        # ratio of the sums, as a silent clip has no motion
         ratio = figures.pop("spread") / max(figures.pop("true_spread"), 1e-8)
         self.log("val/motion_ratio", ratio)
         figures["motion_ratio"] = ratio
         self.print(f"step {self.global_step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         if ratio < COLLAPSED:
             self.print(
-                f"collapse: the talker moves {ratio:.0%} of what the truth does. "
-                "Lower the rate, or the weights of velocity and acceleration"
+                f"collapse: predicted motion is {ratio:.0%} of the true motion. "
+                "Lower lr, or the weights of velocity and acceleration"
             )
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
         plain = [p for p in self.parameters() if p.ndim < 2]
         decayed = [p for name, p in self.named_parameters() if p.ndim >= 2 and not name.endswith("A_log")]
-        rates = [p for name, p in self.named_parameters() if name.endswith("A_log")]
+        log_rates = [p for name, p in self.named_parameters() if name.endswith("A_log")]
         groups = [
             {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": plain + rates, "weight_decay": 0.0},
+            {"params": plain + log_rates, "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW(groups, settings.lr, betas=(0.9, 0.98))
-        schedule = OneCycle(optimiser, [settings.lr] * len(groups), settings.steps, settings.warmup)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = torch.optim.AdamW(groups, settings.lr, betas=(0.9, 0.98))
+        schedule = OneCycle(optimizer, [settings.lr] * len(groups), settings.steps, settings.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _motion(self, batch: Example) -> Motion:
         motion = self.talker.motion(batch.features, batch.posterior, batch.intensity, batch.style)
         if self.settings.model.head in ("blendshapes", "pca"):
-            return motion  # the coefficients are what the store holds
+            return motion  # the store has coefficients too
         values, lips = (self.talker.displacements(x).flatten(-2) * MILLIMETRES for x in motion[:2])
         return Motion(values, lips, motion.balance)
 
@@ -192,13 +192,20 @@ class TalkerModule(lightning.LightningModule):
 
 
 class TalkerData(lightning.LightningDataModule):
-    """Training windows, another set of them each epoch, and whole validation clips."""
+    """Training windows, drawn anew in each epoch, and whole validation clips."""
 
-    def __init__(self, training: TalkerTraining, store: MotionStore, styles: dict[str, int]) -> None:
+    def __init__(self, training: TalkerTraining, store: MotionStore) -> None:
+        """Split the clips of a store.
+
+        Raises:
+            DataError: it has no clips for training or for validation.
+        """
         super().__init__()
-        self.settings, self.store, self.styles = training, store, styles
-        self.train_clips = _of_split(store, "train")
-        self.validation_clips = _of_split(store, "validation")
+        self.settings, self.store = training, store
+        self.train_clips = _select_split(store, "train")
+        self.validation_clips = _select_split(store, "validation")
+        speakers = sorted({clip.speaker for clip in self.train_clips})
+        self.styles = {speaker: index for index, speaker in enumerate(speakers)}
         if training.overfit_one:
             self.train_clips = self.validation_clips = self.train_clips[:1]
 
@@ -206,12 +213,12 @@ class TalkerData(lightning.LightningDataModule):
         settings = self.settings
         epoch = self.trainer.current_epoch if self.trainer else 0
         batches = settings.validation_interval * settings.accumulate_grad_batches
-        drawn = (settings.seed, epoch, settings.source_weights, settings.style_dropout)
+        sampling = (settings.seed, epoch, settings.source_weights, settings.style_dropout)
         if settings.window == 0:
-            clips = Batches(self.store, self.train_clips, self.styles, settings.batch_size, batches, *drawn)
+            clips = Batches(self.store, self.train_clips, self.styles, settings.batch_size, batches, *sampling)
             return DataLoader(clips, None, num_workers=settings.workers)
         frames, count = round(settings.window * FRAME_RATE), batches * settings.batch_size
-        windows = Windows(self.store, self.train_clips, self.styles, frames, count, *drawn)
+        windows = Windows(self.store, self.train_clips, self.styles, frames, count, *sampling)
         return DataLoader(windows, settings.batch_size, collate_fn=collate, num_workers=settings.workers)
 
     def val_dataloader(self) -> DataLoader[Example]:
@@ -223,140 +230,69 @@ class TalkerData(lightning.LightningDataModule):
 
     def _validation(self) -> WholeClips:
         step = max(1, len(self.validation_clips) // self.settings.validation_clips)
-        chosen = self.validation_clips[::step][: self.settings.validation_clips]
-        return WholeClips(self.store, chosen, round(self.settings.validation_window * FRAME_RATE))
+        clips = self.validation_clips[::step][: self.settings.validation_clips]
+        return WholeClips(self.store, clips, round(self.settings.validation_window * FRAME_RATE))
 
 
 def train_talker(config_path: Path | str, overrides: Sequence[str] = ()) -> Path:
-    """Train a talker and export the one that validated best; the exported folder comes back.
+    """Train a talker and export the one with the best validation loss; returns the exported folder.
 
-    A run that was stopped goes on from its last checkpoint in `output`.
+    A stopped run resumes from its last checkpoint in `output`.
     """
     return run_training(read_config(config_path, overrides, TalkerTraining))
 
 
 def run_training(training: TalkerTraining) -> Path:
-    """`train_talker` for a configuration in hand."""
+    """Train and export a talker with given settings; returns the exported folder."""
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
-    store = opened_store(training)
-    speakers = sorted({clip.speaker for clip in _of_split(store, "train")})
-    styles = {speaker: index for index, speaker in enumerate(speakers)}
-    training = replace(training, model=fitted(training.model, store, len(styles)))
-    face = load_face("default") if training.model.head == "blendshapes" else None
-    module = TalkerModule(training, lips_of(training, store) if face is None else Mouth(face))
-    if isinstance(store, VertexClips) and store.basis is not None:
-        module.talker.basis.copy_(torch.from_numpy(store.basis))
-    if training.init_from:
-        load_initial_weights(module, Path(training.init_from))
+    store = open_training_store(training)
+    data = TalkerData(training, store)
+    training = replace(training, model=config_for_store(training.model, store, len(data.styles)))
+    module = make_module(training, store)
     output = Path(training.output)
-    # Written after an epoch, not within it: a run that goes on from there draws the next epoch's windows.
-    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(output, "best", monitor="val/loss", **kept)
-    latest = ModelCheckpoint(output, "last", **kept)
-    stopping = EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False)
-    callbacks: list[Callback] = [best, latest, stopping]
-    data = TalkerData(training, store, styles)
-    if training.pictures and (pictured := sample_picture_inputs(store, face, module.talker)) is not None:
-        callbacks.append(SamplePictures(*pictured, data.validation_example(), output / "pictures"))
     last = last_checkpoint(module, output, training.steps)
-    trainer = make_trainer(_flags(training, callbacks, _logger(training.logger, output)))
+    callbacks = make_callbacks(training, store, data, module)
+    trainer = make_trainer(_trainer_arguments(training, callbacks))
     trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-    chosen = Path(best.best_model_path or output / "best.ckpt")
-    if chosen.is_file():  # without: Lightning's flags asked for no validation, and the last weights are exported
-        module.load_state_dict(read_lightning_checkpoint(chosen)["state_dict"])
+    best = Path(callbacks[0].best_model_path or output / "best.ckpt")
+    if best.is_file():  # otherwise no validation ran, by a trainer argument, and the last weights are exported
+        module.load_state_dict(read_lightning_checkpoint(best)["state_dict"])
     exported = output / "model"
     if trainer.is_global_zero:
         save_talker_model(module.talker.cpu().eval(), exported)
     return exported
 
 
-def load_initial_weights(module: TalkerModule, start: Path) -> None:
-    """Fill a module with the weights of a checkpoint, or of a folder that an exported talker is in.
+def open_training_store(training: TalkerTraining) -> TrainingStore:
+    """Open the store of a run: rig clips, or vertices in the form that the model's head predicts.
 
     Raises:
-        DataError: it cannot be read, or has other sizes, another number of speakers or another basis.
-    """
-    if start.is_dir():
-        earlier = load_talker_model(start)
-        if replace(earlier.config, dropout=0) != replace(module.talker.config, dropout=0):
-            raise DataError(
-                f"a talker of other sizes or speakers cannot initialise this one: {start}. Give one of this store"
-            )
-        state = earlier.state_dict()
-    else:
-        saved = read_lightning_checkpoint(start)["state_dict"]
-        state = {name.removeprefix("talker."): x for name, x in saved.items() if name.startswith("talker.")}
-    check_fits(module.talker, state, start)
-    module.talker.load_state_dict(state)
-
-
-def opened_store(training: TalkerTraining) -> RigStore | VertexClips:
-    """The store that a run trains on, of rigged clips or of vertices as its head wants them.
-
-    Raises:
-        DataError: it is neither, does not fit the head, or its features are missing.
+        DataError: it is neither, does not fit the head, or its features are missing or of another size.
     """
     model, root = training.model, Path(training.store)
     if is_store(root) == (model.head == "blendshapes"):
-        held = "vertices" if is_store(root) else "blendshape weights or nothing"
-        raise DataError(f"a store of {held} for a head of {model.head!r}: {root}. Change store or model.head")
+        content = "a vertex store" if is_store(root) else "not a vertex store"
+        raise DataError(f"{content}, but model.head is {model.head!r}: {root}. Change store or model.head")
+    store: TrainingStore
     if model.head == "blendshapes":
-        return _fitting(model, RigStore(root), root)
-    store = open_store(root)
-    if store.vertices != model.vertices:
-        raise DataError(f"a store of {store.vertices} vertices: {root}. Set model.vertices={store.vertices}")
-    components = model.coefficients if model.head == "pca" else None
-    return _fitting(model, VertexClips(store, components, training.seed), root)
-
-
-def _fitting(model: TalkerConfig, store: Opened, root: Path) -> Opened:
-    """The store, whose features are those that the model reads."""
+        store = RigStore(root)
+    else:
+        vertex_store = open_store(root)
+        if vertex_store.vertices != model.vertices:
+            raise DataError(
+                f"a store of {vertex_store.vertices} vertices: {root}. Set model.vertices={vertex_store.vertices}"
+            )
+        store = VertexClips(vertex_store, model.coefficients if model.head == "pca" else None, training.seed)
     check_features(model, root, *store.example(store.clips[0], 0, 1, MEAN_STYLE).features.shape[1:])
     return store
 
 
-def lips_of(training: TalkerTraining, store: RigStore | VertexClips) -> Lips | None:
-    """The lips of a vertex corpus by the masks of the configuration, or where it has the default head's topology.
+def config_for_store(model: TalkerConfig, store: TrainingStore, styles: int) -> TalkerConfig:
+    """Set the number of styles to that of the training speakers, and the labels to those of the store.
 
     Raises:
-        DataError: the masks cannot be read, or do not fit the topology.
-    """
-    if not isinstance(store, VertexClips):
-        return None
-    vertices = store.store.vertices
-    masks = read_masks(training.masks, vertices) if training.masks else default_masks(vertices)
-    return None if masks is None else Lips(masks.regions[LIPS], store.basis)
-
-
-def sample_picture_inputs(
-    store: RigStore | VertexClips, face: Face | None, talker: TalkerModel
-) -> tuple[Face, Pose, Pose] | None:
-    """What a sample is drawn with: a face, and how predicted and true values move it; None without triangles."""
-    if face is not None:
-        return face, face.pose, face.pose
-    if not isinstance(store, VertexClips) or store.store.faces is None:
-        return None
-    template = store.store.templates[_of_split(store, "validation")[0].speaker]
-
-    def predicted(values: np.ndarray) -> np.ndarray:
-        return template + talker.predict_displacements(values)
-
-    def true(values: np.ndarray) -> np.ndarray:
-        return (
-            predicted(values)
-            if store.basis is not None
-            else template + values.reshape(-1, *template.shape) / MILLIMETRES
-        )
-
-    return Face("store", template, store.store.faces), predicted, true
-
-
-def fitted(model: TalkerConfig, store: RigStore | VertexClips, styles: int) -> TalkerConfig:
-    """The model with a style for each training speaker, and the labels of the store's posteriors.
-
-    Raises:
-        DataError: the configuration has labels of its own, which a store of rigged clips does not hold.
+        DataError: the configuration has other labels than the store.
     """
     labels = store.store.labels if isinstance(store, VertexClips) else LABELS
     if model.labels not in (LABELS, labels):
@@ -364,9 +300,95 @@ def fitted(model: TalkerConfig, store: RigStore | VertexClips, styles: int) -> T
     return replace(model, styles=styles, labels=labels)
 
 
-def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) -> dict[str, Any]:
-    """Lightning's flags: mixed precision where there is a GPU, and what the configuration says in its own words."""
+def make_module(training: TalkerTraining, store: TrainingStore) -> TalkerModule:
+    """Create the module with the lips and the basis of the store, and the weights of `init_from`.
+
+    Raises:
+        DataError: masks or initial weights cannot be read, or do not fit.
+    """
+    lips = Mouth(load_face("default")) if isinstance(store, RigStore) else make_lips(training, store)
+    module = TalkerModule(training, lips)
+    if isinstance(store, VertexClips) and store.basis is not None:
+        module.talker.basis.copy_(torch.from_numpy(store.basis))
+    if training.init_from:
+        load_initial_weights(module, Path(training.init_from))
+    return module
+
+
+def make_lips(training: TalkerTraining, store: VertexClips) -> Lips | None:
+    """Lips of a vertex corpus by the configured masks, or those of the default head; None for another topology.
+
+    Raises:
+        DataError: the masks cannot be read, or do not fit the topology.
+    """
+    vertices = store.store.vertices
+    masks = read_masks(training.masks, vertices) if training.masks else default_masks(vertices)
+    return None if masks is None else Lips(masks.regions[LIPS], store.basis)
+
+
+def load_initial_weights(module: TalkerModule, path: Path) -> None:
+    """Load the weights of a Lightning checkpoint, or of the folder of an exported talker.
+
+    Raises:
+        DataError: they cannot be read, or have other sizes, another number of speakers or another basis.
+    """
+    if path.is_dir():
+        earlier = load_talker_model(path)
+        if replace(earlier.config, dropout=0) != replace(module.talker.config, dropout=0):
+            raise DataError(
+                f"init_from is of other sizes or speakers: {path}. Give a talker that was trained on this store"
+            )
+        state = earlier.state_dict()
+    else:
+        saved = read_lightning_checkpoint(path)["state_dict"]
+        state = {name.removeprefix("talker."): x for name, x in saved.items() if name.startswith("talker.")}
+    check_fits(module.talker, state, path)
+    module.talker.load_state_dict(state)
+
+
+def make_callbacks(
+    training: TalkerTraining, store: TrainingStore, data: TalkerData, module: TalkerModule
+) -> list[Callback]:
+    """Checkpoints (the first callback keeps the best one), early stopping, and pictures if there are triangles."""
+    output = Path(training.output)
+    # written after an epoch, not within it, so that a resumed run draws the windows of the next epoch
+    options = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        ModelCheckpoint(output, "best", monitor="val/loss", **options),
+        ModelCheckpoint(output, "last", **options),
+        EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False),
+    ]
+    if training.pictures and (inputs := sample_picture_inputs(store, data, module.talker)) is not None:
+        callbacks.append(SamplePictures(*inputs, data.validation_example(), output / "pictures"))
+    return callbacks
+
+
+def sample_picture_inputs(
+    store: TrainingStore, data: TalkerData, talker: TalkerModel
+) -> tuple[Face, Pose, Pose] | None:
+    """A face, and the maps from predicted and from true values to its vertices; None without triangles."""
+    if isinstance(store, RigStore):
+        face = load_face("default")
+        return face, face.pose, face.pose
+    if store.store.faces is None:
+        return None
+    template = store.store.templates[data.validation_clips[0].speaker]
+
+    def pose_predicted(values: np.ndarray) -> np.ndarray:
+        return template + talker.predict_displacements(values)
+
+    def pose_displacements(values: np.ndarray) -> np.ndarray:
+        return template + values.reshape(-1, *template.shape) / MILLIMETRES
+
+    pose_true = pose_predicted if store.basis is not None else pose_displacements
+    return Face("store", template, store.store.faces), pose_predicted, pose_true
+
+
+def _trainer_arguments(training: TalkerTraining, callbacks: list[Callback]) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer: defaults, mixed precision on a GPU, and those of the configuration."""
     mixed = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    output = Path(training.output)
+    logger: Logger = CSVLogger(output, "log") if training.logger == "csv" else TensorBoardLogger(output, "log")
     return {
         "max_steps": training.steps,
         "accumulate_grad_batches": training.accumulate_grad_batches,
@@ -377,31 +399,27 @@ def _flags(training: TalkerTraining, callbacks: list[Callback], logger: Logger) 
         "gradient_clip_val": 1.0,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 25,
-        "default_root_dir": Path(training.output),
+        "default_root_dir": output,
         "callbacks": callbacks,
         "logger": logger,
         **training.trainer,
     }
 
 
-def make_trainer(flags: dict[str, Any]) -> lightning.Trainer:
-    """Lightning's trainer.
+def make_trainer(arguments: dict[str, Any]) -> lightning.Trainer:
+    """Create Lightning's Trainer.
 
     Raises:
-        DataError: it does not take the flags of the configuration's `trainer`.
+        DataError: it refuses an argument of the configuration's `trainer`.
     """
     try:
-        return lightning.Trainer(**flags)
+        return lightning.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         problem = " ".join(str(error).split())
         raise DataError(f"Lightning's Trainer does not take these flags: {problem}. Change trainer.FLAG") from error
 
 
-def _logger(name: str, output: Path) -> Logger:
-    return CSVLogger(output, "log") if name == "csv" else TensorBoardLogger(output, "log")
-
-
-def _of_split(store: MotionStore, split: str) -> list[ClipInfo]:
+def _select_split(store: MotionStore, split: str) -> list[ClipInfo]:
     clips = [clip for clip in store.clips if clip.split == split]
     if not clips:
         raise DataError(f"no clips of the {split} split. Write the store's manifest with train and validation speakers")

@@ -1,8 +1,8 @@
-"""A vertex corpus as clips for the talker's training: at 50 Hz, in millimetres or a basis, with emotions that change.
+"""Training clips of a vertex corpus at 50 Hz, as displacements in mm or PCA coefficients, also with changing emotions.
 
-EmoVOCA says every sentence with one emotion at one level. Its variants of a sentence share the sound and the timing, so
-clips whose emotion changes are made by passing from one variant to another within a sentence, and by saying two
-sentences of a subject one after the other. They are drawn under the source "CORPUS-changing".
+EmoVOCA has one emotion at one level per recording. The variants of a sentence share their sound and timing. Tracks with
+a changing emotion are made in two ways: by a transition between two variants within a sentence, and by concatenation of
+two sentences of a subject. Their source is "CORPUS-changing".
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from sedtalker.training.windows import ClipInfo, Example
 
 Float = NDArray[np.float32]
 
-BASIS_FRAMES = 3000  # training frames that a basis is fitted to: 180 MB of FLAME's vertices
+BASIS_FRAMES = 3000  # training frames that a basis is fitted to; 180 MB for FLAME
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a track: a clip, from where it is heard and felt."""
+    """Part of a track: a clip and the frame from which it is used."""
 
     clip: VertexClip
-    start: int  # frame of 20 ms of the track at which the piece begins
-    offset: int  # frame of the track at which the clip's own time begins
+    start: int  # frame (20 ms) of the track at which the piece begins
+    offset: int  # frame of the track at which the clip's first frame would be
 
 
 Track = tuple[Piece, ...]
@@ -49,30 +49,30 @@ class VertexClips:
     """Clips of one emotion, and for training also tracks in which it changes."""
 
     def __init__(self, store: Store, components: int | None = None, seed: int = 0) -> None:
-        """`components` of a PCA basis, whose coefficients are then the values; None for displacements in mm."""
+        """Values are coefficients of a PCA basis of `components`; None: displacements in mm."""
         self.store = store
         self.basis = fit_basis(store, components, seed) if components else None
         self.tracks: dict[str, Track] = {clip.id: (Piece(clip, 0, 0),) for clip in store}
         self.clips = [ClipInfo(c.id, c.subject, store.corpus, c.split, _frames(c, store.fps)) for c in store]
-        for track in changing_tracks(store.select("train"), store.fps, seed):
+        for track in make_changing_tracks(store.select("train"), store.fps, seed):
             name = " > ".join(f"{piece.clip.id}@{piece.start}" for piece in track)
             frames = track[-1].offset + _frames(track[-1].clip, store.fps)
             self.tracks[name] = track
             self.clips.append(ClipInfo(name, track[0].clip.subject, f"{store.corpus}-changing", "train", frames))
         _require_features(store)
-        self._kept: dict[str, NDArray[np.float16]] = {}  # coefficients by clip, 16 kB each
+        self._cache: dict[str, NDArray[np.float16]] = {}  # coefficients by clip, 16 kB each
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
-        """Frames start..stop (of 20 ms) of a clip or track."""
+        """Cut frames start..stop (20 ms each) from a clip or track."""
         track, times = self.tracks[clip.id], np.arange(start, stop)
-        shares = _shares(track, times)
-        values = sum(share[:, None] * self.values(piece, times) for piece, share in zip(track, shares, strict=True))
+        weights = _blend_weights(track, times)
+        values = sum(weight[:, None] * self.values(piece, times) for piece, weight in zip(track, weights, strict=True))
         labels = self.store.labels
         posterior = np.zeros((len(times), len(labels)), np.float32)
         intensity = np.zeros(len(times), np.float32)
-        for piece, share in zip(track, shares, strict=True):
-            posterior[:, labels.index(piece.clip.emotion)] += share
-            intensity += share * np.float32(piece.clip.intensity)
+        for piece, weight in zip(track, weights, strict=True):
+            posterior[:, labels.index(piece.clip.emotion)] += weight
+            intensity += weight * np.float32(piece.clip.intensity)
         target = torch.from_numpy(np.asarray(values, np.float32))
         return Example(
             self._features(track, times),
@@ -83,27 +83,27 @@ class VertexClips:
         )
 
     def values(self, piece: Piece, times: NDArray[np.integer]) -> Float:
-        """What a piece's clip shows at frames of the track, (T, K); before and after its own time it stands still."""
-        wanted = (times - piece.offset + 0.5) / FRAME_RATE * self.store.fps - 0.5  # frames of the store
-        wanted = np.clip(wanted, 0, piece.clip.frames - 1)
-        first, last = int(wanted.min()), min(int(wanted.max()) + 2, piece.clip.frames)
+        """Values (T, K) of a piece's clip at frames (T,) of the track, held before and after the clip."""
+        positions = (times - piece.offset + 0.5) / FRAME_RATE * self.store.fps - 0.5  # frames of the store
+        positions = np.clip(positions, 0, piece.clip.frames - 1)
+        first, last = int(positions.min()), min(int(positions.max()) + 2, piece.clip.frames)
         if self.basis is None:
             read = self.store.displacements(piece.clip, first, last).reshape(last - first, -1) * np.float32(MILLIMETRES)
         else:
             read = self._coefficients(piece.clip)[first:last]
-        return interpolate_frames(read, wanted - first)
+        return interpolate_frames(read, positions - first)
 
     def _coefficients(self, clip: VertexClip) -> Float:
-        """Coefficients (T, K) of a whole clip, projected when first asked for."""
+        """Coefficients (T, K) of a whole clip, computed at first use."""
         assert self.basis is not None
-        if clip.id not in self._kept:
+        if clip.id not in self._cache:
             flat = self.store.displacements(clip).reshape(clip.frames, -1)
             projected = flat @ (self.basis / np.square(self.basis).sum(axis=1, keepdims=True)).T
-            self._kept[clip.id] = projected.astype(np.float16)
-        return self._kept[clip.id].astype(np.float32)
+            self._cache[clip.id] = projected.astype(np.float16)
+        return self._cache[clip.id].astype(np.float32)
 
     def _features(self, track: Track, times: NDArray[np.integer]) -> Tensor:
-        """(T, L, D), of the piece that is heard at each frame."""
+        """Features (T, L, D) of the piece that speaks at each frame."""
         speaking = np.searchsorted([piece.start for piece in track], times, side="right") - 1
         parts = []
         for number, piece in enumerate(track):
@@ -115,12 +115,12 @@ class VertexClips:
 
 
 def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
-    """Principal directions (K, 3 V) of the training clips' displacements, kept in the store once fitted.
+    """Fit principal directions (K, 3 V) to displacements of the training clips, or read them from the store.
 
-    The file is named by a digest of what the basis is fitted to: another seed, split or clip gives another basis.
+    The file name has a digest of the sampled frames, so that another seed, split or clip gives another basis.
 
-    Scaled so that the mean square of the coefficients is the mean square of the coordinates in millimetres: an error
-    of the coefficients is then an error of the vertices, and displacements in metres = coefficients @ basis.
+    Displacements in metres = coefficients @ basis. The basis is scaled so that the mean square of the coefficients
+    equals the mean square of the coordinates in mm: a loss on coefficients is then a loss on vertices.
 
     Raises:
         DataError: the training clips have fewer frames than components.
@@ -129,7 +129,7 @@ def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
     most = min(sample.shape)
     if not 1 <= components <= most:
         raise DataError(
-            f"{len(sample)} training frames of {store.vertices} vertices give no {components} components: "
+            f"{len(sample)} training frames of {store.vertices} vertices cannot give {components} components: "
             f"{store.root}. Use 1 to {most} (model.coefficients)"
         )
     digest = hashlib.sha256(f"{seed} {components} {sample.shape} ".encode() + sample.tobytes()).hexdigest()[:16]
@@ -146,7 +146,7 @@ def fit_basis(store: Store, components: int, seed: int = 0) -> Float:
 
 
 def _sampled_frames(store: Store, seed: int) -> Float:
-    """At most BASIS_FRAMES displacements (N, 3 V) in metres, as many of each training clip."""
+    """Sample at most BASIS_FRAMES displacements (N, 3 V) in metres, equally many from each training clip."""
     clips, rng = store.select("train"), np.random.default_rng(seed)
     if not clips:
         raise DataError(f"no training clips: {store.root}. Give their subjects the train split")
@@ -160,8 +160,8 @@ def _sampled_frames(store: Store, seed: int) -> Float:
     return np.concatenate(read)
 
 
-def changing_tracks(clips: Sequence[VertexClip], fps: float, seed: int = 0) -> list[Track]:
-    """For every sentence a change of variant on the way, and the sentence followed by another with another emotion."""
+def make_changing_tracks(clips: Sequence[VertexClip], fps: float, seed: int = 0) -> list[Track]:
+    """Make two tracks per sentence: a change of variant within it, and a second sentence of another emotion."""
     rng = np.random.default_rng(seed)
     variants: defaultdict[tuple[str, str], list[VertexClip]] = defaultdict(list)
     for clip in clips:
@@ -170,28 +170,28 @@ def changing_tracks(clips: Sequence[VertexClip], fps: float, seed: int = 0) -> l
     for (subject, sentence), group in sorted(variants.items()):
         first = group[rng.integers(len(group))]
         frames = _frames(first, fps)
-        same = [clip for clip in group if _feels_other(clip, first) and clip.frames == first.frames]
+        same = [clip for clip in group if _differs_in_emotion(clip, first) and clip.frames == first.frames]
         if same:
             change = int(rng.integers(frames // 4, max(frames // 4 + 1, 3 * frames // 4)))
             tracks.append((Piece(first, 0, 0), Piece(same[rng.integers(len(same))], change, 0)))
         others = [clip for clip in clips if clip.subject == subject and clip.sentence != sentence]
-        others = [clip for clip in others if _feels_other(clip, first)]
+        others = [clip for clip in others if _differs_in_emotion(clip, first)]
         if others:
             tracks.append((Piece(first, 0, 0), Piece(others[rng.integers(len(others))], frames, frames)))
     return tracks
 
 
-def _feels_other(one: VertexClip, other: VertexClip) -> bool:
+def _differs_in_emotion(one: VertexClip, other: VertexClip) -> bool:
     return (one.emotion, one.level) != (other.emotion, other.level)
 
 
 def _frames(clip: VertexClip, fps: float) -> int:
-    """Whole frames of 20 ms of a clip."""
+    """Number of whole frames of 20 ms in a clip."""
     return int(clip.frames / fps * FRAME_RATE)
 
 
-def _shares(track: Track, times: NDArray[np.integer]) -> list[Float]:
-    """How much each piece shows at frames of the track, (T,) each, together 1: a change takes BLEND seconds."""
+def _blend_weights(track: Track, times: NDArray[np.integer]) -> list[Float]:
+    """Blend weights (T,) of each piece at frames of the track; they sum to 1, and a transition takes BLEND seconds."""
     begun = [np.clip((times - piece.start) / (BLEND * FRAME_RATE) + 0.5, 0, 1) for piece in track[1:]]
     edges = [np.ones(len(times)), *begun, np.zeros(len(times))]
     return [(now - later).astype(np.float32) for now, later in pairwise(edges)]

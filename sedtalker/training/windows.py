@@ -1,4 +1,4 @@
-"""Windows of speech and motion for the talker, and the rig clips (`sedtalker.data.rig_store`) they are cut from."""
+"""Training windows of speech and motion, and the rig clips (`sedtalker.data.rig_store`) they are cut from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sedtalker.talker.model import MEAN_STYLE
 from sedtalker.training.losses import Target
 
 Float = NDArray[np.float32]
-BEYOND = 0.25  # share of a window by which it may be drawn beyond a clip's ends, to be moved back within
+BEYOND = 0.25  # share of a window by which a start may be drawn beyond a clip's ends before it is clipped to them
 FILE_CACHE = 4096  # clips whose small arrays stay in memory
 
 
@@ -52,24 +52,24 @@ class ClipInfo:
 
 
 class MotionStore(Protocol):
-    """What the windows are cut from."""
+    """Clips that windows are cut from."""
 
     @property
     def clips(self) -> Sequence[ClipInfo]: ...
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
-        """Frames start..stop (of 20 ms) of a clip."""
+        """Cut frames start..stop (20 ms each) from a clip; `style` is the speaker's index or MEAN_STYLE."""
         ...
 
 
 class RigStore:
-    """Clips with blendshape weights."""
+    """Clips of a rig store, whose values are blendshape weights."""
 
     def __init__(self, folder: Path | str) -> None:
         """Open a store.
 
         Raises:
-            DataError: it is none, its features are missing, or a teacher's openings are not in all of its clips.
+            DataError: it is not a rig store, features are missing, or pseudo-labels are not applied to all clips.
         """
         self.root = root = Path(folder)
         manifest = read_rig_manifest(root)
@@ -83,7 +83,7 @@ class RigStore:
         self._cache: dict[str, RigArrays] = {}
 
     def _arrays(self, clip_id: str) -> RigArrays:
-        """A clip's arrays; the first FILE_CACHE that are read stay in memory."""
+        """Read a clip's arrays; the first FILE_CACHE clips stay in memory."""
         if clip_id in self._cache:
             return self._cache[clip_id]
         arrays = read_arrays(self.root, clip_id)
@@ -111,20 +111,20 @@ class RigStore:
 
 @dataclass
 class Windows(Dataset[Example]):
-    """Windows drawn at random, each by its own seed, so that the same epoch gives the same windows anywhere."""
+    """Random windows; each has its own seed, so that an epoch is the same in any number of workers."""
 
     store: MotionStore
     clips: Sequence[ClipInfo]
     styles: dict[str, int]  # speaker -> index
-    frames: int  # of a window; a shorter clip is drawn whole and padded without trust
-    count: int  # windows an epoch
+    frames: int  # of a window; a shorter clip is padded with loss weight 0
+    count: int  # windows per epoch
     seed: int
     epoch: int = 0
     source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
     style_dropout: float = 0.2  # share of the windows without their speaker's style
 
     def __post_init__(self) -> None:
-        self.chance = _chances([clip.frames * self.source_weights.get(clip.source, 1.0) for clip in self.clips])
+        self.chance = _probabilities([clip.frames * self.source_weights.get(clip.source, 1.0) for clip in self.clips])
 
     def __len__(self) -> int:
         return self.count
@@ -133,14 +133,14 @@ class Windows(Dataset[Example]):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         clip = self.clips[rng.choice(len(self.clips), p=self.chance)]
         start = self._start(clip, rng)
-        style = _style(clip, self.styles, self.style_dropout, rng)
+        style = _draw_style(clip, self.styles, self.style_dropout, rng)
         example = self.store.example(clip, start, min(clip.frames, start + self.frames), style)
-        return _padded(example, self.frames)
+        return _pad(example, self.frames)
 
     def _start(self, clip: ClipInfo, rng: np.random.Generator) -> int:
-        """First frame of a window: often a long clip's own start or end, where an encoder hears nothing beyond.
+        """Draw the first frame of a window; the start and the end of a long clip are drawn more often.
 
-        Drawn evenly, a long clip's first frames would hardly ever be seen, and every recording has them.
+        Drawn uniformly, the first frames of a long clip would be rare, but every recording has them at inference.
         """
         last, beyond = max(0, clip.frames - self.frames), round(BEYOND * self.frames)
         return int(np.clip(rng.integers(-beyond, last + beyond + 1), 0, last))
@@ -148,13 +148,13 @@ class Windows(Dataset[Example]):
 
 @dataclass
 class Batches(Dataset[Example]):
-    """Batches of whole clips of about one length, so that little is padded; the same epoch gives the same anywhere."""
+    """Batches of whole clips of similar length, to limit padding; an epoch is the same in any number of workers."""
 
     store: MotionStore
     clips: Sequence[ClipInfo]
     styles: dict[str, int]  # speaker -> index
-    size: int  # clips a batch
-    count: int  # batches an epoch
+    size: int  # clips per batch
+    count: int  # batches per epoch
     seed: int
     epoch: int = 0
     source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
@@ -162,7 +162,7 @@ class Batches(Dataset[Example]):
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.seed, self.epoch])
-        chance = _chances([self.source_weights.get(clip.source, 1.0) for clip in self.clips])
+        chance = _probabilities([self.source_weights.get(clip.source, 1.0) for clip in self.clips])
         drawn = rng.choice(len(self.clips), self.count * self.size, p=chance)
         by_length = sorted(drawn.tolist(), key=lambda number: self.clips[number].frames)
         self.batches = [by_length[place * self.size : (place + 1) * self.size] for place in rng.permutation(self.count)]
@@ -175,7 +175,7 @@ class Batches(Dataset[Example]):
         clips = [self.clips[number] for number in self.batches[index]]
         return collate(
             [
-                self.store.example(clip, 0, clip.frames, _style(clip, self.styles, self.style_dropout, rng))
+                self.store.example(clip, 0, clip.frames, _draw_style(clip, self.styles, self.style_dropout, rng))
                 for clip in clips
             ]
         )
@@ -183,7 +183,7 @@ class Batches(Dataset[Example]):
 
 @dataclass
 class WholeClips(Dataset[Example]):
-    """Clips from their start, at most `frames` long, for validation: by the mean style, as for an unseen speaker."""
+    """Clips from their start, at most `frames` long, for validation; with the mean style, as for an unseen speaker."""
 
     store: MotionStore
     clips: Sequence[ClipInfo]
@@ -197,8 +197,8 @@ class WholeClips(Dataset[Example]):
         return self.store.example(clip, 0, min(clip.frames, self.frames), MEAN_STYLE)
 
 
-def _chances(weights: Sequence[float]) -> NDArray[np.float64]:
-    """Weights, so that they sum to 1."""
+def _probabilities(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Normalize weights to a sum of 1."""
     chances = np.array(weights, float)
     if not chances.sum() > 0:
         raise DataError(
@@ -207,31 +207,42 @@ def _chances(weights: Sequence[float]) -> NDArray[np.float64]:
     return chances / chances.sum()
 
 
-def _style(clip: ClipInfo, styles: dict[str, int], style_dropout: float, rng: np.random.Generator) -> int:
+def _draw_style(clip: ClipInfo, styles: dict[str, int], style_dropout: float, rng: np.random.Generator) -> int:
     return MEAN_STYLE if rng.random() < style_dropout else styles.get(clip.speaker, MEAN_STYLE)
 
 
-def _padded(example: Example, frames: int) -> Example:
-    """The last frame held until there are so many; what is padded has no trust and counts nowhere as closed."""
+def _pad(example: Example, frames: int) -> Example:
+    """Pad an example to `frames` with its last frame, at loss weight 0 and closure weight 0."""
     missing = frames - len(example.intensity)
     if missing <= 0:
         return example
 
-    def held(x: Tensor) -> Tensor:
+    def repeat_last(x: Tensor) -> Tensor:
         return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
 
-    def nothing(x: Tensor) -> Tensor:
+    def append_zeros(x: Tensor) -> Tensor:
         return torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
 
-    values, trust, neutral, closed = example.target
-    target = Target(held(values), nothing(trust), None if neutral is None else held(neutral), nothing(closed))
-    return Example(held(example.features), held(example.posterior), held(example.intensity), example.style, target)
+    values, loss_weight, neutral, closed = example.target
+    target = Target(
+        repeat_last(values),
+        append_zeros(loss_weight),
+        None if neutral is None else repeat_last(neutral),
+        append_zeros(closed),
+    )
+    return Example(
+        repeat_last(example.features),
+        repeat_last(example.posterior),
+        repeat_last(example.intensity),
+        example.style,
+        target,
+    )
 
 
 def collate(examples: Sequence[Example]) -> Example:
-    """Windows or clips as a batch, padded to the longest."""
+    """Stack examples to a batch, padded to the longest."""
     frames = max(len(example.intensity) for example in examples)
-    examples = [_padded(example, frames) for example in examples]
+    examples = [_pad(example, frames) for example in examples]
     features, posterior, intensity, style = (torch.stack(parts) for parts in list(zip(*examples, strict=True))[:4])
     targets = [example.target for example in examples]
     stacked = [None if part[0] is None else torch.stack(part) for part in zip(*targets, strict=True)]

@@ -53,7 +53,7 @@ def test_nothing_is_downloaded_and_names_are_escaped(file: Path) -> None:
 
 def test_size_without_textures(animation: Animation) -> None:
     from sedtalker.export.glb import encode_glb
-    from sedtalker.export.pictures import encode_color, encode_normals, encode_roughness
+    from sedtalker.export.textures import encode_color, encode_normals, encode_roughness
 
     face = animation.face
     pictures = 0

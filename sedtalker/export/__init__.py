@@ -15,7 +15,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "glb": ("sedtalker.export.glb:write", ".glb"),
     "html": ("sedtalker.export.html:write", ".html"),
     "csv": ("sedtalker.export.csv:write", ".csv"),
-    "json": ("sedtalker.export.curves:write", ".json"),
+    "json": ("sedtalker.export.json:write", ".json"),
     "usd": ("sedtalker.export.usd:write", ".usdz"),
     "obj": ("sedtalker.export.meshes:write_obj", "_obj"),
     "ply": ("sedtalker.export.meshes:write_ply", "_ply"),
@@ -41,7 +41,7 @@ def export_sound(animation: Animation, name: str, path: Path | str) -> Path | No
     """Write the `.wav` to play with an export of the format `name` at `path`; returns its path.
 
     Returns None for a format that holds its own sound or none, and if the recording was moved or changed. A file with
-    the same name is never replaced: the new one gets the ending `.sound.wav`.
+    the same name and other content is not replaced: the new file then has the ending `.sound.wav`.
     """
     if name not in _WITH_SOUND_FILE:
         return None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sedtalker.export.motion import Curves, motion_curves
 from sedtalker.export.parts import Part, Shape, split_face, tangents
-from sedtalker.export.pictures import encode_color, encode_normals, encode_roughness
+from sedtalker.export.textures import encode_color, encode_normals, encode_roughness
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 _SAMPLES = 512  # frames at most from which the components are computed
-_MOST_COMPONENTS = 64
+_MAX_COMPONENTS = 64
 _TOLERANCE = 5e-5  # metres, root mean square of the residual over vertices and frames
 
 
@@ -27,7 +27,7 @@ class Curves:
     weights: Float
 
 
-def require_weights(animation: Animation, form: str) -> Float:
+def require_weights(animation: Animation, format_name: str) -> Float:
     """The blendshape weights (T, K) of an animation, for a format that holds only them.
 
     Raises:
@@ -35,8 +35,8 @@ def require_weights(animation: Animation, form: str) -> Float:
     """
     if animation.blendshapes is None:
         raise AnimationError(
-            f"no blendshape weights in this animation, and {form} holds only them. Solve them with --basis, or export "
-            "npy or obj"
+            f"no blendshape weights in this animation, and {format_name} holds only them. "
+            "Solve them with --basis, or export npy or obj"
         )
     return animation.blendshapes
 
@@ -64,7 +64,7 @@ def _components(animation: Animation) -> tuple[Float, Float]:
     count, template = len(animation), animation.template.ravel()
     sample = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
     motion = np.stack([next(animation.frames(int(i), int(i) + 1)).ravel() - template for i in sample])
-    basis = principal_components(motion, _MOST_COMPONENTS, _TOLERANCE / np.sqrt(3))
+    basis = principal_components(motion, _MAX_COMPONENTS, _TOLERANCE / np.sqrt(3))
     weights = np.stack([basis @ (vertices.ravel() - template) for vertices in animation.frames()])
     scale = np.maximum(np.abs(weights).max(axis=0), 1e-9)
     return (basis * scale[:, None]).reshape(len(basis), -1, 3), (weights / scale).astype(np.float32)

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
 
-_MOST_SECONDS = 60.0  # a longer page would make the notebook file too large
+_MAX_SECONDS = 60.0  # a longer page would make the notebook file too large
 _WIDTH, _HEIGHT, _NAMES = 800, 132, 22  # pixels of the plot, and height of the row of segments
 _STEPS = 400  # columns of the plot
 
 
 def animation_html(animation: Animation) -> str:
     """The page in an iframe; a line of text for an animation longer than a minute."""
-    if animation.duration > _MOST_SECONDS:
+    if animation.duration > _MAX_SECONDS:
         return (
             f"<p>Animation of {animation.duration:.1f} s at {animation.fps:g} fps: too long for a notebook. "
             "Export it to html.</p>"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sedtalker.errors import SEDTalkerError, require
 from sedtalker.export.meshes import pose_frames
 from sedtalker.export.parts import Part, split_face
-from sedtalker.export.pictures import encode_color
+from sedtalker.export.textures import encode_color
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write

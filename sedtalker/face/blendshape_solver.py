@@ -162,18 +162,18 @@ def _descend(gram, rhs, weights, temporal, sparsity, sweeps, tolerance, relaxati
                     for k in range(shapes):
                         slope[k] -= gram[j, k] * weights[t, j]
             for k in range(shapes):
-                own = gram[k, k]
-                if own <= 0:
+                diagonal = gram[k, k]
+                if diagonal <= 0:
                     continue
                 old = weights[t, k]
-                numerator = slope[k] + own * old - 0.5 * own * sparsity
-                denominator = own
+                numerator = slope[k] + diagonal * old - 0.5 * diagonal * sparsity
+                denominator = diagonal
                 if t > 0:
-                    numerator += own * temporal * weights[t - 1, k]
-                    denominator += own * temporal
+                    numerator += diagonal * temporal * weights[t - 1, k]
+                    denominator += diagonal * temporal
                 if t < count - 1:
-                    numerator += own * temporal * weights[t + 1, k]
-                    denominator += own * temporal
+                    numerator += diagonal * temporal * weights[t + 1, k]
+                    denominator += diagonal * temporal
                 new = min(1.0, max(0.0, old + relaxation * (numerator / denominator - old)))
                 if new != old:
                     weights[t, k] = new

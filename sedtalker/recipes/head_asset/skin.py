@@ -31,15 +31,18 @@ BUMP_HEIGHT = 0.0003  # metres from black to white of the bump map
 
 
 def srgb_to_linear(values: NDArray[np.floating]) -> Picture:
+    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def linear_to_srgb(values: NDArray[np.floating]) -> Picture:
+    """sRGB values in [0, 1] of linear light (IEC 61966-2-1), clipped."""
     clipped = np.clip(values, 0, 1)
     return np.where(clipped <= 0.0031308, clipped * 12.92, 1.055 * clipped ** (1 / 2.4) - 0.055).astype(np.float32)
 
 
 def to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Values in [0, 1] as rounded bytes, clipped."""
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

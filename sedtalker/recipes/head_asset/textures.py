@@ -41,10 +41,12 @@ def paint_eyes(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
 
 
 def paint_teeth(sources: Sources) -> NDArray[np.uint8]:
+    """The texture of the teeth (H, W, 4)."""
     return _encode_opaque(_read_linear(sources.texture("teeth", "Teeth_Base", "teeth"))[..., :3] * _TEETH_TINT)
 
 
 def paint_tongue(sources: Sources) -> NDArray[np.uint8]:
+    """The texture of the tongue (H, W, 4)."""
     return _encode_opaque(_read_linear(sources.texture("tongue", "tongue01", "tongue01_diffuse"))[..., :3])
 
 
@@ -67,10 +69,12 @@ def _streaks(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def paint_brows(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
+    """The texture of the brows (H, W, 4)."""
     return _tint(sources.texture("eyebrows", identity.brows, identity.brows), identity.brow_tint)
 
 
 def paint_lashes(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
+    """The texture of the lashes (H, W, 4)."""
     folder = LASH_FOLDERS.get(identity.lashes, identity.lashes)
     return _tint(sources.texture("eyelashes", folder, identity.lashes), _LASH_TINT, identity.lash_strength)
 

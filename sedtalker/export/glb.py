@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sedtalker.export.motion import Curves, motion_curves
 from sedtalker.export.parts import Part, Shape, split_face, tangents
 from sedtalker.export.textures import encode_color, encode_normals, encode_roughness
+from sedtalker.face.asset_io import quantize
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Face, Material
 from sedtalker.files import atomic_write
@@ -184,7 +185,7 @@ def _primitive(document: _Document, face: Face, part: Part, names: list[str], jo
     attributes = {
         "POSITION": document.accessor(part.positions, _VERTICES, bounds=True),
         "NORMAL": document.accessor(part.normals, _VERTICES),
-        "COLOR_0": document.accessor(_to_bytes(colors), _VERTICES, normalized=True),
+        "COLOR_0": document.accessor(quantize(colors), _VERTICES, normalized=True),
     }
     if part.material.texture is not None:
         uv = part.uv * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)  # v runs down in glTF
@@ -224,10 +225,6 @@ def _target(document: _Document, count: int, shape: Shape | None) -> dict[str, i
         "POSITION": document.sparse(count, *positions, bounds=True),
         "NORMAL": document.sparse(count, *normals, bounds=False),
     }
-
-
-def _to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _material(document: _Document, face: Face, name: str, material: Material) -> dict[str, Any]:

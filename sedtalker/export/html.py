@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sedtalker.audio import stream_audio
 from sedtalker.export.glb import encode_glb
 from sedtalker.export.sound import find_recording, write_flac
+from sedtalker.face.asset_io import quantize
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import label_colors
@@ -127,7 +128,7 @@ def _data(animation: Animation, sound_seconds: float) -> dict[str, Any]:
 
 
 def _encode_shares(values: NDArray[np.float32]) -> str:
-    return b64encode((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8).tobytes()).decode()
+    return b64encode(quantize(values).tobytes()).decode()
 
 
 def _camera(face: Face) -> dict[str, Any]:

@@ -142,6 +142,11 @@ def read_template(folder: Path, name: str) -> NDArray[np.float32]:
     return template
 
 
+def quantize(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Values in [0, 1] as rounded bytes, clipped."""
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
 def _vertex_uv(surfaces: tuple[Surface, ...], count: int) -> NDArray[np.float32]:
     """Texture coordinates (V, 2), one per vertex; at a seam that of one side."""
     uv = np.zeros((count, 2), np.float32)
@@ -172,14 +177,14 @@ def _own_arrays(face: Face, first: Face) -> _Arrays:
     arrays: _Arrays = {
         "template": face.template.astype(np.float32),
         "colors": face.colors,
-        "occlusion": _quantize(face.surfaces[0].occlusion),
+        "occlusion": quantize(face.surfaces[0].occlusion),
     }
     for surface in face.surfaces:
         if surface.scalp is not None:
-            arrays["scalp"] = _quantize(surface.scalp)
+            arrays["scalp"] = quantize(surface.scalp)
     for name, attachment in face.attachments.items():
         arrays |= _surface_arrays(attachment.surface)
-        arrays[f"{name}_occlusion"] = _quantize(attachment.surface.occlusion)
+        arrays[f"{name}_occlusion"] = quantize(attachment.surface.occlusion)
         arrays[f"{name}_indices"] = attachment.indices.astype(np.uint16)
         arrays[f"{name}_weights"] = attachment.weights.astype(np.float32)
         arrays[f"{name}_offsets"] = attachment.offsets.astype(np.float32)
@@ -285,10 +290,6 @@ def _plain_surface(name: str, arrays: _Arrays, description: dict[str, Any], occl
 
 def _group(arrays: _Arrays, prefix: str) -> dict[str, NDArray[np.int32]]:
     return {key.removeprefix(prefix): ids.astype(np.int32) for key, ids in arrays.items() if key.startswith(prefix)}
-
-
-def _quantize(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _dequantize(stored: NDArray[np.uint8]) -> NDArray[np.float32]:

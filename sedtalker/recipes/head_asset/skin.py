@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from sedtalker.face.asset_io import quantize
 from sedtalker.recipes.head_asset.identities import Identity
 from sedtalker.recipes.head_asset.sources import Array, Sources
 
@@ -39,11 +40,6 @@ def linear_to_srgb(values: NDArray[np.floating]) -> Picture:
     """sRGB values in [0, 1] of linear light (IEC 61966-2-1), clipped."""
     clipped = np.clip(values, 0, 1)
     return np.where(clipped <= 0.0031308, clipped * 12.92, 1.055 * clipped ** (1 / 2.4) - 0.055).astype(np.float32)
-
-
-def to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Values in [0, 1] as rounded bytes, clipped."""
-    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def atlas_uv(uv: Array) -> Array:
@@ -77,13 +73,13 @@ def paint_skin(identity: Identity, sources: Sources) -> tuple[NDArray[np.uint8],
     color = _join_atlas(linear_to_srgb(head * identity.skin_tint), linear_to_srgb(neck * identity.skin_tint))
     alpha = _join_atlas(gloss[..., None], np.full((NECK_HEIGHT, NECK_WIDTH, 1), GLOSS_SKIN, np.float32))
     bump = _join_atlas(head_bump[..., None], neck_bump[..., None])
-    return to_bytes(np.concatenate([color, alpha], axis=2)), to_bytes(bump / BUMP_HEIGHT + 0.5)
+    return quantize(np.concatenate([color, alpha], axis=2)), quantize(bump / BUMP_HEIGHT + 0.5)
 
 
 def paint_mouth(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
     """The inner mouth's texture (H, W, 4)."""
     picture = _crop(sources.skin(identity.skin), _MOUTH, 256, 144)
-    return to_bytes(np.concatenate([picture, np.ones_like(picture[..., :1])], axis=2))
+    return quantize(np.concatenate([picture, np.ones_like(picture[..., :1])], axis=2))
 
 
 def _to_window(uv: Array, window: tuple[float, float, float, float]) -> Array:

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from sedtalker.face.asset_io import quantize
 from sedtalker.recipes.head_asset.identities import Color, Identity
-from sedtalker.recipes.head_asset.skin import Picture, linear_to_srgb, srgb_to_linear, to_bytes
+from sedtalker.recipes.head_asset.skin import Picture, linear_to_srgb, srgb_to_linear
 from sedtalker.recipes.head_asset.sources import Sources
 
 # The two irises in the eye texture: centres and radius relative to its size, from the upper left corner.
@@ -96,7 +97,7 @@ def _read_linear(picture: Image.Image) -> Picture:
 
 
 def _encode(color: Picture, alpha: Picture) -> NDArray[np.uint8]:
-    return to_bytes(np.concatenate([linear_to_srgb(color), alpha[..., None]], axis=2))
+    return quantize(np.concatenate([linear_to_srgb(color), alpha[..., None]], axis=2))
 
 
 def _encode_opaque(color: Picture) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""Any audio file -> mono float32 at 16 kHz, and the one kind of file that is written.
+"""Reading audio of any format as mono float32 at 16 kHz, and writing WAV.
 
-The container and codec are found from the content, never from the name; `demux` decodes.
+Container and codec are found from the content, never from the name; `sedtalker.demux` decodes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sedtalker.files import atomic_write
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
 LEVEL_WINDOW = SAMPLE_RATE // 50  # samples, 20 ms
 LEVEL_FLOOR = -100.0  # dB of full scale
-AUDIBLE_LEVEL = -60.0  # dB of full scale; a recording that never exceeds it holds nothing audible
-QUIETEST_WIDE = 2.0**-8  # of samples of 32 bits or more over their full scale: less are values of fewer bits
+AUDIBLE_LEVEL = -60.0  # dB of full scale; a recording below it counts as silent
+MIN_WIDE_PEAK = 2.0**-8  # of full scale; 32-bit samples with a lower peak are values of fewer bits
 MAX_CHANNELS = 64
-MIN_SAMPLES = 400  # 25 ms, one analysis window; less holds no speech
-CANCELLED = 0.1  # a mix below this share of the power that its loudest channel alone would give has cancelled
+MIN_SAMPLES = 400  # 25 ms, one analysis window
+CANCELLATION = 0.1  # of the power of the loudest channel alone; in a quieter mix the channels cancel
 
 Samples = NDArray[np.float32]  # (N,) mono, 16 kHz, nominally -1..1
 AudioSource = Path | str | AudioFile | tuple[NDArray[Any], int]
@@ -44,43 +44,44 @@ def load_audio(source: AudioSource) -> Samples:
     Warns:
         AudioWarning: as `stream_audio`.
     """
-    held = bytearray()  # it grows in place: blocks and their sum would be there twice
+    buffer = bytearray()  # grows in place; concatenating blocks would need twice the memory
     for block in stream_audio(source):
-        held += block.tobytes()
-    return np.frombuffer(held, np.float32)
+        buffer += block.tobytes()
+    return np.frombuffer(buffer, np.float32)
 
 
 def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iterator[Samples]:
-    """The samples of a file, or of `(samples, rate)`, in blocks of a second, in flat memory.
+    """Blocks of one second of a file, or of `(samples, rate)`, in constant memory.
 
-    Channels are averaged, unless that would cancel the sound (see `Downmix`). Integer samples are scaled by their
-    type's range. Pauses of the container and damaged packets become silence of their length.
+    Channels are averaged, unless they would cancel (see `Downmix`). Integer samples are scaled by the range of their
+    type. Pauses of the container and damaged packets become silence of the same length.
 
     Args:
         source: a path, an `AudioFile` for a certain track, or samples and their rate.
         report: filled while the blocks are read.
 
     Raises:
-        AudioError: missing, empty, not audio, shorter than 25 ms, not finite, or floats that are not in -1..1.
+        AudioError: the source is missing, empty, not audio, shorter than 25 ms, contains NaN or infinity, or floats on
+            the scale of integers.
 
     Warns:
-        AudioWarning: after the last block, if sound was lost by damage, nothing in it is audible, or channels cancel.
+        AudioWarning: after the last block, if a part was lost by damage, nothing is audible, or channels cancel.
     """
     report = AudioReport("") if report is None else report
     if isinstance(source, (str, Path, AudioFile)):
-        report.name, pieces = str(source), _read_file(source, report)
+        report.name, pieces = str(source), _decode_mono(source, report)
     else:
         samples, rate = check_source(source)
-        report.name, pieces = "the samples given", _resampled(samples, rate, report)
+        report.name, pieces = "the samples given", _convert_array(samples, rate, report)
     count, level = 0, LEVEL_FLOOR
-    for block in _of_a_second(pieces):
+    for block in _split_seconds(pieces):
         check_samples(block, report.name)
         level = max(level, float(loudness(block).max()))
         count += len(block)
         yield block
     if count < MIN_SAMPLES:
         raise AudioError(
-            f"too short: {report.name} holds {count / SAMPLE_RATE * 1000:.1f} ms of sound. "
+            f"too short: {report.name} has {count / SAMPLE_RATE * 1000:.1f} ms of sound. "
             f"Give at least {MIN_SAMPLES / SAMPLE_RATE * 1000:.0f} ms"
         )
     notes = [f"channels of {report.name} cancel: {report.downmix}"] if "cancel" in report.downmix else []
@@ -89,10 +90,10 @@ def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iter
 
 
 def check_samples(samples: NDArray[Any], name: str) -> None:
-    """Refuse float samples that are not finite, or on the scale of integers.
+    """Check that float samples are finite and not on the scale of integers.
 
     Raises:
-        AudioError: with the largest sample, or where one is not finite.
+        AudioError: they are not.
     """
     peak = float(np.maximum(samples.max(initial=0), -samples.min(initial=0)))  # NaN if there is one
     if not np.isfinite(peak):
@@ -105,11 +106,11 @@ def check_samples(samples: NDArray[Any], name: str) -> None:
 
 
 def find_problems(report: AudioReport, level: float) -> list[str]:
-    """One line for each thing that a user should know of a file that was read; empty if it is sound and audible.
+    """One line for each problem of a file that a user should know; empty if it is intact and audible.
 
     Args:
-        report: of the file, read to its end.
-        level: dB of full scale of its loudest 20 ms.
+        report: of the file, complete.
+        level: of its loudest 20 ms, dB of full scale.
     """
     problems = []
     if report.lost:
@@ -128,7 +129,7 @@ def find_problems(report: AudioReport, level: float) -> list[str]:
         )
     if report.unfilled:
         problems.append(
-            f"time stamps of {report.name} jump by {report.unfilled:.2f} s; the sound around is joined. "
+            f"time stamps of {report.name} jump by {report.unfilled:.2f} s; the parts around were joined. "
             "Check the timing of the result"
         )
     if level < AUDIBLE_LEVEL:
@@ -143,7 +144,7 @@ def loudness(samples: Samples) -> NDArray[np.float32]:
     """Root mean square (T,) of every 20 ms of samples (N,), dB of full scale; the last frame may be shorter."""
     whole = len(samples) // LEVEL_WINDOW * LEVEL_WINDOW
     frames = samples[:whole].reshape(-1, LEVEL_WINDOW)
-    power = np.einsum("tn,tn->t", frames, frames) / LEVEL_WINDOW  # an hour's squares are not worth the memory
+    power = np.einsum("tn,tn->t", frames, frames) / LEVEL_WINDOW  # needs no array of squares
     if whole < len(samples):
         power = np.append(power, np.square(samples[whole:]).sum() / LEVEL_WINDOW)
     return np.maximum(10 * np.log10(np.maximum(power, 1e-12)), LEVEL_FLOOR).astype(np.float32)
@@ -151,13 +152,13 @@ def loudness(samples: Samples) -> NDArray[np.float32]:
 
 @dataclass
 class Inspection:
-    """What a file holds, and how it is read."""
+    """Measurements of an audio file, and the report of its decoding."""
 
     report: AudioReport
     seconds: float
     peak: float  # largest absolute sample, 1 is full scale
-    rms: float  # dB of full scale, of all of it
-    loudest: float  # dB of full scale, of the loudest 20 ms
+    rms: float  # dB of full scale
+    loudest: float  # of the loudest 20 ms, dB of full scale
 
     @property
     def problems(self) -> list[str]:
@@ -185,7 +186,7 @@ def inspect_audio(source: Path | str | AudioFile) -> Inspection:
 
 
 def refuse_damaged(source: Path | str | AudioFile) -> None:
-    """Read a file to its end, and refuse it for anything that `stream_audio` would warn about.
+    """Read a file to its end, and raise an error where `stream_audio` would warn.
 
     Raises:
         AudioError: with the first problem, or as `stream_audio`.
@@ -196,12 +197,12 @@ def refuse_damaged(source: Path | str | AudioFile) -> None:
 
 
 def check_source(source: Any) -> Any:
-    """Check the form of `stream_audio`'s source before anything is read; returns a path, or `(samples, rate)`.
+    """Check a source of `stream_audio` before it is read; returns a path, or `(samples, rate)`.
 
-    `(rate, samples)`, SciPy's and Gradio's order, is told from `(samples, rate)` by its shape and is put in order.
+    `(rate, samples)`, the order of SciPy and Gradio, is recognised by the shapes.
 
     Raises:
-        AudioError: it is neither, or samples of another unit than their type's.
+        AudioError: the source has another form, or its samples are not on the scale of their type.
     """
     if isinstance(source, (str, Path, AudioFile)):
         return source
@@ -232,13 +233,17 @@ def check_source(source: Any) -> Any:
 
 
 def _check_unit(samples: NDArray[Any]) -> None:
-    """Refuse an array whose values are not on the scale of its type: floats beyond -1..1, wide integers of few bits."""
+    """Check that values are on the scale of their type: floats in about -1..1, 32-bit integers with a high peak.
+
+    Raises:
+        AudioError: they are not.
+    """
     if samples.dtype.kind == "f":
         check_samples(samples, "the samples given")
         return
     middle, full = _integer_range(samples.dtype)
     peak = max(abs(int(samples.max()) - middle), abs(int(samples.min()) - middle))
-    if samples.dtype.itemsize > 2 and 0 < peak < QUIETEST_WIDE * full:
+    if samples.dtype.itemsize > 2 and 0 < peak < MIN_WIDE_PEAK * full:
         raise AudioError(
             f"samples of type {samples.dtype} up to {peak}, whose full scale is {full}: values of fewer bits. "
             "Convert them to int16, or to floats of -1..1"
@@ -246,10 +251,10 @@ def _check_unit(samples: NDArray[Any]) -> None:
 
 
 def to_samples(chunk: Any) -> Samples:
-    """A chunk (N,) of 16 kHz samples as floats of -1..1.
+    """Convert a chunk (N,) of 16 kHz samples to floats of -1..1.
 
     Raises:
-        AudioError: it is not an array (N,), or on another scale.
+        AudioError: it is not an array (N,), or not on the scale of its type.
     """
     try:
         samples = np.asarray(chunk)
@@ -262,29 +267,29 @@ def to_samples(chunk: Any) -> Samples:
         )
     if samples.size:
         _check_unit(samples)
-    return _scaled(samples)
+    return _to_float(samples)
 
 
-def _of_a_second(pieces: Iterable[Samples]) -> Iterator[Samples]:
-    held: list[Samples] = []
+def _split_seconds(pieces: Iterable[Samples]) -> Iterator[Samples]:
+    """Pieces of any length as blocks of one second; the last is shorter."""
+    pending: list[Samples] = []
     for piece in pieces:
-        held.append(piece)
-        if sum(map(len, held)) >= SAMPLE_RATE:
-            joined = np.concatenate(held)
-            whole = len(joined) // SAMPLE_RATE * SAMPLE_RATE
-            yield from joined[:whole].reshape(-1, SAMPLE_RATE)
-            held = [joined[whole:]]
-    rest = np.concatenate(held) if held else np.zeros(0, np.float32)
-    if len(rest):
-        yield rest
+        pending.append(piece)
+        if sum(map(len, pending)) >= SAMPLE_RATE:
+            samples = np.concatenate(pending)
+            whole = len(samples) // SAMPLE_RATE * SAMPLE_RATE
+            yield from samples[:whole].reshape(-1, SAMPLE_RATE)
+            pending = [samples[whole:]]
+    if sum(map(len, pending)):
+        yield np.concatenate(pending)
 
 
 class Downmix:
-    """How channels become one: the same weights from the first sample to the last.
+    """Conversion of channels to mono, with constant weights for a whole recording.
 
-    The mean, unless channels cancel in it in some second of the recording (one of them is inverted). Then the mean
-    with the inverted channels turned over, or the loudest channel alone, whichever cancels least. FFmpeg's own downmix
-    would raise the level by 3 dB.
+    The mean, unless the channels cancel in some second of the recording (one of them is inverted). Then the mean after
+    inverting those channels, or the loudest channel alone, whichever cancels least. FFmpeg's own downmix would raise
+    the level by 3 dB.
     """
 
     def __init__(self) -> None:
@@ -292,7 +297,7 @@ class Downmix:
         self._weights: dict[int, Samples | None] = {}
 
     def add(self, channels: Channels, rate: int) -> None:
-        """Take in channels (C, N), of up to a second, before the first `mix`."""
+        """Add statistics of channels (C, N) of up to a second; call it before the first `mix`."""
         if len(channels) > 1 and channels.shape[1]:
             finite = np.nan_to_num(channels, nan=0, posinf=0, neginf=0).astype(np.float64)
             self._covariances.setdefault(len(channels), []).append((finite @ finite.T / rate).astype(np.float32))
@@ -306,7 +311,7 @@ class Downmix:
         return channels.mean(axis=0, dtype=np.float32) if weights is None else weights @ channels
 
     def describe(self, count: int) -> str:
-        """The way `count` channels are mixed, in words."""
+        """Description of the mix of `count` channels."""
         weights = self._choose(count)
         if weights is None:
             return f"mean of {count} channels"
@@ -330,64 +335,58 @@ class Downmix:
             np.where(total[reference] < 0, -mean, mean),
             np.eye(count)[reference],
         ]
-        cancelled = [
-            np.count_nonzero(np.einsum("c,tcd,d->t", weights, seconds, weights) < CANCELLED * loudest / count**2)
+        cancellations = [
+            np.count_nonzero(np.einsum("c,tcd,d->t", weights, seconds, weights) < CANCELLATION * loudest / count**2)
             for weights in candidates
         ]
-        best = int(np.argmin(cancelled))  # the first of equals
+        best = int(np.argmin(cancellations))  # the first of equals
         return None if best == 0 else candidates[best].astype(np.float32)
 
 
-def _read_file(source: Path | str | AudioFile, report: AudioReport) -> Iterator[Samples]:
-    """The sound of a file, mono at 16 kHz, in pieces of any length."""
+def _decode_mono(source: Path | str | AudioFile, report: AudioReport) -> Iterator[Samples]:
+    """A file's samples, mono at 16 kHz, in pieces of any length."""
     file = source if isinstance(source, AudioFile) else AudioFile(source)
-    return _to_model_rate(_mixed(file, report))
 
+    def mix() -> Iterator[tuple[Samples, int]]:
+        downmix: Downmix | None = None
+        for channels, rate in decode_file(file, report):
+            if len(channels) == 1:
+                yield channels[0], rate
+                continue
+            if downmix is None:
+                found = Path(file).stat()
+                downmix = _find_downmix(file, found.st_ino, found.st_size, found.st_mtime_ns)
+                report.downmix = downmix.describe(len(channels))
+            yield downmix.mix(channels), rate
 
-def _mixed(file: AudioFile, report: AudioReport) -> Iterator[tuple[Samples, int]]:
-    downmix: Downmix | None = None
-    for channels, rate in decode_file(file, report):
-        if len(channels) == 1:
-            yield channels[0], rate
-            continue
-        if downmix is None:
-            downmix = _find_downmix(*_identity(file))
-            report.downmix = downmix.describe(len(channels))
-        yield downmix.mix(channels), rate
-
-
-def _identity(source: Path | str | AudioFile) -> tuple[AudioFile, int, int, int]:
-    """A file, and what changes when its content does."""
-    file = source if isinstance(source, AudioFile) else AudioFile(source)
-    found = Path(file).stat()
-    return file, found.st_ino, found.st_size, found.st_mtime_ns
+    return _resample(mix())
 
 
 @lru_cache(maxsize=16)
 def _find_downmix(file: AudioFile, *identity: int) -> Downmix:
-    """The downmix of a file, decided over all of it."""
+    """The downmix of a file, from all of it; `identity` changes when the file's content does."""
     downmix = Downmix()
-    for channels, rate in _in_seconds(decode_file(file, AudioReport(str(file)))):
+    for channels, rate in _join_seconds(decode_file(file, AudioReport(str(file)))):
         downmix.add(channels, rate)
     return downmix
 
 
-def _in_seconds(pieces: Iterable[tuple[Channels, int]]) -> Iterator[tuple[Channels, int]]:
-    """Pieces joined to at least a second, as long as their channels and rate stay the same."""
-    held: list[Channels] = []
+def _join_seconds(pieces: Iterable[tuple[Channels, int]]) -> Iterator[tuple[Channels, int]]:
+    """Join pieces to at least a second, as long as their channels and rate do not change."""
+    pending: list[Channels] = []
     kind = (0, 0)
     for channels, rate in pieces:
-        if held and ((len(channels), rate) != kind or sum(part.shape[1] for part in held) >= rate):
-            yield np.concatenate(held, axis=1), kind[1]
-            held = []
+        if pending and ((len(channels), rate) != kind or sum(part.shape[1] for part in pending) >= rate):
+            yield np.concatenate(pending, axis=1), kind[1]
+            pending = []
         kind = (len(channels), rate)
-        held.append(channels)
-    if held:
-        yield np.concatenate(held, axis=1), kind[1]
+        pending.append(channels)
+    if pending:
+        yield np.concatenate(pending, axis=1), kind[1]
 
 
-def _to_model_rate(pieces: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
-    """Mono samples of any rate, at 16 kHz."""
+def _resample(pieces: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
+    """Mono pieces of any rate -> samples at 16 kHz."""
     import av
 
     resampler: Any = None
@@ -399,13 +398,13 @@ def _to_model_rate(pieces: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
             resampler, last = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE), rate
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
         frame.sample_rate = rate
-        yield from (made.to_ndarray()[0] for made in resampler.resample(frame))
+        yield from (output.to_ndarray()[0] for output in resampler.resample(frame))
     if resampler is not None:
         yield from (frame.to_ndarray()[0] for frame in resampler.resample(None))
 
 
-def _resampled(samples: NDArray[Any], rate: int, report: AudioReport) -> Iterator[Samples]:
-    """Samples in memory, mono at 16 kHz, in pieces of any length."""
+def _convert_array(samples: NDArray[Any], rate: int, report: AudioReport) -> Iterator[Samples]:
+    """Samples (N,), (N, C) or (C, N) in memory -> mono at 16 kHz, in pieces of any length."""
     if samples.size == 0:
         return
     channels = np.atleast_2d(samples)
@@ -414,14 +413,14 @@ def _resampled(samples: NDArray[Any], rate: int, report: AudioReport) -> Iterato
     downmix = Downmix()
     if len(channels) > 1:
         for block in blocks:
-            downmix.add(_scaled(channels[:, block]), rate)
+            downmix.add(_to_float(channels[:, block]), rate)
         report.downmix = downmix.describe(len(channels))
-    mono = (downmix.mix(_scaled(channels[:, block])) for block in blocks)
-    yield from mono if rate == SAMPLE_RATE else _to_model_rate((block, rate) for block in mono)
+    mono = (downmix.mix(_to_float(channels[:, block])) for block in blocks)
+    yield from mono if rate == SAMPLE_RATE else _resample((block, rate) for block in mono)
 
 
-def _scaled(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples of any type as floats of -1..1."""
+def _to_float(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Convert samples of any type to floats of -1..1."""
     if np.issubdtype(samples.dtype, np.integer):
         middle, full = _integer_range(samples.dtype)
         samples = (samples.astype(np.float64) - middle) / full
@@ -435,7 +434,9 @@ def _integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE, comment: str = "") -> None:
-    """Write blocks (n,) of samples as 16-bit mono at `rate` Hz, whole or not at all; `comment` goes into its metadata.
+    """Write blocks (n,) of samples as 16-bit mono WAV at `rate` Hz, with a comment in its metadata.
+
+    The file appears when it is complete.
 
     Raises:
         SEDTalkerError: the file cannot be written.
@@ -465,5 +466,5 @@ def _append_comment(path: Path, comment: str) -> None:
 
 
 def to_int16(samples: Samples) -> NDArray[np.int16]:
-    """The nearest 16-bit samples; what is louder than 1 is clipped."""
+    """Convert floats to 16-bit samples; values beyond -1..1 are clipped."""
     return np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")

@@ -1,4 +1,4 @@
-"""A model folder: `config.json` (plain types) beside `model.safetensors`. Never pickle."""
+"""Model folders: `config.json` (plain types) and `model.safetensors`, without pickle."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ VERSION = 1
 def save_checkpoint(
     folder: Path | str, kind: str, config: dict[str, Any], state: dict[str, Tensor], half: bool = True
 ) -> None:
-    """Write `config` and the tensors of `state` to a folder that `load_checkpoint` reads without anything else.
+    """Write a model folder that `load_checkpoint` reads.
 
-    `kind` names the model ("diarizer", "talker", "speech-encoder"); `half` stores floating tensors as float16.
+    Args:
+        folder: created if missing.
+        kind: of the model: "diarizer", "talker", "speech-encoder" ...
+        config: plain types, enough to build the model.
+        state: tensors by name.
+        half: store floating-point tensors as float16.
+
+    Raises:
+        CheckpointError: a tensor contains NaN or infinity.
+        SEDTalkerError: the folder cannot be written.
     """
     import torch
     from safetensors.torch import save_file
@@ -46,7 +55,7 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
     """Configuration and float32 tensors of a model folder.
 
     Raises:
-        CheckpointError: a file is missing, of another kind or version, or its weights do not match their sha256.
+        CheckpointError: a file is missing, of another kind or version, or the weights do not match their sha256.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -66,10 +75,10 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:
-    """Put a folder's tensors into the model that its configuration describes.
+    """Load the tensors of a folder into a model.
 
     Raises:
-        CheckpointError: they are not that model's.
+        CheckpointError: names or shapes differ from the model's.
     """
     try:
         model.load_state_dict(state)
@@ -80,12 +89,12 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path | str)
 
 
 def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:
-    """Check the fields of a model's configuration, a dataclass, by their types.
+    """Check the fields of a model's configuration, a frozen dataclass, by their types.
 
     Args:
-        config: numbers must be finite, whole numbers at least 1, and lists become tuples.
+        config: numbers must be finite and integers at least 1; lists become tuples.
         kind: of the model, for the message.
-        zero: names of the whole numbers that may be 0.
+        zero: names of the integers that may be 0.
 
     Raises:
         CheckpointError: a field has a wrong type or size.
@@ -102,10 +111,10 @@ def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:
 
 
 def raise_problem(kind: str, problems: Mapping[str, bool]) -> None:
-    """Raise the first problem of a model's configuration that is present.
+    """Raise an error for the first problem of a model's configuration that is present.
 
     Raises:
-        CheckpointError: there is one.
+        CheckpointError: a problem is present.
     """
     for problem, present in problems.items():
         if present:
@@ -113,7 +122,7 @@ def raise_problem(kind: str, problems: Mapping[str, bool]) -> None:
 
 
 def _setting_problem(value: Any, kind: type, several: bool, least: int) -> str:
-    """What a setting of this type must be, where it is not; "" where it is."""
+    """The requirement of this type that a value does not meet; "" if it meets it."""
     if several:
         wrong = not isinstance(value, tuple) or any(_setting_problem(part, kind, False, least) for part in value)
         return f"a list of {'names' if kind is str else 'numbers'}" if wrong else ""
@@ -127,7 +136,7 @@ def _setting_problem(value: Any, kind: type, several: bool, least: int) -> str:
 
 
 def is_checkpoint(folder: Path | str, kind: str) -> bool:
-    """Whether a folder holds a model of that kind, and not something that others wrote."""
+    """Whether a folder holds a model of this kind."""
     try:
         read_config(folder, kind)
     except CheckpointError:
@@ -136,7 +145,7 @@ def is_checkpoint(folder: Path | str, kind: str) -> bool:
 
 
 def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
-    """The described configuration of a model folder, checked for its kind and version.
+    """The document in `config.json` of a model folder, checked for its kind and version.
 
     Raises:
         CheckpointError: as `load_checkpoint`.

@@ -1,4 +1,4 @@
-"""Curves over time: smoothing, dilation, and reading at another rate."""
+"""Curves over time: smoothing, dilation and resampling."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
-_LEAST_DEVIATION = 1e-3  # frames; a narrower Gaussian changes nothing
+_MIN_DEVIATION = 1e-3  # frames; a narrower Gaussian has no effect
 
 
 def smooth(curves: Float, frames: float) -> Float:
-    """Curves (T,) or (T, K) under a Gaussian of this standard deviation in frames, the ends held."""
-    if frames < _LEAST_DEVIATION:
+    """Smooth curves (T,) or (T, K) with a Gaussian of `frames` standard deviation; the ends are extended."""
+    if frames < _MIN_DEVIATION:
         return curves.astype(np.float32)
     return gaussian(curves, frames, max(1, math.ceil(3 * frames))).astype(np.float32)
 
@@ -24,33 +24,31 @@ def smooth(curves: Float, frames: float) -> Float:
 def gaussian(
     curves: NDArray[np.floating], frames: float, reach: int, ends: Literal["edge", "symmetric"] = "edge"
 ) -> NDArray[np.float64]:
-    """Curves (T,) or (T, K) under a Gaussian of standard deviation `frames` that is cut off after `reach` frames.
+    """Smooth curves (T,) or (T, K) with a Gaussian of `frames` standard deviation, truncated after `reach` frames.
 
-    `ends` continues the curves as `numpy.pad` does: "edge" holds their ends, "symmetric" mirrors them.
+    `ends` is the padding, as in `numpy.pad`: "edge" repeats the end values, "symmetric" mirrors the curves.
     """
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / frames))
     kernel /= kernel.sum()
     padded = np.pad(curves, [(reach, reach)] + [(0, 0)] * (curves.ndim - 1), mode=ends)
     smoothed = np.zeros(curves.shape)
-    for shift, weight in enumerate(kernel):  # in place: all the shifted curves of an hour would be a gigabyte
+    for shift, weight in enumerate(kernel):  # in place, because all shifted curves of an hour take a gigabyte
         smoothed += weight * padded[shift : shift + len(curves)]
     return smoothed
 
 
 def resample(curves: Float, fps: float, rate: float, count: int | None = None) -> Float:
-    """Curves (T,) or (T, K) of frames at `fps`, read at the middles of `count` frames at `rate`, linearly, ends held.
+    """Resample curves (T,) or (T, K) from `fps` to `rate`: linearly, at the middles of `count` frames, ends extended.
 
-    Without `count` the frames cover what the curves cover.
+    Without `count` the result has the duration of the curves.
     """
-    times = (np.arange(max(1, round(len(curves) / fps * rate)) if count is None else count) + 0.5) / rate
-    known = (np.arange(len(curves)) + 0.5) / fps
-    if curves.ndim == 1:
-        return np.interp(times, known, curves).astype(np.float32)
-    return np.stack([np.interp(times, known, column) for column in curves.T], axis=1).astype(np.float32)
+    count = max(1, round(len(curves) / fps * rate)) if count is None else count
+    columns = curves[:, None] if curves.ndim == 1 else curves
+    return _interpolate(columns, 0, np.arange(count), fps, rate).reshape(count, *curves.shape[1:])
 
 
 def interpolate_frames(values: Float, places: NDArray[np.floating]) -> Float:
-    """Values (T, ...) at fractional frame numbers (N,), linearly between frames, the ends held."""
+    """Interpolate values (T, ...) linearly at fractional frame numbers (N,); the ends are extended."""
     places = np.clip(places, 0, len(values) - 1)
     before = np.minimum(np.floor(places).astype(int), max(0, len(values) - 2))
     share = (places - before).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
@@ -58,30 +56,31 @@ def interpolate_frames(values: Float, places: NDArray[np.floating]) -> Float:
 
 
 def dilate(mask: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
-    """A mask (T,) that is also true up to `frames` frames before and after each true one."""
+    """Binary dilation of a mask (T,) by `frames` frames on both sides."""
     reach = np.ones(2 * frames + 1)
     return np.convolve(mask, reach, mode="full")[frames : frames + len(mask)] > 0
 
 
 def resample_blocks(blocks: Iterable[Float], fps: float, rate: float) -> Iterator[Float]:
-    """`resample` of curves that come in blocks (n, K): each frame as soon as the two it lies between are there."""
-    held: Float | None = None
-    first = made = 0  # frames: the number of held[0], and how many are given out
+    """`resample` of curves in blocks (n, K): each frame as soon as both of its neighbours are there."""
+    buffer: Float | None = None
+    first = done = 0  # frames: the number of buffer[0], and the count of the frames yielded
     for block in blocks:
-        held = block if held is None else np.concatenate([held, block])
-        known = first + len(held)
-        ready = math.floor((known - 0.5) * rate / fps - 0.5 + 1e-9) + 1
-        if ready > made:
-            yield _read(held, first, np.arange(made, ready), fps, rate)
-            made = ready
-        dropped = max(0, min(len(held) - 1, math.floor((made + 0.5) * fps / rate - 0.5) - first))
-        held, first = held[dropped:], first + dropped
-    if held is not None:
-        count = max(1, round((first + len(held)) / fps * rate))
-        if count > made:
-            yield _read(held, first, np.arange(made, count), fps, rate)
+        buffer = block if buffer is None else np.concatenate([buffer, block])
+        available = first + len(buffer)
+        ready = math.floor((available - 0.5) * rate / fps - 0.5 + 1e-9) + 1
+        if ready > done:
+            yield _interpolate(buffer, first, np.arange(done, ready), fps, rate)
+            done = ready
+        dropped = max(0, min(len(buffer) - 1, math.floor((done + 0.5) * fps / rate - 0.5) - first))
+        buffer, first = buffer[dropped:], first + dropped
+    if buffer is not None:
+        count = max(1, round((first + len(buffer)) / fps * rate))
+        if count > done:
+            yield _interpolate(buffer, first, np.arange(done, count), fps, rate)
 
 
-def _read(held: Float, first: int, frames: NDArray[np.int64], fps: float, rate: float) -> Float:
-    known = (np.arange(len(held)) + first + 0.5) / fps
-    return np.stack([np.interp((frames + 0.5) / rate, known, column) for column in held.T], axis=1).astype(np.float32)
+def _interpolate(curves: Float, first: int, frames: NDArray[np.int64], fps: float, rate: float) -> Float:
+    """Curves (n, K) at `fps` from frame `first` on, at the middles of numbered `frames` (N,) at `rate`."""
+    times = (np.arange(len(curves)) + first + 0.5) / fps
+    return np.stack([np.interp((frames + 0.5) / rate, times, column) for column in curves.T], axis=1).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Sound of a media file with its container's timing: track choice, pauses, damage. FFmpeg (inside PyAV) decodes.
+"""Decoding a sound track with the timing of its container: choice of the track, pauses, damage. FFmpeg (PyAV) decodes.
 
-The time stamps of the container decide where sound belongs. Time without sound becomes silence, so that the result is
-as long as the recording; samples that a codec adds before time zero (its priming) are dropped.
+Time stamps of the container place each frame. Gaps become silence, so that the result is as long as the recording.
+Samples that a codec adds before time zero (priming) are dropped.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import AudioError
 
-GAP = 0.04  # s; time stamps are rounded and jitter, and less than a video frame shifts nothing visibly
-EXACT = 0.002  # s; the same where the start or a damaged packet explains the gap; Matroska rounds to 1 ms
-BACKWARD = 1.0  # s; time stamps that step back by more belong to another clock
-MAX_SILENCE = 3600.0  # s of silence that are filled in altogether; more is a wrong time stamp
-READ_ERRORS = 4  # read errors without a packet in between, after which the rest of a file is given up
-UNREAD = 1024  # bytes between two packets that are more than headers of the container
+GAP = 0.04  # s; shorter gaps are rounding and jitter of time stamps, and below a video frame
+EXACT_GAP = 0.002  # s; the same at the start and after a damaged packet; Matroska rounds to 1 ms
+MAX_BACKWARD = 1.0  # s; time stamps that step back by more belong to another clock
+MAX_SILENCE = 3600.0  # s, total length of the gaps that are filled; more is a wrong time stamp
+READ_ERRORS = 4  # consecutive read errors after which the rest of a file is skipped
+UNREAD = 1024  # bytes between two packets; more than headers of the container
 CHANNEL_LIMIT = 64
-MAX_SAMPLE = 16.0  # +24 dB of headroom for floats; 16-bit integers that stay below it are at -66 dB, not audible
+MAX_SAMPLE = 16.0  # +24 dB of headroom for floats; 16-bit integers below it are at -66 dB, inaudible
 
 Channels = NDArray[np.float32]  # (C, N)
 
-_DECLARED_DURATION = {"matroska", "webm", "mov", "mp4", "flac", "w64", "aiff", "caf", "ogg"}  # in the file's header
-_OWN_ORIGIN = {"matroska", "webm", "mov", "mp4", "avi"}  # their time begins at 0, not with the first packet
+_DECLARED_DURATION = {"matroska", "webm", "mov", "mp4", "flac", "w64", "aiff", "caf", "ogg"}  # duration in the header
+_OWN_ORIGIN = {"matroska", "webm", "mov", "mp4", "avi"}  # time begins at 0, not at the first packet
 _NO_PAUSES = {"flac", "mp3", "aac", "wav", "w64", "aiff", "caf", "au", "ac3", "eac3", "tta", "wv", "ogg"}
 _RESYNC = {"matroska", "webm", "mpegts"}  # FFmpeg skips damaged bytes of these without an error
 
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A media file, and the number of its sound track (1 is the first); None is the container's default track."""
+    """A media file and the number of a sound track, from 1; None is the default track of the container."""
 
     path: Path | str
     track: int | None = None
@@ -56,7 +56,7 @@ class SoundTrack:
 
     number: int  # from 1
     codec: str
-    rate: int  # Hz; 0 if the header does not tell
+    rate: int  # Hz; 0 if unknown
     channels: int
     default: bool
     language: str  # ISO 639, empty if unknown
@@ -64,7 +64,7 @@ class SoundTrack:
 
 @dataclass(frozen=True)
 class Span:
-    """A time without sound, in seconds of the result."""
+    """A silent span, in seconds of the result."""
 
     start: float
     seconds: float
@@ -72,32 +72,32 @@ class Span:
 
 @dataclass
 class AudioReport:
-    """How a file was read; complete once all of its sound was."""
+    """Report of the decoding of a file, complete after its last frame."""
 
     name: str
     container: str = ""
     tracks: list[SoundTrack] = field(default_factory=list)
-    chosen: int = 0  # number of the track
-    start: float = 0.0  # s, of the first sound
-    pauses: list[Span] = field(default_factory=list)  # filled with silence, by the container's time stamps
-    lost: list[Span] = field(default_factory=list)  # filled with silence, because of damage
-    unfilled: float = 0.0  # s of pauses that were too long to fill in
-    damaged: int = 0  # packets that could not be decoded, or errors of reading
-    decoded: int = 0  # packets that could
-    downmix: str = "mono"  # how channels become one
-    missing: float = 0.0  # s by which the file ends before the time that its header declares
+    chosen: int = 0  # number of the decoded track
+    start: float = 0.0  # s, time of the first sample
+    pauses: list[Span] = field(default_factory=list)  # gaps of the time stamps, filled with silence
+    lost: list[Span] = field(default_factory=list)  # damaged spans, filled with silence
+    unfilled: float = 0.0  # s of gaps that were too long to fill
+    damaged: int = 0  # packets that could not be decoded, and read errors
+    decoded: int = 0  # packets that were decoded
+    downmix: str = "mono"  # description of the conversion to mono
+    missing: float = 0.0  # s between the end of the file and the end in its header
 
     @property
     def lost_seconds(self) -> float:
-        """Seconds of sound that damage cost."""
+        """Seconds lost by damage."""
         return sum(span.seconds for span in self.lost)
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is not a regular, readable file with content.
+    """Check that a path is a regular, readable file with content.
 
     Raises:
-        AudioError: with the reason.
+        AudioError: it is not; with the reason.
     """
     try:
         found = path.stat()
@@ -116,12 +116,12 @@ def check_file(path: Path) -> None:
 
 
 def ffmpeg_name(path: Path | str) -> str:
-    """A path as FFmpeg's `file:` address: without it, a name with a colon is read as another protocol."""
+    """A path as a `file:` address of FFmpeg, which reads a name with a colon as another protocol otherwise."""
     return f"file:{path}"
 
 
 def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels, int]]:
-    """Yield the sound of a track as (C, N) floats and their rate in Hz, with silence in place of missing time.
+    """Yield a track as floats (C, N) and their rate in Hz, with gaps filled by silence.
 
     Raises:
         AudioError: not a media file, no such track, no audio track, or more packets damaged than decoded.
@@ -133,14 +133,14 @@ def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels
     try:
         with av.open(ffmpeg_name(path), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
             stream = _choose_track(container, file, report)
-            yield from _Timeline(path, container, stream, report).pieces()
+            yield from _Timeline(path, container, stream, report).decode()
     except av.error.FFmpegError as error:
         raise AudioError(
             f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ..."
         ) from error
     except OSError as error:
         raise AudioError(f"cannot open: {path} ({error.strerror}). Check its permissions") from error
-    except (ValueError, RuntimeError, OverflowError, MemoryError) as error:  # PyAV's own, for absurd headers
+    except (ValueError, RuntimeError, OverflowError, MemoryError) as error:  # from PyAV, for invalid headers
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AudioError(f"cannot read as audio: {path} ({reason}). Give wav, flac, mp3, ogg, m4a ...") from error
     if report.damaged > report.decoded:
@@ -151,12 +151,12 @@ def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels
 
 
 def _choose_track(container: Any, file: AudioFile, report: AudioReport) -> Any:
-    """The wanted track, or the default one, or the first that can be decoded."""
+    """The stream of the given track, or the default one, or the first that can be decoded."""
     streams = list(container.streams.audio)
     if not streams:
         raise AudioError(f"no audio track: {file}. Give a file with audio")
     report.container = container.format.name
-    report.tracks = [_describe(number, stream) for number, stream in enumerate(streams, 1)]
+    report.tracks = [_describe_track(number, stream) for number, stream in enumerate(streams, 1)]
     if file.track is not None:
         if not 1 <= file.track <= len(streams):
             raise AudioError(f"no audio track {file.track}: {file} has {len(streams)}. Give --audio-track 1 ...")
@@ -171,28 +171,22 @@ def _choose_track(container: Any, file: AudioFile, report: AudioReport) -> Any:
     raise AudioError(f"no decoder for the audio ({codecs}): {file}. Convert it to wav, flac or m4a")
 
 
-def _describe(number: int, stream: Any) -> SoundTrack:
+def _describe_track(number: int, stream: Any) -> SoundTrack:
     context = stream.codec_context
     return SoundTrack(
         number,
         "unknown" if context is None else context.name,
         0 if context is None else context.sample_rate or 0,
         0 if context is None else context.channels or 0,
-        _is_default(stream),
+        _has_disposition(stream, "default"),
         stream.metadata.get("language", "").replace("und", ""),
     )
 
 
-def _is_default(stream: Any) -> bool:
+def _has_disposition(stream: Any, name: str) -> bool:
     import av
 
-    return bool(stream.disposition & av.stream.Disposition.default)
-
-
-def _is_cover(stream: Any) -> bool:
-    import av
-
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    return bool(stream.disposition & av.stream.Disposition[name])
 
 
 def _can_decode(stream: Any) -> bool:
@@ -201,7 +195,7 @@ def _can_decode(stream: Any) -> bool:
     if stream.codec_context is None:
         return False
     if stream.codec_context.name == "flac":
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}  # else a damaged frame becomes noise
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}  # otherwise a damaged frame becomes noise
     try:
         stream.codec_context.open(strict=False)
     except (av.error.FFmpegError, ValueError):
@@ -210,9 +204,9 @@ def _can_decode(stream: Any) -> bool:
 
 
 def _find_wav_duration(path: Path) -> float | None:
-    """Seconds that the header of a RIFF WAVE file declares, which FFmpeg cuts to the size of the file.
+    """Seconds in the header of a RIFF WAVE file, which FFmpeg limits to the size of the file.
 
-    None where the header does not tell, as in files that were written to a pipe.
+    None if the header has no length, as in files written to a pipe.
     """
     rate = 0
     with path.open("rb") as file:
@@ -230,22 +224,22 @@ def _find_wav_duration(path: Path) -> float | None:
 
 
 class _Timeline:
-    """Decodes one track and puts its frames where their time stamps say."""
+    """Decoder of one track that places frames by their time stamps."""
 
     def __init__(self, path: Path, container: Any, stream: Any, report: AudioReport) -> None:
         self._path = path
         self._container, self._stream, self._report = container, stream, report
         self._formats = set(container.format.name.split(","))
         self._origin = self._find_origin()
-        self._declared = self._find_declared()
-        self._position = 0.0  # s, end of the sound so far
-        self._offset = 0.0  # s, added to time stamps after their clock jumped
-        self._silence = 0.0  # s, filled in so far
-        self._damage = False  # since the last frame
-        self._failed_end = 0.0  # s, where packets that could not be decoded end
-        self._seen_end = 0.0  # s, of any packet
-        self._picture_end = 0.0
-        self._page = (0, 0)  # position in the file, and bytes read from there
+        self._declared = self._find_duration()
+        self._position = 0.0  # s, end of the output so far
+        self._offset = 0.0  # s, correction of time stamps after a jump of their clock
+        self._silence = 0.0  # s, silence filled in so far
+        self._damage = False  # damage since the last frame
+        self._failed_end = 0.0  # s, end of the packets that could not be decoded
+        self._seen_end = 0.0  # s, end of all packets
+        self._picture_end = 0.0  # s, end of the video packets
+        self._page = (0, 0)  # position in the file, and bytes read from it on
         self._format: tuple[int, int] | None = None  # channels and rate of the last frame
         self._to_float: tuple[Any, Any] | None = None
 
@@ -253,38 +247,39 @@ class _Timeline:
         """The container's time, in seconds, at which the recording begins."""
         start = (self._container.start_time or 0) / 1e6
         duration = (self._container.duration or 0) / 1e6
-        if self._formats & _OWN_ORIGIN and start < max(duration, EXACT):
-            return 0.0  # else it is a piece of a longer stream
+        if self._formats & _OWN_ORIGIN and start < max(duration, EXACT_GAP):
+            return 0.0  # otherwise it is a part of a longer stream
         return start
 
-    def _find_declared(self) -> float | None:
-        """Seconds that the file's header promises; None where FFmpeg only estimates them."""
+    def _find_duration(self) -> float | None:
+        """Duration in the file's header, in seconds; None if FFmpeg estimates it."""
         if "wav" in self._formats:
             return _find_wav_duration(self._path)
         duration = self._container.duration
-        # A start after 0 comes from a LAME header, which counts the frames as well.
+        # A start after 0 comes from a LAME header, which also has the number of frames.
         counted = "mp3" in self._formats and (self._stream.start_time or 0) > 0
         if not duration or duration <= 0 or not (self._formats & _DECLARED_DURATION or counted):
             return None
         return float(duration / 1e6)
 
-    def pieces(self) -> Iterator[tuple[Channels, int]]:
+    def decode(self) -> Iterator[tuple[Channels, int]]:
+        """Yield floats (C, N) and their rate in Hz."""
         for packet in self._packets():
-            for frame in self._decode(packet):
+            for frame in self._decode_packet(packet):
                 yield from self._place(frame)
-        for frame in self._decode(None):
+        for frame in self._decode_packet(None):
             yield from self._place(frame)
-        yield from self._finish()
+        yield from self._fill_end()
 
     def _packets(self) -> Iterator[Any]:
-        """The chosen track's packets; the others only tell how far the file was read."""
+        """Packets of the decoded track; packets of the other streams give the end of the file."""
         import av
 
         errors = 0
         while errors < READ_ERRORS:
             try:
                 for packet in self._container.demux():
-                    if packet.size == 0 and packet.dts is None:  # the end
+                    if packet.size == 0 and packet.dts is None:  # end of the file
                         continue
                     errors = 0
                     self._note_end(packet)
@@ -298,26 +293,27 @@ class _Timeline:
                 self._note_damage()
 
     def _note_end(self, packet: Any) -> None:
+        """Update the ends, and detect bytes that FFmpeg skipped."""
         if packet.pos is not None and packet.pos >= 0:
             page, read = self._page
             if packet.pos == page:
                 self._page = (page, read + packet.size)
             else:
                 if self._formats & _RESYNC and page and packet.pos - page - read > UNREAD + read // 10:
-                    self._damage = True  # decides only what a gap in time stamps is called
+                    self._damage = True  # so that a gap in the time stamps counts as lost
                 self._page = (packet.pos, packet.size)
         if packet.pts is None or packet.stream.type not in ("audio", "video"):
             return
         end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin + self._offset
         self._seen_end = max(self._seen_end, end)
-        if packet.stream.type == "video" and not _is_cover(packet.stream):
+        if packet.stream.type == "video" and not _has_disposition(packet.stream, "attached_pic"):
             self._picture_end = max(self._picture_end, end)
 
     def _note_damage(self) -> None:
         self._report.damaged += 1
         self._damage = True
 
-    def _decode(self, packet: Any) -> list[Any]:
+    def _decode_packet(self, packet: Any) -> list[Any]:
         import av
 
         try:
@@ -338,22 +334,22 @@ class _Timeline:
         return [frame for frame in frames if frame.samples and frame.sample_rate]
 
     def _place(self, frame: Any) -> Iterator[tuple[Channels, int]]:
-        """The frame, after silence for the time before it, and without what lies before time zero."""
+        """The frame, after silence for a gap before it, and without samples before time zero."""
         stamp = None if frame.pts is None or not frame.time_base else float(frame.pts * frame.time_base)
-        channels, rate = self._floats(frame)
+        channels, rate = self._to_floats(frame)
         self._format = (len(channels), rate)
         if stamp is not None:
             time = stamp - self._origin + self._offset
             gap = time - self._position
             first = self._position == 0
             if first and gap > 0 and self._formats & _NO_PAUSES and not self._damage:
-                self._origin += gap  # a codec's priming, as of Vorbis: time zero is the first sample
+                self._origin += gap  # priming of a codec such as Vorbis: time zero is the first sample
                 self._declared = None if self._declared is None else self._declared - gap
-            elif first and -BACKWARD < time < 0:
+            elif first and -MAX_BACKWARD < time < 0:
                 channels = channels[:, round(-time * rate) :]
-            elif gap > (EXACT if first or self._damage else GAP) and self._believable(time, gap):
-                yield from self._silent(gap, lost=self._damage or bool(self._formats & _NO_PAUSES))
-            elif gap > GAP or gap < -BACKWARD:
+            elif gap > (EXACT_GAP if first or self._damage else GAP) and self._is_plausible(time, gap):
+                yield from self._fill(gap, lost=self._damage or bool(self._formats & _NO_PAUSES))
+            elif gap > GAP or gap < -MAX_BACKWARD:
                 self._offset -= gap
                 self._report.unfilled += abs(gap) if not first else 0
             if first:
@@ -369,28 +365,30 @@ class _Timeline:
             yield channels, rate
 
     def _is_garbage(self, channels: Channels) -> bool:
-        """Whether a damaged packet of a lossy codec decoded to absurd samples; PCM holds what was written."""
+        """Whether a lossy codec decoded a damaged packet to samples far beyond full scale; PCM can hold such values."""
         lossy = not self._stream.codec_context.name.startswith(("pcm_", "wavpack"))
         return lossy and not float(np.abs(channels).max(initial=0)) <= MAX_SAMPLE
 
-    def _believable(self, time: float, gap: float) -> bool:
+    def _is_plausible(self, time: float, gap: float) -> bool:
+        """Whether a gap up to `time` can be a pause and not a wrong time stamp."""
         within = self._declared is None or time <= self._declared + 1
         return within and self._silence + gap <= MAX_SILENCE
 
-    def _silent(self, seconds: float, lost: bool) -> Iterator[tuple[Channels, int]]:
+    def _fill(self, seconds: float, lost: bool) -> Iterator[tuple[Channels, int]]:
+        """Silence, in blocks of up to a second."""
         assert self._format is not None
         count, rate = self._format
         (self._report.lost if lost else self._report.pauses).append(Span(self._position, seconds))
         self._silence += seconds
-        left = round(seconds * rate)
-        self._position += left / rate
-        while left > 0:
-            size = min(left, rate)
+        remaining = round(seconds * rate)
+        self._position += remaining / rate
+        while remaining > 0:
+            size = min(remaining, rate)
             yield np.zeros((count, size), np.float32), rate
-            left -= size
+            remaining -= size
 
-    def _finish(self) -> Iterator[tuple[Channels, int]]:
-        """Silence up to the end that the header, the pictures or a packet that failed tell."""
+    def _fill_end(self) -> Iterator[tuple[Channels, int]]:
+        """Silence up to the end of the header's duration, of the video or of a failed packet."""
         if self._format is None:
             return
         damaged = self._damage or bool(self._report.damaged or self._report.lost)
@@ -403,14 +401,14 @@ class _Timeline:
             if cut or damaged:
                 end = max(end, self._declared)
         gap = end - self._position
-        if gap > (EXACT if damaged else GAP):
+        if gap > (EXACT_GAP if damaged else GAP):
             if self._silence + gap <= MAX_SILENCE:
-                yield from self._silent(gap, lost=cut or damaged)
+                yield from self._fill(gap, lost=cut or damaged)
             else:
                 self._report.missing = gap
 
-    def _floats(self, frame: Any) -> tuple[Channels, int]:
-        """The frame's samples (C, N) in -1..1."""
+    def _to_floats(self, frame: Any) -> tuple[Channels, int]:
+        """The frame's samples (C, N) in -1..1, and their rate in Hz."""
         import av
 
         count = frame.layout.nb_channels
@@ -418,9 +416,9 @@ class _Timeline:
             raise ValueError(f"{count} channels")
         kind = (frame.format.name, frame.layout.name, count, frame.sample_rate)
         if self._to_float is None or self._to_float[0] != kind:
-            # Packed floats: PyAV's arrays of more than seven planes are unsafe.
+            # Packed floats, because arrays of more than seven planes are unsafe in PyAV.
             self._to_float = (kind, av.AudioResampler(format="flt"))
         rate = frame.sample_rate
-        frame.pts = None  # the resampler would fill gaps of its own
+        frame.pts = None  # otherwise the resampler would fill gaps too
         pieces = [packed.to_ndarray().reshape(packed.samples, -1).T for packed in self._to_float[1].resample(frame)]
         return np.concatenate(pieces, axis=1) if pieces else np.zeros((count, 0), np.float32), rate

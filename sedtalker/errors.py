@@ -1,4 +1,4 @@
-"""Errors for the person at the keyboard: what is wrong, where, and the way out, in one line."""
+"""Errors and warnings for users: one line with the problem, the file and the remedy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from typing import Any
 
 
 class SEDTalkerError(Exception):
-    """Anything a user can mend; the command line prints its message as one line, without a traceback."""
+    """A problem that a user can solve; the command line prints its message as one line, without a traceback."""
 
 
 class SEDTalkerWarning(UserWarning):
-    """Something about an input that the user should know; the command line prints it as one line on stderr."""
+    """A notice about an input; the command line prints it as one line on stderr."""
 
 
 class AudioWarning(SEDTalkerWarning):
-    """Sound that was read, but not all of it, or in which nothing can be heard."""
+    """Audio that was read, and is incomplete or silent."""
 
 
 class FaceWarning(SEDTalkerWarning):
-    """A mesh that was turned or scaled to metres, y up, facing +z."""
+    """A mesh that was rotated or scaled to metres, y up, facing +z."""
 
 
 class UsageError(SEDTalkerError):
-    """Options that make no sense together; the command line's exit code is 2."""
+    """Options that contradict each other; the exit code of the command line is 2."""
 
 
 class AudioError(SEDTalkerError):
-    """Audio that is missing, unreadable, empty or broken."""
+    """Audio that is missing, unreadable, empty or damaged."""
 
 
 class TrackError(SEDTalkerError):
@@ -47,11 +47,11 @@ class FaceError(SEDTalkerError):
 
 
 class AnimationError(SEDTalkerError):
-    """An animation file that is missing, broken or does not fit."""
+    """An animation file that is missing, damaged or does not fit."""
 
 
 class RenderError(SEDTalkerError):
-    """A frame or a video that could not be made."""
+    """A frame or a video that could not be rendered."""
 
 
 class CheckpointError(SEDTalkerError):
@@ -63,14 +63,14 @@ class DataError(SEDTalkerError):
 
 
 class MissingExtraError(SEDTalkerError):
-    """An optional dependency that is needed here and is not installed."""
+    """An optional dependency that is needed and not installed."""
 
 
 def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> float:
-    """`value` as a float; `name` is its name in the message.
+    """Convert `value` to a float; `name` is for the message.
 
     Raises:
-        SEDTalkerError: or `error`: it is not a number.
+        SEDTalkerError: (or `error`) it is not a number.
     """
     try:
         number = math.nan if isinstance(value, (str, bytes)) else float(value)
@@ -83,10 +83,10 @@ def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerErro
 
 
 def as_path(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> Path:
-    """`value` as a path; `name` is its name in the message.
+    """Convert `value` to a path; `name` is for the message.
 
     Raises:
-        SEDTalkerError: or `error`: it is not a path.
+        SEDTalkerError: (or `error`) it is not a path.
     """
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise error(f"{name} must be a name or a path, not {value!r:.40}")
@@ -94,30 +94,30 @@ def as_path(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError)
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional dependency, or name the extra that brings it.
+    """Import an optional dependency.
 
     Raises:
-        MissingExtraError: the module is not installed, or does not import on this machine.
+        MissingExtraError: the module cannot be imported; with the extra to install.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"{module} is needed here and does not import ({error}). Install it with: pip install 'sedtalker[{extra}]'"
+            f"{module} is needed and cannot be imported ({error}). Install it with: pip install 'sedtalker[{extra}]'"
         ) from error
 
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
     """Print each `SEDTalkerWarning` of the block once, as one line on stderr, as the command line prints errors."""
-    shown: set[str] = set()
+    printed: set[str] = set()
     original = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **place: Any) -> None:
         if not issubclass(category, SEDTalkerWarning):
             original(message, category, *where, **place)
-        elif str(message) not in shown:
-            shown.add(str(message))
+        elif str(message) not in printed:
+            printed.add(str(message))
             print(f"sedtalker: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():

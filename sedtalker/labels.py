@@ -1,4 +1,4 @@
-"""The emotions' names, the model's own and what people and corpora call them, and their colours."""
+"""Names of the emotions, their aliases in corpora and in common use, and their colours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sedtalker.errors import TrackError
 
 LABELS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "upset", "disgust", "fear", "surprise")
-"""Labels of the default model, in the order of every posterior's columns."""
+"""Labels of the default model, in the order of the columns of its posterior."""
 
 NEUTRAL = LABELS.index("neutral")
 
@@ -22,25 +22,25 @@ ALIASES: dict[str, str] = {
     "fearful": "fear", "fea": "fear", "afraid": "fear",
     "surprised": "surprise",
 }  # fmt: skip
-"""Names that mean one of the labels, in lower case."""
+"""Aliases of the labels, in lower case."""
 
 
 COLORS: dict[str, str] = {
     "neutral": "#8a93a0", "happy": "#f0bc42", "sad": "#5488ce", "angry": "#d84e44", "upset": "#d07a54",
     "disgust": "#7ca658", "fear": "#9670c8", "surprise": "#52bcba",
 }  # fmt: skip
-"""A colour for each label, on dark and on white ground, wherever a track is drawn."""
+"""Colour of each label in pictures, for dark and for white backgrounds."""
 
 _SPARE_COLORS = ("#c9a27c", "#9fb6c9", "#c3c96a", "#d08f8f")  # for labels that the default model does not have
 
 
 def canonical_label(name: str, labels: Sequence[str] = LABELS) -> str:
-    """The label that a name means: "Happiness" -> "happy".
+    """The label for a name or an alias: "Happiness" -> "happy".
 
-    A label of `labels` comes before an alias, so that a corpus may use a word of `ALIASES` as a label of its own.
+    Names in `labels` have priority over aliases, so that a corpus can have a label that is in `ALIASES`.
 
     Raises:
-        TrackError: no label goes by that name.
+        TrackError: the name is unknown.
     """
     key = name.strip().casefold()
     by_name = {label.casefold(): label for label in reversed(labels)}
@@ -51,7 +51,7 @@ def canonical_label(name: str, labels: Sequence[str] = LABELS) -> str:
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels as a tuple, checked to be different names with "neutral" among them.
+    """Check that labels are different names that include "neutral"; returns them as a tuple.
 
     Raises:
         TrackError: they are not.
@@ -65,7 +65,7 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def label_columns(source: Sequence[str], target: Sequence[str]) -> list[int | None]:
-    """For each label of `source` its column in a posterior over `target`, None where `target` has no such emotion."""
+    """For each label of `source` its column in a posterior over `target`; None if `target` does not have it."""
     columns: list[int | None] = []
     for name in source:
         try:

@@ -1,7 +1,7 @@
-"""Functions of higher layers that the data classes offer as methods, found when they are first called.
+"""Functions of `sedtalker.export` that are methods of data classes, imported at their first call.
 
-`Animation` and `EmotionTrack` show themselves in a notebook and become meshes by functions of `sedtalker.export`, which
-itself builds on them. The names here keep the imports in one direction.
+`Animation` and `EmotionTrack` have methods (HTML for notebooks, conversion to trimesh) that `sedtalker.export`
+implements, and `sedtalker.export` imports these classes. The table of names keeps the imports in one direction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PROVIDERS: dict[str, str] = {
     "track_html": "sedtalker.export.notebook",
     "to_trimesh": "sedtalker.export.meshes",
 }
-"""Name of a function and the module that has it."""
+"""Modules of the functions, by name."""
 
 
 def provider(name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Rotations as matrices, quaternions and head angles, in numpy alone; the tests compare them with scipy's."""
+"""Rotations as matrices, quaternions and head angles, without scipy; the tests compare them with scipy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
-_BLOCK = 4096  # rotations converted at a time, so that an hour of them takes little memory
+_BLOCK = 4096  # rotations converted at a time, to limit memory
 
 
 def rotation_matrices(degrees: Float) -> Float:
@@ -34,24 +34,24 @@ def head_angles(matrix: NDArray[np.floating]) -> tuple[float, float, float]:
 
 
 def nearest_rotations(motions: Float) -> Float:
-    """Rigid motions (T, 4, 4), each with the rotation nearest to its upper left (3, 3); changes its argument."""
+    """Replace the upper left (3, 3) of each motion (T, 4, 4) by the nearest rotation, in place."""
     left, _, right = np.linalg.svd(motions[:, :3, :3])
     motions[:, :3, :3] = left @ right
     return motions
 
 
 def to_quaternions(matrices: NDArray[np.floating]) -> Float:
-    """Unit quaternions (T, 4) as x, y, z, w of rotations (T, 3, 3), each the nearer of its two signs to the last."""
+    """Unit quaternions (T, 4) as x, y, z, w of rotations (T, 3, 3), with the sign nearest to the previous one."""
     blocks = [_quaternions(matrices[first : first + _BLOCK]) for first in range(0, len(matrices), _BLOCK)]
-    found = np.concatenate(blocks or [np.zeros((0, 4), np.float32)])
-    flips = np.cumprod(np.where((found[1:] * found[:-1]).sum(axis=1) < 0, -1, 1))
-    found[1:] *= flips[:, None]
-    return found
+    result = np.concatenate(blocks or [np.zeros((0, 4), np.float32)])
+    flips = np.cumprod(np.where((result[1:] * result[:-1]).sum(axis=1) < 0, -1, 1))
+    result[1:] *= flips[:, None]
+    return result
 
 
-def _quaternions(turns: NDArray[np.floating]) -> Float:
-    t = np.asarray(turns, np.float64)
-    # Shepperd's method: of the four squares, the largest is the one that is safe to divide by.
+def _quaternions(matrices: NDArray[np.floating]) -> Float:
+    t = np.asarray(matrices, np.float64)
+    # Shepperd's method: dividing by the largest of the four squares is accurate.
     trace = t[:, 0, 0] + t[:, 1, 1] + t[:, 2, 2]
     squares = np.stack([2 * t[:, 0, 0] - trace, 2 * t[:, 1, 1] - trace, 2 * t[:, 2, 2] - trace, trace], axis=1) + 1
     x, y, z = t[:, 2, 1] - t[:, 1, 2], t[:, 0, 2] - t[:, 2, 0], t[:, 1, 0] - t[:, 0, 1]
@@ -65,5 +65,5 @@ def _quaternions(turns: NDArray[np.floating]) -> Float:
         ],
         axis=1,
     )
-    found = rows[np.arange(len(t)), squares.argmax(axis=1)]
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    result = rows[np.arange(len(t)), squares.argmax(axis=1)]
+    return (result / np.linalg.norm(result, axis=1, keepdims=True)).astype(np.float32)

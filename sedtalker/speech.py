@@ -1,8 +1,8 @@
 """Speech encoders: mono 16 kHz -> 50 feature vectors a second.
 
-The built-in encoders are Whisper tiny.en's, the same moved towards emotion, and the lower four of base's six blocks
-(Radford et al. 2022, MIT). They run on overlapping windows of the audio at the windows' own length, so that a frame's
-features depend on a bounded stretch of sound and cost grows linearly.
+The built-in encoders are that of Whisper tiny.en, the same fine-tuned for emotion, and the lower four of the six blocks
+of Whisper base (Radford et al. 2022, MIT). They run on overlapping windows without padding to 30 s, so that the
+features of a frame depend on a bounded stretch of audio and the cost grows linearly.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from sedtalker.errors import CheckpointError, SEDTalkerError, require
 from sedtalker.resources import asset
 
 if hasattr(os, "register_at_fork"):
-    # OpenMP's threads do not survive a fork: a child that shares work with them would wait for ever.
+    # OpenMP's threads do not exist in a forked child, which would wait for them without end.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 MEL_HOP = 160  # samples, 10 ms a mel frame
 MEL_WINDOW = 400  # samples, 25 ms
 FRAME_SAMPLES = 2 * MEL_HOP  # 20 ms a feature frame: the second convolution strides by two
 FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
-MEL_DECADES = 4.0  # of power that a log-mel spans from 0 to 1
-MAX_FRAMES = 1500  # 30 s, the longest window the positions allow
+MEL_DECADES = 4.0  # decades of power per unit of a log-mel
+MAX_FRAMES = 1500  # 30 s, the number of position embeddings
 
 DEFAULT_ENCODER = "whisper-tiny.en"
 KIND = "speech-encoder"
-TUNED_KIND = "tuned-blocks"  # of an encoder that comes along
+TUNED_KIND = "tuned-blocks"  # fine-tuned upper blocks of a built-in encoder
 
 
 @dataclass(frozen=True)
 class Windowing:
-    """Overlapping windows over the frames: each gives `hop` frames, seen with context on both sides.
+    """Overlapping windows over frames: each gives `hop` frames, computed with context on both sides.
 
-    The encoder's card compares some; accuracy hardly depends on them, cost and waiting do.
+    The encoder's card compares some. They change cost and latency, and accuracy very little.
     """
 
     left: int = 1 * FRAME_RATE  # frames of context before
-    hop: int = 4 * FRAME_RATE  # frames that are kept
+    hop: int = 4 * FRAME_RATE  # frames of output
     right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
 
     def __post_init__(self) -> None:
@@ -59,27 +59,31 @@ class Windowing:
                 raise SEDTalkerError(f"windows with {name} of {value!r}: give whole frames of 20 ms, {least} or more")
 
 
-BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-base-lower")  # the encoders that come along
-LONGER = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: fewer frames are seen twice
+BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-base-lower")  # names of the packaged encoders
+LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: less overlap
 
 
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
-    """A built-in encoder, one that was tuned here (its folder), or WavLM, wav2vec2, HuBERT or Whisper by hub name or
-    folder (through `transformers`).
+    """Load a speech encoder.
+
+    Args:
+        name: a built-in encoder, the folder of a fine-tuned one, or the hub name or folder of a WavLM, wav2vec2, HuBERT
+            or Whisper model of `transformers`.
+        device: of the network.
 
     Raises:
-        CheckpointError: no such model, or one of another architecture.
+        CheckpointError: there is no such model, or it has another architecture.
         MissingExtraError: `transformers` is needed and not installed.
     """
     folder = asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)
     if is_checkpoint(folder, KIND):
-        network = _whisper(folder)
+        network = _load_whisper(folder)
     elif is_checkpoint(folder, TUNED_KIND):
-        network = _tuned_whisper(folder)
+        network = _load_tuned_whisper(folder)
     else:
         return _load_with_transformers(name, device)
     sizes = network.config
-    windows = Windowing() if sizes.width <= WhisperConfig.width else LONGER
+    windows = Windowing() if sizes.width <= WhisperConfig.width else LONG_WINDOWS
     return WindowedEncoder(str(name), network, sizes.layers + 1, sizes.width, device, windows)
 
 
@@ -103,7 +107,7 @@ class WindowedEncoder:
             raise SEDTalkerError(f"windows of more than {MAX_FRAMES} frames: {name} reads 30 s at once at most")
 
     def with_windows(self, windows: Windowing) -> WindowedEncoder:
-        """The same network over other windows."""
+        """The same network with other windows."""
         return WindowedEncoder(self.name, self.network, self.layers, self.width, self.device, windows)
 
     def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
@@ -112,33 +116,34 @@ class WindowedEncoder:
 
     @torch.inference_mode()
     def blocks(self, chunks: Iterable[NDArray[np.float32] | Tensor]) -> Iterator[Tensor]:
-        """The same of samples that come in chunks of any size: (hop, layers, width), each once its window is complete.
+        """Hidden states (hop, layers, width) of chunks of samples of any size, each when its window is complete.
 
         Holds no more than a window and a chunk.
         """
         windows = self.windows
-        held = torch.zeros(0)  # the samples from frame `first` on
+        buffer = torch.zeros(0)  # samples from frame `first` on
         first = start = 0  # frames
         for chunk in chunks:
             new = torch.as_tensor(chunk, dtype=torch.float32)
-            held = torch.cat([held, new]) if len(held) else new
-            while first + len(held) // FRAME_SAMPLES >= start + windows.hop + windows.right:
-                yield self._window(held, first, start, start + windows.hop, start + windows.hop + windows.right)
-                start += windows.hop
+            buffer = torch.cat([buffer, new]) if len(buffer) else new
+            while first + len(buffer) // FRAME_SAMPLES >= start + windows.hop + windows.right:
+                end = start + windows.hop
+                yield self._encode_window(buffer, first, start, end, end + windows.right)
+                start = end
                 dropped = max(0, start - windows.left) - first
-                held, first = held[dropped * FRAME_SAMPLES :], first + dropped
-        frames = first + math.ceil(len(held) / FRAME_SAMPLES)
+                buffer, first = buffer[dropped * FRAME_SAMPLES :], first + dropped
+        frames = first + math.ceil(len(buffer) / FRAME_SAMPLES)
         for begin in range(start, frames, windows.hop):
             end = min(begin + windows.hop, frames)
-            yield self._window(held, first, begin, end, min(frames, end + windows.right))
+            yield self._encode_window(buffer, first, begin, end, min(frames, end + windows.right))
 
-    def _window(self, held: Tensor, first: int, start: int, end: int, last: int) -> Tensor:
-        """Hidden states of the frames start..end, seen with what lies between left context and frame `last`.
+    def _encode_window(self, buffer: Tensor, first: int, start: int, end: int, last: int) -> Tensor:
+        """Hidden states of the frames start..end, computed with the left context and the frames up to `last`.
 
-        `held` begins at frame `first`.
+        `buffer` begins at frame `first`.
         """
         begin = max(0, start - self.windows.left)
-        samples = held[(begin - first) * FRAME_SAMPLES : (last - first) * FRAME_SAMPLES]
+        samples = buffer[(begin - first) * FRAME_SAMPLES : (last - first) * FRAME_SAMPLES]
         missing = (last - begin) * FRAME_SAMPLES - len(samples)
         hidden = self.network(F.pad(samples, (0, missing)).to(self.device))  # (last - begin, layers, width)
         return hidden[start - begin : end - begin].cpu()
@@ -155,11 +160,12 @@ class WhisperConfig:
     layers: int = 4
 
     def plain(self) -> dict[str, Any]:
+        """Plain types for a checkpoint."""
         return asdict(self)
 
 
 def mel_edges(mels: int) -> NDArray[np.float64]:
-    """Frequencies (mels + 2,) in Hz between which Slaney's mel bands lie, the middle of band k at k + 1.
+    """Edges (mels + 2,) in Hz of Slaney's mel bands: band k is from edge k to k + 2 with its middle at k + 1.
 
     Linear below 1 kHz, logarithmic above, from 0 to 8 kHz.
     """
@@ -184,10 +190,10 @@ def mel_filters(mels: int) -> Tensor:
 
 
 def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
-    """Whisper's input (mels, N // 160) of samples (N,): log10 power, 8 decades deep, scaled to about -1..1.
+    """Whisper's input (mels, N // 160) of samples (N,): log10 power, limited to 8 decades, scaled to about -1..1.
 
-    As in Whisper's `log_mel_spectrogram`, but that the loudest bin counts as at least 1, so that a silent window
-    does not raise its own noise floor.
+    As Whisper's `log_mel_spectrogram`, except that the loudest bin counts as at least 1, so that the noise floor of a
+    silent window is not raised.
     """
     window = torch.hann_window(MEL_WINDOW, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, return_complex=True)[:, :-1]
@@ -217,12 +223,12 @@ class WhisperEncoder(nn.Module):
         return self.run_layers(0, self.embed_mel(mel))
 
     def embed_mel(self, mel: Tensor) -> Tensor:
-        """What the first block reads (B, T, width), of log-mels (B, mels, 2 T)."""
+        """Input (B, T, width) of the first block, of log-mels (B, mels, 2 T)."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
         return x + self.embed_positions.weight[: x.shape[1]]
 
     def run_layers(self, block: int, x: Tensor) -> Tensor:
-        """Hidden states (B, T, layers - block + 1, width) from x (B, T, width) on, the state after that many blocks."""
+        """Hidden states (B, T, layers - block + 1, width) of x (B, T, width), the state after `block` blocks."""
         states = [x]
         for layer in self.layers[block:]:
             x = layer(x)
@@ -278,13 +284,13 @@ class _WaveformNetwork(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         if self.normalise:
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(unbiased=False) + 1e-7)
-        # Their convolutions see 400 samples every 320: 40 more on either side make one frame of every 20 ms.
+        # The convolutions use 400 samples every 320: with 40 more on each side there is a frame for every 20 ms.
         padded = F.pad(samples, ((MEL_WINDOW - FRAME_SAMPLES) // 2,) * 2)
         states = self.model(padded[None], output_hidden_states=True).hidden_states
         return torch.stack([state[0] for state in states], dim=1)
 
 
-def _whisper(folder: Path) -> WhisperEncoder:
+def _load_whisper(folder: Path) -> WhisperEncoder:
     """The encoder of a checkpoint."""
     config, state = load_checkpoint(folder, KIND)
     encoder = WhisperEncoder(WhisperConfig(**config))
@@ -292,10 +298,10 @@ def _whisper(folder: Path) -> WhisperEncoder:
     return encoder
 
 
-def _tuned_whisper(folder: Path) -> WhisperEncoder:
+def _load_tuned_whisper(folder: Path) -> WhisperEncoder:
     """A built-in encoder whose upper blocks are those of a checkpoint."""
     config, state = load_checkpoint(folder, TUNED_KIND)
-    encoder = _whisper(asset("speech", config["encoder"]))
+    encoder = _load_whisper(asset("speech", config["encoder"]))
     load_weights(encoder.layers[config["below"] :], state, folder)
     return encoder
 
@@ -308,7 +314,7 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Win
             return _whisper_from_transformers(transformers, name, config, device)
         if config.model_type not in ("wavlm", "wav2vec2", "hubert"):
             raise CheckpointError(
-                f"not a speech encoder known here: {name} is a {config.model_type!r}. "
+                f"not a speech encoder: {name} is a {config.model_type!r}. "
                 "Give WavLM, wav2vec2, HuBERT or Whisper"
             )
         model = transformers.AutoModel.from_pretrained(name)
@@ -325,20 +331,20 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Win
 def _whisper_from_transformers(
     transformers: Any, name: Path | str, config: Any, device: str | torch.device
 ) -> WindowedEncoder:
-    ours = WhisperConfig(
+    sizes = WhisperConfig(
         config.num_mel_bins,
         config.d_model,
         config.encoder_attention_heads,
         config.encoder_ffn_dim,
         config.encoder_layers,
     )
-    encoder = WhisperEncoder(ours)
+    encoder = WhisperEncoder(sizes)
     encoder.load_state_dict(transformers.WhisperModel.from_pretrained(name).encoder.float().state_dict())
-    return WindowedEncoder(str(name), encoder, ours.layers + 1, ours.width, device)
+    return WindowedEncoder(str(name), encoder, sizes.layers + 1, sizes.width, device)
 
 
 def _normalises_input(transformers: Any, name: Path | str) -> bool:
     try:
         return bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
     except (OSError, ValueError):
-        return True  # the large models' setting; a folder saved without its preprocessor keeps it
+        return True  # the setting of the large models, for folders without a preprocessor

@@ -112,7 +112,7 @@ def test_all_experts_at_once_equal_the_sparse_way() -> None:
     torch.manual_seed(0)
     block, x = MixtureOfExperts(8, 16, experts=3, top_k=3), torch.randn(2, 5, 8)
     weight, chosen = block.router(x.flatten(0, 1)).softmax(-1).topk(3)
-    torch.testing.assert_close(block(x)[0].flatten(0, 1), block._sparse(x.flatten(0, 1), weight, chosen))
+    torch.testing.assert_close(block(x)[0].flatten(0, 1), block._run_selected(x.flatten(0, 1), weight, chosen))
 
 
 def test_balance_is_one_when_even_and_the_number_of_experts_when_one_takes_all() -> None:

@@ -112,9 +112,9 @@ class EmotionTrack:
     def segments(self) -> list[Segment]:
         """Emotion segments: those of a file or an edit, otherwise decoded from the frames."""
         if self.explicit_segments is None:
-            from sedtalker.emotion.viterbi import decode
+            from sedtalker.emotion.viterbi import decode_segments
 
-            return decode(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
+            return decode_segments(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
         return list(self.explicit_segments)
 
     def set(

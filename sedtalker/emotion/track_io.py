@@ -1,10 +1,10 @@
 """Track files: JSON (the whole track), and RTTM, CSV and TextGrid (its segments), each read and written.
 
-In JSON, `frames.segments` repeats the segments that belonged to the frames when they were written. What differs from
-it in `segments` was edited by a person and overrides the frames; time that no segment covers any more is neutral.
+In JSON, `frames.segments` repeats the segments of the frames as they were written. Differences between it and
+`segments` are edits by a person and override the frames. Spans whose segment was removed become neutral.
 
 Fields that name a recording (JSON's `audio`, RTTM's second field, a column `file` of CSV, names of TextGrid tiers) are
-held against the audio: segments of other recordings are never applied.
+compared with the audio: segments of other recordings are never applied.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from sedtalker.labels import LABELS, canonical_label, check_labels
 
 VERSION = 1
 TRACK_SUFFIXES = (".json", ".rttm", ".csv", ".textgrid")
-TOLERANCE = 2e-3  # s and units of intensity: what counts as the same segment, above the rounding of the files
+TOLERANCE = 2e-3  # s, and of the intensity, within which segments are equal; above the rounding of the files
 DIGITS = 4  # decimals of times, posteriors and intensities
-MOST_FRAMES = 10_000_000  # 55 hours: beyond it a duration is a mistake, and memory would run out
+MAX_FRAMES = 10_000_000  # 55 hours; a longer duration is a mistake and would exhaust the memory
 COLUMNS = {
     "start": ("start", "begin", "onset", "start_time", "from", "xmin", "start (s)", "start_s"),
     "end": ("end", "stop", "offset", "end_time", "to", "xmax", "end (s)", "end_s"),
@@ -40,13 +40,13 @@ COLUMNS = {
     "confidence": ("confidence", "score", "probability"),
     "file": ("file", "audio", "filename", "file_name", "recording", "path", "wav", "uri", "clip"),
 }
-"""Headings of a CSV that are understood, by what they mean."""
+"""Known headings of a CSV, by their meaning."""
 
 FilePath = str | os.PathLike[str]
 
 
 def write_track(track: EmotionTrack, path: FilePath, form: str | None = None) -> None:
-    """Write a track as `form` (json, rttm, csv or textgrid), or as the suffix of `path` says.
+    """Write a track as `form` (json, rttm, csv or textgrid); None: by the suffix of `path`.
 
     Raises:
         TrackError: another format.
@@ -58,7 +58,7 @@ def write_track(track: EmotionTrack, path: FilePath, form: str | None = None) ->
 
 
 def write_json(track: EmotionTrack, path: FilePath) -> None:
-    """Write the whole track as JSON, whatever the suffix of `path`."""
+    """Write the whole track as JSON to a path with any suffix."""
     write_track(track, path, "json")
 
 
@@ -68,23 +68,23 @@ def read_track(
     """Read a track from .json, .rttm, .csv or .TextGrid.
 
     Args:
-        duration: of the audio that the track is for, in seconds; a track that ends beyond it is refused, and one that
-            ends before it is neutral for the rest. None: as the file says, or until its last segment ends.
-        audio: the name of that audio; of a file of several recordings only its own segments are read. None: unknown;
-            a file of several recordings is refused.
-        labels: of the track, where the file does not list them.
+        duration: of the audio, in seconds. A longer track is refused; a shorter one is neutral at its end. None: the
+            duration in the file, or the end of the last segment.
+        audio: name of the audio; only its segments are read from a file of several recordings. None: unknown, and a
+            file of several recordings is refused.
+        labels: of the track, if the file does not list them.
 
     Raises:
-        TrackError: the file cannot be read, holds what no track can, or is of other recordings.
+        TrackError: the file cannot be read, is not a valid track, or belongs to other recordings.
     """
-    reader = _format(Path(path).suffix, path)[1]
+    parse = _format(Path(path).suffix, path)[1]
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TrackError(f"track cannot be read: {path} ({reason}). Check the path and that it is text") from error
     try:
-        return reader(text, duration, audio, labels)
+        return parse(text, duration, audio, labels)
     except TrackError as error:
         raise type(error)(_one_line(f"{path}: {error}")) from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
@@ -98,13 +98,13 @@ def _one_line(message: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a file, for a person who does not know Python."""
+    """The reason of an error in words for users."""
     if isinstance(error, KeyError):
         return f"{error.args[0]!r} is missing"
     if isinstance(error, IndexError):
         return "it ends too early"
     if isinstance(error, RecursionError):
-        return "brackets within brackets without end"
+        return "too many nested brackets"
     return str(error)[:200]
 
 
@@ -125,7 +125,7 @@ def _format(suffix: str, path: FilePath) -> tuple[Writer, Reader]:
 
 
 def to_json(track: EmotionTrack) -> str:
-    """The whole track as JSON text; one line a segment, so that a person can edit it."""
+    """The whole track as JSON text, with a line for each segment, so that a person can edit it."""
     segments = [_plain(segment) for segment in track.segments]
     head = {
         "version": VERSION,
@@ -134,7 +134,7 @@ def to_json(track: EmotionTrack) -> str:
         "frame_rate": _tidy(track.frame_rate),
         "labels": list(track.labels),
     }
-    # Row by row: the numbers of an hour as Python's own are worth more memory than all the rest of a track.
+    # Row by row, because an hour of frames as Python floats takes more memory than the whole track.
     rows = ", ".join(json.dumps([round(float(value), DIGITS) for value in row]) for row in track.posterior)
     frames = {"segments": segments, "intensity": [round(float(value), DIGITS) for value in track.intensity]}
     lines = ",\n    ".join(json.dumps(segment) for segment in segments)
@@ -146,10 +146,10 @@ def to_json(track: EmotionTrack) -> str:
 def from_json(
     text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
-    """The track of JSON text; edited segments override its frames, and segments alone are enough."""
+    """The track of JSON text. Edited segments override the frames; the frames may be missing."""
     document = json.loads(text)
     if not isinstance(document, dict) or not ("segments" in document or "frames" in document):
-        raise TrackError("neither segments nor frames in it. A track needs one of them")
+        raise TrackError("it has neither segments nor frames. A track needs one of them")
     if document.get("version", VERSION) != VERSION:
         raise TrackError(f"version {document['version']}. This sedtalker reads version {VERSION}")
     labels = _labels(document.get("labels", list(labels)))
@@ -194,10 +194,10 @@ def _track_of_frames(
 
 
 def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment]) -> None:
-    """Lay the segments that a person wrote over the frames.
+    """Apply the segments of an edited file to the frames.
 
-    A list that still holds segments of the old one was edited line by line: what was taken out of it is neutral. A list
-    of new segments alone says what changes there and leaves the rest to the frames.
+    If the list has some of the old segments, spans of the removed ones become neutral. If all segments are new, the
+    rest of the track follows the frames.
     """
     edited = [segment for segment in after if not any(_same(segment, old) for old in before)]
     if edited and len(edited) == len(after):
@@ -224,14 +224,14 @@ def _same(one: Segment, other: Segment) -> bool:
 
 
 def _fit(track: EmotionTrack, duration: float | None) -> EmotionTrack:
-    """The track on audio of `duration` seconds; None keeps its own."""
+    """The track with a duration in seconds; None keeps its own."""
     return track if duration is None else track.fit_duration(duration)
 
 
 def to_rttm(track: EmotionTrack) -> str:
-    """One `SPEAKER` line a segment; the eighth field is the emotion, the ninth the confidence, a tenth the intensity.
+    """A `SPEAKER` line for each segment: field 8 is the emotion, field 9 the confidence, field 10 the intensity.
 
-    NIST's format gives the ninth to the confidence and the tenth to a look-ahead time, which no one has here.
+    In NIST's format the tenth field is a look-ahead time, which does not apply here.
     """
     name = re.sub(r"\s+", "_", Path(track.audio).stem) if track.audio else UNNAMED
     segments = track.segments or [Segment(0.0, track.duration, "neutral", 0.0)]
@@ -246,11 +246,11 @@ def to_rttm(track: EmotionTrack) -> str:
 def from_rttm(
     text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
-    """The track of RTTM text; where it has no intensity, emotions count as 1."""
+    """The track of RTTM text; a missing intensity is 1."""
     lines = [line.split() for line in text.splitlines()]
     rows = [fields for fields in lines if fields and fields[0] == "SPEAKER"]
     if not rows:
-        raise TrackError("no SPEAKER line in it. See sedtalker diarize --format rttm")
+        raise TrackError("it has no SPEAKER line. See sedtalker diarize --format rttm")
     short = next((fields for fields in rows if len(fields) < 8), None)
     if short:
         raise TrackError(
@@ -273,33 +273,33 @@ class SeveralRecordingsError(TrackError):
     """A track file of several recordings, read without the name of one."""
 
 
-UNNAMED = "audio"  # the recording's name in RTTM where it is not known
+UNNAMED = "audio"  # name of an unknown recording in RTTM
 
 
 def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
-    """Those of the names that are the audio's own; all of them where either side has no name.
+    """The names that match the audio; all names if the file or the audio has no name.
 
     Raises:
-        SeveralRecordingsError: the names are of several recordings and the audio has no name.
-        TrackError: the names are of other recordings.
+        SeveralRecordingsError: the names belong to several recordings and the audio has no name.
+        TrackError: the names belong to other recordings.
     """
     found = {name: _stem(name) for name in names}
     different = sorted({*found.values()})
     if different == [_stem(UNNAMED)] or (audio is None and len(different) < 2):
         return {*found}
-    shown = ", ".join(different[:8]) + (", ..." if len(different) > 8 else "")
+    listed = ", ".join(different[:8]) + (", ..." if len(different) > 8 else "")
     if audio is None:
-        raise SeveralRecordingsError(f"segments of several recordings: {shown}. Keep those of one, or name the audio")
+        raise SeveralRecordingsError(f"segments of several recordings: {listed}. Keep those of one, or name the audio")
     own = {name for name, stem in found.items() if stem == _stem(audio)}
     if not own:
         raise TrackError(
-            f"segments of other recordings: {shown}; none of {_stem(audio)}. Give its own track, or rename it"
+            f"segments of other recordings: {listed}; none of {_stem(audio)}. Give its own track, or rename it"
         )
     return own
 
 
 def _stem(name: str) -> str:
-    """A recording's name without folders and the suffix of a sound file, as RTTM can hold it."""
+    """A recording's name without folders and suffix, with underscores for blanks, as in RTTM."""
     name = re.sub(r"\s+", "_", name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2])
     return re.sub(r"(?<=.)\.(?=\w*[A-Za-z])\w{2,5}$", "", name).casefold()
 
@@ -316,9 +316,9 @@ def to_csv(track: EmotionTrack) -> str:
 def from_csv(
     text: str, duration: float | None = None, audio: str | None = None, labels: Sequence[str] = LABELS
 ) -> EmotionTrack:
-    """The track of CSV text with a heading; see COLUMNS. Intensity and confidence may be absent.
+    """The track of CSV text with a heading of `COLUMNS`; intensity and confidence are optional.
 
-    Columns may be separated by semicolons or tabs, and numbers have a decimal comma.
+    Semicolons or tabs may separate the columns, and numbers may have a decimal comma.
     """
     rows = list(read_table(text, COLUMNS, required=(("start",), ("end", "duration"), ("emotion",))))
     if any("file" in row for row in rows):
@@ -385,18 +385,20 @@ def _emotion_tier(tiers: dict[str, Tier], audio: str | None) -> Tier:
     Raises:
         TrackError: no tier, or several that could be it.
     """
-    known = {name.strip().lower(): tier for name, tier in tiers.items()}
+    by_name = {name.strip().lower(): tier for name, tier in tiers.items()}
     for name in ("emotion", "emotions"):
-        if name in known:
-            return known[name]
+        if name in by_name:
+            return by_name[name]
     others = {name: tier for name, tier in tiers.items() if name.strip().lower() not in ("intensity", "confidence")}
     own = [tier for name, tier in others.items() if audio is not None and _stem(name) == _stem(audio)]
     if len(own) == 1:
         return own[0]
     if not others:
-        raise TrackError("no interval tier in it. Make one named emotion")
+        raise TrackError("it has no interval tier. Make one named emotion")
     if len(others) > 1:
-        raise TrackError(f"several tiers, none named emotion: {', '.join(others)[:120]}. Rename the one that holds it")
+        raise TrackError(
+            f"several tiers, none named emotion: {', '.join(others)[:120]}. Rename the tier with the emotions"
+        )
     return next(iter(others.values()))
 
 
@@ -405,13 +407,13 @@ _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<![\w.\[])(-?\d+(?:\.\d*)?(?:[eE][-+]?\
 
 
 def _textgrid_tiers(text: str) -> tuple[dict[str, Tier], float]:
-    """Interval tiers by name, and the end of the grid: both formats are the same row of numbers and quoted texts."""
+    """Interval tiers by name, and the end of the grid; both formats have the same sequence of numbers and texts."""
     tokens = [
         match.group(1).replace('""', '"') if match.group(2) is None else float(match.group(2))
         for match in _TOKEN.finditer(text)
     ]
     if tokens[:2] != ["ooTextFile", "TextGrid"]:
-        raise TrackError("no TextGrid of Praat. Save it as a text file")
+        raise TrackError("not a TextGrid of Praat. Save it as a text file")
     end, position = float(tokens[3]), 5
     tiers: dict[str, Tier] = {}
     for _ in range(int(tokens[4])):
@@ -496,31 +498,31 @@ def _labels(names: Any) -> tuple[str, ...]:
 
 
 def _span(
-    segments: list[Segment], written: float | None, duration: float | None, frame_rate: float = TRACK_RATE
+    segments: list[Segment], stated: float | None, duration: float | None, frame_rate: float = TRACK_RATE
 ) -> float:
-    """Length of the segments' track: as written in the file, else of the audio, else until the last segment ends.
+    """Duration of the track of segments: that in the file, or of the audio, or the end of the last segment.
 
-    Where a segment was added beyond the written end, it is the audio's.
+    If a segment ends after the duration in the file, that of the audio is used.
     """
     if duration is not None:
-        if written is not None and written > duration + 1.5 / TRACK_RATE:
+        if stated is not None and stated > duration + 1.5 / TRACK_RATE:
             raise TrackError(
-                f"the track lasts {written:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
+                f"the track lasts {stated:g} s and the audio {duration:g} s. Diarize this audio, or cut it"
             )
         end = max((segment.end for segment in segments), default=0.0)
-        return duration if written is None or end > written + 0.5 / TRACK_RATE else written
-    if written is None and not segments:
-        raise TrackError("neither a duration nor segments in it. Give one of them")
-    span = max(segment.end for segment in segments) if written is None else written
-    if not 0 < span * frame_rate <= MOST_FRAMES:
-        raise TrackError(f"a duration of {span:g} s. Give more than 0 and at most {MOST_FRAMES / frame_rate:g} s")
+        return duration if stated is None or end > stated + 0.5 / TRACK_RATE else stated
+    if stated is None and not segments:
+        raise TrackError("it has neither a duration nor segments. Give one of them")
+    span = max(segment.end for segment in segments) if stated is None else stated
+    if not 0 < span * frame_rate <= MAX_FRAMES:
+        raise TrackError(f"a duration of {span:g} s. Give more than 0 and at most {MAX_FRAMES / frame_rate:g} s")
     return span
 
 
 def _from_segments(
-    segments: list[Segment], duration: float | None, labels: Sequence[str], written: float | None = None
+    segments: list[Segment], duration: float | None, labels: Sequence[str], stated: float | None = None
 ) -> EmotionTrack:
-    return _fit(EmotionTrack.from_segments(segments, _span(segments, written, duration), labels), duration)
+    return _fit(EmotionTrack.from_segments(segments, _span(segments, stated, duration), labels), duration)
 
 
 def _number_or(text: str, default: float | None) -> float | None:

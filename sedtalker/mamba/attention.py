@@ -1,4 +1,4 @@
-"""Causal attention over a bounded window: grouped queries, rotary positions, cost linear in length, carried keys."""
+"""Causal attention over a window, with grouped queries, rotary positions and a key-value cache; linear cost."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ROTARY_BASE = 10_000.0
 
 
 class AttentionState(NamedTuple):
-    """The keys and values that the next frames may still look at; what lies before the first frame is masked."""
+    """The key-value cache of the last `window` frames; places before the first frame are masked."""
 
-    keys: Tensor  # (batch, kv_heads, window, d), not yet turned by their positions
+    keys: Tensor  # (batch, kv_heads, window, d), before the rotary embedding
     values: Tensor  # (batch, kv_heads, window, d)
-    known: int  # how many of them, from the right, are real
+    valid: int  # number of frames in the cache, at its right
 
 
 class WindowedAttention(nn.Module):
@@ -42,18 +42,18 @@ class WindowedAttention(nn.Module):
         q = self.q_proj(x).unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # (batch, heads, T, d)
         k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.size)).transpose(1, 2)  # (batch, kv_heads, T, d)
         v = self.v_proj(x).unflatten(-1, (self.kv_heads, self.size)).transpose(1, 2)
-        state = state or self._start(k)
+        state = state or self._empty_state(k)
         k, v = torch.cat([state.keys, k], dim=2), torch.cat([state.values, v], dim=2)
-        mixed = self._attend(q, k, v, state.known)  # (batch, heads, T, d)
+        mixed = self._attend(q, k, v, state.valid)  # (batch, heads, T, d)
         y = self.o_proj(mixed.transpose(1, 2).flatten(2))
-        known = min(self.window, state.known + x.shape[1])
-        return y, AttentionState(k[:, :, -self.window :], v[:, :, -self.window :], known)
+        valid = min(self.window, state.valid + x.shape[1])
+        return y, AttentionState(k[:, :, -self.window :], v[:, :, -self.window :], valid)
 
-    def _start(self, like: Tensor) -> AttentionState:
+    def _empty_state(self, like: Tensor) -> AttentionState:
         empty = like.new_zeros(like.shape[0], self.kv_heads, self.window, self.size)
         return AttentionState(empty, empty, 0)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, known: int) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: int) -> Tensor:
         """Queries (batch, heads, T, d) over keys and values (batch, kv_heads, window + T, d)."""
         batch, _, frames, _ = q.shape
         block = min(self.window, frames)
@@ -66,25 +66,25 @@ class WindowedAttention(nn.Module):
         q = self.rotary(q, first=self.window)
         k = self.rotary(k, first=0)
         scores = q @ k.transpose(-1, -2) * self.size**-0.5
-        weights = scores.masked_fill(~self._visible(count, block, known, q.device), float("-inf")).softmax(-1)
+        weights = scores.masked_fill(~self._mask(count, block, valid, q.device), float("-inf")).softmax(-1)
         mixed = weights.to(v.dtype) @ v  # (batch, count, kv_heads, group, block, d)
         return mixed.permute(0, 2, 3, 1, 4, 5).reshape(batch, self.heads, count * block, self.size)[:, :, :frames]
 
-    def _visible(self, count: int, block: int, known: int, device: torch.device) -> Tensor:
-        """(count, 1, 1, block, window + block): which keys each query of each block may look at."""
+    def _mask(self, count: int, block: int, valid: int, device: torch.device) -> Tensor:
+        """(count, 1, 1, block, window + block): the keys that each query of each block attends to."""
         query = torch.arange(block, device=device)[:, None] + self.window
         key = torch.arange(self.window + block, device=device)
         near = (key <= query) & (key > query - self.window)  # (block, reach)
-        place = torch.arange(count, device=device)[:, None] * block + key  # in the whole row of keys
-        real = place >= self.window - known  # (count, reach)
-        return (near & real[:, None])[:, None, None]
+        position = torch.arange(count, device=device)[:, None] * block + key  # in the row of all keys
+        present = position >= self.window - valid  # (count, reach)
+        return (near & present[:, None])[:, None, None]
 
 
 class RotaryPositions(nn.Module):
-    """Turns pairs of a head's numbers by angles that grow with the position (Su et al. 2021).
+    """Rotary position embedding (Su et al. 2021).
 
-    With rank > 0 each head's frequencies are the plain ones times exp(a learned low-rank correction), zero at the
-    start. Only differences of positions matter, so a block may count from anywhere.
+    With rank > 0 the frequencies of each head are multiplied by exp(a learned low-rank correction), zero before
+    training. Only differences of positions matter, so that the positions of a block can start anywhere.
     """
 
     def __init__(self, heads: int, size: int, rank: int = 0) -> None:
@@ -95,7 +95,7 @@ class RotaryPositions(nn.Module):
         self.pairs_factor = nn.Parameter(torch.randn(rank, size // 2) * rank**-0.5) if rank else None
 
     def forward(self, x: Tensor, first: int) -> Tensor:
-        """x (batch, count, heads, group, T, d), its frames at the positions first, first + 1, ..."""
+        """Rotate x (batch, count, heads, group, T, d) at the positions first, first + 1, ..."""
         frequency = self.plain[None]  # (1 or heads, d / 2)
         if self.heads_factor is not None and self.pairs_factor is not None:
             frequency = frequency * torch.exp(self.heads_factor @ self.pairs_factor)

@@ -1,4 +1,4 @@
-"""Mixture of experts: every frame goes through the few feed-forward networks that a router picks for it."""
+"""Mixture of experts: a router selects a few feed-forward networks for each frame."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ class MixtureOfExperts(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The experts' answers weighted by the router, and a loss () that is 1 where all experts get the same share."""
+        """Outputs of the experts weighted by the router, and a loss () that is 1 if all experts are used equally."""
         frames = x.flatten(0, 1)  # (M, width)
         probability = self.router(frames).softmax(-1)  # (M, experts)
-        weight, chosen = probability.topk(self.top_k, dim=-1)  # (M, top_k)
+        weight, selected = probability.topk(self.top_k, dim=-1)  # (M, top_k)
         weight = weight / weight.sum(-1, keepdim=True)
         if self.top_k == len(self.experts):
-            spread = torch.zeros_like(probability).scatter(-1, chosen, weight)
+            spread = torch.zeros_like(probability).scatter(-1, selected, weight)
             y = sum(spread[:, k : k + 1] * expert(frames) for k, expert in enumerate(self.experts))
         else:
-            y = self._sparse(frames, weight, chosen)
-        return y.view_as(x), balance_loss(probability, chosen)
+            y = self._run_selected(frames, weight, selected)
+        return y.view_as(x), balance_loss(probability, selected)
 
-    def _sparse(self, frames: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
-        """Each expert sees only the frames that chose it."""
+    def _run_selected(self, frames: Tensor, weight: Tensor, selected: Tensor) -> Tensor:
+        """Run each expert on the frames that selected it."""
         y = torch.zeros_like(frames)
         for k, expert in enumerate(self.experts):
-            frame, place = (chosen == k).nonzero(as_tuple=True)
+            frame, rank = (selected == k).nonzero(as_tuple=True)
             if len(frame):
-                y = y.index_add(0, frame, (weight[frame, place, None] * expert(frames[frame])).to(y.dtype))
+                y = y.index_add(0, frame, (weight[frame, rank, None] * expert(frames[frame])).to(y.dtype))
         return y
 
 
-def balance_loss(probability: Tensor, chosen: Tensor) -> Tensor:
-    """Fedus et al. 2022: experts x sum over experts of (share of the choices) x (mean probability).
+def balance_loss(probability: Tensor, selected: Tensor) -> Tensor:
+    """Load-balancing loss of Fedus et al. 2022: experts x sum over experts of (share of frames) x (mean probability).
 
     Args:
         probability: (M, experts) of the router.
-        chosen: (M, top_k) experts' indices.
+        selected: (M, top_k) indices of experts.
     """
     experts = probability.shape[-1]
-    share = F.one_hot(chosen, experts).float().mean((0, 1))
+    share = F.one_hot(selected, experts).float().mean((0, 1))
     return experts * (share * probability.mean(0)).sum()

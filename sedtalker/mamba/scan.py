@@ -1,11 +1,11 @@
-"""The selective scan of Mamba (Gu and Dao 2023): the formula, and the fast ways to compute it.
+"""The selective scan of Mamba (Gu and Dao 2023): the reference, and the choice of a fast implementation.
 
 For every batch row and channel e with N states, over time t:
 
     h[t] = exp(delta[t, e] A[e]) h[t - 1] + delta[t, e] B[t] u[t, e]        (N,)
     y[t, e] = C[t] . h[t] + D[e] u[t, e]
 
-`selective_scan` chooses the implementation, `scan_backend` says which one and why.
+`selective_scan` uses the implementation that `scan_backend` returns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 
 class Backend(NamedTuple):
-    """An implementation of the scan, and why it was chosen."""
+    """An implementation of the scan, and the reason for it."""
 
     name: str  # "mamba_ssm", "fused" or "chunked"
     reason: str
@@ -32,7 +32,7 @@ KERNEL_STATES = 256  # the most states a channel that mamba_ssm's kernel takes
 
 
 class Kernel(NamedTuple):
-    """mamba_ssm's `selective_scan_fn`, or None with the reason why it cannot be used."""
+    """`selective_scan_fn` of mamba_ssm, or None and the reason."""
 
     scan: Callable[..., tuple[Tensor, Tensor]] | None
     reason: str
@@ -47,14 +47,13 @@ def selective_scan(
         u: (batch, T, E) input.
         delta: (batch, T, E) positive step sizes.
         A: (E, N) negative decay rates.
-        B: (batch, T, N) how the input enters the states.
-        C: (batch, T, N) how the states are read.
-        D: (E,) what passes the states by.
-        state: (batch, E, N) before the first step; None starts at zero.
+        B: (batch, T, N) input matrix.
+        C: (batch, T, N) output matrix.
+        D: (E,) direct path.
+        state: (batch, E, N) before the first step; None is zero.
 
     Returns:
-        y (batch, T, E) in the type of `u`, whatever the types of the others (autocast mixes them), and the state
-        (batch, E, N) after the last step, for the next call.
+        y (batch, T, E) in the type of `u` (autocast mixes types), and the state (batch, E, N) after the last step.
     """
     backend = scan_backend(u, A.shape[1], carried=state is not None).name
     if backend == "mamba_ssm":
@@ -97,7 +96,7 @@ def scan_backend(u: Tensor, states: int = 1, carried: bool = False) -> Backend:
 def selective_scan_reference(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The formula, step by step; arguments and results as `selective_scan`. The oracle of the tests; slow."""
+    """The formula, step by step; arguments and results as `selective_scan`. Slow, for tests."""
     kind = u.dtype
     u, delta, A, B, C, D = (x.double() if kind == torch.float64 else x.float() for x in (u, delta, A, B, C, D))
     decay = torch.exp(delta[..., None] * A)  # (batch, T, E, N)
@@ -114,7 +113,7 @@ def selective_scan_reference(
 
 @lru_cache(maxsize=1)
 def mamba_ssm_kernel() -> Kernel:
-    """mamba_ssm's CUDA kernel where it can be used; mamba_ssm may be installed without it."""
+    """The CUDA kernel of mamba_ssm, if it is installed and works."""
     try:
         installed = version("mamba-ssm")
     except PackageNotFoundError:
@@ -122,7 +121,7 @@ def mamba_ssm_kernel() -> Kernel:
     name = f"mamba_ssm {installed}"
     try:
         module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-    except Exception as error:  # its imports end in errors of many types: no Triton driver, another torch
+    except Exception as error:  # its imports raise errors of many types: no Triton driver, another torch
         return Kernel(None, f"{name} does not import ({' '.join(str(error).split())}). Install it for this torch")
     # since 2.3.2 the module imports without the compiled kernel, and raises when it is called
     if getattr(module, "selective_scan_cuda", None) is None:
@@ -135,19 +134,19 @@ def mamba_ssm_kernel() -> Kernel:
 
 
 def _scan_mamba_ssm(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    """mamba_ssm's CUDA kernel from a state of zero. It takes channels before time and one type for u, delta, B and C.
+    """The CUDA kernel of mamba_ssm, from a state of zero.
 
-    Autocast gives `u` in a half type and `delta` in float32 (softplus). The kernel computes in float32 whatever the
-    type of its inputs, and A and D are float32 always.
+    The kernel needs channels before time and one type for u, delta, B and C; autocast gives `u` in a half type and
+    `delta` in float32 (softplus). It computes in float32, and A and D must be float32.
     """
     kernel = mamba_ssm_kernel().scan
     assert kernel is not None
-    moved = [x.to(u.dtype).transpose(1, 2).contiguous() for x in (u, delta, B, C)]
-    y, last = kernel(*moved[:2], A.float(), *moved[2:], D.float(), return_last_state=True)
+    arguments = [x.to(u.dtype).transpose(1, 2).contiguous() for x in (u, delta, B, C)]
+    y, last = kernel(*arguments[:2], A.float(), *arguments[2:], D.float(), return_last_state=True)
     return y.transpose(1, 2), last
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """Products stay in the type of their inputs: autocast would compute them in a half type."""
+    """A context without autocast, which would compute products in a half type."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

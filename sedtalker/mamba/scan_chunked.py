@@ -2,7 +2,7 @@
 
 A sequence of T steps is cut into K chunks of L steps, L about sqrt(T). Each of the L steps runs in all chunks at once,
 then the chunks' last states are passed on one after another, so a scan takes 2 L + K short loops instead of T. Every
-factor is exp of a sum of delta A <= 0, so nothing overflows. Only chunk boundaries are kept for the backward pass; it
+factor is exp of a sum of delta A <= 0, so nothing overflows. Only chunk boundaries are saved for the backward pass; it
 computes the states between them again, at most `BACKWARD_ELEMENTS` at a time, and nothing of size (batch, T, E, N) is
 built. Mamba's chunked form for scalar decay (Dao and Gu 2024, section 6) does not apply: here each state has its own.
 """

@@ -1,8 +1,8 @@
 """The selective scan on a CPU in one pass over memory, forward and backward (numba).
 
-Channels lie side by side in the vector lanes, a block of them at a time; their states stay in the first-level cache
-while time runs. Nothing of size (time, channels, states) is built: the way back keeps one state in `CHUNK` steps and
-computes the states between again.
+The vector lanes hold neighbouring channels, a block at a time, whose states stay in the first-level cache during the
+loop over time. Nothing of size (time, channels, states) is stored: the backward pass has a state of every `CHUNK` steps
+and computes the others again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sedtalker.kernels import compiler
 Array = NDArray[np.float32]
 
 LANES = 128  # channels a block: enough to fill the vector units, few enough for the first-level cache
-CHUNK = 16  # steps between two kept states
+CHUNK = 16  # steps between two saved states
 
 LOG2_E = 1.4426950408889634
 
@@ -41,7 +41,7 @@ def _bits_of(typing_context: Any, value: Any) -> Any:
 
 @intrinsic
 def _float_of(typing_context: Any, value: Any) -> Any:
-    """The float32 that these bits of an int32 mean."""
+    """The float32 with the bits of an int32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
@@ -51,9 +51,9 @@ def _float_of(typing_context: Any, value: Any) -> Any:
 
 @njit(inline="always", fastmath=True)
 def _exp2(x: float) -> float:
-    """2 ** x of a float32 x <= 0 to 2e-7: the integer part goes into the exponent's bits, a polynomial gives the rest.
+    """2 ** x of a float32 x <= 0 to 2e-7: the integer part is the exponent, a polynomial gives the rest.
 
-    The polynomial's largest relative error on [-0.5, 0.5] is the smallest that fifth degree allows.
+    The polynomial is the minimax polynomial of degree 5 on [-0.5, 0.5] for the relative error.
     """
     x = max(x, np.float32(-126.0))
     whole = np.int32(x - np.float32(0.5))
@@ -69,7 +69,7 @@ def _exp2(x: float) -> float:
 
 @compiled
 def _load(block: Array, rows: Array, first: int) -> None:
-    """block (N, width) = rows (N, E) from column `first` on; loops compile in a tenth of the time of slices."""
+    """block (N, width) = rows (N, E) from column `first` on; loops compile ten times as fast as slices."""
     for n in range(block.shape[0]):
         for i in range(block.shape[1]):
             block[n, i] = rows[n, first + i]
@@ -85,9 +85,9 @@ def _store(block: Array, rows: Array, first: int) -> None:
 
 @compiled
 def _forward(
-    u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, state: Array, y: Array, kept: Array
+    u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, state: Array, y: Array, saved: Array
 ) -> None:
-    """Fill y and walk `state` (batch, N, E) to the end; `kept` (batch, chunks, N, E) takes the states between chunks.
+    """Fill y, advance `state` (batch, N, E), and fill `saved` (batch, chunks, N, E) with states between chunks.
 
     A is (N, E) and already multiplied by log2(e).
     """
@@ -104,8 +104,8 @@ def _forward(
             entering = np.empty(width, np.float32)
             read = np.empty(width, np.float32)
             for t in range(steps):
-                if t % CHUNK == 0 and kept.shape[1] > 0:
-                    _store(h, kept[b, t // CHUNK], first)
+                if t % CHUNK == 0 and saved.shape[1] > 0:
+                    _store(h, saved[b, t // CHUNK], first)
                 for i in range(width):
                     step[i] = delta[b, t, first + i]
                     entering[i] = step[i] * u[b, t, first + i]
@@ -122,10 +122,10 @@ def _forward(
 
 @compiled
 def _backward(
-    u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, kept: Array, dy: Array, dstate: Array,
+    u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, saved: Array, dy: Array, dstate: Array,
     du: Array, ddelta: Array, dA: Array, dB: Array, dC: Array,
 ) -> None:  # fmt: skip
-    """Fill du, ddelta and add to dA, dB, dC; `dstate` (batch, N, E) is walked from the end to the start.
+    """Fill du, ddelta and add to dA, dB, dC; `dstate` (batch, N, E) goes from the end to the start.
 
     A is (N, E) and already multiplied by log2(e); dA is the gradient of the unmultiplied one.
     """
@@ -146,10 +146,10 @@ def _backward(
             step = np.empty(width, np.float32)
             entering = np.empty(width, np.float32)
             came = np.empty(width, np.float32)
-            for chunk in range(kept.shape[1] - 1, -1, -1):
+            for chunk in range(saved.shape[1] - 1, -1, -1):
                 start = chunk * CHUNK
                 length = min(CHUNK, steps - start)
-                _load(h[0], kept[b, chunk], first)
+                _load(h[0], saved[b, chunk], first)
                 for k in range(length):
                     t = start + k
                     for i in range(width):
@@ -204,17 +204,17 @@ class _FusedScan(torch.autograd.Function):
         last = state.clone()
         y = torch.empty_like(u)
         chunks = -(-u.shape[1] // CHUNK) if any(ctx.needs_input_grad) else 0
-        kept = u.new_empty(u.shape[0], chunks, *scaled.shape)
-        _forward(*_arrays(u, delta, scaled, B, C, D, last, y, kept))
-        ctx.save_for_backward(u, delta, scaled, B, C, D, kept)
+        saved = u.new_empty(u.shape[0], chunks, *scaled.shape)
+        _forward(*_arrays(u, delta, scaled, B, C, D, last, y, saved))
+        ctx.save_for_backward(u, delta, scaled, B, C, D, saved)
         return y, last
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        u, delta, scaled, B, C, D, kept = ctx.saved_tensors
+        u, delta, scaled, B, C, D, saved = ctx.saved_tensors
         dy, dstate = gradients[0].contiguous(), gradients[1].clone(memory_format=torch.contiguous_format)
         du, ddelta, dA, dB, dC = (torch.zeros_like(x) for x in (u, delta, scaled, B, C))
-        _backward(*_arrays(u, delta, scaled, B, C, D, kept, dy, dstate, du, ddelta, dA, dB, dC))
+        _backward(*_arrays(u, delta, scaled, B, C, D, saved, dy, dstate, du, ddelta, dA, dB, dC))
         return du, ddelta, dA.t(), dB, dC, (dy * u).sum((0, 1)), dstate
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import Attachment, Face, Surface
 from sedtalker.face.vertex_masks import rig_regions
@@ -40,9 +40,9 @@ logger = logging.getLogger(__name__)
 
 OPEN_JAW = 0.55  # weight for baking the inner mouth, which would be black with the mouth shut
 OPEN_SHARE = 0.7  # factor of the occlusion with the mouth open, for all other vertices
-STRIPS_BLUR = 0.012  # metres of smoothing of the hair's occlusion, to hide the seams of its strips
+STRIPS_BLUR = 0.012  # metres, radius over which the hair's occlusion is averaged, to hide the seams of its strips
 TEETH_LIGHT = 0.6  # least occlusion value of the front teeth, which are translucent
-TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # the factor at this depth in metres, so that molars are dark
+TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # factor of the molars, and their depth behind the front teeth in metres
 
 # Poses that show as much of the teeth as any expression, and the views in degrees.
 _OPEN_MOUTHS: Sequence[dict[str, float]] = (
@@ -180,9 +180,7 @@ def _bake_occlusion(
 ) -> tuple[NDArray[np.float32], dict[str, Attachment]]:
     """Occlusion (V,) of the face, and the attachments with theirs."""
     shut, attached = _compute_occlusion(body.template, attachments, topology)
-    open_, _ = _compute_occlusion(
-        body.template + OPEN_JAW * body.blendshapes[ARKIT_NAMES.index("jawOpen")], attachments, topology
-    )
+    open_, _ = _compute_occlusion(body.template + OPEN_JAW * body.blendshapes[JAW_OPEN], attachments, topology)
     light = np.maximum(shut, OPEN_SHARE * open_)
     inner = np.concatenate([topology.parts[name] for name in ("mouth", "tongue")])
     teeth = np.concatenate([topology.parts[name] for name in ("teeth_upper", "teeth_lower")])

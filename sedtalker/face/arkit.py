@@ -25,6 +25,7 @@ def arkit_columns(name: str) -> tuple[int, ...]:
     Raises:
         ValueError: ARKit has no such blendshape.
     """
-    if name in ARKIT_NAMES:
-        return (ARKIT_NAMES.index(name),)
-    return ARKIT_NAMES.index(f"{name}Left"), ARKIT_NAMES.index(f"{name}Right")
+    columns = tuple(ARKIT_NAMES.index(full) for full in (name, f"{name}Left", f"{name}Right") if full in ARKIT_NAMES)
+    if not columns:
+        raise ValueError(f"not a blendshape of ARKit: {name}")
+    return columns

@@ -105,7 +105,7 @@ def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, grid: Path
     Manifest(str(spoken), [acted]).save(tmp_path / "manifest.json")
     write_phones(tmp_path / "phones.tsv", {"acted/a": SAID, "grid/bbaf3s": SAID})
     sources = StoreSources(grid=grid, manifest=tmp_path / "manifest.json", tables=(tmp_path / "phones.tsv",))
-    clips = {clip.id: clip.source for clip in build_clips(store, sources, most=1)}
+    clips = {clip.id: clip.source for clip in build_clips(store, sources, limit=1)}
     assert {"acted_a": "acted", "acted_a_voice0": "acted-voices", "grid_bbaf3s": "grid"}.items() <= clips.items()
     assert clips["grid_bbaf3s_voice0"] == "grid-voices"
     with np.load(store / "clips" / "acted_a.npz") as arrays:

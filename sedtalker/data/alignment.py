@@ -1,7 +1,7 @@
 """Phones with times from a recording and its words, by pocketsphinx' forced alignment:
 `python -m sedtalker.recipes align MANIFEST -o phones.tsv`.
 
-Times lie on a 10 ms grid. Phones are ARPAbet without stress (CMUdict's), `SIL` for silence.
+Times are multiples of 10 ms. Phones are ARPAbet without stress (CMUdict's), `SIL` for silence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALIGNER_RATE = 100  # frames a second
 
 
 class Aligner:
-    """Finds where the phones of a known text lie in a recording."""
+    """Finds the times of the phones of a known text in a recording."""
 
     def __init__(self) -> None:
         pocketsphinx = require("pocketsphinx", "align")
@@ -33,9 +33,9 @@ class Aligner:
         self.decoder = pocketsphinx.Decoder(lm=None, fwdflat=False, bestpath=False, loglevel="FATAL")
 
     def align(self, samples: NDArray[np.float32], transcript: str, language: str = "en") -> tuple[Phone, ...] | None:
-        """Phones of 16 kHz samples (N,) in which `transcript` is said; None where no path through the text fits.
+        """Phones of 16 kHz samples (N,) with a known transcript; None if the aligner finds no path through the text.
 
-        Polish ("pl") is spelt out by rules, and found by the English model's sounds.
+        Polish ("pl") is converted to English phones by rules (`sedtalker.data.polish`).
 
         Raises:
             DataError: a word is not in the pronouncing dictionary.

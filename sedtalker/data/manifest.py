@@ -1,6 +1,4 @@
-"""One manifest for every speech corpus: who says what, with which emotion, in which file, and on which side of the
-split.
-"""
+"""Manifest of speech corpora: speaker, transcript, emotion, file and split of every utterance."""
 
 from __future__ import annotations
 
@@ -40,17 +38,17 @@ class Utterance:
     speaker: str  # unique over corpora: "ravdess-07"
     gender: str  # female, male or unknown
     language: str  # ISO 639-1
-    emotion: str  # a label of the model; what the speaker meant
-    intensity: float | None = None  # 0..1; None where the corpus says nothing
+    emotion: str  # a label of the model; the emotion that the speaker acted
+    intensity: float | None = None  # 0..1; None if the corpus does not give it
     segments: tuple[Span, ...] = ()  # empty: the emotion holds throughout
     transcript: str = ""
-    perceived: dict[str, float] = field(default_factory=dict)  # what listeners heard: label -> share of the votes
+    perceived: dict[str, float] = field(default_factory=dict)  # listeners' votes: label -> share
     split: str = "train"
 
 
 @dataclass
 class Manifest:
-    """Utterances below one folder, and what was left out with the reason."""
+    """Utterances below one folder, and the number of skipped files by reason."""
 
     root: str
     utterances: list[Utterance]
@@ -63,7 +61,7 @@ class Manifest:
         return iter(self.utterances)
 
     def audio(self, utterance: Utterance) -> Path:
-        """Where the utterance's recording lies."""
+        """Path of an utterance's recording."""
         return Path(self.root, utterance.path)
 
     def select(self, *splits: str) -> list[Utterance]:
@@ -78,10 +76,10 @@ class Manifest:
 
 
 class SkipCounter(Counter[str]):
-    """Counts what a reader leaves out, by reason."""
+    """Counts the files that a reader skips, by reason."""
 
     def skip(self, reason: str, count: int = 1) -> None:
-        """Count more files left out for this reason."""
+        """Count skipped files."""
         if count:
             self[reason] += count
 
@@ -90,7 +88,7 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read a manifest written by `Manifest.save`.
 
     Raises:
-        DataError: the file is missing, is no manifest, or was written by a later version.
+        DataError: the file is missing, is not a manifest, or was written by a later version.
     """
     try:
         document = json.loads(read_text(path))
@@ -133,14 +131,14 @@ def split_by_speaker(
     seed: int = 0,
     pinned: dict[str, str] | None = None,
 ) -> Manifest:
-    """Give every speaker, and so all of their utterances, one side of the split.
+    """Assign every speaker with all utterances to one split.
 
-    Drawn within each corpus and gender, so that each side hears both; a share is rounded to whole speakers. Where a
-    corpus has fewer than three speakers of a gender, all of them are trained on.
+    Speakers are drawn within each corpus and gender, so every split has both genders; shares are rounded to whole
+    speakers. If a corpus has fewer than three speakers of a gender, all of them are for training.
 
     Args:
         test, validation: shares of the speakers.
-        pinned: speakers whose side is given and not drawn.
+        pinned: splits of speakers that are not drawn.
     """
     groups: dict[tuple[str, str], set[str]] = defaultdict(set)
     for item in manifest:
@@ -177,7 +175,7 @@ def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def finish(folder: str | os.PathLike[str], utterances: list[Utterance], skipped: Counter[str]) -> Manifest:
-    """A reader's result; an empty one is an error, because the folder was not the corpus it was said to be.
+    """Manifest from a reader's results. An empty one is an error, because the folder holds something else.
 
     Raises:
         DataError: no file was recognised.

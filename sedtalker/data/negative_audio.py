@@ -1,7 +1,7 @@
 """Negative and augmented audio for the talker: sounds without speech, degraded speech, converted voices.
 
-The talker learns from it to keep the mouth closed while there is no speech, however loud a sound is, to go on speaking
-in noise, and to move alike for every voice. Samples are (N,) float32 at 16 kHz.
+The talker learns from it to keep the mouth closed during loud sounds without speech, to animate speech in noise, and to
+move alike for every voice. Samples are (N,) float32 at 16 kHz.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Polish spelling -> ARPAbet: the nearest English sounds, near enough for an English model to find them in the speech.
+"""Polish spelling -> ARPAbet: the nearest English phones, for forced alignment with an English model.
 
-Letters are read from the left, the longest group first. What English lacks takes its neighbour's place: both series of
-hushing sounds are SH, ZH, CH, JH, nasal vowels are a vowel with a nasal consonant. Devoicing is left out: lips do not
-show it.
+Letters are matched from the left, the longest group first. Sounds that English lacks become
+similar ones: both series of sibilants are SH, ZH, CH, JH, nasal vowels are a vowel with a nasal consonant. Devoicing is
+ignored, because it does not change the lips.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST = max(map(len, GROUPS))
 
 
 def polish_phones(word: str) -> list[str]:
-    """ARPAbet phones of a lower-case Polish word; a letter that Polish does not have says nothing."""
+    """ARPAbet phones of a lower-case Polish word; letters that Polish does not have are ignored."""
     phones: list[str] = []
     place = 0
     while place < len(word):
@@ -36,5 +36,5 @@ def polish_phones(word: str) -> list[str]:
         place += len(group)
         before_vowel = place < len(word) and word[place] in VOWELS
         if len(group) > 1 and group.endswith("i") and not before_vowel:
-            phones += ["IY"]  # between consonants the letter softens and is said as well
+            phones += ["IY"]  # before a consonant the letter softens the group and is also a vowel
     return phones

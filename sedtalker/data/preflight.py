@@ -1,6 +1,6 @@
-"""What goes wrong with vertex sequences, looked for before training: layout, unit, axes, topology, motion, sound.
+"""Checks of vertex sequences before training: layout, unit, axes, topology, motion, sound.
 
-Each check gives a sentence that says what is wrong and what to do, or nothing.
+Each check returns a sentence with the problem and its solution, or None.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sedtalker.errors import DataError
 
 HEAD_SIZE = (0.08, 2.5)  # metres, the longest side of the box around a head, with or without shoulders
 LARGEST_MOTION = 0.10  # metres from the template; an open jaw moves the chin by 0.04
-LEAST_MOTION = 1e-5  # metres; below it a sequence stands still
+LEAST_MOTION = 1e-5  # metres; below it a sequence does not move
 LARGEST_STEP = 0.05  # metres between two frames
 FAR_FROM_TEMPLATE = 0.02  # metres, root mean square over the vertices; speech stays below 0.005
 SOUND_TOLERANCE = 0.2  # s between the end of the motion and the end of the sound
@@ -59,7 +59,7 @@ def _wrong_shape(shape: tuple[int, ...], vertices: int) -> str:
 
 
 def template_problem(template: Float) -> str | None:
-    """What is wrong with a template (V, 3)."""
+    """Problem of a template (V, 3)."""
     if template.ndim != 2 or template.shape[1] != 3 or template.dtype.kind != "f":
         return f"not a template: shape {template.shape} of {template.dtype}. It must be (V, 3), in metres"
     if not np.isfinite(template).all():
@@ -78,7 +78,7 @@ def _unit_problem(size: float) -> str | None:
 
 
 def motion_problem(frames: Float, template: Float) -> str | None:
-    """What is wrong with positions (T, V, 3) in metres of a face whose template is (V, 3)."""
+    """Problem of positions (T, V, 3) in metres of a face whose template is (V, 3)."""
     if not np.isfinite(frames).all():
         bad = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2)))
         return f"coordinates with NaN or infinity in {len(bad)} frames, the first is {bad[0]}. Export it again"
@@ -107,7 +107,7 @@ def _mismatch(posture: Float, template: Float) -> str:
     """Why a typical posture (V, 3) is far from the template: displacements, unit, axes, place or order of vertices."""
     size, wanted = (float(np.ptp(points, axis=0).max()) for points in (posture, template))
     if _rms(posture) < 0.1 * _rms(template - template.mean(axis=0)):
-        return "displacements, not positions (they lie around zero). Add the template"
+        return "displacements, not positions (they are around zero). Add the template"
     if not 0.5 < size / wanted < 2:
         return f"another unit: {size / wanted:.3g} times as large as the template. Scale it to metres with --scale"
     centred, target = posture - posture.mean(axis=0), template - template.mean(axis=0)

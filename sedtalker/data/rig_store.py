@@ -3,7 +3,7 @@
     STORE/manifest.json   version, frame_rate (50), names (52 ARKit blendshapes), clips: the fields of `RigClip`;
                           openings: true once every clip of made motion has a pseudo-labelled jaw opening
     STORE/clips/ID.npz    float16: weights, trust, expression (T, 52), posterior (T, C), intensity, closed (T,) and,
-                          where the jaw opening was pseudo-labelled, opening (T,). `trust` is the loss weight
+                          where the jaw opening was pseudo-labelled, opening (T,). `trust` holds `RigArrays.loss_weight`
     STORE/features/ID.npy (T, L, D) float16 hidden states of the speech encoder (`sedtalker.data.features`)
     STORE/openings/ID.npy (T,) float16 jaw openings of the pseudo-labelling teacher, before they are applied to clips
     STORE/phones.tsv      phones of the clips that were aligned (`sedtalker.data.alignment`)

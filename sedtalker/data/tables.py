@@ -1,6 +1,6 @@
-"""Tables of recordings (CSV and TSV), and how their rows are matched with files: one way for every corpus.
+"""Tables of recordings (CSV and TSV), and the matching of their rows with files, for every corpus.
 
-A table that names nothing, or names it otherwise, must not pass for one that is not there.
+A table that names other recordings, or none, is an error and not the same as a missing table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Row = dict[str, str]
 Entry = TypeVar("Entry")
 
 DELIMITERS = ",;\t"
-ENDINGS = AUDIO_SUFFIXES | {".npy", ".npz"}  # of recordings, with or without which a row may name one
+ENDINGS = AUDIO_SUFFIXES | {".npy", ".npz"}  # of recordings, which a row may leave out
 SHOWN = 5  # names in a message
 
 
@@ -99,8 +99,8 @@ def match_names(
             found[name] = entry
     names_left = [name for name in names if name not in found]
     if (complete and (rows_left or names_left)) or (not found and rows_left and names_left):
-        parts = [f"rows without a recording: {_listed(rows_left)}"] if rows_left else []
-        parts += [f"recordings without a row: {_listed(names_left)}"] if names_left else []
+        parts = [f"rows without a recording: {_join_names(rows_left)}"] if rows_left else []
+        parts += [f"recordings without a row: {_join_names(names_left)}"] if names_left else []
         raise DataError(f"table and recordings do not match: {path} ({'; '.join(parts)}). Correct the names")
     return found
 
@@ -141,7 +141,7 @@ def _row(headings: list[str], cells: list[str], where: str, key: str) -> Row:
 
 
 def _forms(written: str) -> list[str]:
-    """Names that a row may mean, the likeliest first: as it is written, without folder, without ending."""
+    """Names that a row may refer to, the most likely first: as it is, without the folder, without the ending."""
     whole = unicodedata.normalize("NFC", written)
     last = whole.replace("\\", "/").rsplit("/", 1)[-1]
     stem, dot, ending = last.rpartition(".")
@@ -150,6 +150,6 @@ def _forms(written: str) -> list[str]:
     return [whole, last, *([stem] if dot and recorded else [])]
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -1,4 +1,4 @@
-"""The store of a vertex corpus: what a talker trains on and is measured against, whatever corpus it came from.
+"""Store of a vertex corpus, in one format for all corpora, for training and evaluation of talkers.
 
 STORE/manifest.json   version, corpus, rates, splits, and one entry a clip
 STORE/clips/ID.npy    (T, V, 3) displacements from the subject's template, metres, float16 or float32; opened by
@@ -62,7 +62,7 @@ class Store:
     dtype: str
     vertices: int
     clips: tuple[VertexClip, ...]
-    settings: dict[str, Any] = field(default_factory=dict)  # the manifest as it stands
+    settings: dict[str, Any] = field(default_factory=dict)  # the manifest
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -96,7 +96,7 @@ class Store:
         return self.root / "audio" / f"{clip.audio}.wav"
 
     def features(self, clip: VertexClip) -> Path:
-        """Where the cached speech features of a clip's sound lie, (T, L, D) float16, 50 a second."""
+        """Path of the cached speech features (T, L, D) float16 at 50 Hz of a clip's sound."""
         return self.root / "features" / f"{clip.audio}.npy"
 
     def displacements(self, clip: VertexClip, start: int = 0, stop: int | None = None) -> Frames:
@@ -178,7 +178,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def write_manifest(root: Path, settings: dict[str, Any], clips: Iterable[VertexClip], complete: bool) -> None:
-    """Write a store's manifest; `complete` says that every clip is there."""
+    """Write a store's manifest; `complete` marks that every clip is written."""
     document = {"kind": KIND, "version": VERSION, "complete": complete, **settings}
     document["clips"] = [asdict(clip) for clip in clips]
     with atomic_write(root / "manifest.json") as temp_path:

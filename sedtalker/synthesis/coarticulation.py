@@ -1,9 +1,9 @@
-"""Speech with known phones -> the motion of a face that says it with feeling, at 50 Hz.
+"""Motion by rules at 50 Hz from speech with known phones and an emotion track.
 
-Phones become gestures towards their visemes; neighbouring gestures blend by dominance (Cohen & Massaro 1993);
-closures of /p b m/ and contacts of /f v/ are then laid over the blend, because a mean of neighbours never closes, and
-in silence the lips are shut. The expression of the emotion track comes on and goes off slowly, gives way in the lower
-face while speaking, and never opens a closure or a silent mouth.
+Phones become gestures towards their visemes, which blend by dominance (Cohen & Massaro 1993). Closures of /p b m/ and
+contacts of /f v/ then limit the blend, because an average of neighbours never closes, and in silence the lips are
+closed. The expression of the emotion track rises and falls slowly, is weaker in the lower face during speech, and never
+opens closed lips.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
-from sedtalker.face import action_units as actions
+from sedtalker.face.action_units import expression_weights
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.visemes import (
     BILABIALS,
@@ -35,36 +35,40 @@ from sedtalker.speech import FRAME_RATE
 Float = NDArray[np.float32]
 
 # Widths of the dominance functions: a share of the phone's duration, and a floor, the speed of the articulator. Those
-# of the opening and its anticipation were fitted to GRID s1's tracked lip gap. His lag fits at 0.036, with which other
-# voices' lips run 1 ms ahead of the loudness to 10 ms after it; measured mouths follow by 11 and 24 ms.
+# of the opening and its anticipation were fitted to GRID s1's tracked lip gap (`recipes fit_visemes`). The fitted lag
+# is 0.036 s; with it the lips of other voices are between 1 ms ahead of the loudness and 10 ms behind it. Tracked
+# mouths are 11 and 24 ms behind.
 OPENING_SPREAD, OPENING_FLOOR = 0.16, 0.067  # seconds
 OPENING_LAG = 0.054  # seconds by which a gesture's peak follows the middle of its phone
-AMPLITUDE_CORRECTION = 1.12  # least squares shrinks what it predicts; this gives back the tracked spread
-ANTICIPATION = 0.35  # a gesture grows over a time this much longer, and fades over one this much shorter
+AMPLITUDE_CORRECTION = 1.12  # least squares shrinks predictions; this restores the tracked spread
+ANTICIPATION = 0.35  # share by which a gesture's rise is longer and its fall shorter
 SHAPE_SPREAD, SHAPE_FLOOR = 0.40, 0.060
-SHAPE_LEAD = 0.010  # seconds by which rounding and spreading run ahead of the sound
-SHORT_PAUSE = 0.12  # seconds; a mouth does not shut in a shorter one
+SHAPE_LEAD = 0.010  # seconds by which rounding and spreading precede the sound
+SHORT_PAUSE = 0.12  # seconds; the mouth stays open in a shorter pause
 
-CLOSING, RELEASE = 0.065, 0.105  # seconds of the closure's ramps; the lips shut a third faster than they part
-CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # of the phone, and seconds, that they stay shut
-FULLY = 0.999  # of a closure, from which the lips must meet
+CLOSING, RELEASE = 0.065, 0.105  # seconds of a closure's ramps; lips close a third faster than they open
+CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # closed part of the phone, and its limits in seconds
+FULLY = 0.999  # closure from which the lips must meet
 CONTACT_OPENING = 0.025  # opening at which the lower lip touches the upper teeth
 QUIET_OPENING, QUIET_CLOSING = 0.09, 0.11  # seconds of the ramps before the first sound and after the last one
-SHUT = 0.02  # of the opening, under which the lips count as shut in silence
+SHUT = 0.02  # share of the opening below which the lips count as closed in silence
 
 EFFORT_PER_DB, EFFORT_RANGE = 0.018, (0.75, 1.30)  # opening grows with loudness over the clip's median
 
-# Time constants in seconds: 10 to 90 % in 0.35 and 0.66 s. RAVDESS' actors take .4 to .8 and .4 to 1.0 s, and all
-# but the sad are half way .04 to .10 s before the voice sets in (`corpora.fit_expression`, the tracker's smoothing
-# included).
+# Time constants in seconds: 10 to 90 % in 0.35 and 0.66 s. RAVDESS' actors take 0.4 to 0.8 and 0.4 to 1.0 s, and for
+# all emotions but sad half of the expression is there 0.04 to 0.10 s before the voice (`recipes fit_expression_timing`;
+# includes the tracker's smoothing).
 ONSET, RELEASE_OF_EMOTION = 0.16, 0.30
-EMOTION_LEAD = 0.10  # seconds by which a face runs ahead of the emotion in the voice
-SPEECH_DAMPING = 0.25  # share of the lower face's expression that speaking takes
-CONTACT_DAMPING = 0.6  # share of what parts the lips that a contact of lip and teeth takes
-ROUNDING_DAMPING, FULL_ROUNDING = 0.85, 0.6  # share of a smile or a stretch that rounding takes, and when it is full
+EMOTION_LEAD = 0.10  # seconds by which the face precedes the emotion in the voice
+SPEECH_DAMPING = 0.25  # share of the lower face's expression that speech removes
+CONTACT_DAMPING = 0.6  # share of the expression's opening that a contact of lip and teeth removes
+ROUNDING_DAMPING, FULL_ROUNDING = (
+    0.85,
+    0.6,
+)  # share of a smile or stretch that full rounding removes; weight of full rounding
 EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.12, "happy": 0.10, "fear": 0.08, "upset": -0.08, "sad": -0.12}
-"""How much wider than in neutral speech the mouth opens at full intensity; in RAVDESS' action units 25 and 26 angry,
-surprised, happy and fearful speech opens wider, and sad speech less."""
+"""Relative change of the mouth's opening at full intensity. By RAVDESS' action units 25 and 26 the mouth opens wider in
+angry, surprised, happy and fearful speech, and less in sad speech."""
 LOWER_FACE = tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "jaw")))
 WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in arkit_columns(name))
 OPENING_CHANNELS = tuple(i for name in OPENERS for i in arkit_columns(name))
@@ -72,7 +76,7 @@ OPENING_CHANNELS = tuple(i for name in OPENERS for i in arkit_columns(name))
 
 @dataclass(frozen=True)
 class SpeakerStyle:
-    """How one speaker moves, about the mean of 1."""
+    """Factors of one speaker's motion; the mean speaker has 1."""
 
     jaw: float = 1.0
     rounding: float = 1.0
@@ -81,19 +85,19 @@ class SpeakerStyle:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> SpeakerStyle:
-        """A speaker at random."""
+        """Draw a speaker."""
         jaw, rounding, expressiveness = np.clip(rng.normal(1.0, 0.08, 3), 0.8, 1.2).tolist()
         return cls(jaw, rounding, expressiveness, float(np.clip(rng.normal(0, 0.04), -0.1, 0.1)))
 
 
 @dataclass(frozen=True)
 class Performance:
-    """A made performance at 50 Hz."""
+    """Motion made by rules at 50 Hz."""
 
     weights: Float  # (T, 52)
-    expression: Float  # (T, 52): what the emotion adds; weights - expression is the neutral performance
+    expression: Float  # (T, 52): the part that the emotion adds; weights - expression is the neutral motion
     closed: Float  # (T,): 1 where /p b m/ must be closed
-    quiet: Float  # (T,): 1 where nobody speaks and the lips are shut
+    quiet: Float  # (T,): 1 in silence with closed lips
     free: Float  # (T,): 1 where no closure, contact or silence decides how far the mouth is open
 
 
@@ -107,57 +111,59 @@ class Gesture:
 
 
 def perform(
-    phones: Sequence[Phone], decibels: Float, posterior: Float, intensity: Float, voice: SpeakerStyle | None = None
+    phones: Sequence[Phone], decibels: Float, posterior: Float, intensity: Float, style: SpeakerStyle | None = None
 ) -> Performance:
-    """The motion (T, 52) of speech with these phones, loudness (T,) in dB, posterior (T, 8) and intensity (T,)."""
-    voice = voice or SpeakerStyle()
+    """Animate speech with known phones, loudness (T,) in dB, emotion posterior (T, 8) and intensity (T,)."""
+    style = style or SpeakerStyle()
     times = ((np.arange(len(decibels)) + 0.5) / FRAME_RATE).astype(np.float32)
-    shut = LipConstraints(closure_curve(phones, times), contact_curve(phones, times), silence_curve(phones, times))
+    constraints = LipConstraints(
+        closure_curve(phones, times), contact_curve(phones, times), silence_curve(phones, times)
+    )
     speaking = _speaking(phones, times)
-    lips = _lips(phones, decibels, times, shut, speaking, voice)
-    felt = expression_curves(posterior, intensity, voice)
-    felt[:, JAW_OPEN] += emotional_effort(posterior, intensity) * (lips[:, JAW_OPEN] - lips[:, MOUTH_CLOSE])
-    face = _with_expression(lips, felt, shut, speaking)
+    lips = _articulate(phones, decibels, times, constraints, speaking, style)
+    expression = expression_curves(posterior, intensity, style)
+    expression[:, JAW_OPEN] += emotional_effort(posterior, intensity) * (lips[:, JAW_OPEN] - lips[:, MOUTH_CLOSE])
+    face = _add_expression(lips, expression, constraints, speaking)
     return Performance(
         weights=face,
         expression=face - lips,
-        closed=full_closures(shut.closure),
-        quiet=(shut.silence > 1 - SHUT).astype(np.float32),
-        free=shut.parted * (1 - shut.contact),
+        closed=full_closures(constraints.closure),
+        quiet=(constraints.silence > 1 - SHUT).astype(np.float32),
+        free=constraints.openable * (1 - constraints.contact),
     )
 
 
 @dataclass(frozen=True)
 class LipConstraints:
-    """What shuts a mouth, each (T,) in 0 (free) to 1."""
+    """Constraints that close the mouth, each (T,) from 0 (free) to 1."""
 
     closure: Float  # by /p b m/
     contact: Float  # of the lower lip and the teeth, by /f v/
     silence: Float
 
     @property
-    def parted(self) -> Float:
-        """Share (T,) of an opening that is left."""
+    def openable(self) -> Float:
+        """Share (T,) of an opening that closure and silence leave."""
         return (1 - self.closure) * (1 - self.silence)
 
 
 def closure_curve(phones: Sequence[Phone], times: Float) -> Float:
-    """How far the lips are shut (T,) by /p b m/: 0 free, 1 shut."""
+    """Closure (T,) of the lips by /p b m/: 0 free, 1 closed."""
     shut = np.zeros(len(times), np.float32)
     for phone in phones:
         if phone.name in BILABIALS:
-            opening_dominance = np.clip(CLOSED_SHARE * (phone.end - phone.start), CLOSED_LEAST, CLOSED_MOST)
-            shut = np.maximum(shut, _plateau(times, phone.start, phone.start + opening_dominance, CLOSING, RELEASE))
+            hold = np.clip(CLOSED_SHARE * (phone.end - phone.start), CLOSED_LEAST, CLOSED_MOST)
+            shut = np.maximum(shut, _plateau(times, phone.start, phone.start + hold, CLOSING, RELEASE))
     return shut
 
 
 def full_closures(closure: Float) -> Float:
-    """(T,) 1 where a closure (T,) is such that the lips must meet."""
+    """1 where a closure (T,) is full and the lips must meet, otherwise 0."""
     return (closure >= FULLY).astype(np.float32)
 
 
 def contact_curve(phones: Sequence[Phone], times: Float) -> Float:
-    """How far the lower lip is at the upper teeth (T,) by /f v/: 0 free, 1 touching."""
+    """Contact (T,) of the lower lip with the upper teeth by /f v/: 0 free, 1 touching."""
     touch = np.zeros(len(times), np.float32)
     for phone in phones:
         if phone.name in LABIODENTALS:
@@ -167,9 +173,9 @@ def contact_curve(phones: Sequence[Phone], times: Float) -> Float:
 
 
 def silence_curve(phones: Sequence[Phone], times: Float) -> Float:
-    """How far the lips are shut (T,) because nobody speaks: 0 free, 1 shut.
+    """Closure (T,) of the lips in silence: 0 free, 1 closed.
 
-    They part shortly before a sound and shut shortly after it; at the ends of a recording there is silence beyond.
+    The lips open shortly before a sound and close shortly after it. A recording counts as silent beyond its ends.
     """
     shut = np.zeros(len(times), np.float32)
     pauses = [p for p in merge_silences(phones) if p.end - p.start >= SHORT_PAUSE]
@@ -183,7 +189,7 @@ def silence_curve(phones: Sequence[Phone], times: Float) -> Float:
 
 
 def merge_silences(phones: Sequence[Phone]) -> list[Phone]:
-    """Silences, those that touch one another as one."""
+    """Silences of a sequence of phones; adjacent ones are joined."""
     merged: list[Phone] = []
     for phone in phones:
         if phone.name == SILENCE:
@@ -195,14 +201,14 @@ def merge_silences(phones: Sequence[Phone]) -> list[Phone]:
 
 
 def _plateau(times: Float, start: float, end: float, rise: float, fall: float) -> Float:
-    """1 from start to end, with raised cosines on both sides (T,)."""
+    """Curve (T,) that is 1 from start to end, with raised cosines on both sides."""
     before = np.clip((start - times) / rise, 0, 1)
     after = np.clip((times - end) / fall, 0, 1)
     return (0.5 + 0.5 * np.cos(np.pi * (before + after))).astype(np.float32)
 
 
 def gestures(phones: Sequence[Phone]) -> Iterator[Gesture]:
-    """The gestures of a sequence of phones, in order."""
+    """Gestures of a sequence of phones, in order."""
     for phone in phones:
         length = phone.end - phone.start
         if phone.name == SILENCE and length < SHORT_PAUSE:
@@ -212,58 +218,63 @@ def gestures(phones: Sequence[Phone]) -> Iterator[Gesture]:
             yield Gesture(VISEMES[viseme], phone.start + length * (part + 0.5) / len(visemes), length / len(visemes))
 
 
-def _lips(
-    phones: Sequence[Phone], decibels: Float, times: Float, shut: LipConstraints, speaking: Float, voice: SpeakerStyle
+def _articulate(
+    phones: Sequence[Phone],
+    decibels: Float,
+    times: Float,
+    constraints: LipConstraints,
+    speaking: Float,
+    style: SpeakerStyle,
 ) -> Float:
     parts = list(gestures(phones)) or [Gesture(VISEMES["silence"], times[-1] / 2, times[-1])]
     targets = np.array([part.viseme.opening for part in parts], np.float32)[:, None]
     holds = np.array([part.viseme.opening_dominance for part in parts], np.float32)
     opening = _blend(parts, targets, holds, times - OPENING_LAG, OPENING_SPREAD, OPENING_FLOOR)[:, 0]
-    opening *= AMPLITUDE_CORRECTION * voice.jaw * _effort(decibels, speaking)
-    opening = shut.parted * limit_to_contact(opening, shut.contact)
+    opening *= AMPLITUDE_CORRECTION * style.jaw * _effort(decibels, speaking)
+    opening = constraints.openable * limit_to_contact(opening, constraints.contact)
 
     shapes = np.stack([shape_targets(part.viseme) for part in parts])
     holds = np.array([part.viseme.shape_dominance for part in parts], np.float32)
     shape = _blend(parts, shapes, holds, times + SHAPE_LEAD, SHAPE_SPREAD, SHAPE_FLOOR)
     lips = np.zeros((len(times), len(ARKIT_NAMES)), np.float32)
     for name, values in zip(SHAPE_CHANNELS, shape.T, strict=True):
-        gain = voice.rounding if name in ("mouthPucker", "mouthFunnel") else 1.0
-        yields = shut.parted if name in OPENERS else 1 - shut.silence
+        gain = style.rounding if name in ("mouthPucker", "mouthFunnel") else 1.0
+        yields = constraints.openable if name in OPENERS else 1 - constraints.silence
         lips[:, arkit_columns(name)] = (values * gain * yields)[:, None]
     lips[:, JAW_OPEN], lips[:, MOUTH_CLOSE] = split_opening(opening, speaking)
     return np.clip(lips, 0, 1)
 
 
 def limit_to_contact(opening: Float, contact: Float, most: float = CONTACT_OPENING) -> Float:
-    """An opening (T,) that is at most `most` where a contact (T,) of lip and teeth is full."""
+    """Limit an opening (T,) to `most` by the contact (T,) of lip and teeth."""
     return opening + contact * np.minimum(most - opening, 0)
 
 
 def emotional_effort(posterior: Float, intensity: Float) -> Float:
-    """Share (T,) by which a track widens the mouth's opening in speech."""
+    """Relative change (T,) of the mouth's opening by an emotion track."""
     return intensity * (posterior @ np.array([EFFORT_OF_EMOTION.get(label, 0.0) for label in LABELS], np.float32))
 
 
 def _blend(parts: Sequence[Gesture], targets: Float, holds: Float, times: Float, spread: float, floor: float) -> Float:
-    """Targets (G, S) of gestures, blended by their dominance at each time -> (T, S)."""
+    """Blend the targets (G, S) of gestures by their dominance at each time -> (T, S)."""
     centres = np.array([part.centre for part in parts])
     durations = np.array([part.duration for part in parts])
-    # A long phone is held: its dominance falls off from its edges rather than from its middle.
-    held = np.maximum(durations / 2 - 0.08, 0)
+    # The dominance of a long phone falls from its edges, not from its middle.
+    hold = np.maximum(durations / 2 - 0.08, 0)
     width = spread * np.minimum(durations, 0.16) + floor
     after = times[:, None] - centres
     width = width * np.where(after < 0, 1 + ANTICIPATION, 1 - ANTICIPATION)
-    away = np.maximum(np.abs(after) - held, 0) / width
-    dominance = holds * np.exp(-np.square(away)) + 1e-9 * np.exp(-away)  # the floor decides where no gesture reaches
+    away = np.maximum(np.abs(after) - hold, 0) / width
+    dominance = holds * np.exp(-np.square(away)) + 1e-9 * np.exp(-away)  # the floor decides far from every gesture
     return (dominance @ targets / dominance.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _effort(decibels: Float, speaking: Float) -> Float:
-    """Gain (T,) of the opening by loudness."""
-    heard = decibels[speaking > 0.5]
-    if not len(heard):
+    """Gain (T,) of the opening from the loudness (T,) in dB, relative to the median in speech."""
+    spoken = decibels[speaking > 0.5]
+    if not len(spoken):
         return np.ones_like(decibels)
-    gain = 1 + EFFORT_PER_DB * (smooth(np.maximum(decibels, np.median(heard) - 20), 4.0) - np.median(heard))
+    gain = 1 + EFFORT_PER_DB * (smooth(np.maximum(decibels, np.median(spoken) - 20), 4.0) - np.median(spoken))
     return np.clip(gain, *EFFORT_RANGE)
 
 
@@ -275,29 +286,31 @@ def _speaking(phones: Sequence[Phone], times: Float) -> Float:
     return smooth(speaking, 2.5)
 
 
-def expression_curves(posterior: Float, intensity: Float, voice: SpeakerStyle | None = None) -> Float:
-    """ARKit weights (T, 52) of a track's expression, with onset and offset, for one speaker."""
-    voice = voice or SpeakerStyle()
-    aimed = actions.expression_weights(posterior, intensity) * voice.expressiveness
+def expression_curves(posterior: Float, intensity: Float, style: SpeakerStyle | None = None) -> Float:
+    """ARKit weights (T, 52) of an emotion track's expression for one speaker, with gradual onset and offset."""
+    style = style or SpeakerStyle()
+    targets = expression_weights(posterior, intensity) * style.expressiveness
     lead = round(EMOTION_LEAD * FRAME_RATE)
-    aimed = np.concatenate([aimed[lead:], np.repeat(aimed[-1:], lead, axis=0)])[: len(aimed)]
-    moved = np.empty_like(aimed)
-    now = aimed[0]
+    targets = np.concatenate([targets[lead:], np.repeat(targets[-1:], lead, axis=0)])[: len(targets)]
+    curves = np.empty_like(targets)
+    now = targets[0]
     rise, fall = (1 - np.exp(-1 / (FRAME_RATE * seconds)) for seconds in (ONSET, RELEASE_OF_EMOTION))
-    for frame, target in enumerate(aimed):
+    for frame, target in enumerate(targets):
         now = now + np.where(target > now, rise, fall) * (target - now)
-        moved[frame] = now
+        curves[frame] = now
     for column, name in enumerate(ARKIT_NAMES):
         side = 1 if name.endswith("Left") else -1 if name.endswith("Right") else 0
-        moved[:, column] *= 1 + side * voice.asymmetry
-    return smooth(moved, 2.0)
+        curves[:, column] *= 1 + side * style.asymmetry
+    return smooth(curves, 2.0)
 
 
-def _with_expression(lips: Float, felt: Float, shut: LipConstraints, speaking: Float) -> Float:
-    """Lips (T, 52) and expression (T, 52) on one face."""
-    felt = felt.copy()
-    felt[:, LOWER_FACE] *= (1 - SPEECH_DAMPING * speaking)[:, None]
+def _add_expression(lips: Float, expression: Float, constraints: LipConstraints, speaking: Float) -> Float:
+    """Add the expression (T, 52) to the lips (T, 52) within the constraints."""
+    expression = expression.copy()
+    expression[:, LOWER_FACE] *= (1 - SPEECH_DAMPING * speaking)[:, None]
     rounded = np.minimum((lips[:, MOUTH_PUCKER] + lips[:, MOUTH_FUNNEL]) / FULL_ROUNDING, 1)
-    felt[:, WIDENERS] *= (1 - ROUNDING_DAMPING * rounded)[:, None]
-    felt[:, (JAW_OPEN, *OPENING_CHANNELS)] *= (shut.parted * (1 - CONTACT_DAMPING * shut.contact))[:, None]
-    return np.clip(lips + felt, 0, 1)
+    expression[:, WIDENERS] *= (1 - ROUNDING_DAMPING * rounded)[:, None]
+    expression[:, (JAW_OPEN, *OPENING_CHANNELS)] *= (
+        constraints.openable * (1 - CONTACT_DAMPING * constraints.contact)
+    )[:, None]
+    return np.clip(lips + expression, 0, 1)

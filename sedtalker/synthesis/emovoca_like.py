@@ -1,8 +1,8 @@
-"""A made EmoVOCA of the default head in the layout of EmoVOCA's generator, for those without the licence and for tests.
+"""Synthetic corpus of the default head in the layout of EmoVOCA's generator, for tests and users without its licence.
 
 The sounds are syllables: a harmonic tone under two moving resonances whose loudness opens and closes. The jaw follows
 the loudness, the lips' width the upper resonance, and the expression and its level are added, so that the motion can be
-learned from the sound and the label. It says nothing about how people speak.
+learned from the sound and the label. It is not a model of human speech.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ POSES: dict[str, dict[str, float]] = {
     "Upset": {"browDownLeft": 0.5, "browDownRight": 0.5, "mouthShrugLower": 0.7, "mouthFrownLeft": 0.5,
               "mouthFrownRight": 0.5},
 }  # fmt: skip
-"""Weights of each made expression at level 3."""
+"""Weights of each expression at level 3."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is made."""
+    """Size of the corpus."""
 
     subjects: tuple[str, ...] = (SPLITS["train"][0], SPLITS["train"][1], SPLITS["validation"][0], SPLITS["test"][0])
     sentences: tuple[str, ...] = SENTENCES[20:24]
@@ -59,7 +59,7 @@ def make_size(subjects: int, sentences: int, seconds: float) -> Size:
 
 
 def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = None, seed: int = 0) -> int:
-    """Write a made EmoVOCA to `destination/New_EmoVOCA`; returns the number of sequences.
+    """Write the corpus to `destination/New_EmoVOCA`; returns the number of sequences.
 
     The same seed gives the same bytes. `face` needs the 52 ARKit blendshapes.
 
@@ -73,7 +73,7 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
         raise DataError(f"the folder exists: {root}. Choose another folder with -o")
     templates = {subject: _template(face, subject, seed) for subject in size.subjects}
     write_shared(root, templates, face.faces)
-    made = 0
+    count = 0
     for subject in size.subjects:
         for sentence in size.sentences:
             rng = np.random.default_rng([seed, *f"{subject}{sentence}".encode()])
@@ -85,8 +85,8 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
                     weights = np.clip(speech + _pose(expression) * level / 3, 0, 1)
                     vertices = face.pose(weights).astype(np.float64) - face.template + templates[subject]
                     write_sequence(root, f"{subject}_{sentence}_{expression}_{level}", vertices, sound)
-                    made += 1
-    return made
+                    count += 1
+    return count
 
 
 def _template(face: Face, subject: str, seed: int) -> NDArray[np.float64]:

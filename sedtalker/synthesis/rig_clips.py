@@ -67,7 +67,7 @@ class LossWeights:
     rule_opening: float = 0.15  # opening made by rules where no closure, contact or silence determines it
     pseudo_opening: float = 0.3  # the same from a teacher (`sedtalker.recipes.pseudo_label_jaw`)
     silent_lips: float = 0.5  # closed lips in silence, relative to those at /p b m/
-    tracked_closure: float = 0.25  # /p b m/ of a tracked face: its own gap says when and how it closes
+    tracked_closure: float = 0.25  # /p b m/ of a tracked face: its own gap determines when and how it closes
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def performance_arrays(performance: Performance, posterior: Float, intensity: Fl
 def replace_opening(arrays: RigArrays, opening: Float) -> RigArrays:
     """Replace the opening made by rules with a pseudo-labelled one where it is not determined.
 
-    Call it once for a clip: the loss weight of the rule's opening tells where that is, and it changes. The returned
+    Call it once for a clip: the loss weight of the rule's opening shows where that is, and it changes. The returned
     arrays hold `opening`, which marks the clip.
 
     Args:

@@ -1,4 +1,4 @@
-"""Speech with known phones -> emotional talking heads on the default topology, in the layout of EmoVOCA's generator.
+"""Emotional talking heads from speech with known phones, in the layout of EmoVOCA's generator.
 
 Every speaker becomes one of EmoVOCA's subjects on its side of the split, with the head of one of the identities; every
 sentence is performed under each expression at each level (`sedtalker.synthesis.coarticulation`). The
@@ -39,18 +39,18 @@ from sedtalker.synthesis.emovoca_like import write_sequence, write_shared
 
 Float = NDArray[np.float32]
 
-FIRST_SENTENCE = 20  # validation and test use sentences 21 to 40 alone, and so do all here
+FIRST_SENTENCE = 20  # validation and test use only sentences 21 to 40, and so do all splits here
 MOST_SENTENCES = len(SENTENCES) - FIRST_SENTENCE
 LABELLED = tuple(name for name, (_, label) in EXPRESSIONS.items() if label)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One of the corpus' people."""
+    """One subject of the corpus."""
 
     name: str  # EmoVOCA's
     face: Face
-    voice: SpeakerStyle
+    style: SpeakerStyle
     sentences: Sequence[AlignedUtterance]
 
 
@@ -93,16 +93,20 @@ def synthesize_talking_heads(
 
 
 def assign_subjects(speech: Iterable[AlignedUtterance], faces: Sequence[Face], sentences: int) -> list[Subject]:
-    """Speakers as EmoVOCA's subjects, each with at most so many sentences: eight to train, two and two held out."""
-    said: dict[str, dict[str, list[AlignedUtterance]]] = {split: {} for split in SPLITS}
+    """Assign speakers to EmoVOCA's subjects (8 training, 2 validation, 2 test), with at most `sentences` each."""
+    speakers: dict[str, dict[str, list[AlignedUtterance]]] = {split: {} for split in SPLITS}
     for item in speech:
-        speakers = said[item.split]
-        if item.speaker in speakers or len(speakers) < len(SPLITS[item.split]):
-            speakers.setdefault(item.speaker, []).append(item)
-    chosen = [(name, speaker, items) for split in SPLITS for name, (speaker, items) in _named(split, said[split])]
+        in_split = speakers[item.split]
+        if item.speaker in in_split or len(in_split) < len(SPLITS[item.split]):
+            in_split.setdefault(item.speaker, []).append(item)
+    assigned = [
+        (name, speaker, items)
+        for split, names in SPLITS.items()
+        for name, (speaker, items) in zip(names, speakers[split].items(), strict=False)
+    ]
     return [
-        Subject(name, faces[number % len(faces)], _voice(speaker), items[: min(sentences, MOST_SENTENCES)])
-        for number, (name, speaker, items) in enumerate(chosen)
+        Subject(name, faces[number % len(faces)], _style(speaker), items[: min(sentences, MOST_SENTENCES)])
+        for number, (name, speaker, items) in enumerate(assigned)
     ]
 
 
@@ -116,7 +120,7 @@ def write_corpus(
     """Write the corpus to `destination/New_EmoVOCA`; returns the number of sequences.
 
     Raises:
-        DataError: nobody speaks, a head is of another topology, or the folder holds something already.
+        DataError: there is no subject, a head has another topology, or the folder exists.
     """
     root = destination / "New_EmoVOCA"
     if not subjects:
@@ -126,39 +130,35 @@ def write_corpus(
     if len({len(subject.face.template) for subject in subjects}) > 1:
         raise DataError("heads of more than one topology. Choose identities of one head")
     write_shared(root, {subject.name: subject.face.template for subject in subjects}, subjects[0].face.faces)
-    made = 0
-    for subject, sentence, item in tqdm(list(_lines(subjects)), desc=str(root), unit="sentence"):
+    count = 0
+    for subject, sentence, item in tqdm(list(_sentences(subjects)), desc=str(root), unit="sentence"):
         samples = load_audio(item.audio)
         for expression in expressions:
             for level in levels:
-                vertices = performed(item, subject, samples, EXPRESSIONS[expression][1] or "", level / LEVELS, fps)
+                vertices = animate_sentence(
+                    item, subject, samples, EXPRESSIONS[expression][1] or "", level / LEVELS, fps
+                )
                 name = f"{subject.name}_{sentence}_{expression}_{level}"
                 write_sequence(root, name, vertices, samples, SAMPLE_RATE)
-                made += 1
-    return made
+                count += 1
+    return count
 
 
-def performed(
+def animate_sentence(
     item: AlignedUtterance, subject: Subject, samples: Float, label: str, intensity: float, fps: float
 ) -> Float:
-    """Vertices (T, V, 3) in metres of a sentence said with one emotion."""
+    """Vertices (T, V, 3) in metres of a sentence spoken with one emotion."""
     decibels = loudness(samples)
-    made = perform(item.phones, decibels, *constant_track(label, intensity, len(decibels)), subject.voice)
-    count = max(1, round(len(samples) / SAMPLE_RATE * fps))
-    return subject.face.pose(resample(made.weights, FRAME_RATE, fps, count))
+    performance = perform(item.phones, decibels, *constant_track(label, intensity, len(decibels)), subject.style)
+    frames = max(1, round(len(samples) / SAMPLE_RATE * fps))
+    return subject.face.pose(resample(performance.weights, FRAME_RATE, fps, frames))
 
 
-def _named(
-    split: str, speakers: dict[str, list[AlignedUtterance]]
-) -> list[tuple[str, tuple[str, list[AlignedUtterance]]]]:
-    return list(zip(SPLITS[split], speakers.items(), strict=False))
-
-
-def _lines(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, str, AlignedUtterance]]:
+def _sentences(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, str, AlignedUtterance]]:
     for subject in subjects:
         for sentence, item in zip(SENTENCES[FIRST_SENTENCE:], subject.sentences, strict=False):
             yield subject, sentence, item
 
 
-def _voice(speaker: str) -> SpeakerStyle:
+def _style(speaker: str) -> SpeakerStyle:
     return SpeakerStyle.random(np.random.default_rng(list(speaker.encode())))

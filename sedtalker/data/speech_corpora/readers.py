@@ -457,7 +457,7 @@ def read_meld(folder: Folder) -> Manifest:
     Its splits share their speakers (the actors of Friends) and are not used. Clips outside the tables are ignored.
 
     Raises:
-        DataError: a table is broken or names none of its clips, or there is no table.
+        DataError: a table is broken, names none of its clips, or is missing.
     """
     root, skipped, utterances = Path(folder), SkipCounter(), []
     columns = ("Dialogue_ID", "Utterance_ID", "Emotion", "Speaker", "Utterance")
@@ -518,7 +518,7 @@ def read_zed(folder: Folder) -> Manifest:
         utterance = make_utterance(
             "zed", name, path, path.parent.name, emotion, segments=spans, transcript=entry.get("transcription", "")
         )
-        utterances.append(replace(utterance, intensity=None))  # the segments tell it
+        utterances.append(replace(utterance, intensity=None))  # the segments have their own
     return finish(folder, utterances, skipped)
 
 

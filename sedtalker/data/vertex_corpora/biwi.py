@@ -36,7 +36,7 @@ def read_biwi(source: Path | str, templates: Path | str | None = None) -> Source
     """Find the sequences of BIWI; the emotion of its emotional sentences is not given, so every one counts as neutral.
 
     Raises:
-        DataError: the layout is not recognised, or there are no templates.
+        DataError: the layout is not recognised, or the templates are missing.
     """
     root = Path(source)
     folder = root / "vertices_npy"

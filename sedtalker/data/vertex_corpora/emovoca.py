@@ -49,10 +49,10 @@ def read_emovoca(source: Path | str, templates: Path | str | None = None, all_ex
     """Find the sequences of EmoVOCA in any of its three layouts.
 
     Expressions without a label of the model are left out unless `all_expressions`; then they go by their own name in
-    lower case. `templates` names `templates.pkl` where it lies elsewhere.
+    lower case. `templates` is the path of `templates.pkl` if it is in another folder.
 
     Raises:
-        DataError: no layout is recognised, or there are no templates.
+        DataError: no layout is recognised, or the templates are missing.
     """
     root, folder, layout = _layout(Path(source))
     sounds = _sounds(root / "wav")
@@ -81,7 +81,7 @@ def parse_name(stem: str) -> tuple[str, str, str, int]:
     """Subject, sentence, expression and level of a file's name; "" and 0 for a plain VOCASET sentence.
 
     Raises:
-        DataError: it is no EmoVOCA name.
+        DataError: the name is not one of EmoVOCA.
     """
     match = _NAME.fullmatch(stem)
     if match is None:
@@ -159,7 +159,7 @@ def _same_size(one: AudioSource, other: AudioSource) -> bool:
 
 
 def check_labels(root: Path, sequence: Sequence) -> None:
-    """Hold a sequence's name to what the generator wrote to `label/` and `intensity/`.
+    """Compare a sequence's name with its files in `label/` and `intensity/`.
 
     Raises:
         DataError: they disagree, or one cannot be read.

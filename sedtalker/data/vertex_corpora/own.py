@@ -1,7 +1,7 @@
 """Your own recordings: a folder of `name.wav` + `name.npy` pairs and one template mesh (`template.obj` or `.ply`).
 
-The arrays are (T, V, 3) or (T, 3 V), in the template's vertex order, unit and axes. A `clips.csv` beside them may
-say more of each clip, all columns but the first optional:
+The arrays are (T, V, 3) or (T, 3 V), in the template's vertex order, unit and axes. An optional
+`clips.csv` describes each clip; all its columns but the first are optional:
 
     name,subject,sentence,emotion,intensity,split
     take_01,anna,hello,happy,0.8,train
@@ -31,16 +31,16 @@ from sedtalker.inputs import expand_inputs
 from sedtalker.labels import canonical_label
 
 TABLE = "clips.csv"
-COLUMNS = ("subject", "sentence", "emotion", "intensity", "split")  # beside the name
+COLUMNS = ("subject", "sentence", "emotion", "intensity", "split")  # besides the name
 SUBJECT = "speaker"  # the subject of clips that no table describes
 MESHES = ("template.obj", "template.ply")
 
 
 def read_own(source: Path | str, template: Path | str | None = None) -> Source:
-    """Find the pairs of a folder; `template` names the mesh where it lies elsewhere.
+    """Find the pairs of a folder; `template` is the path of the mesh if it is in another folder.
 
     Raises:
-        DataError: there is no pair or no template, or the table is broken or does not name every clip.
+        DataError: pairs or template are missing, or the table is broken or does not name every clip.
     """
     root = Path(source)
     if not root.is_dir():
@@ -82,7 +82,7 @@ def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[
 
 
 def _table(path: Path, names: list[str]) -> dict[str, Row]:
-    """Rows by the name of a clip, without empty values; none where there is no table."""
+    """Rows by the name of a clip, without empty values; an empty dict without a table."""
     if not path.is_file():
         return {}
     rows = index_rows(read_table(path, ("name",), COLUMNS), "name", path)
@@ -96,7 +96,7 @@ def _sequence(name: str, path: Path, row: Row, table: Path) -> Sequence:
         intensity = float(row.get("intensity", "0" if emotion == "neutral" else "1").replace(",", "."))
     except ValueError as error:
         raise DataError(f"intensity {row['intensity']!r} of {name}: {table}. Write a number from 0 to 1") from error
-    split = row.get("split", "").lower() or _drawn_split(name)
+    split = row.get("split", "").lower() or _random_split(name)
     if not 0 <= intensity <= 1:
         raise DataError(f"intensity {intensity:g} of {name}: {table}. Write a number from 0 to 1")
     if split not in (*SPLITS, UNUSED):
@@ -120,7 +120,7 @@ def _emotion(row: Row, name: str, table: Path) -> str:
         raise DataError(f"emotion of {name}: {table} ({error})") from error
 
 
-def _drawn_split(name: str) -> str:
-    """A side that depends on the name alone, so that adding clips moves none of the others."""
+def _random_split(name: str) -> str:
+    """Split that depends only on the name, so added clips do not change the others' splits."""
     tenth = zlib.crc32(name.encode()) % 10
     return "test" if tenth == 0 else "validation" if tenth == 1 else "train"

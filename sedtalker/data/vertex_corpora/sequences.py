@@ -1,4 +1,4 @@
-"""Vertex corpora as plain data: what a reader of a corpus finds, before anything is copied."""
+"""Data classes of vertex corpora, as the readers find them before anything is copied."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sedtalker.face.orientation import UPRIGHT, Pose
 
 Template = NDArray[np.float32]  # (V, 3), in the corpus's unit and axes
 
-UNUSED = "unused"  # the split of what belongs to none
+UNUSED = "unused"  # split of clips that belong to no other
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """One recording of a moving face, and where its vertices lie."""
+    """One recording of a moving face, with the path of its vertices."""
 
     id: str  # unique in the corpus, and a file's name: "FaceTalk_170809_00138_TA_sentence21_Smile2_3"
     subject: str
@@ -45,7 +45,7 @@ class Source:
     sounds: Mapping[str, AudioSource]
     templates: Mapping[str, Template]  # by subject
     faces: NDArray[np.int32] | None = None  # (F, 3), where the corpus ships a mesh
-    missing: list[str] = field(default_factory=list)  # what the corpus should hold and does not
-    refused: dict[str, str] = field(default_factory=dict)  # file or sequence -> what is wrong with it
-    notes: list[str] = field(default_factory=list)  # what was found and decided
+    missing: list[str] = field(default_factory=list)  # parts of the corpus that are missing
+    refused: dict[str, str] = field(default_factory=dict)  # file or sequence -> problem
+    notes: list[str] = field(default_factory=list)  # findings and decisions
     pose: Pose = UPRIGHT  # of templates and sequences

@@ -1,4 +1,4 @@
-"""Templates and triangles that vertex corpora ship beside their sequences."""
+"""Templates and triangles that vertex corpora ship with their sequences."""
 
 from __future__ import annotations
 

@@ -173,27 +173,22 @@ def _normalize_cues(lines: list[str]) -> list[str]:
 
     pysubs2 drops a last line of digits as a cue number, so the function replaces each cue's number and appends one.
     """
-    normalized: list[str] = []
+    result: list[str] = []
     cues = 0
     for number, line in enumerate(lines, 1):
         if not _CUE_TIMES_LOOSE.fullmatch(line):
-            normalized.append(line)
+            result.append(line)
             continue
         match = _CUE_TIMES.fullmatch(line)
         if match is None:
             raise ValueError(f"invalid times: {line.strip()[:60]!r} in line {number}")
-        above = normalized[-1].strip() if normalized else ""
-        if above.isdecimal() and (
-            len(normalized) < 2 or not normalized[-2].strip() or int(above[:9]) in (cues, cues + 1)
-        ):
-            normalized.pop()
+        above = result[-1].strip() if result else ""
+        if above.isdecimal() and (len(result) < 2 or not result[-2].strip() or int(above[:9]) in (cues, cues + 1)):
+            result.pop()
         cues += 1
-        normalized += [
-            "",
-            "0",
-            f"{_format_timestamp(*match.groups()[:4])} --> {_format_timestamp(*match.groups()[4:])}",
-        ]
-    return [*normalized, "", "0"]
+        start, end = _format_timestamp(*match.groups()[:4]), _format_timestamp(*match.groups()[4:])
+        result += ["", "0", f"{start} --> {end}"]
+    return [*result, "", "0"]
 
 
 def _format_timestamp(hours: str | None, minutes: str, seconds: str, part: str | None) -> str:

@@ -35,9 +35,7 @@ DEFAULT_FONT = FontFile()
 PACKAGED = ("DejaVuSans.woff", "LohitDevanagari.woff", "DroidSansFallback.woff")
 
 _SUFFIXES = (".ttf", ".otf", ".ttc", ".otc", ".woff")
-_SPECIAL_STYLES = re.compile(
-    r"bold|italic|oblique|light|thin|black|medium|mono|serif|condensed|math|heavy|unifont|lastresort"
-)
+_STYLES = re.compile(r"bold|italic|oblique|light|thin|black|medium|mono|serif|condensed|math|heavy|unifont|lastresort")
 _COLOR_TABLES = {"CBDT", "COLR", "SVG ", "sbix"}
 _MAX_LISTED = 8  # letters in an error message
 
@@ -253,9 +251,7 @@ def _system_fonts() -> tuple[FontFile, ...]:
         files = (file for folder in _font_folders() if folder.is_dir() for file in folder.rglob("*"))
         fonts = {FontFile(str(file)) for file in files}
     usable = [font for font in fonts if font.path.lower().endswith(_SUFFIXES)]
-    return tuple(
-        sorted(usable, key=lambda font: (len(_SPECIAL_STYLES.findall(Path(font.path).name.lower())), font.path))
-    )
+    return tuple(sorted(usable, key=lambda font: (len(_STYLES.findall(Path(font.path).name.lower())), font.path)))
 
 
 def _font_folders() -> list[Path]:

@@ -13,16 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.render.arrays import (
-    BACKWARD,
-    CENTER_X,
-    CENTER_Y,
-    INVERSE_FOCAL,
-    RIGHT,
-    UP,
-    Float,
-    Index,
-)
+from sedtalker.render.arrays import BACKWARD, CENTER_X, CENTER_Y, INVERSE_FOCAL, RIGHT, UP, Float, Index
 from sedtalker.render.compiled import compiled, inlined
 
 BLOCK = 128

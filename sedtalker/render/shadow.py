@@ -6,19 +6,8 @@ import math
 
 import numpy as np
 
-from sedtalker.render.arrays import (
-    BACKWARD,
-    CENTER_X,
-    CENTER_Y,
-    EYE,
-    INVERSE_FOCAL,
-    RIGHT,
-    UP,
-    Float,
-    Index,
-    Int,
-)
-from sedtalker.render.compiled import compiled
+from sedtalker.render.arrays import BACKWARD, CENTER_X, CENTER_Y, EYE, INVERSE_FOCAL, RIGHT, UP, Float, Index, Int
+from sedtalker.render.compiled import compiled, inlined
 from sedtalker.render.shade import DEPTH, KEY_LIGHT, KEY_VISIBILITY, LIGHT_DIRECTIONS, NX, NY, NZ, X, Y, at
 
 SIZE = 320  # texels along each side of the map
@@ -52,30 +41,29 @@ def _render_depth(points: Float, triangles: Index, light_matrix: Float, depth: F
     size = depth.shape[0]
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, z0 = _to_light_space(points, a, light_matrix)
-        x1, y1, z1 = _to_light_space(points, b, light_matrix)
-        x2, y2, z2 = _to_light_space(points, c, light_matrix)
+        x0, y0, z0 = _transform(light_matrix, points[a, 0], points[a, 1], points[a, 2])
+        x1, y1, z1 = _transform(light_matrix, points[b, 0], points[b, 1], points[b, 2])
+        x2, y2, z2 = _transform(light_matrix, points[c, 0], points[c, 1], points[c, 2])
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
-        over = np.float32(1) / area
+        scale = np.float32(1) / area
         for row in range(max(0, int(min(y0, y1, y2))), min(size - 1, int(max(y0, y1, y2))) + 1):
             for column in range(max(0, int(min(x0, x1, x2))), min(size - 1, int(max(x0, x1, x2))) + 1):
                 x, y = np.float32(column + 0.5), np.float32(row + 0.5)
-                w0 = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) * over
-                w1 = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) * over
+                w0 = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) * scale
+                w1 = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) * scale
                 w2 = np.float32(1) - w0 - w1
                 if w0 >= 0 and w1 >= 0 and w2 >= 0:
                     depth[row, column] = min(depth[row, column], w0 * z0 + w1 * z1 + w2 * z2)
 
 
-@compiled
-def _to_light_space(points: Float, n: int, light_matrix: Float) -> tuple[float, float, float]:
-    x, y, z = points[n, 0], points[n, 1], points[n, 2]
+@inlined
+def _transform(matrix: Float, x: float, y: float, z: float) -> tuple[float, float, float]:
     return (
-        light_matrix[0, 0] * x + light_matrix[0, 1] * y + light_matrix[0, 2] * z + light_matrix[0, 3],
-        light_matrix[1, 0] * x + light_matrix[1, 1] * y + light_matrix[1, 2] * z + light_matrix[1, 3],
-        light_matrix[2, 0] * x + light_matrix[2, 1] * y + light_matrix[2, 2] * z + light_matrix[2, 3],
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3],
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3],
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3],
     )
 
 
@@ -87,33 +75,26 @@ def sample_shadow(x: float, y: float, z: float, facing: float, light_matrix: Flo
     """
     depth, near, far = shadow_map[0], shadow_map[1], shadow_map[2]
     size = depth.shape[0]
-    column = (
-        light_matrix[0, 0] * x + light_matrix[0, 1] * y + light_matrix[0, 2] * z + light_matrix[0, 3] - np.float32(0.5)
-    )
-    row = (
-        light_matrix[1, 0] * x + light_matrix[1, 1] * y + light_matrix[1, 2] * z + light_matrix[1, 3] - np.float32(0.5)
-    )
-    away = light_matrix[2, 0] * x + light_matrix[2, 1] * y + light_matrix[2, 2] * z + light_matrix[2, 3]
+    column, row, away = _transform(light_matrix, x, y, z)
+    column, row = column - np.float32(0.5), row - np.float32(0.5)
     left, top = math.floor(column), math.floor(row)
     if not (_FILTER_RADIUS <= left < size - _FILTER_RADIUS and _FILTER_RADIUS <= top < size - _FILTER_RADIUS):
         return np.float32(1)  # the map's border is empty
     steep = max(facing, np.float32(0.15))
-    bias = (
-        np.float32(_BIAS)
-        + np.float32(_SLOPE_BIAS) * math.sqrt(max(np.float32(0), np.float32(1) - steep * steep)) / steep
-    )
+    slope = np.float32(_SLOPE_BIAS) * math.sqrt(max(np.float32(0), np.float32(1) - steep * steep)) / steep
+    bias = np.float32(_BIAS) + slope
     if near[top, left] + bias >= away:
         return np.float32(1)
     if far[top, left] + bias + np.float32(_SOFTNESS) <= away:
         return np.float32(0)
     fx, fy = column - np.float32(left), row - np.float32(top)
     visibility = np.float32(0)
-    over = np.float32(1 / _SOFTNESS)
+    steepness = np.float32(1 / _SOFTNESS)
     for j in range(1 - _FILTER_RADIUS, _FILTER_RADIUS + 1):
         wy = np.float32(1) - fy if j == 1 - _FILTER_RADIUS else (fy if j == _FILTER_RADIUS else np.float32(1))
         for i in range(1 - _FILTER_RADIUS, _FILTER_RADIUS + 1):
             wx = np.float32(1) - fx if i == 1 - _FILTER_RADIUS else (fx if i == _FILTER_RADIUS else np.float32(1))
-            behind = np.float32(1) + (depth[top + j, left + i] + bias - away) * over
+            behind = np.float32(1) + (depth[top + j, left + i] + bias - away) * steepness
             visibility += wx * wy * min(max(behind, np.float32(0)), np.float32(1))
     return visibility * np.float32(1 / (2 * _FILTER_RADIUS - 1) ** 2)
 

@@ -68,16 +68,11 @@ class SoftRenderer:
         self.face, self.width, self.height, self.quality = face, width, height, quality
         self.camera = camera or portrait_camera(face)
         self.scale = QUALITIES[quality]
-        background_light = _make_background(width, height, None if background == "transparent" else background)
+        backdrop = _make_background(width, height, None if background == "transparent" else background)
         self._transparent = background == "transparent"
-        self._background = _background_bytes(background_light, self._transparent)
+        self._background = _background_bytes(backdrop, self._transparent)
         self._prepared = prepare_face(
-            face,
-            self.camera,
-            width * self.scale,
-            height * self.scale,
-            fine=quality == "fine",
-            background=background_light,
+            face, self.camera, width * self.scale, height * self.scale, fine=quality == "fine", background=backdrop
         )
         self.threads = available_threads()
         self._renders_shadows = quality == "fine"
@@ -216,10 +211,10 @@ def _make_background(width: int, height: int, color: Background) -> Float:
     )
 
 
-def _background_bytes(background_light: Float, transparent: bool) -> Bytes:
+def _background_bytes(backdrop: Float, transparent: bool) -> Bytes:
     """(H, W, 3 or 4) uint8 that each frame starts with."""
     if transparent:
-        return np.zeros((*background_light.shape[:2], 4), np.uint8)
+        return np.zeros((*backdrop.shape[:2], 4), np.uint8)
     # Dithering hides the steps of the gradient.
-    noise = np.random.default_rng(0).random((*background_light.shape[:2], 1), np.float32)
-    return np.clip(to_srgb(background_light) * 255 + noise, 0, 255).astype(np.uint8)
+    noise = np.random.default_rng(0).random((*backdrop.shape[:2], 1), np.float32)
+    return np.clip(to_srgb(backdrop) * 255 + noise, 0, 255).astype(np.uint8)

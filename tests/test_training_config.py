@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_fuzz_files import EDITS, NIGHTLY, QUICK, damage
 
 pytest.importorskip("lightning")
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.resources import config
 from sedtalker.training.config import build, read_config
 from sedtalker.training.diarizer import DiarizerTraining
 from sedtalker.training.talker import TalkerTraining
@@ -129,3 +134,88 @@ def test_an_override_fills_a_part_that_the_file_leaves_empty(tmp_path: Path) -> 
     path = tmp_path / "c.yaml"
     path.write_text("store: s\noutput: o\nlosses:\n")
     assert read_config(path, ["losses.lips=1e-2"], TalkerTraining).losses.lips == 0.01
+
+
+FILES = sorted(config("talker").glob("*.yaml")) + sorted(config("diarizer").glob("*.yaml"))
+KINDS = {"talker": TalkerTraining, "diarizer": DiarizerTraining}
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
+    | st.sampled_from(["auto", "1e-3", ".inf", "emovoca", "train", "mamba+moe", 10**400, -1, 0, 1])
+)  # fmt: skip
+NAMES = st.sampled_from(
+    [
+        *(field.name for kind in KINDS.values() for field in dataclasses.fields(kind)),
+        "width",
+        "order",
+        "closure",
+        "grid",
+        "",
+    ]
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | SCALARS, inner, max_size=4)
+)
+OVERRIDES = st.lists(st.tuples(NAMES, st.text("abc01.-=:,[]{}&*!?|>%@ \"'#\t\n", max_size=10)), max_size=3)
+
+
+def check_settings(path: Path, kind: type, overrides: list[str] | None = None) -> None:
+    """Reading works, or raises a SEDTalkerError of one line."""
+    try:
+        assert isinstance(read_config(path, overrides or [], kind), kind)
+    except SEDTalkerError as error:
+        assert "\n" not in str(error) and str(error)
+
+
+def check_damaged_file(folder: Path, file: Path, edits: list) -> None:
+    path = folder / "settings.yaml"
+    path.write_bytes(damage(file.read_bytes(), edits))
+    check_settings(path, KINDS[file.parent.name])
+
+
+def check_random_settings(folder: Path, kind: type, values: Any, overrides: list[tuple[str, str]]) -> None:
+    path = folder / "settings.yaml"
+    path.write_text(yaml.dump(values, allow_unicode=True), encoding="utf-8")
+    check_settings(path, kind, [f"{name}={text}" for name, text in overrides])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2024-13-45", "1" * 5000, "0b_", "!!int abc", "!!bool x", "!!timestamp x", "[" * 500, "&a [*a]", "&a {b: *a}",
+     "[&a [x, x, x], &b [*a, *a, *a], &c [*b, *b, *b], &d [*c, *c, *c], [*d, *d, *d]]"],
+)  # fmt: skip
+def test_values_on_which_the_yaml_library_fails_are_refused_in_one_line(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"store: s\noutput: o\nseed: {value}\n")
+    with pytest.raises(DataError) as from_file:
+        read_config(path, [], TalkerTraining)
+    path.write_text("store: s\noutput: o\n")
+    with pytest.raises(DataError) as from_override:
+        read_config(path, [f"seed={value}"], TalkerTraining)
+    for error in (from_file, from_override):
+        assert "\n" not in str(error.value) and len(str(error.value)) < 6000
+
+
+@QUICK
+@given(file=st.sampled_from(FILES), edits=EDITS)
+def test_damaged_files(tmp_path: Path, file: Path, edits: list) -> None:
+    check_damaged_file(tmp_path, file, edits)
+
+
+@settings(QUICK, max_examples=200)
+@given(kind=st.sampled_from(list(KINDS.values())), values=st.dictionaries(NAMES, VALUES) | VALUES, overrides=OVERRIDES)
+def test_random_settings(tmp_path: Path, kind: type, values: Any, overrides: list[tuple[str, str]]) -> None:
+    check_random_settings(tmp_path, kind, values, overrides)
+
+
+@pytest.mark.nightly
+@NIGHTLY
+@given(file=st.sampled_from(FILES), edits=EDITS)
+def test_damaged_files_nightly(tmp_path: Path, file: Path, edits: list) -> None:
+    check_damaged_file(tmp_path, file, edits)
+
+
+@pytest.mark.nightly
+@NIGHTLY
+@given(kind=st.sampled_from(list(KINDS.values())), values=st.dictionaries(NAMES, VALUES) | VALUES, overrides=OVERRIDES)
+def test_random_settings_nightly(tmp_path: Path, kind: type, values: Any, overrides: list[tuple[str, str]]) -> None:
+    check_random_settings(tmp_path, kind, values, overrides)

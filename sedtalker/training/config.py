@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,16 +27,32 @@ def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) 
         DataError: the file cannot be read, or a key is unknown, missing, of the wrong type or out of range.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = _load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"configuration cannot be read: {path} ({error.strerror}). configs/ holds examples") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"not YAML: {path} ({' '.join(str(error).split())}). configs/ holds examples") from error
+    except ValueError as error:
+        raise DataError(f"not YAML: {path} ({error}). configs/ holds examples") from error
     values = {} if values is None else values
     _require_settings(values, str(path))
     for override in overrides:
         _override(values, override)
     return build(kind, values, str(path))
+
+
+def _load_yaml(text: str) -> Any:
+    """The content of a YAML text.
+
+    Raises:
+        ValueError: it is not YAML, or a value such as the date 2024-13-45 does not exist.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except (KeyError, AttributeError) as error:  # PyYAML on tags such as !!bool with a value of another type
+        raise ValueError(f"a tag does not fit its value: {error}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def build(kind: type[Config], values: Any, where: str) -> Config:
@@ -87,7 +104,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(arguments, value, where)
     if origin is dict:
         if not isinstance(value, dict):
-            raise DataError(f"name: value pairs expected, not {value!r}: {where}. Write {{name: value}}")
+            raise DataError(f"name: value pairs expected, not {reprlib.repr(value)}: {where}. Write {{name: value}}")
         return {_convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
@@ -105,23 +122,27 @@ def _convert_optional(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _convert_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     """Convert a list to a tuple of one type (`tuple[kind, ...]`), or with a type for each item."""
     if not isinstance(value, (list, tuple)):
-        raise DataError(f"a list expected, not {value!r}: {where}. Write it as [{'' if value is None else value}]")
+        raise DataError(
+            f"a list expected, not {reprlib.repr(value)}: {where}. Write it as [{'' if value is None else value}]"
+        )
     if kinds[1:] == (...,):
         kinds = kinds[:1] * len(value)
     if len(value) != len(kinds):
-        raise DataError(f"a list of {len(kinds)} expected, not {value!r}: {where}. Give {len(kinds)} values")
+        raise DataError(
+            f"a list of {len(kinds)} expected, not {reprlib.repr(value)}: {where}. Give {len(kinds)} values"
+        )
     return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
 
 
 def _to_bool(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
-        raise DataError(f"true or false expected, not {value!r}: {where}. Write one of them")
+        raise DataError(f"true or false expected, not {reprlib.repr(value)}: {where}. Write one of them")
     return value
 
 
 def _to_int(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"a whole number expected, not {value!r}: {where}. Write it in digits")
+        raise DataError(f"a whole number expected, not {reprlib.repr(value)}: {where}. Write it in digits")
     return value
 
 
@@ -133,13 +154,13 @@ def _to_float(value: Any, where: str) -> float:
         if not math.isfinite(number):
             raise ValueError("not finite")
     except (ValueError, OverflowError) as error:
-        raise DataError(f"a number expected, not {value!r}: {where}. Write it as 0.001 or 1e-3") from error
+        raise DataError(f"a number expected, not {reprlib.repr(value)}: {where}. Write it as 0.001 or 1e-3") from error
     return number
 
 
 def _to_str(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"text expected, not {value!r}: {where}. Write it in quotes, as in '\"2024\"'")
+        raise DataError(f"text expected, not {reprlib.repr(value)}: {where}. Write it in quotes, as in '\"2024\"'")
     return value
 
 
@@ -148,7 +169,7 @@ _SCALARS: dict[Any, Callable[[Any, str], Any]] = {bool: _to_bool, int: _to_int, 
 
 def _require_settings(values: Any, where: str) -> None:
     if not isinstance(values, dict):
-        raise DataError(f"settings expected, not {values!r}: {where}. Write key: value lines")
+        raise DataError(f"settings expected, not {reprlib.repr(values)}: {where}. Write key: value lines")
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -156,11 +177,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not separator:
         raise DataError(f"cannot read {override!r}. Write settings to override as key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataError(
-            f"cannot read {override!r} ({' '.join(str(error).split())}). Write the value as YAML"
-        ) from error
+        value = _load_yaml(text)
+    except ValueError as error:
+        raise DataError(f"cannot read {override!r} ({error}). Write the value as YAML") from error
     *parts, last = key.split(".")
     for part in parts:
         if values.get(part) is None:

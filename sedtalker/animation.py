@@ -1,6 +1,6 @@
-"""An animation: a face's vertices over time, and its file.
+"""Animations: vertices of a face over time, and their file.
 
-The file is a plain `.npz` that `numpy.load(path, allow_pickle=False)` reads; `README.md` lists its arrays.
+The file is an `.npz` that `numpy.load(path, allow_pickle=False)` reads; `README.md` lists its arrays.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float32]
 
-DENSE_SECONDS = 120.0  # a longer animation of a rigged face is saved as weights alone: an hour of vertices is 7 GB
-CHUNK_FRAMES = 128  # frames that are posed at a time
+DENSE_SECONDS = 120.0  # longer animations of a rig are saved without vertices, which are 7 GB an hour
+CHUNK_FRAMES = 128  # frames posed at a time
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ class Animation:
 
     @cached_property
     def face(self) -> Face:
-        """The face that moves: the one given, the one named in `meta`, or a bare mesh of template and faces."""
+        """The animated face: `rig`, the face named in `meta`, or a mesh of template and faces."""
         from sedtalker.face.rig import Face
 
         if self.rig is not None:
             return self.rig
-        named = self.meta.get("face")
-        if named and self.blendshapes is not None:
+        name = self.meta.get("face")
+        if name and self.blendshapes is not None:
             from sedtalker.face.assets import DEFAULT, identities, load_face
 
-            face = load_face(named if named in identities() else DEFAULT)  # a user's own mesh has the default's rig
+            face = load_face(name if name in identities() else DEFAULT)  # a user's mesh has the default rig
             if np.array_equal(face.faces, self.faces) and face.blendshape_names == self.blendshape_names:
-                return replace(face, name=str(named), template=self.template)
-        return Face(name=str(named or "mesh"), template=self.template, faces=self.faces)
+                return replace(face, name=str(name), template=self.template)
+        return Face(name=str(name or "mesh"), template=self.template, faces=self.faces)
 
     @cached_property
     def vertices(self) -> Float:
-        """(T, V, 3) metres, all at once; `frames` gives them one by one in flat memory."""
+        """(T, V, 3) metres, all at once; `frames` yields them in constant memory."""
         if self.dense is not None:
             return self.dense
         return (
@@ -87,7 +87,7 @@ class Animation:
         )
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Float]:
-        """Vertices (V, 3) in metres, frame after frame."""
+        """Yield vertices (V, 3) in metres, frame by frame."""
         for chunk in self._chunks(start, len(self) if stop is None else min(stop, len(self))):
             yield from chunk
 
@@ -104,14 +104,19 @@ class Animation:
         return provider("to_trimesh")(self, frame)
 
     def _repr_html_(self) -> str:
-        """A notebook shows the page that plays the animation."""
+        """HTML for notebooks: a page that plays the animation."""
         html: str = provider("animation_html")(self)
         return html
 
     def save(self, path: Path | str, dense: bool | None = None) -> None:
-        """Write the `.npz`, whole or not at all.
+        """Write the `.npz`; it appears when it is complete.
 
-        `dense` keeps or drops the vertices of a rigged face; by default they are kept up to 120 s.
+        Args:
+            path: of the file.
+            dense: whether to include the vertices of a rig; None: up to `DENSE_SECONDS`.
+
+        Raises:
+            SEDTalkerError: the file cannot be written.
         """
         if dense is None:
             dense = self.blendshapes is None or self.duration <= DENSE_SECONDS
@@ -132,15 +137,15 @@ class Animation:
             arrays["blendshape_names"] = np.array(self.blendshape_names)
         if self.head is not None:
             arrays["head"] = self.head.astype(np.float32, copy=False)
-        with atomic_write(path) as temp_path, temp_path.open("wb") as file:  # given a name, numpy would add to it
+        with atomic_write(path) as temp_path, temp_path.open("wb") as file:  # numpy would add a suffix to a name
             np.savez(file, **arrays)
 
 
 def load_animation(path: Path | str) -> Animation:
-    """Read an `.npz` that `Animation.save` wrote.
+    """Read an `.npz` of `Animation.save`.
 
     Raises:
-        AnimationError: missing, not such a file, or with arrays that do not fit each other.
+        AnimationError: the file is missing, is not an animation, or its arrays do not fit each other.
     """
     from sedtalker.emotion.track import EmotionTrack
 
@@ -174,20 +179,20 @@ def load_animation(path: Path | str) -> Animation:
         )
     except SEDTalkerError as error:
         raise AnimationError(f"a broken animation: {path} ({error}). Make it again with: sedtalker animate") from error
-    except Exception as error:  # zip, numpy and JSON each have errors of their own
+    except Exception as error:  # zip, numpy and JSON raise errors of many types
         reason = (
             "an array of it is missing" if isinstance(error, KeyError) else "it does not hold an animation's arrays"
         )
         raise AnimationError(f"not an animation file: {path} ({reason}). Make it with: sedtalker animate") from error
-    _check(animation, path)
+    _check_arrays(animation, path)
     return animation
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuse arrays whose headers claim more than the file holds, before memory is taken for them.
+    """Check that no array is larger in its header than in the file, before memory is allocated.
 
     Raises:
-        AnimationError: one does.
+        AnimationError: one is.
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -201,13 +206,18 @@ def _check_sizes(path: Path) -> None:
                 raise AnimationError(f"{member.filename} claims {math.prod(shape) * dtype.itemsize} bytes")
 
 
-def _check(animation: Animation, path: Path) -> None:
-    numbers = (animation.template, animation.blendshapes, animation.dense, animation.head)
+def _check_arrays(animation: Animation, path: Path) -> None:
+    """Check types and shapes of the arrays.
+
+    Raises:
+        AnimationError: they do not fit.
+    """
+    arrays = (animation.template, animation.blendshapes, animation.dense, animation.head)
     if (
-        any(array is not None and array.dtype.kind != "f" for array in numbers)
+        any(array is not None and array.dtype.kind != "f" for array in arrays)
         or animation.faces.dtype.kind not in "iu"
         or animation.template.ndim == 0
-        or any(array is not None and array.ndim == 0 for array in numbers)
+        or any(array is not None and array.ndim == 0 for array in arrays)
         or not isinstance(animation.meta, dict)
     ):
         raise AnimationError(f"arrays of the wrong type: {path}. Make it again with: sedtalker animate")

@@ -11,19 +11,19 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def _packaged(folder: str) -> Path:
+def _find_packaged(folder: str) -> Path:
     installed = _PACKAGE / folder
     return installed if installed.is_dir() else _PACKAGE.parent / folder
 
 
 def asset(*parts: str) -> Path:
     """Path of a file or folder in `assets/`, in a wheel as well as in a checkout."""
-    return _packaged("assets").joinpath(*parts)
+    return _find_packaged("assets").joinpath(*parts)
 
 
 def config(*parts: str) -> Path:
     """Path of a file or folder in `configs/`, in a wheel as well as in a checkout."""
-    return _packaged("configs").joinpath(*parts)
+    return _find_packaged("configs").joinpath(*parts)
 
 
 def cache_folder(*parts: str) -> Path:

@@ -72,7 +72,7 @@ def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device 
         device: of the network.
 
     Raises:
-        CheckpointError: there is no such model, or it has another architecture.
+        CheckpointError: the model is missing, or has another architecture.
         MissingExtraError: `transformers` is needed and not installed.
     """
     folder = asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)

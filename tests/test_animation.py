@@ -1,4 +1,4 @@
-"""The animation file: what was saved is what is loaded, plain numpy reads it, and broken files are refused."""
+"""Animation files: round trip, contract for plain numpy, and refusal of damaged files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def animation(rig: Face) -> Animation:
     )
 
 
-def test_file_holds_the_contract_and_needs_no_pickle(animation: Animation, tmp_path: Path, rig: Face) -> None:
+def test_file_has_the_documented_arrays_without_pickle(animation: Animation, tmp_path: Path, rig: Face) -> None:
     animation.save(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}

@@ -1,4 +1,4 @@
-"""Any audio file becomes mono float32 at 16 kHz, and what is no audio is refused in one line."""
+"""Reading audio of all formats as mono float32 at 16 kHz, and refusal of other files in one line."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_rates_and_channels_keep_pitch_level_and_length(tmp_path: Path, rate: in
     ("codec", "form", "suffix"),
     [("libmp3lame", "mp3", ".mp3"), ("aac", "mp4", ".m4a"), ("libopus", "ogg", ".opus"), ("flac", "flac", ".flac")],
 )
-def test_formats_are_told_by_content_not_by_name(tmp_path: Path, codec: str, form: str, suffix: str) -> None:
+def test_formats_are_detected_by_content(tmp_path: Path, codec: str, form: str, suffix: str) -> None:
     rate = 48_000
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
     honest, odd = tmp_path / f"a{suffix}", tmp_path / "Ünïcode und ' Leer\" zeichen.wav"
@@ -126,7 +126,7 @@ def test_channels_are_averaged_unless_they_cancel(tmp_path: Path, tone: np.ndarr
         assert any("cancel" in str(warning.message) for warning in caught) == cancel
 
 
-def test_the_downmix_is_decided_over_the_whole_recording(tmp_path: Path, tone: np.ndarray) -> None:
+def test_the_downmix_is_computed_from_the_whole_recording(tmp_path: Path, tone: np.ndarray) -> None:
     sound = np.r_[0 * tone, 0 * tone, tone]
     soundfile.write(tmp_path / "a.wav", np.stack([sound, -sound], 1), SAMPLE_RATE, subtype="FLOAT")
     with pytest.warns(AudioWarning, match="channel 2 inverted"):
@@ -147,7 +147,7 @@ UNTIMED = [
 
 
 @pytest.mark.parametrize(("form", "codec"), [*TIMED, *UNTIMED])
-def test_the_delay_of_encoders_is_neither_silence_nor_a_shift(tmp_path: Path, form: str, codec: str) -> None:
+def test_encoder_delay_is_removed(tmp_path: Path, form: str, codec: str) -> None:
     write_media(tmp_path / "a", clicks(48_000), 48_000, codec, form)
     samples = load_audio(tmp_path / "a")
     # ADTS and MPEG-TS have no field for the 1,024 samples that an AAC encoder adds.
@@ -157,7 +157,7 @@ def test_the_delay_of_encoders_is_neither_silence_nor_a_shift(tmp_path: Path, fo
 
 
 @pytest.mark.parametrize(("form", "codec"), TIMED)
-def test_sound_that_begins_late_or_pauses_keeps_its_times(tmp_path: Path, form: str, codec: str) -> None:
+def test_late_starts_and_pauses_keep_their_times(tmp_path: Path, form: str, codec: str) -> None:
     write_media(tmp_path / "late", clicks(48_000), 48_000, codec, form, late=1.5)
     samples = load_audio(tmp_path / "late")
     assert find_clicks(samples, SAMPLE_RATE) == pytest.approx([2.0, 3.0], abs=0.008)
@@ -172,14 +172,14 @@ def test_sound_that_begins_late_or_pauses_keeps_its_times(tmp_path: Path, form: 
     ("form", "codec"),
     [pair for pair in [*TIMED, *TIMED_BY_PICTURES] if pair[0] not in ("ipod", "3gp") and pair[1] != "flac"],
 )
-def test_sound_is_as_long_as_the_pictures_beside_it(tmp_path: Path, form: str, codec: str) -> None:
+def test_audio_is_as_long_as_the_video_stream(tmp_path: Path, form: str, codec: str) -> None:
     write_media(tmp_path / "a", clicks(48_000), 48_000, codec, form, late=1.5, picture=4.5)
     samples = load_audio(tmp_path / "a")
     assert find_clicks(samples, SAMPLE_RATE) == pytest.approx([2.0, 3.0], abs=0.025)
     assert len(samples) / SAMPLE_RATE == pytest.approx(4.5, abs=0.05)
 
 
-def test_wrong_time_stamps_bring_no_hours_of_silence(tmp_path: Path) -> None:
+def test_wrong_time_stamps_do_not_add_hours_of_silence(tmp_path: Path) -> None:
     write_media(tmp_path / "a", clicks(48_000), 48_000, "libopus", "matroska", pause=(1.0, 90_000.0))
     with pytest.warns(AudioWarning, match=r"time stamps of .* jump by 900"):
         samples = load_audio(tmp_path / "a")
@@ -192,7 +192,7 @@ def hiss(seconds: float, rate: int = 48_000) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["flac", "mp3", "m4a", "alac", "webm", "mkv", "ts", "ogg"])
 @pytest.mark.parametrize("place", [0.4, 0.7])
-def test_a_hole_is_silence_and_the_rest_keeps_its_time(tmp_path: Path, name: str, place: float) -> None:
+def test_a_damaged_span_becomes_silence_of_its_length(tmp_path: Path, name: str, place: float) -> None:
     path, rate = tmp_path / f"a.{name}", 48_000
     form, codec = FORMATS[name]
     write_media(path, 0.1 * hiss(4.0) + clicks(rate, (0.5, 3.8), 4.0), rate, codec, form)
@@ -212,7 +212,7 @@ def test_a_hole_is_silence_and_the_rest_keeps_its_time(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("name", ["flac", "mkv", "webm", "wav", "mp3", "mov"])
-def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_read_to_its_end(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a"
     form, codec = FORMATS[name]
     if name == "mov":  # its index is at the end unless it is moved
@@ -234,7 +234,7 @@ def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path: Path, name: str) -
     assert "lost 1." in str(caught[0].message)
 
 
-def test_a_file_of_which_most_is_damaged_is_refused(tmp_path: Path) -> None:
+def test_a_mostly_damaged_file_is_refused(tmp_path: Path) -> None:
     write_media(tmp_path / "a.m4a", hiss(3.0), 48_000, "aac", "ipod")
     content = bytearray((tmp_path / "a.m4a").read_bytes())
     start = content.index(b"mdat") + 4
@@ -249,7 +249,9 @@ NAMES = ["2026-05-01T12:30:05.wav", "http:x.wav", "-x.wav", "a%03d.wav", "a%d", 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray, name: str) -> None:
+def test_file_names_are_not_read_as_protocols(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tone: np.ndarray, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with Path(name).open("wb") as file:
         soundfile.write(file, tone, SAMPLE_RATE, format="WAV", subtype="FLOAT")
@@ -257,7 +259,7 @@ def test_names_are_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         np.testing.assert_array_equal(load_audio(path), tone)
 
 
-def test_the_default_track_is_read_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_default_or_the_given_track_is_read(tmp_path: Path) -> None:
     first, second = clicks(48_000, (0.5,)), clicks(48_000, (1.5,))
     write_media(tmp_path / "two.mkv", [first, second], 48_000, "libopus", "matroska", default=1)
     assert find_clicks(load_audio(tmp_path / "two.mkv"), SAMPLE_RATE, 1) == pytest.approx([1.5], abs=0.02)
@@ -268,7 +270,7 @@ def test_the_default_track_is_read_or_the_one_that_is_asked_for(tmp_path: Path) 
         load_audio(AudioFile(tmp_path / "two.mkv", 3))
 
 
-def test_a_recording_in_which_nothing_is_audible_is_reported(tmp_path: Path, tone: np.ndarray) -> None:
+def test_a_silent_recording_is_reported(tmp_path: Path, tone: np.ndarray) -> None:
     soundfile.write(tmp_path / "a.wav", tone * 1e-4, SAMPLE_RATE, subtype="FLOAT")
     with pytest.warns(AudioWarning, match="nothing audible in .* at -89 dB"):
         load_audio(tmp_path / "a.wav")
@@ -297,7 +299,7 @@ def test_complex_samples_are_refused(tone: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_refused_as_one(tmp_path: Path) -> None:
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     with pytest.raises(AudioError, match="a pipe or device, not a file"):
         load_audio(tmp_path / "pipe.wav")
@@ -311,7 +313,7 @@ def test_arrays_of_integers_and_both_orders_of_axes(tone: np.ndarray) -> None:
     np.testing.assert_array_equal(load_audio((stereo, SAMPLE_RATE)), load_audio((stereo.T, SAMPLE_RATE)))
 
 
-def test_the_sound_of_a_real_recording(speech_file: Path) -> None:
+def test_a_real_recording(speech_file: Path) -> None:
     samples = load_audio(speech_file)
     assert len(samples) == 30_966  # as ffmpeg decodes it
     assert 0.1 < np.abs(samples).max() <= 1.0
@@ -326,7 +328,7 @@ def test_the_sound_of_a_real_recording(speech_file: Path) -> None:
         (b"RIFF\x00\x00\x00\x00WAVE", "cannot read as audio"),
     ],
 )
-def test_files_that_are_no_audio_are_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     with pytest.raises(AudioError, match=reason) as refusal:
@@ -350,7 +352,7 @@ def test_too_few_samples_are_refused(tmp_path: Path, count: int) -> None:
         load_audio((np.zeros(count, np.float32), SAMPLE_RATE))
 
 
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, tone: np.ndarray) -> None:
+def test_samples_with_nan_or_infinity_are_refused(tmp_path: Path, tone: np.ndarray) -> None:
     tone[100] = np.nan
     soundfile.write(tmp_path / "a.wav", tone, SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match="not finite"):
@@ -361,7 +363,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, tone: np.ndarra
 
 @settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=1, max_size=400))
-def test_no_bytes_whatever_bring_another_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_random_bytes_raise_audio_errors_only(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.wav"
     path.write_bytes(content)
     try:

@@ -1,4 +1,4 @@
-"""Model folders: plain config beside safetensors, checked by sha256, never pickle; files appear whole or not at all."""
+"""Model folders: plain config and safetensors with sha256, and atomic writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_round_trip_is_float32_of_float16(folder: Path) -> None:
     torch.testing.assert_close(state["a"], torch.linspace(-1, 1, 5).half().float(), atol=0, rtol=0)
 
 
-def test_another_kind_a_missing_file_and_damage_are_refused(folder: Path) -> None:
+def test_other_kinds_missing_and_damaged_files_are_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="not a diarizer"):
         load_checkpoint(folder, "diarizer")
     with pytest.raises(CheckpointError, match="no model folder"):
@@ -53,24 +53,24 @@ def test_weights_of_another_model_are_refused_in_one_line(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '{"kind": "talker"}', '{"kind": "talker", "config": {}, "version": 99}']
 )
-def test_configurations_that_are_none_are_refused_in_one_line(folder: Path, content: str) -> None:
+def test_invalid_configurations_are_refused_in_one_line(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(CheckpointError) as refusal:
         load_checkpoint(folder, "talker")
     assert "\n" not in str(refusal.value)
 
 
-def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
+def test_weights_with_nan_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="NaN or infinity"):
         save_checkpoint(tmp_path / "bad", "talker", {}, {"a": torch.tensor([float("nan")])})
     assert not (tmp_path / "bad").exists()
 
 
-def test_config_is_json_that_anyone_can_read(folder: Path) -> None:
+def test_config_is_plain_json(folder: Path) -> None:
     assert json.loads((folder / "config.json").read_text())["kind"] == "talker"
 
 
-def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -84,7 +84,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SEDTalkerError, match="cannot write"), atomic_write(tmp_path / "file" / "a.txt") as temp_path:
         temp_path.write_text("x")

@@ -20,7 +20,7 @@ def test_gaussian(frames: float, ends: str, mode: str, count: int) -> None:
     np.testing.assert_allclose(gaussian(curves, frames, reach, ends), wanted, atol=1e-12)
 
 
-def test_smoothing_by_nothing_changes_nothing() -> None:
+def test_smoothing_by_zero_has_no_effect() -> None:
     curves = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
     np.testing.assert_array_equal(smooth(curves, 0.0), curves)
 
@@ -33,7 +33,7 @@ def test_dilate(count: int, frames: int) -> None:
     np.testing.assert_array_equal(dilate(mask, frames), wanted)
 
 
-def test_both_ways_of_reading_between_frames_agree() -> None:
+def test_interpolate_frames_equals_resample() -> None:
     curves = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     places = (np.arange(40) + 0.5) / 24 * 30 - 0.5
     np.testing.assert_allclose(interpolate_frames(curves, places), resample(curves, 30, 24, 40), atol=1e-5)

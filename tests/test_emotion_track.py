@@ -1,4 +1,4 @@
-"""The track: shapes, editing within a span, resampling by time, and what it refuses."""
+"""Emotion tracks: shapes, edits, resampling and refusal of invalid arguments."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_set_moves_continuously_across_its_boundaries():
     assert np.abs(np.diff(track.intensity)).max() < 0.2
 
 
-def test_set_lies_over_the_segments_it_covers():
+def test_set_replaces_the_segments_it_covers():
     track = EmotionTrack.neutral(6.0)
     track.set("happy", 0.8, 1, 5)
     track.set("sad", 0.4, 2, 3)
@@ -105,7 +105,7 @@ def test_scale_of_a_span_scales_its_segments():
     assert [round(s.intensity, 3) for s in track.segments] == [0.8, 0.4, 0.8]
 
 
-def test_smoothing_keeps_rows_summing_to_one_and_calms_them():
+def test_smoothing_keeps_rows_normalised_and_reduces_variation():
     track = spoken_track()
     rough = np.abs(np.diff(track.posterior, axis=0)).mean()
     track.smooth(0.2)
@@ -113,7 +113,7 @@ def test_smoothing_keeps_rows_summing_to_one_and_calms_them():
     assert np.abs(np.diff(track.posterior, axis=0)).mean() < rough / 3
 
 
-def test_clip_takes_frames_and_segments_along():
+def test_clip_cuts_frames_and_segments():
     track = spoken_track()
     track.set("sad", 0.7, 2, 4)
     part = track.clip(3, 5)
@@ -149,7 +149,7 @@ def test_neutral_has_no_intensity():
     assert [(segment.emotion, segment.intensity) for segment in track.segments] == [("neutral", 0.0)]
 
 
-def test_spec_over_a_base_leaves_the_base_alone():
+def test_spec_does_not_change_its_base():
     base = spoken_track()
     kept = base.posterior.copy()
     edited = parse_emotion_spec("fear:1@2-3", base.duration, base)
@@ -185,7 +185,7 @@ def test_bad_specs_are_refused_in_one_line(spec, message):
         (np.ones((0, 8)) / 8, np.zeros(0), 0.1),
     ],
 )
-def test_arrays_that_are_no_track_are_refused(posterior, intensity, duration):
+def test_invalid_arrays_are_refused(posterior, intensity, duration):
     with pytest.raises(TrackError):
         EmotionTrack(posterior, intensity, duration)
 
@@ -207,7 +207,7 @@ def test_the_plot_shows_each_emotion_in_its_colour(tmp_path):
     assert shares["sad"] < 0.001
 
 
-def test_names_of_the_field_mean_labels():
+def test_common_names_are_aliases():
     assert [canonical_label(name) for name in ("Smile2", "Irritated1", "Afraid", " NEUTRAL ")] == [
         "happy",
         "angry",

@@ -1,4 +1,4 @@
-"""Track files: what is written comes back, what a person edits overrides the frames, what cannot be is refused."""
+"""Track files: round trips, edits by hand, and refusal of invalid files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def edited(change) -> tuple[EmotionTrack, EmotionTrack]:
     return track, from_json(json.dumps(document))
 
 
-def test_an_untouched_file_leaves_the_frames_alone():
+def test_an_unedited_file_does_not_change_the_frames():
     track, back = edited(lambda segments: None)
     np.testing.assert_allclose(back.posterior, track.posterior, atol=1e-3)
 
@@ -108,7 +108,7 @@ def test_a_deleted_segment_becomes_neutral():
     assert back.intensity[inside].max() < 0.01
 
 
-def test_a_file_of_segments_alone_is_a_track():
+def test_a_file_with_segments_only_is_a_track():
     back = from_json('{"version": 1, "segments": [{"start": 1, "end": 2, "emotion": "happy"}]}', duration=3.0)
     assert back.duration == 3.0
     assert back.posterior[75, LABELS.index("happy")] == 1
@@ -162,7 +162,7 @@ def test_a_track_may_be_shorter_than_the_audio_and_never_longer(tmp_path):
         '{"duration": 5, "frames": {"posterior": [[1, 0, 0, 0, 0, 0, 0, 0]], "intensity": [0]}}',
     ],
 )
-def test_what_is_no_track_is_refused_in_one_line(tmp_path, text):
+def test_invalid_track_files_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(TrackError) as caught:
@@ -198,7 +198,7 @@ def _emotions(tmp_path: Path, name: str, text: str, audio: str | None) -> set[st
     ("name", "text"),
     [("a.rttm", TWO), ("a.csv", BOTH_FILES), ("a.TextGrid", _textgrid(("speech", "happy"), ("other", "angry")))],
 )
-def test_of_a_file_of_several_recordings_only_the_own_one_is_read(tmp_path, name, text):
+def test_only_segments_of_the_audio_are_read(tmp_path, name, text):
     assert _emotions(tmp_path, name, text, "folder/speech.mp3") == {"happy"}
     assert _emotions(tmp_path, name, text, "Other.WAV") == {"angry"}
     for audio in (None, "third.wav"):
@@ -231,7 +231,7 @@ def test_tracks_without_a_recording_fit_any(tmp_path):
     assert read_track(tmp_path / "b.rttm", 2.0).intensity.max() == 0
 
 
-def test_names_with_spaces_and_points_are_their_own(tmp_path):
+def test_names_with_spaces_and_points_match(tmp_path):
     track = EmotionTrack.from_segments([Segment(0.5, 1.5, "disgust", 0.5)], 2.0, audio="x/my talk.01.wav")
     write_track(track, tmp_path / "a.rttm")
     same_segments(read_track(tmp_path / "a.rttm", 2.0, "my talk.01.mp3").segments, track.segments)
@@ -247,7 +247,7 @@ def test_a_textgrid_in_the_encodings_of_praat(tmp_path, encoding):
     assert [(s.start, s.end, s.emotion) for s in read_track(tmp_path / "a.TextGrid").segments] == [(0, 2, "happy")]
 
 
-def test_quotes_in_a_textgrid_come_back():
+def test_quotes_in_a_textgrid_are_unescaped():
     labels = ("neutral", 'so "happy"')
     text = to_textgrid(EmotionTrack.from_segments([Segment(0, 2, 'so "happy"')], 2.0, labels))
     with pytest.raises(TrackError) as caught:  # the name is read as it was, and is no label of the default model
@@ -255,7 +255,7 @@ def test_quotes_in_a_textgrid_come_back():
     assert repr('so "happy"') in str(caught.value)
 
 
-def test_tiers_that_could_be_meant_are_named():
+def test_ambiguous_tiers_are_listed():
     with pytest.raises(TrackError, match="Anna, Ben"):
         from_textgrid(_textgrid(("Anna", "happy"), ("Ben", "sad")))
     with pytest.raises(TrackError, match="two tiers"):
@@ -289,14 +289,14 @@ def test_tables_of_other_programs_are_read(text):
         ("", "empty"),
     ],
 )
-def test_tables_that_cannot_be_read_say_why(tmp_path, text, words):
+def test_invalid_tables_are_refused_with_the_reason(tmp_path, text, words):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(TrackError, match=words) as caught:
         read_track(tmp_path / "a.csv", 2.0)
     assert "Error" not in str(caught.value).replace("TrackError", "")
 
 
-def test_null_in_json_is_the_default_and_what_is_missing_is_named():
+def test_null_is_the_default_and_missing_fields_are_named():
     segment = '{{"start": 0, "end": 1, "emotion": "happy", {}}}'
     text = '{{"duration": 2, "audio": null, "frame_rate": null, "frames": null, "segments": [{}]}}'
     read = from_json(text.format(segment.format('"confidence": null, "intensity": null'))).segments[0]
@@ -306,7 +306,7 @@ def test_null_in_json_is_the_default_and_what_is_missing_is_named():
             from_json(text.format(segment.format(wrong)))
 
 
-def test_a_duration_that_no_recording_has_is_refused_before_memory_is_taken():
+def test_absurd_durations_are_refused_before_memory_is_allocated():
     for text in ('{"duration": 1e12, "segments": []}', '{"segments": [{"start": 0, "end": 1e15, "emotion": "sad"}]}'):
         with pytest.raises(TrackError, match="duration"):
             from_json(text)

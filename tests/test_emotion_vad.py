@@ -29,7 +29,7 @@ def test_trimming_keeps_the_edge():
     assert len(trim_silence(samples, 0.1)) == 16_000 * 0.7
 
 
-def test_only_long_silence_weighs_and_its_ramps_lie_inside_it():
+def test_silence_weight_has_ramps_inside_long_silence_only():
     samples = np.concatenate([tone(1), np.zeros(3_200, np.float32), tone(1), np.zeros(24_000, np.float32), tone(0.5)])
     weight = silence_weight(loudness(samples))
     assert weight[:110].max() == 0
@@ -37,7 +37,7 @@ def test_only_long_silence_weighs_and_its_ramps_lie_inside_it():
     assert (weight[185:].max(), weight[110] < 0.1) == (0, True)
 
 
-def test_quiet_speech_is_no_silence_and_noise_alone_is():
+def test_quiet_speech_is_not_silent_and_noise_is():
     hiss = np.random.default_rng(0).normal(0, 1e-4, 32_000).astype(np.float32)
     assert silence_weight(loudness(tone(2, 0.005))).max() == 0
     assert silence_weight(loudness(hiss)).min() == 1

@@ -148,7 +148,7 @@ def test_animations_with_another_array(tmp_path: Path, animation_bytes: bytes, n
     check(load_animation, path)
 
 
-def test_headers_that_claim_gigabytes(tmp_path: Path) -> None:
+def test_headers_with_gigabytes_are_refused(tmp_path: Path) -> None:
     claimed = tmp_path / "claims.npz"
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 3)})

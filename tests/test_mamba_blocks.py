@@ -58,7 +58,7 @@ def test_blocks_are_causal(make) -> None:
     assert (after[:, 41:] - before[:, 41:]).abs().amax(-1).min() > 1e-4
 
 
-def test_attention_looks_at_its_window_and_no_further() -> None:
+def test_attention_sees_its_window_only() -> None:
     torch.manual_seed(0)
     block, x = WindowedAttention(32, window=20), torch.randn(1, 100, 32)
     before = block(x)[0]
@@ -97,7 +97,7 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
     torch.testing.assert_close((rotary(q, 1012) * rotary(k, 1009)).sum(), near, rtol=1e-3, atol=1e-4)
 
 
-def test_experts_are_the_weighted_sum_of_the_chosen() -> None:
+def test_the_output_is_the_weighted_sum_of_the_selected_experts() -> None:
     torch.manual_seed(0)
     block, x = MixtureOfExperts(8, 16, experts=4, top_k=2), torch.randn(2, 5, 8)
     y, _ = block(x)
@@ -108,14 +108,14 @@ def test_experts_are_the_weighted_sum_of_the_chosen() -> None:
         torch.testing.assert_close(got, expected)
 
 
-def test_all_experts_at_once_equal_the_sparse_way() -> None:
+def test_dense_and_sparse_experts_are_equal() -> None:
     torch.manual_seed(0)
     block, x = MixtureOfExperts(8, 16, experts=3, top_k=3), torch.randn(2, 5, 8)
     weight, chosen = block.router(x.flatten(0, 1)).softmax(-1).topk(3)
     torch.testing.assert_close(block(x)[0].flatten(0, 1), block._run_selected(x.flatten(0, 1), weight, chosen))
 
 
-def test_balance_is_one_when_even_and_the_number_of_experts_when_one_takes_all() -> None:
+def test_balance_loss_of_even_and_of_single_use() -> None:
     even = torch.full((8, 4), 0.25)
     assert balance_loss(even, torch.arange(8)[:, None] % 4).item() == pytest.approx(1)
     one = F.one_hot(torch.zeros(8, dtype=torch.long), 4).float()

@@ -112,7 +112,7 @@ def test_chunks_with_carried_state_equal_the_whole() -> None:
     torch.testing.assert_close(carried, last, rtol=0, atol=0)
 
 
-def test_strong_decay_neither_overflows_nor_lingers() -> None:
+def test_strong_decay_does_not_overflow() -> None:
     u, delta, A, B, C, D, state = scan_inputs(1, 5, 3, 2)
     y, last = selective_scan(u, delta * 0 + 100.0, A * 0 - 50.0, B, C, D, state * 1e6)
     exact, exact_last = selective_scan_reference(u, delta * 0 + 100.0, A * 0 - 50.0, B, C, D, state * 1e6)
@@ -120,7 +120,7 @@ def test_strong_decay_neither_overflows_nor_lingers() -> None:
     torch.testing.assert_close(last, exact_last)
 
 
-def test_the_choice_is_explained() -> None:
+def test_the_backend_has_a_reason() -> None:
     assert scan_backend(torch.zeros(1)).name == "fused"
     exact = scan_backend(torch.zeros(1, dtype=torch.float64))
     assert exact.name == "chunked" and "float64" in exact.reason
@@ -174,7 +174,7 @@ UNCOMPILED = SimpleNamespace(selective_scan_fn=kernel_scan, selective_scan_cuda=
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("carried", [True, False])
-def test_the_kernel_gets_what_it_takes_under_autocast(kind: torch.dtype, carried: bool, installed) -> None:
+def test_the_kernel_gets_valid_types_under_autocast(kind: torch.dtype, carried: bool, installed) -> None:
     installed(COMPILED)
     u, delta, A, B, C, D, state = scan_inputs(2, 20, 6, 4)
     inputs = u.to(kind), delta, A, B.to(kind), C.to(kind), D.to(kind)  # autocast leaves softplus in float32
@@ -201,7 +201,7 @@ def test_a_block_trains_through_the_kernel_under_autocast(installed, monkeypatch
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in block.parameters())
 
 
-def test_inputs_that_the_kernel_refuses_go_to_the_chunked_scan(installed) -> None:
+def test_unsupported_inputs_use_the_chunked_scan(installed) -> None:
     installed(COMPILED)
     assert "float64" in scan_backend(torch.zeros(1, dtype=torch.float64)).reason
     inputs = scan_inputs(1, 3, 2, 257)
@@ -214,7 +214,9 @@ def test_inputs_that_the_kernel_refuses_go_to_the_chunked_scan(installed) -> Non
     ("interface", "reason"),
     [(None, "is not installed"), (UNCOMPILED, "without its compiled kernel.*MAMBA_KEEP_CUDA_BUILD")],
 )
-def test_without_a_kernel_the_chunked_scan_runs_and_doctor_says_why(interface: object, reason: str, installed) -> None:
+def test_without_a_kernel_the_chunked_scan_runs_and_doctor_shows_the_reason(
+    interface: object, reason: str, installed
+) -> None:
     installed(interface)
     inputs = scan_inputs(1, 5, 3, 2)
     backend = scan_backend(inputs[0])
@@ -235,7 +237,7 @@ def test_a_kernel_that_does_not_import_is_named(installed, monkeypatch: pytest.M
     assert backend.name == "chunked" and "does not import (undefined symbol: _ZN3c10)" in backend.reason
 
 
-def test_doctor_names_a_kernel_that_serves(installed) -> None:
+def test_doctor_shows_the_kernel_in_use(installed) -> None:
     installed(COMPILED)
     assert doctor._mamba()[0] == doctor.GOOD
 

@@ -1,4 +1,4 @@
-"""The whole way in Python, with the shipped weights, on a real recording."""
+"""`sedtalker.load`, `animate` and `stream` with the packaged weights on a real recording."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_intensity_0_is_exactly_neutral_and_more_moves_more(talker, speech_file:
     np.testing.assert_array_equal(silenced.blendshapes, neutral.blendshapes)
 
 
-def test_life_is_seeded_and_leaves_the_lips_alone(talker, speech_file: Path) -> None:
+def test_idle_motion_is_seeded_and_does_not_change_the_lips(talker, speech_file: Path) -> None:
     still = talker.animate(speech_file, still=True)
     first, again, other = (talker.animate(speech_file, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.blendshapes, again.blendshapes)
@@ -80,7 +80,7 @@ def test_life_is_seeded_and_leaves_the_lips_alone(talker, speech_file: Path) -> 
     assert np.abs(first.vertices[:, lips] - still.vertices[:, lips]).max() < 1e-6
 
 
-def test_an_edited_track_changes_its_span_and_its_blend_alone(talker, speech_file: Path) -> None:
+def test_an_edit_changes_only_its_span_and_blend(talker, speech_file: Path) -> None:
     track = talker.diarize(speech_file)
     before = talker.animate(speech_file, emotion=track, still=True)
     track.set("sad", 1.0, start=1.0, end=1.5)
@@ -91,7 +91,7 @@ def test_an_edited_track_changes_its_span_and_its_blend_alone(talker, speech_fil
     assert moved[(times > 1.2) & (times < 1.4)].min() > 0.05
 
 
-def test_a_track_with_its_labels_in_another_order_feels_the_same(talker, speech_file: Path) -> None:
+def test_order_of_labels_does_not_change_the_animation(talker, speech_file: Path) -> None:
     happy = sedtalker.EmotionTrack.neutral(1.9)
     happy.set("happy", 1.0)
     few = happy.with_labels(("happy", "neutral"))
@@ -104,7 +104,7 @@ def test_a_track_with_its_labels_in_another_order_feels_the_same(talker, speech_
         happy.with_labels(("neutral", "sad"))
 
 
-def test_an_own_mesh_survives_its_file(talker, speech_file: Path, tmp_path: Path) -> None:
+def test_an_animation_of_a_user_mesh_survives_its_file(talker, speech_file: Path, tmp_path: Path) -> None:
     face = sedtalker.load_face("man")
     lines = [f"v {x} {y} {z}\n" for x, y, z in face.template] + [f"f {a} {b} {c}\n" for a, b, c in face.faces + 1]
     (tmp_path / "mine.obj").write_text("".join(lines))
@@ -116,14 +116,14 @@ def test_an_own_mesh_survives_its_file(talker, speech_file: Path, tmp_path: Path
     np.testing.assert_allclose(loaded.face.pose(loaded.blendshapes), animation.vertices, atol=1e-5)
 
 
-def test_other_identities_move_alike(talker, speech_file: Path) -> None:
+def test_identities_get_the_same_weights(talker, speech_file: Path) -> None:
     default = talker.animate(speech_file)
     man = talker.animate(speech_file, face="man")
     np.testing.assert_array_equal(default.blendshapes, man.blendshapes)
     assert np.abs(default.template - man.template).max() > 0.005
 
 
-def test_a_second_of_silence_keeps_the_mouth_shut(talker) -> None:
+def test_silence_keeps_the_mouth_closed(talker) -> None:
     silence = talker.animate((np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE), still=True)
     pairs = silence.face.lip_pairs
     gap = np.linalg.norm(silence.vertices[:, pairs[:, 0]] - silence.vertices[:, pairs[:, 1]], axis=2).mean(axis=1)
@@ -132,7 +132,7 @@ def test_a_second_of_silence_keeps_the_mouth_shut(talker) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.08, 0.333, 5.0])
-def test_a_stream_gives_the_whole_animation_whatever_the_chunks(talker, samples: np.ndarray, seconds: float) -> None:
+def test_a_stream_equals_animate_for_any_chunk_sizes(talker, samples: np.ndarray, seconds: float) -> None:
     track = sedtalker.EmotionTrack.neutral(len(samples) / SAMPLE_RATE)
     track.set("happy", 0.8, start=0.5, end=1.2)
     size = round(seconds * SAMPLE_RATE)
@@ -143,7 +143,7 @@ def test_a_stream_gives_the_whole_animation_whatever_the_chunks(talker, samples:
     np.testing.assert_allclose(streamed, whole.vertices, atol=1e-5)
 
 
-def test_a_live_stream_comes_while_the_sound_still_does(talker, samples: np.ndarray) -> None:
+def test_a_live_stream_yields_frames_before_the_audio_ends(talker, samples: np.ndarray) -> None:
     given = 0
 
     def chunks():
@@ -160,7 +160,7 @@ def test_a_live_stream_comes_while_the_sound_still_does(talker, samples: np.ndar
     assert max(waits[:-1]) <= talker.latency() + 0.08 + 1 / 30  # a chunk and a frame on top
 
 
-def test_a_diarizer_with_an_encoder_of_its_own(samples: np.ndarray) -> None:
+def test_a_diarizer_with_another_encoder(samples: np.ndarray) -> None:
     """The recording is heard twice, and the face shows what the diarizer alone hears; a live stream works too."""
     talker = sedtalker.load(diarizer="base", device="cpu")
     assert talker.diarizer_encoder.name != talker.encoder.name
@@ -171,7 +171,7 @@ def test_a_diarizer_with_an_encoder_of_its_own(samples: np.ndarray) -> None:
     assert len(streamed) == len(animation) and np.isfinite(streamed).all()
 
 
-def test_a_talker_of_vertices_and_of_another_encoder(speech_file: Path, samples: np.ndarray) -> None:
+def test_a_vertex_talker_with_another_encoder(speech_file: Path, samples: np.ndarray) -> None:
     """It moves a mesh of its topology; emotions are read from nothing that the diarizer does not know."""
     torch.manual_seed(0)
     face = sedtalker.load_face()
@@ -191,7 +191,7 @@ def test_a_talker_of_vertices_and_of_another_encoder(speech_file: Path, samples:
             read()
 
 
-def test_what_cannot_be_used_is_refused(talker, speech_file: Path, tmp_path: Path) -> None:
+def test_invalid_input_is_refused(talker, speech_file: Path, tmp_path: Path) -> None:
     with pytest.raises(TrackError, match="unknown emotion"):
         talker.animate(speech_file, emotion="grumpy:0.5")
     with pytest.raises(TrackError, match="Cut it"):

@@ -1,4 +1,4 @@
-"""What the Python API is given: every form of audio, wrong arguments, and processes that were forked."""
+"""Arguments of the Python API: all forms of audio, invalid arguments, and forked processes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def talker() -> sedtalker.Talker:
         (SOUND.astype(np.float64), RATE),
     ],
 )
-def test_samples_in_any_clear_form_are_the_same_sound(source: Any) -> None:
+def test_all_forms_of_samples_give_the_same_audio(source: Any) -> None:
     np.testing.assert_allclose(load_audio(source), SOUND, atol=1e-6)
 
 

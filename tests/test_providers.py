@@ -10,11 +10,11 @@ from sedtalker.speech import FRAME_RATE
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_every_provider_is_there(name: str) -> None:
+def test_every_provider_can_be_imported(name: str) -> None:
     assert provider(name).__name__ == name
 
 
-def test_a_track_shows_itself() -> None:
+def test_a_track_has_html_for_notebooks() -> None:
     assert "Emotion over 1.0 s" in EmotionTrack.neutral(1.0)._repr_html_()
 
 

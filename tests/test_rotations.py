@@ -37,7 +37,7 @@ def test_quaternions_are_scipys_and_continuous() -> None:
     assert to_quaternions(np.zeros((0, 3, 3))).shape == (0, 4)
 
 
-def test_orthonormal_gives_the_nearest_rotation(degrees: np.ndarray) -> None:
+def test_nearest_rotations(degrees: np.ndarray) -> None:
     motions = np.tile(np.eye(4, dtype=np.float32), (len(degrees), 1, 1))
     motions[:, :3, :3] = expected(degrees) * 0.9 + np.random.default_rng(1).normal(0, 0.02, (len(degrees), 3, 3))
     wanted = Rotation.from_matrix(motions[:, :3, :3]).as_matrix()

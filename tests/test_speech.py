@@ -1,4 +1,4 @@
-"""The built-in encoder equals transformers' Whisper; others load from folders; windows bound what a frame sees."""
+"""The built-in encoder equals transformers' Whisper; others load from folders; windows limit the context."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_waveform_encoders_load_from_a_folder(tmp_path: Path, samples: np.ndarra
     assert torch.isfinite(features).all()
 
 
-def test_a_folder_that_is_no_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_an_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as refusal:
         load_encoder(tmp_path / "absent")
     assert "\n" not in str(refusal.value)
@@ -125,7 +125,7 @@ def small() -> WindowedEncoder:
 
 @pytest.mark.parametrize("frames", [1, 39, 40, 41, 50, 51, 123])
 @pytest.mark.parametrize("size", [320, 1000, 10**6])
-def test_windows_are_what_their_spans_give_alone_whatever_the_chunks(
+def test_windows_do_not_depend_on_the_chunks(
     small: WindowedEncoder, frames: int, size: int
 ) -> None:
     sound = 0.1 * np.random.default_rng(0).standard_normal(frames * FRAME_SAMPLES - 7).astype(np.float32)
@@ -139,7 +139,7 @@ def test_windows_are_what_their_spans_give_alone_whatever_the_chunks(
     torch.testing.assert_close(torch.cat(list(small.blocks(chunks))), torch.cat(expected), rtol=0, atol=1e-5)
 
 
-def test_sound_beyond_the_context_changes_nothing(small: WindowedEncoder) -> None:
+def test_audio_beyond_the_context_has_no_effect(small: WindowedEncoder) -> None:
     rng = np.random.default_rng(0)
     sound = 0.1 * rng.standard_normal(200 * FRAME_SAMPLES).astype(np.float32)
     other = sound.copy()

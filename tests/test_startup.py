@@ -1,4 +1,4 @@
-"""What is heavy is imported only where it is used."""
+"""Imports: heavy modules are imported where they are used, and imports have no side effects."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def imported_by(code: str, folder: Path) -> set[str]:
      ["animate", "a.wav", "--emotion", "grumpy"], ["render", "absent.npz"], ["licences"]],
     ids=" ".join,
 )  # fmt: skip
-def test_quick_answers_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+def test_quick_commands_import_no_heavy_modules(tmp_path: Path, arguments: list[str]) -> None:
     modules = imported_by(f"from sedtalker.cli.main import main; main({arguments!r})", tmp_path)
     assert not modules & set(HEAVY)
 
 
-def test_the_way_from_audio_to_video_imports_only_what_it_needs(tmp_path: Path, speech_file: Path) -> None:
+def test_animate_imports_only_the_modules_that_it_needs(tmp_path: Path, speech_file: Path) -> None:
     arguments = ["animate", str(speech_file), "-o", "out", "--size", "64"]
     modules = imported_by(f"from sedtalker.cli.main import main; assert main({arguments!r}) == 0", tmp_path)
     assert modules >= {"torch", "numba", "av"}
@@ -58,7 +58,7 @@ def test_the_way_from_audio_to_video_imports_only_what_it_needs(tmp_path: Path, 
     assert (tmp_path / "out" / f"{speech_file.stem}.mp4").exists()
 
 
-def test_the_package_itself_costs_nothing(tmp_path: Path) -> None:
+def test_the_package_imports_no_heavy_modules(tmp_path: Path) -> None:
     assert not imported_by("import sedtalker; sedtalker.__version__", tmp_path) & {*HEAVY, "numpy"}
 
 
@@ -99,7 +99,7 @@ def test_environment_and_globals_are_the_same_after_an_import(code: str) -> None
     assert run.returncode == 0, run.stderr
 
 
-def test_openmp_threads_sleep_soon_where_torch_comes_with_the_package(tmp_path: Path) -> None:
+def test_openmp_spin_is_short_when_the_package_imports_torch(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     (tmp_path / "torch.py").write_text(
         "import os; print('torch sees', os.environ.get('GOMP_SPINCOUNT')); raise SystemExit"

@@ -230,7 +230,7 @@ def test_a_track_shorter_than_the_audio_is_neutral_after_its_end(form: str, rate
         ({"encoder": ""}, "encoder"),
     ],
 )
-def test_a_setting_that_would_be_misread_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:
         TalkerConfig(**{**SMALL, **change})
     assert "\n" not in str(caught.value)

@@ -49,7 +49,7 @@ def blink_lengths(weights: np.ndarray) -> np.ndarray:
     return (edges[1::2] - edges[::2]) / 50
 
 
-def test_the_mouth_is_left_alone():
+def test_the_mouth_does_not_change():
     weights, _ = alive()
     mouth = [i for i, name in enumerate(ARKIT_NAMES) if not name.startswith(("eye", "brow"))]
     assert np.abs(weights[:, mouth] - STILL[:, mouth]).max() < 1e-6
@@ -57,7 +57,7 @@ def test_the_mouth_is_left_alone():
     assert weights.max() <= 1
 
 
-def test_blinks_come_and_last_as_people_s_do():
+def test_rate_and_duration_of_blinks():
     lengths = blink_lengths(alive()[0])
     assert 20 <= len(lengths) / SECONDS * 60 <= 32
     assert 0.1 <= np.median(lengths) <= 0.15
@@ -94,7 +94,7 @@ def test_fear_blinks_less():
     assert len(blink_lengths(alive(afraid)[0])) < 0.75 * len(blink_lengths(alive()[0]))
 
 
-def test_the_same_seed_gives_the_same_life():
+def test_the_same_seed_gives_the_same_motion():
     (first, head), (again, head_again), (other, _) = alive(seed=3), alive(seed=3), alive(seed=4)
     assert (first == again).all()
     assert (head == head_again).all()
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_life():
     ("part", "touched"),
     [("blinks", ("eyeBlink", "eyeWide", "eyeSquint")), ("gaze", ("eyeLook",)), ("brows", ("brow",)), ("head", ())],
 )
-def test_each_part_moves_its_own_and_no_strength_moves_nothing(part: str, touched: tuple[str, ...]):
+def test_each_part_changes_its_own_weights(part: str, touched: tuple[str, ...]):
     weights, head = alive(**{name: float(name == part) for name in ("blinks", "gaze", "head", "brows")})
     moved = np.abs(weights - STILL).max(axis=0) > 1e-6
     assert all(name.startswith(touched) for name, moves in zip(ARKIT_NAMES, moved, strict=True) if moves)
@@ -129,14 +129,14 @@ def test_eyes_turn_together():
     assert out.max() > 0.1
 
 
-def test_accents_are_the_loud_places():
+def test_accents_are_peaks_of_loudness():
     levels = np.full(200, -40, np.float32)
     levels[50:56] = levels[120:126] = -20
     speaking = np.ones(200, bool)
     assert [round(frame / 10) for frame, _ in find_accents(levels, speaking)] == [5, 12]
 
 
-def test_silence_lives_on():
+def test_the_face_moves_in_silence():
     found = generate_idle_motion(CALM, loudness(np.zeros(SECONDS * 16_000, np.float32)), FRAMES)
     assert len(blink_lengths(found.apply(STILL))) > 10
     assert np.abs(found.head).max() > 0.1
@@ -148,13 +148,13 @@ def test_a_single_frame_is_enough():
     assert found.head.shape == (1, 3)
 
 
-def test_blocks_of_frames_are_moved_as_the_whole():
+def test_blocks_of_frames_equal_the_whole():
     found = generate_idle_motion(CALM, LEVELS, FRAMES)
     parts = [found.apply(STILL[first : first + 333], first) for first in range(0, FRAMES, 333)]
     np.testing.assert_array_equal(np.concatenate(parts), found.apply(STILL))
 
 
-def test_every_head_turns_about_its_own_neck():
+def test_every_head_rotates_about_its_neck():
     face = load_face("man")
     head = head_transforms(generate_idle_motion(CALM, LEVELS, FRAMES).head, neck_pivot(face))
     eyes = face.template[[face.landmarks["eye_left_outer"], face.landmarks["eye_right_outer"]]].mean(axis=0)

@@ -51,7 +51,7 @@ def emotion(label: int, frames: int = 60, batch: int = 2) -> Tensor:
     return posterior
 
 
-def test_before_training_the_face_is_at_rest() -> None:
+def test_the_face_is_at_rest_before_training() -> None:
     model = TalkerModel(SMALL).eval()
     weights = model(speech(), emotion(HAPPY), torch.ones(2, 60))
     assert weights.shape == (2, 60, len(ARKIT_NAMES))
@@ -97,7 +97,7 @@ def test_a_track_that_jumps_moves_the_face_over_several_frames_and_then_leaves_i
     assert last < change + 20 + SMALL.emotion_kernel_frames
 
 
-def test_the_emotion_leaves_the_lip_path_alone() -> None:
+def test_the_emotion_does_not_change_the_lip_path() -> None:
     model = awake()
     calm = model.motion(speech(), emotion(HAPPY), torch.zeros(2, 60))
     wild = model.motion(speech(), emotion(HAPPY), torch.ones(2, 60))
@@ -159,7 +159,7 @@ def test_vertex_heads_start_at_rest_and_give_any_topology(head: str, coefficient
     assert not moved.any()
 
 
-def test_the_clamp_lets_values_back_in() -> None:
+def test_the_clamp_passes_gradients_that_lead_back() -> None:
     x = torch.tensor([-0.5, 0.5, 1.5, -0.5, 1.5], requires_grad=True)
     wanted = torch.tensor([1.0, 1.0, 0.0, -1.0, 2.0])  # the last two would only push further out
     (clamp_with_gradient(x) - wanted).square().sum().backward()
@@ -178,12 +178,12 @@ def test_the_clamp_lets_values_back_in() -> None:
         ({"head": "dense", "vertices": 4}, "dense"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused(change: dict, said: str) -> None:
+def test_invalid_configurations_are_refused(change: dict, said: str) -> None:
     with pytest.raises(CheckpointError, match=said):
         replace(SMALL, **change)
 
 
-def test_a_saved_talker_comes_back(tmp_path: Path) -> None:
+def test_a_saved_talker_is_loaded(tmp_path: Path) -> None:
     model = awake()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -200,7 +200,7 @@ def test_unknown_settings_of_a_checkpoint_are_named() -> None:
         TalkerConfig.from_plain({"colour": "blue"})
 
 
-def test_the_import_brings_neither_training_nor_hub_packages() -> None:
+def test_the_import_needs_neither_training_nor_hub_packages() -> None:
     code = (
         "import sys, sedtalker.talker.model; "
         "print(sorted({'lightning', 'transformers', 'numba', 'scipy'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Chunks against the whole recording: the same frames, whatever the sizes of the chunks."""
+"""Streams equal the whole recording for all sizes of chunks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def blocks(model: TalkerModel, frames: int, size: int) -> list[Block]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_decoded_chunks_equal_the_whole(model: TalkerModel, size: int) -> None:
+def test_decode_stream_equals_the_whole(model: TalkerModel, size: int) -> None:
     wanted = model(*(part[None] for part in parts(151)))[0]
     got = torch.cat(list(decode_stream(model, blocks(model, 151, size))))
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
@@ -79,7 +79,7 @@ def test_a_frame_comes_out_as_soon_as_its_look_ahead_is_there(model: TalkerModel
     assert counts == [0, 3] + [4] * 8 + [CONFIG.look_ahead]
 
 
-def test_from_sound_to_coefficients_the_chunks_do_not_matter(
+def test_coefficients_do_not_depend_on_the_chunks(
     model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray
 ) -> None:
     torch.manual_seed(0)
@@ -90,9 +90,7 @@ def test_from_sound_to_coefficients_the_chunks_do_not_matter(
     torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
 
 
-def test_a_diarizer_may_listen_through_another_encoder(
-    model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray
-) -> None:
+def test_a_diarizer_can_use_another_encoder(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
     """Both encoders keep step with the sound, whatever the chunks; what the second one hears changes the emotion."""
     torch.manual_seed(1)
     network = WhisperEncoder(WhisperConfig(width=16, heads=2, feedforward=32, layers=3))
@@ -110,7 +108,7 @@ def test_a_diarizer_may_listen_through_another_encoder(
     assert (changed - whole).abs().max() > 1e-4
 
 
-def test_a_given_track_says_the_emotion(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
+def test_a_track_sets_the_emotion(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
     track = EmotionTrack.neutral(len(sound) / 16_000)
     track.set("happy", 1.0, 1.0, 3.0)
     posterior, intensity = map(torch.from_numpy, track.at_rate(50, 251))
@@ -139,7 +137,7 @@ def test_latency_is_window_and_look_ahead(model: TalkerModel) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 5, SPOOLED // 16 + 5])
-def test_a_spool_gives_back_what_it_was_given(rows: int) -> None:
+def test_a_spool_returns_its_rows_in_order(rows: int) -> None:
     """The last one lies on the disk."""
     values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
     with Spool(4) as spool:

@@ -1,4 +1,4 @@
-"""Pictures of an emotion track (waveform, segments, posterior, intensity) and of a confusion matrix."""
+"""Plots of an emotion track (waveform, segments, posterior, intensity) and of a confusion matrix."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import require
 from sedtalker.labels import COLORS
 
-OTHER = "#444444"  # a label without a colour of its own
+OTHER = "#444444"  # colour of labels that are not in COLORS
 INCHES_A_SECOND = 0.9
-WIDTHS = (9.0, 40.0)  # inches, least and most
+WIDTHS = (9.0, 40.0)  # inches, minimum and maximum
 COLUMNS = 4000  # of the waveform's outline
 
 
 def plot_track(track: EmotionTrack, path: str | os.PathLike[str], samples: NDArray[np.float32] | None = None) -> None:
-    """Draw a track, with the waveform of samples (N,) at 16 kHz above it, to a picture file.
+    """Plot a track to a picture file, with the waveform of samples (N,) at 16 kHz.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -47,7 +47,7 @@ def plot_track(track: EmotionTrack, path: str | os.PathLike[str], samples: NDArr
 
 
 def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Draw a confusion matrix (C, C), rows the truth, as shares of each row; classes that never occur are left out.
+    """Plot a confusion matrix (C, C) with true classes in rows, normalised by row, without absent classes.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -84,7 +84,7 @@ def _waveform(axis: Any, track: EmotionTrack, samples: NDArray[np.float32]) -> N
     reach = float(np.abs(samples).max(initial=1e-3)) * 1.05
     axis.set_ylim(-reach, reach)
     axis.set_yticks([])
-    axis.set_ylabel("sound")
+    axis.set_ylabel("waveform")
 
 
 def _segments(axis: Any, track: EmotionTrack) -> None:
@@ -117,6 +117,6 @@ def _intensity(axis: Any, track: EmotionTrack) -> None:
 def _legend(figure: Any, track: EmotionTrack) -> None:
     from matplotlib.patches import Patch
 
-    shown = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.05]
-    patches = [Patch(color=COLORS.get(label, OTHER), label=label) for label in shown]
-    figure.legend(handles=patches, loc="outside upper right", ncols=len(shown), frameon=False, fontsize=8)
+    labels = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.05]
+    patches = [Patch(color=COLORS.get(label, OTHER), label=label) for label in labels]
+    figure.legend(handles=patches, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)

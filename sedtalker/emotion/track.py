@@ -59,7 +59,7 @@ class EmotionTrack:
             self.intensity = np.array(self.intensity, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise TrackError(f"posterior and intensity must be arrays of numbers ({error})") from error
-        _check(self)
+        _check_track(self)
 
     @classmethod
     def neutral(
@@ -252,7 +252,7 @@ class EmotionTrack:
         return replace(self, posterior=posterior, labels=labels, explicit_segments=segments)
 
     def _repr_html_(self) -> str:
-        """A notebook shows the track as a picture."""
+        """HTML for notebooks: a picture of the track."""
         html: str = provider("track_html")(self)
         return html
 
@@ -269,7 +269,7 @@ class EmotionTrack:
     def override(self, segments: Sequence[Segment], blend: float = BLEND) -> None:
         """Blend segments, which do not overlap, into the frames; `explicit_segments` does not change.
 
-        Inside a segment the posterior becomes one-hot, whatever the segment's confidence. Neighbours fade into each
+        Inside a segment the posterior becomes one-hot, for any confidence of the segment. Neighbours fade into each
         other; at an end without a neighbour a segment fades into the frames.
         """
         ordered = sorted(segments, key=lambda segment: segment.start)
@@ -378,7 +378,7 @@ _PART = re.compile(
 )
 
 
-def _check(track: EmotionTrack) -> None:
+def _check_track(track: EmotionTrack) -> None:
     shape = track.posterior.shape
     if (
         len(shape) != 2

@@ -1,4 +1,4 @@
-"""Many files: none lost, none half-written, none done twice, and a report that says so."""
+"""Batch runs: every file is processed once, results are complete, and the report lists them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sedtalker.tasks import RESULT_ENDINGS, CommitCallback, FileResult, RenderOp
 
 @dataclass(frozen=True)
 class Copying:
-    """Made work: copies a text in capitals, slowly, in two outputs; refuses what says "broken"."""
+    """Options of a test task: writes a text in capitals to two outputs, slowly; fails if the text contains "broken"."""
 
     seconds: float = 0.0
     repeat: int = 1
@@ -44,7 +44,7 @@ def _(options: Copying, folder: Path):
 def copy_capitals(folder: Path, options: Copying, path: Path, on_commit: CommitCallback) -> FileResult:
     text = path.read_text()
     if "broken" in text:
-        raise AudioError(f"broken: {path}. Mend it")
+        raise AudioError(f"broken: {path}. Replace it")
     if "die" in text or "be killed" in text:
         with (folder / "attempts").open("a") as attempts:
             attempts.write(f"{path.name}\n")
@@ -86,16 +86,16 @@ def test_one_broken_file_of_many(
     assert sorted(file.name for file in out.glob("*.one")) == [f"in{n:02d}.one" for n in range(10) if n != 3]
     report = json.loads((out / REPORT).read_text())
     assert report["counts"] == {"done": 9, "kept": 0, "failed": 1}
-    assert report["files"][-1]["file"] == str(inputs[3]) and "Mend it" in report["files"][-1]["reason"]
+    assert report["files"][-1]["file"] == str(inputs[3]) and "Replace it" in report["files"][-1]["reason"]
     assert capsys.readouterr().err.strip().splitlines()[-1] == "sedtalker: 1 of 10 files failed"
 
-    inputs[3].write_text("mended")
+    inputs[3].write_text("replaced")
     assert run_batch(inputs, out, Copying(), BatchConfig(jobs=jobs, resume=True)) == 0
     assert log_of(out).count("in03.txt") == 1 and len(log_of(out)) == 10  # the nine others were not done again
     assert json.loads((out / REPORT).read_text())["counts"] == {"done": 1, "kept": 9, "failed": 0}
 
 
-def test_resume_knows_changed_inputs_options_and_lost_results(inputs: list[Path], tmp_path: Path) -> None:
+def test_resume_repeats_changed_inputs_options_and_missing_results(inputs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_batch(inputs, out, Copying())
     inputs[0].write_text("changed")
@@ -194,7 +194,9 @@ def test_no_process_outlives_its_parent(inputs: list[Path], tmp_path: Path, numb
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumes_without_redoing_or_halves(inputs: list[Path], tmp_path: Path, number: int) -> None:
+def test_a_killed_run_resumes_without_repeated_or_partial_results(
+    inputs: list[Path], tmp_path: Path, number: int
+) -> None:
     out = tmp_path / "out"
     script = (
         f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -219,7 +221,7 @@ def test_a_killed_run_resumes_without_redoing_or_halves(inputs: list[Path], tmp_
 
 
 @pytest.mark.parametrize("renamed", [0, 1, 2, 3, 4])
-def test_a_kill_between_two_renames_costs_no_complete_result(inputs: list[Path], tmp_path: Path, renamed: int) -> None:
+def test_a_kill_between_two_renames_loses_no_complete_result(inputs: list[Path], tmp_path: Path, renamed: int) -> None:
     """The renames of a file: its record, then its two results."""
     out = tmp_path / "out"
     script = (
@@ -246,17 +248,17 @@ def test_a_kill_between_two_renames_costs_no_complete_result(inputs: list[Path],
 
 @dataclass(frozen=True)
 class Named(Copying):
-    """Made work whose options have the fields of the real ones."""
+    """Options of a test task with fields of the real options."""
 
     emotion: str = "auto"
     model: str = "default"
 
 
 @pytest.mark.parametrize("emotion", ["auto", "happy:0.8@0-1," * 100 + "sad:0.5"])
-def test_texts_of_options_are_no_paths(
+def test_a_file_named_like_an_option_value_changes_nothing(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emotion: str
 ) -> None:
-    """A file in the working folder that is called as an option's value changes nothing."""
+    """Only declared options are read as paths."""
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     options = Named(emotion=emotion)
@@ -267,7 +269,7 @@ def test_texts_of_options_are_no_paths(
     assert len(log_of(out)) == 2
 
 
-def test_resume_knows_another_revision_of_a_model_on_the_hub(
+def test_resume_repeats_after_a_new_revision_of_a_hub_model(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revision = "1" * 40
@@ -288,7 +290,7 @@ def test_resume_knows_another_revision_of_a_model_on_the_hub(
     assert len(log_of(out)) == 4
 
 
-def test_resume_knows_changed_files_that_options_name(tmp_path: Path) -> None:
+def test_the_resume_key_depends_on_files_that_options_name(tmp_path: Path) -> None:
     def key(**options: object) -> str | None:
         return batch._resume_key(source, RenderOptions(**options), [])  # type: ignore[arg-type]
 
@@ -409,7 +411,7 @@ def test_processes_share_the_processors() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_hidden_files_of_others_stay(inputs: list[Path], tmp_path: Path) -> None:
+def test_hidden_files_of_other_programs_are_kept(inputs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     left = out / ".in00~0123abcd.one"
@@ -453,7 +455,7 @@ def _may_mount() -> bool:
 
 
 @pytest.mark.skipif(not _may_mount(), reason="no file system may be mounted here")
-def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_line_and_leaves_no_files(tmp_path: Path) -> None:
     made_animation(tmp_path).save(tmp_path / "made.npz", dense=False)
     (tmp_path / "full").mkdir()
     command = (
@@ -466,7 +468,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path: Path) -> Non
     assert "cannot write full/made.mp4: No space left on device" in line
 
 
-def test_an_animation_is_drawn_at_another_rate(tmp_path: Path) -> None:
+def test_an_animation_is_rendered_at_another_frame_rate(tmp_path: Path) -> None:
     made_animation(tmp_path).save(tmp_path / "made.npz", dense=False)
     command = ["render", str(tmp_path / "made.npz"), "-o", str(tmp_path), "--to", "png", "--size", "64", "--fps", "5"]
     assert main(command) == 0
@@ -481,7 +483,7 @@ def test_inputs_may_be_folders_and_patterns(inputs: list[Path], tmp_path: Path) 
     assert expand_inputs([str(odd)]) == [odd]
 
 
-def test_what_cannot_be_done_at_all_is_told_before_the_work(inputs: list[Path], tmp_path: Path) -> None:
+def test_errors_of_all_inputs_are_raised_before_the_work(inputs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no files found"):
         run_batch([], tmp_path, Copying())
     (tmp_path / "other").mkdir()
@@ -493,7 +495,7 @@ def test_what_cannot_be_done_at_all_is_told_before_the_work(inputs: list[Path], 
         run_batch(inputs, inputs[0] / "out", Copying())
 
 
-def test_a_failure_leaves_no_empty_folder_but_that_which_was_there(inputs: list[Path], tmp_path: Path) -> None:
+def test_a_failure_removes_only_new_empty_folders(inputs: list[Path], tmp_path: Path) -> None:
     inputs[0].write_text("broken")
     output = tmp_path / "deep" / "out"
     assert run_batch(inputs[:1], output, Copying()) == 1

@@ -82,9 +82,7 @@ def test_the_video_shows_the_frames_of_the_animation_at_their_times(animated: Pa
         assert differences[index] < 3 < differences.max()  # compression, and another pose
 
 
-def test_an_edited_track_is_obeyed_in_its_span_alone(
-    run_cli, animated: Path, speech_file: Path, tmp_path: Path
-) -> None:
+def test_an_edited_segment_changes_only_its_span(run_cli, animated: Path, speech_file: Path, tmp_path: Path) -> None:
     track = json.loads((animated / f"{speech_file.stem}.emotion.json").read_text())
     edited = {**track, "segments": [{"start": 1.0, "end": 1.5, "emotion": "sad", "intensity": 1.0}]}
     (tmp_path / "edited.json").write_text(json.dumps(edited))
@@ -110,9 +108,7 @@ def test_render_and_export_read_the_animation(run_cli, animated: Path, speech_fi
     assert run.returncode == 0 and (tmp_path / "weights.csv").read_text().startswith("Timecode,")
 
 
-def test_render_makes_pictures_of_many_kinds_and_other_people(
-    run_cli, animated: Path, speech_file: Path, tmp_path: Path
-) -> None:
+def test_render_writes_pictures_and_other_heads(run_cli, animated: Path, speech_file: Path, tmp_path: Path) -> None:
     stem, animation = speech_file.stem, animated / f"{speech_file.stem}.npz"
     made = ("--to", "gif,png,sheet,poster", "--size", "96", "--face", "man", "--background", "204060")
     run = run_cli("render", animation, "-o", "pictures", *made)
@@ -138,7 +134,7 @@ def test_render_makes_pictures_of_many_kinds_and_other_people(
     assert alpha[2, 2] == 0 and alpha[48, 48] == 255
 
 
-def test_a_head_wears_the_skin_it_is_given(run_cli, animated: Path, speech_file: Path, tmp_path: Path) -> None:
+def test_render_uses_the_texture_option(run_cli, animated: Path, speech_file: Path, tmp_path: Path) -> None:
     animation = animated / f"{speech_file.stem}.npz"
     Image.new("RGB", (32, 32), (40, 200, 60)).save(tmp_path / "green.png")
     run = run_cli("render", animation, "-o", "skin", "--size", "96", "--to", "poster", "--texture", "green.png")
@@ -164,14 +160,14 @@ BAD_AUDIO = {
 
 
 @pytest.mark.parametrize("content", BAD_AUDIO.values(), ids=BAD_AUDIO.keys())
-def test_files_that_are_no_audio(run_cli, tmp_path: Path, content: bytes) -> None:
+def test_files_without_audio_are_refused(run_cli, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.wav").write_bytes(content)
     assert_refused(run_cli("animate", "a.wav", "-o", "out"), 1, "a.wav")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", ["none", "one", "nan"])
-def test_samples_that_are_no_speech(run_cli, tmp_path: Path, kind: str) -> None:
+def test_empty_and_nan_samples_are_refused(run_cli, tmp_path: Path, kind: str) -> None:
     samples = {"none": np.zeros(0), "one": np.zeros(1), "nan": np.full(16_000, np.nan)}[kind]
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
     assert_refused(run_cli("animate", "a.wav", "-o", "out"), 1, "a.wav")
@@ -217,7 +213,7 @@ def test_a_folder_that_cannot_be_written(run_cli, speech_file: Path, tmp_path: P
     assert_refused(run_cli("animate", speech_file, "-o", "file"), 1, "cannot write")
 
 
-def test_two_inputs_of_one_name_are_refused_before_the_work(run_cli, speech_file: Path, tmp_path: Path) -> None:
+def test_two_inputs_of_the_same_name_are_refused_before_the_work(run_cli, speech_file: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         shutil.copy(speech_file, tmp_path / folder / "x.opus")
@@ -233,7 +229,7 @@ def test_a_broken_file_does_not_stop_the_others(run_cli, speech_file: Path, tmp_
     assert run.stderr.strip().splitlines()[-1] == "sedtalker: 1 of 2 files failed"
 
 
-def test_doctor_says_that_the_main_job_runs(run_cli) -> None:
+def test_doctor_reports_that_animate_works(run_cli) -> None:
     run = run_cli("doctor")
     assert run.returncode == 0, run.stdout
     assert "sedtalker animate works here" in run.stdout

@@ -1,4 +1,4 @@
-"""What the command line says of recordings: `doctor --audio`, and warnings of `diarize`."""
+"""Messages about recordings: `doctor --audio`, and warnings of `diarize`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of folders and patterns are worked on."""
+"""Selection of input files in folders and patterns."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def folder(tmp_path: Path) -> Path:
         ("NOTE", "flac", "flac"),
     ],
 )
-def test_files_of_a_folder_are_taken_by_content(folder: Path, name: str, codec: str, form: str) -> None:
+def test_audio_files_of_a_folder_are_recognised_by_content(folder: Path, name: str, codec: str, form: str) -> None:
     made = write_sound(folder / name, codec, form)
     assert expand_inputs([str(folder)]) == sorted([made, folder / "one.wav"])
 
 
-def test_files_without_sound_are_named_and_other_kinds_are_not(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_warning_names_files_without_audio_except_other_kinds(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
     for name in ("one.txt", "one.json", "one.srt", "cover.png", ".hidden.wav", ".one~0123abcd.mp4"):
         (folder / name).write_bytes(b"1\n")
     assert expand_inputs([str(folder)]) == [folder / "one.wav"] and not recwarn.list
@@ -78,12 +78,12 @@ def test_files_without_sound_are_named_and_other_kinds_are_not(folder: Path, rec
         expand_inputs([str(folder)])
 
 
-def test_a_damaged_recording_is_no_file_without_sound(folder: Path) -> None:
+def test_a_damaged_recording_is_not_skipped(folder: Path) -> None:
     (folder / "broken.wav").write_bytes(b"RIFF")
     assert expand_inputs([str(folder)]) == [folder / "broken.wav", folder / "one.wav"]
 
 
-def test_a_folder_called_like_a_recording_is_no_input(folder: Path) -> None:
+def test_a_folder_named_like_a_recording_is_not_an_input(folder: Path) -> None:
     (folder / "old.wav").mkdir()
     assert expand_inputs([str(folder)]) == [folder / "one.wav"]
     assert expand_inputs([str(folder / "*.wav")]) == [folder / "one.wav"]
@@ -100,7 +100,7 @@ def test_own_videos_are_ignored_unless_they_are_named(folder: Path, suffix: str)
     assert expand_inputs([str(video)]) == [video]
 
 
-def test_own_copies_of_a_sound_are_ignored(tmp_path: Path) -> None:
+def test_own_copies_of_a_recording_are_ignored(tmp_path: Path) -> None:
     recording = write_sound(tmp_path / "made.mp3", "libmp3lame")
     animation = made_animation(tmp_path, audio_name="other.wav")
     (tmp_path / "other.wav").unlink()
@@ -118,7 +118,7 @@ def test_own_recordings_for_training_are_found_by_content(tmp_path: Path) -> Non
     assert [sequence.sound for sequence in source.sequences] == ["take_01", "take_02", "take_03"] and not source.missing
 
 
-def test_own_results_without_the_mark_are_known_by_their_record(folder: Path) -> None:
+def test_own_outputs_without_marker_are_recognised_by_their_record(folder: Path) -> None:
     write_sound(folder / "two.mp3", "libmp3lame")
     beside = write_sound(folder / "two.wav")
     record = folder / RECORDS_FOLDER / "two.mp3.json"
@@ -131,7 +131,7 @@ def test_own_results_without_the_mark_are_known_by_their_record(folder: Path) ->
     assert beside in expand_inputs([str(folder)])
 
 
-def test_unusable_names_are_left_for_the_run_to_tell(tmp_path: Path) -> None:
+def test_unusable_names_stay_inputs(tmp_path: Path) -> None:
     long = "x" * 300
     assert expand_inputs([long, f"{long}*"]) == [Path(long), Path(f"{long}*")]
 

@@ -113,7 +113,7 @@ def test_the_defaults_are_read_back(kind: type) -> None:
         (TalkerTraining, "model.head=none", "none"),
     ],
 )
-def test_what_a_person_may_write_is_refused_in_one_line(kind: type, override: str, found: str, tmp_path: Path) -> None:
+def test_wrong_overrides_are_refused_in_one_line(kind: type, override: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("\n".join(f"{key}: {value}" for key, value in REQUIRED[kind].items()))
     with pytest.raises(DataError, match=found) as refusal:
@@ -122,7 +122,7 @@ def test_what_a_person_may_write_is_refused_in_one_line(kind: type, override: st
 
 
 @pytest.mark.parametrize("content", [b"- a\n- b\n", b"text", b"\xff\xfe\x00", b"a: [", b"1: 2\nb: 3\n", b""])
-def test_files_that_hold_no_settings_are_refused(content: bytes, tmp_path: Path) -> None:
+def test_files_without_settings_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"c\.yaml") as refusal:

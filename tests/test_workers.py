@@ -44,7 +44,7 @@ def test_sigterm_during_shutdown_ends_a_worker_without_output() -> None:
 
 
 class SlowCleanup:
-    """A task that removes its temporary file slowly; it says when it has begun."""
+    """A task that receives a second SIGTERM while it removes its temporary file."""
 
     def __call__(self) -> SlowCleanup:
         return self

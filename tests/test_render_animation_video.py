@@ -122,21 +122,6 @@ def test_comparison_shows_where_the_error_is(animation, tmp_path):
     assert below.sum() < above.sum() - 150  # large errors are dark
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"backend": "vulkan"}, "unknown backend: vulkan"),
-        ({"quality": "ultra"}, "unknown quality: ultra"),
-        ({"view": "above"}, "unknown view: above"),
-        ({"width": 8}, "8 x 512 pixels is too small"),
-        ({"background": "pink"}, "unknown background: 'pink'"),
-    ],
-)
-def test_render_config_rejects_unknown_settings(setting, message):
-    with pytest.raises(RenderError, match=message):
-        RenderConfig(**setting)
-
-
 @pytest.mark.parametrize("kind", ["mp4", "sheet", "poster"])
 def test_every_output_format_uses_the_backend(animation, tmp_path, monkeypatch, kind):
     backends = []

@@ -168,7 +168,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_letters_of_other_scripts_are_drawn_and_not_boxes(line):
+def test_letters_of_other_scripts_are_not_drawn_as_boxes(line):
     check_letters([line])
     box = draw_text_line("\uffff", 24)
     for word in line.split():
@@ -184,7 +184,7 @@ def test_english_is_drawn_in_one_font_and_other_scripts_fall_back_by_runs():
     assert [run.strip() for run, _ in split_runs("مرحبا 今天 नम") if run.strip()][-1] == "مرحبا"
 
 
-def test_letters_are_joined_and_go_from_right_to_left():
+def test_arabic_letters_are_joined_from_right_to_left():
     if not fonts.can_shape():
         pytest.skip("Pillow without raqm")
     apart = sum(draw_text_line(letter, 48).shape[1] for letter in "مرحبا")
@@ -194,7 +194,7 @@ def test_letters_are_joined_and_go_from_right_to_left():
     np.testing.assert_array_equal(both[:, 2 : last.shape[1] - 4], last[:, 2:-4])
 
 
-def test_letters_without_a_font_are_named_before_the_work(tmp_path, monkeypatch):
+def test_letters_without_a_font_are_reported_by_the_check(tmp_path, monkeypatch):
     monkeypatch.setattr(fonts, "_system_fonts", lambda: ())
     fonts._font_for.cache_clear()
     path = tmp_path / "a.srt"
@@ -216,7 +216,7 @@ def test_a_font_of_the_user_is_tried_first_and_checked(tmp_path):
             check_font(path)
 
 
-def test_the_packaged_fonts_have_their_licences():
+def test_packaged_fonts_have_licences():
     folder = asset("fonts")
     names = json.loads(asset("licences.json").read_text(encoding="utf-8"))
     assert any("DejaVu" in entry["name"] for entry in names)
@@ -249,7 +249,7 @@ def test_captions_fit_the_picture_and_lose_no_letter(texts, size):
     assert "".join(lines).replace(" ", "") == "".join(texts).replace(" ", "")
 
 
-def test_captions_at_a_time_are_drawn_one_above_another():
+def test_simultaneous_captions_are_drawn_one_above_another():
     both = np.zeros((256, 256, 3), np.uint8)
     draw_captions(both, ["First", "Second"])
     second = np.zeros_like(both)
@@ -259,7 +259,7 @@ def test_captions_at_a_time_are_drawn_one_above_another():
     assert both[: rows[0]].any()
 
 
-def test_more_text_than_fits_is_refused(tmp_path):
+def test_text_that_does_not_fit_is_rejected(tmp_path):
     path = tmp_path / "a.srt"
     path.write_text(f"1\n00:00:00,000 --> 00:00:02,500\n{LONG * 20}\n", encoding="utf-8")
     with pytest.raises(RenderError, match=r"a\.srt.*--size"):
@@ -267,7 +267,7 @@ def test_more_text_than_fits_is_refused(tmp_path):
     check_captions(path, 1024, 1024)
 
 
-def test_captions_that_begin_later_are_above_and_each_ends_in_time():
+def test_later_captions_are_above_and_each_ends_at_its_time():
     captions = [(0.0, 2.0, "a"), (1.0, 3.0, "b"), (1.0, 1.5, "c")]
     assert [*active_captions(captions, [0.0, 1.2, 1.7, 2.0, 3.0])] == [("a",), ("b", "c", "a"), ("b", "a"), ("b",), ()]
 
@@ -319,12 +319,12 @@ def _read_anything(path: Path, data: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(_FILES, st.sampled_from(SUFFIXES))
-def test_any_file_gives_captions_or_one_line(tmp_path_factory, data, suffix):
+def test_any_file_gives_captions_or_a_one_line_error(tmp_path_factory, data, suffix):
     _read_anything(tmp_path_factory.getbasetemp() / f"any{suffix}", data)
 
 
 @pytest.mark.nightly
 @settings(max_examples=100_000, deadline=None)
 @given(_FILES, st.sampled_from(SUFFIXES))
-def test_very_many_files_give_captions_or_one_line(tmp_path_factory, data, suffix):
+def test_many_files_give_captions_or_a_one_line_error(tmp_path_factory, data, suffix):
     _read_anything(tmp_path_factory.getbasetemp() / f"many{suffix}", data)

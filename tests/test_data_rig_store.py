@@ -10,7 +10,7 @@ import pytest
 from sedtalker.audio import write_wav
 from sedtalker.data.features import read_recordings
 from sedtalker.data.rig_store import RigArrays, RigClip, read_rig_manifest, write_rig_store
-from sedtalker.evaluation.motion import _tracked
+from sedtalker.evaluation.motion import load_tracked_clip
 from sedtalker.training.windows import ClipInfo, RigStore
 
 FRAMES = {"grid_a": 60, "tts_b": 75}
@@ -82,7 +82,7 @@ def test_training_reads_what_was_written(store) -> None:
 def test_evaluation_reads_what_was_written(store) -> None:
     root, written = store
     for clip in read_rig_manifest(root).clips:
-        tracked = _tracked(root, clip, ())
+        tracked = load_tracked_clip(root, clip, ())
         np.testing.assert_array_equal(tracked.truth, written[clip.id].weights)
         np.testing.assert_array_equal(tracked.known, written[clip.id].loss_weight.max(axis=1) > 0)
         assert len(tracked.features) == clip.frames and len(tracked.decibels) == clip.frames

@@ -14,13 +14,13 @@ pytest.importorskip("sklearn")
 from sedtalker.evaluation.diarization import (
     auc,
     boundary_errors,
-    changes,
+    change_times,
     classify,
     concordance,
-    covered,
+    detect_insertions,
     eder,
     expected_calibration_error,
-    found_insertions,
+    fill_gaps,
     rank_correlation,
     unweighted_average_recall,
 )
@@ -40,7 +40,7 @@ def test_eder_equals_the_identification_error_rate_of_pyannote(predicted, refere
 
     def annotation(segments):
         result = core.Annotation()
-        for index, segment in enumerate(covered(segments, 21.0)):
+        for index, segment in enumerate(fill_gaps(segments, 21.0)):
             result[core.Segment(segment.start, segment.end), index] = segment.emotion
         return result
 
@@ -53,15 +53,15 @@ def test_boundaries_and_switches():
     predicted = [Segment(0, 1.2, "neutral"), Segment(1.2, 4, "happy")]
     np.testing.assert_allclose(boundary_errors(predicted, reference), [0.2, 0.8])
     np.testing.assert_allclose(boundary_errors([Segment(0, 4, "sad")], reference), [1.0, 1.0])
-    assert changes(reference) == [1, 2]
+    assert change_times(reference) == [1, 2]
 
 
 def test_an_insertion_is_found_when_its_emotion_holds_half_of_it():
     reference = [Segment(0, 1, "neutral"), Segment(1, 1.5, "happy"), Segment(1.5, 3, "neutral")]
     half = [Segment(0, 1.2, "neutral"), Segment(1.2, 1.5, "happy"), Segment(1.5, 3, "neutral")]
     late = [Segment(0, 1.3, "neutral"), Segment(1.3, 3, "happy")]
-    assert found_insertions(half, reference) == [(0.5, True)]
-    assert found_insertions(late, reference) == [(0.5, False)]
+    assert detect_insertions(half, reference) == [(0.5, True)]
+    assert detect_insertions(late, reference) == [(0.5, False)]
 
 
 def test_classification_by_hand():

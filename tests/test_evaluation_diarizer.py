@@ -20,6 +20,7 @@ from sedtalker.data.concatenation import (
     write_recordings,
 )
 from sedtalker.data.manifest import Manifest, Utterance, merge
+from sedtalker.emotion import inference
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarizer as evaluation
@@ -67,22 +68,27 @@ class Spectrum:
         return torch.from_numpy(np.abs(np.fft.rfft(frames)).astype(np.float32))[:, None]
 
 
-class HearsPitch(Diarizer):
-    """A diarizer that is right about tones, and knows loud from soft."""
-
-    def frames(self, features):
-        hertz = features[:, 0].argmax(-1) * 50
-        label = (hertz / 300 - 1).round().long().clamp(0, len(LABELS) - 1)
-        posterior = torch.nn.functional.one_hot(label, len(LABELS)) * 0.93 + 0.01
-        return posterior.float() / posterior.sum(-1, keepdim=True), (features[:, 0].max(-1).values / 50).clamp(0, 1)
+def predict_from_pitch(diarizer, features):
+    """Posterior and intensity of tones: the pitch gives the emotion, the level the intensity."""
+    hertz = features[:, 0].argmax(-1) * 50
+    label = (hertz / 300 - 1).round().long().clamp(0, len(LABELS) - 1)
+    posterior = torch.nn.functional.one_hot(label, len(LABELS)) * 0.93 + 0.01
+    return posterior.float() / posterior.sum(-1, keepdim=True), (features[:, 0].max(-1).values / 50).clamp(0, 1)
 
 
-def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
+@pytest.fixture
+def perfect_diarizer(monkeypatch):
+    """A diarizer that recognises tones without error."""
     monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
+    monkeypatch.setattr(inference, "predict_frames", predict_from_pitch)
+    return Diarizer(DiarizerConfig())
+
+
+def test_a_perfect_diarizer_has_perfect_metrics(manifest, tmp_path, perfect_diarizer):
     manifest.save(tmp_path / "manifest.json")
     quieter = {"half as loud": lambda samples: samples / 2}
     report = evaluation.evaluate_diarizer(
-        tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=8, disturbances=quieter
+        tmp_path / "manifest.json", perfect_diarizer, per_speaker=8, degradations=quieter
     )
     assert set(report["groups"]) == {"made", "made/female", "made/male", "made/made-s1", "made/made-s2", "all/en"}
     figures = report["groups"]["made"]
@@ -95,29 +101,27 @@ def test_a_right_diarizer_gets_full_marks(manifest, tmp_path, monkeypatch):
     assert report["disturbed"] == {"half as loud": {"made": 1.0}}
 
 
-def test_recordings_with_marked_changes_are_judged_by_time(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
+def test_recordings_with_true_segments_are_evaluated_by_time(manifest, tmp_path, perfect_diarizer):
     made = write_recordings(manifest, tmp_path, per_speaker=4)
     assert all(item.segments and manifest.audio(item).is_file() for item in made)
     merge([manifest, made]).save(tmp_path / "manifest.json")
-    report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=0)
+    report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer, per_speaker=0)
     assert report["groups"]["made"]["clips"] == 12  # recordings that change are no clips
     assert report["mixes"]["made"]["recordings"] == 8
     assert report["mixes"]["made"]["eder"] < 0.05
 
 
-def test_noise_is_asked_for_by_its_ratios():
-    names = list(evaluation.noises(decibels("20,0")))
+def test_noise_levels_are_parsed():
+    names = list(evaluation.make_noises(decibels("20,0")))
     assert names == ["noise at 20 dB", "noise at 0 dB"]
     with pytest.raises(argparse.ArgumentTypeError):
         decibels("loud")
 
 
-def test_the_report_is_json_a_table_and_a_picture(manifest, tmp_path, monkeypatch):
+def test_the_report_has_json_tables_and_confusion_matrices(manifest, tmp_path, perfect_diarizer):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(evaluation, "load_encoder", Spectrum)
     manifest.save(tmp_path / "manifest.json")
-    report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), per_speaker=2)
+    report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer, per_speaker=2)
     written = evaluation.write_diarizer_report(report, tmp_path / "out")
     assert [path.name for path in written] == ["diarizer.json", "diarizer.md", "confusion-made.png"]
     assert written[2].read_bytes()[:4] == b"\x89PNG"
@@ -127,10 +131,10 @@ def test_the_report_is_json_a_table_and_a_picture(manifest, tmp_path, monkeypatc
     assert "Worst speaker: made/made-s" in text
 
 
-def test_an_empty_split_is_refused(manifest, tmp_path):
+def test_an_empty_split_is_refused(manifest, tmp_path, perfect_diarizer):
     manifest.save(tmp_path / "manifest.json")
     with pytest.raises(DataError, match="validation"):
-        evaluation.evaluate_diarizer(tmp_path / "manifest.json", HearsPitch(DiarizerConfig()), split="validation")
+        evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer, split="validation")
 
 
 def test_recipes_are_of_one_speaker_seeded_and_change_emotion(manifest):

@@ -7,21 +7,21 @@ import pytest
 
 from sedtalker.evaluation.lips import (
     audio_lip_offset,
-    closure_figures,
+    closure_metrics,
     deviation,
     jitter,
     lip_gap,
     lip_gap_of_weights,
     movement_around_sound,
-    opening_by_vowels,
-    pooled,
+    opening_and_closing_speed,
+    pool,
     rounding,
     silence_opening,
     spectral_edge,
+    speech_frames,
     speech_span,
-    speeds,
     speeds_at_closures,
-    spoken_frames,
+    vowel_openings,
 )
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
@@ -50,7 +50,7 @@ def open_gap() -> np.ndarray:
 def test_a_closure_at_one_of_two_bilabials_is_half_the_recall():
     gap = open_gap()
     gap[50:55] = 0.0  # 1.00 to 1.10 s, the /b/; the /m/ stays open
-    summary = closure_figures(gap, SENTENCE, FPS).summary()
+    summary = closure_metrics(gap, SENTENCE, FPS).summary()
     assert summary["closure_recall"] == 0.5
     assert summary["bilabials"] == 2
     # under 1.5 mm from 1.5 mm/10 mm of a frame before the first zero frame (1.01 s) to as much after the last (1.09 s)
@@ -61,33 +61,33 @@ def test_a_closure_at_one_of_two_bilabials_is_half_the_recall():
 def test_the_window_is_sixty_milliseconds():
     late = open_gap()
     late[54:57] = 0.0  # from 1.09 s on, 90 ms after the /b/ started
-    assert closure_figures(late, SENTENCE, FPS).closed_bilabials == 0
+    assert closure_metrics(late, SENTENCE, FPS).closed_bilabials == 0
 
 
 def test_a_phone_far_from_labials_that_closes_is_false_contact():
     gap = open_gap()
     spoken = phones(("SIL", 0, 0.5), ("AA", 0.5, 1.5), ("T", 1.5, 1.6), ("AA", 1.6, 2.5), ("SIL", 2.5, 3.0))
-    assert closure_figures(gap, spoken, FPS).summary()["false_contact"] == 0
+    assert closure_metrics(gap, spoken, FPS).summary()["false_contact"] == 0
     gap[75:80] = 0
-    figures = closure_figures(gap, spoken, FPS)
+    figures = closure_metrics(gap, spoken, FPS)
     assert (figures.closed_others, figures.others) == (2, 2)  # the /t/, and the vowel that starts as it ends
 
 
 def test_bilabials_next_to_silence_do_not_count():
-    assert closure_figures(open_gap(), phones(("SIL", 0, 0.5), ("M", 0.5, 0.6), ("AA", 0.6, 2)), FPS).bilabials == 0
+    assert closure_metrics(open_gap(), phones(("SIL", 0, 0.5), ("M", 0.5, 0.6), ("AA", 0.6, 2)), FPS).bilabials == 0
 
 
 def test_open_vowels_are_measured_against_closures():
     gap = open_gap()
     gap[50:55] = gap[150:155] = 0.001
-    assert closure_figures(gap, SENTENCE, FPS).summary()["open_vowel_over_closure"] == pytest.approx(10)
+    assert closure_metrics(gap, SENTENCE, FPS).summary()["open_vowel_over_closure"] == pytest.approx(10)
 
 
 def test_pooling_adds_counts():
     gap = open_gap()
     gap[50:55] = 0
-    one = closure_figures(gap, SENTENCE, FPS)
-    both = pooled([one, one])
+    one = closure_metrics(gap, SENTENCE, FPS)
+    both = pool([one, one])
     assert (both.bilabials, both.closed_bilabials, len(both.durations)) == (4, 2, 2)
 
 
@@ -111,7 +111,7 @@ def test_the_spectral_edge_is_above_the_slow_wave_and_at_the_fast_one():
 
 def test_speeds_tell_opening_from_closing():
     ramp = np.r_[np.linspace(0, 1, 51), np.linspace(1, 0, 26)[1:]]  # a second up, half a second down
-    opening, closing = speeds(ramp, FPS)
+    opening, closing = opening_and_closing_speed(ramp, FPS)
     height = np.percentile(ramp, 95)
     assert opening == pytest.approx(1 / height)
     assert closing == pytest.approx(2 / height)
@@ -128,7 +128,7 @@ def test_jitter_is_the_third_derivative():
 def test_silence_leaves_the_lips_time_to_close():
     gap = open_gap()
     gap[175:181] = 0.005  # 3.5 to 3.62 s
-    levels = np.where(spoken_frames(SENTENCE, 200, FPS), -20.0, -70.0)
+    levels = np.where(speech_frames(SENTENCE, 200, FPS), -20.0, -70.0)
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0
     gap[185] = 0.002
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0.002
@@ -166,7 +166,7 @@ def test_speeds_at_a_closure_are_those_around_it():
 def test_vowels_are_told_apart_by_class():
     gap = open_gap()
     gap[150:175] = 0.005  # the last /aa/ is half as wide
-    wide = opening_by_vowels(gap, SENTENCE, FPS)
+    wide = vowel_openings(gap, SENTENCE, FPS)
     assert wide["open"] == pytest.approx([1, 1, 1, 0.5], rel=1e-6)
     assert wide["middle"] == wide["close"] == []
 
@@ -203,7 +203,7 @@ def test_a_mouth_that_never_rests_is_not_left_out():
 
 
 def test_of_a_recording_the_speech_is_what_its_phones_cover():
-    spoken = spoken_frames(SENTENCE, 200, FPS)
+    spoken = speech_frames(SENTENCE, 200, FPS)
     assert spoken.tolist() == [25 <= frame < 175 for frame in range(200)]
     assert speech_span(SENTENCE, 200, FPS) == slice(15, 185)
     assert speech_span(SENTENCE[:1], 200, FPS) == slice(0, 200)

@@ -19,7 +19,7 @@ from sedtalker.data.rig_store import RigClip, write_rig_store
 from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.errors import DataError
-from sedtalker.evaluation.motion import TrackedClip, animation_figures, evaluate, tracked_figures
+from sedtalker.evaluation.motion import TrackedClip, animation_metrics, evaluate, tracked_metrics
 from sedtalker.labels import LABELS
 from sedtalker.phones import Phone, write_phones
 from sedtalker.synthesis.coarticulation import perform
@@ -82,9 +82,9 @@ def test_a_tracked_gap_is_compared_where_it_is_known(scale: float, correlation: 
     known = np.arange(100) < 80
     made = scale * truth
     made[80:] = 50.0  # what is made where nothing is known does not count
-    speaker = SimpleNamespace(feeling=lambda features, label, level: made, gap=lambda weights: weights[:, 0])
+    speaker = SimpleNamespace(with_emotion=lambda features, label, level: made, gap=lambda weights: weights[:, 0])
     clip = TrackedClip(torch.zeros(100, 1, 1), truth, known, (), np.full(100, -20, np.float32))
-    figures = tracked_figures(speaker, [clip])
+    figures = tracked_metrics(speaker, [clip])
     assert figures["gap_correlation_median"] == pytest.approx(correlation, abs=1e-5)
     assert figures["gap_spread_over_truth_median"] == pytest.approx(spread, rel=1e-5)
 
@@ -126,14 +126,14 @@ def sound(folder: Path) -> dict[str, str]:
 
 
 def test_a_closure_is_found_where_the_phones_say_so(spoken: Path):
-    figures = animation_figures(spoken, SAID)
+    figures = animation_metrics(spoken, SAID)
     assert (figures["bilabials"], figures["closure_recall"]) == (1, 1.0)
     assert figures["emotion_agreement"] == 1.0
     assert figures["silence_gap_mm_p95"] < 0.5
 
 
 def test_without_phones_nothing_is_said_of_them(spoken: Path):
-    figures = animation_figures(spoken)
+    figures = animation_metrics(spoken)
     assert not {"bilabials", "closure_recall", "rounding_ratio"} & set(figures)
     assert abs(figures["rest_after_sound_seconds"]) < 0.15
     assert all(np.isfinite(value) for value in figures.values())
@@ -142,7 +142,7 @@ def test_without_phones_nothing_is_said_of_them(spoken: Path):
 def test_another_feeling_than_the_track_says_is_noticed(spoken: Path, tmp_path: Path):
     sad = replace(load_animation(spoken), emotion=EmotionTrack.from_segments([Segment(0.0, 2.0, "sad", 0.8)], 2.0))
     sad.save(tmp_path / "sad.npz")
-    assert animation_figures(tmp_path / "sad.npz")["emotion_agreement"] == 0.0
+    assert animation_metrics(tmp_path / "sad.npz")["emotion_agreement"] == 0.0
 
 
 def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -155,12 +155,12 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table)]) == 1
     assert "no phones of said" in capsys.readouterr().err
     assert main(["evaluate", "motion", str(spoken), "--most", "3"]) == 1
-    assert "--most and --split choose clips of a store" in capsys.readouterr().err
+    assert "--most and --split work only for a store" in capsys.readouterr().err
 
 
 def test_of_silence_only_the_closed_mouth_is_judged(spoken: Path, tmp_path: Path):
     write_wav(tmp_path / "said.wav", [np.zeros(32_000, np.float32)])
-    figures = animation_figures(spoken)
+    figures = animation_metrics(spoken)
     assert figures["silence_gap_mm_p95"] > 1  # it speaks all the same
     assert not {"audio_lip_offset_seconds", "rest_after_sound_seconds"} & set(figures)
 
@@ -170,14 +170,14 @@ def test_a_mesh_or_a_lost_sound_cannot_be_judged(spoken: Path, tmp_path: Path):
     bare = Animation(made.template, made.faces, made.fps, made.emotion, dense=made.vertices, meta=made.meta)
     bare.save(tmp_path / "bare.npz")
     with pytest.raises(DataError, match="no ARKit weights"):
-        animation_figures(tmp_path / "bare.npz")
+        animation_metrics(tmp_path / "bare.npz")
     other = replace(load_animation(spoken), faces=made.faces[1:], rig=None)
     other.save(tmp_path / "other.npz")
     with pytest.raises(DataError, match="no lips"):
-        animation_figures(tmp_path / "other.npz")
+        animation_metrics(tmp_path / "other.npz")
     replace(load_animation(spoken), meta={"face": "default"}).save(tmp_path / "unnamed.npz")
     with pytest.raises(DataError, match=r"sound of .*unnamed"):
-        animation_figures(tmp_path / "unnamed.npz")
+        animation_metrics(tmp_path / "unnamed.npz")
     (tmp_path / "said.wav").unlink()
     with pytest.raises(DataError, match="sound of"):
-        animation_figures(spoken)
+        animation_metrics(spoken)

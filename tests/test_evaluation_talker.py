@@ -24,12 +24,12 @@ from sedtalker.evaluation.masks import read_masks
 from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
 from sedtalker.evaluation.talker import (
     Result,
+    choose_face,
     evaluate,
-    extremes,
-    face_of,
     make_systems,
     open_truth,
-    predictions_of,
+    read_predictions,
+    select_extremes,
     summarise,
 )
 from sedtalker.face.vertex_masks import FLAME_REGIONS, mask_hash
@@ -68,7 +68,7 @@ def write_predictions(store: Store, folder: Path, error: float = 0.001) -> Path:
 
 def test_figures_overall_and_by_group(store: Store, masks, tmp_path: Path) -> None:
     truth = open_truth(store.root)
-    predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
+    predict = read_predictions(write_predictions(store, tmp_path / "pred"), truth.fps)
     summary = summarise([evaluate("talker", predict, truth, masks)], truth, masks)
     groups = summary["systems"]["talker"]
     offset = np.sqrt(3) * 0.001
@@ -88,7 +88,7 @@ def test_interval_holds_the_value_and_depends_on_the_seed_alone(store: Store, ma
     for number, path in enumerate(sorted(folder.iterdir())):
         np.save(path, np.load(path) + np.float32(0.0003 * number))
     truth = open_truth(store.root)
-    result = evaluate("talker", predictions_of(folder, truth.fps), truth, masks)
+    result = evaluate("talker", read_predictions(folder, truth.fps), truth, masks)
     first, again = (summarise([result], truth, masks)["systems"]["talker"]["overall"]["mve"] for _ in range(2))
     assert first == again and first["low"] < first["value"] < first["high"]
 
@@ -100,12 +100,12 @@ def test_bad_pairs_are_named_and_nothing_is_cut_silently(store: Store, masks, tm
     np.save(short, np.load(short)[:-2])
     np.save(other, np.load(other)[:, :-1])
     truth = open_truth(store.root)
-    result = evaluate("talker", predictions_of(folder, truth.fps), truth, masks)
+    result = evaluate("talker", read_predictions(folder, truth.fps), truth, masks)
     assert list(result.figures) == [good.stem] and result.cut == {}
     assert "no prediction" in result.bad[missing.stem]
     assert "28 frames predicted, 30 true" in result.bad[short.stem] and "--tolerance 2" in result.bad[short.stem]
     assert "39 vertices predicted, 40 true" in result.bad[other.stem]
-    tolerant = evaluate("talker", predictions_of(folder, truth.fps), truth, masks, tolerance=2)
+    tolerant = evaluate("talker", read_predictions(folder, truth.fps), truth, masks, tolerance=2)
     assert tolerant.cut == {short.stem: 2} and tolerant.frames[short.stem] == 28
     assert "1 sequences cut to the shorter length, 2 frames" in format_text(summarise([tolerant], truth, masks))
 
@@ -115,7 +115,7 @@ def test_loud_sentences_and_moving_lips_correlate_by_speaker(store: Store, masks
     stats = pytest.importorskip("scipy.stats")
     soundfile = pytest.importorskip("soundfile")
     truth = open_truth(store.root)
-    predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
+    predict = read_predictions(write_predictions(store, tmp_path / "pred"), truth.fps)
     summary = summarise([evaluate("talker", predict, truth, masks)], truth, masks)
     loud, moved = [], []
     for clip in store.select("test"):  # of one subject
@@ -182,7 +182,7 @@ def test_plain_folders_and_left_out_measures(tmp_path: Path) -> None:
         moved = made.motion(rest, 20) + (0.001 if name == "pred" else 0)
         np.save(tmp_path / name / f"{made.TEST}_sentence21_Sad1_2.npy", moved.reshape(20, -1).astype(np.float32))
     truth = open_truth(tmp_path / "truth", fps=25)
-    summary = summarise([evaluate("talker", predictions_of(tmp_path / "pred", truth.fps), truth, None)], truth, None)
+    summary = summarise([evaluate("talker", read_predictions(tmp_path / "pred", truth.fps), truth, None)], truth, None)
     assert set(summary["measures"]) == {"mve", "mod", "ae", "tc", "ffe"} and "lve" in summary["left_out"]
     assert "sad" in summary["systems"]["talker"]["by emotion"]
     (tmp_path / "templates.pkl").write_bytes(made.python2_pickle({made.TEST: rest}))
@@ -202,8 +202,8 @@ def test_an_animation_at_another_rate_is_refused(store: Store, tmp_path: Path) -
         animation.save(tmp_path / "pred" / f"{item.id}.npz")
         if fps == 25:
             with pytest.raises(DataError, match="25 fps predicted, 30 true"):
-                evaluate("talker", predictions_of(tmp_path / "pred", truth.fps), truth, None)
-    result = evaluate("talker", predictions_of(tmp_path / "pred", truth.fps), truth, None)
+                evaluate("talker", read_predictions(tmp_path / "pred", truth.fps), truth, None)
+    result = evaluate("talker", read_predictions(tmp_path / "pred", truth.fps), truth, None)
     assert result.figures[item.id]["mve"] == 0
 
 
@@ -271,7 +271,7 @@ def test_codetalker_regions(tmp_path: Path) -> None:
 def test_reports(store: Store, masks, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     truth = open_truth(store.root)
-    predict = predictions_of(write_predictions(store, tmp_path / "pred"), truth.fps)
+    predict = read_predictions(write_predictions(store, tmp_path / "pred"), truth.fps)
     systems = {"talker": predict, "still face": evaluation.still_face(truth)}
     summary = summarise([evaluate(name, one, truth, masks) for name, one in systems.items()], truth, masks)
     for suffix in ("json", "md", "html"):
@@ -319,17 +319,17 @@ def test_the_command_renders_worst_median_and_best(folders: tuple[Path, Path], t
 
 def test_a_clip_is_shown_once() -> None:
     figures = {"x": {"mve": 1.0, "lve_l2": 2.0}, "y": {"mve": 2.0, "lve_l2": 1.0}}
-    assert extremes(Result("talker", figures)) == {"worst": "x", "median": "y"}
-    assert extremes(Result("talker", {"x": {"mve": 1.0}})) == {"worst": "x"}
+    assert select_extremes(Result("talker", figures)) == {"worst": "x", "median": "y"}
+    assert select_extremes(Result("talker", {"x": {"mve": 1.0}})) == {"worst": "x"}
 
 
 def test_motion_without_triangles_asks_for_a_mesh(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((5, 7, 3), np.float32))
     truth = open_truth(tmp_path)
     with pytest.raises(DataError, match=r"no triangles are known.*--face"):
-        face_of(truth)
+        choose_face(truth)
     with pytest.raises(DataError, match=r"default has .* vertices, the motion has 7"):
-        face_of(truth, "default")
+        choose_face(truth, "default")
 
 
 @pytest.fixture

@@ -167,10 +167,10 @@ def run_talker(arguments: argparse.Namespace) -> int:
     for path in arguments.output:
         write_report(summary, path, TALKER_FORMATS)
     if arguments.render:
-        from sedtalker.evaluation.talker import face_of, render_extremes
+        from sedtalker.evaluation.talker import choose_face, render_extremes
 
         for path in render_extremes(
-            results[0], systems[results[0].name], truth, arguments.render, face_of(truth, arguments.face)
+            results[0], systems[results[0].name], truth, arguments.render, choose_face(truth, arguments.face)
         ):
             print(path)
     return 1 if results[0].bad else 0
@@ -221,13 +221,13 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
     if arguments.protocol == "emobox":
         return _run_emobox(arguments)
-    from sedtalker.evaluation.diarizer import evaluate_diarizer, format_diarizer, noises, write_diarizer_report
+    from sedtalker.evaluation.diarizer import evaluate_diarizer, format_diarizer, make_noises, write_diarizer_report
 
     report = evaluate_diarizer(
         arguments.manifest,
         arguments.diarizer,
         arguments.split,
-        disturbances=noises(arguments.noise),
+        degradations=make_noises(arguments.noise),
         crossfade=arguments.crossfade,
     )
     print(format_diarizer(report))

@@ -1,6 +1,4 @@
-"""Measures of emotion diarization: by time (EDER, boundaries), by frame (recalls, calibration), and of the
-intensity.
-"""
+"""Metrics of emotion diarization: by time (EDER, boundaries), by frame (recall, calibration), and of the intensity."""
 
 from __future__ import annotations
 
@@ -17,10 +15,9 @@ from sedtalker.errors import require
 
 
 def eder(predicted: Sequence[Segment], reference: Sequence[Segment], duration: float) -> float:
-    """Emotion diarization error rate (Wang et al. 2023): the share of the time in which the two disagree.
+    """Emotion diarization error rate (Wang et al. 2023): share of the time with different emotions.
 
-    Time that a side does not cover counts as neutral; with one label at a time, false alarms, missed emotion and
-    confusion then add up to exactly this.
+    Gaps are neutral. With one label at a time, this is the sum of false alarms, missed emotion and confusion.
     """
     edges = {0.0, duration}
     for segment in (*predicted, *reference):
@@ -34,12 +31,12 @@ def eder(predicted: Sequence[Segment], reference: Sequence[Segment], duration: f
 
 
 def emotion_at(segments: Sequence[Segment], time: float) -> str:
-    """The emotion at a time; neutral where no segment is."""
+    """Emotion at a time in seconds; neutral in gaps."""
     return next((segment.emotion for segment in segments if segment.start <= time < segment.end), "neutral")
 
 
-def covered(segments: Sequence[Segment], duration: float) -> list[Segment]:
-    """Segments in order, with neutral ones in their gaps."""
+def fill_gaps(segments: Sequence[Segment], duration: float) -> list[Segment]:
+    """Sort segments and fill their gaps with neutral ones."""
     edges = [0.0, *(time for segment in segments for time in (segment.start, segment.end)), duration]
     gaps = [Segment(start, end, "neutral") for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
     return sorted([*segments, *gaps], key=lambda segment: segment.start)
@@ -48,26 +45,26 @@ def covered(segments: Sequence[Segment], duration: float) -> list[Segment]:
 def boundary_errors(
     predicted: Sequence[Segment], reference: Sequence[Segment], limit: float = 1.0
 ) -> NDArray[np.float64]:
-    """Seconds from each true change of emotion to the nearest predicted one, at most `limit`."""
-    found = np.array(changes(predicted))
+    """Seconds from each true change of emotion to the nearest predicted change, at most `limit`."""
+    times = np.array(change_times(predicted))
     return np.array(
-        [min(limit, float(np.abs(found - time).min())) if len(found) else limit for time in changes(reference)]
+        [min(limit, float(np.abs(times - time).min())) if len(times) else limit for time in change_times(reference)]
     )
 
 
-def changes(segments: Sequence[Segment]) -> list[float]:
-    """Times at which the emotion changes."""
+def change_times(segments: Sequence[Segment]) -> list[float]:
+    """Times in seconds at which the emotion changes."""
     return [after.start for before, after in pairwise(segments) if before.emotion != after.emotion]
 
 
-def found_insertions(predicted: Sequence[Segment], reference: Sequence[Segment]) -> list[tuple[float, bool]]:
-    """(length in s, found) of each true segment between two others; found if its emotion holds half of its time."""
-    found = []
+def detect_insertions(predicted: Sequence[Segment], reference: Sequence[Segment]) -> list[tuple[float, bool]]:
+    """(duration in s, detected) of each inner true segment; detected if half of it has its emotion."""
+    detected = []
     for segment in reference[1:-1]:
         times = np.linspace(segment.start, segment.end, 41)[:-1] + segment.duration / 80
         share = np.mean([emotion_at(predicted, time) == segment.emotion for time in times])
-        found.append((segment.duration, bool(share >= 0.5)))
-    return found
+        detected.append((segment.duration, bool(share >= 0.5)))
+    return detected
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""`sedtalker evaluate diarizer MANIFEST`: a diarizer on the speakers of a split; a table, JSON and Markdown.
+"""Evaluation of a diarizer on the speakers of a split (`sedtalker evaluate diarizer MANIFEST`).
 
-Whole clips are judged by their frames of speech and by their mean posterior; recordings whose emotion changes, those
-of the manifest (an utterance with segments) and others made of the same speakers' clips, are judged by time. Everything
-is read from the audio, as in use.
+Clips with one emotion are evaluated by frame of speech and by their mean posterior. Recordings with changing emotion,
+from the manifest (utterances with segments) or concatenated from a speaker's clips, are evaluated by time. Features are
+computed from the audio, as at inference.
 """
 
 from __future__ import annotations
@@ -35,55 +35,61 @@ from sedtalker.files import atomic_write
 from sedtalker.speech import WindowedEncoder, load_encoder
 
 Samples = NDArray[np.float32]
-Disturbance = Callable[[Samples], Samples]
+Degradation = Callable[[Samples], Samples]
 
 INSERTIONS = (0.3, 0.5, 1.0, 2.0)  # s
 
 
 @dataclass
-class HeardClip:
-    """What the diarizer made of one clip."""
+class ClipPrediction:
+    """Output of the diarizer for one clip."""
 
     utterance: Utterance
-    posterior: NDArray[np.float32]  # (T, C), frames of speech only
+    posterior: NDArray[np.float32]  # (T, C), only frames of speech
     intensity: NDArray[np.float32]  # (T,)
     truth: int  # label number
 
 
 @dataclass
-class HeardMix:
-    """What the diarizer made of one recording whose emotion changes."""
+class RecordingPrediction:
+    """Output of the diarizer for one recording with changing emotion."""
 
     corpus: str
     predicted: list[Segment]
     reference: list[Segment]
     duration: float
-    crop: float | None  # s, of the inserted part
+    crop: float | None  # duration of the inserted segment, s
 
 
-def hear_clips(
+def diarize_clips(
     manifest: Manifest,
     utterances: Sequence[Utterance],
     diarizer: Diarizer,
     encoder: WindowedEncoder,
-    disturb: Disturbance | None = None,
-) -> list[HeardClip]:
-    """Diarize whole clips; frames without speech are left out."""
+    degrade: Degradation | None = None,
+) -> list[ClipPrediction]:
+    """Diarize whole clips; frames without speech are removed.
+
+    Raises:
+        DataError: the diarizer does not know an emotion of the clips.
+    """
     labels = diarizer.config.labels
     unknown = sorted({item.emotion for item in utterances} - set(labels))
     if unknown:
-        raise DataError(f"the diarizer knows no {unknown[0]!r}: it was trained for {', '.join(labels)}. Leave it out")
-    heard = []
+        raise DataError(
+            f"the diarizer does not know {unknown[0]!r}, only {', '.join(labels)}. Remove its clips from the manifest"
+        )
+    predictions = []
     for item in tqdm(utterances, desc="clips", unit="clip"):
         samples = load_audio(manifest.audio(item))
         spoken = detect_speech(loudness(samples))
-        track = diarized(samples if disturb is None else disturb(samples), diarizer, encoder)
+        track = diarize_samples(samples if degrade is None else degrade(samples), diarizer, encoder)
         truth = labels.index(item.emotion)
-        heard.append(HeardClip(item, track.posterior[spoken], track.intensity[spoken], truth))
-    return heard
+        predictions.append(ClipPrediction(item, track.posterior[spoken], track.intensity[spoken], truth))
+    return predictions
 
 
-def hear_mixes(
+def diarize_mixes(
     manifest: Manifest,
     utterances: Sequence[Utterance],
     diarizer: Diarizer,
@@ -91,39 +97,41 @@ def hear_mixes(
     per_speaker: int,
     seed: int,
     crossfade: float = 0.0,
-) -> list[HeardMix]:
-    """Diarize recordings made of the speakers' clips, and those with a short insertion."""
+) -> list[RecordingPrediction]:
+    """Diarize concatenated clips of each speaker, and variants with a short inserted segment."""
     recipes = draw_recipes(utterances, per_speaker, seed)
     recipes += vary_insertions(recipes, INSERTIONS)
     recipes = [replace(recipe, crossfade=crossfade) for recipe in recipes]
-    heard = []
+    predictions = []
     for recipe in tqdm(recipes, desc="mixes", unit="mix"):
         samples, reference = render_recipe(manifest, recipe)
-        track = diarized(samples, diarizer, encoder)
-        heard.append(HeardMix(recipe.clips[0].corpus, track.segments, reference, track.duration, recipe.crop))
-    return heard
+        track = diarize_samples(samples, diarizer, encoder)
+        predictions.append(
+            RecordingPrediction(recipe.clips[0].corpus, track.segments, reference, track.duration, recipe.crop)
+        )
+    return predictions
 
 
-def hear_recordings(
+def diarize_recordings(
     manifest: Manifest, utterances: Sequence[Utterance], diarizer: Diarizer, encoder: WindowedEncoder
-) -> list[HeardMix]:
-    """Diarize recordings whose segments are marked."""
-    heard = []
+) -> list[RecordingPrediction]:
+    """Diarize recordings with true segments."""
+    predictions = []
     for item in tqdm(utterances, desc="recordings", unit="recording"):
-        track = diarized(load_audio(manifest.audio(item)), diarizer, encoder)
+        track = diarize_samples(load_audio(manifest.audio(item)), diarizer, encoder)
         marked = [Segment(span.start, span.end, span.emotion, span.intensity or 0.0) for span in item.segments]
-        reference = measure.covered(marked, track.duration)
-        heard.append(HeardMix(item.corpus, track.segments, reference, track.duration, None))
-    return heard
+        reference = measure.fill_gaps(marked, track.duration)
+        predictions.append(RecordingPrediction(item.corpus, track.segments, reference, track.duration, None))
+    return predictions
 
 
-def diarized(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
-    """The track of samples (N,) at 16 kHz."""
+def diarize_samples(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
+    """Diarize samples (N,) at 16 kHz."""
     return diarize(diarizer, encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
 
 
-def clip_metrics(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str, Any]:
-    """Figures of a group of clips, by frame and by clip, over the classes that occur in the group."""
+def clip_metrics(clips: Sequence[ClipPrediction], labels: Sequence[str]) -> dict[str, Any]:
+    """Metrics of a group of clips, by frame and by clip, over the classes that occur in the group."""
     frames = np.concatenate([clip.posterior for clip in clips])
     truth = np.concatenate([np.full(len(clip.posterior), clip.truth) for clip in clips])
     by_frame = measure.classify(truth, frames.argmax(1), labels)
@@ -142,39 +150,39 @@ def clip_metrics(clips: Sequence[HeardClip], labels: Sequence[str]) -> dict[str,
         "calibration_error": measure.expected_calibration_error(frames.max(1), frames.argmax(1) == truth),
         "clip_accuracy": by_clip.accuracy,
         "clip_uar": by_clip.uar,
-        "intensity": intensity_figures(clips),
+        "intensity": intensity_metrics(clips),
     }
 
 
-def intensity_figures(clips: Sequence[HeardClip]) -> dict[str, float]:
-    """How the mean intensity of emotional clips follows their labels: rank, concordance, strong against the others."""
+def intensity_metrics(clips: Sequence[ClipPrediction]) -> dict[str, float]:
+    """Mean intensity of emotional clips against their labels: rank correlation, concordance, AUC of strong ones."""
     known = [clip for clip in clips if clip.utterance.intensity is not None and clip.utterance.emotion != "neutral"]
     if len(known) < 3:
         return {}
-    said = np.array([clip.intensity.mean() for clip in known])
-    meant = np.array([clip.utterance.intensity for clip in known], dtype=float)
-    if meant.std() == 0:
+    predicted = np.array([clip.intensity.mean() for clip in known])
+    true = np.array([clip.utterance.intensity for clip in known], dtype=float)
+    if true.std() == 0:
         return {}
     within = [
-        measure.auc(said[mask], meant[mask] > meant[mask].min())
+        measure.auc(predicted[mask], true[mask] > true[mask].min())
         for emotion in {clip.utterance.emotion for clip in known}
         if (mask := np.array([clip.utterance.emotion == emotion for clip in known])).sum() > 2
     ]
     figures = {
-        "rank_correlation": measure.rank_correlation(said, meant),
-        "concordance": measure.concordance(said, meant),
-        "auc_strong": measure.auc(said, meant >= meant.max()),
+        "rank_correlation": measure.rank_correlation(predicted, true),
+        "concordance": measure.concordance(predicted, true),
+        "auc_strong": measure.auc(predicted, true >= true.max()),
     }
     return figures | ({"auc_strong_within_emotion": float(np.nanmean(within))} if within else {})
 
 
-def mix_figures(mixes: Sequence[HeardMix]) -> dict[str, Any]:
-    """Figures by time of recordings whose emotion changes; insertions apart, by their length."""
+def mix_metrics(mixes: Sequence[RecordingPrediction]) -> dict[str, Any]:
+    """Metrics by time of recordings with changing emotion, and detected insertions by their duration."""
     whole = [mix for mix in mixes if mix.crop is None]
     errors = np.concatenate([measure.boundary_errors(mix.predicted, mix.reference) for mix in whole])
     duration = sum(mix.duration for mix in whole)
     found = {
-        f"{length:g}": float(np.mean([measure.found_insertions(mix.predicted, mix.reference)[0][1] for mix in group]))
+        f"{length:g}": float(np.mean([measure.detect_insertions(mix.predicted, mix.reference)[0][1] for mix in group]))
         for length in INSERTIONS
         if (group := [mix for mix in mixes if mix.crop == length])
     }
@@ -184,8 +192,8 @@ def mix_figures(mixes: Sequence[HeardMix]) -> dict[str, Any]:
         / duration,
         "boundary_error_median": float(np.median(errors)),
         "boundary_error_p90": float(np.percentile(errors, 90)),
-        "switches_per_second": sum(len(measure.changes(mix.predicted)) for mix in whole) / duration,
-        "true_switches_per_second": sum(len(measure.changes(mix.reference)) for mix in whole) / duration,
+        "switches_per_second": sum(len(measure.change_times(mix.predicted)) for mix in whole) / duration,
+        "true_switches_per_second": sum(len(measure.change_times(mix.reference)) for mix in whole) / duration,
         "insertions_found": found,
     }
 
@@ -196,15 +204,15 @@ def evaluate_diarizer(
     split: str = "test",
     per_speaker: int = 20,
     seed: int = 0,
-    disturbances: dict[str, Disturbance] | None = None,
+    degradations: dict[str, Degradation] | None = None,
     crossfade: float = 0.0,
 ) -> dict[str, Any]:
-    """Everything that is measured of a diarizer on one split of a manifest, as plain types.
+    """Evaluate a diarizer on one split of a manifest; returns plain types.
 
     Args:
-        per_speaker: recordings whose emotion changes that are made of each speaker's clips.
-        disturbances: name -> what is done to the samples of clips before they are heard once more.
-        crossfade: seconds over which the clips of those recordings blend into each other; 0: cuts.
+        per_speaker: number of recordings that are concatenated from each speaker's clips.
+        degradations: name -> change of the samples (N,) of clips for another evaluation.
+        crossfade: seconds of crossfade between the clips of those recordings; 0: cuts.
 
     Raises:
         DataError: the split is empty.
@@ -217,16 +225,16 @@ def evaluate_diarizer(
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = load_encoder(network.config.encoder)
     labels = network.config.labels
-    clips = hear_clips(manifest, utterances, network, encoder)
-    mixes = hear_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
-    mixes += hear_recordings(manifest, [item for item in selected if item.segments], network, encoder)
+    clips = diarize_clips(manifest, utterances, network, encoder)
+    mixes = diarize_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
+    mixes += diarize_recordings(manifest, [item for item in selected if item.segments], network, encoder)
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
-    for name, group in grouped(clips).items():
+    for name, group in group_clips(clips).items():
         report["groups"][name] = clip_metrics(group, labels)
     for corpus in sorted({mix.corpus for mix in mixes}):
-        report["mixes"][corpus] = mix_figures([mix for mix in mixes if mix.corpus == corpus])
-    for name, disturb in (disturbances or {}).items():
-        again = grouped(hear_clips(manifest, utterances, network, encoder, disturb))
+        report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus])
+    for name, degrade in (degradations or {}).items():
+        again = group_clips(diarize_clips(manifest, utterances, network, encoder, degrade))
         report["disturbed"][name] = {
             corpus: clip_metrics(again[corpus], labels)["uar"]
             for corpus in sorted({item.corpus for item in utterances})
@@ -237,21 +245,19 @@ def evaluate_diarizer(
     return report
 
 
-def noises(levels: Sequence[float], seed: int = 0) -> dict[str, Disturbance]:
-    """Pink noise at each signal-to-noise ratio in dB, for `disturbances`."""
+def make_noises(levels: Sequence[float], seed: int = 0) -> dict[str, Degradation]:
+    """Degradations by name that add pink noise at signal-to-noise ratios in dB."""
 
-    def disturbance(level: float) -> Disturbance:
+    def disturbance(level: float) -> Degradation:
         rng = np.random.default_rng(seed)
         return lambda samples: add_noise(samples, level, 1.0, rng)
 
     return {f"noise at {level:g} dB": disturbance(level) for level in levels}
 
 
-def grouped(clips: Sequence[HeardClip]) -> dict[str, list[HeardClip]]:
-    """Clips by language ("all/en"), corpus ("ravdess"), gender ("ravdess/female") and speaker
-    ("ravdess/ravdess-08").
-    """
-    groups: dict[str, list[HeardClip]] = defaultdict(list)
+def group_clips(clips: Sequence[ClipPrediction]) -> dict[str, list[ClipPrediction]]:
+    """Group clips by language ("all/en"), corpus ("ravdess"), gender ("ravdess/female") and speaker."""
+    groups: dict[str, list[ClipPrediction]] = defaultdict(list)
     for clip in clips:
         item = clip.utterance
         for name in (f"all/{item.language}", item.corpus, *(f"{item.corpus}/{x}" for x in (item.gender, item.speaker))):
@@ -260,16 +266,16 @@ def grouped(clips: Sequence[HeardClip]) -> dict[str, list[HeardClip]]:
 
 
 def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str, Any]:
-    """The speaker with the lowest frame UAR, and the false-positive and false-negative rate of each emotion.
+    """Speaker with the lowest frame UAR, with false-positive and false-negative rates by emotion.
 
-    `speakers` names the groups that are one speaker each ("ravdess/ravdess-08").
+    `speakers` are the names of the groups that are one speaker each ("ravdess/ravdess-08").
     """
     name = min(sorted(speakers), key=lambda key: groups[key]["uar"])
     return {"name": name, "uar": groups[name]["uar"], "false_rates": groups[name]["false_rates"]}
 
 
 def format_diarizer(report: Mapping[str, Any]) -> str:
-    """The report as Markdown, which is readable on the screen too."""
+    """Format the report as Markdown, which is also readable on the screen."""
     groups = [["group", "clips", "UAR", "accuracy", "macro F1", "clip UAR", "calibration error", "strong AUC"]]
     for name, row in report["groups"].items():
         figures = [row[key] for key in ("uar", "accuracy", "macro_f1", "clip_uar", "calibration_error")]

@@ -1,7 +1,7 @@
-"""EmoBox's protocol on RAVDESS (Ma et al. 2024): eight classes, six folds of four actors who are not trained on.
+"""EmoBox's protocol on RAVDESS (Ma et al. 2024): eight classes, six folds of four unseen actors.
 
-What is judged is the frozen encoder: on each fold a light head is trained anew, a multinomial regression on the mean
-and the spread of the cached steps over a clip's speech. The packaged diarizers know the actors and take no part.
+It evaluates the frozen encoder. Each fold trains a new head: a multinomial regression on mean and standard deviation of
+the cached steps over a clip's speech. The packaged diarizers are not used, as they were trained on these actors.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.evaluation.report import markdown_table, write_report
 
-CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in a file's name
+CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in a file name
 FOLDS: tuple[tuple[int, ...], ...] = (
     (1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22),
 )  # fmt: skip
-"""The actors of each test fold, as the lists of emo-box/EmoBox have them."""
+"""Actors of each test fold, from the lists of emo-box/EmoBox."""
 
-SHRINKAGE = 2e-3  # of the weights
-SMOOTHING = 0.05  # of the labels
+SHRINKAGE = 2e-3  # L2 penalty of the weights
+SMOOTHING = 0.05  # label smoothing
 
 
 @dataclass(frozen=True)
 class Summaries:
-    """A row for every clip in every cache that has it."""
+    """One row for each clip and cache that has it."""
 
     values: Tensor  # (N, D)
     labels: Tensor  # (N,) indices of CLASSES
     actors: Tensor  # (N,)
-    clean: Tensor  # (N,) bool: of the first cache
+    clean: Tensor  # (N,) bool: from the first cache
 
 
 def evaluate_emobox(manifest: Manifest, caches: Sequence[Path]) -> dict[str, Any]:
-    """Unweighted average recall on each fold, and their mean.
+    """Unweighted average recall of each fold, and the mean over folds.
 
-    Where actors are missing, a fold is judged on those that are there; a fold without any is left out.
+    Missing actors are ignored; a fold without actors is skipped.
 
     Args:
-        caches: folders of cached steps, the clean one first; the others are only trained on.
+        caches: folders of cached steps, the clean one first; the others are used for training only.
 
     Raises:
         DataError: no RAVDESS in the manifest, or its features are not cached.
@@ -92,7 +92,7 @@ def summaries(manifest: Manifest, caches: Sequence[Path]) -> Summaries:
 
 
 def predict_labels(values: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
-    """Labels (M,) of unseen rows (M, D) by a regression on rows (N, D) whose labels (N,) are known and count alike."""
+    """Labels (M,) of unseen rows (M, D) by a class-balanced regression on rows (N, D) with labels (N,)."""
     mean, spread = values.mean(0), values.std(0) + 1e-3
     rows = (values - mean) / spread
     counts = torch.bincount(labels, minlength=len(CLASSES)).clamp(min=1)
@@ -113,7 +113,7 @@ def predict_labels(values: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
 
 
 def format_emobox(report: Mapping[str, Any]) -> str:
-    """The folds as Markdown."""
+    """Format the folds as Markdown."""
     rows = [["actors", "clips", "UAR"]]
     for fold in report["folds"]:
         rows.append([" ".join(f"{actor:02d}" for actor in fold["actors"]), str(fold["clips"]), f"{fold['uar']:.3f}"])

@@ -1,7 +1,7 @@
-"""Measures of lip motion that follow what people see, most of which need no recorded truth.
+"""Perceptually motivated metrics of lip motion, most of which need no true motion.
 
-The lip gap (T,) is the distance between the middles of the inner lips, in metres; frames lie at (i + 0.5) / fps
-seconds. "p95" is the clip's own 95th percentile of the gap, which makes faces and trackers comparable.
+The lip gap (T,) is the distance between the middles of the inner lips in metres. Frame i is at (i + 0.5) / fps
+seconds. "p95" is the 95th percentile of the gap in a clip, which makes faces and trackers comparable.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from sedtalker.phones import SILENCE, Phone
 
 Array = NDArray[np.floating]
 
-CLOSED = 0.15  # of p95, under which lips count as closed
-CONTACT = 0.30  # of p95, at which a lower lip can touch the upper teeth
-MOVING_WEIGHT = 0.03  # change of a weight from which a mouth counts as moving
-PAUSE, BRIDGE = 0.3, 0.13  # seconds: the least silence that is a pause, and the longest that belongs to the sound
-HEARD, OVER_NOISE = 20.0, 10.0  # dB under the loud frames and over the quiet ones, from where somebody is surely heard
-REACH = 0.5  # seconds after a sound's start in which the first movement belongs to it
+CLOSED = 0.15  # of p95, below which lips count as closed
+CONTACT = 0.30  # of p95, below which the lower lip can touch the upper teeth
+MOVING_WEIGHT = 0.03  # change of a weight above which a mouth counts as moving
+PAUSE, BRIDGE = 0.3, 0.13  # seconds: shortest silence that is a pause, longest silence inside a sound
+HEARD, OVER_NOISE = 20.0, 10.0  # dB below the loud and above the quiet frames from which a frame is certainly speech
+REACH = 0.5  # seconds after the start of a sound in which a first movement is assigned to it
 WINDOW = 0.060  # seconds on either side of a phone's start
-NEIGHBOURHOOD = 0.20  # seconds around a phone without labials that must hold none
-SEARCH = 0.30  # seconds either way in which audio and lips are aligned
-UNRELATED = -1.0  # what counts as the correlation with something that never changes
+NEIGHBOURHOOD = 0.20  # seconds around a phone that must be free of labials
+SEARCH = 0.30  # largest lag in seconds between audio and lips
+UNRELATED = -1.0  # correlation with a constant curve
 SPEAKING = ("mouthFunnel", "mouthPucker", "mouthRollLower", "mouthRollUpper", "mouthLowerDown")
-"""Channels, without the side, that move for speech and hardly for a feeling."""
+"""Blendshapes, without their side, that move in speech and hardly for an emotion."""
 
 VOWELS = {
     "open": ("AA", "AE", "AY", "AW"),
     "middle": ("AH", "EH", "EY", "AO", "OW", "OY", "ER"),
     "close": ("IY", "IH", "UW", "UH"),
 }
-"""Classes of vowels by how far a mouth opens for them."""
+"""Classes of vowels by mouth opening."""
 
 Phones = Mapping[str, Sequence[Phone]]  # by sequence
 
-BCS_SHARE = 0.7  # of the true bilabial frames that pass the threshold
+BCS_SHARE = 0.7  # share of the true bilabial frames below the threshold
 BCS = "bilabial_closure_score"
 
 DEFINITIONS = {
@@ -60,31 +60,31 @@ DEFINITIONS = {
     "others": "other phones counted",
     BCS: f"share of the frames of /p b m/ below the gap that {BCS_SHARE:.0%} of the truth's stay below",
 }
-"""The gap is | upper - lower middle of the lips |, less the template's; p95 its 95th percentile in the sequence."""
+"""The gap is | upper - lower middle of the lips | minus that of the template; p95 is its 95th percentile."""
 
 
 @dataclass(frozen=True)
 class ClosureFigures:
-    """Counts over one clip; add clips up with `pooled`."""
+    """Counts in one clip; `pool` adds clips."""
 
-    bilabials: int  # /p b m/ inside speech
+    bilabials: int  # /p b m/ within speech
     closed_bilabials: int  # closed within 60 ms of their start
-    others: int  # phones far from any labial or rounded one
+    others: int  # phones far from labial and rounded ones
     closed_others: int
     labiodentals: int
     touching_labiodentals: int
-    durations: tuple[float, ...]  # seconds that closed bilabials stay closed
+    durations: tuple[float, ...]  # seconds that each closed bilabial stays closed
     apex_errors: tuple[float, ...]  # seconds from the middle of the phone to the smallest gap, signed
     open_vowels: tuple[float, ...]  # widest gap in each open vowel, over p95
     bilabial_minima: tuple[float, ...]  # smallest gap at each bilabial, over p95
 
     @classmethod
     def nothing(cls) -> ClosureFigures:
-        """Of no clip."""
+        """Counts of no clip."""
         return cls(0, 0, 0, 0, 0, 0, (), (), (), ())
 
     def summary(self) -> dict[str, float]:
-        """Shares and medians, by name; a share of nothing is nan."""
+        """Shares and medians by name; NaN without phones."""
         return {
             "closure_recall": _share(self.closed_bilabials, self.bilabials),
             "false_contact": _share(self.closed_others, self.others),
@@ -99,9 +99,9 @@ class ClosureFigures:
 
 
 def lip_gap(vertices: Array, face: Face) -> Array:
-    """Distance (T,) in metres between the middles of the inner lips, never below 0: crossed lips are closed ones.
+    """Lip gap (T,) in metres of vertices (T, V, 3) in metres; 0 where the lips intersect.
 
-    Vertices (T, V, 3) in metres. What counts is the upper lip's height over the lower's, in the face's own upright.
+    It is the height of the upper over the lower lip, along the vertical axis of the face.
     """
     if face.lip_pairs is None:
         raise ValueError(f"face {face.name!r} has no lip pairs")
@@ -110,7 +110,7 @@ def lip_gap(vertices: Array, face: Face) -> Array:
 
 
 def lip_gap_of_weights(weights: Array, face: Face) -> Array:
-    """The same for ARKit weights (T, 52), without posing the whole face."""
+    """Lip gap (T,) in metres of ARKit weights (T, 52); only the lip vertices are posed."""
     if face.lip_pairs is None or face.blendshapes is None:
         raise ValueError(f"face {face.name!r} has no lip pairs or no blendshapes")
     pairs = face.lip_pairs[len(face.lip_pairs) // 2 - 1 : len(face.lip_pairs) // 2 + 2]
@@ -120,17 +120,17 @@ def lip_gap_of_weights(weights: Array, face: Face) -> Array:
     return np.maximum(rest + weights @ moved, 0.0)
 
 
-def closure_figures(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureFigures:
-    """How a clip's lip gap (T,) at `fps` keeps to its phones."""
+def closure_metrics(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureFigures:
+    """Count closures of a lip gap (T,) at `fps` by the phones of its clip."""
     times = (np.arange(len(gap)) + 0.5) / fps
     relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
     spoken = [phone for phone in phones if phone.name != SILENCE]
     bilabials = _inner_bilabials(phones)
-    minima = [_least_near(relative, times, p.start) for p in bilabials]
+    minima = [_minimum_near(relative, times, p.start) for p in bilabials]
     closed = [p for p, least in zip(bilabials, minima, strict=True) if least < CLOSED]
-    free = [_least_near(relative, times, p.start) for p in spoken if _is_free(p, phones)]
-    labiodentals = [_least_within(relative, times, p) for p in spoken if p.name in LABIODENTALS]
-    vowels = [_most_within(relative, times, p) for p in spoken if p.name in OPEN_VOWELS]
+    free = [_minimum_near(relative, times, p.start) for p in spoken if _is_far_from_labials(p, phones)]
+    labiodentals = [_minimum_within(relative, times, p) for p in spoken if p.name in LABIODENTALS]
+    vowels = [_maximum_within(relative, times, p) for p in spoken if p.name in OPEN_VOWELS]
     return ClosureFigures(
         len(bilabials), len(closed), len(free), int(np.sum(np.array(free) < CLOSED)),
         len(labiodentals), int(np.sum(np.array(labiodentals) < CONTACT)),
@@ -140,8 +140,8 @@ def closure_figures(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureF
     )  # fmt: skip
 
 
-def pooled(figures: Sequence[ClosureFigures]) -> ClosureFigures:
-    """Counts and lists of several clips as one."""
+def pool(figures: Sequence[ClosureFigures]) -> ClosureFigures:
+    """Add the counts and lists of several clips."""
     names = ClosureFigures.__dataclass_fields__
     return ClosureFigures(
         *(sum((getattr(item, name) for item in figures[1:]), getattr(figures[0], name)) for name in names)
@@ -149,10 +149,9 @@ def pooled(figures: Sequence[ClosureFigures]) -> ClosureFigures:
 
 
 def audio_lip_offset(gap: Array, decibels: Array, fps: float) -> float:
-    """Seconds by which the lips follow the sound: where gap (T,) and loudness (T,) correlate best; negative where lips
-    lead, nan where one of them never changes.
+    """Lag in seconds of gap (T,) behind loudness (T,) with the highest correlation; negative if the lips lead.
 
-    Read between frames by a parabola through the best lag and its neighbours.
+    A parabola through the best lag and its neighbours interpolates between frames. NaN if a curve is constant.
     """
     reach = round(SEARCH * fps)
     lags = range(-reach, reach + 1)
@@ -169,7 +168,7 @@ def audio_lip_offset(gap: Array, decibels: Array, fps: float) -> float:
 
 
 def spectral_edge(gaps: Sequence[Array], fps: float, share: float = 0.95) -> float:
-    """Frequency in Hz below which this share of the gaps' variance lies (Hann window, means off, pooled)."""
+    """Frequency in Hz below which the gaps have this share of their variance (Hann window, pooled over gaps)."""
     size = 1 << int(np.ceil(np.log2(max(len(gap) for gap in gaps))))
     power = np.zeros(size // 2 + 1)
     for gap in gaps:
@@ -178,21 +177,21 @@ def spectral_edge(gaps: Sequence[Array], fps: float, share: float = 0.95) -> flo
     return float(np.searchsorted(cumulative, share) * fps / size)
 
 
-def speeds(gap: Array, fps: float) -> tuple[float, float]:
-    """95th percentiles of opening and of closing speed of a gap (T,), in p95 a second."""
+def opening_and_closing_speed(gap: Array, fps: float) -> tuple[float, float]:
+    """95th percentiles of opening and of closing speed of a gap (T,), in p95 per second."""
     change = np.diff(gap) * fps / max(float(np.percentile(gap, 95)), 1e-9)
     return _percentile(change[change > 0], 95), _percentile(-change[change < 0], 95)
 
 
 def jitter(vertices: Array, fps: float) -> float:
-    """Mean length of the third difference of lip vertices (T, L, 3), in m/s^3: how much they tremble."""
+    """Mean norm of the third derivative of lip vertices (T, L, 3), in m/s^3."""
     return float(np.linalg.norm(np.diff(vertices, n=3, axis=0), axis=-1).mean() * fps**3)
 
 
 def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: float, settle: float = 0.125) -> float:
-    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; nan if none.
+    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; NaN without any.
 
-    What an aligner calls silence is none where the loudness (T,) in dB says that somebody is heard: aligners err.
+    Frames that are loud by their loudness (T,) in dB do not count as silence, as aligners make errors.
     """
     times = (np.arange(len(gap)) + 0.5) / fps
     within = np.zeros(len(gap), bool)
@@ -207,16 +206,16 @@ def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: f
 
 
 def rounding(weights: Array, phones: Sequence[Phone], fps: float) -> float:
-    """Mean rounding (pucker + funnel) of ARKit weights (T, 52) at /u w o/ over that at the other vowels."""
+    """Ratio of mean rounding (pucker + funnel) of ARKit weights (T, 52) at /u w o/ to that at open vowels."""
     times = (np.arange(len(weights)) + 0.5) / fps
     rounded = weights[:, MOUTH_PUCKER] + weights[:, MOUTH_FUNNEL]
-    inside = [_most_within(rounded, times, p) for p in phones if p.name in ROUNDED]
-    outside = [_most_within(rounded, times, p) for p in phones if p.name in OPEN_VOWELS]
+    inside = [_maximum_within(rounded, times, p) for p in phones if p.name in ROUNDED]
+    outside = [_maximum_within(rounded, times, p) for p in phones if p.name in OPEN_VOWELS]
     return _share(_mean(inside), max(_mean(outside), 1e-6))
 
 
 def speeds_at_closures(gap: Array, phones: Sequence[Phone], fps: float) -> tuple[list[float], list[float]]:
-    """Fastest closing in the 0.2 s before each /p b m/ inside speech, and fastest opening in the 0.2 s after, p95/s."""
+    """Highest closing speed in the 0.2 s before each /p b m/ and opening speed in the 0.2 s after, in p95/s."""
     times = np.arange(1, len(gap)) / fps  # between the frames
     change = np.diff(gap) * fps / max(float(np.percentile(gap, 95)), 1e-9)
     closing, opening = [], []
@@ -229,22 +228,22 @@ def speeds_at_closures(gap: Array, phones: Sequence[Phone], fps: float) -> tuple
     return closing, opening
 
 
-def opening_by_vowels(gap: Array, phones: Sequence[Phone], fps: float) -> dict[str, list[float]]:
-    """Widest gap in each vowel, over p95, by class of vowel."""
+def vowel_openings(gap: Array, phones: Sequence[Phone], fps: float) -> dict[str, list[float]]:
+    """Widest gap in each vowel, relative to p95, by class of vowels."""
     times = (np.arange(len(gap)) + 0.5) / fps
     relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
     return {
-        kind: [_most_within(relative, times, phone) for phone in phones if phone.name in names]
+        kind: [_maximum_within(relative, times, phone) for phone in phones if phone.name in names]
         for kind, names in VOWELS.items()
     }
 
 
 def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[list[float], list[float]]:
-    """Seconds by which the mouth moves before each sound after a pause, and in which it rests after each before one.
+    """Lead of the mouth before each sound after a pause, and time to rest after each sound before a pause, in seconds.
 
-    ARKit weights (T, 52) and loudness (T,) in dB. A mouth moves while its opening, or a weight of `SPEAKING`, is
-    more than `MOVING_WEIGHT` from where it is least in the pause. One that never rests in a pause counts with the
-    pause's length in the second, and not in the first.
+    ARKit weights (T, 52) and loudness (T,) in dB. A mouth moves while its opening, or a weight of `SPEAKING`, is more
+    than `MOVING_WEIGHT` above its minimum in the pause. Without rest in a pause, the time to rest is the length of the
+    pause, and there is no lead.
     """
     lips = [column for name in SPEAKING for column in arkit_columns(name)]
     mouth = np.concatenate([weights[:, lips], (weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE])[:, None]], axis=1)
@@ -255,8 +254,8 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
             continue
         moving = (np.abs(mouth - mouth[pause:start].min(axis=0)) > MOVING_WEIGHT).any(axis=1)
         still = np.flatnonzero(~moving[pause:start]) + pause
-        if moving[:pause].any():  # or no movement ends here
-            rests.append(_rest(moving, still, pause, start) / fps)
+        if moving[:pause].any():  # otherwise no movement ends here
+            rests.append(_frames_until_rest(moving, still, pause, start) / fps)
         if start < len(weights) and len(still):
             moved = int(still[-1]) + np.flatnonzero(moving[still[-1] :])
             if len(moved) and moved[0] - start < REACH * fps:
@@ -264,8 +263,8 @@ def movement_around_sound(weights: Array, decibels: Array, fps: float) -> tuple[
     return leads, rests
 
 
-def _rest(moving: NDArray[np.bool_], still: NDArray[np.intp], pause: int, end: int) -> int:
-    """Frames from the start of a pause until the mouth is still; negative where it is before."""
+def _frames_until_rest(moving: NDArray[np.bool_], still: NDArray[np.intp], pause: int, end: int) -> int:
+    """Frames from the start of a pause until the mouth is still; negative if it is still before."""
     if not len(still):
         return end - pause
     if still[0] > pause:
@@ -273,8 +272,8 @@ def _rest(moving: NDArray[np.bool_], still: NDArray[np.intp], pause: int, end: i
     return int(np.flatnonzero(moving[:pause])[-1]) + 1 - pause
 
 
-def spoken_frames(phones: Sequence[Phone], frames: int, fps: float) -> NDArray[np.bool_]:
-    """(T,) whether a phone is said."""
+def speech_frames(phones: Sequence[Phone], frames: int, fps: float) -> NDArray[np.bool_]:
+    """Mask (T,) of the frames with a phone other than silence."""
     times = (np.arange(frames) + 0.5) / fps
     spoken = np.zeros(frames, bool)
     for phone in phones:
@@ -284,8 +283,8 @@ def spoken_frames(phones: Sequence[Phone], frames: int, fps: float) -> NDArray[n
 
 
 def speech_span(phones: Sequence[Phone], frames: int, fps: float, margin: float = 0.2) -> slice:
-    """The frames from `margin` seconds before the first phone to as long after the last; all, if none is said."""
-    spoken = np.flatnonzero(spoken_frames(phones, frames, fps))
+    """Frames from `margin` seconds before the first phone to as long after the last; all frames without phones."""
+    spoken = np.flatnonzero(speech_frames(phones, frames, fps))
     if not len(spoken):
         return slice(0, frames)
     around = round(margin * fps)
@@ -293,12 +292,12 @@ def speech_span(phones: Sequence[Phone], frames: int, fps: float, margin: float 
 
 
 def deviation(vertices: Array) -> float:
-    """Mean over vertices (T, V, 3) of how far they stray from their mean place, root mean square, in metres."""
+    """Mean over vertices (T, V, 3) of the root mean square distance to their mean position, in metres."""
     return float(np.sqrt(vertices.var(axis=0).sum(axis=-1)).mean())
 
 
 def _inner_bilabials(phones: Sequence[Phone]) -> list[Phone]:
-    """/p b m/ that neither begin nor end the speech."""
+    """/p b m/ that are neither the first nor the last phone of the speech."""
     spoken = [phone for phone in phones if phone.name != SILENCE]
     if not spoken:
         return []
@@ -306,8 +305,8 @@ def _inner_bilabials(phones: Sequence[Phone]) -> list[Phone]:
     return [p for p in spoken if p.name in BILABIALS and first + 0.05 < p.start and p.end < last]
 
 
-def _is_free(phone: Phone, phones: Sequence[Phone]) -> bool:
-    """Whether neither the phone nor a neighbour closes, rounds or pauses."""
+def _is_far_from_labials(phone: Phone, phones: Sequence[Phone]) -> bool:
+    """Whether a phone has no labial, rounded phone or pause within `NEIGHBOURHOOD`."""
     labial = BILABIALS | LABIODENTALS | NARROW | {SILENCE}
     return not any(
         other.name in labial and other.start < phone.start + NEIGHBOURHOOD and other.end > phone.start - NEIGHBOURHOOD
@@ -315,7 +314,7 @@ def _is_free(phone: Phone, phones: Sequence[Phone]) -> bool:
     )
 
 
-def _least_near(values: Array, times: Array, centre: float) -> float:
+def _minimum_near(values: Array, times: Array, centre: float) -> float:
     near = np.abs(times - centre) <= max(WINDOW, 0.5 * (times[1] - times[0]) if len(times) > 1 else WINDOW)
     return float(values[near].min()) if near.any() else float("nan")
 
@@ -327,23 +326,23 @@ def _inside(times: Array, phone: Phone) -> NDArray[np.bool_]:
     return inside
 
 
-def _least_within(values: Array, times: Array, phone: Phone) -> float:
+def _minimum_within(values: Array, times: Array, phone: Phone) -> float:
     return float(values[_inside(times, phone)].min())
 
 
-def _most_within(values: Array, times: Array, phone: Phone) -> float:
+def _maximum_within(values: Array, times: Array, phone: Phone) -> float:
     return float(values[_inside(times, phone)].max())
 
 
 def _apex(gap: Array, times: Array, phone: Phone) -> float:
-    """Time of the smallest gap near a phone; the middle of the flat bottom where several frames share it."""
+    """Time of the smallest gap near a phone; the middle of several equal frames."""
     near = np.flatnonzero((times > phone.start - WINDOW) & (times < phone.end + WINDOW))
     lowest = gap[near] <= gap[near].min() + 1e-6
     return float(times[near[lowest]].mean())
 
 
 def _closed_seconds(relative: Array, times: Array, start: float) -> float:
-    """How long the gap stays under CLOSED around its minimum, with linear crossings."""
+    """Seconds that the gap is below CLOSED around its minimum, with linear interpolation at the edges."""
     near = np.flatnonzero(np.abs(times - start) <= WINDOW)
     lowest = int(near[relative[near].argmin()])
     return _crossing(relative, times, lowest, 1) - _crossing(relative, times, lowest, -1)
@@ -386,12 +385,14 @@ def _percentile(values: Sequence[float] | Array, percent: float) -> float:
     return float(np.percentile(values, percent)) if len(values) else float("nan")
 
 
-def closures(gaps: Mapping[str, Mapping[str, Array]], phones: Phones, fps: float) -> dict[str, dict[str, float | None]]:
-    """Shares, medians and counts by system; None where one is not defined.
+def measure_closures(
+    gaps: Mapping[str, Mapping[str, Array]], phones: Phones, fps: float
+) -> dict[str, dict[str, float | None]]:
+    """Closure metrics by system and name; None where a metric is not defined.
 
     Args:
         gaps: system -> sequence -> gap (T,) in metres. A system named "truth" sets the threshold of the score.
-        phones: of the sequences; those that have none are left out.
+        phones: phones by sequence; sequences without phones are skipped.
 
     Raises:
         DataError: no sequence has phones.
@@ -406,7 +407,7 @@ def closures(gaps: Mapping[str, Mapping[str, Array]], phones: Phones, fps: float
         limit = np.quantile(bilabial_frames(gaps["truth"], phones, known, fps), BCS_SHARE)
     found = {}
     for system, curves in gaps.items():
-        figures = pooled([closure_figures(curves[name], phones[name], fps) for name in known]).summary()
+        figures = pool([closure_metrics(curves[name], phones[name], fps) for name in known]).summary()
         if limit is not None:
             figures[BCS] = float((bilabial_frames(curves, phones, known, fps) <= limit).mean())
         found[system] = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
@@ -414,14 +415,14 @@ def closures(gaps: Mapping[str, Mapping[str, Array]], phones: Phones, fps: float
 
 
 def bilabial_frames(curves: Mapping[str, Array], phones: Phones, names: Sequence[str], fps: float) -> Array:
-    """The gap in every frame of /p b m/ of the named sequences."""
+    """Gaps in all frames of /p b m/ of the named sequences."""
     frames: list[Array] = [np.zeros(0)]
     for name in names:
         times = (np.arange(len(curves[name])) + 0.5) / fps
         for phone in phones[name]:
             if phone.name in BILABIALS:
                 frames.append(curves[name][(times >= phone.start) & (times < phone.end)])
-    joined = np.concatenate(frames)
-    if not len(joined):
+    stacked = np.concatenate(frames)
+    if not len(stacked):
         raise DataError("no /p b m/ among the phones of these sequences. Give the phones of longer ones")
-    return joined
+    return stacked

@@ -1,8 +1,9 @@
-"""How a talker moves on unheard speech, without a recorded truth: `sedtalker evaluate motion MODEL STORE`.
+"""Evaluation of motion without true motion: of a talker on a rig store, or of finished animations.
 
-Runs the model over the test clips of a motion store (`sedtalker.data.rig_store`): closures and timing by phone
-where a clip was aligned, the gap beside the tracked one where a clip was measured, and the emotion read back from the
-face. `NORMS` holds what measured faces do.
+`sedtalker evaluate motion MODEL STORE` runs a model over the test clips of a store (`sedtalker.data.rig_store`):
+closures and timing by phone of aligned clips, the lip gap against that of tracked clips, and the emotion that the face
+shows. `sedtalker evaluate motion FILE.npz...` measures the weights of animations and their audio; phones come from a
+table or by alignment of a text. `NORMS` has the values of measured faces.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.float32]
 
-LEVELS = (1 / 3, 2 / 3, 1.0)  # intensities at which each emotion is tried
-FELT = 0.3  # intensity from which an emotion has to show
+LEVELS = (1 / 3, 2 / 3, 1.0)  # intensities at which each emotion is measured
+VISIBLE_INTENSITY = 0.3  # intensity above which an emotion must be visible
 UNKNOWN = "?"  # name of a phone of which only the time is known
 PAUSE = 0.2  # seconds; a shorter gap in the sound may be a stop
 SHORTEST = 25  # frames of an animation
@@ -70,12 +71,12 @@ NORMS: dict[str, str] = {
     "gap_correlation_median": ">= 0.93 on GRID's sentences",
     "gap_spread_over_truth_median": "0.8 to 1.2",
 }
-"""What to aim at, and what measured faces do: GRID's s1 (one man) and FACEGOOD (one woman)."""
+"""Target ranges, and values of measured faces: GRID's s1 (one man) and FACEGOOD (one woman)."""
 
 
 @dataclass(frozen=True)
-class Speaker:
-    """A model with its face, ready to speak features."""
+class TalkerRunner:
+    """A talker and the face that it moves."""
 
     model: TalkerModel
     face: Face
@@ -88,13 +89,13 @@ class Speaker:
             TrackError: the posterior has an emotion that the model does not know.
         """
         track = EmotionTrack(posterior, intensity, len(intensity) / FRAME_RATE).with_labels(self.model.config.labels)
-        moved = self.model(
+        output = self.model(
             features[None], torch.from_numpy(track.posterior)[None], torch.from_numpy(track.intensity)[None]
         )
-        return moved[0].clamp(0, 1).numpy()
+        return output[0].clamp(0, 1).numpy()
 
-    def feeling(self, features: torch.Tensor, label: str, intensity: float) -> Float:
-        """The same with one emotion throughout."""
+    def with_emotion(self, features: torch.Tensor, label: str, intensity: float) -> Float:
+        """ARKit weights (T, 52) for features (T, L, D) with a constant emotion."""
         return self.weights(features, *constant_track(label, intensity, len(features)))
 
     def gap(self, weights: Float) -> Float:
@@ -104,29 +105,29 @@ class Speaker:
 
 @dataclass(frozen=True)
 class TrackedClip:
-    """A measured test clip."""
+    """A test clip of a tracked face."""
 
     features: torch.Tensor  # (T, L, D)
     truth: Float  # (T, 52), the tracked weights
-    known: NDArray[np.bool_]  # (T,), where they are trusted: in a sentence, not before and after it
-    phones: tuple[Phone, ...]  # empty where the clip was not aligned
+    known: NDArray[np.bool_]  # (T,), frames with valid tracking
+    phones: tuple[Phone, ...]  # empty if the clip was not aligned
     decibels: Float  # (T,)
 
 
-def spoken_figures(
-    speaker: Speaker, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
+def aligned_metrics(
+    runner: TalkerRunner, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
 ) -> dict[str, float]:
-    """Closures, timing, speeds and silence of the neutral performance of aligned clips."""
-    said = []
+    """Metrics of closures, timing, speed and silence of aligned clips with the neutral emotion."""
+    motions = []
     for clip, features, phones in clips:
-        weights = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
-        said.append(ClipMotion(weights, speaker.gap(weights), phones, loudness(load_audio(clip.audio))))
-    return {"clips": len(clips), **mouth_figures(said), **surface_figures(said, speaker.face)}
+        weights = runner.with_emotion(features, LABELS[NEUTRAL], 0.0)
+        motions.append(ClipMotion(weights, runner.gap(weights), phones, loudness(load_audio(clip.audio))))
+    return {"clips": len(clips), **mouth_metrics(motions), **surface_metrics(motions, runner.face)}
 
 
 @dataclass(frozen=True)
 class ClipMotion:
-    """A neutral performance of a clip at 50 Hz, with what was said and how loud."""
+    """Motion of a clip at 50 Hz with its phones and loudness."""
 
     weights: Float  # (T, 52)
     gap: Float  # (T,), metres
@@ -134,23 +135,23 @@ class ClipMotion:
     decibels: Float  # (T,)
 
 
-def mouth_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
-    """What the lip gaps and the mouth's weights of several clips say."""
-    rate, every = FRAME_RATE, [(one.gap, one.phones) for one in said]
-    closures = lips.pooled([lips.closure_figures(gap, phones, rate) for gap, phones in every])
-    offsets = [lips.audio_lip_offset(one.gap, one.decibels, rate) for one in said]
-    overall = [lips.speeds(gap, rate) for gap, _ in every]
+def mouth_metrics(motions: Sequence[ClipMotion]) -> dict[str, float]:
+    """Metrics of the lip gaps and mouth weights of several clips."""
+    rate, every = FRAME_RATE, [(one.gap, one.phones) for one in motions]
+    closures = lips.pool([lips.closure_metrics(gap, phones, rate) for gap, phones in every])
+    offsets = [lips.audio_lip_offset(one.gap, one.decibels, rate) for one in motions]
+    overall = [lips.opening_and_closing_speed(gap, rate) for gap, _ in every]
     at_closures = [lips.speeds_at_closures(gap, phones, rate) for gap, phones in every]
     closing, opening = ([speed for pair in at_closures for speed in pair[side]] for side in (0, 1))
-    vowels = [lips.opening_by_vowels(gap, phones, rate) for gap, phones in every]
-    silences = [lips.silence_opening(one.gap, one.phones, one.decibels, rate) * 1000 for one in said]
+    vowels = [lips.vowel_openings(gap, phones, rate) for gap, phones in every]
+    silences = [lips.silence_opening(one.gap, one.phones, one.decibels, rate) * 1000 for one in motions]
     spans = [gap[lips.speech_span(phones, len(gap), rate)] for gap, phones in every]
-    spoken = [lips.spoken_frames(one.phones, len(one.gap), rate) for one in said]
-    jaw = np.concatenate([one.weights[frames, JAW_OPEN] for one, frames in zip(said, spoken, strict=True)])
+    spoken = [lips.speech_frames(one.phones, len(one.gap), rate) for one in motions]
+    jaw = np.concatenate([one.weights[frames, JAW_OPEN] for one, frames in zip(motions, spoken, strict=True)])
     jaw_speed = np.concatenate(
         [
             np.abs(np.diff(one.weights[:, JAW_OPEN]))[frames[1:] & frames[:-1]] * rate
-            for one, frames in zip(said, spoken, strict=True)
+            for one, frames in zip(motions, spoken, strict=True)
         ]
     )
     return {
@@ -159,9 +160,9 @@ def mouth_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
             f"{kind}_vowels_over_p95": _percentile([peak for clip in vowels for peak in clip[kind]], 50)
             for kind in lips.VOWELS
         },
-        "rounding_ratio": _percentile([lips.rounding(one.weights, one.phones, rate) for one in said], 50),
+        "rounding_ratio": _percentile([lips.rounding(one.weights, one.phones, rate) for one in motions], 50),
         "audio_lip_offset_seconds": _percentile(offsets, 50),
-        **_sound_figures(said),
+        **_pause_metrics(motions),
         "gap_p95_mm": float(np.median([np.percentile(gap, 95) for gap, _ in every])) * 1000,
         "spectral_edge_hz": lips.spectral_edge(spans, rate),
         "opening_speed_p95_per_s": float(np.median([pair[0] for pair in overall])),
@@ -179,9 +180,9 @@ def mouth_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     }
 
 
-def _sound_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
-    """When mouths begin to move before sounds that follow a pause, and rest after those before one."""
-    around = [lips.movement_around_sound(one.weights, one.decibels, FRAME_RATE) for one in said]
+def _pause_metrics(motions: Sequence[ClipMotion]) -> dict[str, float]:
+    """Start of motion before sounds after a pause, and time to rest after sounds before a pause."""
+    around = [lips.movement_around_sound(one.weights, one.decibels, FRAME_RATE) for one in motions]
     leads, rests = ([seconds for pair in around for seconds in pair[side]] for side in (0, 1))
     return {
         "first_movement_before_sound_seconds": _percentile(leads, 50),
@@ -190,38 +191,38 @@ def _sound_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
     }
 
 
-def surface_figures(said: Sequence[ClipMotion], face: Face) -> dict[str, float]:
-    """What the posed vertices of several clips say: trembling of the lips, and motion of the upper face."""
+def surface_metrics(motions: Sequence[ClipMotion], face: Face) -> dict[str, float]:
+    """Metrics of the posed vertices of several clips: jerk of the lips, and motion of the upper face."""
     mouth, upper = face.masks["lips"], face.masks["upper_face"]
-    posed = [face.pose(one.weights) for one in said]
+    posed = [face.pose(one.weights) for one in motions]
     return {
         "lip_jerk_m_per_s3": float(np.median([lips.jitter(vertices[:, mouth], FRAME_RATE) for vertices in posed])),
         "upper_face_deviation_mm": float(np.median([lips.deviation(vertices[:, upper]) for vertices in posed])) * 1000,
     }
 
 
-def emotion_figures(
-    speaker: Speaker, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
+def emotion_metrics(
+    runner: TalkerRunner, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
 ) -> dict[str, Any]:
-    """Emotion read back, displacement by intensity, and closures and timing under each emotion."""
+    """Recognised emotion, displacement by intensity, and closures and timing with each emotion."""
     read, shown, closures, shifts = {}, {}, {}, []
     for label in LABELS[:NEUTRAL] + LABELS[NEUTRAL + 1 :]:
         agree, moved = [], np.zeros(len(LEVELS))
         figures = []
         for _, features, phones in clips:
-            rest = speaker.feeling(features, LABELS[NEUTRAL], 0.0)
+            rest = runner.with_emotion(features, LABELS[NEUTRAL], 0.0)
             for level, intensity in enumerate(LEVELS):
-                weights = speaker.feeling(features, label, intensity)
-                distance = speaker.face.pose(weights[::5]) - speaker.face.pose(rest[::5])
+                weights = runner.with_emotion(features, label, intensity)
+                distance = runner.face.pose(weights[::5]) - runner.face.pose(rest[::5])
                 moved[level] += float(np.linalg.norm(distance, axis=-1).mean()) / len(clips)
-                if intensity > FELT:
+                if intensity > VISIBLE_INTENSITY:
                     agree.append(classify_emotion(weights) == LABELS.index(label))
-            gap, still = speaker.gap(weights), speaker.gap(rest)
-            figures.append(lips.closure_figures(gap, phones, FRAME_RATE))
+            gap, still = runner.gap(weights), runner.gap(rest)
+            figures.append(lips.closure_metrics(gap, phones, FRAME_RATE))
             shifts.append(_lag(gap, still))
         read[label] = float(np.concatenate(agree).mean())
         shown[label] = [round(value * 1000, 3) for value in moved]
-        closures[label] = lips.pooled(figures).summary()["closure_recall"]
+        closures[label] = lips.pool(figures).summary()["closure_recall"]
     return {
         "read_back": read,
         "read_back_mean": float(np.mean(list(read.values()))),
@@ -231,12 +232,12 @@ def emotion_figures(
     }
 
 
-def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str, Any]:
-    """The gap beside the tracked one, and what both mouths do around the sound and, of aligned clips, in speech."""
+def tracked_metrics(runner: TalkerRunner, clips: Sequence[TrackedClip]) -> dict[str, Any]:
+    """Predicted against tracked lip gap, and the metrics of both mouths."""
     correlations, spreads, made, real = [], [], [], []
     for clip in clips:
-        weights = speaker.feeling(clip.features, LABELS[NEUTRAL], 0.0)
-        gap, truth = speaker.gap(weights), speaker.gap(clip.truth)
+        weights = runner.with_emotion(clip.features, LABELS[NEUTRAL], 0.0)
+        gap, truth = runner.gap(weights), runner.gap(clip.truth)
         known, tracked = gap[clip.known], truth[clip.known]
         correlations.append(float(np.corrcoef(known, tracked)[0, 1]))
         spreads.append(float(np.ptp(np.percentile(known, [5, 95])) / np.ptp(np.percentile(tracked, [5, 95]))))
@@ -246,29 +247,29 @@ def tracked_figures(speaker: Speaker, clips: Sequence[TrackedClip]) -> dict[str,
         "clips": len(clips),
         "gap_correlation_median": float(np.median(correlations)),
         "gap_spread_over_truth_median": float(np.median(spreads)),
-        "made": _face_figures(made),
-        "tracked": _face_figures(real),
+        "made": _performance_metrics(made),
+        "tracked": _performance_metrics(real),
     }
 
 
-def _face_figures(said: Sequence[ClipMotion]) -> dict[str, float]:
-    """Movement around the sound; and all that the mouth does in the clips that were aligned."""
-    aligned = [one for one in said if one.phones]
-    return (mouth_figures(aligned) if aligned else {}) | _sound_figures(said)
+def _performance_metrics(motions: Sequence[ClipMotion]) -> dict[str, float]:
+    """Motion around sounds of all clips, and mouth metrics of the aligned clips."""
+    aligned = [one for one in motions if one.phones]
+    return (mouth_metrics(aligned) if aligned else {}) | _pause_metrics(motions)
 
 
-def quiet_figures(speaker: Speaker, clips: Sequence[tuple[RigClip, torch.Tensor]]) -> dict[str, float]:
-    """How far the lips part, in mm, while there is sound but nobody speaks: the worst by kind of sound."""
+def nonspeech_gaps(runner: TalkerRunner, clips: Sequence[tuple[RigClip, torch.Tensor]]) -> dict[str, float]:
+    """Largest lip gap in mm in sounds without speech, by kind of sound."""
     worst: dict[str, float] = {}
     for clip, features in clips:
-        gap = speaker.gap(speaker.feeling(features, LABELS[NEUTRAL], 0.0))
+        gap = runner.gap(runner.with_emotion(features, LABELS[NEUTRAL], 0.0))
         kind = clip.id.rsplit("_", 1)[-1]
         worst[kind] = max(worst.get(kind, 0.0), float(gap.max()) * 1000)
     return worst
 
 
 def _percentile(values: Sequence[float] | Float, percent: float) -> float:
-    """Of the values that are known; nan where none is."""
+    """Percentile of the finite values; NaN without any."""
     known = [value for value in values if np.isfinite(value)]
     return float(np.percentile(known, percent)) if known else float("nan")
 
@@ -278,25 +279,25 @@ def _lag(gap: Float, other: Float) -> float:
 
 
 def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60, split: str = "test") -> dict[str, Any]:
-    """Figures by source of a model's clips of a split, at most `most` of each source, spread over its clips."""
-    speaker = Speaker(load_talker_model(model).eval(), load_face("default"))
+    """Evaluate a model on a split of a rig store; metrics by source, of at most `most` evenly spaced clips each."""
+    runner = TalkerRunner(load_talker_model(model).eval(), load_face("default"))
     phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
     clips = [clip for clip in read_rig_manifest(store).clips if clip.split == split]
     report: dict[str, Any] = {}
     spoken = []
-    for source in sorted({_group(clip) for clip in clips}):
-        chosen = [clip for clip in clips if _group(clip) == source]
+    for source in sorted({_group_name(clip) for clip in clips}):
+        chosen = [clip for clip in clips if _group_name(clip) == source]
         chosen = chosen[:: max(1, len(chosen) // most)][:most]
         if source == "foreign":
-            report[source] = quiet_figures(speaker, [(clip, _features(store, clip)) for clip in chosen])
+            report[source] = nonspeech_gaps(runner, [(clip, _features(store, clip)) for clip in chosen])
         elif source in MEASURED:
-            tracked = [_tracked(store, clip, phones.get(clip.id, ())) for clip in chosen]
-            report[source] = tracked_figures(speaker, tracked)
+            tracked = [load_tracked_clip(store, clip, phones.get(clip.id, ())) for clip in chosen]
+            report[source] = tracked_metrics(runner, tracked)
         elif aligned := [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
-            report[source] = spoken_figures(speaker, aligned)
+            report[source] = aligned_metrics(runner, aligned)
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:
-        report["emotion"] = emotion_figures(speaker, spoken)
+        report["emotion"] = emotion_metrics(runner, spoken)
     return report
 
 
@@ -304,21 +305,21 @@ def _features(store: Path, clip: RigClip) -> torch.Tensor:
     return read_features(store, clip.id).float()
 
 
-def _tracked(store: Path, clip: RigClip, phones: tuple[Phone, ...]) -> TrackedClip:
+def load_tracked_clip(store: Path, clip: RigClip, phones: tuple[Phone, ...]) -> TrackedClip:
     arrays = read_arrays(store, clip.id)
     known = arrays.loss_weight.max(axis=1) > 0
     truth = arrays.weights.astype(np.float32)
     return TrackedClip(_features(store, clip), truth, known, phones, loudness(load_audio(clip.audio)))
 
 
-def _group(clip: RigClip) -> str:
-    """The source, and apart from it the sentences that nobody said in training."""
+def _group_name(clip: RigClip) -> str:
+    """Source of a clip; clips of sentences without training data are a separate group."""
     unseen = any(f"_{code}_" in clip.id for code, text in CREMAD_SENTENCES.items() if text in TEST_SENTENCES)
     return f"{clip.source}, unseen sentences" if unseen else clip.source
 
 
 def format_motion(report: dict[str, Any]) -> str:
-    """A report's figures by source, a line each, with the norm where there is one."""
+    """Format metrics by source as text, one per line, with their norms."""
     lines = []
     for source, figures in report.items():
         lines.append(source)
@@ -328,52 +329,52 @@ def format_motion(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def animation_figures(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any]:
-    """Figures of one animation, those of phones only where they are known.
+def animation_metrics(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any]:
+    """Metrics of one animation; those of phones only if phones are given.
 
     Args:
         path: an animation's .npz.
-        phones: what is said, in seconds of the sound that the animation names.
+        phones: phones with times in seconds of the animation's audio.
 
     Raises:
-        DataError: no blendshape weights in ARKit's order, no face that they move, no sound, or hardly a frame.
+        DataError: it has no ARKit weights, no face with lip pairs, no audio, or fewer than SHORTEST frames.
     """
-    animation, audio = _judged(path)
-    return _figures(animation, path, load_audio(audio), phones)
+    animation, audio = _load_rigged(path)
+    return _animation_metrics(animation, path, load_audio(audio), phones)
 
 
 def evaluate_animations(
     paths: Sequence[Path], known: Mapping[str, Sequence[Phone]] | None = None, text: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Figures by file; `known` holds phones by the name of a file or of its sound, `text` is said in all of them."""
+    """Metrics by file; `known` has phones by the name of a file or its audio, `text` is the text of all files."""
     aligner = Aligner() if text else None
     report = {}
     for path in paths:
-        animation, audio = _judged(path)
+        animation, audio = _load_rigged(path)
         samples = load_audio(audio)
         phones: Sequence[Phone] = ()
         if aligner and text:
-            phones = _found(aligner.align(samples, text), audio)
+            phones = _require_phones(aligner.align(samples, text), audio)
         elif known:
-            phones = _listed(known, path, audio)
-        report[str(path)] = _figures(animation, path, samples, phones)
+            phones = _find_phones(known, path, audio)
+        report[str(path)] = _animation_metrics(animation, path, samples, phones)
     return report
 
 
-def _judged(path: Path) -> tuple[Animation, Path]:
-    """An animation whose lips can be judged, and its sound."""
+def _load_rigged(path: Path) -> tuple[Animation, Path]:
+    """Load an animation with a rig and lip pairs; returns it and the path of its audio."""
     animation = load_animation(path)
     if animation.blendshapes is None or animation.blendshape_names != ARKIT_NAMES:
         raise DataError(f"no ARKit weights to measure: {path}. Compare meshes with: sedtalker evaluate talker")
     face = animation.face
     if face.blendshapes is None or face.lip_pairs is None:
         raise DataError(f"no lips to measure on the face {face.name}: {path}. Animate a face of the default topology")
-    return animation, _sound_of(animation, path)
+    return animation, _audio_path(animation, path)
 
 
-def _figures(animation: Animation, path: Path, samples: Float, phones: Sequence[Phone]) -> dict[str, Any]:
-    """`animation_figures` of what was read already: the animation of `path`, and its sound (N,) at 16 kHz."""
-    assert animation.blendshapes is not None  # or it would not be judged
+def _animation_metrics(animation: Animation, path: Path, samples: Float, phones: Sequence[Phone]) -> dict[str, Any]:
+    """`animation_figures` of a loaded animation of `path` and its audio samples (N,) at 16 kHz."""
+    assert animation.blendshapes is not None  # checked by _load_rigged
     face = animation.face
     decibels = loudness(samples)
     weights = resample(animation.blendshapes, animation.fps, FRAME_RATE)
@@ -382,20 +383,20 @@ def _figures(animation: Animation, path: Path, samples: Float, phones: Sequence[
         raise DataError(f"too short to measure: {path}. Animate a longer recording")
     weights, decibels = weights[:frames], decibels[:frames]
     gap = lips.lip_gap_of_weights(weights, face).astype(np.float32)
-    said = ClipMotion(weights, gap, tuple(phones) or _sounding(decibels), decibels)
-    figures = mouth_figures([said]) | surface_figures([said], face)
-    figures["emotion_agreement"] = _agreement(animation.blendshapes, animation)
+    motions = ClipMotion(weights, gap, tuple(phones) or _phones_from_loudness(decibels), decibels)
+    figures = mouth_metrics([motions]) | surface_metrics([motions], face)
+    figures["emotion_agreement"] = _emotion_agreement(animation.blendshapes, animation)
     phone_metrics = () if phones else ClosureFigures.nothing().summary()
     return {name: value for name, value in figures.items() if name not in phone_metrics and np.isfinite(value)}
 
 
-def _found(phones: tuple[Phone, ...] | None, audio: Path) -> tuple[Phone, ...]:
+def _require_phones(phones: tuple[Phone, ...] | None, audio: Path) -> tuple[Phone, ...]:
     if phones is None:
         raise DataError(f"the text is not found in {audio}. Give the spoken words, or remove --text")
     return phones
 
 
-def _listed(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Sequence[Phone]:
+def _find_phones(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Sequence[Phone]:
     for name in (path.stem, audio.stem):
         if name in known:
             return known[name]
@@ -404,15 +405,15 @@ def _listed(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Se
     )
 
 
-def _sound_of(animation: Animation, path: Path) -> Path:
+def _audio_path(animation: Animation, path: Path) -> Path:
     sound = animation.meta.get("audio")
     if sound is None or not Path(sound).is_file():
         raise DataError(f"the sound of {path} was not found: {sound}. Animate it again, or restore the recording")
     return Path(sound)
 
 
-def _sounding(decibels: Float) -> tuple[Phone, ...]:
-    """Sounds and silences, where that is all that is known."""
+def _phones_from_loudness(decibels: Float) -> tuple[Phone, ...]:
+    """Intervals of sound, named UNKNOWN, and silence."""
     phones, frame = [], 0
     for sounds, run in groupby(detect_speech(decibels, bridge=PAUSE) & (decibels.max() > SILENCE_LEVEL)):
         start, frame = frame, frame + len(list(run))
@@ -420,9 +421,11 @@ def _sounding(decibels: Float) -> tuple[Phone, ...]:
     return tuple(phones)
 
 
-def _agreement(weights: Float, animation: Animation) -> float:
-    """Share of the felt frames whose face shows what the track says; nan where nothing is felt."""
+def _emotion_agreement(weights: Float, animation: Animation) -> float:
+    """Share of the emotional frames whose face shows the emotion of the track; NaN without such frames."""
     posterior, intensity = animation.emotion.with_labels(LABELS).at_rate(animation.fps, len(weights))
-    heard = posterior.argmax(axis=1)
-    felt = (intensity > FELT) & (heard != NEUTRAL)
-    return float((classify_emotion(weights[felt]) == heard[felt]).mean()) if felt.any() else float("nan")
+    labels = posterior.argmax(axis=1)
+    emotional = (intensity > VISIBLE_INTENSITY) & (labels != NEUTRAL)
+    return (
+        float((classify_emotion(weights[emotional]) == labels[emotional]).mean()) if emotional.any() else float("nan")
+    )

@@ -1,4 +1,4 @@
-"""An evaluation of talkers as a table on the screen, as JSON, Markdown, or a page with plots."""
+"""Reports of evaluations: tables as text, Markdown and HTML, and the only writer of report files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Row = Sequence[str]
 Format = Callable[[Mapping[str, Any]], str]
 
 PLOTTED = ("mve", "lve", "eve")
-SHOWN = 5  # bad pairs on the screen; the files have them all
+SHOWN = 5  # failed pairs that are shown on the screen; files list all
 
 
 def format_text(summary: Summary) -> str:
-    """Every measure of every system over all sequences, aligned for the screen, the masks, and what was left out."""
+    """Format the metrics of all systems over all sequences, masks and remarks as text for the screen."""
     rows = [list(row) for row in _overall_rows(summary, _region)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -42,7 +42,7 @@ def write_report(report: Mapping[str, Any], path: Path | str, formats: Mapping[s
 
 
 def format_markdown(summary: Summary) -> str:
-    """The evaluation as Markdown: the definitions, then tables overall and by group."""
+    """Format the evaluation as Markdown, with definitions and tables overall and by group."""
     parts = ["# Evaluation of a talker", _head(summary), markdown_table(_overall_rows(summary))]
     if summary["closures"]:
         parts += ["## Closures", markdown_table(_closure_rows(summary))]
@@ -53,7 +53,7 @@ def format_markdown(summary: Summary) -> str:
 
 
 def format_html(summary: Summary) -> str:
-    """The evaluation as one HTML page that needs no other file."""
+    """Format the evaluation as a self-contained HTML page with plots."""
     parts = ["<h1>Evaluation of a talker</h1>", f"<p>{html.escape(_head(summary))}</p>"]
     parts.append(_html_table(_overall_rows(summary)))
     parts += [f'<img alt="{name} by emotion" src="{_plot(summary, name)}">' for name in PLOTTED if _has(summary, name)]
@@ -75,12 +75,12 @@ def _head(summary: Summary) -> str:
     )
 
 
-def _overall_rows(summary: Summary, told: Callable[[Mapping[str, Any]], str] | None = None) -> list[Row]:
+def _overall_rows(summary: Summary, describe: Callable[[Mapping[str, Any]], str] | None = None) -> list[Row]:
     systems = summary["systems"]
     rows: list[Row] = [["measure", "unit", "mask", *systems]]
     for name, described in summary["measures"].items():
         cells = [_interval(system["overall"][name]) for system in systems.values()]
-        rows.append([name, described["unit"], (told or _mask)(described["mask"]), *cells])
+        rows.append([name, described["unit"], (describe or _mask)(described["mask"]), *cells])
     return rows
 
 
@@ -143,10 +143,10 @@ def _has(summary: Summary, name: str) -> bool:
 
 
 def _remarks(summary: Summary, most: int | None = None) -> list[str]:
-    """What was left out, cut or could not be measured."""
+    """Metrics and sequences that are missing, cut or not measured."""
     remarks = []
     if summary["left_out"]:
-        remarks.append(f"left out, for want of masks or a template: {', '.join(summary['left_out'])}")
+        remarks.append(f"not measured, as masks or a template are missing: {', '.join(summary['left_out'])}")
     for system, cut in summary["cut"].items():
         if cut:
             remarks.append(
@@ -179,7 +179,7 @@ TALKER_FORMATS: Mapping[str, Format] = {".md": format_markdown, ".html": format_
 
 
 def _plot(summary: Summary, name: str) -> str:
-    """Bars of a measure by emotion, one colour a system, with their intervals; a data address of a PNG."""
+    """Bar plot of a metric by emotion and system with confidence intervals, as the data URL of a PNG."""
     require("matplotlib", "plot")
     from matplotlib.figure import Figure  # no pyplot: it would ask for a display
 
@@ -197,6 +197,6 @@ def _plot(summary: Summary, name: str) -> str:
         axes.set_xticks(range(len(figures)), list(figures))
     axes.set_ylabel(f"{name} ({summary['measures'][name]['unit']})")
     figure.legend(loc="outside right upper", frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

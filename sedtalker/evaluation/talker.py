@@ -1,4 +1,4 @@
-"""Predicted animations against the truth: pairs, figures by sequence, means by group, and their confidence."""
+"""Evaluation of predicted against true motion: metrics by sequence and group, confidence, baselines, videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_tem
 from sedtalker.data.vertex_store import Store, VertexClip, is_store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, SEDTalkerError
-from sedtalker.evaluation.lips import Phones, closures
+from sedtalker.evaluation.lips import Phones, measure_closures
 from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, lip_opening, measure
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
@@ -39,7 +39,7 @@ Float = NDArray[np.floating]
 
 RESAMPLES = 1000  # of the bootstrap
 CONFIDENCE = 0.95
-SLCC = "slcc"  # of the reference measures that have no figure for one sequence
+SLCC = "slcc"  # a metric of a set, not of a sequence
 SLCC_FORMULA = (
     "Pearson over sequences of the sound's RMS and lip_intensity, each z-scored by subject; nearest to truth's"
 )
@@ -57,10 +57,10 @@ class Item:
     sentence: str = ""
     emotion: str = ""
     level: str = ""
-    sound: str = ""  # its name in a table of phones
+    sound: str = ""  # its name in a phone table
 
     def group(self, kind: str) -> str:
-        """The item's group of a kind in `GROUPS`."""
+        """Name of the item's group of a kind in `GROUPS`."""
         return f"{self.emotion} {self.level}" if kind == "emotion and level" else str(getattr(self, kind))
 
 
@@ -70,7 +70,7 @@ Predict = Callable[[Item], Float]  # positions (T, V, 3) in metres of a sequence
 
 
 class Truth(Protocol):
-    """Sequences to be measured against."""
+    """True sequences."""
 
     fps: float
     split: str
@@ -81,11 +81,11 @@ class Truth(Protocol):
         ...
 
     def template(self, item: Item) -> Float | None:
-        """The face at rest (V, 3), where it is known."""
+        """Face at rest (V, 3); None if unknown."""
         ...
 
     def loudness(self, item: Item) -> float | None:
-        """Root mean square of the sound's samples, where the sound is known."""
+        """Root mean square of the audio samples; None if unknown."""
         ...
 
 
@@ -117,15 +117,15 @@ class StoreTruth:
 
 
 class FolderTruth:
-    """A folder of `.npy` positions or `.npz` animations; EmoVOCA's names tell subject, emotion and level."""
+    """A folder of `.npy` positions or `.npz` animations; subject, emotion and level are parsed from EmoVOCA's names."""
 
     def __init__(self, folder: Path, fps: float, templates: Path | None = None) -> None:
         self.folder, self.fps, self.split = folder, fps, "all of the folder"
-        self.templates = _templates(templates)
+        self.templates = _read_templates(templates)
         self.paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".npy", ".npz")}
         if not self.paths:
             raise DataError(f"no .npy or .npz: {folder}. Give a folder of true sequences, or a prepared store")
-        self.items: Sequence[Item] = [_item(name) for name in self.paths]
+        self.items: Sequence[Item] = [_parse_item(name) for name in self.paths]
 
     def motion(self, item: Item) -> Float:
         motion, fps = read_motion(self.paths[item.id], None)
@@ -143,10 +143,10 @@ class FolderTruth:
 def open_truth(
     folder: Path | str, split: str = "test", fps: float | None = None, templates: Path | None = None
 ) -> Truth:
-    """A prepared store, or a folder of sequences at `fps` (30 where not given).
+    """Open a prepared store, or a folder of sequences at `fps` (default 30).
 
     Raises:
-        DataError: it is neither, or holds nothing of the split.
+        DataError: it is neither, or has no sequences of the split.
     """
     folder = Path(folder)
     if is_store(folder):
@@ -157,7 +157,7 @@ def open_truth(
 
 
 def read_motion(path: Path, vertices: int | None) -> tuple[Float, float | None]:
-    """Positions (T, V, 3) in metres of an animation (.npz) or array (.npy), and the rate where the file tells it.
+    """Read positions (T, V, 3) in metres of an animation (.npz) or array (.npy), and the frame rate if the file has it.
 
     Raises:
         SEDTalkerError: the file cannot be read or is of another topology.
@@ -178,11 +178,11 @@ def read_motion(path: Path, vertices: int | None) -> tuple[Float, float | None]:
     return as_frames(array, vertices), None
 
 
-def predictions_of(folder: Path | str, fps: float) -> Predict:
-    """A reader of a folder's predicted positions at `fps` by sequence: `ID.npz` or `ID.npy`.
+def read_predictions(folder: Path | str, fps: float) -> Predict:
+    """Function that reads predicted positions at `fps` of a sequence from `ID.npz` or `ID.npy` in a folder.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -203,22 +203,22 @@ def predictions_of(folder: Path | str, fps: float) -> Predict:
 
 @dataclass
 class Result:
-    """Figures of one system."""
+    """Metrics of one system."""
 
     name: str
     figures: dict[str, dict[str, float]] = field(default_factory=dict)  # sequence -> measure -> value
-    gaps: dict[str, Float] = field(default_factory=dict)  # sequence -> opening of the lips (T,), metres, where known
-    frames: dict[str, int] = field(default_factory=dict)  # sequence -> frames measured
-    bad: dict[str, str] = field(default_factory=dict)  # sequence -> why it was not measured
-    cut: dict[str, int] = field(default_factory=dict)  # sequence -> frames cut within the tolerance
+    gaps: dict[str, Float] = field(default_factory=dict)  # sequence -> opening of the lips (T,) in metres
+    frames: dict[str, int] = field(default_factory=dict)  # sequence -> measured frames
+    bad: dict[str, str] = field(default_factory=dict)  # sequence -> reason why it was not measured
+    cut: dict[str, int] = field(default_factory=dict)  # sequence -> removed frames, within the tolerance
 
 
 def evaluate(name: str, predict: Predict, truth: Truth, masks: VertexMasks | None, tolerance: int = 0) -> Result:
-    """Measure one system's predictions; a pair that cannot be measured is named in the result.
+    """Measure the predictions of one system; the result lists the pairs that cannot be measured.
 
     Args:
         predict: gives (T, V, 3) in metres for an item.
-        tolerance: frames by which lengths may differ; both are cut to the shorter and the cut is reported.
+        tolerance: allowed difference of lengths in frames; the longer sequence is cut, and the report lists it.
     """
     result = Result(name)
     for item in tqdm(truth.items, desc=f"measuring {name}", unit="clip"):
@@ -262,15 +262,15 @@ def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
 def summarise(
     results: Sequence[Result], truth: Truth, masks: VertexMasks | None, seed: int = 0, phones: Phones | None = None
 ) -> dict[str, Any]:
-    """The whole evaluation as plain types: what was measured and how, and every system's figures by group.
+    """Summarise results as plain types: definitions of the metrics, and the metrics of each system by group.
 
-    `phones` are those of the sounds, or of the sequences.
+    `phones` are by sound or by sequence.
     """
     items = {item.id: item for item in truth.items}
-    # only what every system could do is compared
+    # only sequences that all systems have are compared
     common = [name for name in items if all(name in result.figures for result in results)]
     measured = [one for one in MEASURES if common and one.name in results[0].figures[common[0]]]
-    measures = {one.name: _described(one, masks) for one in measured}
+    measures = {one.name: _describe_measure(one, masks) for one in measured}
     heard = {name: truth.loudness(items[name]) for name in common if "lip_intensity" in measures}
     loudness = {name: level for name, level in heard.items() if level is not None}
     if loudness:
@@ -285,53 +285,57 @@ def summarise(
         "measures": measures,
         "left_out": [name for name in (*(one.name for one in MEASURES), SLCC) if name not in measures],
         "systems": {
-            result.name: _groups(result, [items[name] for name in common], measured, loudness, seed)
+            result.name: _group_metrics(result, [items[name] for name in common], measured, loudness, seed)
             for result in results
         },
-        "closures": {} if phones is None else _closures(results, [items[name] for name in common], phones, truth.fps),
+        "closures": {}
+        if phones is None
+        else _measure_closures(results, [items[name] for name in common], phones, truth.fps),
         "bad": {result.name: result.bad for result in results},
         "cut": {result.name: result.cut for result in results},
         "by_sequence": {result.name: {name: result.figures[name] for name in common} for result in results},
     }
 
 
-def _closures(results: Sequence[Result], items: Sequence[Item], phones: Phones, fps: float) -> dict[str, Any]:
+def _measure_closures(results: Sequence[Result], items: Sequence[Item], phones: Phones, fps: float) -> dict[str, Any]:
     if not all(item.id in result.gaps for result in results for item in items):
         raise DataError(
             "phones without a lip_pair and a template: lip closures cannot be measured. Add lip_pair to --masks"
         )
-    said = {item.id: phones[item.sound or item.id] for item in items if (item.sound or item.id) in phones}
-    return closures({result.name: {item.id: result.gaps[item.id] for item in items} for result in results}, said, fps)
+    known = {item.id: phones[item.sound or item.id] for item in items if (item.sound or item.id) in phones}
+    return measure_closures(
+        {result.name: {item.id: result.gaps[item.id] for item in items} for result in results}, known, fps
+    )
 
 
-def _described(one: Measure, masks: VertexMasks | None) -> dict[str, Any]:
+def _describe_measure(one: Measure, masks: VertexMasks | None) -> dict[str, Any]:
     mask: Any = {"name": "all vertices"} if one.region == ALL or masks is None else masks.describe(one.region)
     return {"formula": one.formula, "unit": one.unit, "mask": mask, "mean_over": one.weighting}
 
 
-def _groups(
+def _group_metrics(
     result: Result, items: Sequence[Item], measures: Sequence[Measure], loudness: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
-    grouped: dict[str, Any] = {"overall": _figures(result, items, measures, loudness, seed)}
+    grouped: dict[str, Any] = {"overall": _metrics(result, items, measures, loudness, seed)}
     for kind in GROUPS:
         members = defaultdict(list)
         for item in items:
             members[item.group(kind)].append(item)
         grouped[f"by {kind}"] = {
-            name: _figures(result, group, measures, loudness, seed)
+            name: _metrics(result, group, measures, loudness, seed)
             for name, group in sorted(members.items())
             if name.strip()
         }
     return grouped
 
 
-def _figures(
+def _metrics(
     result: Result, items: Sequence[Item], measures: Sequence[Measure], loudness: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
     frames = np.array([result.frames[item.id] for item in items], float)
     figures: dict[str, Any] = {"sequences": len(items), "frames": int(frames.sum())}
     utterances = [f"{item.subject} {item.sentence}" if item.sentence else item.id for item in items]
-    draws = np.vstack([np.ones(len(items)), _draws(utterances, seed)])  # first the items as they are
+    draws = np.vstack([np.ones(len(items)), _bootstrap_counts(utterances, seed)])  # first the items as they are
     for one in measures:
         values = np.array([result.figures[item.id][one.name] for item in items])
         weights = draws * (frames if one.weighting == "frames" else 1.0) * np.isfinite(values)
@@ -341,12 +345,14 @@ def _figures(
         intensity = np.array([result.figures[item.id]["lip_intensity"] for item in items])
         heard = np.array([loudness[item.id] for item in items])
         subjects = [item.subject for item in items]
-        figures[SLCC] = _interval(_correlations(_standard(heard, subjects), _standard(intensity, subjects), draws))
+        figures[SLCC] = _interval(
+            _correlations(_standardize(heard, subjects), _standardize(intensity, subjects), draws)
+        )
     return figures
 
 
 def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
-    """The first value, and where those of the bootstrap lie; None where it is not defined."""
+    """First value, and the confidence interval of the bootstrapped others; None where undefined."""
     drawn = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or not len(drawn):
         return {"value": None, "low": None, "high": None}
@@ -354,8 +360,8 @@ def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
     return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
-def _standard(values: NDArray[np.float64], subjects: Sequence[str]) -> NDArray[np.float64]:
-    """Values (N,) less their subject's mean, over the subject's standard deviation; 0 where that is 0."""
+def _standardize(values: NDArray[np.float64], subjects: Sequence[str]) -> NDArray[np.float64]:
+    """Z-score of values (N,) by subject; 0 for a standard deviation of 0."""
     standard = np.zeros(len(values))
     for subject in set(subjects):
         own = np.array([other == subject for other in subjects])
@@ -365,7 +371,7 @@ def _standard(values: NDArray[np.float64], subjects: Sequence[str]) -> NDArray[n
 
 
 def _correlations(x: NDArray[np.float64], y: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation of x and y (N,) for every row of `draws` (R, N), how often each item counts."""
+    """Pearson's correlation (R,) of x and y (N,) for each row of item counts `draws` (R, N)."""
     total = draws.sum(axis=1)
     mean_x, mean_y = draws @ x / total, draws @ y / total
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -373,15 +379,15 @@ def _correlations(x: NDArray[np.float64], y: NDArray[np.float64], draws: NDArray
         return covariance / np.sqrt((draws @ x**2 / total - mean_x**2) * (draws @ y**2 / total - mean_y**2))
 
 
-def _draws(utterances: Sequence[str], seed: int) -> NDArray[np.float64]:
-    """How often each item is drawn, (RESAMPLES, items): whole utterances, since their variants share the speech."""
+def _bootstrap_counts(utterances: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """Counts of each item in the resamples (RESAMPLES, items); whole utterances with their variants are drawn."""
     names, member = np.unique(utterances, return_inverse=True)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     return counts[:, member].astype(float)
 
 
-def _item(name: str) -> Item:
+def _parse_item(name: str) -> Item:
     try:
         subject, sentence, expression, level = parse_name(name)
     except DataError:
@@ -389,8 +395,8 @@ def _item(name: str) -> Item:
     return Item(name, subject, sentence, emotion_of(expression, level)[0], str(level))
 
 
-def _templates(path: Path | None) -> Mapping[str, Float]:
-    """Subject -> template of a pickle, or one mesh for all under the empty name."""
+def _read_templates(path: Path | None) -> Mapping[str, Float]:
+    """Templates by subject of a pickle, or one mesh for all under the empty name."""
     if path is None:
         return {}
     if path.suffix == ".pkl":
@@ -399,21 +405,21 @@ def _templates(path: Path | None) -> Mapping[str, Float]:
 
 
 def still_face(truth: Truth) -> Predict:
-    """The template, for as long as the truth lasts."""
+    """Baseline: the template, as long as the truth."""
 
     def predict(item: Item) -> Float:
         template = truth.template(item)
         if template is None:
-            raise DataError("no template, so no still face to compare with. Name it with --templates")
+            raise DataError("the baseline still needs a template. Name it with --templates")
         return np.broadcast_to(template, truth.motion(item).shape)
 
     return predict
 
 
 def mean_motion(truth: StoreTruth) -> Predict:
-    """The template moved by the mean displacement of the training frames: the best face that never moves."""
+    """Baseline: the template plus the mean displacement of the training frames, the best constant prediction."""
     store, total, frames = truth.store, None, 0
-    for clip in tqdm(_training(store), desc="mean motion", unit="clip"):
+    for clip in tqdm(_training_clips(store), desc="mean motion", unit="clip"):
         moved = store.displacements(clip).sum(axis=0, dtype=np.float64)
         total, frames = moved if total is None else total + moved, frames + clip.frames
     assert total is not None
@@ -428,14 +434,14 @@ def mean_motion(truth: StoreTruth) -> Predict:
 
 
 def linear_regression(truth: StoreTruth) -> Predict:
-    """Ridge regression from a frame's speech features (last layer), emotion and intensity to its displacements.
+    """Baseline: ridge regression from speech features (last layer), emotion and intensity of a frame to displacements.
 
-    Fitted on the training split through its normal equations, so that memory does not grow with the corpus.
+    It is fitted to the training split by its normal equations, whose memory does not grow with the corpus.
     """
     store = truth.store
     gram: Float | None = None
-    for clip in tqdm(_training(store), desc="linear regression", unit="clip"):
-        inputs = _inputs(store, clip)
+    for clip in tqdm(_training_clips(store), desc="linear regression", unit="clip"):
+        inputs = _regression_inputs(store, clip)
         outputs = store.displacements(clip).reshape(clip.frames, -1)
         if gram is None:
             gram = np.zeros((inputs.shape[1], inputs.shape[1]))
@@ -447,7 +453,7 @@ def linear_regression(truth: StoreTruth) -> Predict:
 
     def predict(item: Item) -> Float:
         clip = truth.clips[item.id]
-        moved = _inputs(store, clip).astype(np.float32) @ weights
+        moved = _regression_inputs(store, clip).astype(np.float32) @ weights
         return moved.reshape(clip.frames, -1, 3) + store.templates[clip.subject]
 
     return predict
@@ -479,9 +485,9 @@ def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = No
     if (predicted / "config.json").is_file():
         if not isinstance(truth, StoreTruth):
             raise DataError(f"a talker's folder needs a store as the truth: {predicted}. Run sedtalker data prepare")
-        systems["talker"] = talker_predictions(predicted, truth)
+        systems["talker"] = predict_with_talker(predicted, truth)
     else:
-        systems["talker"] = predictions_of(predicted, truth.fps)
+        systems["talker"] = read_predictions(predicted, truth.fps)
     selected = BASELINES if names is None else names
     if "still" in selected and truth.template(truth.items[0]) is not None:
         systems["still face"] = still_face(truth)
@@ -502,10 +508,10 @@ def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = No
 
 
 def load_features(store: Store, clip: VertexClip) -> NDArray[np.float16]:
-    """The cached speech features (T, L, D) of a clip's sound, 50 a second.
+    """Read the cached speech features (T, L, D) of a clip at 50 Hz.
 
     Raises:
-        DataError: they are not cached.
+        DataError: they are missing.
     """
     path = store.features(clip)
     if not path.is_file():
@@ -513,8 +519,8 @@ def load_features(store: Store, clip: VertexClip) -> NDArray[np.float16]:
     return np.load(path, allow_pickle=False)
 
 
-def _inputs(store: Store, clip: VertexClip) -> NDArray[np.float64]:
-    """(T, D + C + 1): the features, the intensity under the emotion's column, and a one."""
+def _regression_inputs(store: Store, clip: VertexClip) -> NDArray[np.float64]:
+    """Inputs (T, D + C + 1): features, intensity in the column of the emotion, and 1."""
     last_layer = load_features(store, clip)[:, -1].astype(np.float64)
     nearest = ((np.arange(clip.frames) + 0.5) / store.fps * FRAME_RATE).astype(int)
     features = last_layer[np.minimum(nearest, len(last_layer) - 1)]
@@ -523,26 +529,26 @@ def _inputs(store: Store, clip: VertexClip) -> NDArray[np.float64]:
     return np.concatenate([features, emotion, np.ones((clip.frames, 1))], axis=1)
 
 
-def _training(store: Store) -> list[VertexClip]:
+def _training_clips(store: Store) -> list[VertexClip]:
     clips = store.select("train")
     if not clips:
         raise DataError(f"no training clips: {store.root}. Its baselines cannot be fitted; use --baselines still")
     return clips
 
 
-def talker_predictions(folder: Path | str, truth: StoreTruth, device: str = "cpu") -> Predict:
-    """A reader of positions (T, V, 3) at the store's rate, made by the talker of a folder with its mean style.
+def predict_with_talker(folder: Path | str, truth: StoreTruth, device: str = "cpu") -> Predict:
+    """Function that predicts positions (T, V, 3) at the frame rate of the store by a talker with its mean style.
 
     Raises:
-        CheckpointError: there is no such talker.
-        DataError: it was trained for another topology or other emotions, or reads other features than the store's.
+        CheckpointError: the talker cannot be read.
+        DataError: its topology, emotions or features differ from those of the store.
     """
     model = load_talker_model(folder).to(device)
     store = truth.store
     unknown = [label for label in {clip.emotion for clip in truth.clips.values()} if label not in model.config.labels]
     if unknown:
-        raise DataError(f"the talker knows no {unknown[0]!r}: {folder}. It was trained for {model.config.labels}")
-    displacements = _mover(model, store.vertices)
+        raise DataError(f"the talker does not know {unknown[0]!r}: {folder}. Train one with it, or use another store")
+    displacements = _displacement_function(model, store.vertices)
 
     @torch.inference_mode()
     def predict(item: Item) -> Float:
@@ -560,8 +566,8 @@ def talker_predictions(folder: Path | str, truth: StoreTruth, device: str = "cpu
     return predict
 
 
-def _mover(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
-    """How coefficients (T, K) become displacements (T, V, 3)."""
+def _displacement_function(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
+    """Function from coefficients (T, K) to displacements (T, V, 3) in metres."""
     if model.config.head == "blendshapes":
         face = load_face()
         if len(face.template) != vertices:
@@ -575,30 +581,30 @@ def _mover(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:
 
 
 def render_extremes(result: Result, predict: Predict, truth: Truth, folder: Path, face: Face) -> list[Path]:
-    """Write `worst_ID.mp4`, `median_ID.mp4` and `best_ID.mp4` to a folder, by the error of the lips; returns the paths.
+    """Render the worst, median and best clip to `worst_ID.mp4` and so on; returns the paths.
 
-    Where there are no masks, clips are ranked by the error of all vertices. The sound is laid under a store's clips.
+    Clips are ranked by the error of the lips, without masks by that of all vertices. Videos of a store have audio.
     """
     items = {item.id: item for item in truth.items}
     written = []
-    for rank, name in extremes(result).items():
+    for rank, name in select_extremes(result).items():
         item = items[name]
         predicted, true = predict(item), truth.motion(item)
         count = min(len(predicted), len(true))
         path = folder / f"{rank}_{name}.mp4"
         render_comparison(
-            _animation(predicted[:count], face, truth.fps),
-            _animation(true[:count], face, truth.fps),
+            _make_animation(predicted[:count], face, truth.fps),
+            _make_animation(true[:count], face, truth.fps),
             path,
             face=face,
-            audio=_sound(truth, item, count / truth.fps),
+            audio=_load_sound(truth, item, count / truth.fps),
         )
         written.append(path)
     return written
 
 
-def extremes(result: Result) -> dict[str, str]:
-    """Which clip is the worst, the median and the best; the same clip is named once."""
+def select_extremes(result: Result) -> dict[str, str]:
+    """Select the worst, the median and the best clip; a clip is selected once."""
     first = next(iter(result.figures.values()))
     by = next(name for name in RANKED_BY if name in first)
     ranked = sorted(result.figures, key=lambda name: (result.figures[name][by], name))
@@ -610,11 +616,11 @@ def extremes(result: Result) -> dict[str, str]:
     return chosen
 
 
-def face_of(truth: Truth, named: str | None = None) -> Face:
-    """What motion is drawn on: the face named, the default head where it fits, or the triangles that came with it.
+def choose_face(truth: Truth, named: str | None = None) -> Face:
+    """Choose a face to draw motion on: the named one, the default head if it fits, or the triangles of the truth.
 
     Raises:
-        DataError: no triangles are known for so many vertices.
+        DataError: none of them has the number of vertices.
     """
     motion = truth.motion(truth.items[0])
     face = load_face(named or "default")
@@ -639,14 +645,14 @@ def _triangles(truth: Truth) -> NDArray[np.int32] | None:
     return None
 
 
-def _animation(motion: Float, face: Face, fps: float) -> Animation:
+def _make_animation(motion: Float, face: Face, fps: float) -> Animation:
     dense = np.ascontiguousarray(motion, np.float32)
     track = EmotionTrack.neutral(len(dense) / fps)
     return Animation(face.template, face.faces, fps, track, dense=dense, rig=face)
 
 
-def _sound(truth: Truth, item: Item, seconds: float) -> Audio | None:
-    """A store's recording of a clip, as long as its pictures."""
+def _load_sound(truth: Truth, item: Item, seconds: float) -> Audio | None:
+    """Audio of a store's clip, cut or padded to the length of the video; None without a store."""
     if not isinstance(truth, StoreTruth):
         return None
     samples = load_audio(truth.store.sound(truth.clips[item.id]))

@@ -1,4 +1,4 @@
-"""Measures of vertex motion against the truth, each with its formula, unit and region.
+"""Metrics of predicted against true vertex motion, each with formula, unit and region.
 
 Predicted and true positions are (T, V, 3) in metres at the same rate; d is the Euclidean distance of a vertex in a
 frame, L the lips, U the upper face, E the emotion region, |x| the Euclidean norm, delta the difference of successive
@@ -27,7 +27,7 @@ SMOOTHING = 2.0  # frames, of the lip distance before its extrema are looked for
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair to be measured, held to one region."""
+    """Predicted and true motion of one region."""
 
     pred: Float  # (T, R, 3) metres
     truth: Float  # (T, R, 3)
@@ -37,14 +37,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of a sequence."""
+    """Definition of one metric of a sequence."""
 
     name: str
     formula: str
     unit: str
     region: str
     compute: Callable[[Sample], float] = field(repr=False)
-    weighting: str = "frames"  # a set's figure is the mean over frames, or over sequences
+    weighting: str = "frames"  # the metric of a set is the mean over frames, or over sequences
 
 
 def distances(sample: Sample) -> Float:
@@ -81,17 +81,17 @@ def absolute_dynamics_deviation(sample: Sample) -> float:
 
 
 def velocity_error(sample: Sample) -> float:
-    """Mean of |delta pred - delta truth|, metres a frame."""
+    """Mean of |delta pred - delta truth|, metres per frame."""
     return _mean_norm(np.diff(sample.pred - sample.truth, axis=0))
 
 
 def acceleration_error(sample: Sample) -> float:
-    """Mean of |delta^2 pred - delta^2 truth|, metres a frame squared."""
+    """Mean of |delta^2 pred - delta^2 truth|, metres per frame squared."""
     return _mean_norm(np.diff(sample.pred - sample.truth, n=2, axis=0))
 
 
 def temporal_change(sample: Sample) -> float:
-    """Mean of |delta pred|, metres a frame: how much it moves, whatever the truth does."""
+    """Mean of |delta pred|, metres per frame: amount of motion, independent of the truth."""
     return _mean_norm(np.diff(sample.pred, axis=0))
 
 
@@ -105,31 +105,31 @@ def frequency_error(sample: Sample) -> float:
 
 
 def dtw_distance(sample: Sample) -> float:
-    """sqrt of the least sum of |p - q|^2 over monotonic warps (dynamic time warping), metres."""
-    return float(np.sqrt(_accumulated(_squared_between(sample), np.add)[-1, -1]))
+    """sqrt of the minimum over monotonic warps of the sum of |p - q|^2 (dynamic time warping), metres."""
+    return float(np.sqrt(_accumulate(_squared_distances(sample), np.add)[-1, -1]))
 
 
 def frechet_distance(sample: Sample) -> float:
-    """Least over monotonic warps of the largest |p - q| (discrete Frechet distance), metres."""
-    return float(np.sqrt(_accumulated(_squared_between(sample), np.maximum)[-1, -1]))
+    """Minimum over monotonic warps of the maximum of |p - q| (discrete Frechet distance), metres."""
+    return float(np.sqrt(_accumulate(_squared_distances(sample), np.maximum)[-1, -1]))
 
 
 def lip_intensity(sample: Sample) -> float:
-    """Root mean square over frames of the mean |delta pred| of the lips, metres a frame."""
+    """Root mean square over frames of the mean |delta pred| of the lips, metres per frame."""
     moved = np.sqrt(np.square(np.diff(sample.pred, axis=0)).sum(axis=-1)).mean(axis=1)
     return float(np.sqrt(np.square(moved).mean()))
 
 
 def temporal_misalignment(sample: Sample) -> float:
-    """Mean |difference in time| of matched extrema of the lip distance, milliseconds; nan where none match.
+    """Mean |time difference| of matched extrema of the lip distance in ms (Chae-Yeon et al. 2025); NaN without matches.
 
-    As Chae-Yeon et al. (2025) define it: both distances are smoothed, their differences warped onto each other, and a
-    true maximum or minimum matches a predicted one of its kind on the warp that lies between the true one's neighbours.
+    Both distances are smoothed, and their derivatives aligned by dynamic time warping. A true extremum matches a
+    predicted one of the same kind on the warping path, between the neighbouring true extrema.
     """
-    true, pred = (_smoothed(np.linalg.norm(x[:, 0] - x[:, 1], axis=-1)) for x in (sample.truth, sample.pred))
+    true, pred = (_smooth(np.linalg.norm(x[:, 0] - x[:, 1], axis=-1)) for x in (sample.truth, sample.pred))
     true_extrema, pred_extrema = _extrema(true), _extrema(pred)
     slopes = [np.diff(x, prepend=x[0]) for x in (true, pred)]
-    path = _warping_path(_accumulated(np.abs(slopes[0][:, None] - slopes[1]), np.add))
+    path = _warping_path(_accumulate(np.abs(slopes[0][:, None] - slopes[1]), np.add))
     order = sorted(true_extrema)
     late = []
     for i, j in path:
@@ -174,11 +174,11 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure("lip_intensity", "sqrt mean_t (mean_L |delta pred|)^2", "m/frame", LIPS, lip_intensity, "sequences"),
 )
-"""Every measure, in the order of the table."""
+"""All metrics in the order of the table."""
 
 
 def lip_opening(motion: Float, template: Float, pair: Index) -> Float:
-    """How much further (T,) apart a pair of lip vertices is than at rest, in metres; 0 where it is nearer."""
+    """Distance (T,) in metres of a pair of lip vertices beyond that at rest; 0 where they are closer."""
     upper, lower = pair
     rest = np.linalg.norm(template[upper] - template[lower])
     return np.maximum(np.linalg.norm(motion[:, upper] - motion[:, lower], axis=-1) - rest, 0.0)
@@ -192,12 +192,12 @@ def measure(
     fps: float,
     measures: tuple[Measure, ...] = MEASURES,
 ) -> dict[str, float]:
-    """Figures of one sequence by name; measures of regions that are not given are left out.
+    """Metrics of one sequence by name, without those whose region is missing.
 
     Args:
         pred, truth: (T, V, 3) metres, T at least 3.
         template: (V, 3) metres.
-        regions: name -> vertex indices; "all" need not be among them.
+        regions: name -> vertex indices; "all" is implied.
     """
     if pred.shape != truth.shape or pred.ndim != 3 or len(pred) < 3:
         raise ValueError(f"shapes {pred.shape} and {truth.shape}: both must be (T, V, 3) with T at least 3")
@@ -212,17 +212,19 @@ def _mean_norm(vectors: Float) -> float:
     return float(np.sqrt(np.square(vectors).sum(axis=-1)).mean())
 
 
-def _squared_between(sample: Sample) -> Float:
+def _squared_distances(sample: Sample) -> Float:
     """|p_i - q_j|^2 (T, T) over all vertices and axes, for every pair of frames."""
     p, q = (
-        (motion - sample.template).reshape(len(motion), -1)  # small numbers, so that the expansion below is exact
+        (motion - sample.template).reshape(
+            len(motion), -1
+        )  # small numbers limit the cancellation in the expansion below
         for motion in (sample.pred, sample.truth)
     )
     return np.maximum(np.square(p).sum(1)[:, None] + np.square(q).sum(1) - 2 * p @ q.T, 0)
 
 
-def _accumulated(cost: Float, join: np.ufunc) -> Float:
-    """The least `join` of costs (T, S) on the monotonic paths from the first corner to each place, (T, S)."""
+def _accumulate(cost: Float, join: np.ufunc) -> Float:
+    """Minimum (T, S) over monotonic paths from the first element of the `join` of costs (T, S) along the path."""
     rows, columns = cost.shape
     total = np.full((rows + 1, columns + 1), np.inf)  # row and column 0 are outside
     total[1, 1] = cost[0, 0]
@@ -235,7 +237,7 @@ def _accumulated(cost: Float, join: np.ufunc) -> Float:
 
 
 def _warping_path(total: Float) -> list[tuple[int, int]]:
-    """The path (i, j) of accumulated costs from corner to corner; where ways cost the same both sides go on."""
+    """Warping path (i, j) through accumulated costs; the diagonal step is preferred among equal costs."""
     i, j = total.shape[0] - 1, total.shape[1] - 1
     path = [(i, j)]
     while i or j:
@@ -245,13 +247,13 @@ def _warping_path(total: Float) -> list[tuple[int, int]]:
     return path[::-1]
 
 
-def _smoothed(curve: Float) -> Float:
-    """A curve (T,) under a Gaussian of SMOOTHING frames, mirrored at its ends."""
+def _smooth(curve: Float) -> Float:
+    """Smooth a curve (T,) by a Gaussian of SMOOTHING frames, mirrored at its ends."""
     return gaussian(curve, SMOOTHING, round(4 * SMOOTHING), "symmetric")
 
 
 def _extrema(curve: Float) -> dict[int, int]:
-    """Frame -> 1 of every maximum and -1 of every minimum within a curve (T,); of a plateau the middle."""
+    """Frame -> 1 for each inner maximum and -1 for each minimum of a curve (T,); the middle of a plateau."""
     steps = np.sign(np.diff(curve))
     moving = np.flatnonzero(steps)
     return {

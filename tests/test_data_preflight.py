@@ -1,4 +1,4 @@
-"""What the preflight says of sequences that are broken in the ways that users break them."""
+"""Problems that the checks find in sequences with common mistakes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_good_sequence_has_no_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "said"),
+    ("array", "message"),
     [
         (GOOD.transpose(0, 2, 1), "swapped axes"),
         (GOOD.transpose(1, 0, 2), "swapped axes"),
@@ -38,13 +38,13 @@ def test_a_good_sequence_has_no_problem() -> None:
         ((GOOD * 1000).astype(int), "not floating point"),
     ],
 )
-def test_shapes(array: np.ndarray, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_shapes(array: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         as_frames(array, VERTICES)
 
 
 @pytest.mark.parametrize(
-    ("frames", "said"),
+    ("frames", "message"),
     [
         (GOOD * 1000, "another unit: 1e\\+03 times"),
         (GOOD - REST, "displacements, not positions"),
@@ -57,10 +57,10 @@ def test_shapes(array: np.ndarray, said: str) -> None:
         (GOOD + 0.04 * (np.arange(30) == 20)[:, None, None] - 0.04 * (np.arange(30) == 21)[:, None, None], "a jump of"),
     ],
 )
-def test_motion(frames: np.ndarray, said: str) -> None:
+def test_motion(frames: np.ndarray, message: str) -> None:
     problem = motion_problem(frames, REST)
     assert problem is not None
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(problem)
 
 

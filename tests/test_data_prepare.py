@@ -1,4 +1,4 @@
-"""Every layout prepared into a store: what is found, missing and refused, and what the store holds."""
+"""Preparation of every layout into a store: found, missing and refused sequences, and the contents of the store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_generator_layout_becomes_a_store(tmp_path: Path) -> None:
     assert {clip.split for clip in store} == {"train", "validation", "test"}
 
 
-def test_one_sound_serves_all_variants(tmp_path: Path) -> None:
+def test_variants_of_a_sentence_share_one_sound(tmp_path: Path) -> None:
     made.generator_layout(tmp_path)
     prepare(read_emovoca(tmp_path), tmp_path / "store")
     store = open_store(tmp_path / "store")
@@ -61,7 +61,7 @@ def test_sedtalker_and_faceformer_layouts(tmp_path: Path) -> None:
     np.testing.assert_allclose(store.motion(store.clips[0]), made.motion(made.template(), 60)[::2], atol=1e-7)
 
 
-def test_thirty_hertz_source_is_told_by_its_sound(tmp_path: Path) -> None:
+def test_a_rate_of_thirty_hertz_is_found_from_the_sounds(tmp_path: Path) -> None:
     root = made.sedtalker_layout(tmp_path)
     for path in (root / "sequences").iterdir():
         np.save(path, np.load(path)[::2])
@@ -251,7 +251,7 @@ def test_subject_without_template_is_refused(tmp_path: Path) -> None:
     assert len(outcome.refused) == 4
 
 
-def test_hostile_templates_stop_everything(tmp_path: Path) -> None:
+def test_malicious_templates_stop_the_preparation(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self):
             return os.system, ("true",)
@@ -262,7 +262,7 @@ def test_hostile_templates_stop_everything(tmp_path: Path) -> None:
         read_emovoca(tmp_path)
 
 
-def test_unit_is_mended_by_the_scale_it_names(tmp_path: Path) -> None:
+def test_the_scale_named_in_the_error_corrects_the_unit(tmp_path: Path) -> None:
     folder = made.own_folder(tmp_path / "own")
     for path in folder.glob("*.npy"):
         np.save(path, np.load(path) * 1000)
@@ -275,7 +275,7 @@ def test_unit_is_mended_by_the_scale_it_names(tmp_path: Path) -> None:
     np.testing.assert_allclose(store.motion(store.clips[0]), made.motion(made.template(), 30), atol=5e-6)
 
 
-def test_resume_does_nothing_twice(tmp_path: Path) -> None:
+def test_a_second_run_copies_no_clip_again(tmp_path: Path) -> None:
     root = made.generator_layout(tmp_path)
     prepare(read_emovoca(tmp_path), tmp_path / "store")
     clips = sorted((tmp_path / "store" / "clips").iterdir())
@@ -287,7 +287,7 @@ def test_resume_does_nothing_twice(tmp_path: Path) -> None:
     assert {path for path, time in times.items() if path.stat().st_mtime_ns != time} == {clips[1]}
 
 
-def test_another_way_of_preparing_needs_another_folder(tmp_path: Path) -> None:
+def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     made.generator_layout(tmp_path)
     prepare(read_emovoca(tmp_path), tmp_path / "store")
     with pytest.raises(DataError, match=r"made with dtype 'float16', not 'float32'"):
@@ -334,13 +334,13 @@ def test_names_labels_and_splits() -> None:
     assert split_of(made.TEST, "sentence20") == UNUSED and split_of(made.TRAIN, "sentence20") == "train"
 
 
-def test_not_the_corpus_it_was_said_to_be(tmp_path: Path) -> None:
+def test_another_corpus_is_refused(tmp_path: Path) -> None:
     for read in (read_emovoca, read_biwi, read_vocaset, read_own):
         with pytest.raises(DataError):
             read(tmp_path)
 
 
-def test_a_long_source_is_never_in_memory_whole(tmp_path: Path) -> None:
+def test_a_long_source_is_read_in_parts(tmp_path: Path) -> None:
     vertices, frames = 1500, 4000
     folder = tmp_path / "own"
     folder.mkdir()

@@ -1,7 +1,9 @@
-"""The store of rigged clips: one writer, and every reader finds what was written."""
+"""Rig store: what is written is read by training and evaluation, and a damaged store is refused."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,16 @@ import pytest
 
 from sedtalker.audio import write_wav
 from sedtalker.data.features import read_recordings
-from sedtalker.data.rig_store import RigArrays, RigClip, read_rig_manifest, write_rig_store
+from sedtalker.data.rig_store import (
+    RigArrays,
+    RigClip,
+    mark_openings_applied,
+    read_arrays,
+    read_rig_manifest,
+    write_arrays,
+    write_rig_store,
+)
+from sedtalker.errors import DataError
 from sedtalker.evaluation.motion import load_tracked_clip
 from sedtalker.training.windows import ClipInfo, RigStore
 
@@ -20,12 +31,12 @@ def arrays_of(frames: int, seed: int) -> RigArrays:
     """Values that float16 holds exactly, another at every place; the truth is known in the first half alone."""
     rng = np.random.default_rng(seed)
 
-    def drawn(*shape: int) -> np.ndarray:
+    def draw(*shape: int) -> np.ndarray:
         return (rng.integers(0, 1025, shape) / 1024).astype(np.float32)
 
-    trust = drawn(frames, 52)
-    trust[frames // 2 :] = 0
-    return RigArrays(drawn(frames, 52), trust, drawn(frames, 52), drawn(frames, 8), drawn(frames), drawn(frames))
+    loss_weight = draw(frames, 52)
+    loss_weight[frames // 2 :] = 0
+    return RigArrays(draw(frames, 52), loss_weight, draw(frames, 52), draw(frames, 8), draw(frames), draw(frames))
 
 
 @pytest.fixture
@@ -86,3 +97,48 @@ def test_evaluation_reads_what_was_written(store) -> None:
         np.testing.assert_array_equal(tracked.truth, written[clip.id].weights)
         np.testing.assert_array_equal(tracked.known, written[clip.id].loss_weight.max(axis=1) > 0)
         assert len(tracked.features) == clip.frames and len(tracked.decibels) == clip.frames
+
+
+def test_a_pseudo_labelled_opening_and_its_mark_are_read_back(store) -> None:
+    root, written = store
+    assert not read_rig_manifest(root).openings_applied and read_arrays(root, "tts_b").opening is None
+    opening = np.linspace(0, 0.5, 75, dtype=np.float16)
+    write_arrays(root, "tts_b", replace(written["tts_b"], opening=opening))
+    clips = read_rig_manifest(root).clips
+    mark_openings_applied(root)
+    np.testing.assert_array_equal(read_arrays(root, "tts_b").opening, opening)
+    np.testing.assert_array_equal(read_arrays(root, "tts_b").weights, written["tts_b"].weights)
+    assert read_rig_manifest(root).openings_applied and read_rig_manifest(root).clips == clips
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "version 2"),
+        ({"frame_rate": 25}, "another frame rate"),
+        ({"names": ["jawOpen"]}, "other blendshapes"),
+        ({"clips": [{"id": "a"}]}, "not a rig store"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(store, change: dict[str, object], message: str) -> None:
+    path = store[0] / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=message):
+        read_rig_manifest(store[0])
+
+
+def test_a_clip_without_an_array_is_refused(store) -> None:
+    path = store[0] / "clips" / "grid_a.npz"
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "trust"}
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=r"without 'trust': .*grid_a\.npz"):
+        read_arrays(store[0], "grid_a")
+
+
+def test_a_recording_is_stored_by_a_relative_path_only_inside_the_store(store, tmp_path: Path) -> None:
+    root, _ = store
+    outside = tmp_path / "other.wav"
+    write_rig_store(root, [(RigClip("a", str(outside), "s", "tts", "train", "en"), arrays_of(5, 0))])
+    assert json.loads((root / "manifest.json").read_text())["clips"][0]["audio"] == str(outside)
+    assert read_rig_manifest(root).clips[0].audio == str(outside)

@@ -1,4 +1,4 @@
-"""Pickles are read for their arrays alone; whatever else they ask for is refused."""
+"""Pickles are read only if they hold arrays and plain containers; damaged arrays are errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_python_2_pickle(tmp_path: Path) -> None:
     ("function", "named"),
     [(os.system, "system"), (eval, "eval"), (subprocess.check_call, "check_call"), (getattr, "getattr")],
 )
-def test_hostile_pickle_is_refused_by_name(tmp_path: Path, function, named: str) -> None:
+def test_a_malicious_pickle_is_refused_by_name(tmp_path: Path, function, named: str) -> None:
     witness = tmp_path / "witness"
     path = tmp_path / "templates.pkl"
     path.write_bytes(pickle.dumps({"template": Hostile(function, f"touch {witness}")}))

@@ -1,4 +1,4 @@
-"""What happens to log-mels in training is what would happen to the sound."""
+"""Augmentation of log-mels has the effect of the same change of the audio."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sedtalker.data import spec_augment as spectral_changes
+from sedtalker.data import spec_augment as augmentation
 from sedtalker.data.spec_augment import add_mel_noise, frequency_mask, mel_level, random_eq, spec_augment, vtlp
 from sedtalker.speech import log_mel, mel_edges
 
@@ -25,25 +25,25 @@ def test_level_is_the_mean_power():
     assert mel_level(torch.cat([loud, soft])) == pytest.approx(1 + np.log10((10**-2 + 10**-3) / 2) / 4, abs=1e-6)
 
 
-def test_another_throat_moves_a_tone_by_no_more_than_it_says():
+def test_vtlp_moves_a_tone_within_its_range():
     torch.manual_seed(0)
     middles = mel_edges(80)[1:-1]
     moved = vtlp(tone(2000).expand(64, -1, -1)).mean(1)
-    heard = np.log(middles[moved.argmax(-1).numpy()] / 2000)
-    assert np.abs(heard).max() < spectral_changes.VTLP_RANGE + 0.06  # half a band
-    assert heard.std() > spectral_changes.VTLP_RANGE / 3
+    shifts = np.log(middles[moved.argmax(-1).numpy()] / 2000)
+    assert np.abs(shifts).max() < augmentation.VTLP_RANGE + 0.06  # half a band
+    assert shifts.std() > augmentation.VTLP_RANGE / 3
 
 
-def test_a_channel_moves_all_frames_alike():
+def test_an_equaliser_changes_all_frames_alike():
     mels = tone(500)
     moved = random_eq(mels) - mels
     assert torch.allclose(moved, moved[:, :1].expand_as(moved), atol=1e-5)
-    most = spectral_changes.LEVEL + 1.5 * spectral_changes.CHANNEL
+    most = augmentation.LEVEL + 1.5 * augmentation.CHANNEL
     assert moved.abs().max() <= most
 
 
-def test_noise_fills_what_is_silent_and_hardly_moves_what_is_loud(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(spectral_changes, "NOISY", 1.0)
+def test_noise_fills_silent_bands_and_keeps_loud_ones(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(augmentation, "NOISY", 1.0)
     torch.manual_seed(1)
     mels = tone(500).expand(32, -1, -1)
     noisy = add_mel_noise(mels)
@@ -52,16 +52,16 @@ def test_noise_fills_what_is_silent_and_hardly_moves_what_is_loud(monkeypatch: p
     assert (noisy.amax((1, 2)) - mels.amax((1, 2))).max() < 0.2
 
 
-def test_a_band_is_hidden_at_all_times():
+def test_the_same_bands_are_masked_in_all_frames():
     torch.manual_seed(2)
     mels = tone(500) + 0.1 * torch.rand(16, 100, 80)
     hidden = (frequency_mask(mels) != mels).all(1)  # (B, M)
     assert torch.equal(hidden, (frequency_mask(mels.clone()) != mels).all(1)) is False  # drawn anew
-    assert hidden.sum(-1).max() <= spectral_changes.BAND
+    assert hidden.sum(-1).max() <= augmentation.BAND
     assert hidden.any()
 
 
-def test_a_share_of_the_utterances_is_changed():
+def test_a_share_of_the_utterances_is_augmented():
     torch.manual_seed(3)
     steps = tone(500, 0.96).unflatten(1, (-1, 4)).expand(200, -1, -1, -1)
     moved = (spec_augment(steps, 0.5) != steps).flatten(1).any(1).float().mean()

@@ -285,14 +285,14 @@ def test_manifest_round_trip(tmp_path):
     assert load_manifest(tmp_path / "manifest.json") == manifest
 
 
-def test_what_is_no_manifest_is_refused(tmp_path):
+def test_another_file_is_refused_as_a_manifest(tmp_path):
     for text in ("", "[]", '{"version": 1}', '{"version": 7, "root": "", "utterances": [], "skipped": {}}'):
         (tmp_path / "m.json").write_text(text)
         with pytest.raises(DataError):
             load_manifest(tmp_path / "m.json")
 
 
-def test_merging_makes_paths_relative_to_what_holds_both(tmp_path):
+def test_merged_paths_are_relative_to_the_common_folder(tmp_path):
     one = READERS["emodb"](tree(tmp_path / "emodb", ["wav/03a01Wa.wav"]))
     two = READERS["savee"](tree(tmp_path / "savee", ["DC/a01.wav"]))
     both = merge([one, two])

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_it_prepares_as_emovoca_does(folder: Path) -> None:
+def test_the_corpus_is_prepared_like_emovoca(folder: Path) -> None:
     outcome = prepare(read_emovoca(folder), folder / "store")
     assert not outcome.refused and (outcome.source_fps, outcome.fps) == (60, 30)
     store, face = open_store(folder / "store"), load_face()
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
     assert first == again != other
 
 
-def test_it_overwrites_nothing_and_needs_a_rig(folder: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_and_a_face_without_blendshapes_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the folder exists"):
         synthesize_emovoca(folder, load_face(), SIZE)
     with pytest.raises(DataError, match="no ARKit blendshapes"):

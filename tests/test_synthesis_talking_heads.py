@@ -15,7 +15,6 @@ import torch
 from sedtalker.audio import load_audio, write_wav
 from sedtalker.cli.main import main
 from sedtalker.data.manifest import Manifest, Utterance
-from sedtalker.data.polish import polish_phones
 from sedtalker.data.rig_store import read_rig_manifest
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.face.assets import load_face
@@ -54,7 +53,7 @@ def test_speakers_are_held_out(spoken: Path):
     assert len({subject.name for subject in subjects}) == 6
 
 
-def test_heads_prepare_as_emovoca_does(spoken: Path, tmp_path: Path):
+def test_the_corpus_is_prepared_like_emovoca(spoken: Path, tmp_path: Path):
     made = ["--spoken", str(spoken), "--identities", "default", "man", "--fps", "25", "--most", "2"]
     assert main(["data", "synthesize", "-o", str(tmp_path), *made]) == 0
     found = read_emovoca(tmp_path)
@@ -65,7 +64,7 @@ def test_heads_prepare_as_emovoca_does(spoken: Path, tmp_path: Path):
     assert main(["data", "prepare", "emovoca", str(tmp_path), "-o", str(tmp_path / "store"), "--encoder", "none"]) == 0
 
 
-def test_heads_speak_and_feel(spoken: Path, tmp_path: Path):
+def test_heads_move_with_speech_and_expression(spoken: Path, tmp_path: Path):
     main(["data", "synthesize", "-o", str(tmp_path), "--spoken", str(spoken), "--identities", "default", "--most", "1"])
     face, root = load_face(), tmp_path / "New_EmoVOCA" / "sequences"
     calm, happy = (np.load(next(root.glob(f"*_{name}.npy"))) for name in ("Smile2_1", "Smile2_3"))
@@ -99,7 +98,7 @@ def grid(spoken: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_acted_speech_and_measured_faces_join_the_store(spoken: Path, grid: Path, tmp_path: Path):
+def test_a_store_holds_acted_speech_and_tracked_faces(spoken: Path, grid: Path, tmp_path: Path):
     store = tmp_path / "store"
     acted = Utterance("acted/a", "audio/u1.wav", "acted", "acted-1", "female", "en", "happy", 0.5, transcript="ama")
     Manifest(str(spoken), [acted]).save(tmp_path / "manifest.json")
@@ -159,17 +158,3 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     assert {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")} == written
     refused = subprocess.run([*command, "seed=1"], capture_output=True, text=True)
     assert "the recipe sets this itself: seed=1" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("word", "phones"),
-    [
-        ("szczęście", "SH CH EH N SH CH EH"),
-        ("próba", "P R UW B AA"),
-        ("zima", "ZH IY M AA"),
-        ("niebo", "N Y EH B AO"),
-        ("dźwięki", "JH V IY EH N K IY"),
-    ],
-)
-def test_polish_is_spelt_out(word: str, phones: str):
-    assert " ".join(polish_phones(word)) == phones

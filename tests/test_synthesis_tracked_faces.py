@@ -1,0 +1,60 @@
+"""Tracked faces of GRID and FACEGOOD as ARKit weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sedtalker.errors import DataError
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.synthesis.tracked_faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, read_facegood, read_grid
+
+JAW, CLOSE, PUCKER, STRETCH, BLINK = (
+    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "eyeBlinkLeft")
+)
+
+
+def write_grid(path: Path, gap: np.ndarray, width: np.ndarray) -> Path:
+    np.savez(path, lip_gap=gap.astype(np.float32), lip_width=width.astype(np.float32), fps=np.float32(25))
+    return path
+
+
+def test_the_lip_gap_of_grid_becomes_an_opening_of_the_default_head(tmp_path: Path):
+    gap = np.full(50, GRID_CLOSED)
+    gap[20:30] = 0.15
+    motion = read_grid(write_grid(tmp_path / "a.npz", gap, np.full(50, 0.6)))
+    opening = motion.weights[:, JAW] - motion.weights[:, CLOSE]
+    assert opening.shape == (100,)
+    assert opening[50] * JAW_GAP == pytest.approx((0.15 - GRID_CLOSED) * EYE_DISTANCE, rel=1e-3)
+    assert opening[:30].max() < 1e-6
+    assert motion.loss_weight[:, [JAW, CLOSE]].min() == 1
+    assert motion.loss_weight[:, BLINK].max() == 0
+
+
+def test_the_mouth_width_of_grid_becomes_rounding_and_spreading(tmp_path: Path):
+    width = np.full(50, 0.6)
+    width[10:20], width[30:40] = 0.54, 0.63
+    motion = read_grid(write_grid(tmp_path / "a.npz", np.full(50, GRID_CLOSED), width))
+    assert motion.weights[30, PUCKER] == pytest.approx(0.1 / 0.19, rel=1e-2)
+    assert motion.weights[70, STRETCH] == pytest.approx(0.05 / 0.22, rel=1e-2)
+    assert motion.weights[30, STRETCH] == motion.weights[70, PUCKER] == 0
+
+
+def test_facegood_has_sixteen_mouth_weights_with_a_loss_weight(tmp_path: Path):
+    weights = np.zeros((60, 52), np.float16)
+    weights[:, JAW] = 0.4
+    np.savez(tmp_path / "b.npz", weights=weights, fps=np.float32(30))
+    motion = read_facegood(tmp_path / "b.npz")
+    assert motion.weights.shape == (100, 52)
+    weighted = {ARKIT_NAMES[i] for i in np.flatnonzero(motion.loss_weight.max(axis=0))}
+    assert len(weighted - {"mouthClose"}) == 16
+    assert not any(name.startswith(("eye", "brow", "mouthFrown", "tongue")) for name in weighted)
+    np.testing.assert_allclose(motion.weights[:, JAW] - motion.weights[:, CLOSE], 0.4, atol=1e-3)
+
+
+def test_another_file_is_an_error_that_names_it(tmp_path: Path):
+    (tmp_path / "c.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"c\.npz"):
+        read_grid(tmp_path / "c.npz")

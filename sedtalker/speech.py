@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.audio import SAMPLE_RATE
 from sedtalker.checkpoint import is_checkpoint, load_checkpoint, load_weights
 from sedtalker.errors import CheckpointError, SEDTalkerError, require
+from sedtalker.mel import FRAME_RATE as FRAME_RATE
+from sedtalker.mel import FRAME_SAMPLES as FRAME_SAMPLES
+from sedtalker.mel import MEL_HOP as MEL_HOP
+from sedtalker.mel import MEL_WINDOW as MEL_WINDOW
+from sedtalker.mel import mel_edges as mel_edges
+from sedtalker.mel import mel_filters as mel_filters
 from sedtalker.resources import asset
+from sedtalker.streaming_encoder import KIND as STREAMING_KIND
+from sedtalker.streaming_encoder import LOOK_AHEAD, EncoderStream, StreamingNetwork, load_streaming_network
 
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads do not exist in a forked child, which would wait for them without end.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
-MEL_HOP = 160  # samples, 10 ms a mel frame
-MEL_WINDOW = 400  # samples, 25 ms
-FRAME_SAMPLES = 2 * MEL_HOP  # 20 ms a feature frame: the second convolution strides by two
-FRAME_RATE = SAMPLE_RATE // FRAME_SAMPLES  # 50 Hz
 MEL_DECADES = 4.0  # decades of power per unit of a log-mel
 MAX_FRAMES = 1500  # 30 s, the number of position embeddings
 
@@ -76,6 +78,8 @@ def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device 
         MissingExtraError: `transformers` is needed and not installed.
     """
     folder = asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)
+    if is_checkpoint(folder, STREAMING_KIND):
+        return StreamingEncoder(str(name), load_streaming_network(folder, device), device)
     if is_checkpoint(folder, KIND):
         network = _load_whisper(folder)
     elif is_checkpoint(folder, TUNED_KIND):
@@ -149,6 +153,65 @@ class WindowedEncoder:
         return hidden[start - begin : end - begin].cpu()
 
 
+class StreamingEncoder(WindowedEncoder):
+    """An encoder that computes each frame once and carries its state: windows are only its pieces and its look-ahead.
+
+    `windows.hop` frames are given at a time; `windows.right` is the wanted look-ahead, from which the largest setting
+    of the dial that does not exceed it is taken, or the smallest of all.
+    """
+
+    network: StreamingNetwork
+
+    def __init__(
+        self, name: str, network: StreamingNetwork, device: str | torch.device, windows: Windowing | None = None
+    ) -> None:
+        config = network.config
+        if windows is None:
+            windows = Windowing(config.left, LONGER.hop, config.look_ahead * FRAME_RATE // 1000)
+        super().__init__(name, network, config.layers + 1, config.width, device, windows)
+        wanted = windows.right * 1000 / FRAME_RATE
+        self.look_ahead = max((ms for ms in LOOK_AHEAD if ms <= wanted), default=min(LOOK_AHEAD))  # ms
+
+    def with_windows(self, windows: Windowing) -> StreamingEncoder:
+        """The same network in other pieces and with another look-ahead."""
+        return StreamingEncoder(self.name, self.network, self.device, windows)
+
+    def with_look_ahead(self, look_ahead: int) -> StreamingEncoder:
+        """The same network with another setting of the dial, in ms.
+
+        Raises:
+            CheckpointError: none of `LOOK_AHEAD`.
+        """
+        if look_ahead not in LOOK_AHEAD:
+            known = ", ".join(map(str, LOOK_AHEAD))
+            raise CheckpointError(f"no look-ahead of {look_ahead} ms in the speech encoder {self.name}. Use {known}")
+        return self.with_windows(replace(self.windows, right=look_ahead * FRAME_RATE // 1000))
+
+    def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
+        """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
+        return torch.cat([torch.zeros(0, self.layers, self.width), *self.blocks([samples])])
+
+    def blocks(self, chunks: Iterable[NDArray[np.float32] | Tensor]) -> Iterator[Tensor]:
+        """The same of samples that come in chunks of any size, in blocks (n, layers, width) of about `windows.hop`."""
+        stream, size, held = self.stream(), self.windows.hop * FRAME_SAMPLES, torch.zeros(0)
+        for chunk in chunks:
+            new = torch.as_tensor(chunk, dtype=torch.float32)
+            held = torch.cat([held, new]) if len(held) else new
+            whole = len(held) // size * size
+            for start in range(0, whole, size):
+                block = stream.push(held[start : start + size])
+                if len(block):
+                    yield block
+            held = held[whole:]
+        for block in (stream.push(held), stream.finish()):
+            if len(block):
+                yield block
+
+    def stream(self) -> EncoderStream:
+        """A stream of live sound, before its first sample."""
+        return EncoderStream(self.network, LOOK_AHEAD[self.look_ahead])
+
+
 @dataclass(frozen=True)
 class WhisperConfig:
     """Sizes of a Whisper encoder; the defaults are tiny.en's."""
@@ -162,31 +225,6 @@ class WhisperConfig:
     def plain(self) -> dict[str, Any]:
         """Plain types for a checkpoint."""
         return asdict(self)
-
-
-def mel_edges(mels: int) -> NDArray[np.float64]:
-    """Edges (mels + 2,) in Hz of Slaney's mel bands: band k is from edge k to k + 2 with its middle at k + 1.
-
-    Linear below 1 kHz, logarithmic above, from 0 to 8 kHz.
-    """
-    step, break_hz, log_step = 200.0 / 3, 1000.0, math.log(6.4) / 27.0
-
-    def to_mel(hz: float) -> float:
-        return hz / step if hz < break_hz else break_hz / step + math.log(hz / break_hz) / log_step
-
-    mel = np.linspace(0.0, to_mel(SAMPLE_RATE / 2), mels + 2)
-    return np.where(mel < break_hz / step, mel * step, break_hz * np.exp(log_step * (mel - break_hz / step)))
-
-
-@lru_cache(maxsize=2)
-def mel_filters(mels: int) -> Tensor:
-    """Slaney's mel filter bank (mels, 201), area-normalised."""
-    hz = mel_edges(mels)
-    bins = np.linspace(0.0, SAMPLE_RATE / 2, MEL_WINDOW // 2 + 1)
-    rising = (bins[None] - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
-    falling = (hz[2:, None] - bins[None]) / (hz[2:] - hz[1:-1])[:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (hz[2:] - hz[:-2]))[:, None]
-    return torch.from_numpy(triangles.astype(np.float32))
 
 
 def log_mel(samples: Tensor, mels: int = 80) -> Tensor:

@@ -23,6 +23,7 @@ RECIPES = {
     "head_asset": "the head, from the files of MakeHuman",
     "pseudo_label_jaw": "jaw opening of made motion, from a talker of measured faces",
     "readme_pictures": "the pictures of the README",
+    "streaming_encoder": "the speech encoder that streams, tuned from Whisper tiny.en",
     "streaming_parity": "mouth opening live against offline, lip timing under emotion",
     "tune_encoder": "a speech encoder between a tuned one and its original",
 }

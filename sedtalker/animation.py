@@ -180,9 +180,8 @@ def load_animation(path: Path | str) -> Animation:
     except SEDTalkerError as error:
         raise AnimationError(f"a broken animation: {path} ({error}). Make it again with: sedtalker animate") from error
     except Exception as error:  # zip, numpy and JSON raise errors of many types
-        reason = (
-            "an array of it is missing" if isinstance(error, KeyError) else "it does not hold an animation's arrays"
-        )
+        missing = isinstance(error, KeyError)
+        reason = "an array of it is missing" if missing else "it does not have the arrays of an animation"
         raise AnimationError(f"not an animation file: {path} ({reason}). Make it with: sedtalker animate") from error
     _check_arrays(animation, path)
     return animation

@@ -245,7 +245,7 @@ def _check_unit(samples: NDArray[Any]) -> None:
     peak = max(abs(int(samples.max()) - middle), abs(int(samples.min()) - middle))
     if samples.dtype.itemsize > 2 and 0 < peak < MIN_WIDE_PEAK * full:
         raise AudioError(
-            f"samples of type {samples.dtype} up to {peak}, whose full scale is {full}: values of fewer bits. "
+            f"samples of type {samples.dtype} up to {peak}, but full scale is {full}: values of fewer bits. "
             "Convert them to int16, or to floats of -1..1"
         )
 
@@ -460,7 +460,7 @@ def _append_comment(path: Path, comment: str) -> None:
     with path.open("r+b") as file:
         file.seek(0, os.SEEK_END)
         file.write(b"LIST" + struct.pack("<I", len(information)) + information)
-        size = file.tell() - 8  # of what follows the RIFF header
+        size = file.tell() - 8  # without the RIFF header
         file.seek(4)
         file.write(struct.pack("<I", size))
 

@@ -113,9 +113,9 @@ def warnings_as_lines() -> Iterator[None]:
     printed: set[str] = set()
     original = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *where: Any, **place: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *arguments: Any, **options: Any) -> None:
         if not issubclass(category, SEDTalkerWarning):
-            original(message, category, *where, **place)
+            original(message, category, *arguments, **options)
         elif str(message) not in printed:
             printed.add(str(message))
             print(f"sedtalker: {message}", file=sys.stderr)

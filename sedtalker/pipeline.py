@@ -55,12 +55,12 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     Raises:
         CheckpointError: no such model, or damaged weights.
     """
-    chosen = _find_device(device)
-    decoder = load_talker_model(_find_model(model)).to(chosen)
-    emotion_model = load_diarizer(diarizer).to(chosen)
-    encoder = load_encoder(decoder.config.encoder, chosen)
+    torch_device = _find_device(device)
+    decoder = load_talker_model(_find_model(model)).to(torch_device)
+    emotion_model = load_diarizer(diarizer).to(torch_device)
+    encoder = load_encoder(decoder.config.encoder, torch_device)
     name = emotion_model.config.encoder
-    diarizer_encoder = encoder if name == encoder.name else load_encoder(name, chosen)
+    diarizer_encoder = encoder if name == encoder.name else load_encoder(name, torch_device)
     return Talker(encoder, emotion_model, decoder, str(model), diarizer_encoder)
 
 

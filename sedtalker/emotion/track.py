@@ -22,12 +22,13 @@ from sedtalker.emotion.segments import (
     segment_weight,
     sort_segments,
 )
+from sedtalker.emotion.viterbi import decode_segments
 from sedtalker.errors import TrackError, as_number
 from sedtalker.labels import LABELS, NEUTRAL, canonical_label, check_labels, label_columns
 from sedtalker.providers import provider
 
 BLEND = 0.25  # s, the length of the blend that is centred on each boundary of an edit
-LONGEST = 360_000.0  # s of a track: 100 hours, whose frames take 0.6 GB
+MAX_DURATION = 360_000.0  # s, 100 hours: their frames take 0.6 GB
 
 Frames = NDArray[np.float32]
 
@@ -71,8 +72,8 @@ class EmotionTrack:
     ) -> EmotionTrack:
         """A track without emotion."""
         labels = check_labels(labels)
-        if not 0 < as_number(duration, "duration", TrackError) <= LONGEST:
-            raise TrackError(f"an emotion track of {duration} s: give a duration above 0, up to {LONGEST:g} s")
+        if not 0 < as_number(duration, "duration", TrackError) <= MAX_DURATION:
+            raise TrackError(f"an emotion track of {duration} s: give a duration above 0, up to {MAX_DURATION:g} s")
         if not 0 < as_number(frame_rate, "frame rate", TrackError) <= 1000:
             raise TrackError(f"a frame rate of {frame_rate} Hz. It must be in 1..1000; 50 is usual")
         frames = frame_count(duration, frame_rate)
@@ -92,7 +93,7 @@ class EmotionTrack:
         """The track of segments that do not overlap; time that none covers is neutral.
 
         Raises:
-            TrackError: a segment is empty, overlaps another, ends beyond `duration` or holds values out of range.
+            TrackError: a segment is empty, overlaps another, ends after `duration`, or has values out of range.
         """
         track = cls.neutral(duration, frame_rate, labels, audio)
         named = [replace(segment, emotion=canonical_label(segment.emotion, track.labels)) for segment in segments]
@@ -112,8 +113,6 @@ class EmotionTrack:
     def segments(self) -> list[Segment]:
         """Emotion segments: those of a file or an edit, otherwise decoded from the frames."""
         if self.explicit_segments is None:
-            from sedtalker.emotion.viterbi import decode_segments
-
             return decode_segments(self.posterior, self.intensity, self.labels, self.frame_rate, self.duration)
         return list(self.explicit_segments)
 
@@ -225,7 +224,7 @@ class EmotionTrack:
         """A copy with a posterior over these labels, in their order; aliases become the labels that they mean.
 
         Raises:
-            TrackError: the track holds an emotion that is none of them.
+            TrackError: the track has an emotion that is not among them.
         """
         labels = check_labels(labels)
         if labels == self.labels:

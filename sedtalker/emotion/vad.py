@@ -18,17 +18,17 @@ LONG_SILENCE = 0.6  # s; shorter ones are pauses within speech
 
 
 def detect_speech(
-    levels: NDArray[np.float32], bridge: float = 0.0, *, reach: float = SPEECH_RANGE, without_clicks: bool = False
+    loudness_db: NDArray[np.float32], bridge: float = 0.0, *, reach: float = SPEECH_RANGE, without_clicks: bool = False
 ) -> NDArray[np.bool_]:
     """Mask (T,) of the frames with speech.
 
     Args:
-        levels: (T,) loudness at 50 Hz, dB.
+        loudness_db: (T,) at 50 Hz, dB of full scale.
         bridge: seconds; shorter pauses count as speech.
         reach: dB below the loud frames (95th percentile); louder frames are speech.
         without_clicks: exclude frames if most of the seven around them are quieter than that.
     """
-    speech = levels > np.percentile(levels, 95) - reach
+    speech = loudness_db > np.percentile(loudness_db, 95) - reach
     if without_clicks:
         speech &= np.convolve(speech, np.ones(7, int), mode="same") >= 4
     for before, after in pairwise(np.flatnonzero(speech)):
@@ -50,15 +50,15 @@ def trim_silence(samples: NDArray[np.float32], edge: float) -> NDArray[np.float3
     return samples[max(0, speech[0] * FRAME_SAMPLES - reach) : (speech[-1] + 1) * FRAME_SAMPLES + reach]
 
 
-def silence_weight(levels: NDArray[np.float32], fade: float = 0.2) -> NDArray[np.float32]:
+def silence_weight(loudness_db: NDArray[np.float32], fade: float = 0.2) -> NDArray[np.float32]:
     """Weight (T,) for a loudness (T,): 1 in long silence, 0 elsewhere, with ramps of `fade` seconds in the silence."""
-    silent = levels < max(SILENCE_LEVEL, np.percentile(levels, 95) - SILENCE_RANGE)
-    weight = np.zeros(len(levels), np.float32)
+    silent = loudness_db < max(SILENCE_LEVEL, np.percentile(loudness_db, 95) - SILENCE_RANGE)
+    weight = np.zeros(len(loudness_db), np.float32)
     for first, last in find_runs(silent):
         if last - first < LONG_SILENCE * FRAME_RATE:
             continue
         inside = np.arange(last - first) + 0.5
         rise = inside if first > 0 else np.full(len(inside), np.inf)  # no ramp at the ends of the recording
-        fall = inside[::-1] if last < len(levels) else np.full(len(inside), np.inf)
+        fall = inside[::-1] if last < len(loudness_db) else np.full(len(inside), np.inf)
         weight[first:last] = np.clip(np.minimum(rise, fall) / (fade * FRAME_RATE), 0, 1)
     return weight

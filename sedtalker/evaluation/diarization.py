@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sedtalker.emotion.segments import Segment
+from sedtalker.emotion.segments import Segment, neutral_gaps
 from sedtalker.errors import require
 
 
@@ -37,9 +37,7 @@ def emotion_at(segments: Sequence[Segment], time: float) -> str:
 
 def fill_gaps(segments: Sequence[Segment], duration: float) -> list[Segment]:
     """Sort segments and fill their gaps with neutral ones."""
-    edges = [0.0, *(time for segment in segments for time in (segment.start, segment.end)), duration]
-    gaps = [Segment(start, end, "neutral") for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
-    return sorted([*segments, *gaps], key=lambda segment: segment.start)
+    return sorted([*segments, *neutral_gaps(segments, duration)], key=lambda segment: segment.start)
 
 
 def boundary_errors(

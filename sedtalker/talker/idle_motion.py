@@ -55,7 +55,7 @@ BROW_RAISE = {"browInnerUp": 0.16, "browOuterUpLeft": 0.20, "browOuterUpRight": 
 
 @dataclass(frozen=True)
 class IdleMotionConfig:
-    """How strong each part is; 0 leaves it out."""
+    """Strength of each part; 0 disables it."""
 
     blinks: float = 1.0
     gaze: float = 1.0

@@ -71,7 +71,7 @@ class TalkerConfig:
     emotion_width: int = 32
     emotion_kernel_frames: int = 50  # frames of 20 ms over which an expression changes (residual injection)
     emotion_time_constants: int = 4  # number of learned speeds of the change
-    styles: int = 1  # speakers with a style of their own
+    styles: int = 1  # number of learned speaker styles
     head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
     coefficients: int = len(ARKIT_NAMES)
     vertices: int = 0  # of the topology, if the head is not a rig

@@ -10,7 +10,7 @@ from sedtalker.cli.options import integer, real
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import PrepareReport
-    from sedtalker.data.vertex_corpora.sequences import Source
+    from sedtalker.data.vertex_corpora.sequences import VertexSource
 
 CORPORA = ("emovoca", "vocaset", "biwi", "own")
 SPEECH = (
@@ -203,7 +203,7 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_corpus(name: str, folder: Path, arguments: argparse.Namespace) -> Source:
+def _read_corpus(name: str, folder: Path, arguments: argparse.Namespace) -> VertexSource:
     from sedtalker.data.vertex_corpora.registry import read_corpus
 
     return read_corpus(name, folder, arguments.templates, arguments.all_expressions)

@@ -1,4 +1,4 @@
-"""Phones with times from a recording and its words, by pocketsphinx' forced alignment:
+"""Forced alignment of a recording with its words by pocketsphinx:
 `python -m sedtalker.recipes align MANIFEST -o phones.tsv`.
 
 Times are multiples of 10 ms. Phones are ARPAbet without stress (CMUdict's), `SIL` for silence.

@@ -69,7 +69,7 @@ class Manifest:
         return [utterance for utterance in self.utterances if utterance.split in splits]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as JSON, its root such that it can be read from any folder."""
+        """Write the manifest as JSON with an absolute root."""
         document = {"version": VERSION, **asdict(self), "root": str(Path(self.root).resolve())}
         with atomic_write(Path(path)) as temp_path:
             temp_path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")

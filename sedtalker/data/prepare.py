@@ -21,7 +21,7 @@ from sedtalker.data.preflight import (
     template_problem,
 )
 from sedtalker.data.safe_files import open_array
-from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source, Template
+from sedtalker.data.vertex_corpora.sequences import UNUSED, Template, VertexSequence, VertexSource
 from sedtalker.data.vertex_store import DTYPES, Store, VertexClip, is_store, read_manifest, write_manifest
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write
@@ -57,7 +57,7 @@ class PrepareReport:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare(source: Source, destination: Path | str, options: PrepareOptions | None = None) -> PrepareReport:
+def prepare(source: VertexSource, destination: Path | str, options: PrepareOptions | None = None) -> PrepareReport:
     """Write the store of a corpus to a folder; a run that was stopped continues.
 
     Sequences with a problem are left out and named in the report.
@@ -77,7 +77,7 @@ def prepare(source: Source, destination: Path | str, options: PrepareOptions | N
     return report
 
 
-def check_source(source: Source, options: PrepareOptions | None = None) -> PrepareReport:
+def check_source(source: VertexSource, options: PrepareOptions | None = None) -> PrepareReport:
     """Check a corpus as `prepare` does, without writing anything."""
     options = _set_unit(options or PrepareOptions(), source)
     report = _plan(source, options)
@@ -107,17 +107,17 @@ def check_store(store: Store) -> dict[str, str]:
     return wrong
 
 
-def _set_unit(options: PrepareOptions, source: Source) -> PrepareOptions:
-    """The options with the corpus's own unit, where none is given."""
+def _set_unit(options: PrepareOptions, source: VertexSource) -> PrepareOptions:
+    """Options with the corpus's own unit if none is given."""
     return replace(options, scale=source.pose.metres) if options.scale == 1 else options
 
 
-def _in_metres(points: NDArray[np.floating], source: Source, options: PrepareOptions) -> NDArray[np.float32]:
+def _in_metres(points: NDArray[np.floating], source: VertexSource, options: PrepareOptions) -> NDArray[np.float32]:
     """Points (..., 3) of a corpus in metres, y up, facing +z."""
     return source.pose.rotate(points * np.float32(options.scale))
 
 
-def _plan(source: Source, options: PrepareOptions) -> PrepareReport:
+def _plan(source: VertexSource, options: PrepareOptions) -> PrepareReport:
     """Check templates and settings, and choose the rates."""
     if options.dtype not in DTYPES:
         raise DataError(f"unknown type {options.dtype!r}: choose {' or '.join(DTYPES)}")
@@ -151,7 +151,7 @@ def _ordinal(step: int) -> str:
     return {2: "second", 3: "third", 4: "fourth"}.get(step, f"{step}th")
 
 
-def _rate(source: Source) -> float:
+def _rate(source: VertexSource) -> float:
     """The rate in Hz at which the first sequences last as long as their sounds."""
     if len(source.rates) == 1:
         return source.rates[0]
@@ -167,7 +167,7 @@ def _rate(source: Source) -> float:
     return likeliest_rate(lengths, source.rates)
 
 
-def _settings(source: Source, options: PrepareOptions, report: PrepareReport) -> dict[str, Any]:
+def _settings(source: VertexSource, options: PrepareOptions, report: PrepareReport) -> dict[str, Any]:
     template = next(iter(source.templates.values()))
     return {
         "corpus": source.corpus,
@@ -199,7 +199,7 @@ def _check_same_settings(root: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _write_shared(root: Path, source: Source, options: PrepareOptions) -> None:
+def _write_shared(root: Path, source: VertexSource, options: PrepareOptions) -> None:
     if source.faces is not None:
         with atomic_write(root / "faces.npy") as temp_path:
             np.save(temp_path, source.faces.astype(np.int32))
@@ -213,7 +213,7 @@ def _write_shared(root: Path, source: Source, options: PrepareOptions) -> None:
 class _Sounds:
     """Writes each sound once, as mono 16 kHz, and keeps its length in seconds."""
 
-    def __init__(self, source: Source, folder: Path | None) -> None:
+    def __init__(self, source: VertexSource, folder: Path | None) -> None:
         self.source, self.folder = source, folder
         self.seconds: dict[str, float] = {}
 
@@ -235,7 +235,7 @@ class _Sounds:
         return self.seconds[key]
 
 
-def _add_all(source: Source, root: Path | None, options: PrepareOptions, report: PrepareReport) -> None:
+def _add_all(source: VertexSource, root: Path | None, options: PrepareOptions, report: PrepareReport) -> None:
     """Check every sequence, write the valid ones, and add notes to the report."""
     sounds = _Sounds(source, root / "audio" if root else None)
     reader = f"{source.corpus} -> {root}" if root else f"checking {source.root}"
@@ -263,8 +263,8 @@ def _assigned_subjects(clips: list[VertexClip]) -> set[str]:
 
 
 def _add(
-    sequence: Sequence,
-    source: Source,
+    sequence: VertexSequence,
+    source: VertexSource,
     root: Path | None,
     options: PrepareOptions,
     report: PrepareReport,
@@ -299,7 +299,7 @@ def _add(
     )
 
 
-def _open(sequence: Sequence, vertices: int, step: int) -> Read:
+def _open(sequence: VertexSequence, vertices: int, step: int) -> Read:
     """Every `step`-th frame of a sequence, not yet read.
 
     Raises:
@@ -316,7 +316,9 @@ def _open(sequence: Sequence, vertices: int, step: int) -> Read:
     return array[rows[0] : rows[-1] + 1 : step] if contiguous else array[rows[::step]]
 
 
-def _copy(frames: Read, template: Template, source: Source, options: PrepareOptions, target: Path | None) -> float:
+def _copy(
+    frames: Read, template: Template, source: VertexSource, options: PrepareOptions, target: Path | None
+) -> float:
     """Check positions block by block and write their displacements; returns the rounding error in metres.
 
     Raises:
@@ -335,7 +337,7 @@ def _copy(frames: Read, template: Template, source: Source, options: PrepareOpti
 
 
 def _check_and_copy(
-    frames: Read, template: Template, source: Source, options: PrepareOptions, target: NDArray[Any]
+    frames: Read, template: Template, source: VertexSource, options: PrepareOptions, target: NDArray[Any]
 ) -> float:
     rounding = 0.0
     low, high = np.full_like(template, np.inf), np.full_like(template, -np.inf)

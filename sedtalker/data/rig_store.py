@@ -1,7 +1,7 @@
 """Training store of rig clips: speech with ARKit weights, as the talker is trained and evaluated on. Format version 1.
 
     STORE/manifest.json   version, frame_rate (50), names (52 ARKit blendshapes), clips: the fields of `RigClip`;
-                          openings: true once every clip of made motion has a pseudo-labelled jaw opening
+                          openings: true once every clip animated by rules has a pseudo-labelled jaw opening
     STORE/clips/ID.npz    float16: weights, trust, expression (T, 52), posterior (T, C), intensity, closed (T,) and,
                           where the jaw opening was pseudo-labelled, opening (T,). `trust` holds `RigArrays.loss_weight`
     STORE/features/ID.npy (T, L, D) float16 hidden states of the speech encoder (`sedtalker.data.features`)
@@ -68,7 +68,7 @@ class RigManifest:
     """Contents of `manifest.json`."""
 
     clips: list[RigClip]
-    openings_applied: bool  # whether every clip of made motion has its pseudo-labelled opening
+    openings_applied: bool  # whether every clip animated by rules has its pseudo-labelled opening
 
 
 def write_rig_store(root: Path, clips: Iterable[tuple[RigClip, RigArrays]]) -> list[RigClip]:
@@ -89,7 +89,7 @@ def write_arrays(root: Path, clip_id: str, arrays: RigArrays) -> None:
 
 
 def mark_openings_applied(root: Path) -> None:
-    """Record in the manifest that every clip of made motion has its pseudo-labelled opening.
+    """Record in the manifest that every clip animated by rules has its pseudo-labelled opening.
 
     Raises:
         DataError: `root` is not a rig store.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source
+from sedtalker.data.vertex_corpora.sequences import UNUSED, VertexSequence, VertexSource
 from sedtalker.data.vertex_corpora.templates import read_templates
 from sedtalker.errors import DataError
 
@@ -32,7 +32,7 @@ def split_of(subject: str, sentence: str) -> str:
     return "train" if number <= 32 else "validation"
 
 
-def read_biwi(source: Path | str, templates: Path | str | None = None) -> Source:
+def read_biwi(source: Path | str, templates: Path | str | None = None) -> VertexSource:
     """Find the sequences of BIWI; the emotion of its emotional sentences is not given, so every one counts as neutral.
 
     Raises:
@@ -43,7 +43,7 @@ def read_biwi(source: Path | str, templates: Path | str | None = None) -> Source
     if not folder.is_dir():
         raise DataError(f"not BIWI: {root} holds no vertices_npy/. Convert the .vl files as FaceFormer describes")
     sounds = {path.stem: path for path in sorted((root / "wav").glob("*.wav"))}
-    found = Source("biwi", root, (25.0,), [], sounds, read_templates(root, templates))
+    found = VertexSource("biwi", root, (25.0,), [], sounds, read_templates(root, templates))
     found.notes.append(f"layout: FaceFormer's, {folder}")
     for path in sorted(folder.glob("*.npy")):
         match = _NAME.fullmatch(path.stem)
@@ -52,7 +52,7 @@ def read_biwi(source: Path | str, templates: Path | str | None = None) -> Source
             continue
         subject, sentence = match["subject"], match["sentence"]
         found.sequences.append(
-            Sequence(path.stem, subject, sentence, path, path.stem, split=split_of(subject, sentence))
+            VertexSequence(path.stem, subject, sentence, path, path.stem, split=split_of(subject, sentence))
         )
     silent = [sequence.id for sequence in found.sequences if sequence.id not in sounds]
     found.missing += [f"sound of {name}" for name in silent]

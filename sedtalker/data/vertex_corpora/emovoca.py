@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sedtalker.audio import AudioSource
 from sedtalker.data.safe_files import open_array
-from sedtalker.data.vertex_corpora.sequences import Sequence, Source
+from sedtalker.data.vertex_corpora.sequences import VertexSequence, VertexSource
 from sedtalker.data.vertex_corpora.templates import read_templates, read_triangles
 from sedtalker.data.vertex_corpora.vocaset import missing_sentences, split_of
 from sedtalker.errors import DataError
@@ -45,7 +45,9 @@ _NAME = re.compile(r"(?P<subject>.+)_(?P<sentence>sentence\d+)(?:_(?P<expression
 _AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 
-def read_emovoca(source: Path | str, templates: Path | str | None = None, all_expressions: bool = False) -> Source:
+def read_emovoca(
+    source: Path | str, templates: Path | str | None = None, all_expressions: bool = False
+) -> VertexSource:
     """Find the sequences of EmoVOCA in any of its three layouts.
 
     Expressions without a label of the model are left out unless `all_expressions`; then they go by their own name in
@@ -56,7 +58,9 @@ def read_emovoca(source: Path | str, templates: Path | str | None = None, all_ex
     """
     root, folder, layout = _layout(Path(source))
     sounds = _sounds(root / "wav")
-    found = Source("emovoca", root, (60.0, 30.0), [], sounds, read_templates(root, templates), read_triangles(root))
+    found = VertexSource(
+        "emovoca", root, (60.0, 30.0), [], sounds, read_templates(root, templates), read_triangles(root)
+    )
     found.notes.append(f"layout: {layout}, {folder}")
     left_out: defaultdict[str, int] = defaultdict(int)
     for path in sorted(folder.glob("*.npy")):
@@ -134,13 +138,13 @@ def _sentence_key(subject: str, sentence: str) -> str:
     return f"{subject}_{sentence}"
 
 
-def _sequence(path: Path, sounds: Mapping[str, AudioSource]) -> Sequence:
+def _sequence(path: Path, sounds: Mapping[str, AudioSource]) -> VertexSequence:
     subject, sentence, expression, level = parse_name(path.stem)
     emotion, intensity = emotion_of(expression, level)
     sound = _sentence_key(subject, sentence)
     if path.stem in sounds and not _same_size(sounds[path.stem], sounds[sound]):
         sound = path.stem  # no copy of the sentence's sound after all
-    return Sequence(
+    return VertexSequence(
         id=path.stem,
         subject=subject,
         sentence=sentence,
@@ -158,7 +162,7 @@ def _same_size(one: AudioSource, other: AudioSource) -> bool:
     return Path(str(one)).stat().st_size == Path(str(other)).stat().st_size
 
 
-def check_labels(root: Path, sequence: Sequence) -> None:
+def check_labels(root: Path, sequence: VertexSequence) -> None:
     """Compare a sequence's name with its files in `label/` and `intensity/`.
 
     Raises:
@@ -173,10 +177,10 @@ def check_labels(root: Path, sequence: Sequence) -> None:
             continue
         stored = open_array(path)
         if stored.size != 1 or int(stored.reshape(-1)[0]) != wanted:
-            raise DataError(f"{kind}/ says {stored.reshape(-1)[:1]}, the name says {wanted}: {path}. One is wrong")
+            raise DataError(f"{kind}/ has {stored.reshape(-1)[:1]}, the name {wanted}: {path}. Correct one of them")
 
 
-def _missing_variants(sequences: list[Sequence]) -> list[str]:
+def _missing_variants(sequences: list[VertexSequence]) -> list[str]:
     """Expressions and levels that other sentences have and a sentence lacks."""
     variants = defaultdict(set)
     for sequence in sequences:

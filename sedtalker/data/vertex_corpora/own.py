@@ -22,7 +22,7 @@ from sedtalker.audio import AudioSource
 from sedtalker.data.manifest import SPLITS
 from sedtalker.data.preflight import COMMON_RATES
 from sedtalker.data.tables import Row, index_rows, match_names, read_table
-from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source, Template
+from sedtalker.data.vertex_corpora.sequences import UNUSED, Template, VertexSequence, VertexSource
 from sedtalker.data.vertex_corpora.templates import read_template_mesh
 from sedtalker.errors import DataError, FaceError, TrackError
 from sedtalker.face.assets import find_pose
@@ -36,7 +36,7 @@ SUBJECT = "speaker"  # the subject of clips that no table describes
 MESHES = ("template.obj", "template.ply")
 
 
-def read_own(source: Path | str, template: Path | str | None = None) -> Source:
+def read_own(source: Path | str, template: Path | str | None = None) -> VertexSource:
     """Find the pairs of a folder; `template` is the path of the mesh if it is in another folder.
 
     Raises:
@@ -52,7 +52,7 @@ def read_own(source: Path | str, template: Path | str | None = None) -> Source:
     sounds: dict[str, AudioSource] = {path.stem: path for path in expand_inputs([str(root)])}
     arrays = {path.stem: path for path in sorted(root.glob("*.npy"))}
     table = _table(root / TABLE, sorted(set(arrays) | set(sounds)))
-    found = Source("own", root, (30.0, *COMMON_RATES), [], sounds, {}, faces)
+    found = VertexSource("own", root, (30.0, *COMMON_RATES), [], sounds, {}, faces)
     found.notes.append(f"layout: own recordings, {root}, template {mesh.name}")
     for name in sorted(set(arrays) & set(sounds)):
         found.sequences.append(_sequence(name, arrays[name], table.get(name, {}), root / TABLE))
@@ -89,7 +89,7 @@ def _table(path: Path, names: list[str]) -> dict[str, Row]:
     return {name: {key: x for key, x in row.items() if x} for name, row in match_names(rows, names, path).items()}
 
 
-def _sequence(name: str, path: Path, row: Row, table: Path) -> Sequence:
+def _sequence(name: str, path: Path, row: Row, table: Path) -> VertexSequence:
     emotion = _emotion(row, name, table)
     try:
         # a table that ; delimits may write 0,8
@@ -101,7 +101,7 @@ def _sequence(name: str, path: Path, row: Row, table: Path) -> Sequence:
         raise DataError(f"intensity {intensity:g} of {name}: {table}. Write a number from 0 to 1")
     if split not in (*SPLITS, UNUSED):
         raise DataError(f"split {split!r} of {name}: {table}. Write one of {', '.join((*SPLITS, UNUSED))}")
-    return Sequence(
+    return VertexSequence(
         id=name,
         subject=row.get("subject", SUBJECT),
         sentence=row.get("sentence", name),

@@ -8,11 +8,11 @@ from pathlib import Path
 from sedtalker.data.vertex_corpora.biwi import read_biwi
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.data.vertex_corpora.own import read_own
-from sedtalker.data.vertex_corpora.sequences import Source
+from sedtalker.data.vertex_corpora.sequences import VertexSource
 from sedtalker.data.vertex_corpora.vocaset import read_vocaset
 from sedtalker.errors import DataError
 
-_READERS: dict[str, Callable[[Path, Path | None, bool], Source]] = {
+_READERS: dict[str, Callable[[Path, Path | None, bool], VertexSource]] = {
     "emovoca": read_emovoca,
     "vocaset": lambda folder, templates, every: read_vocaset(folder),
     "biwi": lambda folder, templates, every: read_biwi(folder, templates),
@@ -21,7 +21,7 @@ _READERS: dict[str, Callable[[Path, Path | None, bool], Source]] = {
 CORPORA = tuple(_READERS)
 
 
-def read_corpus(name: str, folder: Path, templates: Path | None = None, all_expressions: bool = False) -> Source:
+def read_corpus(name: str, folder: Path, templates: Path | None = None, all_expressions: bool = False) -> VertexSource:
     """Read the sequences of a corpus.
 
     Args:

@@ -18,7 +18,7 @@ UNUSED = "unused"  # split of clips that belong to no other
 
 
 @dataclass(frozen=True)
-class Sequence:
+class VertexSequence:
     """One recording of a moving face, with the path of its vertices."""
 
     id: str  # unique in the corpus, and a file's name: "FaceTalk_170809_00138_TA_sentence21_Smile2_3"
@@ -35,13 +35,13 @@ class Sequence:
 
 
 @dataclass
-class Source:
+class VertexSource:
     """A corpus as its publisher ships it."""
 
     corpus: str
     root: Path
     rates: tuple[float, ...]  # Hz the vertices may have; the sounds' lengths decide between them
-    sequences: list[Sequence]
+    sequences: list[VertexSequence]
     sounds: Mapping[str, AudioSource]
     templates: Mapping[str, Template]  # by subject
     faces: NDArray[np.int32] | None = None  # (F, 3), where the corpus ships a mesh

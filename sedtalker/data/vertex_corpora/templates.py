@@ -27,7 +27,7 @@ def read_templates(root: Path, named: Path | str | None = None) -> dict[str, Tem
 
 
 def read_triangles(root: Path) -> NDArray[np.int32] | None:
-    """Triangles (F, 3) of the mesh that a corpus ships: `FLAME_sample.ply`, or `sample.obj` of a made corpus.
+    """Triangles (F, 3) of the mesh that a corpus ships: `FLAME_sample.ply`, or `sample.obj` of a synthetic corpus.
 
     Raises:
         DataError: the file is there and cannot be read.

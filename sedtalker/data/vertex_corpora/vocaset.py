@@ -17,7 +17,7 @@ import numpy as np
 
 from sedtalker.audio import AudioSource
 from sedtalker.data.safe_files import check_is_content, load_pickle
-from sedtalker.data.vertex_corpora.sequences import UNUSED, Sequence, Source
+from sedtalker.data.vertex_corpora.sequences import UNUSED, VertexSequence, VertexSource
 from sedtalker.data.vertex_corpora.templates import read_templates, read_triangles
 from sedtalker.errors import DataError
 
@@ -40,15 +40,15 @@ ABSENT = frozenset({("FaceTalk_170811_03274_TA", "sentence24"), ("FaceTalk_17080
 
 
 def split_of(subject: str, sentence: str) -> str:
-    """The side of the split of a subject's sentence; what belongs to none is unused."""
+    """Split of a subject's sentence; `UNUSED` if it belongs to none."""
     for split, subjects in SPLITS.items():
         if subject in subjects:
             return split if split == "train" or sentence in HELD_OUT_SENTENCES else UNUSED
     return UNUSED
 
 
-def missing_sentences(sequences: Iterable[Sequence]) -> list[str]:
-    """What VOCASET's subjects should hold and do not, those that the published archive lacks marked as such."""
+def missing_sentences(sequences: Iterable[VertexSequence]) -> list[str]:
+    """Sentences of VOCASET's subjects that are missing; those that the published archive lacks are marked."""
     spoken = defaultdict(set)
     for sequence in sequences:
         spoken[sequence.subject].add(sequence.sentence)
@@ -66,7 +66,7 @@ def missing_sentences(sequences: Iterable[Sequence]) -> list[str]:
     return missing + [f"{subject}, every sentence" for subject in known if subject not in spoken]
 
 
-def read_vocaset(source: Path | str) -> Source:
+def read_vocaset(source: Path | str) -> VertexSource:
     """Find the sequences of VOCASET's four files.
 
     Raises:
@@ -81,13 +81,13 @@ def read_vocaset(source: Path | str) -> Source:
         check_is_content(root / name)
     rows = load_pickle(root / "subj_seq_to_idx.pkl")
     sounds, refused = _sounds(load_pickle(root / "raw_audio_fixed.pkl"))
-    found = Source("vocaset", root, (60.0,), [], sounds, read_templates(root), read_triangles(root))
+    found = VertexSource("vocaset", root, (60.0,), [], sounds, read_templates(root), read_triangles(root))
     found.refused.update(refused)
     found.notes.append(f"layout: VOCASET's archives, {root}")
     for subject, sentences in sorted(rows.items()):
         for sentence, frames in sorted(sentences.items()):
             found.sequences.append(
-                Sequence(
+                VertexSequence(
                     id=f"{subject}_{sentence}",
                     subject=subject,
                     sentence=sentence,

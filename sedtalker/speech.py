@@ -167,7 +167,7 @@ class StreamingEncoder(WindowedEncoder):
     ) -> None:
         config = network.config
         if windows is None:
-            windows = Windowing(config.left, LONGER.hop, config.look_ahead * FRAME_RATE // 1000)
+            windows = Windowing(config.left, LONG_WINDOWS.hop, config.look_ahead * FRAME_RATE // 1000)
         super().__init__(name, network, config.layers + 1, config.width, device, windows)
         wanted = windows.right * 1000 / FRAME_RATE
         self.look_ahead = max((ms for ms in LOOK_AHEAD if ms <= wanted), default=min(LOOK_AHEAD))  # ms
@@ -352,8 +352,7 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Win
             return _whisper_from_transformers(transformers, name, config, device)
         if config.model_type not in ("wavlm", "wav2vec2", "hubert"):
             raise CheckpointError(
-                f"not a speech encoder: {name} is a {config.model_type!r}. "
-                "Give WavLM, wav2vec2, HuBERT or Whisper"
+                f"not a speech encoder: {name} is a {config.model_type!r}. Give WavLM, wav2vec2, HuBERT or Whisper"
             )
         model = transformers.AutoModel.from_pretrained(name)
     except (OSError, ValueError) as error:

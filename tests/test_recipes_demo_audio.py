@@ -7,7 +7,7 @@ import pytest
 
 from sedtalker.audio import load_audio, write_wav
 from sedtalker.errors import DataError
-from sedtalker.recipes.demo_audio import CLIPS, PAUSE, demo_samples, denoised
+from sedtalker.recipes.demo_audio import CLIPS, PAUSE, demo_samples, denoise
 
 
 def clip(level: float, seed: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_the_sentences_come_at_one_level_with_pauses_between(tmp_path):
 
 def test_the_hiss_goes_and_the_tone_stays():
     noisy = clip(0.3, 0)
-    clean = denoised(noisy)
+    clean = denoise(noisy)
     assert np.sqrt(np.mean(clean[2_000:6_000] ** 2)) < 0.6 * np.sqrt(np.mean(noisy[2_000:6_000] ** 2))
     assert np.sqrt(np.mean(clean[12_000:20_000] ** 2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.05)
 

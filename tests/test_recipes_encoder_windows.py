@@ -12,11 +12,11 @@ from sedtalker.errors import DataError
 from sedtalker.recipes.encoder_windows import (
     Recording,
     Row,
+    concatenate_clips,
     emotion_recalls,
-    joined,
+    format_table,
     lip_correlations,
     read_lips,
-    table,
 )
 
 LABELS = 3
@@ -58,7 +58,7 @@ def test_lips_are_read_from_frames_around() -> None:
 def test_clips_are_joined_on_whole_frames(tmp_path: Path) -> None:
     for number in range(3):
         soundfile.write(tmp_path / f"{number}.wav", np.full(16_000 * 10 + 100, 0.1), 16_000)
-    first, second = joined("anna", [(tmp_path / f"{number}.wav", number) for number in range(3)])
+    first, second = concatenate_clips("anna", [(tmp_path / f"{number}.wav", number) for number in range(3)])
     assert [clip[2] for clip in first.clips] == [0, 1] and [clip[2] for clip in second.clips] == [2]
     assert len(first.samples) == 2 * 500 * 320 and first.clips[1][:2] == (500, 1000)
     with pytest.raises(DataError, match="no sentences"):
@@ -66,5 +66,5 @@ def test_clips_are_joined_on_whole_frames(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_each_waits_for() -> None:
-    text = table([Row((1, 4, 0.5), 0.02, [0.5, 0.7], [0.6], [0.9]), Row((0, 24, 0), 0.03, [0.5], [0.5], [0.5])])
+    text = format_table([Row((1, 4, 0.5), 0.02, [0.5, 0.7], [0.6], [0.9]), Row((0, 24, 0), 0.03, [0.5], [0.5], [0.5])])
     assert "| 1 + 4 + 0.5 | 4.5 | 0.0200 | 0.600 ± 0.100 |" in text and "| whole (24) | 24 |" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sedtalker.recipes.fit_expression_timing import course
+from sedtalker.recipes.fit_expression_timing import measure_timing
 
 FRAMES, FIRST, LAST = 200, 75, 150  # the voice sounds from 1.5 to 3.0 s
 
@@ -21,15 +21,15 @@ def performance(rise: tuple[float, float], fall: tuple[float, float]) -> tuple[n
 
 def test_a_ramp_is_found_where_it_lies():
     units, decibels = performance((1.2, 1.6), (2.8, 3.4))
-    found = course(units, units, decibels)
+    found = measure_timing(units, units, decibels)
     np.testing.assert_allclose(found.rise, (-0.26, -0.1, 0.06), atol=0.05)
     np.testing.assert_allclose(found.fall, (-0.14, 0.1, 0.34), atol=0.05)
-    assert found.worn == pytest.approx(0.2 / 2.2, abs=0.05)
+    assert found.pre_speech_share == pytest.approx(0.2 / 2.2, abs=0.05)
 
 
 def test_a_face_that_does_nothing_has_no_course():
     _, decibels = performance((1.2, 1.6), (2.8, 3.4))
     still = np.full(FRAMES, 1.5)
-    found = course(still, still, decibels)
+    found = measure_timing(still, still, decibels)
     assert np.isnan([*found.rise, *found.fall, found.brow_accent]).all()
-    assert found.worn == pytest.approx(1.0)
+    assert found.pre_speech_share == pytest.approx(1.0)

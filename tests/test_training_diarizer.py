@@ -19,7 +19,7 @@ from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
-from sedtalker.recipes.ensemble_diarizers import joined
+from sedtalker.recipes.ensemble_diarizers import make_ensemble
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
     Batch,
@@ -304,11 +304,11 @@ def test_trained_diarizers_become_members_of_one():
     one, other = (
         torch.manual_seed(seed) and Diarizer(DiarizerConfig(temperature=seed + 0.5)).eval() for seed in (1, 2)
     )
-    whole = joined([one, other])
+    whole = make_ensemble([one, other])
     steps = torch.randn(1, 30, 5, 384)
     apart = [diarizer(steps)[0] * diarizer.config.temperature for diarizer in (one, other)]
     present = ~whole.absent
     torch.testing.assert_close(whole(steps)[0][..., present], torch.cat(apart)[..., present])
     assert (whole.config.temperature, whole.config.members) == (1, 2)
-    with pytest.raises(DataError, match="joined"):
-        joined([one, Diarizer(DiarizerConfig(width=64))])
+    with pytest.raises(DataError, match="combined"):
+        make_ensemble([one, Diarizer(DiarizerConfig(width=64))])

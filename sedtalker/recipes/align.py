@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     manifest = load_manifest(arguments.manifest)
-    wanted = [item for item in manifest if arguments.corpus in (None, item.corpus) and item.transcript]
-    aligned, failed = align_corpus(Path(manifest.root), wanted[:: arguments.every])
+    utterances = [item for item in manifest if arguments.corpus in (None, item.corpus) and item.transcript]
+    aligned, failed = align_corpus(Path(manifest.root), utterances[:: arguments.every])
     write_phones(arguments.output, aligned)
     print(f"{len(aligned)} aligned, {len(failed)} not; {arguments.output}")

@@ -1,4 +1,4 @@
-"""Compute the speech features of a manifest or store once."""
+"""Compute and cache the speech features of a manifest or store."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--encoder", default=DEFAULT_ENCODER)
     parser.add_argument(
-        "--augment", action="store_true", help="another voice, noise, level, reverberation and telephone, at random"
+        "--augment", action="store_true", help="random voice, noise, level, reverberation and telephone"
     )
     read = parser.add_mutually_exclusive_group()
-    read.add_argument("--steps", action="store_true", help="what a diarizer is trained on: half the rate")
-    read.add_argument("--below", type=int, help="what it is trained on along with the encoder's blocks above this one")
-    parser.add_argument("--first-layer", type=int, default=0, help="of --steps: hidden states before it are left out")
+    read.add_argument("--steps", action="store_true", help="features for diarizer training, at half the frame rate")
+    read.add_argument(
+        "--below", type=int, help="features for diarizer training with fine-tuning of the encoder blocks above this one"
+    )
+    parser.add_argument("--first-layer", type=int, default=0, help="first hidden state that --steps stores")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation")
     parser.add_argument("--shard", default="0/1", help="I/N: only every Nth clip, from the Ith")
 

@@ -20,6 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     manifest = load_manifest(arguments.manifest)
-    made = write_recordings(manifest, arguments.output, arguments.per_speaker, arguments.seed)
-    merge([manifest, made]).save(arguments.output / "manifest.json")
-    print(f"{arguments.output}: {len(made)} recordings")
+    recordings = write_recordings(manifest, arguments.output, arguments.per_speaker, arguments.seed)
+    merge([manifest, recordings]).save(arguments.output / "manifest.json")
+    print(f"{arguments.output}: {len(recordings)} recordings")

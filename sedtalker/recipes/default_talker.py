@@ -1,19 +1,18 @@
-"""The whole way to the default talker's weights, which goes on where it was stopped:
+"""Train the default talker from its corpora; a stopped run resumes:
 
     python -m sedtalker.recipes default_talker --spoken TTS --grid GRID --facegood FACEGOOD --crema-d CREMA-D -o WORK
 
     WORK/crema-d.json      manifest, split by speaker
-    WORK/store/            clips, sounds, features, and the openings of made motion that the teacher says
-    WORK/store-made        that it is whole
-    WORK/teacher/model     trained on measured faces and on sounds at which nobody speaks
-    WORK/first/            the talker's long run
-    WORK/finish-0/, -1/    two short ones from there, and so on, two a round
-    WORK/mean-0/           the mean of a round's two, from which the next round goes on
-    WORK/mean-2-3/, -3-4/  the mean of two rounds, from which one of the last two goes on
-    WORK/talker/           the mean of the last round's two
+    WORK/store/            clips, audio, features, and jaw openings of synthetic motion from the teacher
+    WORK/store-made        marks a complete store
+    WORK/teacher/model     trained on measured faces and on sounds without speech
+    WORK/first/            first run of the talker
+    WORK/finish-0/, -1/    fine-tuning runs, two per round
+    WORK/mean-0/           average of a round's two runs, the start of the next round
+    WORK/mean-2-3/, -3-4/  average of two rounds, the start of one of the last two rounds
+    WORK/talker/           average of the last round's two runs
 
-The runs are those of `configs/talker/`. What is there is taken as it is: give another folder for other sources or
-settings.
+The runs use `configs/talker/`. Existing results are reused: use another folder for other sources or settings.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ RUNS = ("default-teacher.yaml", "default.yaml", "default-finish.yaml")
 
 
 class FinetuneRound(NamedTuple):
-    """Finishing runs from one start."""
+    """Fine-tuning runs from one start."""
 
-    closure: float  # weight: it falls from round to round, or lips close at other phones too in the end
+    closure: float  # weight, reduced from round to round; otherwise lips also close at other phones
     steps: int
-    mean_of: int = 1  # rounds before it, whose mean it starts from
+    mean_of: int = 1  # number of previous rounds whose average it starts from
 
 
 ROUNDS = (
@@ -54,23 +53,23 @@ ROUNDS = (
     FinetuneRound(4.6e-3, 1500, mean_of=2),
     FinetuneRound(4e-3, 1500, mean_of=2),
 )
-RECIPE_KEYS = ("store", "output", "init_from", "seed", "losses.closure")  # settings that each run gets from the recipe
-FINISHES = 2  # runs in a round, whose mean is taken: each errs a little differently
+RECIPE_KEYS = ("store", "output", "init_from", "seed", "losses.closure")  # settings that the recipe sets
+FINISHES = 2  # runs per round that are averaged
 
 
 def train_default(
     work: Path,
     sources: StoreSources,
     configurations: Path = CONFIGURATIONS,
-    most: int | None = None,
+    limit: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Make the store, ask the teacher, train and finish; the folder of the talker comes back.
+    """Make the store, train the teacher and the talker, fine-tune and average; returns the talker's folder.
 
-    Overrides hold for all runs.
+    Overrides apply to all runs.
 
     Raises:
-        DataError: a source or a configuration cannot be read, or an override is of what the recipe sets.
+        DataError: a source or a configuration cannot be read, or an override changes a setting of the recipe.
     """
     if taken := [override for override in overrides if override.split("=")[0] in RECIPE_KEYS]:
         raise DataError(f"the recipe sets this itself: {taken[0]}. Leave it out")
@@ -80,34 +79,34 @@ def train_default(
         here = (f"store={store}", f"output={work / name}", *settings, *overrides)
         return read_config(configurations / configuration, here, TalkerTraining)
 
-    def trained(name: str, configuration: str, *settings: str) -> Path:
+    def run_once(name: str, configuration: str, *settings: str) -> Path:
         exported = work / name / "model"
-        if not (exported / "config.json").is_file():  # what is written last
+        if not (exported / "config.json").is_file():  # written last
             run_training(settings_of(name, configuration, *settings))
         return exported
 
-    for configuration in RUNS:  # what is wrong with them is better known now than after the store
+    for configuration in RUNS:  # report errors before the store is made
         settings_of("any", configuration)
     made = work / "store-made"  # a store has a manifest before it has features
     if not made.exists():
-        build_store(store, sources, most)
+        build_store(store, sources, limit)
         made.touch()
-    teacher = trained("teacher", RUNS[0])
+    teacher = run_once("teacher", RUNS[0])
     pseudo_label_jaw_opening(store, load_talker_model(teacher))
-    trained("first", RUNS[1])
+    run_once("first", RUNS[1])
     start, means = work / "first" / "last.ckpt", list[Path]()
     for number, (closure, steps, mean_of) in enumerate(ROUNDS):
         if mean_of > 1:
-            start = _mean(means[-mean_of:], work / f"mean-{number - mean_of}-{number - 1}")
+            start = _average(means[-mean_of:], work / f"mean-{number - mean_of}-{number - 1}")
         settings = f"init_from={start}", f"losses.closure={closure}", f"steps={steps}"
         seeds = range(number * FINISHES, (number + 1) * FINISHES)
-        finished = [trained(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]
-        start = _mean(finished, work / ("talker" if number == len(ROUNDS) - 1 else f"mean-{number}"))
+        finished = [run_once(f"finish-{seed}", RUNS[2], *settings, f"seed={seed}") for seed in seeds]
+        start = _average(finished, work / ("talker" if number == len(ROUNDS) - 1 else f"mean-{number}"))
         means.append(start)
     return start
 
 
-def _mean(talkers: Sequence[Path], output: Path) -> Path:
+def _average(talkers: Sequence[Path], output: Path) -> Path:
     average_talkers(talkers, [1 / len(talkers)] * len(talkers), output)
     return output
 

@@ -1,8 +1,8 @@
-"""Encoder windows compared, each with heads fitted on the features that it gives: what they cost and what they keep.
+"""Compare windows of the speech encoder: cost, and accuracy of heads fitted to their features.
 
     python -m sedtalker.recipes encoder_windows --ravdess RAVDESS --grid GRID -o windows.md
 
-Recordings of `SECONDS` are made by joining one speaker's clips, so that a window sees neighbours as in long audio.
+Clips of a speaker are concatenated to recordings of `SECONDS`, as windows of long audio have context.
 Emotion: ridge classifiers over RAVDESS, by frame and by clip, tested on unseen actors (five folds). Lips: ridge
 regression from stacked frames to GRID's tracked lip gap, tested on unseen recordings (five folds).
 """
@@ -38,37 +38,37 @@ Array = NDArray[np.floating]
 
 SECONDS = 24.0  # of a recording; the positions of Whisper's encoder end at 30
 FOLDS = 5
-RIDGE = 3e-3  # of the mean power of the inputs
-SPARED = 4  # one frame in so many is used for the emotion by frame
-DIRECTIONS = 128  # of the features, for the lips
-REACH = 7  # frames of 20 ms to either side that the lips are read from
-COMPARED = ((0.5, 2, 0.5), (1, 4, 1), (1, 4, 0.5), (1, 4, 0.2), (1, 8, 1), (2, 8, 2), (2, 0.4, 0.4), (0, SECONDS, 0))
+RIDGE = 3e-3  # penalty relative to the mean power of the inputs
+FRAME_STEP = 4  # every fourth frame is used for the emotion by frame
+DIRECTIONS = 128  # principal components of the features, for the lips
+REACH = 7  # frames of 20 ms on either side from which the lip gap is predicted
+WINDOWINGS = ((0.5, 2, 0.5), (1, 4, 1), (1, 4, 0.5), (1, 4, 0.2), (1, 8, 1), (2, 8, 2), (2, 0.4, 0.4), (0, SECONDS, 0))
 """Seconds of left context, hop and right context; the last is the whole recording at once."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Clips of one speaker, one after the other."""
+    """Concatenated clips of one speaker."""
 
     speaker: str
     samples: Samples
-    clips: tuple[tuple[int, int, object], ...]  # first and last frame of 20 ms, and what is true of the clip
+    clips: tuple[tuple[int, int, object], ...]  # first frame, end frame (20 ms), and label or lip gap
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of one windowing."""
+    """Result for one windowing."""
 
     windows: tuple[float, float, float]
-    cost: float  # CPU seconds a second of audio, one thread
+    cost: float  # CPU seconds per second of audio, one thread
     frames: list[float]  # unweighted average recall by fold
     clips: list[float]
     lips: list[float]  # correlation by fold
 
 
-def joined(speaker: str, clips: Iterable[tuple[Path, object]]) -> list[Recording]:
-    """Recordings of up to `SECONDS`, each clip cut to whole frames."""
-    made: list[Recording] = []
+def concatenate_clips(speaker: str, clips: Iterable[tuple[Path, object]]) -> list[Recording]:
+    """Concatenate clips, cut to whole frames, to recordings of up to `SECONDS`."""
+    recordings: list[Recording] = []
     parts: list[Samples] = []
     spans: list[tuple[int, int, object]] = []
     at = 0
@@ -76,16 +76,16 @@ def joined(speaker: str, clips: Iterable[tuple[Path, object]]) -> list[Recording
         samples = load_audio(path)
         frames = len(samples) // FRAME_SAMPLES
         if at + frames > SECONDS * FRAME_RATE and parts:
-            made.append(Recording(speaker, np.concatenate(parts), tuple(spans)))
+            recordings.append(Recording(speaker, np.concatenate(parts), tuple(spans)))
             parts, spans, at = [], [], 0
         parts.append(samples[: frames * FRAME_SAMPLES])
         spans.append((at, at + frames, truth))
         at += frames
-    return [*made, Recording(speaker, np.concatenate(parts), tuple(spans))] if parts else made
+    return [*recordings, Recording(speaker, np.concatenate(parts), tuple(spans))] if parts else recordings
 
 
 def read_emotions(folder: Path, seed: int = 0) -> tuple[list[Recording], list[str]]:
-    """RAVDESS' first repetitions in random order, an actor's after each other, and the labels by their number."""
+    """Recordings of RAVDESS' first repetitions in random order by actor, and the list of labels."""
     manifest = read_named("ravdess", folder)
     labels = sorted({item.emotion for item in manifest})
     by_speaker = defaultdict(list)
@@ -95,33 +95,33 @@ def read_emotions(folder: Path, seed: int = 0) -> tuple[list[Recording], list[st
     rng = np.random.default_rng(seed)
     recordings = []
     for speaker, clips in sorted(by_speaker.items()):
-        recordings += joined(speaker, [clips[place] for place in rng.permutation(len(clips))])
+        recordings += concatenate_clips(speaker, [clips[place] for place in rng.permutation(len(clips))])
     return recordings, labels
 
 
-def read_lips(folder: Path, most: int, seed: int = 0) -> list[Recording]:
-    """Up to `most` of GRID's sentences in random order; what is true of each is its lip gap at 50 Hz."""
+def read_lips(folder: Path, limit: int, seed: int = 0) -> list[Recording]:
+    """Up to `limit` sentences of GRID in random order with their lip gap at 50 Hz."""
     paths = [path for path in audio_files(folder) if path.with_suffix(".npz").is_file()]
     if not paths:
-        raise DataError(f"no sentences with .npz beside them: {folder}. Give the folder of one of GRID's talkers")
+        raise DataError(f"no sentences with .npz files: {folder}. Give the folder of one of GRID's talkers")
     clips = []
-    for place in np.random.default_rng(seed).permutation(len(paths))[:most]:
+    for place in np.random.default_rng(seed).permutation(len(paths))[:limit]:
         with np.load(paths[place].with_suffix(".npz"), allow_pickle=False) as stored:
             gap = resample(stored["lip_gap"].astype(np.float32), float(stored["fps"]), FRAME_RATE)
         clips.append((paths[place], gap))
-    return joined(folder.name, clips)
+    return concatenate_clips(folder.name, clips)
 
 
 def compare(
     encoder: WindowedEncoder, emotions: Sequence[Recording], labels: int, lips: Sequence[Recording]
 ) -> Iterable[Row]:
     """A row for each windowing in `COMPARED`."""
-    for seconds in COMPARED:
+    for seconds in WINDOWINGS:
         windowed = encoder.with_windows(Windowing(*(round(part * FRAME_RATE) for part in seconds)))
         spent = [0.0, 0.0]  # CPU seconds, seconds of audio
 
         def features(recording: Recording, windowed: WindowedEncoder = windowed, spent: list[float] = spent) -> Array:
-            """(T, layers x width), each layer normed."""
+            """Features (T, layers x width) with layer normalization."""
             start = time.thread_time()
             hidden = windowed.encode(recording.samples)
             spent[0] += time.thread_time() - start
@@ -136,7 +136,7 @@ def compare(
 def emotion_recalls(
     recordings: Sequence[Recording], labels: int, features: Callable[[Recording], Array]
 ) -> tuple[list[float], list[float]]:
-    """Unweighted average recall over unseen speakers by frame and by clip, one figure a fold each."""
+    """Unweighted average recall over unseen speakers by frame and by clip, one value per fold each."""
     speakers = sorted({recording.speaker for recording in recordings})
     frames: list[list[tuple[Array, Array]]] = [[] for _ in range(FOLDS)]
     clips: list[list[tuple[Array, Array]]] = [[] for _ in range(FOLDS)]
@@ -144,15 +144,15 @@ def emotion_recalls(
         fold = speakers.index(recording.speaker) % FOLDS
         values = features(recording)
         for first, last, label in recording.clips:
-            chosen = values[first:last:SPARED]
+            chosen = values[first:last:FRAME_STEP]
             frames[fold].append((chosen, np.full(len(chosen), label)))
             clips[fold].append((values[first:last].mean(0, keepdims=True), np.array([label])))
-    return _classified(frames, labels), _classified(clips, labels)
+    return _classify(frames, labels), _classify(clips, labels)
 
 
-def _classified(folds: Sequence[Sequence[tuple[Array, Array]]], labels: int) -> list[float]:
-    """Recall of each fold by a ridge classifier that was fitted on the others, every class with the same weight."""
-    inputs = [_with_one(np.concatenate([x for x, _ in fold])) for fold in folds]
+def _classify(folds: Sequence[Sequence[tuple[Array, Array]]], labels: int) -> list[float]:
+    """Recall of each fold by a class-balanced ridge classifier fitted to the other folds."""
+    inputs = [_add_bias(np.concatenate([x for x, _ in fold])) for fold in folds]
     truths = [np.concatenate([y for _, y in fold]) for fold in folds]
     shares = np.bincount(np.concatenate(truths).astype(int), minlength=labels)
     sums = []
@@ -161,17 +161,17 @@ def _classified(folds: Sequence[Sequence[tuple[Array, Array]]], labels: int) -> 
         sums.append((weighted.T @ x, weighted.T @ np.eye(labels, dtype=x.dtype)[y.astype(int)]))
     recalls = []
     for fold, (x, y) in enumerate(zip(inputs, truths, strict=True)):
-        guessed = (x @ _fitted(sums, fold)).argmax(1)
+        guessed = (x @ _fit_ridge(sums, fold)).argmax(1)
         recalls.append(unweighted_average_recall(y, guessed))
     return recalls
 
 
 def lip_correlations(recordings: Sequence[Recording], features: Callable[[Recording], Array]) -> list[float]:
-    """Correlation with the tracked lip gap over unseen recordings, one figure a fold."""
+    """Correlation with the tracked lip gap over unseen recordings, one value per fold."""
     values = [features(recording) for recording in tqdm(recordings, desc="lips", unit="recording", leave=False)]
     truths = [np.concatenate([np.asarray(gap)[: last - first] for first, last, gap in r.clips]) for r in recordings]
-    reduced = _principal(values)
-    inputs = [_with_one(_stacked(x[: len(y)])) for x, y in zip(reduced, truths, strict=True)]
+    reduced = _reduce(values)
+    inputs = [_add_bias(_stack_neighbours(x[: len(y)])) for x, y in zip(reduced, truths, strict=True)]
     folds = [range(fold, len(inputs), FOLDS) for fold in range(FOLDS)]
     sums = [
         (sum(inputs[i].T @ inputs[i] for i in fold), sum(inputs[i].T @ truths[i][:, None] for i in fold))
@@ -179,38 +179,38 @@ def lip_correlations(recordings: Sequence[Recording], features: Callable[[Record
     ]
     found = []
     for number, fold in enumerate(folds):
-        weights = _fitted(sums, number)
+        weights = _fit_ridge(sums, number)
         guessed = np.concatenate([(inputs[i] @ weights)[:, 0] for i in fold])
         found.append(float(np.corrcoef(guessed, np.concatenate([truths[i] for i in fold]))[0, 1]))
     return found
 
 
-def _principal(values: Sequence[Array]) -> list[Array]:
-    """The centred features (T, D) in their first `DIRECTIONS` principal components."""
-    sample = np.concatenate([x[::SPARED] for x in values])
+def _reduce(values: Sequence[Array]) -> list[Array]:
+    """Project centred features (T, D) to their first `DIRECTIONS` principal components."""
+    sample = np.concatenate([x[::FRAME_STEP] for x in values])
     mean = sample.mean(0)
     directions = principal_components(sample - mean, DIRECTIONS).T
     return [(x - mean) @ directions for x in values]
 
 
-def _stacked(x: Array) -> Array:
-    """(T, (2 REACH + 1) D): every frame with its neighbours, the ends held."""
+def _stack_neighbours(x: Array) -> Array:
+    """Stack each frame with its neighbours, (T, (2 REACH + 1) D); the end frames are repeated."""
     padded = np.pad(x, ((REACH, REACH), (0, 0)), mode="edge")
     return np.concatenate([padded[shift : shift + len(x)] for shift in range(2 * REACH + 1)], axis=1)
 
 
-def _fitted(sums: Sequence[tuple[Array, Array]], left_out: int) -> Array:
+def _fit_ridge(sums: Sequence[tuple[Array, Array]], left_out: int) -> Array:
     """Ridge weights (D, K) from the sums x'x and x'y of all folds but one."""
     gram, cross = (sum(part) for part in zip(*(s for i, s in enumerate(sums) if i != left_out), strict=True))
     return solve_ridge(gram, cross, RIDGE)
 
 
-def _with_one(x: Array) -> Array:
+def _add_bias(x: Array) -> Array:
     return np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
 
 
-def table(rows: Iterable[Row]) -> str:
-    """The rows as Markdown: means over the folds, and their standard deviation."""
+def format_table(rows: Iterable[Row]) -> str:
+    """Format the rows as Markdown: mean and standard deviation over the folds."""
     cells = [
         ["left + hop + right, s", "latency, s", "CPU s per second of audio", "emotion by frame", "by clip", "lip gap"]
     ]
@@ -239,6 +239,6 @@ def run(arguments: argparse.Namespace) -> None:
     rows = []
     for row in compare(load_encoder(arguments.encoder), emotions, len(labels), lips):
         rows.append(row)
-        with atomic_write(arguments.output) as temp_path:  # what is known so far
-            temp_path.write_text(table(rows), encoding="utf-8")
-    print(table(rows))
+        with atomic_write(arguments.output) as temp_path:  # partial result
+            temp_path.write_text(format_table(rows), encoding="utf-8")
+    print(format_table(rows))

@@ -1,4 +1,4 @@
-"""Trained diarizers as the members of one: `python -m sedtalker.recipes ensemble_diarizers A B -o C`."""
+"""Combine trained diarizers to an ensemble: `python -m sedtalker.recipes ensemble_diarizers A B -o C`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sedtalker.errors import DataError
 from sedtalker.training.diarizer import calibrate, select_calibration_clips
 
 
-def joined(diarizers: Sequence[Diarizer]) -> Diarizer:
-    """One diarizer with the members of all; its temperature is 1.
+def make_ensemble(diarizers: Sequence[Diarizer]) -> Diarizer:
+    """Make a diarizer with the members of all; its temperature is 1.
 
     Raises:
         DataError: they differ in more than their temperature and the number of their members.
     """
     if len(encoders := {diarizer.config.encoder for diarizer in diarizers}) > 1:
-        raise DataError(f"diarizers that read different encoders cannot be joined: {', '.join(sorted(encoders))}")
+        raise DataError(f"diarizers that read different encoders cannot be combined: {', '.join(sorted(encoders))}")
     configs = [replace(diarizer.config, temperature=1.0, members=1) for diarizer in diarizers]
     if any(config != configs[0] for config in configs):
-        raise DataError("diarizers of different sizes or labels cannot be joined. Train all with one `model`")
+        raise DataError("diarizers of different sizes or labels cannot be combined. Train all with one `model`")
     members = [member for diarizer in diarizers for member in diarizer.members]
-    whole = Diarizer(replace(configs[0], members=len(members)))
-    whole.members = nn.ModuleList(members)
-    return whole.eval()
+    ensemble = Diarizer(replace(configs[0], members=len(members)))
+    ensemble.members = nn.ModuleList(members)
+    return ensemble.eval()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
-    whole = joined([load_diarizer(model) for model in arguments.models])
+    ensemble = make_ensemble([load_diarizer(model) for model in arguments.models])
     clips = [
         CachedClip(item, [arguments.features])
-        for item in select_calibration_clips(load_manifest(arguments.manifest), whole.config)
+        for item in select_calibration_clips(load_manifest(arguments.manifest), ensemble.config)
     ]
-    save_diarizer(calibrate(whole, clips), arguments.output)
+    save_diarizer(calibrate(ensemble, clips), arguments.output)

@@ -1,8 +1,8 @@
-"""How feelings come onto measured faces and leave them: `python -m sedtalker.recipes fit_expression_timing RAVDESS`.
+"""Measure the timing of expressions on tracked faces: `python -m sedtalker.recipes fit_expression_timing RAVDESS`.
 
-Reads the action units that OpenFace tracked on RAVDESS' performances (`action_units/frames/*/*.npz`: au (T, U), names,
-fps) beside their sound, and prints, for each emotion, when the units of its prototype rise and fall: what the onsets,
-offsets and leads of `corpora.synthesize` and the brows of `talker.life` are to be held against.
+Reads action units of RAVDESS tracked by OpenFace (`action_units/frames/*/*.npz`: au (T, U), names, fps) and the audio,
+and prints when the units of each emotion's prototype rise and fall. These are references for the onsets, offsets
+and leads of `sedtalker.synthesis.coarticulation` and for the brows of `sedtalker.talker.idle_motion`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.floating]
 
-BEFORE, AROUND = 0.5, 0.8  # seconds before the voice in which a face still waits, and in which it may change
-RISEN = 0.3  # of OpenFace's 0..5, summed over the units, under which nothing rose or fell
-SETTLED = 5  # frames of a running median: a tracker's jumps are shorter
+BEFORE, AROUND = 0.5, 0.8  # seconds before the voice: rest ends, changes may begin
+RISEN = 0.3  # smallest change, in OpenFace's 0..5 summed over the units
+SETTLED = 5  # frames of the running median; jumps of the tracker are shorter
 BROWS = ("AU01", "AU02")
 
 
 @dataclass(frozen=True)
 class ExpressionTiming:
-    """One performance: what its emotion's units do at the voice's start and end; nan where they do nothing."""
+    """Timing of one performance's action units relative to the voice; NaN without change."""
 
-    worn: float  # share of the apex that the face shows before it speaks
+    pre_speech_share: float  # share of the apex before the voice starts
     rise: tuple[float, float, float]  # seconds from the voice's start to 10, 50 and 90 % of the apex
     fall: tuple[float, float, float]  # seconds from the voice's end to 90, 50 and 10 %
     brow_accent: float  # correlation of the brows with the loudness while speaking
 
 
-def course(units: Float, brows: Float, decibels: Float) -> ExpressionTiming:
-    """Of the emotion's summed units (T,), the brows' (T,) and the loudness (T,) in dB, all at 50 Hz."""
+def measure_timing(units: Float, brows: Float, decibels: Float) -> ExpressionTiming:
+    """Measure the timing from summed units of the emotion and of the brows, and loudness in dB, (T,) each at 50 Hz."""
     speaking = np.flatnonzero(detect_speech(decibels.astype(np.float32)))
     units = median_filter(units.astype(np.float64), SETTLED, mode="nearest")
     first, last = int(speaking[0]), int(speaking[-1]) + 1
@@ -66,18 +66,18 @@ def course(units: Float, brows: Float, decibels: Float) -> ExpressionTiming:
 
 
 def _crossings(curve: Float, low: float, high: float) -> tuple[float, float, float]:
-    """Frames at which a curve first passes 10, 50 and 90 % of the way from low to high; nan where it never does."""
+    """First frames at which a curve (T,) passes 10, 50 and 90 % from low to high; NaN if it never does."""
     if high - low < RISEN:
         return (float("nan"),) * 3
     passed = [np.flatnonzero(curve >= low + share * (high - low)) for share in (0.1, 0.5, 0.9)]
     return tuple(float(at[0]) if at.size else float("nan") for at in passed)  # type: ignore[return-value]
 
 
-def courses(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]:
-    """Emotion and course of every performance of RAVDESS whose frames were tracked.
+def measure_performances(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]:
+    """Measure all tracked performances of RAVDESS; yields emotion and timing.
 
     Raises:
-        DataError: there is none.
+        DataError: there are no tracked performances.
     """
     tracked = {path.stem: path for path in (folder / "action_units" / "frames").glob("*/*.npz")}
     if not tracked:
@@ -94,7 +94,7 @@ def courses(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]:
         frames = min(len(curves), len(decibels))
         chosen = [names.index(f"AU{unit:02d}") for unit in EMOTIONS[item.emotion] if f"AU{unit:02d}" in names]
         brows = curves[:frames, [names.index(name) for name in BROWS]].sum(axis=1)
-        yield item.emotion, course(curves[:frames, chosen].sum(axis=1), brows, decibels[:frames])
+        yield item.emotion, measure_timing(curves[:frames, chosen].sum(axis=1), brows, decibels[:frames])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,18 +105,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     found: dict[str, list[ExpressionTiming]] = defaultdict(list)
-    for emotion, one in courses(arguments.ravdess):
+    for emotion, one in measure_performances(arguments.ravdess):
         found[emotion].append(one)
     for emotion, several in found.items():
         rises = np.array([one.rise for one in several])
         falls = np.array([one.fall for one in several])
         print(
-            f"{emotion:9} {len(several)}, worn before speaking {np.median([c.worn for c in several]):.0%}; "
-            f"rise 10, 50, 90 % at {_shown(rises)} s from the voice's start ({np.isfinite(rises[:, 1]).sum()}); "
-            f"fall 90, 50, 10 % at {_shown(falls)} s from its end ({np.isfinite(falls[:, 1]).sum()}); "
+            f"{emotion:9} {len(several)}, before speaking {np.median([c.pre_speech_share for c in several]):.0%}; "
+            f"rise 10, 50, 90 % at {_format_medians(rises)} s from voice onset ({np.isfinite(rises[:, 1]).sum()}); "
+            f"fall 90, 50, 10 % at {_format_medians(falls)} s from its end ({np.isfinite(falls[:, 1]).sum()}); "
             f"brows with loudness {np.nanmedian([c.brow_accent for c in several]):+.2f}"
         )
 
 
-def _shown(times: Float) -> str:
+def _format_medians(times: Float) -> str:
     return " ".join(f"{value:+.2f}" for value in np.nanmedian(times, axis=0))

@@ -1,8 +1,8 @@
-"""How far each viseme opens and how firmly, from tracked lips: `python -m sedtalker.recipes fit_visemes GRID PHONES`.
+"""Fit the opening and dominance of visemes to tracked lips: `python -m sedtalker.recipes fit_visemes GRID PHONES`.
 
-Fits the openings and holds of `face.visemes` and the widths and the lag of `corpora.synthesize` to GRID's lip gap by
-least squares over all sentences but every tenth, and prints them with the correlation on those. PHONES is a table of
-`sedtalker.data.alignment` over GRID (`sedtalker data synthesize --to store --grid GRID` writes one).
+Fits the constants of `sedtalker.face.visemes` and the widths and lag of `sedtalker.synthesis.coarticulation` to GRID's
+lip gap by least squares, and prints them with the correlation on every tenth sentence, which is held out. PHONES is
+a table of aligned phones of GRID (`sedtalker data synthesize --to store --grid GRID` writes one).
 """
 
 from __future__ import annotations
@@ -32,81 +32,81 @@ from sedtalker.synthesis.coarticulation import (
 )
 from sedtalker.synthesis.tracked_faces import read_grid
 
-FRAMES = 150  # of a sentence, 3 s
-EDGE = 10  # frames at both ends that do not count: the mouth waits there
+FRAMES = 150  # per sentence, 3 s
+EDGE = 10  # frames at both ends without speech, which are ignored
 MOST_GESTURES = 40
-HELD_OUT = 10  # every so many sentences judge
+HELD_OUT = 10  # every tenth sentence is held out
 NAMES = tuple(VISEMES)
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Tracked sentences, N of G gestures and T frames."""
+    """N tracked sentences of G gestures and T frames."""
 
     centre: Tensor  # (N, G) seconds
     duration: Tensor  # (N, G)
     viseme: Tensor  # (N, G), position in NAMES
-    there: Tensor  # (N, G), 1 for a gesture, 0 for what fills up
-    closed: Tensor  # (N, T), by /p b m/
-    touching: Tensor  # (N, T), by /f v/
-    opening: Tensor  # (N, T), tracked
+    present: Tensor  # (N, G), 1 for a gesture, 0 for padding
+    closed: Tensor  # (N, T), closure by /p b m/
+    touching: Tensor  # (N, T), contact by /f v/
+    opening: Tensor  # (N, T), tracked opening
 
-    def of(self, chosen: Tensor) -> Sentences:
-        """Some of the sentences."""
-        return Sentences(*(values[chosen] for values in vars(self).values()))
+    def of(self, selection: Tensor) -> Sentences:
+        """Select sentences by index or mask (N,)."""
+        return Sentences(*(values[selection] for values in vars(self).values()))
 
 
 class Dominance(torch.nn.Module):
-    """The blend of `synthesize`, with its constants as parameters."""
+    """The coarticulation model of `sedtalker.synthesis`, with its constants as parameters."""
 
     def __init__(self) -> None:
         super().__init__()
-        openings = torch.tensor([VISEMES[name].opening for name in NAMES])
+        opening_values = torch.tensor([VISEMES[name].opening for name in NAMES])
         holds = torch.tensor([VISEMES[name].opening_dominance for name in NAMES]).clamp(0.05, 0.95)
-        self.openings, self.holds = torch.nn.Parameter(openings), torch.nn.Parameter(holds.logit())
+        self.opening_values, self.holds = torch.nn.Parameter(opening_values), torch.nn.Parameter(holds.logit())
         self.times = torch.nn.Parameter(torch.tensor([OPENING_SPREAD, OPENING_FLOOR, OPENING_LAG, ANTICIPATION]))
 
-    def forward(self, said: Sentences) -> Tensor:
-        """Openings (N, T)."""
+    def forward(self, sentences: Sentences) -> Tensor:
+        """Predict openings (N, T)."""
         spread, floor, lag, anticipation = self.times
         frames = (torch.arange(FRAMES) + 0.5) / FRAME_RATE
-        after = frames[None, :, None] - lag - said.centre[:, None]
-        held = (said.duration / 2 - 0.08).clamp(min=0)[:, None]
-        width = (spread * said.duration.clamp(max=0.16) + floor)[:, None]
+        after = frames[None, :, None] - lag - sentences.centre[:, None]
+        plateau = (sentences.duration / 2 - 0.08).clamp(min=0)[:, None]
+        width = (spread * sentences.duration.clamp(max=0.16) + floor)[:, None]
         width = width * torch.where(after < 0, 1 + anticipation, 1 - anticipation)
-        away = (after.abs() - held).clamp(min=0) / width
-        dominance = (self.holds.sigmoid()[said.viseme] * said.there)[:, None] * torch.exp(-away.square())
-        dominance = dominance + 1e-9 * said.there[:, None] * torch.exp(-away)
-        opening = (dominance * self.openings[said.viseme][:, None]).sum(-1) / dominance.sum(-1)
-        limit_to_contact = opening + said.touching * (CONTACT_OPENING - opening).clamp(max=0)
-        return limit_to_contact * (1 - said.closed)
+        away = (after.abs() - plateau).clamp(min=0) / width
+        dominance = (self.holds.sigmoid()[sentences.viseme] * sentences.present)[:, None] * torch.exp(-away.square())
+        dominance = dominance + 1e-9 * sentences.present[:, None] * torch.exp(-away)
+        opening = (dominance * self.opening_values[sentences.viseme][:, None]).sum(-1) / dominance.sum(-1)
+        limit_to_contact = opening + sentences.touching * (CONTACT_OPENING - opening).clamp(max=0)
+        return limit_to_contact * (1 - sentences.closed)
 
 
-def fitted(said: Sentences, steps: int = 500, seed: int = 0) -> Dominance:
-    """The model after so many steps of Adam on batches of 64 sentences."""
+def fit(sentences: Sentences, steps: int = 500, seed: int = 0) -> Dominance:
+    """Fit the model by Adam on batches of 64 sentences."""
     torch.manual_seed(seed)
     model = Dominance()
-    rates = [(model.openings, 0.01), (model.holds, 0.05), (model.times, 0.002)]
-    optimiser = torch.optim.Adam([{"params": [values], "lr": rate} for values, rate in rates])
+    rates = [(model.opening_values, 0.01), (model.holds, 0.05), (model.times, 0.002)]
+    optimizer = torch.optim.Adam([{"params": [values], "lr": rate} for values, rate in rates])
     for _ in range(steps):
-        batch = said.of(torch.randint(len(said.centre), (64,)))
-        error = (model(batch) - batch.opening)[:, EDGE:-EDGE]
+        minibatch = sentences.of(torch.randint(len(sentences.centre), (64,)))
+        error = (model(minibatch) - minibatch.opening)[:, EDGE:-EDGE]
         loss = error.square().mean() + 1e-3 * (model.holds.sigmoid() - 0.6).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return model
 
 
 @torch.no_grad()
-def correlation(model: Dominance, said: Sentences) -> float:
-    """Median correlation of a sentence's opening with the tracked one."""
-    made, real = (values[:, EDGE:-EDGE].numpy() for values in (model(said), said.opening))
-    return float(np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(made, real, strict=True)]))
+def correlation(model: Dominance, sentences: Sentences) -> float:
+    """Median over sentences of the correlation between predicted and tracked opening."""
+    predicted, true = (values[:, EDGE:-EDGE].numpy() for values in (model(sentences), sentences.opening))
+    return float(np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, true, strict=True)]))
 
 
-def tracked_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, ...]:
-    """One row of `Sentences`."""
+def read_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, ...]:
+    """Read the row of a sentence for `Sentences`."""
     weights = read_grid(path).weights[:FRAMES]
     opening = np.pad(weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE], (0, FRAMES - len(weights)), mode="edge")
     parts = list(gestures(phones))[:MOST_GESTURES]
@@ -130,14 +130,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     torch.set_num_threads(1)
     table = {name: phones for name, phones in read_phones(arguments.phones).items() if name.startswith("grid/")}
-    rows = [tracked_sentence(arguments.grid / "s1" / f"{name[5:]}.npz", phones) for name, phones in table.items()]
+    rows = [read_sentence(arguments.grid / "s1" / f"{name[5:]}.npz", phones) for name, phones in table.items()]
     columns = [torch.from_numpy(np.stack(column)).float() for column in zip(*rows, strict=True)]
-    said = Sentences(columns[0], columns[1], columns[2].long(), *columns[3:])
-    judged = torch.arange(len(rows)) % HELD_OUT == 0
-    before = correlation(Dominance(), said.of(judged))
-    model = fitted(said.of(~judged), arguments.steps)
-    print(f"correlation on held-out sentences {before:.3f} -> {correlation(model, said.of(judged)):.3f}")
+    sentences = Sentences(columns[0], columns[1], columns[2].long(), *columns[3:])
+    held_out = torch.arange(len(rows)) % HELD_OUT == 0
+    before = correlation(Dominance(), sentences.of(held_out))
+    model = fit(sentences.of(~held_out), arguments.steps)
+    print(f"correlation on held-out sentences {before:.3f} -> {correlation(model, sentences.of(held_out)):.3f}")
     spread, floor, lag, anticipation = model.times.tolist()
     print(f"spread {spread:.3f}, floor {floor:.3f} s, lag {lag:.3f} s, anticipation {anticipation:.2f}")
-    for name, opening, dominance in zip(NAMES, model.openings.tolist(), model.holds.sigmoid().tolist(), strict=True):
+    for name, opening, dominance in zip(
+        NAMES, model.opening_values.tolist(), model.holds.sigmoid().tolist(), strict=True
+    ):
         print(f"{name:8} opening {opening:.3f}, dominance {dominance:.2f}")

@@ -1,13 +1,13 @@
-"""How far mouths open that were never measured: `python -m sedtalker.recipes pseudo_label_jaw STORE --teacher TALKER`.
+"""Pseudo-label the jaw opening of synthetic motion.
 
-Rules say when lips close and touch, and little about how far they part in between; a talker that saw speech of
-measured faces alone (and sounds at which nobody speaks) knows that, and what it knows carries over to other voices.
-Its openings, without emotion, are kept as `STORE/openings/ID.npy` (T,) float16, and written into the clips of made
-motion (`clips/ID.npz`) where nothing else holds the opening: training and validation read them from there. A clip's own
-array `opening` says that this was done; the manifest's `openings` says it of all clips. A run that was stopped goes on.
-To have the rules' openings again, make the store again.
+    python -m sedtalker.recipes pseudo_label_jaw STORE --teacher TALKER
 
-A teacher may look further ahead than the talker: `configs/talker/default-teacher.yaml`.
+The rules of synthetic motion determine when lips close, but hardly how far they open in between. A teacher, trained
+only on measured faces and non-speech sounds (`configs/talker/default-teacher.yaml`), predicts it for other voices. It
+may have a longer look-ahead than the talker. Its openings without emotion are saved as `STORE/openings/ID.npy` (T,)
+float16 and applied to the clips of synthetic motion (`clips/ID.npz`), which training and validation read. The array
+`opening` marks a labelled clip, and `openings` in the manifest a completely labelled store. A stopped run resumes.
+Make the store again to restore the openings of the rules.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.synthesis.rig_clips import replace_opening
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
-KNOWN = ("grid", "facegood", "foreign")  # sources, and those that begin like them, whose openings need no teacher
+MEASURED_SOURCES = ("grid", "facegood", "foreign")  # sources (by prefix) whose openings are measured
 
 
 def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[RigClip]:
-    """Write a teacher's openings into a store's clips of made motion, but for those of the test split.
+    """Apply a teacher's openings to the clips of synthetic motion of a store, except those of the test split.
 
-    Openings that are there already stay.
+    Existing openings are kept. Returns the labelled clips.
 
     Raises:
-        DataError: no such store, or its features are missing.
+        DataError: the store cannot be read, or its features are missing.
     """
     clips = read_rig_manifest(root).clips
-    made = [clip for clip in clips if clip.split != "test" and not clip.source.startswith(KNOWN)]
-    require_features(root, [clip.id for clip in made])
-    for clip in tqdm(made, desc=f"openings -> {root / OPENINGS}", unit="clip"):
+    labelled = [clip for clip in clips if clip.split != "test" and not clip.source.startswith(MEASURED_SOURCES)]
+    require_features(root, [clip.id for clip in labelled])
+    for clip in tqdm(labelled, desc=f"openings -> {root / OPENINGS}", unit="clip"):
         path = root / OPENINGS / f"{clip.id}.npy"
         if not path.exists():
             with atomic_write(path) as temp_path:
@@ -60,12 +60,12 @@ def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[RigClip]:
         if arrays.opening is None:
             write_arrays(root, clip.id, replace_opening(arrays, np.load(path, allow_pickle=False)))
     mark_openings_applied(root)
-    return made
+    return labelled
 
 
 @torch.inference_mode()
 def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]:
-    """How far the lips part (T,) in speech with features (T, L, D), said without emotion; in units of jawOpen."""
+    """Predict the lip opening (T,) for features (T, L, D) with the neutral emotion, in units of jawOpen."""
     posterior, intensity = map(torch.from_numpy, constant_track(LABELS[NEUTRAL], 0.0, len(features)))
     weights = teacher(features[None], posterior[None], intensity[None])[0].clamp(0, 1)
     return (weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE]).clamp(min=0).numpy()
@@ -80,5 +80,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     torch.set_num_threads(1)
-    made = pseudo_label_jaw_opening(arguments.store, load_talker_model(arguments.teacher))
-    print(f"{arguments.store / 'openings'}: {len(made)} clips")
+    labelled = pseudo_label_jaw_opening(arguments.store, load_talker_model(arguments.teacher))
+    print(f"{arguments.store / 'openings'}: {len(labelled)} clips")

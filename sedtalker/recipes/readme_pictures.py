@@ -1,8 +1,8 @@
-"""The README's pictures, made by what they show: `python -m sedtalker.recipes readme_pictures -o renders/readme`.
+"""Render the pictures of the README: `python -m sedtalker.recipes readme_pictures -o renders/readme`.
 
-`demo.webp` is the demo's video, small; `emotions.webp` is the talker's own answer to one sentence under every emotion
-at three intensities; `people.webp` are the identities, at rest and speaking; `words.webp` is the demo's last sentence
-frame by frame, with what is said under each (found by `sedtalker.data.alignment`).
+`demo.webp` is the demo's video; `emotions.webp` shows one frame of a sentence for each emotion at three intensities;
+`people.webp` shows the identities at rest and speaking; `words.webp` shows the demo's last sentence frame by frame with
+its words and phones (`sedtalker.data.alignment`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sedtalker.speech import FRAME_RATE
 Bytes = NDArray[np.uint8]
 
 LEVELS = (1 / 3, 2 / 3, 1.0)
-SIDE = 288  # pixels of one picture in a sheet
+SIDE = 288  # pixels of one picture of a sheet
 DEMO_WIDTH, DEMO_FPS = 320, 15.0
 LAST_SENTENCE = "The airplane is almost full."  # of the demo
 WORDS_FPS, WORDS_COLUMNS = 14.0, 8
@@ -45,14 +45,14 @@ EDGE = 0.18  # seconds around a sentence
 
 
 def speaking_moment(animation: Animation, share: float) -> int:
-    """The frame whose jaw is wider open than in this share of the frames."""
+    """Index of the frame whose jaw opening is at this quantile of all frames."""
     assert animation.blendshapes is not None  # the default talker moves a rig
-    opened = animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]
-    return int(np.argsort(opened, kind="stable")[int(share * (len(opened) - 1))])
+    jaw = animation.blendshapes[:, animation.blendshape_names.index("jawOpen")]
+    return int(np.argsort(jaw, kind="stable")[int(share * (len(jaw) - 1))])
 
 
 def close_camera(face: Face) -> Camera:
-    """A camera that sees little but the face."""
+    """Camera with a close view of the face."""
     front = portrait_camera(face)
     x, y, z = front.target
     return replace(front, target=(x, y + 0.02, z), distance=0.8 * front.distance)
@@ -73,7 +73,7 @@ def emotion_sheet(talker: Talker, audio: Path) -> Bytes:
 
 
 def people_sheet(talker: Talker, audio: Path) -> Bytes:
-    """Every identity at rest, and below it speaking happily."""
+    """Every identity at rest, and below it a happy speaking frame."""
     rest, speaking = [], []
     for name in identities():
         animation = talker.animate(audio, emotion="happy:0.8", face=name, still=True)
@@ -84,7 +84,7 @@ def people_sheet(talker: Talker, audio: Path) -> Bytes:
 
 
 def words_sheet(talker: Talker, audio: Path) -> Bytes:
-    """The demo's last sentence, a word and a phone under each frame."""
+    """Frames of the demo's last sentence with their word and phone."""
     samples = load_audio(audio)
     spoken = np.flatnonzero(detect_speech(loudness(samples), bridge=0.25))
     first = spoken[np.flatnonzero(np.diff(spoken, prepend=-2) > 1)[-1]]
@@ -95,17 +95,17 @@ def words_sheet(talker: Talker, audio: Path) -> Bytes:
     face = load_face()
     renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
     pictures = [renderer.frame(vertices) for vertices in animation.frames()]
-    return grid(pictures, WORDS_COLUMNS, [_said(phones, (i + 0.5) / WORDS_FPS) for i in range(len(pictures))])
+    return grid(pictures, WORDS_COLUMNS, [_word_at(phones, (i + 0.5) / WORDS_FPS) for i in range(len(pictures))])
 
 
-def _said(phones: Sequence[Phone], time: float) -> str:
-    """The word and the phone at a time in seconds."""
+def _word_at(phones: Sequence[Phone], time: float) -> str:
+    """Word and phone at a time in seconds; empty in silence."""
     phone = next((phone for phone in phones if phone.start <= time < phone.end), None)
     return f"{phone.word} /{phone.name.lower()}/" if phone is not None and phone.name != SILENCE else ""
 
 
 def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
-    """The demo's video with its emotion strip, small."""
+    """Frames of the demo's video with its emotion strip, reduced in size."""
     import av
 
     animation = talker.animate(audio, fps=DEMO_FPS)

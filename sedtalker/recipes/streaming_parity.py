@@ -1,9 +1,9 @@
-"""What must stay: the mouth's opening when sound comes in 80 ms pieces, the lips' timing when the emotion is another.
+"""Streaming parity of the mouth opening, and emotion-invariant lip timing.
 
     python -m sedtalker.recipes streaming_parity AUDIO... [--model default]
 
-The opening is the lip gap of a neutral track, live (`talker.stream`'s windows) over the whole file's. The timing is the
-lag at which the gaps of two animations of the same sound, neutral and at full intensity, correlate best.
+Parity compares the lip gap with a neutral track, streamed in chunks of 80 ms, with that of the whole file. Timing is
+the lag of highest correlation between the gaps of two animations, with the neutral and with another emotion.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ CHUNK = 0.08  # seconds
 
 @dataclass(frozen=True)
 class Opening:
-    """How far a mouth opens live, over how far it opens in the whole file."""
+    """Statistics of the streamed lip gap relative to that of the whole file."""
 
-    mean: float  # of the mean gap
-    wide: float  # of the gap's 95th percentile
-    spread: float  # of its standard deviation
+    mean: float  # ratio of the mean gaps
+    wide: float  # ratio of the 95th percentiles
+    spread: float  # ratio of the standard deviations
     correlation: float  # of the two gaps
 
 
 def live_opening(talker: Talker, sounds: Sequence[Samples], windows: Windowing = LIVE) -> Opening:
-    """The opening over all the sounds together."""
+    """Compare streamed and whole-file lip gaps over all sounds together."""
     live, whole = [], []
     for samples in sounds:
         track = EmotionTrack.neutral(len(samples) / SAMPLE_RATE)
         size = round(CHUNK * SAMPLE_RATE)
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         encoder = talker.encoder.with_windows(windows)
-        whole.append(gap(talker, samples, track))
+        whole.append(animation_gap(talker, samples, track))
         streamed = _gap(torch.cat(list(stream(encoder, track, talker.model, chunks))).numpy())
-        live.append(streamed[: len(whole[-1])])  # of a last frame that is partly sound
+        live.append(streamed[: len(whole[-1])])  # drops a last, partial frame
     first, second = np.concatenate(live), np.concatenate(whole)
     return Opening(
         float(first.mean() / second.mean()),
@@ -60,16 +60,18 @@ def live_opening(talker: Talker, sounds: Sequence[Samples], windows: Windowing =
 
 
 def timing_shift(talker: Talker, samples: Samples, emotion: str) -> float:
-    """Seconds by which an emotion at full intensity moves the lips' timing; positive is later."""
+    """Lag in seconds of the lips with an emotion at full intensity against neutral; positive is later."""
     duration = len(samples) / SAMPLE_RATE
     neutral = EmotionTrack.neutral(duration, labels=talker.model.config.labels)
-    moved = neutral.copy()
-    moved.set(emotion, 1.0)
-    return audio_lip_offset(gap(talker, samples, moved), gap(talker, samples, neutral), FRAME_RATE)
+    emotional = neutral.copy()
+    emotional.set(emotion, 1.0)
+    return audio_lip_offset(
+        animation_gap(talker, samples, emotional), animation_gap(talker, samples, neutral), FRAME_RATE
+    )
 
 
-def gap(talker: Talker, samples: Samples, track: EmotionTrack) -> Array:
-    """Lip gap (T,) in metres at 50 Hz of a whole animation."""
+def animation_gap(talker: Talker, samples: Samples, track: EmotionTrack) -> Array:
+    """Lip gap (T,) in metres at 50 Hz of an animation of a whole recording."""
     animation = talker.animate((samples, SAMPLE_RATE), emotion=track, fps=FRAME_RATE, still=True)
     assert animation.blendshapes is not None
     return _gap(animation.blendshapes)

@@ -364,7 +364,7 @@ def test_a_result_never_replaces_its_own_input(tmp_path: Path, capsys: pytest.Ca
     ("options", "message"),
     [
         (["--size", "513"], "even"),
-        (["--captions", "absent.srt"], "no captions"),
+        (["--captions", "absent.srt"], "no such captions"),
         (["--texture", "absent.png"], "no picture for a skin"),
         (["--face", "absent.obj"], "absent.obj"),
         (["--emotion", "absent.json"], "absent.json"),

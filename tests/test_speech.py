@@ -125,9 +125,7 @@ def small() -> WindowedEncoder:
 
 @pytest.mark.parametrize("frames", [1, 39, 40, 41, 50, 51, 123])
 @pytest.mark.parametrize("size", [320, 1000, 10**6])
-def test_windows_do_not_depend_on_the_chunks(
-    small: WindowedEncoder, frames: int, size: int
-) -> None:
+def test_windows_do_not_depend_on_the_chunks(small: WindowedEncoder, frames: int, size: int) -> None:
     sound = 0.1 * np.random.default_rng(0).standard_normal(frames * FRAME_SAMPLES - 7).astype(np.float32)
     padded = torch.from_numpy(np.pad(sound, (0, 7)))
     expected = []

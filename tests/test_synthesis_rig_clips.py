@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from sedtalker.data.negative_audio import NON_SPEECH
 from sedtalker.data.rig_store import read_rig_manifest, write_rig_store
+from sedtalker.errors import MissingExtraError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.synthesis import rig_clips
 from sedtalker.synthesis.tracked_faces import FaceMotion
@@ -71,3 +73,10 @@ def test_clips_without_speech_are_stored_with_a_closed_mouth(tmp_path: Path):
             }  # fmt: skip
             lips = arrays["weights"].astype(float) - arrays["expression"]
             assert np.abs(lips).max() < 0.02
+
+
+def test_without_torchaudio_a_store_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    with pytest.raises(MissingExtraError, match=r"torchaudio .*sedtalker\[train\]"):
+        rig_clips.build_clips(tmp_path / "store", rig_clips.StoreSources(), limit=1)
+    assert not (tmp_path / "store").exists()

@@ -32,7 +32,11 @@ def augment(samples: Samples, rng: np.random.Generator) -> Samples:
     """Samples after a random chain of augmentations; their length changes by at most a fifth.
 
     Corpora of acted emotion have few speakers, so most recordings get another voice.
+
+    Raises:
+        MissingExtraError: torchaudio is not installed.
     """
+    require("torchaudio", "train")  # for every draw, so that a run fails at its start
     if rng.random() < 0.75:
         pitch, formants, tempo = np.exp(rng.uniform([-0.25, -0.15, -0.18], [0.25, 0.15, 0.18]))
         samples = perturb_voice(samples, pitch, formants, tempo)

@@ -32,6 +32,7 @@ from sedtalker.data.rig_store import RigArrays, RigClip, write_rig_store
 from sedtalker.data.tables import Row
 from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
+from sedtalker.errors import require
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, arkit_columns
 from sedtalker.face.visemes import VISEMES
 from sedtalker.labels import LABELS, NEUTRAL
@@ -344,7 +345,12 @@ def build_store(folder: Path, sources: StoreSources, limit: int | None = None) -
 
 
 def build_clips(folder: Path, sources: StoreSources, limit: int | None = None) -> list[RigClip]:
-    """Write a store as `build_store` does, without features."""
+    """Write a store as `build_store` does, without features.
+
+    Raises:
+        MissingExtraError: torchaudio is not installed; nothing is written.
+    """
+    require("torchaudio", "train")  # before the work; `convert_voice` needs it
     acted = None if sources.manifest is None else read_limited_manifest(sources.manifest, limit)
     grid = None if sources.grid is None else read_grid_manifest(sources.grid)
     phone_table = align_manifests([m for m in (acted, grid) if m], sources.tables, folder / "phones.tsv")

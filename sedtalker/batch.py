@@ -239,7 +239,7 @@ def _wait_for(job: Any) -> None:
 
 
 def _may_be_queued(job_id: str) -> bool:
-    """False if Slurm says that its queue does not hold the job."""
+    """False if the queue of Slurm does not contain the job."""
     try:
         listing = subprocess.run(["squeue", "--noheader", "--jobs", job_id], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError):

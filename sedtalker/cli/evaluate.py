@@ -89,7 +89,7 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
         description="Measures lip closures, timing, speeds, silence, rounding, jitter, and the emotion of the face.",
     )
     parser.add_argument(
-        "what",
+        "inputs",
         type=Path,
         nargs="+",
         metavar="MODEL STORE|FILE",
@@ -181,7 +181,7 @@ def run_motion(arguments: argparse.Namespace) -> int:
     from sedtalker.evaluation.motion import format_motion
     from sedtalker.evaluation.report import write_report
 
-    report = _model_motion(arguments) if arguments.what[0].is_dir() else _animations_motion(arguments)
+    report = _model_motion(arguments) if arguments.inputs[0].is_dir() else _animations_motion(arguments)
     print(format_motion(report))
     if arguments.output:
         write_report(report, arguments.output)
@@ -192,13 +192,13 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     from sedtalker.errors import DataError
     from sedtalker.evaluation.motion import evaluate
 
-    if len(arguments.what) != 2:
+    if len(arguments.inputs) != 2:
         raise DataError(
-            f"a talker needs one store: {arguments.what[0]}. Use sedtalker evaluate motion {arguments.what[0]} STORE"
+            f"a talker needs one store: {arguments.inputs[0]}. Use sedtalker evaluate motion {arguments.inputs[0]} STORE"
         )
     if arguments.text:
-        raise DataError(f"--text works only for animations (.npz): {arguments.what[0]}. A store has phones.tsv")
-    talker, store = arguments.what
+        raise DataError(f"--text works only for animations (.npz): {arguments.inputs[0]}. A store has phones.tsv")
+    talker, store = arguments.inputs
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
     limits = {name: value for name in ("most", "split") if (value := getattr(arguments, name))}
     return evaluate(talker, store, tables, **limits)
@@ -211,10 +211,10 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.most or arguments.split:
         raise DataError(
-            f"--most and --split work only for a store: {arguments.what[0]}. Name the animations to measure"
+            f"--most and --split work only for a store: {arguments.inputs[0]}. Name the animations to measure"
         )
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
-    return evaluate_animations(arguments.what, phones, arguments.text)
+    return evaluate_animations(arguments.inputs, phones, arguments.text)
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import wave
 
 import numpy as np
@@ -22,7 +23,7 @@ from sedtalker.data.concatenation import (
 from sedtalker.data.manifest import Manifest, Utterance, merge
 from sedtalker.emotion import inference
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, MissingExtraError
 from sedtalker.evaluation import diarizer as evaluation
 from sedtalker.labels import LABELS
 
@@ -191,3 +192,11 @@ def test_the_worst_speaker_is_found_whatever_its_name():
                           "my-corpus/non-binary": 0.1}.items()
     }  # fmt: skip
     assert evaluation.worst_speaker(groups, {"my-corpus/anna", "my-corpus/bob"})["name"] == "my-corpus/bob"
+
+
+def test_missing_metrics_are_reported_before_the_evaluation(manifest, tmp_path, perfect_diarizer, monkeypatch):
+    manifest.save(tmp_path / "manifest.json")
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    monkeypatch.setattr(evaluation, "load_audio", lambda path: pytest.fail("audio was read"))
+    with pytest.raises(MissingExtraError, match=r"sedtalker\[train\]"):
+        evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer)

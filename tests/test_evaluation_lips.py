@@ -163,7 +163,7 @@ def test_speeds_at_a_closure_are_those_around_it():
     assert opening[0] == pytest.approx(FPS / 6)
 
 
-def test_vowels_are_told_apart_by_class():
+def test_vowel_openings_by_class():
     gap = open_gap()
     gap[150:175] = 0.005  # the last /aa/ is half as wide
     wide = vowel_openings(gap, SENTENCE, FPS)

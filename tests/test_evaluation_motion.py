@@ -67,7 +67,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_kind_of_clip_is_judged_in_its_way(store: Path):
+def test_every_kind_of_clip_has_its_metrics(store: Path):
     report = evaluate(store / "model", store, [store / "phones.tsv"])
     assert set(report) == {"tts", "grid", "foreign", "emotion"}
     assert report["tts"]["bilabials"] == 1
@@ -132,14 +132,14 @@ def test_a_closure_is_found_where_the_phones_say_so(spoken: Path):
     assert figures["silence_gap_mm_p95"] < 0.5
 
 
-def test_without_phones_nothing_is_said_of_them(spoken: Path):
+def test_without_phones_there_are_no_phone_metrics(spoken: Path):
     figures = animation_metrics(spoken)
     assert not {"bilabials", "closure_recall", "rounding_ratio"} & set(figures)
     assert abs(figures["rest_after_sound_seconds"]) < 0.15
     assert all(np.isfinite(value) for value in figures.values())
 
 
-def test_another_feeling_than_the_track_says_is_noticed(spoken: Path, tmp_path: Path):
+def test_a_face_with_another_emotion_than_the_track_has_agreement_0(spoken: Path, tmp_path: Path):
     sad = replace(load_animation(spoken), emotion=EmotionTrack.from_segments([Segment(0.0, 2.0, "sad", 0.8)], 2.0))
     sad.save(tmp_path / "sad.npz")
     assert animation_metrics(tmp_path / "sad.npz")["emotion_agreement"] == 0.0
@@ -158,14 +158,14 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     assert "--most and --split work only for a store" in capsys.readouterr().err
 
 
-def test_of_silence_only_the_closed_mouth_is_judged(spoken: Path, tmp_path: Path):
+def test_silence_has_only_metrics_of_the_closed_mouth(spoken: Path, tmp_path: Path):
     write_wav(tmp_path / "said.wav", [np.zeros(32_000, np.float32)])
     figures = animation_metrics(spoken)
     assert figures["silence_gap_mm_p95"] > 1  # it speaks all the same
     assert not {"audio_lip_offset_seconds", "rest_after_sound_seconds"} & set(figures)
 
 
-def test_a_mesh_or_a_lost_sound_cannot_be_judged(spoken: Path, tmp_path: Path):
+def test_animations_without_rig_or_audio_are_refused(spoken: Path, tmp_path: Path):
     made = made_animation(tmp_path)
     bare = Animation(made.template, made.faces, made.fps, made.emotion, dense=made.vertices, meta=made.meta)
     bare.save(tmp_path / "bare.npz")

@@ -93,7 +93,7 @@ def test_interval_holds_the_value_and_depends_on_the_seed_alone(store: Store, ma
     assert first == again and first["low"] < first["value"] < first["high"]
 
 
-def test_bad_pairs_are_named_and_nothing_is_cut_silently(store: Store, masks, tmp_path: Path) -> None:
+def test_failed_pairs_and_cut_frames_are_reported(store: Store, masks, tmp_path: Path) -> None:
     folder = write_predictions(store, tmp_path / "pred")
     missing, short, other, good = sorted(folder.iterdir())
     missing.unlink()
@@ -166,7 +166,7 @@ def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None
         summarise([evaluate("talker", motion(0.5), truth, None)], truth, None, phones=phones)
 
 
-def test_what_is_not_defined_is_said(store: Store, masks) -> None:
+def test_undefined_metrics_are_reported(store: Store, masks) -> None:
     truth = open_truth(store.root)
     masks.regions["lip_pair"] = np.array([1, 2])
     summary = summarise([evaluate("still", evaluation.still_face(truth), truth, masks)], truth, masks)

@@ -29,7 +29,7 @@ def recordings() -> list[Recording]:
 
 
 @pytest.mark.parametrize(("told", "low", "high"), [(3.0, 0.95, 1.0), (0.0, 0.15, 0.55)])
-def test_emotion_is_found_where_it_is(told: float, low: float, high: float) -> None:
+def test_emotion_recall_follows_the_features(told: float, low: float, high: float) -> None:
     rng = np.random.default_rng(0)
 
     def features(recording: Recording) -> np.ndarray:
@@ -65,6 +65,6 @@ def test_clips_are_joined_on_whole_frames(tmp_path: Path) -> None:
         read_lips(tmp_path, 3)
 
 
-def test_the_table_says_what_each_waits_for() -> None:
+def test_the_table_has_the_latency_of_each_windowing() -> None:
     text = format_table([Row((1, 4, 0.5), 0.02, [0.5, 0.7], [0.6], [0.9]), Row((0, 24, 0), 0.03, [0.5], [0.5], [0.5])])
     assert "| 1 + 4 + 0.5 | 4.5 | 0.0200 | 0.600 ± 0.100 |" in text and "| whole (24) | 24 |" in text

@@ -19,7 +19,7 @@ def performance(rise: tuple[float, float], fall: tuple[float, float]) -> tuple[n
     return units, decibels
 
 
-def test_a_ramp_is_found_where_it_lies():
+def test_the_timing_of_a_ramp_is_measured():
     units, decibels = performance((1.2, 1.6), (2.8, 3.4))
     found = measure_timing(units, units, decibels)
     np.testing.assert_allclose(found.rise, (-0.26, -0.1, 0.06), atol=0.05)

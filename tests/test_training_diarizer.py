@@ -202,7 +202,7 @@ def test_blending_weighs_each_truth_by_its_own_weight_and_keeps_unknown_intensit
     torch.testing.assert_close(made.intensity_weight, made.weight)
 
 
-def test_a_finished_diarizer_goes_on_and_short_runs_end_well(tmp_path):
+def test_a_finished_diarizer_resumes_and_short_runs_finish(tmp_path):
     made_corpus(tmp_path)
     config = tmp_path / "c.yaml"
     config.write_text(

@@ -1,4 +1,4 @@
-"""Tuning an encoder's upper blocks: they say what the encoder says, and what is saved is what learned."""
+"""Fine-tuning of an encoder: its states equal the encoder's, and the trained blocks are saved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_odd_last_frame_counts_twice():
     assert pairs.squeeze(-1).tolist() == [[0, 1], [2, 3], [4, 4]]
 
 
-def test_through_the_blocks_the_encoder_is_heard():
+def test_states_through_the_trained_blocks_equal_the_encoders():
     encoder = load_encoder("whisper-tiny.en")
     states = encoder.encode(speech_like(1.0, 150, 0))  # (50, 5, 384), the last layer-normed
     steps = load_tunable_encoder("whisper-tiny.en", BELOW)(pair_frames(states[:, BELOW])[None])
@@ -44,7 +44,7 @@ def test_through_the_blocks_the_encoder_is_heard():
     assert torch.nn.functional.cosine_similarity(steps[0, :, 1], said, dim=-1).min() > 0.995
 
 
-def test_from_its_input_on_the_encoder_is_heard():
+def test_states_from_log_mels_equal_the_encoders():
     sound = torch.from_numpy(speech_like(1.01, 150, 0))
     with torch.no_grad():
         steps = load_tunable_encoder("whisper-tiny.en", 0)(mel_steps(sound)[None])

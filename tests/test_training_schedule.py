@@ -43,7 +43,7 @@ def test_any_number_of_steps_and_of_warmup_has_rates(steps: int, warmup: int) ->
         assert found[0] == 1 and found == sorted(found, reverse=True)
 
 
-def test_a_run_with_more_steps_goes_on_at_its_own_rates() -> None:
+def test_a_resumed_run_with_more_steps_uses_its_own_learning_rates() -> None:
     first = optimiser()
     schedule = OneCycle(first, [1.0, 0.5], 8, 2)
     rates(first, schedule, 8)

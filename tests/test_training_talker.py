@@ -110,7 +110,7 @@ def test_it_overfits_one_clip(configured, tmp_path: Path) -> None:
     assert 0.8 < figures[-1]["val/motion_ratio"] < 1.2
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(configured, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(configured, tmp_path: Path) -> None:
     path, overrides = configured
     changes = {"model.dropout": 0.1, "accumulate_grad_batches": 2}
     train_talker(path, overrides("whole", **changes))
@@ -129,7 +129,7 @@ def test_a_run_that_no_longer_improves_ends_early(configured, tmp_path: Path) ->
     assert last["global_step"] <= 40  # a first validation, and two that are no better
 
 
-def test_a_run_goes_on_from_an_exported_talker_of_its_sizes(configured, tmp_path: Path) -> None:
+def test_init_from_loads_an_exported_talker_of_the_same_sizes(configured, tmp_path: Path) -> None:
     path, overrides = configured
     first = train_talker(path, overrides("first", steps=10))
     again = train_talker(path, overrides("again", steps=10, lr=1e-9, init_from=first))
@@ -146,7 +146,7 @@ def test_a_run_of_few_steps_validates_and_exports(configured, tmp_path: Path, ch
     assert load_talker_model(folder) and logged(tmp_path / "run")
 
 
-def test_a_finished_run_goes_on_when_it_is_given_more_steps(configured, tmp_path: Path) -> None:
+def test_a_finished_run_resumes_with_more_steps(configured, tmp_path: Path) -> None:
     path, overrides = configured
     changes = {"validate_every": 4, "warmup": 2}
     train_talker(path, overrides("run", steps=6, **changes))  # ends within an epoch
@@ -340,7 +340,7 @@ def test_the_shipped_configurations_are_read() -> None:
         read_config(path, (), TalkerTraining)
 
 
-def test_windows_are_the_same_for_the_same_epoch_and_padded_without_trust(store: Path) -> None:
+def test_windows_repeat_in_an_epoch_and_padding_has_no_loss_weight(store: Path) -> None:
     opened = RigStore(store)
     clips = [clip for clip in opened.clips if clip.split == "train"]
 
@@ -426,7 +426,7 @@ def test_an_amplitude_is_that_of_the_gap_where_the_truth_is_known() -> None:
     assert amplitude_error(astray, target._replace(loss_weight=unknown), mouth) < 1e-6
 
 
-def test_a_teacher_says_openings_where_nothing_holds_them(store: Path, tmp_path: Path) -> None:
+def test_pseudo_labels_replace_openings_of_synthetic_motion(store: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(store, root)
     jaw, close = (ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose"))
@@ -519,7 +519,7 @@ def test_the_truth_costs_nothing_but_its_weights() -> None:
     assert terms["sparsity"] == values.mean()
 
 
-def test_what_is_not_trusted_costs_nothing() -> None:
+def test_loss_weight_0_gives_no_loss() -> None:
     target = made_target(torch.zeros(1, 10, 52))
     wrong = torch.rand(1, 10, 52)
     unknown = target._replace(loss_weight=torch.zeros_like(target.loss_weight))
@@ -527,7 +527,7 @@ def test_what_is_not_trusted_costs_nothing() -> None:
     assert all(terms[name] == 0 for name in ("values", "velocity", "acceleration", "neutral", "emotion"))
 
 
-def test_a_constant_error_is_no_motion_where_trust_jumps() -> None:
+def test_a_constant_error_has_no_velocity_where_the_loss_weight_changes() -> None:
     truth = torch.rand(1, 20, 52)
     loss_weight = torch.ones_like(truth)
     loss_weight[:, 8:12] = 8.0  # as measured openings have it

@@ -85,6 +85,16 @@ class Classification:
         return float((predicted - hits) / max(1, others)), float((true - hits) / max(1, true))
 
 
+def require_metrics() -> None:
+    """Check that the libraries of the metrics are installed, before an expensive evaluation.
+
+    Raises:
+        MissingExtraError: scikit-learn, scipy or torchmetrics is not installed.
+    """
+    for module in ("sklearn.metrics", "scipy.stats", "torchmetrics.functional.classification"):
+        require(module, "train")
+
+
 def classify(truth: NDArray[np.integer], predicted: NDArray[np.integer], labels: Sequence[str]) -> Classification:
     """Compare predicted with true label numbers, (N,) each.
 

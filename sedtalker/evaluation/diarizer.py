@@ -216,7 +216,9 @@ def evaluate_diarizer(
 
     Raises:
         DataError: the split is empty.
+        MissingExtraError: the extra `train` is not installed.
     """
+    measure.require_metrics()
     manifest = load_manifest(manifest_path)
     selected = manifest.select(split)
     utterances = [item for item in selected if not item.segments]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sedtalker.data.emotion_mixtures import CachedClip
 from sedtalker.data.manifest import Manifest
 from sedtalker.errors import DataError
-from sedtalker.evaluation.diarization import unweighted_average_recall
+from sedtalker.evaluation.diarization import require_metrics, unweighted_average_recall
 from sedtalker.evaluation.report import markdown_table, write_report
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # 01 to 08 in a file name
@@ -52,7 +52,9 @@ def evaluate_emobox(manifest: Manifest, caches: Sequence[Path]) -> dict[str, Any
 
     Raises:
         DataError: no RAVDESS in the manifest, or its features are not cached.
+        MissingExtraError: the extra `train` is not installed.
     """
+    require_metrics()
     rows = summaries(manifest, caches)
     folds: list[dict[str, Any]] = []
     for fold in FOLDS:

@@ -271,8 +271,8 @@ def summarise(
     common = [name for name in items if all(name in result.figures for result in results)]
     measured = [one for one in MEASURES if common and one.name in results[0].figures[common[0]]]
     measures = {one.name: _describe_measure(one, masks) for one in measured}
-    heard = {name: truth.loudness(items[name]) for name in common if "lip_intensity" in measures}
-    loudness = {name: level for name, level in heard.items() if level is not None}
+    audio_levels = {name: truth.loudness(items[name]) for name in common if "lip_intensity" in measures}
+    loudness = {name: level for name, level in audio_levels.items() if level is not None}
     if loudness:
         measures[SLCC] = {**measures["lip_intensity"], "formula": SLCC_FORMULA, "unit": "1", "mean_over": "the set"}
     return {
@@ -343,20 +343,20 @@ def _metrics(
             figures[one.name] = _interval((weights @ np.nan_to_num(values)) / weights.sum(axis=1))
     if loudness:
         intensity = np.array([result.figures[item.id]["lip_intensity"] for item in items])
-        heard = np.array([loudness[item.id] for item in items])
+        audio_levels = np.array([loudness[item.id] for item in items])
         subjects = [item.subject for item in items]
         figures[SLCC] = _interval(
-            _correlations(_standardize(heard, subjects), _standardize(intensity, subjects), draws)
+            _correlations(_standardize(audio_levels, subjects), _standardize(intensity, subjects), draws)
         )
     return figures
 
 
 def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
     """First value, and the confidence interval of the bootstrapped others; None where undefined."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or not len(drawn):
+    resampled = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not len(resampled):
         return {"value": None, "low": None, "high": None}
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
@@ -586,7 +586,7 @@ def render_extremes(result: Result, predict: Predict, truth: Truth, folder: Path
     Clips are ranked by the error of the lips, without masks by that of all vertices. Videos of a store have audio.
     """
     items = {item.id: item for item in truth.items}
-    written = []
+    paths = []
     for rank, name in select_extremes(result).items():
         item = items[name]
         predicted, true = predict(item), truth.motion(item)
@@ -599,8 +599,8 @@ def render_extremes(result: Result, predict: Predict, truth: Truth, folder: Path
             face=face,
             audio=_load_sound(truth, item, count / truth.fps),
         )
-        written.append(path)
-    return written
+        paths.append(path)
+    return paths
 
 
 def select_extremes(result: Result) -> dict[str, str]:
@@ -609,11 +609,11 @@ def select_extremes(result: Result) -> dict[str, str]:
     by = next(name for name in RANKED_BY if name in first)
     ranked = sorted(result.figures, key=lambda name: (result.figures[name][by], name))
     places = {"worst": -1, "median": (len(ranked) - 1) // 2, "best": 0}
-    chosen: dict[str, str] = {}
-    for rank, place in places.items():
-        if ranked[place] not in chosen.values():
-            chosen[rank] = ranked[place]
-    return chosen
+    selected: dict[str, str] = {}
+    for rank, rank_index in places.items():
+        if ranked[rank_index] not in selected.values():
+            selected[rank] = ranked[rank_index]
+    return selected
 
 
 def choose_face(truth: Truth, named: str | None = None) -> Face:
@@ -628,8 +628,8 @@ def choose_face(truth: Truth, named: str | None = None) -> Face:
         return face
     triangles = None if named else _triangles(truth)
     if triangles is None:
-        wanted = f"{named} has {len(face.template)} vertices" if named else "no triangles are known"
-        raise DataError(f"{wanted}, the motion has {motion.shape[1]}: {truth.items[0].id}. Name its mesh with --face")
+        problem = f"{named} has {len(face.template)} vertices" if named else "no triangles are known"
+        raise DataError(f"{problem}, the motion has {motion.shape[1]}: {truth.items[0].id}. Name its mesh with --face")
     template = truth.template(truth.items[0])
     return Face("truth", np.asarray(motion[0] if template is None else template, np.float32), triangles)
 

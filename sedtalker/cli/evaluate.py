@@ -194,7 +194,7 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if len(arguments.inputs) != 2:
         raise DataError(
-            f"a talker needs one store: {arguments.inputs[0]}. Use sedtalker evaluate motion {arguments.inputs[0]} STORE"
+            f"a talker needs one store: {arguments.inputs[0]}. Use: evaluate motion {arguments.inputs[0]} STORE"
         )
     if arguments.text:
         raise DataError(f"--text works only for animations (.npz): {arguments.inputs[0]}. A store has phones.tsv")

@@ -26,7 +26,7 @@ from sedtalker.errors import CheckpointError
 from sedtalker.labels import LABELS
 
 SMALL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12)
-PAIR = replace(SMALL, members=2, surroundings=())
+PAIR = replace(SMALL, members=2, statistics_windows=())
 
 
 def small_diarizer(config: DiarizerConfig = SMALL) -> Diarizer:
@@ -38,10 +38,10 @@ def small_diarizer(config: DiarizerConfig = SMALL) -> Diarizer:
 @pytest.mark.parametrize("frames", [1, 2, 75, 400])
 def test_one_posterior_for_every_frame(config, frames):
     diarizer = small_diarizer(config)
-    logits, strength = diarizer(pool_frames(torch.randn(2, frames, 3, 24)))
+    logits, intensity = diarizer(pool_frames(torch.randn(2, frames, 3, 24)))
     steps = -(-frames // STRIDE)
     assert logits.shape == (config.members, 2, steps, len(LABELS))
-    assert strength.shape == (config.members, 2, steps)
+    assert intensity.shape == (config.members, 2, steps)
     posterior, intensity = predict_frames(diarizer, torch.randn(frames, 3, 24))
     torch.testing.assert_close(posterior.sum(-1), torch.ones(frames))
     assert ((intensity >= 0) & (intensity <= 1)).all()
@@ -61,7 +61,7 @@ def test_only_the_layers_from_the_first_on_are_read():
 
 
 def test_statistics_pooling_is_the_mean_and_deviation_around_each_step():
-    config = replace(SMALL, surroundings=(0.2,))
+    config = replace(SMALL, statistics_windows=(0.2,))
     around = LocalStatisticsPooling(config)
     torch.nn.init.zeros_(around.weight.weight)  # every step counts alike
     heard: list[torch.Tensor] = []

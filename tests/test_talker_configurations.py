@@ -245,8 +245,8 @@ def test_invalid_settings_are_refused_in_one_line(change: dict[str, Any], messag
         ({"absent": ("neutral",)}, "absent"),
         ({"absent": ("boredom",)}, "absent"),
         ({"labels": ("happy",)}, "labels"),
-        ({"surroundings": (0.0,)}, "surroundings"),
-        ({"surroundings": "long"}, "surroundings"),
+        ({"statistics_windows": (0.0,)}, "statistics_windows"),
+        ({"statistics_windows": "long"}, "statistics_windows"),
     ],
 )
 def test_a_diarizer_s_settings_are_checked(change: dict[str, Any], message: str) -> None:

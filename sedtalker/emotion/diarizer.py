@@ -47,7 +47,7 @@ class DiarizerConfig:
     hidden: int = 96  # of the recurrent layer, each direction
     convolutions: int = 2
     kernel: int = 5  # steps of 40 ms
-    surroundings: tuple[float, ...] = (1.0, 4.0)  # s, windows of the statistics pooling
+    statistics_windows: tuple[float, ...] = (1.0, 4.0)  # s, windows of the statistics pooling
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
 
@@ -59,7 +59,9 @@ class DiarizerConfig:
             f"absent {self.absent} must be labels other than neutral": not set(self.absent)
             <= set(self.labels) - {"neutral"},
             f"kernel {self.kernel} must be odd": self.kernel % 2 == 0,
-            f"surroundings {self.surroundings} must be above 0": any(seconds <= 0 for seconds in self.surroundings),
+            f"statistics_windows {self.statistics_windows} must be above 0": any(
+                seconds <= 0 for seconds in self.statistics_windows
+            ),
             f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
         }
@@ -84,11 +86,11 @@ class Member(nn.Module):
         self.project = nn.Linear(config.layers * config.feature_width, config.width)
         self.convolutions = nn.ModuleList(ConvolutionBlock(config) for _ in range(config.convolutions))
         self.recurrent = nn.GRU(config.width, config.hidden, batch_first=True, bidirectional=True)
-        self.surroundings = LocalStatisticsPooling(config) if config.surroundings else None
+        self.local_statistics = LocalStatisticsPooling(config) if config.statistics_windows else None
         self.dropout = nn.Dropout(config.dropout)
-        features = 2 * config.hidden + (2 if config.surroundings else 1) * config.width
+        features = 2 * config.hidden + (2 if config.statistics_windows else 1) * config.width
         self.category = nn.Linear(features, len(config.labels))
-        self.strength = nn.Linear(features, 1)
+        self.intensity_head = nn.Linear(features, 1)
 
     def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         return self.predict(self.embed(steps))
@@ -104,10 +106,10 @@ class Member(nn.Module):
         for block in self.convolutions:
             local = block(local)
         parts = [self.recurrent(local)[0], local]
-        if self.surroundings:
-            parts.append(self.surroundings(embedded))
+        if self.local_statistics:
+            parts.append(self.local_statistics(embedded))
         features = self.dropout(torch.cat(parts, dim=-1))
-        return self.category(features), self.strength(features)[..., 0]
+        return self.category(features), self.intensity_head(features)[..., 0]
 
 
 class LocalStatisticsPooling(nn.Module):
@@ -118,7 +120,7 @@ class LocalStatisticsPooling(nn.Module):
 
     def __init__(self, config: DiarizerConfig) -> None:
         super().__init__()
-        self.sizes = tuple(2 * round(seconds * STEP_RATE / 2) + 1 for seconds in config.surroundings)
+        self.sizes = tuple(2 * round(seconds * STEP_RATE / 2) + 1 for seconds in config.statistics_windows)
         self.weight = nn.Linear(config.width, 1)
         self.join = nn.Linear(2 * len(self.sizes) * config.width, config.width)
 

@@ -188,11 +188,7 @@ def load_animation(path: Path | str) -> Animation:
 
 
 def _check_sizes(path: Path) -> None:
-    """Check that no array is larger in its header than in the file, before memory is allocated.
-
-    Raises:
-        AnimationError: one is.
-    """
+    """Check that no array is larger in its header than in the file, before memory is allocated."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
@@ -206,11 +202,7 @@ def _check_sizes(path: Path) -> None:
 
 
 def _check_arrays(animation: Animation, path: Path) -> None:
-    """Check types and shapes of the arrays.
-
-    Raises:
-        AnimationError: they do not fit.
-    """
+    """Check types and shapes of the arrays."""
     arrays = (animation.template, animation.blendshapes, animation.dense, animation.head)
     if (
         any(array is not None and array.dtype.kind != "f" for array in arrays)

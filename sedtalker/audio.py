@@ -90,11 +90,7 @@ def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iter
 
 
 def check_samples(samples: NDArray[Any], name: str) -> None:
-    """Check that float samples are finite and not on the scale of integers.
-
-    Raises:
-        AudioError: they are not.
-    """
+    """Check that float samples are finite and not on the scale of integers. Raises AudioError if they are not."""
     peak = float(np.maximum(samples.max(initial=0), -samples.min(initial=0)))  # NaN if there is one
     if not np.isfinite(peak):
         raise AudioError(f"samples that are not finite (NaN or infinite): {name}. Export the audio again")
@@ -167,11 +163,7 @@ class Inspection:
 
 
 def inspect_audio(source: Path | str | AudioFile) -> Inspection:
-    """Read a file to its end and measure it.
-
-    Raises:
-        AudioError: as `stream_audio`.
-    """
+    """Read a file to its end and measure it. Raises AudioError as `stream_audio`."""
     report = AudioReport("")
     count, power, peak, loudest = 0, 0.0, 0.0, LEVEL_FLOOR
     with warnings.catch_warnings():
@@ -233,11 +225,7 @@ def check_source(source: Any) -> Any:
 
 
 def _check_unit(samples: NDArray[Any]) -> None:
-    """Check that values are on the scale of their type: floats in about -1..1, 32-bit integers with a high peak.
-
-    Raises:
-        AudioError: they are not.
-    """
+    """Check that values are on the scale of their type: floats in about -1..1, 32-bit integers with a high peak."""
     if samples.dtype.kind == "f":
         check_samples(samples, "the samples given")
         return
@@ -330,11 +318,7 @@ class Downmix:
         total = seconds.sum(axis=0, dtype=np.float64)
         reference = int(np.argmax(np.diagonal(total)))
         mean = np.full(count, 1 / count)
-        candidates = [
-            mean,
-            np.where(total[reference] < 0, -mean, mean),
-            np.eye(count)[reference],
-        ]
+        candidates = [mean, np.where(total[reference] < 0, -mean, mean), np.eye(count)[reference]]
         cancellations = [
             np.count_nonzero(np.einsum("c,tcd,d->t", weights, seconds, weights) < CANCELLATION * loudest / count**2)
             for weights in candidates

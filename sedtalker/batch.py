@@ -225,11 +225,7 @@ def _run_on_cluster(
 
 
 def _wait_for(job: Any) -> None:
-    """Wait until a cluster job has ended. Without Slurm's accounting, submitit never sees the end of a cancelled job.
-
-    Raises:
-        RuntimeError: the job left the queue without a result.
-    """
+    """Wait until a cluster job has ended; without Slurm's accounting, submitit never sees a cancelled job end."""
     absent = 0
     while not job.done():
         time.sleep(CLUSTER_POLL)

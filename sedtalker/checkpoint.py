@@ -75,11 +75,7 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:
-    """Load the tensors of a folder into a model.
-
-    Raises:
-        CheckpointError: names or shapes differ from the model's.
-    """
+    """Load the tensors of a folder into a model. Raises CheckpointError if names or shapes differ from the model's."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

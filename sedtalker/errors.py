@@ -83,11 +83,7 @@ def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerErro
 
 
 def as_path(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> Path:
-    """Convert `value` to a path; `name` is for the message.
-
-    Raises:
-        SEDTalkerError: (or `error`) it is not a path.
-    """
+    """Convert `value` to a path; `name` is for the message. Raises `error` if it is not one."""
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise error(f"{name} must be a name or a path, not {value!r:.40}")
     return Path(value)

@@ -82,11 +82,7 @@ def replace_into(temp_path: Path, path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check a folder for numbered files before the work.
-
-    Raises:
-        SEDTalkerError: the folder contains other files.
-    """
+    """Check a folder for numbered files before the work. Raises SEDTalkerError if the folder contains other files."""
     if path.is_dir() and not _is_numbered_sequence(path):
         raise folder_not_empty_error(path)
 

@@ -237,11 +237,7 @@ class Talker:
         return build_track(posterior, intensity, labels, encoded.duration, name, encoded.loudness_db)
 
     def _check_diarizer(self) -> None:
-        """Check that the diarizer was trained on features of the encoder's sizes.
-
-        Raises:
-            CheckpointError: it was not.
-        """
+        """Check that the diarizer was trained on features of the encoder's sizes."""
         config, encoder = self.diarizer.config, self.diarizer_encoder
         if (config.first_layer + config.layers, config.feature_width) != (encoder.layers, encoder.width):
             raise CheckpointError(
@@ -250,11 +246,7 @@ class Talker:
             )
 
     def _check_process(self) -> None:
-        """Check that a model on a GPU is used in the process that loaded it.
-
-        Raises:
-            SEDTalkerError: the process was forked from that one.
-        """
+        """Check that a model on a GPU is used in the process that loaded it."""
         if os.getpid() != self._process and self.model.layer_weights.device.type != "cpu":
             raise SEDTalkerError(
                 "this talker was loaded on a GPU before the process was forked. Load it in the child, or start "
@@ -262,11 +254,7 @@ class Talker:
             )
 
     def _check_emotion(self, emotion: str | Path | EmotionTrack, name: str | None) -> None:
-        """Check an emotion as far as possible before the audio is read.
-
-        Raises:
-            TrackError: it cannot be used.
-        """
+        """Check an emotion as far as possible before the audio is read."""
         labels = self.model.config.labels
         if isinstance(emotion, EmotionTrack):
             emotion.with_labels(labels)
@@ -325,11 +313,7 @@ class Talker:
         return motion
 
     def _load_rig(self, face: str | Path | Face | None) -> Face:
-        """Load a face, and check that this model can move it.
-
-        Raises:
-            FaceError: it cannot.
-        """
+        """Load a face, and check that this model can move it."""
         rig = face if isinstance(face, Face) else load_face(face or "default")
         if self.model.config.head == "blendshapes":
             if rig.blendshapes is None:
@@ -365,11 +349,7 @@ class _EncodedAudio:
         self._samples = 0
 
     def features(self) -> Iterator[Tensor]:
-        """Blocks (n, L, D) of features, once.
-
-        Raises:
-            RuntimeError: they were read before.
-        """
+        """Blocks (n, L, D) of features, once. Raises RuntimeError if they were read before."""
         if self._reading:
             raise RuntimeError("the features of a recording can be read once")
         self._reading = True
@@ -390,11 +370,7 @@ class _EncodedAudio:
 
     @property
     def loudness_db(self) -> Float:
-        """Loudness (T,) at 50 Hz, dB of full scale.
-
-        Raises:
-            RuntimeError: the features were not read to their end.
-        """
+        """Loudness (T,) at 50 Hz, dB of full scale. Raises RuntimeError if the features were not read to their end."""
         self._check_complete()
         return np.concatenate(self._levels)
 

@@ -177,11 +177,7 @@ class StreamingEncoder(WindowedEncoder):
         return StreamingEncoder(self.name, self.network, self.device, windows)
 
     def with_look_ahead(self, look_ahead: int) -> StreamingEncoder:
-        """The same network with another setting of the dial, in ms.
-
-        Raises:
-            CheckpointError: none of `LOOK_AHEAD`.
-        """
+        """The same network with another setting of the dial, in ms. Raises CheckpointError if not in `LOOK_AHEAD`."""
         if look_ahead not in LOOK_AHEAD:
             known = ", ".join(map(str, LOOK_AHEAD))
             raise CheckpointError(f"no look-ahead of {look_ahead} ms in the speech encoder {self.name}. Use {known}")

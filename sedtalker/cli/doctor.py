@@ -182,11 +182,7 @@ def _cuda() -> tuple[str, str, str]:
         return ABSENT, "CUDA", "unknown without torch"
     if torch.cuda.is_available():
         return GOOD, "CUDA", f"{torch.cuda.get_device_name(0)}; --device cuda uses it"
-    return (
-        ABSENT,
-        "CUDA",
-        "torch finds no GPU; everything runs on the CPU. Only training gains much from a GPU",
-    )
+    return (ABSENT, "CUDA", "torch finds no GPU; everything runs on the CPU. Only training gains much from a GPU")
 
 
 def _mamba() -> tuple[str, str, str]:
@@ -206,11 +202,7 @@ def _mamba() -> tuple[str, str, str]:
 
 def _pyrender() -> tuple[str, str, str]:
     if find_spec("pyrender") is None:
-        return (
-            ABSENT,
-            "pyrender",
-            "optional, for --backend pyrender: pip install 'sedtalker[pyrender]'",
-        )
+        return (ABSENT, "pyrender", "optional, for --backend pyrender: pip install 'sedtalker[pyrender]'")
     from sedtalker.render.pyrender import probe
 
     works, finding = probe()

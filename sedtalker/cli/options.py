@@ -134,10 +134,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--view", choices=tuple(VIEWS), default=RenderConfig.view, help="default: %(default)s")
     parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default=RenderConfig.backend,
-        help="soft needs no OpenGL (default: %(default)s)",
+        "--backend", choices=BACKENDS, default=RenderConfig.backend, help="soft needs no OpenGL (default: %(default)s)"
     )
     parser.add_argument(
         "--background",

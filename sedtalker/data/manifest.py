@@ -125,11 +125,7 @@ def merge(manifests: Iterable[Manifest]) -> Manifest:
 
 
 def split_by_speaker(
-    manifest: Manifest,
-    test: float = 0.2,
-    validation: float = 0.1,
-    seed: int = 0,
-    pinned: dict[str, str] | None = None,
+    manifest: Manifest, test: float = 0.2, validation: float = 0.1, seed: int = 0, pinned: dict[str, str] | None = None
 ) -> Manifest:
     """Assign every speaker with all utterances to one split.
 
@@ -160,11 +156,7 @@ def _sides(speakers: int, test: float, validation: float) -> list[str]:
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every audio file below a folder, sorted.
-
-    Raises:
-        DataError: the folder is missing or holds no audio.
-    """
+    """Every audio file below a folder, sorted. Raises DataError if the folder is missing or holds no audio."""
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"no such folder: {folder}. Give the folder as its publisher ships it")

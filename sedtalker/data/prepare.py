@@ -300,11 +300,7 @@ def _add(
 
 
 def _open(sequence: VertexSequence, vertices: int, step: int) -> Read:
-    """Every `step`-th frame of a sequence, not yet read.
-
-    Raises:
-        DataError: the file cannot be used, or is shorter than its index.
-    """
+    """Every `step`-th frame of a sequence, not yet read."""
     array = open_array(sequence.vertices)
     if sequence.rows is None:
         return as_frames(array, vertices)[::step]
@@ -319,11 +315,7 @@ def _open(sequence: VertexSequence, vertices: int, step: int) -> Read:
 def _copy(
     frames: Read, template: Template, source: VertexSource, options: PrepareOptions, target: Path | None
 ) -> float:
-    """Check positions block by block and write their displacements; returns the rounding error in metres.
-
-    Raises:
-        DataError: the motion has a problem; nothing is written.
-    """
+    """Check positions block by block and write their displacements; returns the rounding error in metres."""
     if target is None:
         _check_and_copy(frames, template, source, options, np.empty(frames.shape, options.dtype))
         return 0.0

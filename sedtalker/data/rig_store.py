@@ -141,11 +141,7 @@ def read_rig_manifest(root: Path) -> RigManifest:
 
 
 def read_arrays(root: Path, clip_id: str) -> RigArrays:
-    """Read `clips/ID.npz`, float16.
-
-    Raises:
-        DataError: the file is missing, damaged, or lacks an array.
-    """
+    """Read `clips/ID.npz`, float16. Raises DataError if the file is missing, damaged, or lacks an array."""
     path = root / "clips" / f"{clip_id}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -171,11 +167,7 @@ def read_features(root: Path, clip_id: str, start: int = 0, stop: int | None = N
 
 
 def require_features(root: Path, clip_ids: Sequence[str]) -> None:
-    """Check that every clip has features.
-
-    Raises:
-        DataError: a clip lacks them.
-    """
+    """Check that every clip has features. Raises DataError if a clip lacks them."""
     missing = [clip_id for clip_id in clip_ids if not features_path(root, clip_id).is_file()]
     if missing:
         raise DataError(

@@ -25,10 +25,7 @@ SHOWN = 5  # names in a message
 
 
 def read_table(
-    path: Path,
-    required: Collection[str],
-    optional: Collection[str] | None = None,
-    quoted: bool = True,
+    path: Path, required: Collection[str], optional: Collection[str] | None = None, quoted: bool = True
 ) -> list[Row]:
     """The rows of a table by heading, without surrounding blanks; `,`, `;` or a tab delimits, as the first line does.
 
@@ -62,11 +59,7 @@ def read_table(
 
 
 def index_rows(rows: Iterable[Row], key: str, path: Path) -> dict[str, Row]:
-    """Rows by the name in a column.
-
-    Raises:
-        DataError: two rows have the same name.
-    """
+    """Rows by the name in a column. Raises DataError if two rows have the same name."""
     found: dict[str, Row] = {}
     for row in rows:
         if row[key] in found:

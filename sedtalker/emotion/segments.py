@@ -51,11 +51,7 @@ def check_segment(segment: Segment, duration: float) -> None:
 
 
 def sort_segments(segments: Sequence[Segment], duration: float) -> list[Segment]:
-    """Sort segments by time, and check each of them.
-
-    Raises:
-        TrackError: as `check_segment`, or two segments overlap.
-    """
+    """Sort segments by time, and check each of them. Raises TrackError as it, and if two overlap."""
     ordered = sorted(segments, key=lambda segment: segment.start)
     for segment in ordered:
         check_segment(segment, duration)

@@ -64,11 +64,7 @@ class EmotionTrack:
 
     @classmethod
     def neutral(
-        cls,
-        duration: float,
-        frame_rate: float = TRACK_RATE,
-        labels: Sequence[str] = LABELS,
-        audio: str | None = None,
+        cls, duration: float, frame_rate: float = TRACK_RATE, labels: Sequence[str] = LABELS, audio: str | None = None
     ) -> EmotionTrack:
         """A track without emotion."""
         labels = check_labels(labels)
@@ -287,11 +283,7 @@ class EmotionTrack:
 
 
 def check_scale(factor: float) -> None:
-    """Check that a factor of the intensity is finite and 0 or more.
-
-    Raises:
-        TrackError: it is not.
-    """
+    """Check that a factor of the intensity is finite and 0 or more. Raises TrackError if it is not."""
     if not 0 <= as_number(factor, "intensity scale", TrackError) < math.inf:
         raise TrackError(f"intensity scale {factor}: it must be 0 or more, and finite")
 

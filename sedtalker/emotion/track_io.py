@@ -380,11 +380,7 @@ def from_textgrid(
 
 
 def _emotion_tier(tiers: dict[str, Tier], audio: str | None) -> Tier:
-    """The tier named `emotion`, else the one named as the recording, else the only one.
-
-    Raises:
-        TrackError: no tier, or several that could be it.
-    """
+    """The tier named `emotion`, else the one named as the recording, else the only one."""
     by_name = {name.strip().lower(): tier for name, tier in tiers.items()}
     for name in ("emotion", "emotions"):
         if name in by_name:

@@ -148,11 +148,7 @@ def auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
 
 
 def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Spearman's correlation of (N,) and (N,).
-
-    Raises:
-        MissingExtraError: scipy is not installed.
-    """
+    """Spearman's correlation of (N,) and (N,). Raises MissingExtraError if scipy is not installed."""
     return float(require("scipy.stats", "train").spearmanr(one, other).statistic)
 
 

@@ -508,11 +508,7 @@ def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = No
 
 
 def load_features(store: Store, clip: VertexClip) -> NDArray[np.float16]:
-    """Read the cached speech features (T, L, D) of a clip at 50 Hz.
-
-    Raises:
-        DataError: they are missing.
-    """
+    """Read the cached speech features (T, L, D) of a clip at 50 Hz. Raises DataError if they are missing."""
     path = store.features(clip)
     if not path.is_file():
         raise DataError(f"no speech features: {path}. Run sedtalker data prepare again, without --encoder none")

@@ -85,11 +85,7 @@ def write_faces(folder: Path, faces: Iterable[Face]) -> None:
 
 
 def face_names(folder: Path) -> tuple[str, ...]:
-    """Names of the identities in a folder.
-
-    Raises:
-        FaceError: the folder has no head, or one of another version.
-    """
+    """Names of the identities in a folder. Raises FaceError if the folder has no head, or one of another version."""
     return tuple(_read_description(folder)["faces"])
 
 
@@ -129,11 +125,7 @@ def read_face(folder: Path, name: str) -> Face:
 
 
 def read_template(folder: Path, name: str) -> NDArray[np.float32]:
-    """The template (V, 3) in metres of one identity of a folder.
-
-    Raises:
-        FaceError: its file cannot be read.
-    """
+    """The template (V, 3) in metres of one identity of a folder. Raises FaceError if its file cannot be read."""
     try:
         with np.load(folder / f"{name}.npz") as stored:
             template: NDArray[np.float32] = stored["template"]

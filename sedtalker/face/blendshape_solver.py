@@ -63,11 +63,7 @@ class Solution:
 
 
 def face_basis(face: Face) -> Basis:
-    """The blendshapes of a rigged face.
-
-    Raises:
-        FaceError: the face has none.
-    """
+    """The blendshapes of a rigged face. Raises FaceError if the face has none."""
     if face.blendshapes is None:
         raise FaceError(f"no blendshapes on this face: {face.name}. Give a folder with neutral.obj and NAME.obj files")
     return Basis(face.template, face.blendshape_names, face.blendshapes)

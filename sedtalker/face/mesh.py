@@ -123,11 +123,7 @@ def _ascii_header(path: Path) -> io.BytesIO:
 
 
 def _check_ply_counts(path: Path) -> None:
-    """Check the counts in the header of a PLY file before memory is allocated for them.
-
-    Raises:
-        ValueError: a count exceeds the size of the file in bytes.
-    """
+    """Check the counts in the header of a PLY file before memory is allocated for them."""
     with path.open("rb") as file:
         head = file.read(_HEADER_BYTES)
     if not head.startswith(b"ply"):

@@ -67,11 +67,7 @@ def default_masks(vertices: int) -> VertexMasks | None:
 
 
 def flame_regions(masks: Mapping[str, NDArray[np.integer]]) -> dict[str, NDArray[np.int64]]:
-    """The regions of FLAME's topology from the masks of `FLAME_masks.pkl`.
-
-    Raises:
-        FaceError: a mask is missing.
-    """
+    """The regions of FLAME's topology from the masks of `FLAME_masks.pkl`. Raises FaceError if a mask is missing."""
     missing = sorted({part for parts in FLAME_REGIONS.values() for part in parts} - set(masks))
     if missing:
         raise FaceError(f"no mask {missing[0]!r}")

@@ -76,11 +76,7 @@ def portrait_camera(face: Face) -> Camera:
 
 
 def view_camera(front: Camera, view: str, seconds: float = 0.0) -> Camera:
-    """The camera of a named view; the turntable turns with time.
-
-    Raises:
-        RenderError: an unknown view.
-    """
+    """The camera of a named view; the turntable turns with time. Raises RenderError if the view is unknown."""
     if view not in VIEWS:
         raise RenderError(f"unknown view: {view}. Choose one of {', '.join(VIEWS)}")
     turn = 360.0 * seconds / TURN_SECONDS if view == "turntable" else 0.0

@@ -119,11 +119,7 @@ def active_captions(captions: Sequence[Caption], times: Iterable[float]) -> Iter
 
 
 def _read_subtitles(text: str, suffix: str) -> list[Caption]:
-    """Cues of SubRip, WebVTT and SubStation Alpha.
-
-    Raises:
-        ValueError: invalid times.
-    """
+    """Cues of SubRip, WebVTT and SubStation Alpha."""
     import pysubs2
 
     lines = re.split(r"\r\n|\r|\n", text)

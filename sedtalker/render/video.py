@@ -212,11 +212,7 @@ def _write_folder(path: Path, frames: Iterator[Bytes]) -> int:
 
 
 def check_sound_length(count: int, fps: float, audio: Audio) -> None:
-    """Check that the sound is as long as `count` frames, to half a frame.
-
-    Raises:
-        RenderError: the lengths differ.
-    """
+    """Check that the sound is as long as `count` frames, to half a frame. Raises RenderError if the lengths differ."""
     sound_seconds, seconds = len(audio[0]) / audio[1], count / fps
     if abs(sound_seconds - seconds) > 0.5 / fps + 1e-6:
         raise RenderError(

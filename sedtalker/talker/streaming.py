@@ -140,11 +140,7 @@ class Spool:
         self._file.close()
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        """Add rows (n, width).
-
-        Raises:
-            SEDTalkerError: the disk is full.
-        """
+        """Add rows (n, width). Raises SEDTalkerError if the disk is full."""
         try:
             self._file.write(np.ascontiguousarray(rows, np.float32).tobytes())
         except OSError as error:

@@ -40,11 +40,7 @@ def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) 
 
 
 def _load_yaml(text: str) -> Any:
-    """The content of a YAML text.
-
-    Raises:
-        ValueError: it is not YAML, or a value such as the date 2024-13-45 does not exist.
-    """
+    """The content of a YAML text."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -63,11 +63,7 @@ class DiarizerTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check every setting before the run.
-
-        Raises:
-            DataError: a setting is out of range.
-        """
+        """Check every setting before the run. Raises DataError if a setting is out of range."""
         require_within(self, **dict.fromkeys(("steps", "batch_size", "validate_every", "threads"), (1, inf)))
         rates = (
             "lr",

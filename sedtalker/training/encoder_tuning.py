@@ -52,11 +52,7 @@ def load_tunable_encoder(name: str, frozen_layers: int) -> TunedEncoder:
 
 
 def load_whisper(name: str) -> WhisperEncoder:
-    """Load the network of a Whisper encoder.
-
-    Raises:
-        DataError: the encoder is of another kind.
-    """
+    """Load the network of a Whisper encoder. Raises DataError if the encoder is of another kind."""
     network = load_encoder(name).network
     if not isinstance(network, WhisperEncoder):
         raise DataError(f"not a Whisper encoder: {name}. Only Whisper encoders can be fine-tuned")

@@ -53,11 +53,7 @@ def last_checkpoint(module: nn.Module, output: Path, steps: int) -> Path | None:
 
 
 def check_fits(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Check that weights have the names, sizes and basis of a module.
-
-    Raises:
-        DataError: they differ.
-    """
+    """Check that weights have the names, sizes and basis of a module. Raises DataError if they differ."""
     own, fixed = module.state_dict(), dict(module.named_buffers())
     if differing := sorted(set(own) ^ set(state)):
         raise DataError(f"weights of another model ({differing[0]}): {path}. Choose another output or init_from")

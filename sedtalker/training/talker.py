@@ -35,16 +35,7 @@ from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, mot
 from sedtalker.training.resume import check_fits, last_checkpoint, read_lightning_checkpoint
 from sedtalker.training.schedule import OneCycle
 from sedtalker.training.vertex_clips import VertexClips
-from sedtalker.training.windows import (
-    Batches,
-    ClipInfo,
-    Example,
-    MotionStore,
-    RigStore,
-    WholeClips,
-    Windows,
-    collate,
-)
+from sedtalker.training.windows import Batches, ClipInfo, Example, MotionStore, RigStore, WholeClips, Windows, collate
 
 TrainingStore: TypeAlias = RigStore | VertexClips
 
@@ -195,11 +186,7 @@ class TalkerData(lightning.LightningDataModule):
     """Training windows, drawn anew in each epoch, and whole validation clips."""
 
     def __init__(self, training: TalkerTraining, store: MotionStore) -> None:
-        """Split the clips of a store.
-
-        Raises:
-            DataError: it has no clips for training or for validation.
-        """
+        """Split the clips of a store. Raises DataError if it has no clips for training or for validation."""
         super().__init__()
         self.settings, self.store = training, store
         self.train_clips = _select_split(store, "train")
@@ -407,11 +394,7 @@ def _trainer_arguments(training: TalkerTraining, callbacks: list[Callback]) -> d
 
 
 def make_trainer(arguments: dict[str, Any]) -> lightning.Trainer:
-    """Create Lightning's Trainer.
-
-    Raises:
-        DataError: it refuses an argument of the configuration's `trainer`.
-    """
+    """Create Lightning's Trainer. Raises DataError if it refuses an argument of the configuration's `trainer`."""
     try:
         return lightning.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:

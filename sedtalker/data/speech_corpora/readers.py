@@ -76,11 +76,7 @@ class NamedCorpus:
 
 
 def read_named(corpus: str, folder: Folder) -> Manifest:
-    """Read a corpus of `NAMED`.
-
-    Raises:
-        DataError: the folder is missing, or no file has a name of the corpus.
-    """
+    """Read a corpus of `NAMED`. Raises DataError if the folder is missing, or no file has a name of the corpus."""
     row = NAMED[corpus]
     pattern = re.compile(f"(?:.*/)?{row.pattern}", row.flags)
 
@@ -337,11 +333,7 @@ def _rows(table: Path, columns: tuple[str, ...], names: Any, quoted: bool = True
 def _read_table_corpus(
     folder: Folder, table: Path, columns: tuple[str, ...], make: Callable[[str, Path, Row], Utterance]
 ) -> Manifest:
-    """Manifest of the recordings that a table names without their endings, quotes taken literally.
-
-    Raises:
-        DataError: the table is missing or broken, or names none of the recordings.
-    """
+    """Manifest of the recordings that a table names without their endings, quotes taken literally."""
     count = len(read_table(table, columns, quoted=False)) if table.exists() else 0
     rows = _rows(table, columns, [path.stem for path in audio_files(folder)], quoted=False)
 

@@ -64,11 +64,7 @@ def read_own(source: Path | str, template: Path | str | None = None) -> VertexSo
 
 
 def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[str]) -> Pose:
-    """Unit and axes of the recordings, which are those of their template.
-
-    Raises:
-        DataError: the template is the default head's mesh, but mirrored, shuffled or in no known unit.
-    """
+    """Unit and axes of the recordings, which are those of their template."""
     try:
         pose = find_pose(mesh, vertices, faces)
     except FaceError as error:

@@ -40,11 +40,7 @@ def read_triangles(root: Path) -> NDArray[np.int32] | None:
 
 
 def read_template_mesh(path: Path) -> tuple[Template, NDArray[np.int32]]:
-    """Vertices (V, 3) and triangles (F, 3) of a mesh file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Vertices (V, 3) and triangles (F, 3) of a mesh file. Raises DataError if it cannot be read."""
     try:
         return read_mesh(path)
     except FaceError as error:

@@ -67,11 +67,7 @@ def missing_sentences(sequences: Iterable[VertexSequence]) -> list[str]:
 
 
 def read_vocaset(source: Path | str) -> VertexSource:
-    """Find the sequences of VOCASET's four files.
-
-    Raises:
-        DataError: a file is missing, a pointer or damaged.
-    """
+    """Find the sequences of VOCASET's four files. Raises DataError if a file is missing, a pointer or damaged."""
     root = Path(source)
     for name in FILES:
         if not (root / name).is_file():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.demux import MAX_SAMPLE, AudioFile, AudioReport, Channels, decode_file
+from sedtalker.demux import MAX_SAMPLE, RATES, AudioFile, AudioReport, Channels, decode_file
 from sedtalker.errors import AudioError, AudioWarning, as_number
 from sedtalker.files import atomic_write
 
@@ -123,6 +123,11 @@ def find_problems(report: AudioReport, level: float) -> list[str]:
         problems.append(
             f"damaged: {report.name} ends {report.missing:.0f} s before the end that its header declares. Copy it again"
         )
+    if report.undeclared:
+        problems.append(
+            f"wrong length in the header of {report.name}: {report.undeclared:.2f} s of sound follow its end, and were "
+            "read too. Save the file again with an audio editor"
+        )
     if report.unfilled:
         problems.append(
             f"time stamps of {report.name} jump by {report.unfilled:.2f} s; the parts around were joined. "
@@ -210,7 +215,7 @@ def check_source(source: Any) -> Any:
     if samples.ndim == 0 and rate.ndim > 0:
         samples, rate = rate, samples
     hertz = as_number(rate, "the sampling rate", AudioError) if rate.ndim == 0 else 0.0
-    if samples.ndim not in (1, 2) or not 1000 <= hertz <= 1_000_000 or not hertz.is_integer():
+    if samples.ndim not in (1, 2) or not RATES[0] <= hertz <= RATES[1] or not hertz.is_integer():
         raise AudioError(
             f"samples of shape {samples.shape} at {hertz:g} Hz: need (N,) or (N, channels), and whole 1,000 to "
             "1,000,000 Hz"

@@ -7,6 +7,7 @@ Samples that a codec adds before time zero (priming) are dropped.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -26,13 +27,27 @@ MAX_SILENCE = 3600.0  # s, total length of the gaps that are filled; more is a w
 READ_ERRORS = 4  # consecutive read errors after which the rest of a file is skipped
 UNREAD = 1024  # bytes between two packets; more than headers of the container
 CHANNEL_LIMIT = 64
+RATES = (1_000, 1_000_000)  # Hz; a lower rate is a damaged header, and would become hours of sound
 MAX_SAMPLE = 16.0  # +24 dB of headroom for floats; 16-bit integers below it are at -66 dB, inaudible
 
 Channels = NDArray[np.float32]  # (C, N)
 
-_DECLARED_DURATION = {"matroska", "webm", "mov", "mp4", "flac", "w64", "aiff", "caf", "ogg"}  # duration in the header
+_DECLARED_DURATION = {
+    "matroska",
+    "webm",
+    "mov",
+    "mp4",
+    "flac",
+    "w64",
+    "aiff",
+    "caf",
+    "ogg",
+    "tta",
+}  # duration in the header
 _OWN_ORIGIN = {"matroska", "webm", "mov", "mp4", "avi"}  # time begins at 0, not at the first packet
 _NO_PAUSES = {"flac", "mp3", "aac", "wav", "w64", "aiff", "caf", "au", "ac3", "eac3", "tta", "wv", "ogg"}
+_CHECKSUMS = {"flac", "wavpack", "tta"}  # codecs whose decoders check frames on request
+_TAG = re.compile(rb"[ -~]{4}|ID3|TAG")  # of a RIFF chunk or an ID3 tag
 _RESYNC = {"matroska", "webm", "mpegts"}  # FFmpeg skips damaged bytes of these without an error
 
 
@@ -86,6 +101,7 @@ class AudioReport:
     decoded: int = 0  # packets that were decoded
     downmix: str = "mono"  # description of the conversion to mono
     missing: float = 0.0  # s between the end of the file and the end in its header
+    undeclared: float = 0.0  # s of sound after the end that the header of a WAV file declares
 
     @property
     def lost_seconds(self) -> float:
@@ -130,11 +146,18 @@ def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels
 
     path = Path(file)
     check_file(path)
+    report.undeclared = _find_undeclared_sound(path)
+    options = {"protocol_whitelist": "file", "ignore_length": str(int(report.undeclared > 0))}
     try:
-        with av.open(ffmpeg_name(path), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        with av.open(ffmpeg_name(path), options=options, metadata_errors="replace") as container:
             stream = _choose_track(container, file, report)
             yield from _Timeline(path, container, stream, report).decode()
     except av.error.FFmpegError as error:
+        if _lacks_index(path):
+            raise AudioError(
+                f"incomplete: {path} has no index (moov box), since the recording or a copy of it was stopped. "
+                "Copy it again, or repair it with a tool for MP4 files"
+            ) from error
         raise AudioError(
             f"cannot read as audio: {path} ({error.strerror}). Give wav, flac, mp3, ogg, m4a ..."
         ) from error
@@ -194,7 +217,7 @@ def _can_decode(stream: Any) -> bool:
 
     if stream.codec_context is None:
         return False
-    if stream.codec_context.name == "flac":
+    if stream.codec_context.name in _CHECKSUMS:
         stream.codec_context.options = {"err_detect": "crccheck+explode"}  # otherwise a damaged frame becomes noise
     try:
         stream.codec_context.open(strict=False)
@@ -203,24 +226,84 @@ def _can_decode(stream: Any) -> bool:
     return True
 
 
-def _find_wav_duration(path: Path) -> float | None:
-    """Seconds in the header of a RIFF WAVE file, which FFmpeg limits to the size of the file.
+@dataclass(frozen=True)
+class _WavData:
+    """The chunk of a RIFF WAVE file with the samples, as its header declares it."""
 
-    None if the header has no length, as in files written to a pipe.
-    """
+    start: int  # byte of the first sample
+    size: int  # bytes
+    rate: int  # bytes a second; 0 if unknown
+
+    @property
+    def has_length(self) -> bool:
+        """Whether the header has a length, which files written to a pipe lack."""
+        return self.rate > 0 and 0 < self.size < 0x7FFF0000
+
+
+def _find_wav_data(path: Path) -> _WavData | None:
+    """The data chunk of a RIFF WAVE file; None for other files."""
     rate = 0
     with path.open("rb") as file:
-        if file.read(12)[:4] != b"RIFF":
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return None
         while len(head := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", head)
             if name == b"data":
-                return size / rate if rate and 0 < size < 0x7FFF0000 else None
+                return _WavData(file.tell(), size, rate)
             if name == b"fmt " and size >= 16:
-                rate = struct.unpack("<8xI", file.read(12))[0]  # bytes a second
+                rate = struct.unpack("<8xI", file.read(12))[0]
                 size -= 12
             file.seek(size + size % 2, os.SEEK_CUR)
     return None
+
+
+def _find_undeclared_sound(path: Path) -> float:
+    """Seconds of sound after the end that the header of a WAV file declares; 0 if other chunks or tags follow it.
+
+    The header is too short if a recorder was stopped, or if the file exceeds 4 GiB.
+    """
+    try:
+        data = _find_wav_data(path)
+        if data is None or not data.has_length:
+            return 0.0
+        end = data.start + data.size
+        seconds = (path.stat().st_size - end) / data.rate
+        if seconds <= GAP:
+            return 0.0
+        with path.open("rb") as file:
+            file.seek(end)
+            rest = file.read(1 << 16)
+    except OSError:
+        return 0.0
+    tagged = any(_TAG.match(rest, pad) for pad in (0, 1))  # chunks begin at even positions, tags anywhere
+    return 0.0 if tagged or not rest.strip(b"\0") else seconds
+
+
+def _is_cut_riff(path: Path) -> bool:
+    """Whether a RIFF file, such as AVI, ends before the end of its first RIFF chunk."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head[:4] == b"RIFF" and 8 + int.from_bytes(head[4:], "little") > path.stat().st_size + 1
+
+
+def _lacks_index(path: Path) -> bool:
+    """Whether a file of the MP4 family has no `moov` box."""
+    try:
+        with path.open("rb") as file:
+            position, kinds = 0, []
+            while len(head := file.read(16)) >= 8:
+                size, kind = struct.unpack(">I4s", head[:8])
+                kinds.append(kind)
+                if size == 1 and len(head) == 16:
+                    size = int.from_bytes(head[8:], "big")
+                if kind == b"moov" or size < 8:
+                    break
+                position += size
+                file.seek(position)
+    except OSError:
+        return False
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
 
 
 class _Timeline:
@@ -254,11 +337,13 @@ class _Timeline:
     def _find_duration(self) -> float | None:
         """Duration in the file's header, in seconds; None if FFmpeg estimates it."""
         if "wav" in self._formats:
-            return _find_wav_duration(self._path)
+            data = _find_wav_data(self._path)
+            return data.size / data.rate if data and data.has_length and not self._report.undeclared else None
         duration = self._container.duration
         # A start after 0 comes from a LAME header, which also has the number of frames.
         counted = "mp3" in self._formats and (self._stream.start_time or 0) > 0
-        if not duration or duration <= 0 or not (self._formats & _DECLARED_DURATION or counted):
+        cut = "avi" in self._formats and _is_cut_riff(self._path)  # FFmpeg's duration is wrong for some complete AVI
+        if not duration or duration <= 0 or not (self._formats & _DECLARED_DURATION or counted or cut):
             return None
         return float(duration / 1e6)
 
@@ -328,7 +413,8 @@ class _Timeline:
                     self._failed_end = end - self._origin + self._offset
             return []
         if packet is not None:
-            if packet.is_corrupt:
+            # the last packet of a WAV file without length is shorter than FFmpeg expects
+            if packet.is_corrupt and not ("wav" in self._formats and self._declared is None):
                 self._note_damage()
             self._report.decoded += 1
         return [frame for frame in frames if frame.samples and frame.sample_rate]
@@ -414,6 +500,8 @@ class _Timeline:
         count = frame.layout.nb_channels
         if not 1 <= count <= CHANNEL_LIMIT:
             raise ValueError(f"{count} channels")
+        if not RATES[0] <= frame.sample_rate <= RATES[1]:
+            raise ValueError(f"a sampling rate of {frame.sample_rate} Hz")
         kind = (frame.format.name, frame.layout.name, count, frame.sample_rate)
         if self._to_float is None or self._to_float[0] != kind:
             # Packed floats, because arrays of more than seven planes are unsafe in PyAV.

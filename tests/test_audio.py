@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,69 @@ def test_a_truncated_file_is_read_to_its_end(tmp_path: Path, name: str) -> None:
     assert abs(len(samples) / SAMPLE_RATE - 3.0) < 0.06
     assert ["damaged" in str(warning.message) for warning in caught] == [True]
     assert "lost 1." in str(caught[0].message)
+
+
+def test_a_damaged_lossless_frame_becomes_silence(tmp_path: Path) -> None:
+    path = tmp_path / "a.wv"
+    write_media(path, 0.1 * hiss(4.0), 48_000, "wavpack", "wv")
+    corrupt(path, 0.5, 200)
+    with pytest.warns(AudioWarning, match="damaged: .* lost"):
+        samples = load_audio(path)
+    assert float(np.abs(samples).max()) < 0.2, "noise of the damaged frame"
+
+
+def test_a_truncated_avi_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    write_media(path, hiss(3.0), 48_000, *FORMATS["avi"][::-1])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(AudioWarning, match="damaged"):
+        load_audio(path)
+
+
+def test_a_truncated_m4a_without_index_is_named_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    write_media(path, hiss(3.0), 48_000, "aac", "ipod")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    with pytest.raises(AudioError, match=r"incomplete: .*Copy it again"):
+        load_audio(path)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_streamed_wav_is_intact(tmp_path: Path, tone: np.ndarray, size: int) -> None:
+    path = tmp_path / "a.wav"
+    write_wav(path, tone, size)
+    refuse_damaged(path)
+    assert len(load_audio(path)) == len(tone)
+
+
+def test_sound_after_the_end_in_a_wav_header_is_read(tmp_path: Path, tone: np.ndarray) -> None:
+    path = tmp_path / "a.wav"
+    write_wav(path, tone, len(tone) // 4 * 2)
+    with pytest.warns(AudioWarning, match="wrong length in the header"):
+        assert len(load_audio(path)) == len(tone)
+
+
+@pytest.mark.parametrize("tail", [b"LIST\xff\xff\0\0", b"ID3\4\0\0\0\0\0@", bytes(10)])
+def test_tags_after_the_sound_of_a_wav_are_not_sound(tmp_path: Path, tone: np.ndarray, tail: bytes) -> None:
+    path = tmp_path / "a.wav"
+    write_wav(path, tone, len(tone) * 2)
+    path.write_bytes(path.read_bytes() + tail.ljust(20_000, tail[-1:]))
+    refuse_damaged(path)
+    assert len(load_audio(path)) == len(tone)
+
+
+def test_an_impossible_rate_in_a_header_is_refused(tmp_path: Path, tone: np.ndarray) -> None:
+    write_wav(tmp_path / "a.wav", tone, len(tone) * 2, rate=1)
+    with pytest.raises(AudioError, match="a sampling rate of 1 Hz"):
+        load_audio(tmp_path / "a.wav")
+
+
+def write_wav(path: Path, samples: np.ndarray, size: int, rate: int = SAMPLE_RATE) -> None:
+    """Write 16-bit samples with `size` as the number of bytes in the header."""
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", size
+    )
+    path.write_bytes(head + (samples * 32767).astype("<i2").tobytes())
 
 
 def test_a_mostly_damaged_file_is_refused(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ EXPECTED = [
         lambda text: text.replace(HEADINGS, HEADINGS.title()),
         lambda text: text.replace("train", "Train").replace("\n", "\n\n"),
         lambda text: "\ufeff" + text,
+        lambda text: text.replace("take_01", "TAKE_01.flac").replace("take_02", "Take_02"),
     ],
 )
 def test_a_table_is_read_as_spreadsheets_write_it(change, tmp_path: Path) -> None:
@@ -192,6 +193,24 @@ def test_a_table_that_does_not_fit_stops_the_preparation(content: tuple[str, ...
         prepare(read_own(folder), tmp_path / "store")
     assert "clips.csv" in str(refusal.value) and "\n" not in str(refusal.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_table_of_another_name_is_read_or_stops_the_preparation(tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    (folder / "Clips.TSV").write_text("\n".join((HEADINGS, *ROWS)).replace(",", "\t"), encoding="utf-8")
+    assert labels_of(folder) == EXPECTED
+    (folder / "Clips.TSV").rename(folder / "labels.csv")
+    with pytest.raises(DataError, match=r"no table clips\.csv, but labels\.csv"):
+        read_own(folder)
+    (folder / "labels.csv").rename(folder / "take_01.csv")  # an export of the clip
+    assert {emotion for _, emotion, *_ in labels_of(folder)} == {"neutral"}
+
+
+def test_two_recordings_of_a_clip_are_refused(tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    (folder / "take_01.flac").write_bytes((folder / "take_01.wav").read_bytes())
+    with pytest.raises(DataError, match=r"two recordings of take_01: .*take_01\.flac and .*take_01\.wav"):
+        read_own(folder)
 
 
 def test_a_table_of_another_encoding_is_read_and_binary_data_is_not(tmp_path: Path) -> None:

@@ -231,6 +231,18 @@ def test_tracks_without_a_recording_fit_any(tmp_path):
     assert read_track(tmp_path / "b.rttm", 2.0).intensity.max() == 0
 
 
+def test_recordings_whose_names_differ_after_a_point_are_not_mixed(tmp_path):
+    text = RTTM.format("talk.take1", "happy") + RTTM.format("talk.take2", "angry")
+    assert _emotions(tmp_path, "a.rttm", text, "talk.take1.wav") == {"happy"}
+    assert _emotions(tmp_path, "a.rttm", text, "talk.take2.unknown") == {"angry"}
+    with pytest.raises(TrackError, match="several recordings"):
+        _emotions(tmp_path, "a.rttm", text, None)
+
+
+def test_names_match_in_any_unicode_form(tmp_path):
+    assert _emotions(tmp_path, "a.rttm", RTTM.format("cafe\u0301", "happy"), "caf\u00e9.wav") == {"happy"}
+
+
 def test_names_with_spaces_and_points_match(tmp_path):
     track = EmotionTrack.from_segments([Segment(0.5, 1.5, "disgust", 0.5)], 2.0, audio="x/my talk.01.wav")
     write_track(track, tmp_path / "a.rttm")

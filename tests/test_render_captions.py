@@ -144,6 +144,23 @@ def test_subtitles_in_common_encodings_are_decoded(tmp_path, text, encoding):
         assert read_captions(path, 1.0) == [(0, 2.5, text)]
 
 
+def test_milliseconds_of_whisper_are_recognised(tmp_path):
+    assert _read(tmp_path, "a.tsv", "start\tend\ttext\n0\t1240\tHello.\n1240\t2500\tYou\n") == [
+        (0, 1.24, "Hello."),
+        (1.24, 2.5, "You"),
+    ]
+    assert _read(tmp_path, "b.tsv", "start\tend\ttext\n0\t1\tHello.\n1\t12\tYou\n") == [
+        (0, 1, "Hello."),
+        (1, 12, "You"),
+    ]
+
+
+def test_marks_of_unspaced_scripts_stay_with_their_letters(tmp_path):
+    captions = _read(tmp_path, "a.txt", "\u0e01" + "\u0e14\u0e35" * 61)
+    assert "".join(text for _, _, text in captions).replace(" ", "") == "\u0e01" + "\u0e14\u0e35" * 61
+    assert not [text for _, _, text in captions if text.startswith("\u0e35")]
+
+
 def test_tables_of_other_programs(tmp_path):
     assert _read(tmp_path, "a.csv", "Start;End;Text\n0;1,25;Hello\n") == [(0, 1.25, "Hello")]
     assert _read(tmp_path, "b.csv", 'sep=,\nonset,offset,word\n"0,5",1,Hello\n') == [(0.5, 1, "Hello")]

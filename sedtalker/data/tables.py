@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import mimetypes
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -80,10 +81,14 @@ def match_names(
         DataError: rows or recordings are left over, or two rows are of one recording; it names them.
     """
     known = {unicodedata.normalize("NFC", name): name for name in names}
+    folded = Counter(name.casefold() for name in known)
+    any_case = {form.casefold(): name for form, name in known.items() if folded[form.casefold()] == 1}
     found: dict[str, Entry] = {}
     rows_left = []
     for written, entry in table.items():
-        name = next((known[form] for form in _forms(written) if form in known), None)
+        forms = _forms(written)
+        name = next((known[form] for form in forms if form in known), None)
+        name = name or next((any_case[form.casefold()] for form in forms if form.casefold() in any_case), None)
         if name is None:
             rows_left.append(written)
         elif name in found:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from pathlib import Path
@@ -274,6 +275,12 @@ class SeveralRecordingsError(TrackError):
 
 
 UNNAMED = "audio"  # name of an unknown recording in RTTM
+_MEDIA_SUFFIXES = frozenset(
+    """
+    wav wave w64 rf64 flac mp2 mp3 ogg oga opus spx m4a m4b m4v aac ac3 wma aif aiff aifc au snd caf amr ape wv tta sph
+    nist mp4 mkv mka mov webm weba avi flv wmv mpg mpeg ts mts m2ts 3gp 3g2 qt vob npy npz json rttm csv
+    """.split()  # noqa: SIM905, a list would take many lines
+)
 
 
 def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
@@ -291,6 +298,7 @@ def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
     if audio is None:
         raise SeveralRecordingsError(f"segments of several recordings: {listed}. Keep those of one, or name the audio")
     own = {name for name, stem in found.items() if stem == _stem(audio)}
+    own = own or {name for name, stem in found.items() if stem == _stem(Path(audio).stem)}  # a suffix of another kind
     if not own:
         raise TrackError(
             f"segments of other recordings: {listed}; none of {_stem(audio)}. Give its own track, or rename it"
@@ -299,9 +307,14 @@ def _choose_recording(names: Iterable[str], audio: str | None) -> set[str]:
 
 
 def _stem(name: str) -> str:
-    """A recording's name without folders and suffix, with underscores for blanks, as in RTTM."""
-    name = re.sub(r"\s+", "_", name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2])
-    return re.sub(r"(?<=.)\.(?=\w*[A-Za-z])\w{2,5}$", "", name).casefold()
+    """A recording's name without folders and the suffix of a media file, with underscores for blanks, as in RTTM.
+
+    Other endings are part of the name: `talk.take1` and `talk.take2` are two recordings.
+    """
+    name = unicodedata.normalize("NFC", name).strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
+    name = re.sub(r"\s+", "_", name).casefold()
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and suffix in _MEDIA_SUFFIXES else name
 
 
 def to_csv(track: EmotionTrack) -> str:

@@ -3,7 +3,8 @@
 | suffix | content |
 |---|---|
 | .srt, .vtt, .ass, .ssa | subtitles; their styles and positions are ignored |
-| .csv, .tsv | words or phrases with times in seconds: columns `start`, `end`, and `text` or `word` |
+| .csv, .tsv | words or phrases with times in seconds: columns `start`, `end`, and `text` or `word`; whole numbers with
+captions of minutes are milliseconds, as Whisper writes them |
 | .txt | text without times: it is distributed over the whole length by the number of letters |
 """
 
@@ -15,6 +16,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
 from sedtalker.errors import RenderError
 from sedtalker.files import read_number, read_table, read_text
@@ -27,6 +29,7 @@ SUFFIXES = (*SUBTITLES[:2], ".csv", ".tsv", ".txt", *SUBTITLES[2:])
 _MAX_LETTERS = 64  # of a caption of several words: two lines
 _MAX_PAUSE = 0.7  # seconds between two words of a caption
 _MAX_SECONDS = 1e6  # seconds
+_MIN_MILLISECONDS = 60  # median length of captions in a table from which whole numbers are milliseconds
 _TIMESTAMP = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,:](\d{1,6}))?"
 _CUE_TIMES = re.compile(rf"\s*{_TIMESTAMP}\s*-+>\s*{_TIMESTAMP}(?:\s.*)?")
 _CUE_TIMES_LOOSE = re.compile(r"\s*[-+]?\d+\s*[:.,].*-+>.*")
@@ -198,10 +201,14 @@ def _format_timestamp(hours: str | None, minutes: str, seconds: str, part: str |
 
 def _read_words(text: str, delimiter: str | None) -> list[Caption]:
     words = []
+    whole = True
     for row in read_table(text, _ALIASES, delimiter):
         word = row.get("text", "").strip()
         if word:
+            whole = whole and all(row.get(name, "").isdecimal() for name in ("start", "end"))
             words.append((read_number(row.get("start"), "start"), read_number(row.get("end"), "end"), word))
+    if whole and words and median(end - start for start, end, _ in words) >= _MIN_MILLISECONDS:
+        words = [(start / 1000, end / 1000, word) for start, end, word in words]
     return words
 
 
@@ -238,4 +245,11 @@ def _split_unspaced(word: str) -> list[str]:
     """Split a text without spaces into its sentences; return a word as it is."""
     if len(word) <= _MAX_LETTERS:
         return [word]
-    return re.findall(r"[^。！？、，]{1,40}[。！？、，]*|[。！？、，]+", word)
+    from sedtalker.render.fonts import split_clusters
+
+    parts = re.findall(r"[^。！？、，]{1,40}[。！？、，]*|[。！？、，]+", word)
+    for index in range(1, len(parts)):  # marks stay with their letter
+        clusters = split_clusters(parts[index - 1][-1] + parts[index])
+        parts[index - 1] += clusters[0][1:]
+        parts[index] = "".join(clusters[1:])
+    return [part for part in parts if part]

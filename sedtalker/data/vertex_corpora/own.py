@@ -1,7 +1,7 @@
 """Your own recordings: a folder of `name.wav` + `name.npy` pairs and one template mesh (`template.obj` or `.ply`).
 
 The arrays are (T, V, 3) or (T, 3 V), in the template's vertex order, unit and axes. An optional
-`clips.csv` describes each clip; all its columns but the first are optional:
+`clips.csv` (or `clips.tsv`) describes each clip; all its columns but the first are optional:
 
     name,subject,sentence,emotion,intensity,split
     take_01,anna,hello,happy,0.8,train
@@ -13,6 +13,7 @@ neutral and spoken by one subject, and a tenth of the clips each becomes validat
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from sedtalker.inputs import expand_inputs
 from sedtalker.labels import canonical_label
 
 TABLE = "clips.csv"
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
 COLUMNS = ("subject", "sentence", "emotion", "intensity", "split")  # besides the name
 SUBJECT = "speaker"  # the subject of clips that no table describes
 MESHES = ("template.obj", "template.ply")
@@ -49,13 +51,15 @@ def read_own(source: Path | str, template: Path | str | None = None) -> VertexSo
     if mesh is None:
         raise DataError(f"no template: {root} holds neither {' nor '.join(MESHES)}. Name the mesh with --templates")
     vertices, faces = read_template_mesh(mesh)
-    sounds: dict[str, AudioSource] = {path.stem: path for path in expand_inputs([str(root)])}
+    sounds = _index_sounds(expand_inputs([str(root)]))
     arrays = {path.stem: path for path in sorted(root.glob("*.npy"))}
-    table = _table(root / TABLE, sorted(set(arrays) | set(sounds)))
+    clips = sorted(set(arrays) | set(sounds))
+    table_path = _find_table(root, clips)
+    table = _table(table_path, clips)
     found = VertexSource("own", root, (30.0, *COMMON_RATES), [], sounds, {}, faces)
     found.notes.append(f"layout: own recordings, {root}, template {mesh.name}")
     for name in sorted(set(arrays) & set(sounds)):
-        found.sequences.append(_sequence(name, arrays[name], table.get(name, {}), root / TABLE))
+        found.sequences.append(_sequence(name, arrays[name], table.get(name, {}), table_path))
     found.pose = _pose(mesh, vertices, faces, found.notes)
     found.templates = {sequence.subject: vertices for sequence in found.sequences}
     found.missing += [f"sound of {name}" for name in sorted(set(arrays) - set(sounds))]
@@ -75,6 +79,35 @@ def _pose(mesh: Path, vertices: Template, faces: NDArray[np.int32], notes: list[
     if not pose.is_identity:
         notes.append(f"axes: {mesh.name} is {pose.describe()}; everything is brought to {STATEMENT}")
     return pose
+
+
+def _index_sounds(paths: Iterable[Path]) -> dict[str, AudioSource]:
+    """Recordings by name.
+
+    Raises:
+        DataError: two recordings have the same name.
+    """
+    sounds: dict[str, AudioSource] = {}
+    for path in paths:
+        if path.stem in sounds:
+            raise DataError(f"two recordings of {path.stem}: {sounds[path.stem]} and {path}. Keep one")
+        sounds[path.stem] = path
+    return sounds
+
+
+def _find_table(root: Path, clips: Collection[str]) -> Path:
+    """The table of a folder, `clips.csv` or `clips.tsv` in any case; a path that does not exist if there is none.
+
+    Raises:
+        DataError: there are tables of other names, which would be left out without notice.
+    """
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] != ".")
+    tables = [path for path in files if path.name.split(".")[0] not in clips]  # a clip's own table is an export
+    named = [path for path in tables if path.stem.lower() == Path(TABLE).stem]
+    if len(named) > 1 or (tables and not named):
+        listed = ", ".join(path.name for path in named or tables)
+        raise DataError(f"no table {TABLE}, but {listed}: {root}. Name the table of the clips {TABLE}, remove others")
+    return named[0] if named else root / TABLE
 
 
 def _table(path: Path, names: list[str]) -> dict[str, Row]:

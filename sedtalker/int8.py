@@ -1,11 +1,10 @@
 """Linear layers in 8-bit integers on a CPU: a quarter of the memory to read, and two to six times as fast.
 
-A step of a streaming model multiplies a few frames by all of its weights, so reading the weights is what it waits for.
-Weights have 7 bits and a scale for each row, so that the 16-bit sums of processors without VNNI cannot overflow; inputs
-have 8 bits and one range, measured once and kept with the model. Ranges are fixed, so a frame's result does not depend
-on which frames are computed with it, as it would with ranges taken from each call's input. Before that, each input
-channel is divided by a factor and its weights are multiplied by it (SmoothQuant, Xiao et al. 2023, with alpha 0.5), so
-that a few loud channels do not take the whole range.
+A step of a streaming model multiplies a few frames by all of its weights, so memory bandwidth limits its speed. Weights
+have 7 bits and a scale for each row, so that the 16-bit sums of processors without VNNI cannot overflow. Inputs have 8
+bits and one range, measured once and saved with the model. As the range is fixed, the result of a frame does not depend
+on the other frames of a call. Before quantization each input channel is divided by a factor and its weights are
+multiplied by it (SmoothQuant, Xiao et al. 2023, alpha 0.5), so that a few large channels do not take the whole range.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEVELS = 63  # of a weight, either sign
-STEPS = 255  # of an input's range
-QUANTILE = 1e-6  # share of the inputs that may lie outside the range, on either side
-CHANNEL_QUANTILE = 0.999  # of an input channel's magnitude that counts as its loudness
-SAMPLES = 1_000_000  # inputs that are looked at to find a range
+LEVELS = 63  # largest magnitude of a quantized weight
+STEPS = 255  # quantization steps of an input's range
+QUANTILE = 1e-6  # share of the inputs outside the range, at each end
+CHANNEL_QUANTILE = 0.999  # quantile of an input channel's magnitude that SmoothQuant uses
+SAMPLES = 1_000_000  # inputs from which a range is measured, at most
 
 
 @lru_cache(maxsize=1)
@@ -32,13 +31,13 @@ def is_supported() -> bool:
         return False
     try:
         Int8Linear(MeasuredLinear(4, 4))(torch.zeros(1, 4))
-    except (RuntimeError, AttributeError):  # newer versions may leave them out
+    except (RuntimeError, AttributeError):  # newer versions of torch may lack them
         return False
     return True
 
 
 class MeasuredLinear(nn.Linear):
-    """A linear layer that keeps the range of its inputs, for `Int8Linear`; it computes in floating point."""
+    """A linear layer in floating point that stores the range of its inputs for `Int8Linear`."""
 
     smoothing: Tensor
     input_range: Tensor
@@ -52,8 +51,8 @@ class MeasuredLinear(nn.Linear):
     def measure(self, inputs: Tensor) -> None:
         """Set the range from typical inputs (N, in)."""
         few = inputs[:: max(1, inputs.numel() // SAMPLES)].float()
-        loudness = few.abs().quantile(CHANNEL_QUANTILE, 0).clamp(min=1e-4)
-        self.smoothing.copy_((loudness / self.weight.abs().amax(0).clamp(min=1e-4)).sqrt().clamp(min=1e-3))
+        magnitude = few.abs().quantile(CHANNEL_QUANTILE, 0).clamp(min=1e-4)
+        self.smoothing.copy_((magnitude / self.weight.abs().amax(0).clamp(min=1e-4)).sqrt().clamp(min=1e-3))
         smoothed = (few / self.smoothing).flatten().sort().values
         outside = int(QUANTILE * len(smoothed))
         self.input_range[0] = smoothed[outside].clamp(max=0.0)
@@ -61,7 +60,7 @@ class MeasuredLinear(nn.Linear):
 
 
 class Int8Linear(nn.Module):
-    """What a `MeasuredLinear` computes, in 8-bit integers: (..., in) -> (..., out), float32 on both sides."""
+    """A `MeasuredLinear` in 8-bit integers: (..., in) float32 -> (..., out) float32."""
 
     def __init__(self, linear: MeasuredLinear) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class Int8Linear(nn.Module):
         scales = (smoothed.abs().amax(1) / LEVELS).clamp(min=1e-12)
         integers = (smoothed / scales[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*quantize.*deprecated")  # `is_supported` says when it is gone
+            warnings.filterwarnings("ignore", message=".*quantize.*deprecated")  # `is_supported` detects its removal
             rows = torch._make_per_channel_quantized_tensor(
                 integers, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0
             )
@@ -86,7 +85,7 @@ class Int8Linear(nn.Module):
 
 
 def to_int8(model: nn.Module) -> None:
-    """Put an `Int8Linear` in the place of every `MeasuredLinear` of the model; CPU only, and there is no way back."""
+    """Replace every `MeasuredLinear` of the model by an `Int8Linear`; CPU only, and irreversible."""
     for name, linear in list(_measured(model)):
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, Int8Linear(linear))
@@ -94,7 +93,7 @@ def to_int8(model: nn.Module) -> None:
 
 @torch.inference_mode()
 def measure_ranges(model: nn.Module, calls: Iterable[tuple[Any, ...]]) -> None:
-    """Set the ranges of all `MeasuredLinear` of the model from what they read while it is called with `calls`."""
+    """Set the ranges of all `MeasuredLinear` of the model from their inputs in `calls` of the model."""
     layers = dict(_measured(model))
     read: dict[str, list[Tensor]] = {name: [] for name in layers}
 

@@ -154,10 +154,10 @@ class WindowedEncoder:
 
 
 class StreamingEncoder(WindowedEncoder):
-    """An encoder that computes each frame once and carries its state: windows are only its pieces and its look-ahead.
+    """An encoder that computes each frame once and carries its state between chunks.
 
-    `windows.hop` frames are given at a time; `windows.right` is the wanted look-ahead, from which the largest setting
-    of the dial that does not exceed it is taken, or the smallest of all.
+    `windows.hop` is the number of frames of a chunk. `windows.right` is the requested look-ahead: the largest of
+    `LOOK_AHEAD` that does not exceed it is used, or else the smallest.
     """
 
     network: StreamingNetwork
@@ -169,15 +169,15 @@ class StreamingEncoder(WindowedEncoder):
         if windows is None:
             windows = Windowing(config.left, LONG_WINDOWS.hop, config.look_ahead * FRAME_RATE // 1000)
         super().__init__(name, network, config.layers + 1, config.width, device, windows)
-        wanted = windows.right * 1000 / FRAME_RATE
-        self.look_ahead = max((ms for ms in LOOK_AHEAD if ms <= wanted), default=min(LOOK_AHEAD))  # ms
+        requested = windows.right * 1000 / FRAME_RATE
+        self.look_ahead = max((ms for ms in LOOK_AHEAD if ms <= requested), default=min(LOOK_AHEAD))  # ms
 
     def with_windows(self, windows: Windowing) -> StreamingEncoder:
-        """The same network in other pieces and with another look-ahead."""
+        """The same network with other sizes of chunks and another look-ahead."""
         return StreamingEncoder(self.name, self.network, self.device, windows)
 
     def with_look_ahead(self, look_ahead: int) -> StreamingEncoder:
-        """The same network with another setting of the dial, in ms. Raises CheckpointError if not in `LOOK_AHEAD`."""
+        """The same network with another look-ahead in ms. Raises CheckpointError if not in `LOOK_AHEAD`."""
         if look_ahead not in LOOK_AHEAD:
             known = ", ".join(map(str, LOOK_AHEAD))
             raise CheckpointError(f"no look-ahead of {look_ahead} ms in the speech encoder {self.name}. Use {known}")

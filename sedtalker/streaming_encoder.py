@@ -1,14 +1,14 @@
 """A speech encoder that streams: mono 16 kHz -> 50 feature vectors a second, each computed once.
 
-Blocks of Whisper's encoder (Radford et al. 2022) whose attention is a band: a frame reads `left` frames before it and,
-in each block, a few frames after it. Keys and values are carried from one chunk to the next, so the cost of a second of
-audio hardly depends on the size of the chunks, and the features do not depend on it at all. The look-ahead is a dial:
-one set of weights was trained with all of `LOOK_AHEAD`.
+Blocks of Whisper's encoder (Radford et al. 2022) with banded attention: a frame attends to `left` frames before it and,
+in each block, to a few frames after it. Keys and values are carried from one chunk to the next, so the features do not
+depend on the size of the chunks, and the cost of a second of audio hardly does. The look-ahead can be chosen at run
+time: one set of weights was trained with every setting of `LOOK_AHEAD`.
 
-What differs from Whisper, so that no frame depends on later or on all earlier sound:
-- log-mels have a fixed floor, where Whisper takes one of 8 decades below the loudest bin of the clip;
-- positions are periodic: their sinusoids' frequencies are rounded to multiples of 2 pi / PERIOD. The differences of
-  positions, which attention reads, stay what they were, and streams may be of any length.
+Two differences from Whisper make the features of a frame independent of the length of the audio:
+- log-mels have a fixed floor; Whisper's is 8 decades below the loudest bin of the clip;
+- positions are periodic: the frequencies of their sinusoids are rounded to multiples of 2 pi / PERIOD. Products
+  of two positions still depend only on their difference, and streams may have any length.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from sedtalker.int8 import MeasuredLinear, is_supported, to_int8
 from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters
 
 KIND = "streaming-encoder"
-REACH = FRAME_SAMPLES + MEL_WINDOW // 2  # samples that a frame's convolutions see before and after its start
+REACH = FRAME_SAMPLES + MEL_WINDOW // 2  # samples before and after a frame's start that its convolutions read
 PERIOD = 1500  # frames after which positions repeat, 30 s
 
 LOOK_AHEAD = {80: (1, 1, 1), 120: (2, 2, 1), 200: (4, 3, 2), 400: (7, 7, 5)}
-"""Frames after a frame that each block's attention reads, by the setting of the dial in ms.
+"""Frames after a frame that the attention of each block reads, by look-ahead in ms.
 
-The sum in frames of 20 ms plus the 12.5 ms of the last mel window after a frame's end is at most the setting.
+Their sum, in frames of 20 ms, plus the 12.5 ms of the last mel window after a frame's end is at most the look-ahead.
 """
 DEFAULT_LOOK_AHEAD = 120  # ms
 
@@ -52,12 +52,12 @@ class StreamingConfig:
     feedforward: int = 1536
     layers: int = 3
     left: int = 100  # frames before a frame that attention reads
-    floor: float = -7.0  # decades of mel power, the least that counts
-    look_ahead: int = DEFAULT_LOOK_AHEAD  # ms, where none is asked for
+    floor: float = -7.0  # log10 of the smallest mel power
+    look_ahead: int = DEFAULT_LOOK_AHEAD  # ms, the default of streams
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> StreamingConfig:
-        """The configuration of plain types, as a checkpoint holds it."""
+        """The configuration from the plain types of a checkpoint."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise CheckpointError(f"unknown settings of a speech encoder: {sorted(unknown)}. Update sedtalker")
@@ -65,7 +65,7 @@ class StreamingConfig:
 
 
 class LayerState(NamedTuple):
-    """What a block carries from one chunk to the next; time is the second axis."""
+    """State of a block between chunks; time is the second axis."""
 
     keys: Tensor  # (B, <= left + ahead, width)
     values: Tensor
@@ -74,9 +74,9 @@ class LayerState(NamedTuple):
 
 
 class EncoderState(NamedTuple):
-    """What the encoder carries from one chunk to the next: its size does not grow with time."""
+    """State of the encoder between chunks; its size does not grow with time."""
 
-    samples: Tensor  # (B, S), those that later frames read
+    samples: Tensor  # (B, S), the last samples, which later frames read
     position: int  # of the next frame, modulo PERIOD
     layers: tuple[LayerState, ...]
     waiting: tuple[Tensor, ...]  # (B, n, width) a block: inputs of the blocks whose last output is not yet known
@@ -99,7 +99,7 @@ def _band(queries: int, keys: int, first: int, left: int, ahead: int) -> Tensor:
 
 
 class StreamingLayer(nn.Module):
-    """Whisper's block, pre-norm attention and feed-forward, with a band of attention and carried keys and values."""
+    """Whisper's block (pre-norm attention and feed-forward) with banded attention and carried keys and values."""
 
     def __init__(self, config: StreamingConfig) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class StreamingLayer(nn.Module):
 
 
 class StreamingNetwork(nn.Module):
-    """Samples -> hidden states before the first block and after each, of one frame at a time or of many."""
+    """Samples -> hidden states before the first block and after each block, for any number of frames at a time."""
 
     positions: Tensor
     filters: Tensor
@@ -145,12 +145,9 @@ class StreamingNetwork(nn.Module):
     def __init__(self, config: StreamingConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or StreamingConfig()
-        self.conv1 = MeasuredLinear(
-            3 * config.mels, config.width
-        )  # convolutions over 3 steps, as products of matrices:
-        self.conv2 = MeasuredLinear(
-            3 * config.width, config.width
-        )  # torch's convolution takes twice as long for 4 frames
+        # Convolutions over 3 steps as matrix products: torch's convolution takes twice as long for 4 frames.
+        self.conv1 = MeasuredLinear(3 * config.mels, config.width)
+        self.conv2 = MeasuredLinear(3 * config.width, config.width)
         self.layers = nn.ModuleList(StreamingLayer(config) for _ in range(config.layers))
         self.register_buffer("positions", periodic_positions(config.width), persistent=False)
         self.register_buffer("filters", mel_filters(config.mels).t().contiguous(), persistent=False)
@@ -167,7 +164,7 @@ class StreamingNetwork(nn.Module):
         return self.step(F.pad(samples, (0, REACH - FRAME_SAMPLES)), ahead, state, last=True)[0]
 
     def start(self, batch: int = 1, position: int = 0) -> EncoderState:
-        """The state before any sound: what came before counts as silence."""
+        """The state before the first sample; earlier samples count as silence."""
         return EncoderState(self.window.new_zeros(batch, REACH), position, (), ())
 
     def step(
@@ -175,7 +172,7 @@ class StreamingNetwork(nn.Module):
     ) -> tuple[Tensor, EncoderState]:
         """Hidden states (B, m, layers + 1, width) of the frames that samples (B, n) complete, and the state.
 
-        `last`: no more samples come; the frames that wait are computed with what is there.
+        `last`: no samples follow; the waiting frames are computed without their look-ahead.
         """
         held = torch.cat([state.samples, samples], 1)
         frames = (held.shape[1] - 2 * REACH) // FRAME_SAMPLES + 1
@@ -206,7 +203,7 @@ class StreamingNetwork(nn.Module):
         return (power.clamp(min=10.0**self.config.floor).log10() + 4) / 4
 
     def _embed(self, held: Tensor, frames: int, position: int) -> Tensor:
-        """What the first block reads (B, frames, width), of samples from REACH before the first frame on."""
+        """Inputs of the first block (B, frames, width) from samples that begin REACH before the first frame."""
         if not frames:
             return held.new_zeros(held.shape[0], 0, self.config.width)
         mel = self.log_mel(held[:, : (frames - 1) * FRAME_SAMPLES + 2 * REACH])
@@ -217,16 +214,16 @@ class StreamingNetwork(nn.Module):
 
 
 class EncoderStream:
-    """Features of sound as it comes; they do not depend on the sizes of the pieces."""
+    """Features of streamed sound; they do not depend on the sizes of the chunks."""
 
     def __init__(self, network: StreamingNetwork, ahead: tuple[int, ...]) -> None:
         self._network, self._ahead = network, ahead
         self.reset()
 
     def reset(self) -> None:
-        """Begin again, as before the first sample."""
+        """Return to the state before the first sample."""
         self.state = self._network.start()
-        self._received = 0  # samples of the last frame that is not whole
+        self._received = 0  # samples of the last, incomplete frame
 
     @torch.inference_mode()
     def push(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
@@ -238,7 +235,7 @@ class EncoderStream:
 
     @torch.inference_mode()
     def finish(self) -> Tensor:
-        """Hidden states (n, layers, width) of the frames that waited, as if silence followed; then `reset`."""
+        """Hidden states (n, layers, width) of the waiting frames, as if silence followed; then `reset`."""
         padding = -self._received % FRAME_SAMPLES + REACH - FRAME_SAMPLES
         silence = self.state.samples.new_zeros(1, padding)
         hidden, _ = self._network.step(silence, self._ahead, self.state, last=True)
@@ -249,13 +246,13 @@ class EncoderStream:
 def load_streaming_network(
     folder: Path | str, device: str | torch.device = "cpu", precision: str = "auto"
 ) -> StreamingNetwork:
-    """The network of a folder, ready to use.
+    """Load the network of a folder for inference.
 
     Args:
-        precision: "int8" (CPU alone), "float32", or "auto": int8 where it is supported.
+        precision: "int8" (CPU only), "float32", or "auto": int8 where it is supported.
 
     Raises:
-        CheckpointError: no such encoder, or one that does not fit this version.
+        CheckpointError: the folder has no such encoder, or one of another version.
     """
     config, state = load_checkpoint(folder, KIND)
     network = StreamingNetwork(StreamingConfig.from_plain(config))
@@ -291,5 +288,5 @@ def from_whisper(network: nn.Module, config: StreamingConfig) -> StreamingNetwor
         state[f"layers.{n}.qkv.weight"] = torch.cat([theirs[f"{attention}{p}_proj.weight"] for p in "qkv"])
         q, v = (theirs[f"{attention}{p}_proj.bias"] for p in "qv")
         state[f"layers.{n}.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])  # Whisper's keys have no bias
-    ours.load_state_dict(state, strict=False)  # the ranges of inputs are not Whisper's
+    ours.load_state_dict(state, strict=False)  # Whisper has no ranges of inputs
     return ours

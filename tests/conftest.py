@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: made sounds, and the real recordings in tests/data."""
+"""Fixtures of many tests: synthetic sounds, and the real recordings in tests/data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run late, benchmarks last: the peers' way of drawing ends the process's OpenGL display."""
+    """Slow tests run late, benchmarks last: a renderer of the peers closes the OpenGL display of the process."""
     items.sort(key=lambda item: ("bench" in item.path.parts, item.get_closest_marker("slow") is not None))
 
 
@@ -32,7 +32,7 @@ def tone() -> np.ndarray:
 
 @pytest.fixture
 def run_cli(tmp_path: Path):
-    """Run the command line as a user does: a process of its own, in an empty folder."""
+    """Run the command line as a user does: in a new process and an empty folder."""
 
     def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

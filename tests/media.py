@@ -34,7 +34,7 @@ def write_media(
     """Write one sound track for each of `sounds`: samples (N,), or (N, C) for C of 1 or 2.
 
     Args:
-        path: written whatever its suffix.
+        path: the file to write; its suffix is not used.
         late: seconds by which the sound begins after time zero.
         pause: a time, and the seconds that the time stamps leave out there.
         picture: seconds of a black picture track that begins at zero; 0 writes none.

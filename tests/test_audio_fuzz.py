@@ -31,7 +31,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @st.composite
 def damage(draw: st.DrawFn) -> tuple[str, list[tuple[str, float, bytes]]]:
-    """A container, and edits: what is done, where as a share of the file, and bytes."""
+    """A container, and edits: kind, position as a share of the file, and bytes."""
     name = draw(st.sampled_from(sorted(FORMATS)))
     place = st.floats(0, 1) | st.floats(0, 0.05)  # headers are at the start
     edit = st.tuples(

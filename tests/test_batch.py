@@ -447,7 +447,7 @@ def test_submitit_runs_the_same_batch_on_a_local_cluster(
 
 
 def _may_mount() -> bool:
-    """Whether a small file system can be had, which is how a disk gets full."""
+    """Whether a small file system can be mounted, to test a full disk."""
     try:
         return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
     except OSError:

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, real files, one line for every mistake."""
+"""The command line in real processes with real files; every mistake gives a one-line error."""
 
 from __future__ import annotations
 

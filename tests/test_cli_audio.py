@@ -27,7 +27,7 @@ def test_doctor_explains_a_recording(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert any(line.startswith("track 2 ") and line.endswith("2 channels, default") for line in lines)
 
 
-def test_doctor_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_the_failed_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_media(tmp_path / "a.flac", clicks(48_000), 48_000, "flac", "flac")
     corrupt(tmp_path / "a.flac", 0.5)
     assert main(["doctor", "--audio", str(tmp_path / "a.flac")]) == 1

@@ -243,9 +243,9 @@ def test_broken_sequences_are_named_and_left_out(tmp_path: Path) -> None:
     np.save(root / "label" / sequences[6].name, np.array(3))
     np.save(root / "sequences" / f"{made.TRAIN}_sentence21_Gleeful_2.npy", np.zeros((60, made.VERTICES, 3)))
     outcome = prepare(read_emovoca(tmp_path), tmp_path / "store")
-    said = [outcome.refused.get(path.stem) or outcome.refused[path.name] for path in sequences[:7]]
+    refusals = [outcome.refused.get(path.stem) or outcome.refused[path.name] for path in sequences[:7]]
     wanted = ["pointer", "truncated", "swapped", "topology", "last 0.33 s", "does not move", "label/ has"]
-    assert all(word in reason for word, reason in zip(wanted, said, strict=True))
+    assert all(word in reason for word, reason in zip(wanted, refusals, strict=True))
     assert "unknown expression 'Gleeful'" in outcome.refused[f"{made.TRAIN}_sentence21_Gleeful_2.npy"]
     assert len(outcome.clips) == 5 and len(outcome.refused) == 8
     assert any("sentence21: Smile2_3" in line for line in outcome.missing) is False  # it is there, though broken

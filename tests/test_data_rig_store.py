@@ -1,4 +1,4 @@
-"""Rig store: what is written is read by training and evaluation, and a damaged store is refused."""
+"""Rig store: training and evaluation read written clips, and a damaged store is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FRAMES = {"grid_a": 60, "tts_b": 75}
 
 
 def arrays_of(frames: int, seed: int) -> RigArrays:
-    """Values that float16 holds exactly, another at every place; the truth is known in the first half alone."""
+    """Different values, each exact in float16; the true motion is known only in the first half."""
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> np.ndarray:

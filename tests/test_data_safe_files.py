@@ -16,7 +16,7 @@ from sedtalker.errors import DataError
 
 
 class Hostile:
-    """Runs a command when it is loaded without care."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, function, *arguments) -> None:
         self.call = function, arguments

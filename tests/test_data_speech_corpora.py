@@ -86,7 +86,7 @@ def test_cremad(tmp_path):
     assert manifest.skipped == {"not a CREMA-D name": 1}
 
 
-def test_cremad_without_its_tables_says_which(tmp_path):
+def test_the_error_names_the_missing_table_of_cremad(tmp_path):
     with pytest.raises(DataError, match=r"VideoDemographics\.csv"):
         READERS["crema-d"](tree(tmp_path, ["AudioWAV/1001_IEO_ANG_MD.wav"]))
 
@@ -319,7 +319,7 @@ def test_several_corpora_become_one_manifest_with_splits(tmp_path):
     assert {(item.id, item.split) for item in again} == {(item.id, item.split) for item in manifest}
 
 
-def test_the_command_knows_the_readers(tmp_path, capsys):
+def test_the_command_lists_the_readers(tmp_path, capsys):
     from sedtalker.cli.data import SPEECH
     from sedtalker.cli.main import main
 

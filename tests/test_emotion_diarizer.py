@@ -63,16 +63,16 @@ def test_only_the_layers_from_the_first_on_are_read():
 def test_statistics_pooling_is_the_mean_and_deviation_around_each_step():
     config = replace(SMALL, statistics_windows=(0.2,))
     around = LocalStatisticsPooling(config)
-    torch.nn.init.zeros_(around.weight.weight)  # every step counts alike
-    heard: list[torch.Tensor] = []
-    around.join.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    torch.nn.init.zeros_(around.weight.weight)  # all steps have equal weights
+    inputs: list[torch.Tensor] = []
+    around.join.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     x = torch.randn(1, 40, config.width)
     around(x)
     near = x[0, 18:23]  # 0.2 s are five steps
-    torch.testing.assert_close(heard[0][0, 20, : config.width], near.mean(0), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(heard[0][0, 20, config.width :], near.std(0, unbiased=False), atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(inputs[0][0, 20, : config.width], near.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(inputs[0][0, 20, config.width :], near.std(0, unbiased=False), atol=1e-3, rtol=1e-2)
     edge = x[0, :3]
-    torch.testing.assert_close(heard[0][0, 0, : config.width], edge.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(inputs[0][0, 0, : config.width], edge.mean(0), atol=1e-4, rtol=1e-4)
 
 
 def test_temperature_softens():
@@ -103,7 +103,7 @@ def test_the_tuned_encoder_is_saved_with_its_diarizer(tmp_path, monkeypatch):
         assert json.loads((folder / "config.json").read_text())["config"]["encoder"] == OWN_ENCODER
         assert (folder / "encoder" / "config.json").read_text() == "{}"
         assert load_diarizer(folder).config.encoder == str(folder / "encoder")
-    monkeypatch.chdir(tmp_path / "two")  # where another diarizer's encoder lies
+    monkeypatch.chdir(tmp_path / "two")  # a folder with the encoder of another diarizer
     save_diarizer(load_diarizer("../one"), tmp_path / "three")
     save_diarizer(small_diarizer(), tmp_path / "none")
     (tmp_path / "two" / "encoder" / "config.json").write_text('{"other": 1}')
@@ -138,7 +138,7 @@ def test_inference_imports_nothing_of_training():
 
 @pytest.mark.parametrize("name", ["default", "base", "open"])
 def test_packaged_diarizers_find_silence_neutral(name):
-    """They load, know the labels of the contract, and hear no emotion in silence."""
+    """They load, have the contract's labels, and predict neutral for silence."""
     from sedtalker.speech import load_encoder
 
     diarizer = load_diarizer(name)

@@ -80,7 +80,7 @@ def test_json_follows_the_contract():
 def edited(change) -> tuple[EmotionTrack, EmotionTrack]:
     track = EmotionTrack.neutral(6.0)
     track.set("angry", 0.9, 2, 4)
-    track.explicit_segments = None  # as if it had been heard
+    track.explicit_segments = None  # as if a diarizer had predicted it
     document = json.loads(to_json(track))
     change(document["segments"])
     return track, from_json(json.dumps(document))
@@ -184,7 +184,7 @@ BOTH_FILES = "file,start,end,emotion\nin/speech.wav,0,1,happy\nother.wav,0,1,ang
 
 
 def _textgrid(*tiers: tuple[str, str]) -> str:
-    """A short TextGrid of one interval a tier."""
+    """A short TextGrid with one interval per tier."""
     head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n2\n<exists>\n{len(tiers)}\n'
     return head + "".join(f'"IntervalTier"\n"{name}"\n0\n2\n1\n0\n2\n"{text}"\n' for name, text in tiers)
 
@@ -262,7 +262,7 @@ def test_a_textgrid_in_the_encodings_of_praat(tmp_path, encoding):
 def test_quotes_in_a_textgrid_are_unescaped():
     labels = ("neutral", 'so "happy"')
     text = to_textgrid(EmotionTrack.from_segments([Segment(0, 2, 'so "happy"')], 2.0, labels))
-    with pytest.raises(TrackError) as caught:  # the name is read as it was, and is no label of the default model
+    with pytest.raises(TrackError) as caught:  # the name is read unchanged and is not a label of the default model
         from_textgrid(text)
     assert repr('so "happy"') in str(caught.value)
 

@@ -1,6 +1,4 @@
-"""The decoder: the best path under a minimum duration, held to an exhaustive search, and what it does to noisy
-posteriors.
-"""
+"""Viterbi decoding: the best path under a minimum duration against an exhaustive search, and noisy posteriors."""
 
 from __future__ import annotations
 

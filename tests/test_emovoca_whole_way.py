@@ -1,4 +1,4 @@
-"""A researcher's whole way on the command line: prepare, train a few steps, evaluate; twice, with the same numbers."""
+"""The commands of a researcher: prepare, train a few steps, evaluate; a second run gives the same numbers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def way(corpus: Path, name: str) -> dict:
-    """Train on the store and evaluate on its test split; the report comes back."""
+    """Train on the store, evaluate on its test split and return the report."""
     store, run = corpus / "store", corpus / name
     file = config("talker", "emovoca.yaml")
     assert main(["train", "talker", "--config", str(file), f"store={store}", f"output={run}", *TINY]) == 0
@@ -47,7 +47,7 @@ def way(corpus: Path, name: str) -> dict:
 
 def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "prepare", "emovoca", str(corpus), "-o", str(corpus / "store")]) == 1  # one file is a pointer
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for expected in (
         "60 Hz (by the length of the sounds) -> 30 fps",
         f"missing: {made.OTHER_TRAIN} sentence24 (the published archive lacks it as well)",
@@ -56,7 +56,7 @@ def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixtur
         "features: whisper-tiny.en, 9 audio files",
         "17 clips at 30 fps, 1 refused",
     ):
-        assert expected in said
+        assert expected in output
     first = way(corpus, "first")
     table = capsys.readouterr().out
     assert "3 sequences, 90 frames at 30 fps, split: test" in table and "masks.json: lips (3 vertices" in table
@@ -69,7 +69,7 @@ def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixtur
 
 
 def test_it_learns_a_few_clips(corpus: Path) -> None:
-    """Overfits to 5 % of the motion's energy, as a still face leaves it."""
+    """Overfitting leaves at most 5 % of the error energy of a still face."""
     store, run = corpus / "store", corpus / "run"
     main(["data", "prepare", "emovoca", str(corpus), "-o", str(store)])
     learns = ["model.coefficients=40", "model.dropout=0", "steps=400", "validate_every=200", "lr=1e-2", "batch_size=4"]
@@ -101,9 +101,9 @@ def test_the_paper_s_decoder_on_flame_s_vertices(tmp_path: Path, capsys: pytest.
     sizes = ["model.width=64", "model.expert_hidden=64", f"masks={tmp_path / 'masks.json'}"]
     settings = [f"store={store}", f"output={run}", *short, *sizes]
     assert main(["train", "talker", "--config", file, *settings]) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
+    output = capsys.readouterr().err.strip().splitlines()[-1]
     way_out = f"model.encoder={encoder} model.layers=3 model.feature_width=32"
-    assert "talker that reads facebook/wav2vec2-large-xlsr-53 (25 of 1024)" in said and way_out in said
+    assert "talker that reads facebook/wav2vec2-large-xlsr-53 (25 of 1024)" in output and way_out in output
     assert main(["train", "talker", "--config", file, *settings, *way_out.split()]) == 0
     assert "lips_mm" in capsys.readouterr().out
     report = tmp_path / "report.json"
@@ -120,6 +120,6 @@ def test_own_data_is_checked_on_the_command_line(tmp_path: Path, capsys: pytest.
     assert "3 of 3 clips are valid" in capsys.readouterr().out
     np.save(folder / "take_02.npy", np.load(folder / "take_02.npy")[:, ::-1])
     assert main(["data", "check", str(folder)]) == 1
-    said = capsys.readouterr().out
-    assert "refused: take_02: it does not fit the template: another order of vertices" in said
-    assert "2 of 3 clips are valid" in said
+    output = capsys.readouterr().out
+    assert "refused: take_02: it does not fit the template: another order of vertices" in output
+    assert "2 of 3 clips are valid" in output

@@ -1,4 +1,4 @@
-"""The measures, held to golden numbers and to independent implementations."""
+"""Diarization metrics against published values and independent implementations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluation of a diarizer, on tones whose pitch is the emotion and a diarizer that hears pitch."""
+"""Evaluation of a diarizer: tones whose pitch encodes the emotion, and a diarizer that recognises pitch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def manifest(tmp_path) -> Manifest:
 
 
 class Spectrum:
-    """An encoder whose features are the spectrum of each 20 ms, whatever its name."""
+    """An encoder whose features are the spectrum of each 20 ms; it is returned for any name."""
 
     name, layers, width = "spectrum", 1, 161
 
@@ -107,7 +107,7 @@ def test_recordings_with_true_segments_are_evaluated_by_time(manifest, tmp_path,
     assert all(item.segments and manifest.audio(item).is_file() for item in made)
     merge([manifest, made]).save(tmp_path / "manifest.json")
     report = evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer, per_speaker=0)
-    assert report["groups"]["made"]["clips"] == 12  # recordings that change are no clips
+    assert report["groups"]["made"]["clips"] == 12  # recordings with changing emotion are not counted as clips
     assert report["mixes"]["made"]["recordings"] == 8
     assert report["mixes"]["made"]["eder"] < 0.05
 
@@ -155,8 +155,8 @@ def test_a_rendered_recipe_is_level_and_has_its_true_boundaries(manifest):
     for segment in segments:
         part = samples[int(segment.start * 16_000) : int(segment.end * 16_000)]
         assert 20 * np.log10(np.sqrt(np.mean(part**2))) == pytest.approx(-26, abs=0.3)
-        heard = np.fft.rfft(part).__abs__().argmax() / segment.duration
-        assert heard == pytest.approx(pitch(segment.emotion), rel=0.02)
+        measured = np.fft.rfft(part).__abs__().argmax() / segment.duration
+        assert measured == pytest.approx(pitch(segment.emotion), rel=0.02)
 
 
 def test_a_crossfade_blends_the_clips_around_its_edge():
@@ -170,7 +170,7 @@ def test_a_crossfade_blends_the_clips_around_its_edge():
     assert join_pieces([loud, soft[:800]], 0.2)[1].tolist() == [0, 15_800, 16_400]  # half of the shorter one
 
 
-def test_a_third_of_what_is_trained_on_is_crossfaded(manifest, tmp_path):
+def test_a_third_of_the_training_mixtures_is_crossfaded(manifest, tmp_path):
     lengths = [item.segments[-1].end for item in write_recordings(manifest, tmp_path / "a", 12)]
     cut = [render_recipe(manifest, recipe)[1][-1].end for recipe in draw_recipes(manifest.utterances, 12)]
     shorter = sum(one < other - 0.015 for one, other in zip(lengths, cut, strict=True))
@@ -185,7 +185,7 @@ def test_insertions_have_the_lengths_asked_for(manifest):
     assert lengths == pytest.approx([0.3, 0.5], abs=0.01)
 
 
-def test_the_worst_speaker_is_found_whatever_its_name():
+def test_the_worst_speaker_is_found_for_any_name():
     groups = {
         name: {"uar": uar, "false_rates": {}}
         for name, uar in {"all/en": 0.1, "my-corpus": 0.1, "my-corpus/anna": 0.6, "my-corpus/bob": 0.4,

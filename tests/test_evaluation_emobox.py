@@ -1,4 +1,4 @@
-"""EmoBox's protocol on made steps of RAVDESS' names, whose classes are directions."""
+"""EmoBox's protocol on synthetic features with RAVDESS' file names, whose classes are directions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sedtalker.evaluation.emobox import CLASSES, FOLDS, evaluate_emobox
 ACTORS = (1, 11, 4, 10, 8)  # of the first three folds
 
 
-def made_ravdess(folder: Path, fooled: int) -> Manifest:
+def made_ravdess(folder: Path, mislabelled_actor: int) -> Manifest:
     """A clip of each class and actor; one actor's classes are shifted by one."""
     rng = np.random.default_rng(0)
     items = []
@@ -24,7 +24,7 @@ def made_ravdess(folder: Path, fooled: int) -> Manifest:
         for k in range(len(CLASSES)):
             name = f"03-01-{k + 1:02}-01-01-01-{actor:02}"
             steps = rng.normal(0, 0.3, (30, 2, 12)).astype(np.float16)
-            steps[:, :, (k + (actor == fooled)) % len(CLASSES)] += 3
+            steps[:, :, (k + (actor == mislabelled_actor)) % len(CLASSES)] += 3
             path = folder / "steps" / f"ravdess/{name}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, steps)
@@ -40,7 +40,7 @@ def test_folds_part_the_actors():
 
 
 def test_each_fold_is_evaluated_on_its_available_actors(tmp_path):
-    report = evaluate_emobox(made_ravdess(tmp_path, fooled=8), [tmp_path / "steps"])
+    report = evaluate_emobox(made_ravdess(tmp_path, mislabelled_actor=8), [tmp_path / "steps"])
     assert [fold["actors"] for fold in report["folds"]] == [[1, 11], [4, 10], [8]]
     figures = [fold["uar"] for fold in report["folds"]]
     assert min(figures[:2]) > 0.7
@@ -49,7 +49,7 @@ def test_each_fold_is_evaluated_on_its_available_actors(tmp_path):
 
 
 def test_the_command_writes_its_report_and_asks_for_features(tmp_path, capsys):
-    made_ravdess(tmp_path, fooled=0).save(tmp_path / "manifest.json")
+    made_ravdess(tmp_path, mislabelled_actor=0).save(tmp_path / "manifest.json")
     command = ["evaluate", "diarizer", str(tmp_path / "manifest.json"), "--protocol", "emobox"]
     assert main([*command, "--features", str(tmp_path / "steps"), "-o", str(tmp_path / "out")]) == 0
     assert "3 of 6 folds, 5 of 24 actors" in capsys.readouterr().out

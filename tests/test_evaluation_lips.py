@@ -1,4 +1,4 @@
-"""Lip measures on gaps whose figures were worked out by hand."""
+"""Lip metrics of gaps with values computed by hand."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_spectral_edge_is_above_the_slow_wave_and_at_the_fast_one():
     assert spectral_edge([slow + 0.5 * fast], FPS) == pytest.approx(8, abs=0.15)  # a fifth of the variance is fast
 
 
-def test_speeds_tell_opening_from_closing():
+def test_speeds_distinguish_opening_from_closing():
     ramp = np.r_[np.linspace(0, 1, 51), np.linspace(1, 0, 26)[1:]]  # a second up, half a second down
     opening, closing = opening_and_closing_speed(ramp, FPS)
     height = np.percentile(ramp, 95)
@@ -132,7 +132,7 @@ def test_silence_leaves_the_lips_time_to_close():
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0
     gap[185] = 0.002
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0.002
-    levels[175:184] = -35.0  # somebody is heard for longer than the aligner says
+    levels[175:184] = -35.0  # the speech ends later than the aligned phones
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0
 
 
@@ -202,7 +202,7 @@ def test_a_mouth_that_never_rests_is_not_left_out():
     assert movement_around_sound(weights, decibels, FPS) == ([], [0.6])
 
 
-def test_of_a_recording_the_speech_is_what_its_phones_cover():
+def test_speech_frames_are_those_of_phones():
     spoken = speech_frames(SENTENCE, 200, FPS)
     assert spoken.tolist() == [25 <= frame < 175 for frame in range(200)]
     assert speech_span(SENTENCE, 200, FPS) == slice(15, 185)

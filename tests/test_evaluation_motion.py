@@ -1,4 +1,4 @@
-"""Motion figures of a small rig store, of an untrained model and of finished animations."""
+"""Motion metrics of a small rig store, of an untrained model and of finished animations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPOKEN = tuple(
 
 
 def spoken_clips(audio: Path):
-    """One made clip that was aligned, and one that was measured, of the same sound."""
+    """An aligned synthetic clip and a tracked clip of the same sound."""
     samples = np.random.default_rng(0).normal(0, 0.1, 25_600).astype(np.float32)
     samples[:6_400] = samples[19_200:] = 0
     for identity, source in (("tts_0", "tts"), ("grid_0", "grid")):
@@ -89,7 +89,7 @@ def test_a_tracked_gap_is_compared_where_it_is_known(scale: float, correlation: 
     assert figures["gap_spread_over_truth_median"] == pytest.approx(spread, rel=1e-5)
 
 
-def test_the_command_shows_figures_beside_norms(store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_the_command_shows_metrics_with_norms(store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     report = tmp_path / "report.json"
     assert main(["evaluate", "motion", str(store / "model"), str(store), "-o", str(report)]) == 0
     shown = capsys.readouterr().out

@@ -40,7 +40,7 @@ MASKS = {"lips": [1, 2, 3], "upper_face": [10, 11], "emotion": [1, 2, 10, 12]}
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Three subjects, two sentences, two variants; features that tell the frame's phase."""
+    """Three subjects, two sentences, two variants; features that encode the frame's phase."""
     made.generator_layout(tmp_path)
     prepare(read_emovoca(tmp_path), tmp_path / "store")
     opened = open_store(tmp_path / "store")
@@ -59,7 +59,7 @@ def masks(tmp_path: Path):
 
 
 def write_predictions(store: Store, folder: Path, error: float = 0.001) -> Path:
-    """The truth of the test split, moved by `error` metres times the clip's level."""
+    """The true motion of the test split, displaced by `error` metres times the clip's level."""
     folder.mkdir()
     for clip in store.select("test"):
         np.save(folder / f"{clip.id}.npy", store.motion(clip) + np.float32(error * clip.level))
@@ -130,7 +130,7 @@ def test_loud_sentences_and_moving_lips_correlate_by_speaker(store: Store, masks
 
 
 def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None:
-    """A truth that closes at its /p/, a talker that closes elsewhere, a face that never opens."""
+    """A true motion that closes at its /p/, a talker that closes elsewhere, and a face that never opens."""
     masks.regions["lip_pair"] = np.array([1, 2])
     times = (np.arange(30) + 0.5) / 30
 
@@ -222,7 +222,7 @@ def test_baselines(store: Store, masks) -> None:
     assert all(np.isfinite(list(figures.values()))) and len(set(figures.values())) == 3
 
 
-def test_linear_regression_learns_what_is_linear(store: Store) -> None:
+def test_linear_regression_learns_a_linear_relation(store: Store) -> None:
     for clip in store:
         features = np.load(store.root / "features" / f"{clip.audio}.npy").astype(np.float32)
         nearest = features[((np.arange(clip.frames) + 0.5) / 30 * 50).astype(int), -1]

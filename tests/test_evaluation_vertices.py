@@ -63,7 +63,7 @@ def frame_distance(i: int, j: int) -> float:
 
 
 def warped(i: int, j: int, join) -> float:
-    """The least joined cost of all warps to (i, j), by the recursion that defines it."""
+    """The smallest accumulated cost of all warps to (i, j), by its recursive definition."""
     here = frame_distance(i, j)
     if i == j == 0:
         return join(here, 0.0)
@@ -140,7 +140,7 @@ def test_misalignment_is_the_delay() -> None:
     mouth = 0.02 + 0.01 * np.sin(2 * np.pi * 1.25 * time + 0.3)
     late = np.interp(time - 2 / FPS, time, mouth)
     figures = measure(lip_motion(late), lip_motion(mouth), TEMPLATE, REGIONS, FPS)
-    assert figures["mtm"] == pytest.approx(2 / FPS * 1000, abs=8)  # ends without a partner pull it down a little
+    assert figures["mtm"] == pytest.approx(2 / FPS * 1000, abs=8)  # the unmatched ends lower it slightly
     assert measure(lip_motion(mouth), lip_motion(mouth), TEMPLATE, REGIONS, FPS)["mtm"] == 0
 
 

@@ -120,15 +120,15 @@ def test_own_recordings_for_training_are_found_by_content(tmp_path: Path) -> Non
 
 def test_own_outputs_without_marker_are_recognised_by_their_record(folder: Path) -> None:
     write_sound(folder / "two.mp3", "libmp3lame")
-    beside = write_sound(folder / "two.wav")
+    recording = write_sound(folder / "two.wav")
     record = folder / RECORDS_FOLDER / "two.mp3.json"
     record.parent.mkdir()
-    record.write_text(json.dumps({"key": "", "made": {"two.wav": {"aside": "two.wav", "sha256": sha256(beside)}}}))
+    record.write_text(json.dumps({"key": "", "made": {"two.wav": {"aside": "two.wav", "sha256": sha256(recording)}}}))
     assert expand_inputs([str(folder)]) == [folder / "one.wav", folder / "two.mp3"]
-    with wave.open(str(beside), "wb") as file:  # a new recording of that name
+    with wave.open(str(recording), "wb") as file:  # a new recording of that name
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(bytes(RATE))
-    assert beside in expand_inputs([str(folder)])
+    assert recording in expand_inputs([str(folder)])
 
 
 def test_unusable_names_stay_inputs(tmp_path: Path) -> None:

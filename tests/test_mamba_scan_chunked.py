@@ -89,7 +89,7 @@ class _Operations(TorchDispatchMode):
         return result
 
 
-def test_launches_grow_with_the_root_of_the_length_and_memory_stays_below_all_states() -> None:
+def test_launches_grow_with_the_root_of_the_length_and_memory_is_bounded() -> None:
     counted = {}
     for steps in (400, 1600, 6400):
         inputs = [x.to("meta") for x in scan_inputs(1, steps, 32, 16)]

@@ -161,7 +161,7 @@ def test_a_live_stream_yields_frames_before_the_audio_ends(talker, samples: np.n
 
 
 def test_a_diarizer_with_another_encoder(samples: np.ndarray) -> None:
-    """The recording is heard twice, and the face shows what the diarizer alone hears; a live stream works too."""
+    """Talker and diarizer encode the recording separately; the animation has the diarizer's track. Streaming works."""
     talker = sedtalker.load(diarizer="base", device="cpu")
     assert talker.diarizer_encoder.name != talker.encoder.name
     sound = (samples, SAMPLE_RATE)
@@ -172,7 +172,7 @@ def test_a_diarizer_with_another_encoder(samples: np.ndarray) -> None:
 
 
 def test_a_vertex_talker_with_another_encoder(speech_file: Path, samples: np.ndarray) -> None:
-    """It moves a mesh of its topology; emotions are read from nothing that the diarizer does not know."""
+    """It animates a mesh of its topology, with a diarizer of another encoder."""
     torch.manual_seed(0)
     face = sedtalker.load_face()
     sizes = {"layers": 3, "feature_width": 24, "width": 32, "expert_hidden": 32, "heads": 2, "kv_heads": 1}

@@ -28,7 +28,7 @@ TRACK = sedtalker.EmotionTrack.neutral(1.0)
 
 @pytest.fixture(scope="module")
 def talker() -> sedtalker.Talker:
-    """A small one, whose weights mean nothing."""
+    """A small talker with random weights."""
     torch.manual_seed(0)
     network = WhisperEncoder(WhisperConfig(width=24, heads=2, feedforward=16, layers=2))
     encoder = WindowedEncoder("tiny", network, 3, 24, "cpu")
@@ -150,7 +150,7 @@ def test_chunks_of_integers_stream_as_their_floats(talker: sedtalker.Talker) -> 
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is not available")
 def test_a_talker_that_was_loaded_before_a_fork_works_in_the_child(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", [SOUND])
     script = (

@@ -1,4 +1,4 @@
-"""The demo's audio, made of tones in a hiss under the names of CREMA-D."""
+"""The demo's audio from tones in noise with CREMA-D's file names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sedtalker.recipes.demo_audio import CLIPS, PAUSE, demo_samples, denoise
 
 
 def clip(level: float, seed: int) -> np.ndarray:
-    """A second of tone between silences, all in a hiss."""
+    """A second of tone between silences, with noise."""
     tone = np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000) * level
     hiss = np.random.default_rng(seed).normal(0, 0.003, 32_000)
     return (np.concatenate([np.zeros(8_000), tone, np.zeros(8_000)]) + hiss).astype(np.float32)
@@ -33,7 +33,7 @@ def test_the_sentences_come_at_one_level_with_pauses_between(tmp_path):
     assert loud.max() - np.median(loud) < 1.5
 
 
-def test_the_hiss_goes_and_the_tone_stays():
+def test_noise_is_removed_and_the_tone_kept():
     noisy = clip(0.3, 0)
     clean = denoise(noisy)
     assert np.sqrt(np.mean(clean[2_000:6_000] ** 2)) < 0.6 * np.sqrt(np.mean(noisy[2_000:6_000] ** 2))

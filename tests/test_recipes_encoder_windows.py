@@ -1,4 +1,4 @@
-"""The heads that encoder windows are compared with: right where the answer is in the features, at chance where not."""
+"""Heads that compare encoder windows: correct if the features contain the label, at chance otherwise."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ LABELS = 3
 
 
 def recordings() -> list[Recording]:
-    """Ten speakers, each feeling everything in turn; two recordings of lips."""
+    """Ten speakers with each emotion in turn."""
     clips = tuple((20 * number, 20 * number + 20, number % LABELS) for number in range(6))
     return [Recording(f"speaker{number}", np.zeros(320 * 120, np.float32), clips) for number in range(10)]
 
 
-@pytest.mark.parametrize(("told", "low", "high"), [(3.0, 0.95, 1.0), (0.0, 0.15, 0.55)])
-def test_emotion_recall_follows_the_features(told: float, low: float, high: float) -> None:
+@pytest.mark.parametrize(("signal", "low", "high"), [(3.0, 0.95, 1.0), (0.0, 0.15, 0.55)])
+def test_emotion_recall_follows_the_features(signal: float, low: float, high: float) -> None:
     rng = np.random.default_rng(0)
 
     def features(recording: Recording) -> np.ndarray:
         values = rng.normal(size=(120, 8))
         for first, last, label in recording.clips:
-            values[first:last, label] += told
+            values[first:last, label] += signal
         return values
 
     by_frame, by_clip = emotion_recalls(recordings(), LABELS, features)

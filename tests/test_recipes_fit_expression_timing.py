@@ -1,4 +1,4 @@
-"""The course of measured expressions: known ramps are found where they lie."""
+"""Timing of measured expressions: the times of known ramps are found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_timing_of_a_ramp_is_measured():
     assert found.pre_speech_share == pytest.approx(0.2 / 2.2, abs=0.05)
 
 
-def test_a_face_that_does_nothing_has_no_course():
+def test_a_face_without_motion_has_no_timing():
     _, decibels = performance((1.2, 1.6), (2.8, 3.4))
     still = np.full(FRAMES, 1.5)
     found = measure_timing(still, still, decibels)

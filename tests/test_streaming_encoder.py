@@ -1,5 +1,4 @@
-"""The streaming encoder: pieces of any size give what the whole gives, its state does not grow, the dial bounds what a
-frame reads, and 8-bit integers stay near to floating point."""
+"""The streaming encoder: equal features for all chunk sizes, constant state, limited look-ahead, 8-bit inference."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ SMALL = StreamingConfig(width=64, heads=2, feedforward=96, left=20)
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small products of matrices gain nothing from more, and wait for each other on a busy machine."""
+    """More threads do not speed up small matrix products, and wait for each other on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -79,7 +78,7 @@ def streamed(encoder: StreamingEncoder, samples: np.ndarray, *sizes: int) -> Ten
 
 @pytest.mark.parametrize("look_ahead", sorted(LOOK_AHEAD))
 @pytest.mark.parametrize("sizes", [(1280,), (1,), (333, 7, 5000, 0, 1)])
-def test_pieces_of_any_size_give_what_the_whole_gives(
+def test_chunks_of_any_size_equal_the_whole_recording(
     encoder: StreamingEncoder, look_ahead: int, sizes: tuple[int, ...]
 ) -> None:
     samples = sound(0.05 if sizes == (1,) else 2.3)
@@ -99,7 +98,7 @@ def test_short_sounds_have_a_frame_for_every_20_ms_begun(encoder: StreamingEncod
     assert hidden.shape == (-(-samples // FRAME_SAMPLES), encoder.layers, encoder.width)
 
 
-def test_a_long_recording_goes_past_the_period_of_positions(encoder: StreamingEncoder) -> None:
+def test_recordings_may_be_longer_than_the_period_of_positions(encoder: StreamingEncoder) -> None:
     samples = sound(PERIOD / FRAME_RATE + 3)
     tail = samples[-5 * 16_000 :]
     start = (len(samples) - len(tail)) // FRAME_SAMPLES % PERIOD
@@ -110,9 +109,7 @@ def test_a_long_recording_goes_past_the_period_of_positions(encoder: StreamingEn
 
 
 @pytest.mark.parametrize("look_ahead", sorted(LOOK_AHEAD))
-def test_a_frame_comes_within_the_look_ahead_and_reads_nothing_later(
-    encoder: StreamingEncoder, look_ahead: int
-) -> None:
+def test_a_frame_depends_on_audio_within_the_look_ahead_only(encoder: StreamingEncoder, look_ahead: int) -> None:
     encoder = encoder.with_look_ahead(look_ahead)
     samples = sound(1.6)
     stream, ready = encoder.stream(), 0
@@ -149,8 +146,8 @@ def test_reset_begins_again(encoder: StreamingEncoder) -> None:
     torch.testing.assert_close(torch.cat([stream.push(sound(1)), stream.finish()]), first, atol=0, rtol=0)
 
 
-def test_starts_as_whisper_where_nothing_is_cut() -> None:
-    """With a band over the whole clip only the floor, the first frames' context and the positions differ a little."""
+def test_initial_features_equal_whispers_with_full_attention() -> None:
+    """With full attention only the floor, the first frames' context and the positions differ slightly."""
     torch.manual_seed(1)
     theirs = WhisperEncoder(WhisperConfig(width=64, heads=2, feedforward=96, layers=3)).eval()
     positions = periodic_positions(64)
@@ -187,7 +184,7 @@ def test_saved_and_loaded(network: StreamingNetwork, tmp_path: Path) -> None:
     torch.testing.assert_close(exact.encode(sound(1)), expected, atol=2e-2, rtol=0)  # weights are stored in float16
 
 
-def test_windows_set_the_dial_and_the_pieces(encoder: StreamingEncoder) -> None:
+def test_windows_set_look_ahead_and_chunks(encoder: StreamingEncoder) -> None:
     for frames, look_ahead in ((0, 80), (4, 80), (5, 80), (6, 120), (10, 200), (19, 200), (50, 400)):
         assert encoder.with_windows(Windowing(left=0, hop=4, right=frames)).look_ahead == look_ahead
     live = encoder.with_windows(Windowing(left=0, hop=4, right=10))
@@ -199,7 +196,7 @@ def test_windows_set_the_dial_and_the_pieces(encoder: StreamingEncoder) -> None:
 
 
 @pytest.mark.skipif(not is_supported(), reason="this build of torch has no 8-bit kernels")
-def test_8_bit_integers_stay_near_to_floating_point(network: StreamingNetwork) -> None:
+def test_int8_is_close_to_floating_point(network: StreamingNetwork) -> None:
     def small() -> StreamingNetwork:
         copy = StreamingNetwork(SMALL)
         copy.load_state_dict(network.state_dict())

@@ -1,4 +1,4 @@
-"""The made EmoVOCA: EmoVOCA's layout, the same bytes for a seed, and motion that its sound and labels explain."""
+"""The synthetic EmoVOCA: its layout, equal bytes for a seed, and motion that sound and labels determine."""
 
 from __future__ import annotations
 

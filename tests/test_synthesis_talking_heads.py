@@ -33,7 +33,7 @@ SAID = tuple(
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six voices of one sentence each."""
+    """Six speakers of one sentence each."""
     folder = tmp_path_factory.mktemp("spoken")
     rows = ["id\tspeaker\ttext"]
     for number in range(6):
@@ -90,7 +90,7 @@ def test_the_store_comes_with_features_and_phones(spoken: Path, tmp_path: Path, 
 
 @pytest.fixture
 def grid(spoken: Path, tmp_path: Path) -> Path:
-    """GRID's layout of one training sentence, by its name, said by a voice of `spoken`."""
+    """One training sentence in GRID's layout, named as in GRID, with the audio of a voice of `spoken`."""
     folder = tmp_path / "grid"
     write_wav(folder / "s1" / "bbaf3s.opus", [load_audio(spoken / "audio" / "u0.wav")])
     np.savez(folder / "s1" / "bbaf3s.npz", lip_gap=np.full(25, 0.1), lip_width=np.full(25, 0.6), fps=np.float32(25))

@@ -113,7 +113,7 @@ def test_a_shipped_configuration_animates_and_streams(name: str) -> None:
 
 
 @pytest.mark.parametrize(("look_ahead", "emotion_kernel_frames"), product((0, 1, 5), (1, 50)))
-def test_every_injection_and_head_streams_what_forward_gives(look_ahead: int, emotion_kernel_frames: int) -> None:
+def test_every_injection_and_head_streams_the_result_of_forward(look_ahead: int, emotion_kernel_frames: int) -> None:
     encoder, track = made_encoder(), changing_track()
     features = encoder.encode(SOUND)
     posterior, intensity = map(torch.from_numpy, track.at_rate(50, len(features)))

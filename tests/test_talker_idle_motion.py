@@ -37,7 +37,7 @@ STILL = np.full((FRAMES, 52), 0.1, np.float32)
 CALM = EmotionTrack.neutral(SECONDS)
 
 
-def alive(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
+def idle_motion(track: EmotionTrack = CALM, seed: int = 0, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
     found = generate_idle_motion(track, LEVELS, FRAMES, seed, IdleMotionConfig(**strengths))
     return found.apply(STILL), head_transforms(found.head, neck_pivot(load_face()))
 
@@ -50,7 +50,7 @@ def blink_lengths(weights: np.ndarray) -> np.ndarray:
 
 
 def test_the_mouth_does_not_change():
-    weights, _ = alive()
+    weights, _ = idle_motion()
     mouth = [i for i, name in enumerate(ARKIT_NAMES) if not name.startswith(("eye", "brow"))]
     assert np.abs(weights[:, mouth] - STILL[:, mouth]).max() < 1e-6
     assert weights.min() >= 0
@@ -58,7 +58,7 @@ def test_the_mouth_does_not_change():
 
 
 def test_rate_and_duration_of_blinks():
-    lengths = blink_lengths(alive()[0])
+    lengths = blink_lengths(idle_motion()[0])
     assert 20 <= len(lengths) / SECONDS * 60 <= 32
     assert 0.1 <= np.median(lengths) <= 0.15
 
@@ -83,7 +83,7 @@ def test_blinks_have_the_published_rate_and_half_are_partial():
 
 
 def test_a_lid_closes_faster_than_it_opens():
-    blink = alive()[0][:, BLINK]
+    blink = idle_motion()[0][:, BLINK]
     speed = np.diff(blink) * 50
     assert speed.max() > 1.2 * -speed.min()
 
@@ -91,11 +91,11 @@ def test_a_lid_closes_faster_than_it_opens():
 def test_fear_blinks_less():
     afraid = CALM.copy()
     afraid.set("fear", 1.0)
-    assert len(blink_lengths(alive(afraid)[0])) < 0.75 * len(blink_lengths(alive()[0]))
+    assert len(blink_lengths(idle_motion(afraid)[0])) < 0.75 * len(blink_lengths(idle_motion()[0]))
 
 
 def test_the_same_seed_gives_the_same_motion():
-    (first, head), (again, head_again), (other, _) = alive(seed=3), alive(seed=3), alive(seed=4)
+    (first, head), (again, head_again), (other, _) = idle_motion(seed=3), idle_motion(seed=3), idle_motion(seed=4)
     assert (first == again).all()
     assert (head == head_again).all()
     assert (first != other).any()
@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_motion():
     [("blinks", ("eyeBlink", "eyeWide", "eyeSquint")), ("gaze", ("eyeLook",)), ("brows", ("brow",)), ("head", ())],
 )
 def test_each_part_changes_its_own_weights(part: str, touched: tuple[str, ...]):
-    weights, head = alive(**{name: float(name == part) for name in ("blinks", "gaze", "head", "brows")})
+    weights, head = idle_motion(**{name: float(name == part) for name in ("blinks", "gaze", "head", "brows")})
     moved = np.abs(weights - STILL).max(axis=0) > 1e-6
     assert all(name.startswith(touched) for name, moves in zip(ARKIT_NAMES, moved, strict=True) if moves)
     assert moved.any() == bool(touched)
@@ -114,7 +114,7 @@ def test_each_part_changes_its_own_weights(part: str, touched: tuple[str, ...]):
 
 
 def test_the_head_moves_rigidly_and_little():
-    head = alive()[1].astype(np.float64)
+    head = idle_motion()[1].astype(np.float64)
     turns = head[:, :3, :3]
     np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
     degrees = np.degrees(np.arccos(np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1)))
@@ -123,7 +123,7 @@ def test_the_head_moves_rigidly_and_little():
 
 
 def test_eyes_turn_together():
-    weights = alive(blinks=0, brows=0, head=0)[0] - STILL
+    weights = idle_motion(blinks=0, brows=0, head=0)[0] - STILL
     out, into = (weights[:, ARKIT_NAMES.index(name)] for name in ("eyeLookOutLeft", "eyeLookInRight"))
     np.testing.assert_allclose(out, into, atol=1e-6)
     assert out.max() > 0.1

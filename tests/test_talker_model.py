@@ -59,7 +59,7 @@ def test_the_face_is_at_rest_before_training() -> None:
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
-def test_intensity_zero_is_exactly_neutral_whatever_the_posterior(injection: str) -> None:
+def test_intensity_zero_is_exactly_neutral_for_any_posterior(injection: str) -> None:
     model = awake(replace(SMALL, injection=injection))
     still = [model(speech(), emotion(label), torch.zeros(2, 60)) for label in range(len(LABELS))]
     moved = model(speech(), emotion(HAPPY), torch.ones(2, 60))
@@ -108,7 +108,7 @@ def test_the_emotion_does_not_change_the_lip_path() -> None:
 def test_the_residual_is_damped_in_the_lower_face_alone_while_speaking() -> None:
     model = awake()
     assert model.residual is not None
-    nn.init.zeros_(model.residual.gain.weight)  # the same movement whatever is said
+    nn.init.zeros_(model.residual.gain.weight)  # the same motion for all speech
     hidden, emotion_offset = (
         torch.randn(1, 1, SMALL.width),
         torch.randn(1, SMALL.emotion_kernel_frames, SMALL.emotion_width),
@@ -168,7 +168,7 @@ def test_the_clamp_passes_gradients_that_lead_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"injection": "sprayed"}, "injection"),
         ({"head": "none"}, "head"),
@@ -178,8 +178,8 @@ def test_the_clamp_passes_gradients_that_lead_back() -> None:
         ({"head": "dense", "vertices": 4}, "dense"),
     ],
 )
-def test_invalid_configurations_are_refused(change: dict, said: str) -> None:
-    with pytest.raises(CheckpointError, match=said):
+def test_invalid_configurations_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
         replace(SMALL, **change)
 
 
@@ -205,5 +205,5 @@ def test_the_import_needs_neither_training_nor_hub_packages() -> None:
         "import sys, sedtalker.talker.model; "
         "print(sorted({'lightning', 'transformers', 'numba', 'scipy'} & set(sys.modules)))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "[]"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"

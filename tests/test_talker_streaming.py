@@ -24,7 +24,7 @@ SIZES = [1, 4, 7, 50, 1000]  # frames a chunk
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Chunks of a frame are too small to share: on a busy machine threads that wait for each other cost minutes."""
+    """One thread: chunks of one frame gain nothing from more, and on a busy machine waiting threads cost minutes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -91,7 +91,7 @@ def test_coefficients_do_not_depend_on_the_chunks(
 
 
 def test_a_diarizer_can_use_another_encoder(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
-    """Both encoders keep step with the sound, whatever the chunks; what the second one hears changes the emotion."""
+    """Two encoders stay synchronous for any chunks; the features of the second determine the emotion."""
     torch.manual_seed(1)
     network = WhisperEncoder(WhisperConfig(width=16, heads=2, feedforward=32, layers=3))
     diarizer_encoder = WindowedEncoder("other", network, 4, 16, "cpu", encoder.windows)
@@ -138,7 +138,7 @@ def test_latency_is_window_and_look_ahead(model: TalkerModel) -> None:
 
 @pytest.mark.parametrize("rows", [0, 5, SPOOLED // 16 + 5])
 def test_a_spool_returns_its_rows_in_order(rows: int) -> None:
-    """The last one lies on the disk."""
+    """The last one is saved on disk."""
     values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
     with Spool(4) as spool:
         for part in np.array_split(values, 7):

@@ -1,4 +1,4 @@
-"""Training the diarizer: what is mixed, what is lost, what is cached, and a whole tiny run."""
+"""Training of the diarizer: mixtures, losses, cached features, and a complete small run."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def mixer(folder: Path, **mixing) -> Mixer:
 
 
 def test_mixes_change_where_they_say(tmp_path):
-    """The features of a frame of speech lie in the direction of the emotion that its target names."""
+    """The features of a speech frame point in the direction of its target emotion."""
     draws = mixer(tmp_path)
     changes = 0
     for _ in range(50):
         mix = draws.draw()
         spoken = mix.weight == 1
         named = mix.target[spoken].argmax(1)
-        heard = mix.steps[spoken].float().mean(1)[:, : len(LABELS)].argmax(1)
-        assert (named == heard).float().mean() > 0.98
+        predicted = mix.steps[spoken].float().mean(1)[:, : len(LABELS)].argmax(1)
+        assert (named == predicted).float().mean() > 0.98
         changes += int((named.diff() != 0).sum())
     assert changes > 20
 
@@ -135,7 +135,7 @@ def test_a_clip_has_the_variants_that_are_there(tmp_path):
     assert mix.weight[4:16].eq(1).all()
 
 
-def test_blending_and_hiding_leave_what_is_known_known():
+def test_blending_and_hiding_leave_known_values_known():
     torch.manual_seed(0)
     steps = torch.ones(4, 50, 2, 3)
     known = torch.full((4, 50), 0.5)
@@ -156,7 +156,7 @@ def test_batches_are_of_one_length(tmp_path):
     assert batch.steps.shape[0] == 4
 
 
-def test_losses_ignore_what_has_no_weight_or_no_label():
+def test_losses_ignore_frames_without_weight_or_label():
     logits = torch.randn(2, 10, 8)
     target = torch.eye(8)[torch.randint(8, (2, 10))]
     weight = torch.ones(2, 10)
@@ -263,7 +263,7 @@ def test_missing_features_name_the_command(tmp_path):
 
 
 class CountingEncoder:
-    """An encoder that gives zeros and counts its calls."""
+    """An encoder that returns zeros and counts its calls."""
 
     name, layers, width = "counting", 2, 4
     calls = 0

@@ -78,7 +78,7 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_blocks_learn_beside_the_diarizer_and_are_saved_as_an_encoder(corpus: Path):
+def test_blocks_are_trained_with_the_diarizer_and_saved_as_an_encoder(corpus: Path):
     training = DiarizerTraining(
         f"{corpus}/manifest.json", (f"{corpus}/features",), f"{corpus}/run",
         model=DiarizerConfig(first_layer=BELOW, layers=2, width=16, hidden=8, convolutions=1),
@@ -87,9 +87,9 @@ def test_blocks_learn_beside_the_diarizer_and_are_saved_as_an_encoder(corpus: Pa
     diarizer = load_diarizer(run_training(training))
     before, after = load_encoder("whisper-tiny.en"), load_encoder(diarizer.config.encoder)
     sound = speech_like(1.0, 180, 9)
-    told = [encoder.encode(sound) for encoder in (before, after)]
-    assert torch.equal(told[0][:, : BELOW + 1], told[1][:, : BELOW + 1])
-    assert not torch.equal(told[0][:, BELOW + 1], told[1][:, BELOW + 1])
+    hidden = [encoder.encode(sound) for encoder in (before, after)]
+    assert torch.equal(hidden[0][:, : BELOW + 1], hidden[1][:, : BELOW + 1])
+    assert not torch.equal(hidden[0][:, BELOW + 1], hidden[1][:, BELOW + 1])
 
 
 def test_a_whole_encoder_learns_from_changed_sound_and_is_saved(corpus: Path):

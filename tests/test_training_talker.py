@@ -1,4 +1,4 @@
-"""Training of the talker: it learns, stops and goes on, sounds its alarm, and exports what it is."""
+"""Training of the talker: it learns, resumes, warns of a collapse, and exports the model."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def configured(store: Path, tmp_path: Path):
 
 
 def logged(output: Path) -> list[dict[str, float]]:
-    """Rows of the validation's figures."""
+    """Rows of the validation metrics."""
     header, *rows = [
         line.split(",") for line in (output / "log" / "version_0" / "metrics.csv").read_text().splitlines()
     ]
@@ -389,7 +389,7 @@ def middle_gaps(face: Face, weights: np.ndarray) -> np.ndarray:
     return np.linalg.norm(posed[:, upper] - posed[:, lower], axis=-1) * 1000
 
 
-def test_the_mouth_measures_what_the_face_does() -> None:
+def test_the_lip_gap_follows_the_face() -> None:
     face = load_face("default")
     assert face.lip_pairs is not None
     mouth = Mouth(face)
@@ -511,7 +511,7 @@ def test_lips_of_a_basis_are_those_of_its_vertices() -> None:
     np.testing.assert_allclose(Lips(index, None).squared_distance(millimetres), expected, rtol=1e-4)
 
 
-def test_the_truth_costs_nothing_but_its_weights() -> None:
+def test_the_true_motion_has_no_loss_but_that_of_its_weights() -> None:
     torch.manual_seed(0)
     values = torch.rand(2, 20, 52)
     terms = talker_losses(values, values, torch.tensor(1.0), made_target(values), None, rig=True)

@@ -1,4 +1,4 @@
-"""A vertex corpus as the talker trains on it: its rate, its basis, and tracks whose emotion changes."""
+"""Training clips of a vertex corpus: rate, basis, and tracks whose emotion changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HALF = round(BLEND * 50 / 2) + 1  # frames from the middle of a change to its en
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two training subjects, two sentences, three variants; features that name the sentence and the frame."""
+    """Two training subjects, two sentences, three variants; features that encode the sentence and the frame."""
     folder = tmp_path_factory.mktemp("emovoca")
     variants = (("Smile2", 4, 3), ("Afraid", 0, 1), ("Sad1", 3, 2))
     made.generator_layout(folder, (made.TRAIN, made.OTHER_TRAIN, made.VALIDATION), variants=variants)
@@ -69,7 +69,7 @@ def test_emotion_changes_within_a_sentence(store: Store) -> None:
     np.testing.assert_allclose(example.posterior.sum(-1), 1, atol=1e-6)
     assert example.posterior.diff(dim=0).abs().max() < 0.1  # no sharp switch
     assert example.intensity[[0, -1]].tolist() == pytest.approx([first.clip.intensity, second.clip.intensity])
-    np.testing.assert_array_equal(example.features[:, 0, 0].diff(), 1)  # the speech goes on as it was
+    np.testing.assert_array_equal(example.features[:, 0, 0].diff(), 1)  # the speech is not changed
 
 
 def test_two_sentences_follow_each_other(store: Store) -> None:
@@ -113,7 +113,7 @@ def test_a_basis_is_fitted_once_and_needs_enough_frames(store: Store) -> None:
 
 def test_another_seed_split_or_clip_gives_another_basis(store: Store) -> None:
     def fitted(of: Store, seed: int = 0) -> str:
-        """The file that a basis is kept in; the one that is fitted anew if there is one."""
+        """The file of a fitted basis; the new one after a refit."""
         before = set(store.root.glob("basis_6_*.npy"))
         fit_basis(of, 6, seed)
         return "".join(path.name for path in set(store.root.glob("basis_6_*.npy")) - before)

@@ -50,7 +50,7 @@ def python2_pickle(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def write_wav(path: Path, seconds: float, rate: int = 22_000, seed: int = 0) -> None:
-    """Noise that swells, mono 16 bit."""
+    """Noise of rising level, mono 16 bit."""
     rng = np.random.default_rng(seed)
     samples = rng.standard_normal(round(seconds * rate)) * np.abs(np.sin(np.arange(round(seconds * rate)) / rate * 9))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def generator_layout(
     frames: int = 60,
     vertices: int = VERTICES,
 ) -> Path:
-    """EmoVOCA as its generator writes it: float64 (T, V, 3), label, intensity, a copy of the sound a variant."""
+    """EmoVOCA as its generator writes it: float64 (T, V, 3), label, intensity, a copy of the sound for each variant."""
     root = folder / "New_EmoVOCA"
     for name in ("sequences", "label", "intensity", "wav"):
         (root / name).mkdir(parents=True)
@@ -111,7 +111,7 @@ def faceformer_layout(folder: Path, frames: int = 60) -> Path:
 
 
 def vocaset_archives(folder: Path, frames: int = 60) -> Path:
-    """VOCASET's four files, without the two sentences that nobody has."""
+    """VOCASET's four files, without the two sentences that the published corpus lacks."""
     folder.mkdir(parents=True)
     subjects = (OTHER_TRAIN, TEST)
     sentences = ("sentence23", "sentence24", "sentence32")

@@ -1,6 +1,6 @@
-"""What a frame costs. Run with: pytest tests/bench/test_bench_render.py -s
+"""Cost of a rendered frame. Run with: pytest tests/bench/test_bench_render.py -s
 
-Wall times of a shared machine swing; the ratios are of CPU seconds measured side by side in one process.
+Wall times vary on a shared machine; ratios are of CPU seconds measured in one process.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def test_bench_yuv(benchmark):
 
 def test_ratios_to_pyrender(capsys):
     """Ours against pyrender with a context kept, and with a renderer for each frame as the field's peers do."""
-    works, said = pyrender.probe()
+    works, reason = pyrender.probe()
     if not works:
-        pytest.skip(said)
+        pytest.skip(reason)
     face = flame_size_face()
     ours = SoftRenderer(face, SIZE, SIZE)
     kept = pyrender.PyrenderRenderer(face, SIZE, SIZE)
@@ -73,7 +73,7 @@ def test_ratios_to_pyrender(capsys):
     a_peer = cpu_milliseconds(lambda: peers_frame(face), 5)
     assert min(ours.frame(face.template).std(), peers_frame(face).std()) > 10  # all of them drew a face
     with capsys.disabled():
-        print(f"\n{len(face.template)} vertices at {SIZE} x {SIZE}, {said}, CPU ms a frame:", end=" ")
+        print(f"\n{len(face.template)} vertices at {SIZE} x {SIZE}, {reason}, CPU ms a frame:", end=" ")
         print(f"ours {a_frame:.1f}, kept context {a_kept:.1f}, renderer a frame {a_peer:.1f};", end=" ")
         print(f"ratios {a_kept / a_frame:.1f} and {a_peer / a_frame:.1f}")
 

@@ -1,7 +1,7 @@
-"""Cost of the scan and of attention, as ratios to the peers' ways, taken side by side: pytest tests/bench -s
+"""Cost of the scan and of attention as ratios to the peers' methods, measured together: pytest tests/bench -s
 
-CPU seconds of one thread, the best of a few runs. Times are printed, never asserted; what is asserted is that both ways
-give the same.
+CPU seconds of one thread, the best of a few runs. Times are printed, never asserted; the results of both methods
+must be equal.
 """
 
 from __future__ import annotations

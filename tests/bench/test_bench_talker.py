@@ -1,4 +1,4 @@
-"""Cost of speech to vertices, beside the peers' way, and its memory: pytest tests/bench/test_bench_talker.py -s
+"""Cost and memory of speech to vertices, compared with the peers' method: pytest tests/bench/test_bench_talker.py -s
 
 CPU seconds of one thread, the best of a few runs. Times are printed, never asserted.
 """
@@ -48,7 +48,7 @@ def test_speech_to_vertices_in_parts() -> None:
 
 
 def test_decoder_against_the_peers_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same network with a step-by-step scan and attention over all that was said."""
+    """The same network with a step-by-step scan and attention over the whole recording."""
     model = load_talker_model(asset("talker", "default"))
     torch.manual_seed(0)
     features = torch.randn(1, 1500, model.config.layers, model.config.feature_width)
@@ -70,12 +70,12 @@ def test_decoder_grows_linearly() -> None:
     costs = []
     for length in seconds:
         features = torch.randn(length * 50, 5, 384).split(200)
-        felt = [part[0].split(200) for part in emotion(length * 50)]
+        controls = [part[0].split(200) for part in emotion(length * 50)]
 
-        def run(features: Sequence[Tensor] = features, felt: Sequence[Sequence[Tensor]] = felt) -> int:
+        def run(features: Sequence[Tensor] = features, controls: Sequence[Sequence[Tensor]] = controls) -> int:
             return sum(
                 len(block)
-                for block in decode_stream(model, map(Block, (embed_speech(model, x) for x in features), *felt))
+                for block in decode_stream(model, map(Block, (embed_speech(model, x) for x in features), *controls))
             )
 
         assert run() == length * 50

@@ -129,7 +129,7 @@ def _gender_of_parity(fields: Fields) -> str:
     return "male" if int(fields["speaker"]) % 2 else "female"
 
 
-def _text_beside(fields: Fields, path: Path) -> str:
+def _text_file_of(fields: Fields, path: Path) -> str:
     """Transcript in a text file with the recording's name."""
     text = path.with_suffix(".txt")
     return text.read_text(encoding="utf-8", errors="replace").strip() if text.exists() else ""
@@ -212,7 +212,7 @@ NAMED: dict[str, NamedCorpus] = {
         r"(?P<speaker>(?P<gender>female|male)[12])_(?P<emotion>[a-z]+)_\w+_\d+",
         {"angry": "angry", "sad": "sad", "neutral": "neutral", "happy": "happy", "excited": "happy"},
         lambda fields: fields["gender"],
-        transcript=_text_beside,
+        transcript=_text_file_of,
         unlabelled="an emotion without a label (secondary)",
     ),
     # Burkhardt et al. 2005, German: `wav/03a01Wa.wav` = speaker, text, emotion, take. Boredom has no label.

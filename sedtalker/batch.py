@@ -33,6 +33,7 @@ from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
 CLUSTER_POLL = 2.0  # s between two looks at a cluster job
+MAX_STEM = 220  # bytes; the names of results and temporary files are longer, and file systems allow 255
 ABSENT_POLLS = 3  # of a job that is not in the queue before it counts as ended
 _SIMPLE_ENDING = re.compile(r"\.\w+")
 
@@ -92,7 +93,13 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
 
 
 def _input_problem(path: Path) -> str:
-    """Why an input cannot be read, without reading it; empty if no problem was found."""
+    """Why an input cannot be read or its results named, without reading it; empty if no problem was found."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"a name that is not UTF-8: {path}. Rename the file"
+    if len(path.stem.encode()) > MAX_STEM:
+        return f"a name that is too long for its results: {path}. Rename the file to {MAX_STEM} bytes or fewer"
     try:
         if path.is_dir():
             next(path.iterdir(), None)

@@ -46,10 +46,10 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             f"cannot write {final_name(path)}: {error.strerror or error}. Choose another folder with -o, or free space"
         ) from error
     finally:
-        if temp_path.is_dir():
-            shutil.rmtree(temp_path, ignore_errors=True)
-        else:
-            with suppress(OSError):
+        with suppress(OSError):  # is_dir raises for a name that is too long
+            if temp_path.is_dir():
+                shutil.rmtree(temp_path, ignore_errors=True)
+            else:
                 temp_path.unlink()
 
 

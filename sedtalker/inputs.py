@@ -45,17 +45,22 @@ def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] | None = None)
         path = Path(name)
         try:
             if path.is_dir():
-                files = sorted(file for file in path.iterdir() if file.is_file())
+                files = sorted(file for file in path.iterdir() if file.is_file() or _is_broken_link(file))
                 paths += _select_audio(files) if suffixes is None else _select_suffixes(files, suffixes)
             elif glob.has_magic(name) and not path.exists():
                 matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207, may be absolute
-                files = [file for file in matches if file.is_file()]
+                files = [file for file in matches if file.is_file() or _is_broken_link(file)]
                 paths += (list(_skip_own_outputs(files)) if suffixes is None else files) or [path]
             else:
                 paths.append(path)
         except OSError:  # an unreadable folder or a name that is too long: reported later as a failed input
             paths.append(path)
     return list(dict.fromkeys(paths))
+
+
+def _is_broken_link(path: Path) -> bool:
+    """Whether a path is a link without a target; links to recordings must be errors and must not be skipped."""
+    return path.is_symlink() and not path.exists()
 
 
 def _select_suffixes(files: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:

@@ -495,6 +495,24 @@ def test_errors_of_all_inputs_are_raised_before_the_work(inputs: list[Path], tmp
         run_batch(inputs, inputs[0] / "out", Copying())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
+@pytest.mark.parametrize(("name", "reason"), [(b"\xff.txt", "not UTF-8"), (b"x" * 240 + b".txt", "too long")])
+def test_inputs_whose_results_cannot_be_named_fail_before_the_work(
+    inputs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: bytes, reason: str
+) -> None:
+    odd = inputs[0].with_name(os.fsdecode(name))
+    odd.write_text("")
+    assert run_batch([odd, inputs[1]], tmp_path / "out", Copying()) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "name" in line]
+    assert reason in line and "Rename the file" in line
+    assert [path.name for path in (tmp_path / "out").glob("*.one")] == [f"{inputs[1].stem}.one"]
+
+
+def test_a_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SEDTalkerError, match=r"cannot write .*too long"), atomic_write(tmp_path / ("x" * 250)) as path:
+        path.write_text("")
+
+
 def test_a_failure_removes_only_new_empty_folders(inputs: list[Path], tmp_path: Path) -> None:
     inputs[0].write_text("broken")
     output = tmp_path / "deep" / "out"

@@ -131,6 +131,12 @@ def test_own_outputs_without_marker_are_recognised_by_their_record(folder: Path)
     assert recording in expand_inputs([str(folder)])
 
 
+def test_broken_links_to_recordings_stay_inputs(folder: Path) -> None:
+    (folder / "two.wav").symlink_to(folder / "moved.wav")
+    assert expand_inputs([str(folder)]) == [folder / "one.wav", folder / "two.wav"]
+    assert expand_inputs([str(folder / "*.wav")]) == [folder / "one.wav", folder / "two.wav"]
+
+
 def test_unusable_names_stay_inputs(tmp_path: Path) -> None:
     long = "x" * 300
     assert expand_inputs([long, f"{long}*"]) == [Path(long), Path(f"{long}*")]

@@ -76,7 +76,7 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
         raise missing("no files found. Name files, a folder that contains files, or a pattern in quotes")
     check_options(options)
     reasons = {path: _input_problem(path) for path in inputs}
-    absent = [FileOutcome(str(path), "failed", reason=reason) for path, reason in reasons.items() if reason]
+    absent = [FileOutcome(_escape(path), "failed", reason=reason) for path, reason in reasons.items() if reason]
     for outcome in absent:
         _print_outcome(outcome)
     present = [path for path, reason in reasons.items() if not reason]
@@ -92,12 +92,17 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
     return 1 if failed else 0
 
 
+def _escape(path: Path) -> str:
+    """A path as text that any stream can encode as UTF-8."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 def _input_problem(path: Path) -> str:
     """Why an input cannot be read or its results named, without reading it; empty if no problem was found."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return f"a name that is not UTF-8: {path}. Rename the file"
+        return f"a name that is not UTF-8: {_escape(path)}. Rename the file"
     if len(path.stem.encode()) > MAX_STEM:
         return f"a name that is too long for its results: {path}. Rename the file to {MAX_STEM} bytes or fewer"
     try:

@@ -137,6 +137,12 @@ _ALPHABETS = (
     ("cp1250", ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž")),
     ("cp1254", ("çğı\u0307öşüâî",)),
 )
+_ENCODINGS = (  # that the detector chooses from; it would confuse them with encodings that hardly anyone uses
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1256", "cp1257", "cp1258", "cp874", "koi8_r", "cp866",
+    "mac_roman", "cp932", "euc_jp", "gb18030", "big5", "cp949",
+)  # fmt: skip
+_HEBREW = re.compile(rb"[\xe0-\xfa]+")  # letters of cp1255; Cyrillic and Greek texts have capitals too
+_MIN_LETTERS = 8  # Hebrew letters that are enough
 _PUNCTUATION = "«»“”„‘’‚‹›–—…•€£©®°§ºª"
 
 
@@ -185,9 +191,12 @@ def _guess_encoding(data: bytes) -> str:
             letters = {letter for letter in sample.decode(encoding, "replace").lower() if not letter.isascii()}
             if any(letters <= {*alphabet, *_PUNCTUATION} for alphabet in alphabets):
                 return encoding
+    if high >= _MIN_LETTERS and all(_HEBREW.fullmatch(run) for run in re.findall(rb"[\x80-\xff]+", sample)):
+        return "cp1255"
     from charset_normalizer import from_bytes
 
-    match = from_bytes(data[: 1 << 18] if b"\n" not in data[1 << 18 :] else data[: data.index(b"\n", 1 << 18)]).best()
+    start = data[: 1 << 18] if b"\n" not in data[1 << 18 :] else data[: data.index(b"\n", 1 << 18)]
+    match = from_bytes(start, cp_isolation=list(_ENCODINGS)).best() or from_bytes(start).best()
     if match is None:
         raise ValueError("not text, or in an unknown encoding. Save it as UTF-8")
     return match.encoding

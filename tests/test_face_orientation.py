@@ -117,6 +117,12 @@ def test_unknown_units_are_refused(templates: list[np.ndarray], man: Face, scale
         align_vertices(man.template * np.float32(scale), man.faces, templates)
 
 
+def test_a_mesh_that_is_rounded_far_from_the_origin_is_refused(templates: list[np.ndarray], man: Face) -> None:
+    assert align_vertices(man.template + np.float32((0, 1.6, 100)), man.faces, templates).is_identity
+    with pytest.raises(AlignmentError, match="too far from the origin"):
+        align_vertices(man.template + np.float32((1e5, 0, 0)), man.faces, templates)
+
+
 @pytest.mark.parametrize("values", (0.0, 1.0))
 def test_a_collapsed_head_is_refused(templates: list[np.ndarray], man: Face, values: float) -> None:
     with pytest.raises(AlignmentError, match="another order"):

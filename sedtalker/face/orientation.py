@@ -26,6 +26,7 @@ STATEMENT = "metres, y up, facing +z"
 _SIZE_RATIO = 1.5  # largest ratio between two heads; the closest units, cm and inch, differ by 2.54
 # Largest residual in head radii: at most 0.08 between the packaged heads, 1 for shuffled vertices.
 _MAX_RESIDUAL = 0.25
+_MAX_OFFSET = 10_000  # times the size of a head: float32 then rounds to 0.1 mm
 _SNAP_DEGREES = 5.0  # a smaller rotation from the axes is the head's posture and is kept
 _MAX_STRETCH = 6.0  # times an edge's length in the template: a longer edge connects the wrong vertices
 _SHORT_EDGE = 0.003  # metres; shorter edges of the template count as this long
@@ -85,6 +86,9 @@ def align_vertices(vertices: Float, triangles: Index, templates: Sequence[Float]
         AlignmentError: the mesh is mirrored, has another vertex order, or its unit is not in `UNITS`.
     """
     points = vertices.astype(np.float64)
+    size = float(np.ptp(points, axis=0).max())
+    if np.abs(points).max() > _MAX_OFFSET * size > 0:
+        raise AlignmentError("the mesh is too far from the origin, where its shape is rounded. Move it to the origin")
     fits = [_umeyama(points, template.astype(np.float64)) for template in templates]
     best = min(range(len(fits)), key=lambda k: fits[k].residual)
     fit = fits[best]
@@ -101,7 +105,6 @@ def align_vertices(vertices: Float, triangles: Index, templates: Sequence[Float]
         )
     unit = _unit_of(fit.scale)
     if unit is None:
-        size = float(np.ptp(points, axis=0).max())
         raise AlignmentError(f"the size of the mesh, {size:.3g}, fits no known unit. Scale it to metres")
     return Pose(_snap(fit.rotation), unit)
 

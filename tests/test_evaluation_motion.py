@@ -69,7 +69,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_kind_of_clip_has_its_metrics(store: Path):
     report = evaluate(store / "model", store, [store / "phones.tsv"])
-    assert set(report) == {"tts", "grid", "foreign", "emotion"}
+    assert set(report) == {"tts", "tts, mouth shape", "grid", "foreign", "emotion"}
     assert report["tts"]["bilabials"] == 1
     assert report["grid"]["tracked"]["closure_recall"] == 1
     assert set(report["emotion"]["read_back"]) == set(LABELS) - {"neutral"}
@@ -94,7 +94,7 @@ def test_the_command_shows_metrics_with_norms(store: Path, capsys: pytest.Captur
     assert main(["evaluate", "motion", str(store / "model"), str(store), "-o", str(report)]) == 0
     shown = capsys.readouterr().out
     assert "closure_recall" in shown and "GRID's man" in shown
-    assert set(json.loads(report.read_text())) == {"tts", "grid", "foreign", "emotion"}
+    assert set(json.loads(report.read_text())) == {"tts", "tts, mouth shape", "grid", "foreign", "emotion"}
 
 
 SAID = (

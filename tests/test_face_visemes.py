@@ -41,8 +41,8 @@ def test_bilabials_are_closed_and_low_vowels_open_most():
 def test_rounded_phones_pucker_and_do_not_spread():
     for name in ("uw", "ow", "w"):
         shape = dict(zip(SHAPE_CHANNELS, shape_targets(VISEMES[name]), strict=True))
-        assert shape["mouthPucker"] > 0.3
-        assert shape["mouthStretch"] == shape["mouthSmile"] == 0
+        assert shape["mouthPucker"] > max(0.6, 3 * shape["mouthStretch"])  # a little stretch keeps the width
+        assert shape["mouthSmile"] == 0
 
 
 @pytest.mark.parametrize("name", SHAPE_CHANNELS)

@@ -7,12 +7,19 @@ import pytest
 
 from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.mouth_measures import GAP
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import Phone
-from sedtalker.synthesis.coarticulation import Performance, SpeakerStyle, expression_curves, perform
+from sedtalker.synthesis.coarticulation import (
+    Performance,
+    SpeakerStyle,
+    default_measures,
+    expression_curves,
+    perform,
+)
 
-JAW, CLOSE, PUCKER, ROLL, SMILE = (
-    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthRollLower", "mouthSmileLeft")
+JAW, PUCKER, ROLL, SMILE = (
+    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthPucker", "mouthRollLower", "mouthSmileLeft")
 )
 
 
@@ -35,7 +42,9 @@ def animate(phones: list[Phone], label: str = "neutral", intensity: float = 0.0,
 
 
 def opening(performance: Performance) -> np.ndarray:
-    return performance.weights[:, JAW] - performance.weights[:, CLOSE]
+    """The gap between the lips in units of jawOpen."""
+    measures = default_measures()
+    return np.maximum(performance.weights @ measures.matrix[:, GAP], 0) / measures.matrix[JAW, GAP]
 
 
 ABA = phones_of(("AA", 0.2), ("B", 0.08), ("AA", 0.2))
@@ -54,7 +63,7 @@ def test_an_emotion_does_not_open_a_closure(label: str):
     performance = animate(ABA, label, 1.0)
     shut = performance.closed > 0
     assert shut.sum() >= 2
-    assert opening(performance)[shut].max() < 1e-6
+    assert opening(performance)[shut].max() < 0.01  # 0.3 mm
     for name in ("mouthLowerDownLeft", "mouthUpperUpLeft", "mouthFunnel"):
         assert performance.weights[shut, ARKIT_NAMES.index(name)].max() < 0.01
 
@@ -66,8 +75,8 @@ def test_closed_marks_only_bilabials():
 def test_labiodentals_bring_the_lower_lip_to_the_teeth():
     performance = animate(phones_of(("AA", 0.2), ("F", 0.12), ("AA", 0.2)))
     at = 38  # 0.76 s, the middle of the /f/
-    assert 0 < opening(performance)[at] < 0.05
-    assert performance.weights[at, ROLL] > 0.2
+    assert 0.03 < opening(performance)[at] < 0.11  # open enough to see the upper teeth
+    assert performance.weights[at, ROLL] > 0.5
 
 
 def test_rounding_comes_before_its_vowel():
@@ -204,3 +213,17 @@ def test_random_tracks_are_valid_and_sometimes_neutral():
         assert intensity[posterior[:, NEUTRAL] == 1].sum() == 0
         neutral += intensity.max() == 0
     assert 10 < neutral < 70
+
+
+def test_tongue_shows_at_its_phones_and_never_at_others():
+    weights = animate(phones_of(("AA", 0.2), ("TH", 0.12), ("AA", 0.2), ("K", 0.1), ("AA", 0.2))).weights
+    tongue = weights[:, ARKIT_NAMES.index("tongueOut")]
+    assert tongue[35:41].max() > 0.4  # 0.70 to 0.82 s
+    assert tongue[45:].max() == 0
+
+
+def test_shape_of_the_lips_leaves_their_gap_alone():
+    """/sh/ is a wide funnel, whose own gap of 7 mm would open the mouth by half as much again."""
+    performance = animate(phones_of(("SH", 0.3)))
+    assert performance.weights[30, ARKIT_NAMES.index("mouthFunnel")] > 0.5
+    assert opening(performance)[30] < 0.25

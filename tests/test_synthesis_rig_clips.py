@@ -14,7 +14,9 @@ from sedtalker.data.negative_audio import NON_SPEECH
 from sedtalker.data.rig_store import read_rig_manifest, write_rig_store
 from sedtalker.errors import MissingExtraError
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.mouth_measures import GAP
 from sedtalker.synthesis import rig_clips
+from sedtalker.synthesis.coarticulation import default_measures
 from sedtalker.synthesis.tracked_faces import FaceMotion
 
 JAW, CLOSE, PUCKER, STRETCH, BLINK = (
@@ -28,8 +30,10 @@ def test_contacts_bring_the_lower_lip_of_a_tracked_face_to_the_teeth():
     weights[:, JAW] = 0.3
     motion = FaceMotion(weights, np.zeros_like(weights))
     touched = rig_clips.add_contacts(motion, np.repeat([0.0, 1.0], 5).astype(np.float32))
-    np.testing.assert_array_equal(touched.weights[:5], weights[:5])
-    assert touched.weights[5:, JAW].max() == pytest.approx(rig_clips.TRACKED_CONTACT)
+    np.testing.assert_allclose(touched.weights[:5, JAW] - touched.weights[:5, CLOSE], 0.3, atol=1e-6)
+    measures = default_measures()
+    gap = measures.of_weights(touched.weights[5:])[:, GAP] - measures.rest[GAP]
+    assert gap == pytest.approx(rig_clips.TRACKED_CONTACT * measures.matrix[JAW, GAP], abs=0.01)
     roll = ARKIT_NAMES.index("mouthRollLower")
     assert touched.weights[5:, roll].min() > 0.2 and touched.loss_weight[5:, roll].min() == 1
 

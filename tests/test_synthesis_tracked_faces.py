@@ -9,10 +9,13 @@ import pytest
 
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.synthesis.tracked_faces import EYE_DISTANCE, GRID_CLOSED, JAW_GAP, read_facegood, read_grid
+from sedtalker.face.mouth_measures import GAP, WIDTH
+from sedtalker.synthesis.coarticulation import default_measures
+from sedtalker.synthesis.tracked_faces import EYE_DISTANCE, GRID_CLOSED, read_facegood, read_grid
 
-JAW, CLOSE, PUCKER, STRETCH, BLINK = (
-    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "eyeBlinkLeft")
+JAW, CLOSE, PUCKER, STRETCH, ROLL, BLINK = (
+    ARKIT_NAMES.index(name)
+    for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "mouthRollLower", "eyeBlinkLeft")
 )
 
 
@@ -25,10 +28,10 @@ def test_the_lip_gap_of_grid_becomes_an_opening_of_the_default_head(tmp_path: Pa
     gap = np.full(50, GRID_CLOSED)
     gap[20:30] = 0.15
     motion = read_grid(write_grid(tmp_path / "a.npz", gap, np.full(50, 0.6)))
-    opening = motion.weights[:, JAW] - motion.weights[:, CLOSE]
-    assert opening.shape == (100,)
-    assert opening[50] * JAW_GAP == pytest.approx((0.15 - GRID_CLOSED) * EYE_DISTANCE, rel=1e-3)
-    assert opening[:30].max() < 1e-6
+    gap = np.maximum(default_measures().of_weights(motion.weights)[:, GAP], 0)
+    assert gap.shape == (100,)
+    assert gap[50] == pytest.approx(1000 * (0.15 - GRID_CLOSED) * EYE_DISTANCE, abs=0.3)
+    assert gap[:30].max() < 1e-3
     assert motion.loss_weight[:, [JAW, CLOSE]].min() == 1
     assert motion.loss_weight[:, BLINK].max() == 0
 
@@ -37,9 +40,23 @@ def test_the_mouth_width_of_grid_becomes_rounding_and_spreading(tmp_path: Path):
     width = np.full(50, 0.6)
     width[10:20], width[30:40] = 0.54, 0.63
     motion = read_grid(write_grid(tmp_path / "a.npz", np.full(50, GRID_CLOSED), width))
-    assert motion.weights[30, PUCKER] == pytest.approx(0.1 / 0.19, rel=1e-2)
-    assert motion.weights[70, STRETCH] == pytest.approx(0.05 / 0.22, rel=1e-2)
+    mouth = default_measures().of_weights(motion.weights)[:, WIDTH]
+    assert mouth[30] - np.median(mouth) == pytest.approx(-0.06 * 1000 * EYE_DISTANCE, abs=0.1)
+    assert mouth[70] - np.median(mouth) == pytest.approx(0.03 * 1000 * EYE_DISTANCE, abs=0.1)
+    assert motion.weights[30, PUCKER] > 0.5 and motion.weights[70, STRETCH] > 0.1
     assert motion.weights[30, STRETCH] == motion.weights[70, PUCKER] == 0
+
+
+def test_the_prior_of_grid_gives_what_the_tracker_does_not_see(tmp_path: Path):
+    prior = np.zeros((90, 52), np.float32)  # a little shorter than the sentence
+    prior[:, [PUCKER, ROLL]] = 0.5
+    path = write_grid(tmp_path / "a.npz", np.full(50, 0.1), np.full(50, 0.6))
+    neutral, rounded = read_grid(path), read_grid(path, prior)
+    measures = default_measures()
+    assert (measures.protrusion(rounded.weights) > measures.protrusion(neutral.weights) + 2).all()
+    assert rounded.weights[:, ROLL].min() == 0.5
+    gaps = [measures.of_weights(motion.weights)[:, GAP] for motion in (neutral, rounded)]
+    np.testing.assert_allclose(*gaps, atol=0.01)
 
 
 def test_facegood_has_sixteen_mouth_weights_with_a_loss_weight(tmp_path: Path):

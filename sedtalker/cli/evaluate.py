@@ -100,6 +100,14 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", metavar="WORDS", help="text of the animations, to align its phones")
     parser.add_argument(
+        "--tracked",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of tracked lips (NAME.npz) and their sound, to compare a talker's mouth shape with; repeatable",
+    )
+    parser.add_argument(
         "--most",
         type=integer(1, 100_000),
         metavar="N",
@@ -201,7 +209,7 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     talker, store = arguments.inputs
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
     limits = {name: value for name in ("most", "split") if (value := getattr(arguments, name))}
-    return evaluate(talker, store, tables, **limits)
+    return evaluate(talker, store, tables, tracked_folders=arguments.tracked, **limits)
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -213,6 +221,8 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DataError(
             f"--most and --split work only for a store: {arguments.inputs[0]}. Name the animations to measure"
         )
+    if arguments.tracked:
+        raise DataError(f"--tracked works only for a talker: {arguments.what[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     return evaluate_animations(arguments.inputs, phones, arguments.text)
 

@@ -3,9 +3,10 @@
     STORE/manifest.json   version, frame_rate (50), names (52 ARKit blendshapes), clips: the fields of `RigClip`;
                           openings: true once every clip animated by rules has a pseudo-labelled jaw opening
     STORE/clips/ID.npz    float16: weights, trust, expression (T, 52), posterior (T, C), intensity, closed (T,) and,
-                          where the jaw opening was pseudo-labelled, opening (T,). `trust` holds `RigArrays.loss_weight`
+                          where the lips were pseudo-labelled, opening (T, 2). `trust` holds `RigArrays.loss_weight`
     STORE/features/ID.npy (T, L, D) float16 hidden states of the speech encoder (`sedtalker.data.features`)
-    STORE/openings/ID.npy (T,) float16 jaw openings of the pseudo-labelling teacher, before they are applied to clips
+    STORE/openings/ID.npy (T, 2) float16 lip gap and widening in mm of the pseudo-labelling teacher, before they are
+                          applied to clips
     STORE/phones.tsv      phones of the clips that were aligned (`sedtalker.data.alignment`)
 
 This module holds the only writer and the only reader of manifest and clips.
@@ -60,7 +61,7 @@ class RigArrays:
     posterior: Array  # (T, C) emotion posterior
     intensity: Array  # (T,) in 0..1
     closed: Array  # (T,), weight of closed lips in the loss
-    opening: Array | None = None  # (T,), pseudo-labelled jaw opening, where there is one
+    opening: Array | None = None  # (T, 2), pseudo-labelled lip gap and widening in mm, if any
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from sedtalker.data.speech_corpora.readers import CREMAD_SENTENCES
 from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech, loudness
 from sedtalker.errors import DataError
-from sedtalker.evaluation import lips
+from sedtalker.evaluation import lips, mouth_shape
 from sedtalker.evaluation.lips import ClosureFigures
 from sedtalker.face.action_units import classify_emotion
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
@@ -35,7 +35,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import SILENCE, Phone, read_phones
-from sedtalker.speech import FRAME_RATE
+from sedtalker.speech import FRAME_RATE, load_encoder
 from sedtalker.synthesis.rig_clips import TEST_SENTENCES
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
@@ -70,6 +70,7 @@ NORMS: dict[str, str] = {
     "silence_gap_mm_p95": "<= 1",
     "gap_correlation_median": ">= 0.93 on GRID's sentences",
     "gap_spread_over_truth_median": "0.8 to 1.2",
+    **mouth_shape.SHAPE_NORMS,
 }
 """Target ranges, and values of measured faces: GRID's s1 (one man) and FACEGOOD (one woman)."""
 
@@ -278,13 +279,27 @@ def _lag(gap: Float, other: Float) -> float:
     return lips.audio_lip_offset(gap, other, FRAME_RATE)
 
 
-def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60, split: str = "test") -> dict[str, Any]:
-    """Evaluate a model on a split of a rig store; metrics by source, of at most `most` evenly spaced clips each."""
+def evaluate(
+    model: Path,
+    store: Path,
+    tables: Sequence[Path],
+    most: int = 60,
+    split: str = "test",
+    tracked_folders: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Evaluate a model on a split of a rig store; metrics by source, of at most `most` evenly spaced clips each.
+
+    The mouth shape is also compared with the tracked clips of folders (`sedtalker.evaluation.mouth_shape`).
+
+    Raises:
+        DataError: the store, a table or a tracked clip cannot be read.
+    """
     runner = TalkerRunner(load_talker_model(model).eval(), load_face("default"))
     phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
     clips = [clip for clip in read_rig_manifest(store).clips if clip.split == split]
     report: dict[str, Any] = {}
     spoken = []
+    folders = {folder: tracked_pairs(folder) for folder in tracked_folders}
     for source in sorted({_group_name(clip) for clip in clips}):
         chosen = [clip for clip in clips if _group_name(clip) == source]
         chosen = chosen[:: max(1, len(chosen) // most)][:most]
@@ -293,12 +308,75 @@ def evaluate(model: Path, store: Path, tables: Sequence[Path], most: int = 60, s
         elif source in MEASURED:
             tracked = [load_tracked_clip(store, clip, phones.get(clip.id, ())) for clip in chosen]
             report[source] = tracked_metrics(runner, tracked)
+            if source == "grid" and (shape := _grid_shape(runner, store, chosen, phones)):
+                report["grid, mouth shape"] = shape
         elif aligned := [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
             report[source] = aligned_metrics(runner, aligned)
+            neutral = [
+                (runner.with_emotion(features, LABELS[NEUTRAL], 0.0), clip_phones)
+                for _, features, clip_phones in aligned
+            ]
+            report[f"{source}, mouth shape"] = mouth_shape.spoken_figures(neutral, runner.face, FRAME_RATE)
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:
         report["emotion"] = emotion_metrics(runner, spoken)
+    encoder = load_encoder(runner.model.config.encoder) if folders else None
+    for folder, pairs in folders.items():
+        assert encoder is not None
+        moved = [
+            (runner.with_emotion(encoder.encode(load_audio(audio)), LABELS[NEUTRAL], 0.0), path)
+            for path, audio in pairs
+        ]
+        report[f"{folder.name}, mouth shape"] = mouth_shape.tracked_figures(moved, runner.face, FRAME_RATE)
     return report
+
+
+def tracked_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Find the tracked clips of a folder, each with the audio file of the same name.
+
+    Raises:
+        DataError: there are none, or a clip has no audio.
+    """
+    pairs = []
+    for path in sorted(folder.glob("*.npz")):
+        audio = next((other for other in sorted(folder.glob(f"{path.stem}.*")) if other != path), None)
+        if audio is None:
+            raise DataError(f"tracked clip without audio: {path}. Put an audio file of the same name next to it")
+        pairs.append((path, audio))
+    if not pairs:
+        raise DataError(f"no tracked clips: {folder}. Give a folder of NAME.npz and NAME.opus")
+    return pairs
+
+
+def _grid_shape(
+    runner: TalkerRunner, store: Path, clips: Sequence[RigClip], phones: Mapping[str, tuple[Phone, ...]]
+) -> dict[str, mouth_shape.Interval]:
+    """Mouth shape of GRID's sentences against the tracked ones; the viseme reader is trained on the training split."""
+
+    def tracked(clip: RigClip) -> Path:
+        return Path(clip.audio).with_suffix(".npz")
+
+    judged = [
+        (runner.with_emotion(_features(store, clip), LABELS[NEUTRAL], 0.0), tracked(clip), phones.get(clip.id, ()))
+        for clip in clips
+        if tracked(clip).is_file()
+    ]
+    if not judged:
+        return {}
+    figures = mouth_shape.tracked_figures([(weights, path) for weights, path, _ in judged], runner.face, FRAME_RATE)
+    aligned = [one for one in judged if one[2]]
+    if not aligned:
+        return figures
+    neutral = [(weights, clip_phones) for weights, _, clip_phones in aligned]
+    figures |= mouth_shape.spoken_figures(neutral, runner.face, FRAME_RATE)
+    learned = [
+        (tracked(clip), phones[clip.id])
+        for clip in read_rig_manifest(store).clips
+        if (clip.source, clip.split) == ("grid", "train") and clip.id in phones and tracked(clip).is_file()
+    ]
+    if learned:
+        figures |= mouth_shape.reader_figures(learned, aligned, runner.face, FRAME_RATE)
+    return figures
 
 
 def _features(store: Path, clip: RigClip) -> torch.Tensor:
@@ -324,9 +402,18 @@ def format_motion(report: dict[str, Any]) -> str:
     for source, figures in report.items():
         lines.append(source)
         for name, value in figures.items():
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            shown = _format_value(value)
             lines.append(f"  {name:38} {shown:12}" + (f"  ({NORMS[name]})" if name in NORMS else ""))
     return "\n".join(lines)
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        figure, low, high = value
+        return f"{figure:.4g}" + (f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else "")
+    return str(value)
 
 
 def animation_metrics(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any]:

@@ -21,6 +21,7 @@ RECIPES = {
     "fit_expression_timing": "onset and offset of expressions on measured faces",
     "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
     "head_asset": "the head, from the files of MakeHuman",
+    "mouth_shape": "a talker that was taught the shape of the mouth",
     "pseudo_label_jaw": "jaw opening of made motion, from a talker of measured faces",
     "readme_pictures": "the pictures of the README",
     "streaming_encoder": "the speech encoder that streams, tuned from Whisper tiny.en",

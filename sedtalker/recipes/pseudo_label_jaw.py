@@ -2,12 +2,12 @@
 
     python -m sedtalker.recipes pseudo_label_jaw STORE --teacher TALKER
 
-The rules of synthetic motion determine when lips close, but hardly how far they open in between. A teacher, trained
-only on measured faces and non-speech sounds (`configs/talker/default-teacher.yaml`), predicts it for other voices. It
-may have a longer look-ahead than the talker. Its openings without emotion are saved as `STORE/openings/ID.npy` (T,)
-float16 and applied to the clips of synthetic motion (`clips/ID.npz`), which training and validation read. The array
-`opening` marks a labelled clip, and `openings` in the manifest a completely labelled store. A stopped run resumes.
-Make the store again to restore the openings of the rules.
+The rules of synthetic motion determine when lips close, but hardly how far they open in between, or how wide the mouth
+is. A teacher, trained only on measured faces and non-speech sounds (`configs/talker/default-teacher.yaml`), predicts
+both for other voices. It may have a longer look-ahead than the talker. Its lip gaps and widenings without emotion are
+saved as `STORE/openings/ID.npy` (T, 2) float16 and applied to the clips of synthetic motion (`clips/ID.npz`), which
+training and validation read. The array `opening` marks a labelled clip, and `openings` in the manifest a completely
+labelled store. A stopped run resumes. Make the store again to restore the openings of the rules.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from sedtalker.data.rig_store import (
     write_arrays,
 )
 from sedtalker.emotion.track import constant_track
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
+from sedtalker.face.mouth_measures import GAP, WIDTH
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.synthesis.coarticulation import default_measures
 from sedtalker.synthesis.rig_clips import replace_opening
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
+WIDENING_GAIN = 1.7  # a teacher of one tracked man widens other voices' mouths by 1.1 mm (SD), and his own by 1.6
 MEASURED_SOURCES = ("grid", "facegood", "foreign")  # sources (by prefix) whose openings are measured
 
 
@@ -65,10 +67,15 @@ def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[RigClip]:
 
 @torch.inference_mode()
 def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]:
-    """Predict the lip opening (T,) for features (T, L, D) with the neutral emotion, in units of jawOpen."""
+    """Predict lip gap and widening (T, 2) in mm for features (T, L, D) with the neutral emotion.
+
+    The widening is the mouth width minus its median over the clip, times WIDENING_GAIN.
+    """
     posterior, intensity = map(torch.from_numpy, constant_track(LABELS[NEUTRAL], 0.0, len(features)))
     weights = teacher(features[None], posterior[None], intensity[None])[0].clamp(0, 1)
-    return (weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE]).clamp(min=0).numpy()
+    measured = default_measures().of_weights(weights.numpy())
+    width = measured[:, WIDTH]
+    return np.stack([np.maximum(measured[:, GAP], 0), WIDENING_GAIN * (width - np.median(width))], axis=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

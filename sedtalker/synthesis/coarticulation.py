@@ -10,23 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
 from sedtalker.face.action_units import expression_weights
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, TONGUE_OUT, arkit_columns
+from sedtalker.face.assets import load_face
+from sedtalker.face.mouth_fit import fit_gap
+from sedtalker.face.mouth_measures import GAP, MouthMeasures, mouth_measures
 from sedtalker.face.visemes import (
     BILABIALS,
     LABIODENTALS,
     OPENERS,
     PHONES,
     SHAPE_CHANNELS,
+    TONGUE_TIP,
     VISEMES,
     Viseme,
     shape_targets,
-    split_opening,
 )
 from sedtalker.labels import LABELS
 from sedtalker.phones import SILENCE, Phone
@@ -49,7 +53,9 @@ SHORT_PAUSE = 0.12  # seconds; the mouth stays open in a shorter pause
 CLOSING, RELEASE = 0.065, 0.105  # seconds of a closure's ramps; lips close a third faster than they open
 CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # closed part of the phone, and its limits in seconds
 FULLY = 0.999  # closure from which the lips must meet
-CONTACT_OPENING = 0.025  # opening at which the lower lip touches the upper teeth
+CONTACT_OPENING = 0.085  # opening of /f v/: the lower lip at the upper teeth, which stay visible
+TONGUE_RAMP = 0.05  # seconds in which the tip of the tongue appears and disappears
+TONGUE_OPENING = 0.36  # least opening for tongueOut 1, at which the tip is visible on the default head
 QUIET_OPENING, QUIET_CLOSING = 0.09, 0.11  # seconds of the ramps before the first sound and after the last one
 SHUT = 0.02  # share of the opening below which the lips count as closed in silence
 
@@ -122,7 +128,9 @@ def perform(
     speaking = _speaking(phones, times)
     lips = _articulate(phones, decibels, times, constraints, speaking, style)
     expression = expression_curves(posterior, intensity, style)
-    expression[:, JAW_OPEN] += emotional_effort(posterior, intensity) * (lips[:, JAW_OPEN] - lips[:, MOUTH_CLOSE])
+    measures = default_measures()
+    opening = np.maximum(lips @ measures.matrix[:, GAP], 0) / measures.matrix[JAW_OPEN, GAP]
+    expression[:, JAW_OPEN] += emotional_effort(posterior, intensity) * opening
     face = _add_expression(lips, expression, constraints, speaking)
     return Performance(
         weights=face,
@@ -170,6 +178,17 @@ def contact_curve(phones: Sequence[Phone], times: Float) -> Float:
             middle, half = (phone.start + phone.end) / 2, max(0.25 * (phone.end - phone.start), 0.02)
             touch = np.maximum(touch, _plateau(times, middle - half, middle + half, CLOSING, RELEASE))
     return touch
+
+
+def tongue_curve(phones: Sequence[Phone], times: Float) -> Float:
+    """tongueOut (T,) of the phones with the tip of the tongue at the teeth."""
+    out = np.zeros(len(times), np.float32)
+    for phone in phones:
+        if phone.name in TONGUE_TIP:
+            middle, half = (phone.start + phone.end) / 2, max(0.25 * (phone.end - phone.start), 0.02)
+            plateau = _plateau(times, middle - half, middle + half, TONGUE_RAMP, TONGUE_RAMP)
+            out = np.maximum(out, TONGUE_TIP[phone.name] * plateau)
+    return out
 
 
 def silence_curve(phones: Sequence[Phone], times: Float) -> Float:
@@ -241,8 +260,25 @@ def _articulate(
         gain = style.rounding if name in ("mouthPucker", "mouthFunnel") else 1.0
         yields = constraints.openable if name in OPENERS else 1 - constraints.silence
         lips[:, arkit_columns(name)] = (values * gain * yields)[:, None]
-    lips[:, JAW_OPEN], lips[:, MOUTH_CLOSE] = split_opening(opening, speaking)
-    return np.clip(lips, 0, 1)
+    lips[:, TONGUE_OUT] = constraints.openable * (1 - constraints.contact) * tongue_curve(phones, times)
+    opening = np.maximum(opening, TONGUE_OPENING * lips[:, TONGUE_OUT])
+    measures = default_measures()
+    return fit_gap(opening * measures.matrix[JAW_OPEN, GAP], lips, speaking, measures)
+
+
+def lip_motion(phones: Sequence[Phone], decibels: Float) -> Float:
+    """ARKit weights (T, 52) of the lips in neutral speech with known phones and loudness (T,) in dB."""
+    times = ((np.arange(len(decibels)) + 0.5) / FRAME_RATE).astype(np.float32)
+    constraints = LipConstraints(
+        closure_curve(phones, times), contact_curve(phones, times), silence_curve(phones, times)
+    )
+    return _articulate(phones, decibels, times, constraints, _speaking(phones, times), SpeakerStyle())
+
+
+@lru_cache(maxsize=1)
+def default_measures() -> MouthMeasures:
+    """Mouth measures of the default head."""
+    return mouth_measures(load_face())
 
 
 def limit_to_contact(opening: Float, contact: Float, most: float = CONTACT_OPENING) -> Float:

@@ -33,8 +33,10 @@ from sedtalker.data.tables import Row
 from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import require
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, arkit_columns
-from sedtalker.face.visemes import VISEMES
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, TONGUE_OUT, arkit_columns
+from sedtalker.face.mouth_fit import fit_gap, fit_mouth
+from sedtalker.face.mouth_measures import GAP
+from sedtalker.face.visemes import JAW_REST_IN_SPEECH, VISEMES
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import SILENCE, Phone, read_phones, write_phones
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, load_encoder
@@ -54,8 +56,10 @@ from sedtalker.synthesis.coarticulation import (
     SpeakerStyle,
     closure_curve,
     contact_curve,
+    default_measures,
     full_closures,
     limit_to_contact,
+    lip_motion,
     perform,
 )
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
@@ -66,7 +70,7 @@ class LossWeights:
     """Loss weights that differ from 1."""
 
     rule_opening: float = 0.15  # opening made by rules where no closure, contact or silence determines it
-    pseudo_opening: float = 0.3  # the same from a teacher (`sedtalker.recipes.pseudo_label_jaw`)
+    pseudo_opening: float = 1.0  # the same from a teacher (`sedtalker.recipes.pseudo_label_jaw`)
     silent_lips: float = 0.5  # closed lips in silence, relative to those at /p b m/
     tracked_closure: float = 0.25  # /p b m/ of a tracked face: its own gap determines when and how it closes
 
@@ -82,6 +86,8 @@ class SourceRules:
 
 
 LOSS_WEIGHTS = LossWeights()
+RULE_LOSS_WEIGHTS = {"tongueOut": 8.0, "mouthRollLower": 4.0, "mouthUpperUp": 2.0}
+"""Of channels that only a few phones move: with equal weights they would stay at rest."""
 SOURCE_RULES = {
     "tts": SourceRules(repeats=2),
     "crema-d": SourceRules(repeat_every=6),  # many speakers, few sentences
@@ -92,7 +98,8 @@ RANDOM_TRACK_SHARE = 1 / 3  # of acted clips, so that the face follows the track
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 NON_SPEECH_CLIPS = 720
 TEST_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, left out of training
-TRACKED_CONTACT = 0.07  # opening between the tracked lips at /f v/, where the upper teeth fill the gap
+TRACKED_CONTACT = 0.085  # opening between the tracked lips at /f v/, where the upper teeth fill the gap
+TONGUE_GAP = 12.0  # mm of lip gap for tongueOut 1, at which the tip is visible on the default head
 CLOSING_SECONDS = 0.2  # of added silence, after which a tracked mouth counts as closed
 LABIODENTAL = "f"  # the viseme of /f v/
 GRID_MARGIN = 0.1  # seconds around a sentence of GRID in which the mouth belongs to it
@@ -104,6 +111,8 @@ def performance_arrays(performance: Performance, posterior: Float, intensity: Fl
     """Targets from motion made by rules, with a small loss weight of the opening where it is not determined."""
     weights = performance.weights
     loss_weight = np.ones_like(weights)
+    for name, value in RULE_LOSS_WEIGHTS.items():
+        loss_weight[:, arkit_columns(name)] = value
     loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_loss_weight(performance.free, LOSS_WEIGHTS.rule_opening)
     closed = np.maximum(performance.closed, LOSS_WEIGHTS.silent_lips * performance.quiet)
     return RigArrays(weights, loss_weight, performance.expression, posterior, intensity, closed)
@@ -116,19 +125,21 @@ def replace_opening(arrays: RigArrays, opening: Float) -> RigArrays:
     arrays hold `opening`, which marks the clip.
 
     Args:
-        opening: (T,), in units of jawOpen.
+        opening: (T, 2), lip gap in mm, and mouth width in mm minus its median over the clip.
     """
     weights, loss_weight, expression = (
         array.astype(np.float32) for array in (arrays.weights, arrays.loss_weight, arrays.expression)
     )
     free = np.clip((1 - loss_weight[:, JAW_OPEN]) / (1 - LOSS_WEIGHTS.rule_opening), 0, 1)
     jaw, close = (np.clip(weights[:, column] - expression[:, column], 0, 1) for column in (JAW_OPEN, MOUTH_CLOSE))
-    rule_opening = np.clip(jaw - close, 0, 1)
-    new_opening = free * opening + (1 - free) * rule_opening
-    # the inverse of `split_opening`: a wider opening lowers the jaw further
-    new_jaw = np.sqrt(np.square(new_opening) + np.maximum(np.square(jaw) - np.square(rule_opening), 0))
-    weights[:, JAW_OPEN] = np.clip(new_jaw + expression[:, JAW_OPEN], 0, 1)
-    weights[:, MOUTH_CLOSE] = np.clip(new_jaw - new_opening + expression[:, MOUTH_CLOSE], 0, 1)
+    measures = default_measures()
+    lips = np.clip(weights - expression, 0, 1)
+    lips[:, JAW_OPEN], lips[:, MOUTH_CLOSE] = jaw, close
+    rule_gap = np.maximum(lips @ measures.matrix[:, GAP], 0)
+    gap = np.maximum(free * opening[:, 0] + (1 - free) * rule_gap, TONGUE_GAP * lips[:, TONGUE_OUT])
+    widening = np.where(free > 0.5, opening[:, 1], np.nan)
+    speaking = np.minimum(jaw / JAW_REST_IN_SPEECH, 1)
+    weights = np.clip(fit_mouth(gap, widening, lips, speaking, measures) + expression, 0, 1)
     loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_loss_weight(free, LOSS_WEIGHTS.pseudo_opening)
     return replace(arrays, weights=weights, loss_weight=loss_weight, opening=opening)
 
@@ -266,13 +277,15 @@ def grid_clips(folder: Path, phone_table: PhoneTable, audio: Path) -> Iterator[R
     for path in sorted((folder / "s1").glob("*.npz")):
         draw = zlib.crc32(path.stem.encode()) % 20
         split = "test" if draw < 2 else "validation" if draw == 2 else "train"
-        motion, sentence = read_grid(path), words[path.stem]
+        phones, sentence = phone_table.get(f"grid/{path.stem}", ()), words[path.stem]
+        motion = read_grid(path, lip_motion(phones, loudness(load_audio(path.with_suffix(".opus")))))
         times = ((np.arange(len(motion.weights)) + 0.5) / FRAME_RATE).astype(np.float32)
         in_sentence = np.zeros(len(times), np.float32)
         if sentence:
             first, last = float(sentence[0]["start"]), float(sentence[-1]["end"])
             in_sentence[(times > first - GRID_MARGIN) & (times < last + GRID_MARGIN)] = 1
-        phones = phone_table.get(f"grid/{path.stem}", ()) if split == "train" else ()
+        if split != "train":
+            phones = ()
         motion = add_contacts(motion, contact_curve(phones, times))
         closed = LOSS_WEIGHTS.tracked_closure * full_closures(closure_curve(phones, times))
         motion = FaceMotion(motion.weights, motion.loss_weight * in_sentence[:, None], closed)
@@ -312,13 +325,15 @@ def scale_opening_weight(motion: FaceMotion, factor: float) -> FaceMotion:
 def add_contacts(motion: FaceMotion, contact: Float) -> FaceMotion:
     """Bring the lower lip of a tracked face to the upper teeth by the contact (T,) in 0..1, with the viseme's shape."""
     weights, loss_weight = motion.weights.copy(), motion.loss_weight.copy()
-    opening = weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE]
-    weights[:, JAW_OPEN] = weights[:, MOUTH_CLOSE] + limit_to_contact(opening, contact, TRACKED_CONTACT)
+    measures = default_measures()
+    per_jaw = measures.matrix[JAW_OPEN, GAP]
+    opening = limit_to_contact(np.maximum(weights @ measures.matrix[:, GAP], 0) / per_jaw, contact, TRACKED_CONTACT)
+    speaking = np.minimum(weights[:, JAW_OPEN] / JAW_REST_IN_SPEECH, 1)
     for name, value in VISEMES[LABIODENTAL].shape.items():
         for column in arkit_columns(name):
             weights[:, column] = np.maximum(weights[:, column], value * contact)
             loss_weight[:, column] = np.maximum(loss_weight[:, column], contact)
-    return FaceMotion(weights, loss_weight)
+    return FaceMotion(fit_gap(opening * per_jaw, weights, speaking, measures), loss_weight)
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,26 @@ from numpy.typing import NDArray
 from sedtalker.curves import dilate, resample, smooth
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, arkit_columns
+from sedtalker.face.mouth_fit import fit_mouth
+from sedtalker.face.mouth_measures import GAP, MILLIMETRES
 from sedtalker.face.visemes import split_opening
 from sedtalker.speech import FRAME_RATE
+from sedtalker.synthesis.coarticulation import default_measures
 
 Float = NDArray[np.float32]
 
-# The default head, measured with `face.pose`: 87.2 mm between the outer corners of the eyes, 34.4 mm between the lips'
-# middles at jawOpen 1; mouthPucker 1 narrows the mouth by 19 % and jawOpen 1 by 8 %, mouthStretch 1 widens it by 22 %.
-EYE_DISTANCE = 0.0872
-JAW_GAP = 0.0344
-PUCKER_NARROWS, JAW_NARROWS, STRETCH_WIDENS = 0.19, 0.08, 0.22
-
+EYE_DISTANCE = 0.0872  # metres between the outer corners of the default head's eyes
 GRID_CLOSED = 0.004  # lip gap over the eye distance that the tracker reads at closed lips
+GRID_LOSS_WEIGHTS = {
+    "jawOpen": 1.0, "mouthClose": 1.0, "mouthPucker": 1.0, "mouthStretch": 1.0, "mouthFunnel": 0.6, "mouthSmile": 0.5,
+    "mouthRollLower": 0.3, "mouthRollUpper": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.3, "tongueOut": 0.3,
+}  # fmt: skip
+"""Of weights that follow from the tracked gap and width, and, less, of those that follow from what is said."""
+FACEGOOD_LOSS_WEIGHTS = {
+    "mouthFunnel": 3.0, "mouthPucker": 3.0, "mouthLowerDown": 8.0, "mouthUpperUp": 16.0, "mouthRollLower": 10.0,
+    "mouthRollUpper": 10.0, "mouthPress": 6.0, "mouthSmile": 4.0, "mouthStretch": 4.0,
+}  # fmt: skip
+"""The less a channel moves, the more its error counts: with equal weights only jawOpen would be learned."""
 SPEAKING_OPENING = 0.03  # opening above which a mouth counts as speaking
 FACEGOOD_STILL = ("mouthClose", "cheekPuff", "mouthShrugLower", "jawLeft", "jawRight", "jawForward", "mouthLeft",
                   "mouthRight", "mouthFrown", "mouthDimple", "tongueOut")  # fmt: skip
@@ -44,7 +52,7 @@ class FaceMotion:
 
 
 def read_facegood(path: Path | str) -> FaceMotion:
-    """Read one of FACEGOOD's recordings: sixteen mouth weights with the loss weight 1.
+    """Read one of FACEGOOD's recordings: sixteen mouth weights with `FACEGOOD_LOSS_WEIGHTS`, 1 for jawOpen.
 
     Raises:
         DataError: the file is missing or is another kind of file.
@@ -54,14 +62,19 @@ def read_facegood(path: Path | str) -> FaceMotion:
     loss_weight = np.zeros_like(weights)
     for name in ARKIT_NAMES:
         mouth = name.startswith(("mouth", "jawOpen")) and not name.startswith(FACEGOOD_STILL)
-        loss_weight[:, ARKIT_NAMES.index(name)] = mouth
+        both_sides = name.removesuffix("Left").removesuffix("Right")
+        loss_weight[:, ARKIT_NAMES.index(name)] = mouth * FACEGOOD_LOSS_WEIGHTS.get(both_sides, 1.0)
     jaw = weights[:, JAW_OPEN].copy()
     _set_opening(weights, loss_weight, jaw)
     return FaceMotion(weights, loss_weight)
 
 
-def read_grid(path: Path | str) -> FaceMotion:
-    """Read one of GRID's sentences: the opening, and rounding and spreading from the width of the mouth.
+def read_grid(path: Path | str, prior: Float | None = None) -> FaceMotion:
+    """Read one of GRID's sentences: weights that reproduce the tracked lip gap and mouth width on the default head.
+
+    Protrusion, rolled lips and tongue, which the tracker does not see, come from the prior (T, 52), the lips' motion by
+    what is said (`sedtalker.synthesis.coarticulation.lip_motion`), cut or held to the sentence's length; without one
+    the lips are neutral.
 
     Raises:
         DataError: the file is missing or is another kind of file.
@@ -70,17 +83,18 @@ def read_grid(path: Path | str) -> FaceMotion:
     gap, width = (
         resample(data[name].astype(np.float32), float(data["fps"]), FRAME_RATE) for name in ("lip_gap", "lip_width")
     )
-    opening = np.clip(gap - GRID_CLOSED, 0, None) * (EYE_DISTANCE / JAW_GAP)
-    change = width / np.median(width) - 1 + JAW_NARROWS * (opening - np.median(opening))
-    weights, loss_weight = np.zeros((2, len(gap), len(ARKIT_NAMES)), np.float32)
-    for name, values, weight in (
-        ("mouthPucker", -change / PUCKER_NARROWS, 0.5),
-        ("mouthStretch", change / STRETCH_WIDENS, 0.2),
-    ):
-        for column in arkit_columns(name):
-            weights[:, column] = np.clip(values, 0, 1)
-            loss_weight[:, column] = weight
-    _set_opening(weights, loss_weight, opening)
+    eyes = EYE_DISTANCE * MILLIMETRES
+    gap_mm, widening = np.clip(gap - GRID_CLOSED, 0, None) * eyes, (width - np.median(width)) * eyes
+    if prior is None:
+        prior = np.zeros((len(gap), len(ARKIT_NAMES)), np.float32)
+    prior = np.pad(prior, [(0, max(0, len(gap) - len(prior))), (0, 0)], mode="edge")[: len(gap)]
+    measures = default_measures()
+    opening = gap_mm / measures.matrix[JAW_OPEN, GAP]
+    speaking = smooth(dilate(opening > SPEAKING_OPENING, FRAME_RATE // 5).astype(np.float32), 2.0)
+    weights = fit_mouth(gap_mm, widening, prior, speaking, measures)
+    loss_weight = np.zeros_like(weights)
+    for name, value in GRID_LOSS_WEIGHTS.items():
+        loss_weight[:, arkit_columns(name)] = value
     return FaceMotion(weights, loss_weight)
 
 

@@ -12,9 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.face.mouth_measures import GAP, WIDTH, mouth_measures
 from sedtalker.face.rig import Face
 
 MILLIMETRES = 1000.0  # per metre
+STRETCH = ARKIT_NAMES.index("mouthStretchLeft")
+SHAPES = tuple(
+    ARKIT_NAMES.index(name)
+    for name in ("mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthUpperUpLeft", "mouthRollLower")
+)
+USUAL = (4.4, 1.5, 0.15, 0.15, 0.07, 0.04, 0.06)  # standard deviations of gap and width in mm, and of SHAPES' weights
+SPEED_SHARE = 0.25  # of USUAL: standard deviations of the differences of neighbouring frames
 CLOSED_SLACK = 0.4  # mm over the distance at rest up to which lips look closed
 
 
@@ -28,6 +37,8 @@ class LossWeights:
     lips: float = 1e-3  # mm^2 at the lip vertices: the visible effect of the values on the mouth
     closure: float = 1e-3  # mm^2 of lip gap at /p b m/, the most noticeable error, and in silence
     amplitude: float = 0.0  # mm^2 of the standard deviation of the gap: regression to the mean opens too little
+    contour: float = 0.0  # mm^2 of lip gap and mouth width: the visible result, whatever weights produce it
+    shape_amplitude: float = 0.0  # spread and speed of gap, width and lip shapes: regression to the mean moves less
     neutral: float = 0.5  # squared error at intensity 0: separates content from emotion, so that tracks can be swapped
     emotion: float = 0.5  # squared error of the emotion's contribution: an expression does not depend on the words
     sparsity: float = 1e-4  # mean weight: of all weights that give a pose, few large ones are the easiest to edit
@@ -78,6 +89,13 @@ class Mouth(Lips):
         self.register_buffer("gap", _float(gap))
         self.register_buffer("gap_moved", _float(moved[:, upper] - moved[:, lower]))  # (52, N, 3)
 
+        self.measures: Tensor
+        self.register_buffer("measures", _float(mouth_measures(face).matrix))  # (52, 4)
+
+    def gap_and_width(self, weights: Tensor) -> Tensor:
+        """Lip gap and mouth width (B, T, 2) in mm, minus those at rest, for weights (B, T, 52)."""
+        return (weights @ self.measures)[..., (GAP, WIDTH)]
+
     def gaps(self, weights: Tensor) -> Tensor:
         """Distances (B, T, N) in mm between facing vertices in the middle of the mouth."""
         between = self.gap + torch.einsum("btk,knc->btnc", weights, self.gap_moved)
@@ -124,6 +142,8 @@ def talker_losses(
         beyond = mouth.beyond_closed(values).square().mean(-1)
         terms["closure"] = (target.closed * beyond).sum() / target.closed.sum().clamp(min=1)
         terms["amplitude"] = amplitude_error(values, target, mouth)
+        terms["contour"] = contour_error(values, target, mouth)
+        terms["shape_amplitude"] = shape_amplitude_error(values, target, mouth)
     return terms
 
 
@@ -138,6 +158,44 @@ def amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
         _standard_deviation(mouth.gaps(poses * known).mean(-1), counted) for poses in (values, target.values)
     )
     return (predicted - true).square().mean()
+
+
+def contour_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
+    """Squared error () in mm^2 of the lip gap and the mouth width.
+
+    The gap counts with the loss weight of jawOpen, the width with that of mouthStretch.
+    """
+    error = mouth.gap_and_width(values) - mouth.gap_and_width(target.values)
+    return (target.loss_weight[..., (JAW_OPEN, STRETCH)] * error.square()).mean()
+
+
+def shape_amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
+    """Squared difference () of the standard deviations over time of gap, width and lip shapes, and of their speeds.
+
+    Each is over the usual deviation of its curve (USUAL). Frames in which a curve is unknown do not count; a window in
+    which it is never known adds nothing.
+    """
+    known = (target.loss_weight[..., (JAW_OPEN, STRETCH, *SHAPES)] > 0).to(values)  # (B, T, 2 + S)
+    usual = values.new_tensor(USUAL)
+    terms = []
+    for order, scale in ((0, usual), (1, SPEED_SHARE * usual)):
+        counted = known if order == 0 else known[:, 1:] * known[:, :-1]
+        predicted, true = (
+            _spread_of(
+                torch.cat([mouth.gap_and_width(poses), poses[..., SHAPES]], dim=-1).diff(n=order, dim=1), counted, scale
+            )
+            for poses in (values, target.values)
+        )
+        terms.append((predicted - true).square().mean())
+    return torch.stack(terms).mean()
+
+
+def _spread_of(curves: Tensor, counted: Tensor, scale: Tensor) -> Tensor:
+    """Standard deviations (B, S) over the counted frames of curves (B, T, S), over their scales (S,)."""
+    number = counted.sum(1).clamp(min=1)
+    mean = (counted * curves).sum(1) / number
+    variance = (counted * (curves - mean[:, None]).square()).sum(1) / number
+    return (variance + 1e-2 * scale.square()).sqrt() / scale
 
 
 def _standard_deviation(curves: Tensor, counted: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ TrainingStore: TypeAlias = RigStore | VertexClips
 
 COLLAPSED = 0.25  # ratio of predicted to true motion below which a warning is printed
 LOGGERS = ("csv", "tensorboard")
+TRAINABLE = ("all", "head")
 SEEDS = 2**32  # the CPU's generator uses 32 bits of a seed
 RANK_SEED = 2_654_435_761  # 2^32 / golden ratio, which spreads the seeds of the devices
 
@@ -63,6 +64,7 @@ class TalkerTraining:
     lr: float = 2e-3
     warmup: int = 100  # steps; at most half of all steps
     weight_decay: float = 0.01
+    trainable: str = "all"  # or head: only the layer from the trunk to the neutral weights, fast
     style_dropout: float = 0.2  # share of the windows without their speaker's style
     validate_every: int = 250  # steps; a shorter run validates at its end
     validation_clips: int = 40
@@ -94,6 +96,8 @@ class TalkerTraining:
         require_within(self.losses, **dict.fromkeys(asdict(self.losses), (0, inf)))
         if 0 < self.window < 1 / FRAME_RATE:
             raise DataError(f"window is {self.window} s. Set it to 0 for whole clips, or to a frame (0.02) or more")
+        if self.trainable not in TRAINABLE:
+            raise DataError(f"trainable is {self.trainable!r}. Set it to {' or '.join(TRAINABLE)}")
         if self.logger not in LOGGERS:
             raise DataError(f"logger is {self.logger!r}. Set it to {' or '.join(LOGGERS)}")
         known = signature(lightning.Trainer.__init__).parameters
@@ -113,6 +117,9 @@ class TalkerModule(lightning.LightningModule):
         super().__init__()
         self.settings, self.mouth = training, mouth
         self.talker = TalkerModel(training.model)
+        if training.trainable == "head":
+            self.talker.requires_grad_(False)
+            self.talker.lips.requires_grad_(True)
 
     def training_step(self, batch: Example, index: int) -> Tensor:
         with self._seeded_dropout(index):
@@ -160,9 +167,10 @@ class TalkerModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        plain = [p for p in self.parameters() if p.ndim < 2]
-        decayed = [p for name, p in self.named_parameters() if p.ndim >= 2 and not name.endswith("A_log")]
-        log_rates = [p for name, p in self.named_parameters() if name.endswith("A_log")]
+        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        plain = [p for _, p in trained if p.ndim < 2]
+        decayed = [p for name, p in trained if p.ndim >= 2 and not name.endswith("A_log")]
+        log_rates = [p for name, p in trained if name.endswith("A_log") and p.ndim >= 2]
         groups = [
             {"params": decayed, "weight_decay": settings.weight_decay},
             {"params": plain + log_rates, "weight_decay": 0.0},
@@ -317,15 +325,16 @@ def load_initial_weights(module: TalkerModule, path: Path) -> None:
     """Load the weights of a Lightning checkpoint, or of the folder of an exported talker.
 
     Raises:
-        DataError: they cannot be read, or have other sizes, another number of speakers or another basis.
+        DataError: they cannot be read, or have other sizes or another basis.
     """
     if path.is_dir():
         earlier = load_talker_model(path)
-        if replace(earlier.config, dropout=0) != replace(module.talker.config, dropout=0):
-            raise DataError(
-                f"init_from is of other sizes or speakers: {path}. Give a talker that was trained on this store"
-            )
+        styles = module.talker.config.styles
+        if replace(earlier.config, dropout=0, styles=styles) != replace(module.talker.config, dropout=0):
+            raise DataError(f"init_from is of other sizes: {path}. Give a talker of the sizes in model")
         state = earlier.state_dict()
+        if earlier.config.styles != styles:  # of other speakers: all start from the mean style
+            state["styles.weight"] = state["styles.weight"].mean(dim=0, keepdim=True).expand(styles, -1).clone()
     else:
         saved = read_lightning_checkpoint(path)["state_dict"]
         state = {name.removeprefix("talker."): x for name, x in saved.items() if name.startswith("talker.")}

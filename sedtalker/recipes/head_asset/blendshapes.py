@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, diags, identity
 from scipy.sparse.linalg import spsolve
 
-from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, TONGUE_OUT
 from sedtalker.recipes.head_asset.anatomy import EYES, LOOP_A, LOOP_B, Anatomy, Ids, lip_halves
 from sedtalker.recipes.head_asset.sources import Array
 
@@ -36,6 +36,8 @@ SEALED_BLENDSHAPES = (
 EYE_WIDE_SCALE = 0.8  # the unscaled target opens the eye by 43 %
 LIP_OVERLAP = 0.00015  # metres by which shut lips overlap, so that no teeth are visible between them
 LID_OVERLAP = 0.0003
+TONGUE_RISE = 0.0124  # metres by which tongueOut 1 lifts the tip
+TONGUE_LENGTH, TONGUE_BEND = 0.035, 0.025  # metres: the part behind the tip that is lifted, and where it bends
 GAZE_YAW = np.radians(15.0)  # at weight 1 of eyeLookIn and eyeLookOut
 GAZE_DOWN = np.radians(11.4)
 GAZE_UP = np.radians(9.8)
@@ -77,6 +79,23 @@ def adapt_blendshapes(shaped: Array, blendshapes: Mapping[str, Array], anatomy: 
             name = f"eyeLook{look}{side}"
             adapted[name] = _adapt_look(rest, blendshapes[name], side, look)
     return rest, np.stack([adapted[name] for name in ARKIT_NAMES])
+
+
+def raise_tongue_tip(template: Array, blendshapes: Array, tongue: Ids) -> Array:
+    """Blendshapes (52, V, 3) whose tongueOut lifts the tip over the lower incisors as it comes forward.
+
+    As modelled, the tip moves straight ahead 7 mm below the edge of the lower incisors, through them and unseen.
+
+    Args:
+        template: (V, 3) the face at rest, metres.
+        blendshapes: (52, V, 3) of the face.
+        tongue: vertices of the tongue.
+    """
+    depth = template[tongue, 2]
+    front = np.clip((depth - depth.max() + TONGUE_LENGTH) / TONGUE_BEND, 0, 1)
+    raised = blendshapes.copy()
+    raised[TONGUE_OUT, tongue, 1] += TONGUE_RISE * front
+    return raised
 
 
 def diffuse(edges: Ids, count: int, pinned: Ids, values: Array, reach: float) -> Array:

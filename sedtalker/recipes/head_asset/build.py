@@ -24,7 +24,7 @@ from sedtalker.recipes.head_asset.assemble import (
     remove_hidden_teeth,
 )
 from sedtalker.recipes.head_asset.attachments import SMOOTH, bind_attachments, make_materials, scalp_color, scalp_share
-from sedtalker.recipes.head_asset.blendshapes import adapt_blendshapes, symmetrize
+from sedtalker.recipes.head_asset.blendshapes import adapt_blendshapes, raise_tongue_tip, symmetrize
 from sedtalker.recipes.head_asset.identities import IDENTITIES, Identity, shape_identity
 from sedtalker.recipes.head_asset.occlusion import (
     ambient_occlusion,
@@ -88,7 +88,9 @@ def _shape_body(
 ) -> Body:
     shaped = shape_identity(identity, base.vertices, sources)
     rest, adapted = adapt_blendshapes(shaped, blendshapes, anatomy)
-    return Body(shaped, rest, adapted, topology.fit(shaped, rest), topology.transfer(adapted))
+    template = topology.fit(shaped, rest)
+    moved = raise_tongue_tip(template, topology.transfer(adapted), topology.parts["tongue"])
+    return Body(shaped, rest, adapted, template, moved)
 
 
 def _shared_face(body: Body, topology: Topology, anatomy: Anatomy) -> Face:

@@ -1,0 +1,99 @@
+"""Teach a talker the shape of the mouth, from a talker that closes and opens it well; goes on where it was stopped:
+
+    python -m sedtalker.recipes mouth_shape --start assets/talker/default --spoken TTS --grid GRID \\
+        --facegood FACEGOOD --crema-d CREMA-D -o WORK
+
+    WORK/crema-d.json      manifest, split by speaker
+    WORK/store/            clips, sounds, features, and the pseudo-labels of gap and widening
+    WORK/store-made        marks that it is complete
+    WORK/teacher/model     from START: measured faces and non-speech alone (configs/talker/shape-teacher.yaml)
+    WORK/first/model       from the teacher: all sources (configs/talker/shape.yaml)
+    WORK/talker/model      from there: measured faces more often, spread and speed weighted more (shape-finish.yaml)
+
+The targets differ from those of an earlier talker (`sedtalker.synthesis.tracked_faces.read_grid`): GRID's width counts
+like its gap, protrusion, tuck and tongue follow from the phones, and the teacher's widening is applied to all voices.
+For a talker of another encoder the steps are the same: give its folder as START, and a store of its features.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from sedtalker.data.speech_corpora.registry import add_corpus
+from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
+from sedtalker.synthesis.rig_clips import StoreSources, build_store
+from sedtalker.talker.model import load_talker_model
+from sedtalker.training.config import read_config
+from sedtalker.training.talker import TalkerTraining, run_training
+
+CONFIGURATIONS = Path("configs/talker")
+RUNS = (("teacher", "shape-teacher.yaml"), ("first", "shape.yaml"), ("talker", "shape-finish.yaml"))
+
+
+def train_mouth_shape(
+    work: Path,
+    start: Path,
+    sources: StoreSources,
+    configurations: Path = CONFIGURATIONS,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Build the store, train the teacher, pseudo-label and train; returns the folder of the talker.
+
+    Overrides hold for all runs.
+
+    Raises:
+        DataError: a source, the first talker or a configuration cannot be read.
+    """
+    store = work / "store"
+
+    def settings(name: str, configuration: str, init_from: Path) -> TalkerTraining:
+        own = (f"store={store}", f"output={work / name}", f"init_from={init_from}", *overrides)
+        return read_config(configurations / configuration, own, TalkerTraining)
+
+    load_talker_model(start)
+    for name, configuration in RUNS:  # errors in them are found before the store is built
+        settings(name, configuration, start)
+    built = work / "store-made"  # a store has a manifest before it has features
+    if not built.exists():
+        build_store(store, sources, limit)
+        built.touch()
+    for name, configuration in RUNS:
+        exported = work / name / "model"
+        if not (exported / "config.json").is_file():  # written last
+            run_training(settings(name, configuration, start))
+        if name == "teacher":
+            pseudo_label_jaw_opening(store, load_talker_model(exported))
+        start = exported
+    return start
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe's arguments."""
+    parser.add_argument("--start", type=Path, required=True, help="folder of the talker to start from")
+    parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
+    parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
+    parser.add_argument("--facegood", type=Path, required=True)
+    parser.add_argument("--crema-d", type=Path, required=True)
+    parser.add_argument("--phones", type=Path, nargs="*", default=[], help="phone tables; what they lack is aligned")
+    parser.add_argument("--configurations", type=Path, default=CONFIGURATIONS, help="default: %(default)s")
+    parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the recipe."""
+    torch.set_num_threads(1)
+    work = arguments.output
+    manifest = work / "crema-d.json"
+    add_corpus(manifest, "crema-d", arguments.crema_d)
+    sources = StoreSources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
+    talker = train_mouth_shape(
+        work, arguments.start, sources, arguments.configurations, arguments.most, arguments.overrides
+    )
+    print(f"{talker}: the talker")

@@ -61,7 +61,8 @@ class Windowing:
                 raise SEDTalkerError(f"windows with {name} of {value!r}: give whole frames of 20 ms, {least} or more")
 
 
-BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-base-lower")  # names of the packaged encoders
+BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-tiny.en-streaming", "whisper-base-lower")
+"""Encoders of the package."""
 LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: less overlap
 
 

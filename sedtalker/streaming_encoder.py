@@ -93,9 +93,10 @@ def periodic_positions(width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _band(queries: int, keys: int, first: int, left: int, ahead: int) -> Tensor:
-    """Which keys (queries, keys) a query reads; query i is the frame of key first + i."""
-    distance = torch.arange(keys)[None] - (first + torch.arange(queries))[:, None]
-    return (distance >= -left) & (distance <= ahead)
+    """0 at the keys (queries, keys) that a query reads, elsewhere -inf; query i is the frame of key first + i."""
+    with torch.inference_mode(False):  # training may read it too
+        distance = torch.arange(keys)[None] - (first + torch.arange(queries))[:, None]
+        return torch.where((distance >= -left) & (distance <= ahead), 0.0, -torch.inf)
 
 
 class StreamingLayer(nn.Module):
@@ -128,7 +129,7 @@ class StreamingLayer(nn.Module):
         return y, LayerState(k[:, drop:], v[:, drop:], q[:, complete:], x[:, complete:])
 
     def _read(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, ahead: int) -> Tensor:
-        band = _band(q.shape[1], k.shape[1], first, self.left, ahead).to(q.device)
+        band = _band(q.shape[1], k.shape[1], first, self.left, ahead).to(q)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         read = F.scaled_dot_product_attention(q, k, v, attn_mask=band).transpose(1, 2).flatten(2)
         x = x + self.out(read)
@@ -209,6 +210,8 @@ class StreamingNetwork(nn.Module):
         mel = self.log_mel(held[:, : (frames - 1) * FRAME_SAMPLES + 2 * REACH])
         x = F.gelu(self.conv1(mel.unfold(1, 3, 1).flatten(2)))
         x = F.gelu(self.conv2(x.unfold(1, 3, 2).flatten(2)))
+        if position + frames <= PERIOD:
+            return x + self.positions[position : position + frames]
         at = torch.arange(position, position + frames, device=held.device) % PERIOD
         return x + self.positions[at]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sedtalker.audio import load_audio
 from sedtalker.errors import CheckpointError
 from sedtalker.int8 import Int8Linear, is_supported, measure_ranges, to_int8
 from sedtalker.speech import (
@@ -211,3 +212,12 @@ def test_int8_is_close_to_floating_point(network: StreamingNetwork) -> None:
     assert (hidden - expected).square().mean().sqrt() < 0.1 * expected.std()
     apart = streamed(encoder, sound(3), 1280) - hidden  # an input on the edge of a step may fall on either side
     assert apart.square().mean().sqrt() < 0.01 * expected.std()
+
+
+def test_packaged_encoder_follows_whisper(speech_file: Path) -> None:
+    samples = load_audio(speech_file)
+    encoder, whisper = load_encoder("whisper-tiny.en-streaming"), load_encoder("whisper-tiny.en")
+    assert isinstance(encoder, StreamingEncoder) and encoder.look_ahead == 120
+    ours, theirs = (torch.nn.functional.layer_norm(e.encode(samples), (384,)) for e in (encoder, whisper))
+    similarity = torch.cosine_similarity(ours[:, 1:], theirs[:, 1:4], dim=-1).median(0).values
+    assert (similarity > 0.85).all(), similarity

@@ -3,7 +3,7 @@
     python -m sedtalker.recipes streaming_encoder --crema-d CREMA-D --spoken TTS --grid GRID --facegood FACEGOOD
         --emogator EMOGATOR --fortunes /usr/share/games/fortunes -o WORK
 
-    WORK/clips.json      the recordings and by how much each is slowed or sped up
+    WORK/clips.json      the recordings and by how much each is resampled, in a mixed order, then the voices
     WORK/voices/         espeak-ng's, in ten languages, of the sentences of Debian's `fortunes`
     WORK/targets.npy     the teachers' states of every frame; sound.npy, clip.npy, frames.txt along with it
     WORK/encoder/        the model folder
@@ -64,6 +64,7 @@ VARIANTS = ("", "+m1", "+m3", "+m7", "+f1", "+f2", "+f4", "+f5", "+croak", "+whi
 SENTENCES = 75  # a language
 PIECE = 10 * SAMPLE_RATE  # samples that the teachers read at once
 SHORTEST = 25  # frames of a piece that is kept
+VOICE_FRAMES = 300_000  # of synthetic voices at most
 DIAL_SHARES = {80: 0.3, 120: 0.3, 200: 0.2, 400: 0.2}
 BATCH, LENGTH = 4, 300  # segments and frames of each
 WARM_UP = 60  # steps
@@ -128,7 +129,7 @@ def synthesize_languages(fortunes: Path, folder: Path, seed: int = 1) -> list[tu
             raise DataError(f"no sentences in the language {language}: {fortunes}. Install Debian's fortunes packages")
         draw.shuffle(sentences)
         for number, text in enumerate(sentences[:SENTENCES]):
-            variant = draw.choice(VARIANTS) if draw.random() < 0.9 else ""
+            variant = draw.choice(VARIANTS if draw.random() < 0.9 else ("",))
             path = folder / f"{language}_{number:03d}.wav"
             settings = ("-s", draw.randint(125, 190), "-p", draw.randint(15, 85), "-a", draw.randint(60, 150))
             command = ["espeak-ng", "-v", language + variant, *map(str, settings), "-w", str(path), "--", text]
@@ -171,24 +172,17 @@ class Store:
 
 
 @torch.inference_mode()
-def write_store(folder: Path, clips: Sequence[tuple[str, str]], most: int) -> None:
-    """Write the first `most` frames of the clips and the teachers' states of them."""
-    from scipy.signal import resample_poly
-
+def write_store(folder: Path, clips: Sequence[tuple[str, str]], voices: Sequence[tuple[str, str]], most: int) -> None:
+    """Write the first `most` frames of the clips, up to `VOICE_FRAMES` of the voices, and the teachers' states."""
     tiny, base = (load_encoder(name).network for name in TEACHERS)
-    targets = np.lib.format.open_memmap(folder / "targets.npy", "w+", np.float16, (most, sum(PARTS)))
-    sound = np.lib.format.open_memmap(folder / "sound.npy", "w+", np.int16, (most * FRAME_SAMPLES,))
-    clip = np.lib.format.open_memmap(folder / "clip.npy", "w+", np.int32, (most,))
-    at = 0
-    for number, (path, speed) in enumerate(clips):
-        samples = load_audio(path)
-        ratio = Fraction(speed)
-        if ratio != 1:
-            samples = resample_poly(samples, ratio.numerator, ratio.denominator).astype(np.float32)
-        samples = np.clip(samples, -1, 1)
-        for start in range(0, len(samples), PIECE):
-            piece = samples[start : start + PIECE]
-            frames = min(len(piece) // FRAME_SAMPLES, most - at)
+    room = most + VOICE_FRAMES
+    targets = np.lib.format.open_memmap(folder / "targets.npy", "w+", np.float16, (room, sum(PARTS)))
+    sound = np.lib.format.open_memmap(folder / "sound.npy", "w+", np.int16, (room * FRAME_SAMPLES,))
+    clip = np.lib.format.open_memmap(folder / "clip.npy", "w+", np.int32, (room,))
+    at = number = 0
+    for part, end in ((clips, most), (voices, room)):
+        for piece in (piece for path, speed in part for piece in _pieces(path, Fraction(speed))):
+            frames = min(len(piece) // FRAME_SAMPLES, end - at)
             if frames < SHORTEST:
                 continue
             piece = piece[: frames * FRAME_SAMPLES]
@@ -197,8 +191,20 @@ def write_store(folder: Path, clips: Sequence[tuple[str, str]], most: int) -> No
             targets[at : at + frames] = torch.cat([a[:, 1:].flatten(1), b[:, 2], b[:, 4]], 1).numpy()
             sound[at * FRAME_SAMPLES : (at + frames) * FRAME_SAMPLES] = np.round(piece * 32767)
             clip[at : at + frames] = number
-            at += frames
+            at, number = at + frames, number + 1
     (folder / "frames.txt").write_text(str(at))
+
+
+def _pieces(path: str, speed: Fraction) -> Iterator[NDArray[np.float32]]:
+    """A recording, resampled by `speed`, in pieces of at most `PIECE`."""
+    from scipy.signal import resample_poly
+
+    samples = load_audio(path)
+    if speed != 1:
+        samples = resample_poly(samples, speed.numerator, speed.denominator).astype(np.float32)
+    samples = np.clip(samples, -1, 1)
+    for start in range(0, len(samples), PIECE):
+        yield samples[start : start + PIECE]
 
 
 class Disturbances:
@@ -352,8 +358,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("crema-d", "spoken", "grid", "facegood", "emogator", "fortunes"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="folder of the source")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--frames", type=int, default=450_000, help="of 20 ms to train on; default 450,000")
-    parser.add_argument("--steps", type=int, default=1000, help="default 1,000")
+    parser.add_argument("--frames", type=int, default=383_000, help="of the recordings, 20 ms each; default 383,000")
+    parser.add_argument("--steps", type=int, default=830, help="default 830")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -363,7 +369,6 @@ def run(arguments: argparse.Namespace) -> None:
     work.mkdir(parents=True, exist_ok=True)
     clips = training_clips(Sources(**given))
     voices = synthesize_languages(given["fortunes"], work / "voices")
-    mixed = random.Random(seed).sample(clips[: 4 * len(voices)] + voices, 5 * len(voices))
-    (work / "clips.json").write_text(json.dumps(mixed))
-    write_store(work, mixed, frames)
+    (work / "clips.json").write_text(json.dumps(clips + voices))
+    write_store(work, clips, voices, frames)
     export(train(Store(work), steps, seed), clips[:60], work / "encoder")

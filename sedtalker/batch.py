@@ -26,7 +26,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from sedtalker import __version__
-from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, require, warnings_as_lines
+from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, one_line, require, warnings_as_lines
 from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256
 from sedtalker.tasks import RESULT_ENDINGS, FileTask, Options, RenderOptions, check_options, load_task, option_files
 from sedtalker.workers import WorkerDeath, map_in_workers
@@ -407,7 +407,7 @@ def _write_report(outcomes: list[FileOutcome], folder: Path) -> None:
 
 def _print_outcome(outcome: FileOutcome) -> None:
     if outcome.status == "failed":
-        print(f"sedtalker: {outcome.reason}", file=sys.stderr)
+        print(f"sedtalker: {one_line(outcome.reason)}", file=sys.stderr)
     else:
         for line in (*outcome.summary, *outcome.made):
             print(line)

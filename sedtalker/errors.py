@@ -14,12 +14,23 @@ from types import ModuleType
 from typing import Any
 
 
+def one_line(text: str) -> str:
+    """The text with escaped line breaks, as file names may have them."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
 class SEDTalkerError(Exception):
     """A problem that a user can solve; the command line prints its message as one line, without a traceback."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class SEDTalkerWarning(UserWarning):
     """A notice about an input; the command line prints it as one line on stderr."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class AudioWarning(SEDTalkerWarning):

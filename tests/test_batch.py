@@ -508,6 +508,17 @@ def test_inputs_whose_results_cannot_be_named_fail_before_the_work(
     assert [path.name for path in (tmp_path / "out").glob("*.one")] == [f"{inputs[1].stem}.one"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names with line breaks")
+def test_a_line_break_in_a_name_does_not_break_the_line_of_its_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\nb.wav"
+    path.write_bytes(b"RIFF")
+    for name in (path, tmp_path / "c\nd.wav"):
+        assert main(["diarize", str(name), "-o", str(tmp_path / "out")]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(SEDTalkerError, match=r"cannot write .*too long"), atomic_write(tmp_path / ("x" * 250)) as path:
         path.write_text("")

@@ -294,6 +294,15 @@ def test_the_scale_named_in_the_error_corrects_the_unit(tmp_path: Path) -> None:
     np.testing.assert_allclose(store.motion(store.clips[0]), made.motion(made.template(), 30), atol=5e-6)
 
 
+def test_a_preparation_without_a_valid_sequence_leaves_no_store(tmp_path: Path) -> None:
+    folder = made.own_folder(tmp_path / "own")
+    for path in folder.glob("*.npy"):
+        np.save(path, np.load(path)[:2])
+    with pytest.raises(DataError, match="no valid sequence"):
+        prepare(read_own(folder), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_second_run_copies_no_clip_again(tmp_path: Path) -> None:
     root = made.generator_layout(tmp_path)
     prepare(read_emovoca(tmp_path), tmp_path / "store")

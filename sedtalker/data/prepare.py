@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,15 @@ def prepare(source: VertexSource, destination: Path | str, options: PrepareOptio
     report = _plan(source, options)
     settings = _settings(source, options, report)
     _check_same_settings(root, settings)
+    is_new = not is_store(root)
     write_manifest(root, settings, [], complete=False)
     _write_shared(root, source, options)
-    _add_all(source, root, options, report)
+    try:
+        _add_all(source, root, options, report)
+    except DataError:  # no sequence can be used; the rest would refuse a second run with other settings
+        if is_new:
+            shutil.rmtree(root, ignore_errors=True)
+        raise
     findings = {"missing": report.missing, "refused": report.refused, "notes": report.notes}
     write_manifest(root, {**settings, **findings}, report.clips, complete=True)
     return report

@@ -18,6 +18,7 @@ from test_bench_scan import cpu_seconds, one_thread
 from torch import Tensor
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.emotion.inference import predict_frames
 from sedtalker.mamba.scan import selective_scan_reference
 from sedtalker.pipeline import load
 from sedtalker.resources import asset
@@ -38,7 +39,7 @@ def test_speech_to_vertices_in_parts() -> None:
     weights = talker.animate((samples, SAMPLE_RATE), emotion=track, still=True)
     parts = {
         "encoder": lambda: talker.encoder.encode(samples),
-        "diarizer": lambda: talker.diarizer.frames(features),
+        "diarizer": lambda: predict_frames(talker.diarizer, features),
         "decoder": lambda: talker.model(features[None], *emotion(len(features))),
         "vertices": lambda: weights.face.pose(weights.blendshapes),
     }

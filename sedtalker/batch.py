@@ -40,7 +40,7 @@ _SIMPLE_ENDING = re.compile(r"\.\w+")
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How a batch is run. These settings do not change the results."""
+    """Settings of a batch run, which do not change its results."""
 
     jobs: int = 1  # worker processes; 1 runs in the main process
     resume: bool = False  # skip files that an earlier run finished with the same input, weights and options

@@ -51,7 +51,7 @@ def cache_folder(*parts: str) -> Path:
 
 @contextmanager
 def short_openmp_spin() -> Iterator[None]:
-    """Let OpenMP threads sleep soon while they wait, if torch is first imported in this block.
+    """Shorten the busy wait of OpenMP threads, if torch is first imported in this block.
 
     Busy waiting makes the speech model three times as slow where other programs use the processors too. OpenMP reads
     the variable when torch is imported; the environment is the same after the block.

@@ -46,7 +46,7 @@ TRANSPARENT = ("png", "poster")
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """How a video is rendered; field names are those of the command line."""
+    """Options of a rendering; field names are those of the command line."""
 
     size: int = RenderConfig.width  # pixels, width and height
     quality: str = RenderConfig.quality  # or "fine"

@@ -163,7 +163,7 @@ def _block_interrupts() -> Iterator[None]:
 
 
 def _exit_reason(worker: _Worker[Any]) -> str:
-    """How a process ended, as a predicate: "ended with exit code 1"."""
+    """The end of a process as a predicate: "ended with exit code 1"."""
     worker.pipe.close()
     worker.process.join(_GRACE)
     code = worker.process.exitcode

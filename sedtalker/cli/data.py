@@ -156,7 +156,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     outcome = prepare(_read_corpus(arguments.corpus, arguments.source, arguments), arguments.output, options)
     _print_outcome(outcome)
     for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
-        print(f"{split}: {clips} clips, {frames} frames, {subjects} subjects")
+        print(f"{split}: {clips} clips, {frames} frames, subjects: {subjects}")
     if arguments.encoder != "none":
         from sedtalker.data.features import cache_store_features
 

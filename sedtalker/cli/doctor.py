@@ -112,7 +112,7 @@ def _torch() -> tuple[str, str, str]:
         import torch
     except (ImportError, OSError) as error:
         return BROKEN, "torch", f"does not import ({error}). Install it again: pip install --force-reinstall torch"
-    return GOOD, "torch", f"{torch.__version__}, {torch.get_num_threads()} threads on the CPU"
+    return GOOD, "torch", f"{torch.__version__}, CPU threads: {torch.get_num_threads()}"
 
 
 def _renderer() -> tuple[str, str, str]:

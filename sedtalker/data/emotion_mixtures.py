@@ -50,7 +50,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class MixerConfig:
-    """How mixtures are drawn."""
+    """Distribution of the mixtures."""
 
     patterns: tuple[tuple[str, float], ...] = PATTERNS
     crop: float = 0.35  # share of the clips that are cropped

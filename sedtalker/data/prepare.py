@@ -36,7 +36,7 @@ Read = NDArray[np.floating]  # (T, V, 3), a memory map
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How a corpus is prepared."""
+    """Options of the preparation of a corpus."""
 
     fps: float | None = None  # of the store; None: 30 where it divides the corpus's rate, else that rate
     source_fps: float | None = None  # of the corpus; None: from the lengths of the sounds

@@ -117,6 +117,6 @@ def _intensity(axis: Any, track: EmotionTrack) -> None:
 def _legend(figure: Any, track: EmotionTrack) -> None:
     from matplotlib.patches import Patch
 
-    labels = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.05]
+    labels = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.01]
     patches = [Patch(color=COLORS.get(label, OTHER), label=label) for label in labels]
     figure.legend(handles=patches, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)

@@ -77,7 +77,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class SourceRules:
-    """How the clips of one source are repeated and weighted."""
+    """Repetitions and weights of the clips of one source."""
 
     repeats: int = 1  # times that a training clip is repeated with a converted voice; 1 in the other splits
     repeat_every: int = 1  # one clip in so many is repeated

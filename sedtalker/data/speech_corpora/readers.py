@@ -1,6 +1,6 @@
 """Readers of speech emotion corpora as their publishers ship them: a folder -> a manifest.
 
-Most corpora say all in the names of their files: `NAMED` has a row for each of them. The others have tables, which the
+Most corpora have all labels in their file names: `NAMED` has a row for each of them. The others have tables, which the
 functions below read. `READERS` lists both kinds by the corpus's name.
 """
 

@@ -86,7 +86,7 @@ class Int8Linear(nn.Module):
 
 def to_int8(model: nn.Module) -> None:
     """Replace every `MeasuredLinear` of the model by an `Int8Linear`; CPU only, and irreversible."""
-    for name, linear in list(_measured(model)):
+    for name, linear in list(_measured_layers(model)):
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, Int8Linear(linear))
 
@@ -94,7 +94,7 @@ def to_int8(model: nn.Module) -> None:
 @torch.inference_mode()
 def measure_ranges(model: nn.Module, calls: Iterable[tuple[Any, ...]]) -> None:
     """Set the ranges of all `MeasuredLinear` of the model from their inputs in `calls` of the model."""
-    layers = dict(_measured(model))
+    layers = dict(_measured_layers(model))
     read: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def keep(name: str) -> Callable[[nn.Module, Any], None]:
@@ -111,7 +111,7 @@ def measure_ranges(model: nn.Module, calls: Iterable[tuple[Any, ...]]) -> None:
         layer.measure(torch.cat(read[name]))
 
 
-def _measured(model: nn.Module) -> Iterator[tuple[str, MeasuredLinear]]:
+def _measured_layers(model: nn.Module) -> Iterator[tuple[str, MeasuredLinear]]:
     for name, module in model.named_modules():
         if isinstance(module, MeasuredLinear):
             yield name, module

@@ -256,7 +256,7 @@ def _write_results(
     """Write all results or none; returns their paths.
 
     Args:
-        paths: where each result goes, by format.
+        paths: of the results, by format.
         write: called with a format and the temporary path for it.
         on_commit: called when all results are complete, before they are renamed.
         write_extra: writes additional files of the results and returns their paths.

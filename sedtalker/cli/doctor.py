@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print one line per feature; exit code 1 if `sedtalker animate` cannot run on this machine."""
     if arguments.audio is not None:
         return _explain_audio(arguments.audio, arguments.audio_track)
-    findings = [*_required(), *_optional()]
+    findings = [*_check_required(), *_check_optional()]
     for state, name, finding in findings:
         print(f"{state}  {name:<16} {finding}")
     broken = [name for state, name, _ in findings if state == BROKEN]
@@ -92,7 +92,7 @@ def _audio_facts(inspection: Inspection) -> list[tuple[str, str]]:
     ]
 
 
-def _required() -> list[tuple[str, str, str]]:
+def _check_required() -> list[tuple[str, str, str]]:
     return [
         (
             GOOD,
@@ -164,7 +164,7 @@ def _cache() -> tuple[str, str, str]:
     return GOOD, "cache", f"{cache_folder()} (compiled kernels; set SEDTALKER_CACHE to change it)"
 
 
-def _optional() -> list[tuple[str, str, str]]:
+def _check_optional() -> list[tuple[str, str, str]]:
     extras = [
         ("lightning", "train", "training"),
         ("torchaudio", "train", "augmentation in training"),

@@ -125,7 +125,7 @@ def open_store(folder: Path | str) -> Store:
     """Open a store that `prepare` finished.
 
     Raises:
-        DataError: it is none, of another version, or its preparation was not finished.
+        DataError: the folder is not a store, has another version, or its preparation was not finished.
     """
     root = Path(folder)
     manifest = read_manifest(root)

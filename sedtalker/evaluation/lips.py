@@ -79,7 +79,7 @@ class ClosureFigures:
     bilabial_minima: tuple[float, ...]  # smallest gap at each bilabial, over p95
 
     @classmethod
-    def nothing(cls) -> ClosureFigures:
+    def empty(cls) -> ClosureFigures:
         """Counts of no clip."""
         return cls(0, 0, 0, 0, 0, 0, (), (), (), ())
 
@@ -188,8 +188,10 @@ def jitter(vertices: Array, fps: float) -> float:
     return float(np.linalg.norm(np.diff(vertices, n=3, axis=0), axis=-1).mean() * fps**3)
 
 
-def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: float, settle: float = 0.125) -> float:
-    """Largest gap in metres in silences, from `settle` seconds after a sound to 0.1 s before the next; NaN without any.
+def silence_opening(
+    gap: Array, phones: Sequence[Phone], decibels: Array, fps: float, settling_time: float = 0.125
+) -> float:
+    """Largest gap in metres in silences, from `settling_time` s after a sound to 0.1 s before the next; NaN without any.
 
     Frames that are loud by their loudness (T,) in dB do not count as silence, as aligners make errors.
     """
@@ -197,11 +199,11 @@ def silence_opening(gap: Array, phones: Sequence[Phone], decibels: Array, fps: f
     within = np.zeros(len(gap), bool)
     for phone in phones:
         if phone.name == SILENCE:
-            start = phone.start + (settle if phone.start > 0 else 0.0)
+            start = phone.start + (settling_time if phone.start > 0 else 0.0)
             within |= (times > start) & (times < phone.end - 0.1)
     quietest, loudest = np.percentile(decibels, (5, 95))
     for start, end in find_runs(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
-        within &= (times < start / fps - 0.1) | (times > end / fps + settle)
+        within &= (times < start / fps - 0.1) | (times > end / fps + settling_time)
     return float(gap[within].max()) if within.any() else float("nan")
 
 

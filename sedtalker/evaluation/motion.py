@@ -473,7 +473,7 @@ def _animation_metrics(animation: Animation, path: Path, samples: Float, phones:
     motions = ClipMotion(weights, gap, tuple(phones) or _phones_from_loudness(decibels), decibels)
     figures = mouth_metrics([motions]) | surface_metrics([motions], face)
     figures["emotion_agreement"] = _emotion_agreement(animation.blendshapes, animation)
-    phone_metrics = () if phones else ClosureFigures.nothing().summary()
+    phone_metrics = () if phones else ClosureFigures.empty().summary()
     return {name: value for name, value in figures.items() if name not in phone_metrics and np.isfinite(value)}
 
 

@@ -1,4 +1,4 @@
-"""Export animations to the formats of other tools. Each file appears whole or not at all."""
+"""Export animations to the formats of other tools. Files are written completely or not at all."""
 
 from __future__ import annotations
 

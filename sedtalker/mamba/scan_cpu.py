@@ -125,7 +125,7 @@ def _backward(
     u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, saved: Array, dy: Array, dstate: Array,
     du: Array, ddelta: Array, dA: Array, dB: Array, dC: Array,
 ) -> None:  # fmt: skip
-    """Fill du, ddelta and add to dA, dB, dC; `dstate` (batch, N, E) goes from the end to the start.
+    """Fill du, ddelta and add to dA, dB, dC; `dstate` (batch, N, E) is carried from the end to the start.
 
     A is (N, E) and already multiplied by log2(e); dA is the gradient of the unmultiplied one.
     """

@@ -57,7 +57,10 @@ def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[RigClip]:
         path = root / OPENINGS / f"{clip.id}.npy"
         if not path.exists():
             with atomic_write(path) as temp_path:
-                np.save(temp_path, opening(teacher, read_features(root, clip.id).float()).astype(np.float16))
+                np.save(
+                    temp_path,
+                    predict_gap_and_widening(teacher, read_features(root, clip.id).float()).astype(np.float16),
+                )
         arrays = read_arrays(root, clip.id)
         if arrays.opening is None:
             write_arrays(root, clip.id, replace_opening(arrays, np.load(path, allow_pickle=False)))
@@ -66,7 +69,7 @@ def pseudo_label_jaw_opening(root: Path, teacher: TalkerModel) -> list[RigClip]:
 
 
 @torch.inference_mode()
-def opening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]:
+def predict_gap_and_widening(teacher: TalkerModel, features: torch.Tensor) -> NDArray[np.float32]:
     """Predict lip gap and widening (T, 2) in mm for features (T, L, D) with the neutral emotion.
 
     The widening is the mouth width minus its median over the clip, times WIDENING_GAIN.

@@ -125,7 +125,7 @@ def perform(
     constraints = LipConstraints(
         closure_curve(phones, times), contact_curve(phones, times), silence_curve(phones, times)
     )
-    speaking = _speaking(phones, times)
+    speaking = _speech_envelope(phones, times)
     lips = _articulate(phones, decibels, times, constraints, speaking, style)
     expression = expression_curves(posterior, intensity, style)
     measures = default_measures()
@@ -314,7 +314,7 @@ def _effort(decibels: Float, speaking: Float) -> Float:
     return np.clip(gain, *EFFORT_RANGE)
 
 
-def _speaking(phones: Sequence[Phone], times: Float) -> Float:
+def _speech_envelope(phones: Sequence[Phone], times: Float) -> Float:
     speaking = np.zeros(len(times), np.float32)
     for phone in phones:
         if phone.name != SILENCE or phone.end - phone.start < SHORT_PAUSE:

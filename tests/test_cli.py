@@ -190,6 +190,7 @@ def test_a_missing_file_and_an_empty_folder(run_cli, tmp_path: Path) -> None:
         ("--seed", "x"),
         ("--nonsense",),
         ("-o", "talk.mp4"),
+        ("-o", "talk.gif"),
     ],
 )
 def test_wrong_usage_is_code_2_and_one_line(

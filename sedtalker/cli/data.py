@@ -39,7 +39,7 @@ def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
         description=f"Faces: {', '.join(CORPORA)}. Emotional speech, for a diarizer: {', '.join(SPEECH)}. Several "
         "speech corpora may be added to the same manifest, one by one; they are split by speaker.",
     )
-    parser.add_argument("corpus", choices=CORPORA + SPEECH, metavar="CORPUS")
+    parser.add_argument("corpus", choices=CORPORA + SPEECH, metavar="CORPUS", help="one of the names above")
     parser.add_argument("source", type=Path, metavar="SRC", help="folder that the publisher's archive unpacks to")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store, or file of the manifest"
@@ -77,7 +77,7 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
         help="synthesize emotional motion of the packaged heads from speech with known phones",
         description="Without --spoken and --speech it synthesizes syllables and their motion, to test training.",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument(
         "--to",
         choices=("emovoca", "store"),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 EXPORTS = ("mp4", "npz", *FORMATS)  # formats of `animate`; json is the emotion track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # suffixes of emotion track files
-RESULTS = {*TRACKS, *(f".{name}" for name in EXPORTS), *(ending for _, ending in FORMATS.values())}
+MEDIA = frozenset([".webm", ".gif", ".png", ".jpg", ".jpeg", ".webp", ".mov", ".mkv", ".avi", ".wav", ".mp3"])
+RESULTS = {*TRACKS, *MEDIA, *(f".{name}" for name in EXPORTS), *(ending for _, ending in FORMATS.values())}
 
 
 def name_list(*allowed: str) -> Callable[[str], tuple[str, ...]]:
@@ -96,7 +97,7 @@ def emotion_spec(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """Option type: an output folder, which need not exist. Names with the suffix of a result file are refused."""
+    """Option type: an output folder, which need not exist. Names with the suffix of a file are refused."""
     path = Path(text)
     if path.suffix.lower() in RESULTS and not path.is_dir():
         raise argparse.ArgumentTypeError(

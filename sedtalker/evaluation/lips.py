@@ -191,7 +191,7 @@ def jitter(vertices: Array, fps: float) -> float:
 def silence_opening(
     gap: Array, phones: Sequence[Phone], decibels: Array, fps: float, settling_time: float = 0.125
 ) -> float:
-    """Largest gap in metres in silences, from `settling_time` s after a sound to 0.1 s before the next; NaN without any.
+    """Largest gap in metres in silences, from `settling_time` s after a sound to 0.1 s before the next; NaN if none.
 
     Frames that are loud by their loudness (T,) in dB do not count as silence, as aligners make errors.
     """

@@ -11,22 +11,22 @@ from sedtalker.errors import SEDTalkerError, UsageError
 
 RECIPES = {
     "align": "phones with times from recordings and their words",
-    "average_weights": "the mean of talkers that were tuned from the same one",
+    "average_weights": "the mean of talkers that were fine-tuned from the same one",
     "cache_features": "speech features of a manifest or store",
     "concatenate": "recordings whose emotion changes at known times",
     "default_talker": "the default talker's weights",
     "demo_audio": "the demo's audio",
     "encoder_windows": "a comparison of encoder windows: cost and accuracy",
-    "ensemble_diarizers": "one diarizer whose members are trained diarizers",
+    "ensemble_diarizers": "an ensemble of trained diarizers",
     "fit_expression_timing": "onset and offset of expressions on measured faces",
     "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
     "head_asset": "the head, from the files of MakeHuman",
-    "mouth_shape": "a talker that was taught the shape of the mouth",
-    "pseudo_label_jaw": "jaw opening of made motion, from a talker of measured faces",
+    "mouth_shape": "fine-tuning of a talker on the measured shape of the mouth",
+    "pseudo_label_jaw": "pseudo-labels of the jaw opening and mouth width of synthetic motion",
     "readme_pictures": "the pictures of the README",
-    "streaming_encoder": "the speech encoder that streams, tuned from Whisper tiny.en",
-    "streaming_parity": "mouth opening live against offline, lip timing under emotion",
-    "tune_encoder": "a speech encoder between a tuned one and its original",
+    "streaming_encoder": "the streaming speech encoder, fine-tuned from Whisper tiny.en",
+    "streaming_parity": "mouth opening streamed against whole-file, and lip timing by emotion",
+    "tune_encoder": "an interpolation of a fine-tuned speech encoder and its original",
 }
 """Name of a recipe and what it makes. Each is a module with `add_arguments(parser)` and `run(arguments)`."""
 

@@ -12,8 +12,8 @@ from sedtalker.phones import write_phones
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("manifest", type=Path, help="manifest of speech corpora with transcripts")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="table of phones (.tsv)")
     parser.add_argument("--corpus", help="only the utterances of this corpus")
     parser.add_argument("--every", type=int, default=1, help="only every Nth utterance of it")
 

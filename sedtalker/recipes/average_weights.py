@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
     parser.add_argument("talkers", type=Path, nargs="+", help="folders of trained talkers")
     parser.add_argument("--shares", type=float, nargs="+", required=True, help="weight of each talker; they sum to 1")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the averaged talker")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -15,9 +15,9 @@ from sedtalker.speech import DEFAULT_ENCODER, load_encoder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
+    parser.add_argument("manifest", type=Path, help="manifest of speech corpora, or store")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the cache")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="name or folder of a speech encoder")
     parser.add_argument(
         "--augment", action="store_true", help="random voice, noise, level, reverberation and telephone"
     )

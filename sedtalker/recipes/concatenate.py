@@ -11,10 +11,10 @@ from sedtalker.data.manifest import load_manifest, merge
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--per-speaker", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("manifest", type=Path, help="manifest of speech corpora")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the recordings and their manifest")
+    parser.add_argument("--per-speaker", type=int, default=12, help="recordings of each speaker (default: 12)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -115,12 +115,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
     parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
     parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
-    parser.add_argument("--facegood", type=Path, required=True)
-    parser.add_argument("--crema-d", type=Path, required=True)
+    parser.add_argument("--facegood", type=Path, required=True, help="folder of FACEGOOD-Audio2Face")
+    parser.add_argument("--crema-d", type=Path, required=True, help="folder of CREMA-D")
     parser.add_argument("--phones", type=Path, nargs="*", default=[], help="phone tables; what they lack is aligned")
     parser.add_argument("--configurations", type=Path, default=CONFIGURATIONS, help="default: %(default)s")
     parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="working folder")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
 
 

@@ -98,8 +98,8 @@ def _whole_frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("folder", type=Path, help="folder of CREMA-D")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="WAV file to write")
 
 
 def run(arguments: argparse.Namespace) -> None:

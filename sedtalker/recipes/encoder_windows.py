@@ -224,10 +224,10 @@ def format_table(rows: Iterable[Row]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("--ravdess", type=Path, required=True)
+    parser.add_argument("--ravdess", type=Path, required=True, help="folder of RAVDESS")
     parser.add_argument("--grid", type=Path, required=True, help="a talker's folder of sounds and .npz")
     parser.add_argument("--sentences", type=int, default=320, help="of GRID (default: 320)")
-    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="name or folder of a speech encoder")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the table, Markdown")
 
 

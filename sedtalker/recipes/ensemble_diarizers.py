@@ -35,10 +35,10 @@ def make_ensemble(diarizers: Sequence[Diarizer]) -> Diarizer:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("models", type=Path, nargs="+", help="folders of trained diarizers")
     parser.add_argument("--manifest", type=Path, required=True, help="its validation speakers set the temperature")
     parser.add_argument("--features", type=Path, required=True, help="their cached features")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the ensemble")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -99,7 +99,7 @@ def measure_performances(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("ravdess", type=Path)
+    parser.add_argument("ravdess", type=Path, help="folder of RAVDESS")
 
 
 def run(arguments: argparse.Namespace) -> None:

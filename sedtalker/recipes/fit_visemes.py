@@ -121,9 +121,9 @@ def read_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, ...]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("grid", type=Path)
-    parser.add_argument("phones", type=Path)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("grid", type=Path, help="folder of GRID with tracked lips")
+    parser.add_argument("phones", type=Path, help="table of aligned phones")
+    parser.add_argument("--steps", type=int, default=500, help="optimizer steps (default: 500)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -83,7 +83,7 @@ def predict_gap_and_widening(teacher: TalkerModel, features: torch.Tensor) -> ND
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=Path, help="store of rig clips, which is changed")
     parser.add_argument("--teacher", type=Path, required=True, help="folder of a trained talker")
 
 

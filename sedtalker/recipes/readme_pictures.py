@@ -120,7 +120,13 @@ def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("-o", "--output", type=Path, default=Path("renders/readme"))
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("renders/readme"),
+        help="default: renders/readme",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

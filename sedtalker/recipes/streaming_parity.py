@@ -83,8 +83,8 @@ def _gap(weights: Array) -> Array:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe's arguments."""
-    parser.add_argument("audio", nargs="+")
-    parser.add_argument("--model", default="default")
+    parser.add_argument("audio", nargs="+", help="recordings")
+    parser.add_argument("--model", default="default", help="name or folder of a talker (default: default)")
 
 
 def run(arguments: argparse.Namespace) -> None:

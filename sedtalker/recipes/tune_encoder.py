@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tuned", help="folder of a tuned encoder")
     parser.add_argument("--from", dest="original", required=True, help="encoder that it was tuned from")
     parser.add_argument("--share", type=float, required=True, help="0: the original, 1: the tuned encoder")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the encoder")
 
 
 def run(arguments: argparse.Namespace) -> None:

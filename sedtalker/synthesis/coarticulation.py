@@ -272,7 +272,7 @@ def lip_motion(phones: Sequence[Phone], decibels: Float) -> Float:
     constraints = LipConstraints(
         closure_curve(phones, times), contact_curve(phones, times), silence_curve(phones, times)
     )
-    return _articulate(phones, decibels, times, constraints, _speaking(phones, times), SpeakerStyle())
+    return _articulate(phones, decibels, times, constraints, _speech_envelope(phones, times), SpeakerStyle())
 
 
 @lru_cache(maxsize=1)

@@ -121,7 +121,7 @@ def test_the_reader_reads_what_it_was_trained_on() -> None:
     centres = {name: rng.normal(size=15) for name in ("p b m", "rounded", "open")}
     labels = [name for name in centres for _ in range(200)]
     rows = np.array([centres[name] for name in labels]) + 0.2 * rng.normal(size=(600, 15))
-    reader = shape.VisemeReader.trained(rows[::2], labels[::2])
+    reader = shape.VisemeReader.fit(rows[::2], labels[::2])
     assert shape.balanced_accuracy(labels[1::2], reader.read(rows[1::2]))[0] > 0.98
     shuffled = rng.permutation(rows[1::2])
     assert shape.balanced_accuracy(labels[1::2], reader.read(shuffled))[0] == pytest.approx(1 / 3, abs=0.12)

@@ -2,7 +2,7 @@
 
 A tracked clip is `NAME.npz` with `lip_gap`, `lip_width` (T,), `lip_points` (T, 40, 3) and `fps`, next to the sound of
 the same name; distances are fractions of the distance between the outer eye corners (MediaPipe landmarks 33 and 263).
-Frame i lies at (i + 0.5) / fps seconds. Every figure over clips is a median with the 2.5th and the 97.5th percentile of
+Frame i is at (i + 0.5) / fps seconds. Every figure over clips is a median with the 2.5th and the 97.5th percentile of
 bootstrapped medians.
 """
 
@@ -25,9 +25,9 @@ Interval = tuple[float, float, float]
 """A figure, and the limits of its 95 % interval; NaN where it is not defined."""
 
 EYE_DISTANCE_MM = 89.3  # between the outer eye corners, of a man: the unit of the tracked distances
-LAGS = np.arange(-0.20, 0.201, 0.02)  # seconds by which ours may be moved for the best correlation
+LAGS = np.arange(-0.20, 0.201, 0.02)  # seconds of shift among which the best correlation is searched
 RESAMPLES = 1000  # of the bootstrap
-FEWEST_FRAMES = 12  # of a tracked clip
+FEWEST_FRAMES = 12  # frames with a face that a tracked clip needs
 
 # MediaPipe's inner lip in the order of `lip_points`: upper rim from the person's right corner, then the lower rim.
 MEDIAPIPE_ORDER = (
@@ -48,7 +48,7 @@ PHONE_CLASSES: dict[str, tuple[str, ...]] = {
     "rounded": ("UW", "OW", "AO", "UH", "OY"),
     "open": ("AA", "AY", "AH", "AW"),
 }
-"""Six groups of consonants that lip readers tell apart (Owens & Blazek 1985), and three shapes of vowels."""
+"""Six groups of consonants that lip readers distinguish (Owens & Blazek 1985), and three shapes of vowels."""
 
 NORM_PHONES: dict[str, tuple[str, ...]] = {
     "u o w": ("UW", "OW", "W"), "u w": ("UW", "W"), "i": ("IY",), "a": ("AA", "AE", "AY"),
@@ -71,17 +71,17 @@ SHAPE_NORMS: dict[str, str] = {
     "viseme_reader_ratio": ">= .9",
 }
 
-SET_BACK = 1.0  # mm that the lower lip lies behind its place at rest, of a tuck
-TEETH_SEEN = 1.0  # mm of the upper incisors between the lips, of a tuck
+SET_BACK = 1.0  # mm between the lower lip and its position at rest, in a tuck
+TEETH_SEEN = 1.0  # mm of the upper incisors visible between the lips, in a tuck
 REACH = 3.6  # mm of lip gap at which a lower lip can touch the incisors, .3 of an open mouth
-TONGUE_ROOM = 2.0  # mm of lip gap from where a tongue behind the teeth can be seen
+TONGUE_ROOM = 2.0  # mm of lip gap from which a tongue behind the teeth is visible
 TONGUE_BEHIND = 4.0  # mm behind the upper incisors' front at which a tongue counts as at the teeth
-TIP = 0.008  # metres from the middle of the face within which the tongue's front counts
+TIP = 0.008  # metres from the middle of the face: region of the tongue's tip
 
 
 @dataclass(frozen=True)
 class TrackedMouth:
-    """What a tracker measured of a mouth, frames without a face left out."""
+    """Tracked measures of a mouth, without the frames in which no face was found."""
 
     times: Array  # (T,) seconds
     gap: Array  # (T,) over the eye distance
@@ -90,10 +90,10 @@ class TrackedMouth:
 
 
 def read_tracked_mouth(path: Path | str) -> TrackedMouth:
-    """A tracked clip.
+    """Read a tracked clip.
 
     Raises:
-        DataError: the file is no tracked clip, or a face was found in too few frames.
+        DataError: the file is not a tracked clip, or a face was found in too few frames.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -135,7 +135,7 @@ def mouth_curves(vertices: Array, face: Face, fps: float) -> MouthCurves:
 
 
 def curves_of_weights(weights: Array, face: Face, fps: float) -> MouthCurves:
-    """The same of ARKit weights (T, 52), without posing the whole face."""
+    """`mouth_curves` of ARKit weights (T, 52), without posing the whole face."""
     assert face.blendshapes is not None and face.lip_pairs is not None
     used = np.unique(
         np.concatenate(
@@ -162,7 +162,7 @@ def participation_ratio(points: Array) -> float:
 
 @dataclass(frozen=True)
 class ClipShape:
-    """One clip of ours against the tracked one."""
+    """Comparison of an animated clip with the tracked one."""
 
     figures: Mapping[str, float]
     ours: Array  # (T, 2 N, 3), contour less its frame's mean and less the clip's mean
@@ -185,7 +185,7 @@ def shape_against_tracked(ours: MouthCurves, real: TrackedMouth) -> ClipShape:
 
 
 def _speed(curve: Array, times: Array) -> Array:
-    """Change a second between neighbouring frames; pairs with lost frames between them are left out."""
+    """Change a second between neighbouring frames; pairs with missing frames between them are omitted."""
     steps = np.diff(times)
     neighbours = steps < 1.5 * np.median(steps)
     return (np.diff(curve) / steps)[neighbours]
@@ -207,18 +207,18 @@ def pooled_shape(clips: Sequence[ClipShape], seed: int = 0) -> dict[str, Interva
     table = {name: median_interval([clip.figures[name] for clip in clips], seed) for name in clips[0].figures}
     for name, part in (("participation_ratio", "ours"), ("participation_ratio_real", "real")):
         ratio = participation_ratio(np.concatenate([getattr(clip, part) for clip in clips]))
-        draws = _resampled(len(clips), 50, seed)
+        draws = _bootstrap_indices(len(clips), 50, seed)
         spread = [participation_ratio(np.concatenate([getattr(clips[i], part)[::3] for i in draw])) for draw in draws]
         table[name] = (ratio, *np.percentile(spread, (2.5, 97.5)).tolist())
     return table
 
 
 def median_interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """Median of values, NaN left out, with the 2.5th and 97.5th percentile of bootstrapped medians."""
+    """Median of values, without NaN, with the 2.5th and 97.5th percentile of bootstrapped medians."""
     known = np.array([value for value in values if np.isfinite(value)])
     if not len(known):
         return (float("nan"),) * 3
-    medians = np.median(known[_resampled(len(known), RESAMPLES, seed)], axis=1)
+    medians = np.median(known[_bootstrap_indices(len(known), RESAMPLES, seed)], axis=1)
     return (float(np.median(known)), *np.percentile(medians, (2.5, 97.5)).tolist())
 
 
@@ -232,7 +232,7 @@ def share_interval(hits: int, tries: int) -> Interval:
     return share, float(centre - half), float(centre + half)
 
 
-def _resampled(count: int, times: int, seed: int) -> NDArray[np.int64]:
+def _bootstrap_indices(count: int, times: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(count, size=(times, count))
 
 
@@ -241,7 +241,7 @@ def _resampled(count: int, times: int, seed: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class SpokenMouth:
-    """A clip whose phones are known."""
+    """A clip with known phones."""
 
     curves: MouthCurves
     phones: Sequence[Phone]
@@ -276,8 +276,8 @@ def _difference(one: Sequence[float], other: Sequence[float], seed: int) -> Inte
     if not one or not other:
         return (float("nan"),) * 3
     a, b = np.array(one), np.array(other)
-    drawn = np.median(a[_resampled(len(a), RESAMPLES, seed)], 1) - np.median(
-        b[_resampled(len(b), RESAMPLES, seed + 1)], 1
+    drawn = np.median(a[_bootstrap_indices(len(a), RESAMPLES, seed)], 1) - np.median(
+        b[_bootstrap_indices(len(b), RESAMPLES, seed + 1)], 1
     )
     return (float(np.median(a) - np.median(b)), *np.percentile(drawn, (2.5, 97.5)).tolist())
 
@@ -295,7 +295,7 @@ def _inside(times: Array, phone: Phone) -> NDArray[np.bool_]:
 def labiodental_tuck(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face, fps: float) -> dict[str, Interval]:
     """Shares of /f v/ of ARKit weights (T, 52) in which the lower lip is tucked under the upper incisors.
 
-    At the frame of each phone where the lower lip lies furthest back: `set_back`, it is `SET_BACK` mm behind its rest;
+    At the frame of each phone where the lower lip is furthest back: `set_back`, it is `SET_BACK` mm behind its rest;
     `teeth_seen`, `TEETH_SEEN` mm of the upper incisors show between the lips; `near`, the gap is at most `REACH` mm;
     `labiodental_tuck`, all three.
     """
@@ -304,12 +304,12 @@ def labiodental_tuck(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face,
     tries = 0
     for weights, phones in clips:
         times = (np.arange(len(weights)) + 0.5) / fps
-        said = [phone for phone in phones if phone.name in ("F", "V")]
-        if not said:
+        labiodentals = [phone for phone in phones if phone.name in ("F", "V")]
+        if not labiodentals:
             continue
-        back = -_moved(weights, face, lower)[:, :, 2].mean(axis=1)
+        back = -_displacements(weights, face, lower)[:, :, 2].mean(axis=1)
         upper_rim, lower_rim, incisal = (_heights(weights, face, key) for key in ("upper", "lower", "incisal"))
-        for phone in said:
+        for phone in labiodentals:
             inside = np.flatnonzero(_inside(times, phone))
             at = inside[back[inside].argmax()]
             seen = upper_rim[at] - max(lower_rim[at], incisal[at])
@@ -338,7 +338,7 @@ def tongue_seen(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face, fps:
     teeth = float(face.template[_edge(face, "incisal"), 2].max()) * MILLIMETRES
     for weights, phones in clips:
         times = (np.arange(len(weights)) + 0.5) / fps
-        place = _moved(weights, face, tip) + face.template[tip] * MILLIMETRES
+        place = _displacements(weights, face, tip) + face.template[tip] * MILLIMETRES
         upper_rim, lower_rim, incisal, lower_incisal = (
             _heights(weights, face, key)[:, None] for key in ("upper", "lower", "incisal", "lower_incisal")
         )
@@ -356,7 +356,7 @@ def tongue_seen(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face, fps:
     return {name: share_interval(hits[name], tries[name]) for name in groups}
 
 
-def _moved(weights: Array, face: Face, ids: NDArray[np.integer]) -> Array:
+def _displacements(weights: Array, face: Face, ids: NDArray[np.integer]) -> Array:
     """Displacements (T, N, 3) in mm of vertices."""
     assert face.blendshapes is not None
     shapes = face.blendshapes[:, ids].reshape(len(face.blendshapes), -1) * MILLIMETRES
@@ -378,19 +378,19 @@ def _edge(face: Face, key: str) -> NDArray[np.integer]:
 def _heights(weights: Array, face: Face, key: str) -> Array:
     """Height (T,) in mm of an edge."""
     ids = _edge(face, key)
-    return (_moved(weights, face, ids)[..., 1] + face.template[ids, 1] * MILLIMETRES).mean(axis=1)
+    return (_displacements(weights, face, ids)[..., 1] + face.template[ids, 1] * MILLIMETRES).mean(axis=1)
 
 
 def _depth(weights: Array, face: Face) -> Array:
     """Front (T,) in mm of the lower incisors."""
     ids = _edge(face, "lower_incisal")
-    return (_moved(weights, face, ids)[..., 2] + face.template[ids, 2] * MILLIMETRES).max(axis=1)
+    return (_displacements(weights, face, ids)[..., 2] + face.template[ids, 2] * MILLIMETRES).max(axis=1)
 
 
 # A reader of visemes
 
 OFFSETS = (-0.08, -0.04, 0.0, 0.04, 0.08)  # seconds around the middle of a phone at which the mouth is read
-SHUT = 0.06  # of p95: under it a mouth is shut, and what is left is the tracker's floor or the rig's rest
+SHUT = 0.06  # of p95: a smaller gap is shut; the rest is the tracker's noise or the rig's gap at rest
 RIDGE = 1e-2
 
 
@@ -404,9 +404,9 @@ def real_outline(real: TrackedMouth) -> MouthCurves:
 
 
 def reader_inputs(curves: MouthCurves, phones: Sequence[Phone]) -> tuple[Array, list[str]]:
-    """What the reader sees (N, 15) of each phone of PHONE_CLASSES, and the phone's class.
+    """Features (N, 15) of each phone of PHONE_CLASSES, and the class of the phone.
 
-    Gap and inner area over their 95th percentiles and width over its median at `OFFSETS`: free of the face's own size.
+    Gap and inner area over their 95th percentiles and width over its median at `OFFSETS`; the face's size cancels.
     """
     rim = curves.points.reshape(len(curves.points), -1, 2, 3)
     steps = np.diff((rim[:, :, 0, 0] + rim[:, :, 1, 0]) / 2, axis=1)
@@ -418,17 +418,17 @@ def reader_inputs(curves: MouthCurves, phones: Sequence[Phone]) -> tuple[Array, 
         10 * (curves.width / np.median(curves.width) - 1),
     )
     names = {phone: name for name, members in PHONE_CLASSES.items() for phone in members}
-    said = [phone for phone in phones if phone.name in names and phone.name != SILENCE]
+    counted = [phone for phone in phones if phone.name in names and phone.name != SILENCE]
     rows = [
         [np.interp((phone.start + phone.end) / 2 + offset, curves.times, one) for one in seen for offset in OFFSETS]
-        for phone in said
+        for phone in counted
     ]
-    return np.array(rows).reshape(len(said), len(seen) * len(OFFSETS)), [names[phone.name] for phone in said]
+    return np.array(rows).reshape(len(counted), len(seen) * len(OFFSETS)), [names[phone.name] for phone in counted]
 
 
 @dataclass(frozen=True)
 class VisemeReader:
-    """Names the class of a phone from the mouth around it: quadratic features, ridge regression on balanced classes."""
+    """Classifier of phones by the mouth around them: quadratic features, ridge regression on balanced classes."""
 
     classes: tuple[str, ...]
     mean: Array
@@ -443,8 +443,8 @@ class VisemeReader:
         return _quadratic((inputs - self.mean) / self.scale)
 
     @classmethod
-    def trained(cls, inputs: Array, labels: Sequence[str]) -> VisemeReader:
-        """A reader of rows (N, 15) whose classes are known; every class counts alike."""
+    def fit(cls, inputs: Array, labels: Sequence[str]) -> VisemeReader:
+        """Fit a reader to rows (N, 15) with known classes; all classes have equal weight."""
         classes = tuple(name for name in PHONE_CLASSES if name in labels)
         mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + 1e-9
         features = _quadratic((inputs - mean) / scale)
@@ -461,22 +461,22 @@ def _quadratic(rows: Array) -> Array:
 
 
 def balanced_accuracy(truth: Sequence[str], named: Sequence[str], seed: int = 0) -> Interval:
-    """Mean over classes of the share that is named right, with its bootstrapped 95 % interval."""
+    """Mean recall of the classes, with its bootstrapped 95 % interval."""
     labels, hits = np.array(truth), np.array(truth) == np.array(named)
 
     def mean(chosen: NDArray[np.int64]) -> float:
         return float(np.mean([hits[chosen][labels[chosen] == name].mean() for name in np.unique(labels[chosen])]))
 
-    drawn = [mean(draw) for draw in _resampled(len(labels), 200, seed)]
+    drawn = [mean(draw) for draw in _bootstrap_indices(len(labels), 200, seed)]
     return (mean(np.arange(len(labels))), *np.percentile(drawn, (2.5, 97.5)).tolist())
 
 
 def confusions(truth: Sequence[str], named: Sequence[str]) -> Array:
-    """(C, C) shares, rows are the classes of PHONE_CLASSES that were said, columns those that were named."""
+    """(C, C) shares, rows are the true classes of PHONE_CLASSES, columns the predicted ones."""
     names = list(PHONE_CLASSES)
     counts = np.zeros((len(names), len(names)))
-    for said, read in zip(truth, named, strict=True):
-        counts[names.index(said), names.index(read)] += 1
+    for true, predicted in zip(truth, named, strict=True):
+        counts[names.index(true), names.index(predicted)] += 1
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
@@ -505,14 +505,12 @@ def reader_figures(
     face: Face,
     fps: float,
 ) -> dict[str, Interval]:
-    """Balanced accuracy of a reader trained on tracked clips, on other tracked clips and on ours of the same sound.
+    """Balanced accuracy of a reader fitted to tracked clips, on other tracked clips and on animations of their sound.
 
-    `viseme_reader` is ours, `viseme_reader_real` that of the real mouths, `viseme_reader_ratio` ours over the real.
+    `viseme_reader` is of the animations, `viseme_reader_real` of the real mouths, `viseme_reader_ratio` their ratio.
     """
     learned = [reader_inputs(real_outline(read_tracked_mouth(path)), phones) for path, phones in real]
-    reader = VisemeReader.trained(
-        np.concatenate([rows for rows, _ in learned]), [n for _, names in learned for n in names]
-    )
+    reader = VisemeReader.fit(np.concatenate([rows for rows, _ in learned]), [n for _, names in learned for n in names])
     figures: dict[str, Interval] = {}
     for key, outlines in (
         ("viseme_reader", [(curves_of_weights(weights, face, fps), phones) for weights, _, phones in judged]),

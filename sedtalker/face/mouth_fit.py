@@ -1,9 +1,9 @@
-"""Lip gap, mouth width and a shape prior -> ARKit weights that reproduce the gap and the width on the default head.
+"""Fit ARKit weights to a lip gap and a mouth width on the default head, near a prior shape.
 
 A frontal tracker measures two things of a mouth well: the lip gap and the distance of the corners (94 % of the variance
 of GRID s1's lip contour; its depth is a function of the gap). Protrusion and rolled lips come from the prior, the
 viseme's shape. The width is matched with mouthPucker, mouthStretch and mouthSmile, then the gap with jawOpen and
-mouthClose, which also take back what the shape opens (mouthFunnel at 1 parts the lips by 11 mm).
+mouthClose, which also compensate the opening by the shape (mouthFunnel at 1 parts the lips by 11 mm).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Float = NDArray[np.float32]
 
 STRETCH, SMILE = (list(arkit_columns(name)) for name in ("mouthStretch", "mouthSmile"))
 
-JAW_FOR_TONGUE = 0.5  # jawOpen for tongueOut 1 that makes room for the tongue between the teeth under near lips
+JAW_FOR_TONGUE = 0.5  # jawOpen for tongueOut 1: room for the tongue between the teeth when the lips are near
 KEPT_ROUNDING = 0.9  # least share of the prior's rounding: a frontal tracker does not see protrusion
 MOST_STRETCH, MOST_SMILE, MOST_PUCKER = 0.6, 0.3, 1.0
-SMILE_SHARE = 0.3  # of mouthSmile beside mouthStretch in widening
+SMILE_SHARE = 0.3  # share of mouthSmile in widening; mouthStretch has the rest
 
 
 def fit_mouth(gap: Float, widening: Float, prior: Float, speaking: Float, measures: MouthMeasures) -> Float:
@@ -39,8 +39,8 @@ def fit_mouth(gap: Float, widening: Float, prior: Float, speaking: Float, measur
     known = np.isfinite(widening)
     if known.any():
         width = measures.of_weights(weights)[:, WIDTH]
-        wanted = np.where(known, widening - (width - np.median(width[known])), 0.0)
-        weights = _fit_width(wanted, weights, measures)
+        change = np.where(known, widening - (width - np.median(width[known])), 0.0)
+        weights = _fit_width(change, weights, measures)
     return fit_gap(gap, weights, speaking, measures)
 
 
@@ -56,26 +56,26 @@ def fit_gap(gap: Float, weights: Float, speaking: Float, measures: MouthMeasures
     return np.clip(fitted, 0.0, 1.0).astype(np.float32)
 
 
-def _fit_width(wanted: Float, weights: Float, measures: MouthMeasures) -> Float:
-    """The weights (T, 52) with the width changed by `wanted` (T,) mm within the shapes' limits."""
+def _fit_width(change: Float, weights: Float, measures: MouthMeasures) -> Float:
+    """The weights (T, 52) with the width changed by `change` (T,) mm within the shapes' limits."""
     per_weight = measures.matrix[:, WIDTH]
     stretch, smile = per_weight[STRETCH].sum(), per_weight[SMILE].sum()
     pucker, funnel = -per_weight[MOUTH_PUCKER], -per_weight[MOUTH_FUNNEL]
     fitted = weights.copy()
 
-    wider = np.maximum(wanted, 0.0)
+    wider = np.maximum(change, 0.0)
     rounded = fitted[:, MOUTH_PUCKER] * pucker + fitted[:, MOUTH_FUNNEL] * funnel
-    given_up = np.minimum(wider, (1 - KEPT_ROUNDING) * rounded)
-    fitted[:, (MOUTH_PUCKER, MOUTH_FUNNEL)] *= (1 - given_up / np.maximum(rounded, 1e-6))[:, None]
-    rest = wider - given_up
+    unrounding = np.minimum(wider, (1 - KEPT_ROUNDING) * rounded)
+    fitted[:, (MOUTH_PUCKER, MOUTH_FUNNEL)] *= (1 - unrounding / np.maximum(rounded, 1e-6))[:, None]
+    rest = wider - unrounding
     fitted[:, STRETCH] += (rest * (1 - SMILE_SHARE) / stretch)[:, None]
     fitted[:, SMILE] += (rest * SMILE_SHARE / smile)[:, None]
     fitted[:, STRETCH] = np.minimum(fitted[:, STRETCH], MOST_STRETCH)
     fitted[:, SMILE] = np.minimum(fitted[:, SMILE], MOST_SMILE)
 
-    narrower = np.maximum(-wanted, 0.0)
+    narrower = np.maximum(-change, 0.0)
     spread = fitted[:, STRETCH].mean(axis=1) * stretch + fitted[:, SMILE].mean(axis=1) * smile
-    taken_back = np.minimum(narrower, spread)
-    fitted[:, [*STRETCH, *SMILE]] *= (1 - taken_back / np.maximum(spread, 1e-6))[:, None]
-    fitted[:, MOUTH_PUCKER] = np.minimum(fitted[:, MOUTH_PUCKER] + (narrower - taken_back) / pucker, MOST_PUCKER)
+    unspreading = np.minimum(narrower, spread)
+    fitted[:, [*STRETCH, *SMILE]] *= (1 - unspreading / np.maximum(spread, 1e-6))[:, None]
+    fitted[:, MOUTH_PUCKER] = np.minimum(fitted[:, MOUTH_PUCKER] + (narrower - unspreading) / pucker, MOST_PUCKER)
     return fitted

@@ -1,18 +1,18 @@
-"""Teach a talker the shape of the mouth, from a talker that closes and opens it well; goes on where it was stopped:
+"""Fine-tune a talker on the measured shape of the mouth; a stopped run resumes:
 
     python -m sedtalker.recipes mouth_shape --start assets/talker/default --spoken TTS --grid GRID \\
         --facegood FACEGOOD --crema-d CREMA-D -o WORK
 
     WORK/crema-d.json      manifest, split by speaker
-    WORK/store/            clips, sounds, features, and the pseudo-labels of gap and widening
-    WORK/store-made        marks that it is complete
-    WORK/teacher/model     from START: measured faces and non-speech alone (configs/talker/shape-teacher.yaml)
+    WORK/store/            clips, audio, features, and the pseudo-labels of gap and widening
+    WORK/store-made        marks a complete store
+    WORK/teacher/model     from START: only measured faces and non-speech (configs/talker/shape-teacher.yaml)
     WORK/first/model       from the teacher: all sources (configs/talker/shape.yaml)
-    WORK/talker/model      from there: measured faces more often, spread and speed weighted more (shape-finish.yaml)
+    WORK/talker/model      from `first`: more measured faces, larger weights of spread and speed (shape-finish.yaml)
 
-The targets differ from those of an earlier talker (`sedtalker.synthesis.tracked_faces.read_grid`): GRID's width counts
-like its gap, protrusion, tuck and tongue follow from the phones, and the teacher's widening is applied to all voices.
-For a talker of another encoder the steps are the same: give its folder as START, and a store of its features.
+In the targets (`sedtalker.synthesis.tracked_faces.read_grid`) GRID's width has the same weight as its gap; protrusion,
+tuck and tongue follow from the phones; and the teacher's widening is applied to all voices. For a talker of another
+encoder, give its folder as START and a store of its features.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=Path, required=True, help="folder of the talker to start from")
     parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
     parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
-    parser.add_argument("--facegood", type=Path, required=True)
-    parser.add_argument("--crema-d", type=Path, required=True)
+    parser.add_argument("--facegood", type=Path, required=True, help="folder of FACEGOOD-Audio2Face")
+    parser.add_argument("--crema-d", type=Path, required=True, help="folder of CREMA-D")
     parser.add_argument("--phones", type=Path, nargs="*", default=[], help="phone tables; what they lack is aligned")
     parser.add_argument("--configurations", type=Path, default=CONFIGURATIONS, help="default: %(default)s")
     parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="working folder")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
 
 

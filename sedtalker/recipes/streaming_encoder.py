@@ -1,17 +1,17 @@
-"""The streaming speech encoder: Whisper tiny.en's first blocks, tuned to a band of attention.
+"""Train the streaming speech encoder: fine-tune the first blocks of Whisper tiny.en to banded attention.
 
     python -m sedtalker.recipes streaming_encoder --crema-d CREMA-D --spoken TTS --grid GRID --facegood FACEGOOD
         --emogator EMOGATOR --fortunes /usr/share/games/fortunes -o WORK
 
-    WORK/clips.json      the recordings and by how much each is resampled, in a mixed order, then the voices
-    WORK/voices/         espeak-ng's, in ten languages, of the sentences of Debian's `fortunes`
-    WORK/targets.npy     the teachers' states of every frame; sound.npy, clip.npy, frames.txt along with it
+    WORK/clips.json      the recordings and the factor of their resampling, in a random order, then the voices
+    WORK/voices/         sentences of Debian's `fortunes` in ten languages, spoken by espeak-ng
+    WORK/targets.npy     the teachers' hidden states of every frame; with sound.npy, clip.npy and frames.txt
     WORK/encoder/        the model folder
 
-The student is `StreamingNetwork`, which starts with tiny.en's weights. It learns to give, from disturbed sound and with
-a look-ahead drawn for each batch, the states that tiny.en (blocks 1 to 4) and the lower blocks of base (2 and 4,
-multilingual) give of the clean sound, seen whole. No labels are used. Recordings of speakers that the corpora's splits
-keep for validation and testing are left out.
+The student, a `StreamingNetwork`, is initialised with tiny.en's weights. From augmented sound, and with a random
+look-ahead for each batch, it learns to predict the hidden states of the teachers for the clean recording: tiny.en after
+blocks 1 to 4, and the multilingual base after blocks 2 and 4. No labels are used. Speakers of the corpora's validation
+and test splits are excluded.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ TEACHERS = ("whisper-tiny.en", "whisper-base-lower")
 PARTS = (384, 384, 384, 384, 512, 512)  # widths of a frame's targets: tiny.en after blocks 1 to 4, base after 2 and 4
 PART_WEIGHTS = (0.3, 0.6, 1.0, 0.5, 0.4, 0.4)
 SPEEDS = tuple(Fraction(*pair) for pair in ((8, 7), (9, 8), (15, 14), (14, 15), (8, 9), (7, 8), (5, 6)))
-"""By which some recordings are resampled: pitch, formants and speed change together. The teachers read the result."""
+"""Factors by which some recordings are resampled, which changes pitch, formants and speed, for teachers and student."""
 LANGUAGES = {
     "de": ("de",), "es": ("es",), "it": ("it", "italia", "formiche", "leggi"), "cs": ("cs",), "ru": ("ru",),
     "bg": ("bg",), "pt-br": ("brasil",), "cmn": ("tang300.u8", "song100.u8", "chinese.u8"),
     "eo": ("eo",), "ga": ("ga",),
 }  # fmt: skip
-"""espeak-ng's languages and the files of `fortunes` whose sentences they say."""
-VARIANTS = ("", "+m1", "+m3", "+m7", "+f1", "+f2", "+f4", "+f5", "+croak", "+whisper")  # of espeak-ng's voices
-SENTENCES = 75  # a language
+"""Languages of espeak-ng, and the files of `fortunes` with their sentences."""
+VARIANTS = ("", "+m1", "+m3", "+m7", "+f1", "+f2", "+f4", "+f5", "+croak", "+whisper")  # variants of espeak-ng's voices
+SENTENCES = 75  # per language
 PIECE = 10 * SAMPLE_RATE  # samples that the teachers read at once
-SHORTEST = 25  # frames of a piece that is kept
-VOICE_FRAMES = 300_000  # of synthetic voices at most
-DIAL_SHARES = {80: 0.3, 120: 0.3, 200: 0.2, 400: 0.2}
+SHORTEST = 25  # frames; shorter pieces are omitted
+VOICE_FRAMES = 300_000  # frames of synthetic voices, at most
+LOOK_AHEAD_SHARES = {80: 0.3, 120: 0.3, 200: 0.2, 400: 0.2}
 BATCH, LENGTH = 4, 300  # segments and frames of each
 WARM_UP = 60  # steps
-PEAK_RATE, HEAD_RATE = 3e-4, 1e-3
+NETWORK_LR, HEAD_LR = 3e-4, 1e-3
 UNSEEN_SENTENCE = "_MTI_"  # of CREMA-D, kept for testing talkers
 
 
@@ -85,7 +85,7 @@ class Sources:
 
 
 def training_clips(sources: Sources, seed: int = 0) -> list[tuple[str, str]]:
-    """Paths and speeds ("1", "8/7") of the recordings to train on, in a mixed order."""
+    """Paths and speeds ("1", "8/7") of the training recordings, in a random order."""
     from sedtalker.data.manifest import split_by_speaker
     from sedtalker.data.speech_corpora.registry import PINNED, READERS
 
@@ -115,7 +115,7 @@ def training_clips(sources: Sources, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def synthesize_languages(fortunes: Path, folder: Path, seed: int = 1) -> list[tuple[str, str]]:
-    """Let espeak-ng (a program, GPL) say sentences of ten languages; their paths, in a mixed order.
+    """Synthesize sentences of ten languages by espeak-ng (a program, GPL); returns their paths in a random order.
 
     Raises:
         DataError: espeak-ng is missing, or a language has no sentences.
@@ -158,7 +158,7 @@ def _sentences(path: Path, shortest: int) -> Iterator[str]:
 
 
 class Store:
-    """Sound and the teachers' states, frame after frame, on disk; clips follow one another without gaps."""
+    """Memory maps of the sound and the teachers' states by frame; the clips are concatenated."""
 
     def __init__(self, folder: Path) -> None:
         self.frames = int((folder / "frames.txt").read_text())
@@ -207,14 +207,14 @@ def _pieces(path: str, speed: Fraction) -> Iterator[NDArray[np.float32]]:
         yield samples[start : start + PIECE]
 
 
-class Disturbances:
-    """Noise, music, other voices, rooms, filters and levels for a segment of sound."""
+class Augmentation:
+    """Augmentation of a segment of sound: noise, music, other voices, rooms, filters and levels."""
 
     def __init__(self, store: Store, draw: np.random.Generator) -> None:
         self.store, self.draw = store, draw
 
-    def disturb(self, x: Float) -> Float:
-        """x (N,) in one of many recordings; a quarter stays as it is."""
+    def augment(self, x: Float) -> Float:
+        """Augment samples x (N,); a quarter of the segments is not changed."""
         draw, level = self.draw, np.sqrt(np.mean(x**2)) + 1e-5
         if draw.random() < 0.25:
             return x
@@ -245,7 +245,7 @@ class Disturbances:
         return response
 
     def _noise(self, samples: int) -> Float:
-        """Noise of some colour, chords, or voices; of power 1."""
+        """Coloured noise, chords or voices with a power of 1."""
         draw, kind = self.draw, self.draw.random()
         time = np.arange(samples) / SAMPLE_RATE
         if kind < 0.6:
@@ -272,8 +272,8 @@ class Disturbances:
         return x / (np.sqrt(np.mean(x**2)) + 1e-9)
 
 
-class Imitation(nn.Module):
-    """The student and the layers that read the teachers' other states from it."""
+class Student(nn.Module):
+    """The student, with linear layers that predict the states of the other blocks of the teachers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class Imitation(nn.Module):
         self.base = nn.ModuleList(nn.Linear(2 * config.width, width) for width in PARTS[4:])
 
     def forward(self, samples: Tensor, ahead: tuple[int, ...], position: int) -> list[Tensor]:
-        """What the student takes for each of the teachers' states, (B, T, width) each."""
+        """Predictions of each state of the teachers, (B, T, width) each."""
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.network(samples, ahead, position)
         hidden = F.layer_norm(hidden.float(), hidden.shape[-1:])
@@ -292,26 +292,28 @@ class Imitation(nn.Module):
 
 
 def train(store: Store, steps: int, seed: int = 0) -> StreamingNetwork:
-    """Tune the student for some steps of 24 s of sound, the rate falling along half a cosine."""
+    """Train the student on 24 s of sound per step; after a warm-up the learning rate falls with a cosine."""
     torch.manual_seed(seed)
     draw = np.random.default_rng(seed)
-    model, disturbances = Imitation().train(), Disturbances(store, draw)
+    model, augmentation = Student().train(), Augmentation(store, draw)
     scales = _scales(store, draw)
     heads = [*model.above.parameters(), *model.base.parameters()]
-    groups = [{"params": list(model.network.parameters()), "lr": PEAK_RATE}, {"params": heads, "lr": HEAD_RATE}]
+    groups = [{"params": list(model.network.parameters()), "lr": NETWORK_LR}, {"params": heads, "lr": HEAD_LR}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
     )
     for step in range(steps):
-        samples, targets, trusted = _batch(store, disturbances, draw)
-        dial = int(draw.choice(list(DIAL_SHARES), p=list(DIAL_SHARES.values())))
-        said = model(samples, LOOK_AHEAD[dial], int(draw.integers(PERIOD)))
+        samples, targets, inner = _batch(store, augmentation, draw)
+        look_ahead = int(draw.choice(list(LOOK_AHEAD_SHARES), p=list(LOOK_AHEAD_SHARES.values())))
+        predictions = model(samples, LOOK_AHEAD[look_ahead], int(draw.integers(PERIOD)))
         losses = []
-        for n, (ours, theirs, (mean, deviation)) in enumerate(zip(said, _normed(targets), scales, strict=True)):
-            wanted = (theirs - mean) / deviation
-            given = (ours - mean) / deviation if n < 3 else ours
-            losses.append(2 * F.smooth_l1_loss(given[trusted], wanted[trusted]))
+        for n, (ours, theirs, (mean, deviation)) in enumerate(
+            zip(predictions, _normalize(targets), scales, strict=True)
+        ):
+            target = (theirs - mean) / deviation
+            prediction = (ours - mean) / deviation if n < 3 else ours
+            losses.append(2 * F.smooth_l1_loss(prediction[inner], target[inner]))
         loss = sum(weight * part for weight, part in zip(PART_WEIGHTS, losses, strict=True))
         assert isinstance(loss, Tensor)
         optimiser.zero_grad()
@@ -320,34 +322,37 @@ def train(store: Store, steps: int, seed: int = 0) -> StreamingNetwork:
         optimiser.step()
         rate.step()
         if step % 50 == 0:
-            print(f"step {step}: look-ahead {dial} ms, losses {[round(float(part), 3) for part in losses]}", flush=True)
+            print(
+                f"step {step}: look-ahead {look_ahead} ms, losses {[round(float(part), 3) for part in losses]}",
+                flush=True,
+            )
     return model.network.eval()
 
 
-def _batch(store: Store, disturbances: Disturbances, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Disturbed samples (B, 320 T), targets (B, T, sum(PARTS)), and which frames are not at the edge of a clip."""
-    samples, targets, trusted = [], [], []
+def _batch(store: Store, augmentation: Augmentation, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Augmented samples (B, 320 T), targets (B, T, sum(PARTS)), and a mask (B, T) of frames inside clips."""
+    samples, targets, inner = [], [], []
     for start in draw.integers(2, store.frames - LENGTH - 5, BATCH):
-        samples.append(disturbances.disturb(store.samples(start, LENGTH)).astype(np.float32))
+        samples.append(augmentation.augment(store.samples(start, LENGTH)).astype(np.float32))
         targets.append(store.targets[start : start + LENGTH].astype(np.float32))
         clip = store.clip[start - 2 : start + LENGTH + 4]
-        trusted.append((clip[2:-4] == clip[:-6]) & (clip[2:-4] == clip[6:]))
-    return tuple(torch.from_numpy(np.stack(part)) for part in (samples, targets, trusted))  # type: ignore[return-value]
+        inner.append((clip[2:-4] == clip[:-6]) & (clip[2:-4] == clip[6:]))
+    return tuple(torch.from_numpy(np.stack(part)) for part in (samples, targets, inner))  # type: ignore[return-value]
 
 
-def _normed(targets: Tensor) -> list[Tensor]:
+def _normalize(targets: Tensor) -> list[Tensor]:
     return [F.layer_norm(part, part.shape[-1:]) for part in targets.split(PARTS, dim=-1)]
 
 
 def _scales(store: Store, draw: np.random.Generator) -> list[tuple[Tensor, Tensor]]:
-    """Mean and deviation of each channel of the normed states, over 20,000 frames."""
+    """Mean and standard deviation of each channel of the normalized states, over 20,000 frames."""
     starts = draw.integers(0, store.frames - 200, 100)
     frames = np.concatenate([store.targets[start : start + 200] for start in starts]).astype(np.float32)
-    return [(part.mean(0), part.std(0).clamp(min=0.05)) for part in _normed(torch.from_numpy(frames))]
+    return [(part.mean(0), part.std(0).clamp(min=0.05)) for part in _normalize(torch.from_numpy(frames))]
 
 
 def export(network: StreamingNetwork, clips: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Measure the ranges for 8-bit integers on some clips and write the model folder."""
+    """Measure the ranges for 8-bit inference on some clips and write the model folder."""
     sounds = (load_audio(path) for path, _ in clips)
     whole = (samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES] for samples in sounds)
     measure_ranges(network, ((torch.from_numpy(x)[None], LOOK_AHEAD[120]) for x in whole))
@@ -357,18 +362,18 @@ def export(network: StreamingNetwork, clips: Sequence[tuple[str, str]], folder: 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("crema-d", "spoken", "grid", "facegood", "emogator", "fortunes"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="folder of the source")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="working folder")
     parser.add_argument("--frames", type=int, default=383_000, help="of the recordings, 20 ms each; default 383,000")
     parser.add_argument("--steps", type=int, default=830, help="default 830")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    given = dict(vars(arguments))
-    work, frames, steps, seed = (given.pop(name) for name in ("output", "frames", "steps", "seed"))
+    options = dict(vars(arguments))
+    work, frames, steps, seed = (options.pop(name) for name in ("output", "frames", "steps", "seed"))
     work.mkdir(parents=True, exist_ok=True)
-    clips = training_clips(Sources(**given))
-    voices = synthesize_languages(given["fortunes"], work / "voices")
+    clips = training_clips(Sources(**options))
+    voices = synthesize_languages(options["fortunes"], work / "voices")
     (work / "clips.json").write_text(json.dumps(clips + voices))
     write_store(work, clips, voices, frames)
     export(train(Store(work), steps, seed), clips[:60], work / "encoder")

@@ -215,8 +215,14 @@ def _run_on_cluster(
     executor = submitit.AutoExecutor(folder=folder / RECORDS_FOLDER / "cluster", cluster=config.cluster)
     executor.update_parameters(name="sedtalker", timeout_min=24 * 60, cpus_per_task=max(1, (os.cpu_count() or 1) // 2))
     shares = [paths[first :: config.jobs] for first in range(min(config.jobs, len(paths)))]
-    with executor.batch():
-        submitted = [executor.submit(_run_cluster_share, share, folder, options, config, keys) for share in shares]
+    try:
+        with executor.batch():
+            submitted = [executor.submit(_run_cluster_share, share, folder, options, config, keys) for share in shares]
+    except (RuntimeError, OSError) as error:  # sbatch is missing or refuses the jobs
+        reason = " ".join(str(error).split())
+        raise SEDTalkerError(
+            f"the jobs cannot be submitted: {reason}. Check Slurm with sinfo, or run without --executor"
+        ) from error
     for share, job in zip(shares, submitted, strict=True):
         try:
             _wait_for(job)

@@ -446,6 +446,20 @@ def test_submitit_runs_the_same_batch_on_a_local_cluster(
     assert len(list(out.glob("*.two"))) == 9
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm needs a Unix")
+def test_a_slurm_that_refuses_jobs_is_an_error_of_one_line(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'no controller' >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(SEDTalkerError, match=r"cannot be submitted: .*no controller") as refusal:
+        run_batch(inputs, tmp_path / "out", Copying(), BatchConfig(jobs=2, executor="slurm", cluster="slurm"))
+    assert "\n" not in str(refusal.value)
+
+
 def _may_mount() -> bool:
     """Whether a small file system can be mounted, to test a full disk."""
     try:

@@ -130,6 +130,13 @@ def test_files_without_settings_are_refused(content: bytes, tmp_path: Path) -> N
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_configuration_in_another_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes("# größer\nstore: s\noutput: é\n".encode(encoding))
+    assert read_config(path, [], TalkerTraining).output == read_config(path, ["output=é"], TalkerTraining).output
+
+
 def test_an_override_fills_a_part_that_the_file_leaves_empty(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("store: s\noutput: o\nlosses:\n")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.files import read_text
 
 Config = TypeVar("Config")
 
@@ -27,7 +28,7 @@ def read_config(path: Path | str, overrides: Sequence[str], kind: type[Config]) 
         DataError: the file cannot be read, or a key is unknown, missing, of the wrong type or out of range.
     """
     try:
-        values = _load_yaml(Path(path).read_text(encoding="utf-8"))
+        values = _load_yaml(read_text(path))
     except OSError as error:
         raise DataError(f"configuration cannot be read: {path} ({error.strerror}). configs/ holds examples") from error
     except ValueError as error:

@@ -207,6 +207,18 @@ def test_the_plot_shows_each_emotion_in_its_colour(tmp_path):
     assert shares["sad"] < 0.001
 
 
+def test_the_legend_names_every_visible_emotion(tmp_path, monkeypatch):
+    matplotlib_figure = pytest.importorskip("matplotlib.figure")
+    from sedtalker.emotion.plot import plot_track
+
+    drawn = []
+    monkeypatch.setattr(matplotlib_figure.Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    posterior = np.zeros((100, len(LABELS)), np.float32)
+    posterior[:, :2] = 0.97, 0.03
+    plot_track(EmotionTrack(posterior, np.zeros(100), 2.0), tmp_path / "track.png")
+    assert [text.get_text() for text in drawn[0].legends[0].texts] == list(LABELS[:2])
+
+
 def test_common_names_are_aliases():
     assert [canonical_label(name) for name in ("Smile2", "Irritated1", "Afraid", " NEUTRAL ")] == [
         "happy",

@@ -119,6 +119,15 @@ def test_it_overfits_one_clip(configured, tmp_path: Path) -> None:
     assert 0.8 < figures[-1]["val/motion_ratio"] < 1.2
 
 
+def test_lightnings_irrelevant_warnings_are_hidden(
+    configured, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path, overrides = configured
+    train_talker(path, overrides("run", steps=2, validate_every=1))
+    printed = [str(warning.message) for warning in recwarn]
+    assert not [text for text in printed if "logging interval" in text or "LeafSpec" in text]
+
+
 def test_a_resumed_run_ends_with_the_same_weights(configured, tmp_path: Path) -> None:
     path, overrides = configured
     changes = {"model.dropout": 0.1, "accumulate_grad_batches": 2}

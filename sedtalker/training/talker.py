@@ -9,6 +9,7 @@ from inspect import signature
 from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
+from warnings import catch_warnings, filterwarnings
 
 import lightning
 import numpy as np
@@ -42,6 +43,8 @@ TrainingStore: TypeAlias = RigStore | VertexClips
 COLLAPSED = 0.25  # ratio of predicted to true motion below which a warning is printed
 LOGGERS = ("csv", "tensorboard")
 TRAINABLE = ("all", "head")
+IRRELEVANT_WARNINGS = (".*smaller than the logging interval", ".*LeafSpec", ".*exists and is not empty", ".*`srun`")
+"""Warnings of Lightning, some in every epoch, that require no action."""
 SEEDS = 2**32  # the CPU's generator uses 32 bits of a seed
 RANK_SEED = 2_654_435_761  # 2^32 / golden ratio, which spreads the seeds of the devices
 
@@ -248,8 +251,11 @@ def run_training(training: TalkerTraining) -> Path:
     output = Path(training.output)
     last = last_checkpoint(module, output, training.steps)
     callbacks = make_callbacks(training, store, data, module)
-    trainer = make_trainer(_trainer_arguments(training, callbacks))
-    trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+    with catch_warnings():
+        for message in IRRELEVANT_WARNINGS:
+            filterwarnings("ignore", message=message)
+        trainer = make_trainer(_trainer_arguments(training, callbacks))
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     best = Path(callbacks[0].best_model_path or output / "best.ckpt")
     if best.is_file():  # otherwise no validation ran, by a trainer argument, and the last weights are exported
         module.load_state_dict(read_lightning_checkpoint(best)["state_dict"])

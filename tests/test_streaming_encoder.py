@@ -153,7 +153,7 @@ def test_initial_features_equal_whispers_with_full_attention() -> None:
     theirs = WhisperEncoder(WhisperConfig(width=64, heads=2, feedforward=96, layers=3)).eval()
     positions = periodic_positions(64)
     theirs.embed_positions.weight.data.copy_(positions)
-    theirs.layer_norm = nn.Identity()  # ours has none after its last block
+    theirs.layer_norm = nn.Identity()  # type: ignore[assignment]  # ours has none after its last block
     ours = from_whisper(theirs, StreamingConfig(width=64, heads=2, feedforward=96, left=200)).eval()
     samples = torch.from_numpy(sound(2))
     with torch.inference_mode():

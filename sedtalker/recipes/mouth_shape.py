@@ -31,7 +31,12 @@ from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
 
 CONFIGURATIONS = Path("configs/talker")
-RUNS = (("teacher", "shape-teacher.yaml"), ("first", "shape.yaml"), ("talker", "shape-finish.yaml"))
+RUNS = (
+    ("teacher", "shape-teacher.yaml"),
+    ("first", "shape.yaml"),
+    ("second", "shape-finish.yaml"),
+    ("talker", "shape-head.yaml"),
+)
 
 
 def train_mouth_shape(

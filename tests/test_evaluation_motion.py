@@ -97,7 +97,7 @@ def test_the_command_shows_metrics_with_norms(store: Path, capsys: pytest.Captur
     assert set(json.loads(report.read_text())) == {"tts", "tts, mouth shape", "grid", "foreign", "emotion"}
 
 
-SAID = (
+PHONES = (
     *(Phone("", name, at, end) for name, at, end in (("SIL", 0, 0.5), ("AA", 0.5, 0.9), ("B", 0.9, 1.0))),
     *(Phone("", name, at, end) for name, at, end in (("AA", 1.0, 1.5), ("SIL", 1.5, 2.0))),
 )
@@ -109,24 +109,24 @@ def spoken(tmp_path: Path) -> Path:
     samples = np.zeros(32_000, np.float32)
     samples[8_000:24_000] = np.random.default_rng(0).normal(0, 0.1, 16_000)
     samples[14_400:16_000] *= 0.05
-    write_wav(tmp_path / "said.wav", [samples])
+    write_wav(tmp_path / "utterance.wav", [samples])
     decibels = np.where((np.arange(100) >= 25) & (np.arange(100) < 75), -20, -70).astype(np.float32)
     posterior, intensity = constant_track("happy", 0.8, 100)
-    weights = perform(SAID, decibels, posterior, intensity).weights
+    weights = perform(PHONES, decibels, posterior, intensity).weights
     at_30 = np.stack([np.interp((np.arange(60) + 0.5) / 30, (np.arange(100) + 0.5) / 50, w) for w in weights.T], 1)
     made = made_animation(tmp_path, 2.0)
     track = EmotionTrack.from_segments([Segment(0.0, 2.0, "happy", 0.8)], 2.0)
     animation = replace(made, blendshapes=at_30.astype(np.float32), emotion=track, meta=made.meta | sound(tmp_path))
-    animation.save(tmp_path / "said.npz")
-    return tmp_path / "said.npz"
+    animation.save(tmp_path / "utterance.npz")
+    return tmp_path / "utterance.npz"
 
 
 def sound(folder: Path) -> dict[str, str]:
-    return {"audio": str(folder / "said.wav")}
+    return {"audio": str(folder / "utterance.wav")}
 
 
 def test_a_closure_is_found_where_the_phones_say_so(spoken: Path):
-    figures = animation_metrics(spoken, SAID)
+    figures = animation_metrics(spoken, PHONES)
     assert (figures["bilabials"], figures["closure_recall"]) == (1, 1.0)
     assert figures["emotion_agreement"] == 1.0
     assert figures["silence_gap_mm_p95"] < 0.5
@@ -147,19 +147,19 @@ def test_a_face_with_another_emotion_than_the_track_has_agreement_0(spoken: Path
 
 def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     table, report = tmp_path / "phones.tsv", tmp_path / "report.json"
-    write_phones(table, {"said": SAID})
+    write_phones(table, {"utterance": PHONES})
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table), "-o", str(report)]) == 0
     assert "closure_recall" in capsys.readouterr().out
     assert json.loads(report.read_text())[str(spoken)]["bilabials"] == 1
-    write_phones(table, {"other": SAID})
+    write_phones(table, {"other": PHONES})
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table)]) == 1
-    assert "no phones of said" in capsys.readouterr().err
+    assert "no phones of utterance" in capsys.readouterr().err
     assert main(["evaluate", "motion", str(spoken), "--most", "3"]) == 1
     assert "--most and --split work only for a store" in capsys.readouterr().err
 
 
 def test_silence_has_only_metrics_of_the_closed_mouth(spoken: Path, tmp_path: Path):
-    write_wav(tmp_path / "said.wav", [np.zeros(32_000, np.float32)])
+    write_wav(tmp_path / "utterance.wav", [np.zeros(32_000, np.float32)])
     figures = animation_metrics(spoken)
     assert figures["silence_gap_mm_p95"] > 1  # it speaks all the same
     assert not {"audio_lip_offset_seconds", "rest_after_sound_seconds"} & set(figures)
@@ -178,6 +178,6 @@ def test_animations_without_rig_or_audio_are_refused(spoken: Path, tmp_path: Pat
     replace(load_animation(spoken), meta={"face": "default"}).save(tmp_path / "unnamed.npz")
     with pytest.raises(DataError, match=r"sound of .*unnamed"):
         animation_metrics(tmp_path / "unnamed.npz")
-    (tmp_path / "said.wav").unlink()
+    (tmp_path / "utterance.wav").unlink()
     with pytest.raises(DataError, match="sound of"):
         animation_metrics(spoken)

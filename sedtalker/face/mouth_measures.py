@@ -23,7 +23,7 @@ MEASURES = ("gap", "width", "upper_protrusion", "lower_protrusion")
 GAP, WIDTH, UPPER, LOWER = range(4)
 
 MILLIMETRES = 1000.0
-MIDDLE = 0.004  # metres from the middle of the face within which a lip vertex counts for protrusion
+MIDDLE = 0.004  # metres from the middle of the face in which lip vertices are used for protrusion
 
 
 @dataclass(frozen=True)

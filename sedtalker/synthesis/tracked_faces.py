@@ -31,7 +31,7 @@ GRID_LOSS_WEIGHTS = {
     "jawOpen": 1.0, "mouthClose": 1.0, "mouthPucker": 1.0, "mouthStretch": 1.0, "mouthFunnel": 0.6, "mouthSmile": 0.5,
     "mouthRollLower": 0.3, "mouthRollUpper": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.3, "tongueOut": 0.3,
 }  # fmt: skip
-"""Of weights that follow from the tracked gap and width, and, less, of those that follow from what is said."""
+"""Loss weights: larger for weights determined by the tracked gap and width, smaller for those from the phones."""
 FACEGOOD_LOSS_WEIGHTS = {
     "mouthFunnel": 3.0, "mouthPucker": 3.0, "mouthLowerDown": 8.0, "mouthUpperUp": 16.0, "mouthRollLower": 10.0,
     "mouthRollUpper": 10.0, "mouthPress": 6.0, "mouthSmile": 4.0, "mouthStretch": 4.0,
@@ -72,9 +72,9 @@ def read_facegood(path: Path | str) -> FaceMotion:
 def read_grid(path: Path | str, prior: Float | None = None) -> FaceMotion:
     """Read one of GRID's sentences: weights that reproduce the tracked lip gap and mouth width on the default head.
 
-    Protrusion, rolled lips and tongue, which the tracker does not see, come from the prior (T, 52), the lips' motion by
-    what is said (`sedtalker.synthesis.coarticulation.lip_motion`), cut or held to the sentence's length; without one
-    the lips are neutral.
+    Protrusion, rolled lips and tongue, which the tracker does not see, come from the prior (T, 52), the motion by rules
+    from the phones (`sedtalker.synthesis.coarticulation.lip_motion`), cropped or padded to the sentence's length.
+    Without a prior they are at rest.
 
     Raises:
         DataError: the file is missing or is another kind of file.

@@ -252,7 +252,7 @@ def _find_wav_data(path: Path) -> _WavData | None:
             if name == b"data":
                 return _WavData(file.tell(), size, rate)
             if name == b"fmt " and size >= 16:
-                rate = struct.unpack("<8xI", file.read(12))[0]
+                rate = int.from_bytes(file.read(12)[8:], "little")
                 size -= 12
             file.seek(size + size % 2, os.SEEK_CUR)
     return None

@@ -390,6 +390,7 @@ def test_a_real_recording(speech_file: Path) -> None:
         (b"", "empty file"),
         (b"this is text, not sound\n" * 40, "cannot read as audio"),
         (b"RIFF\x00\x00\x00\x00WAVE", "cannot read as audio"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01", "cannot read as audio"),
     ],
 )
 def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -149,6 +149,11 @@ def test_subtitles_in_common_encodings_are_decoded(tmp_path, text, encoding):
         assert read_captions(path, 1.0) == [(0, 2.5, text)]
 
 
+def test_a_caption_file_of_a_folder_is_found_in_any_case(tmp_path):
+    (tmp_path / "Talk.SRT").write_text("")
+    assert caption_file(tmp_path, Path("talk.wav")) == tmp_path / "Talk.SRT"
+
+
 def test_milliseconds_of_whisper_are_recognised(tmp_path):
     assert _read(tmp_path, "a.tsv", "start\tend\ttext\n0\t1240\tHello.\n1240\t2500\tYou\n") == [
         (0, 1.24, "Hello."),

@@ -51,9 +51,11 @@ def caption_file(named: Path, source: Path) -> Path:
     if named.is_file():
         return named
     candidates = [named / f"{source.stem}{suffix}" for suffix in SUFFIXES]
+    files = {path.name.lower(): path for path in named.iterdir()} if named.is_dir() else {}
     for path in candidates:
-        if path.is_file():
-            return path
+        found = path if path.is_file() else files.get(path.name.lower())  # suffixes such as .SRT
+        if found is not None and found.is_file():
+            return found
     expected = f"{candidates[0]} (or {', '.join(SUFFIXES[1:])})" if named.is_dir() else named
     raise RenderError(f"no captions: {expected}. Give a file, or a folder with a file for each input")
 

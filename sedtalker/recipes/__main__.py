@@ -22,6 +22,7 @@ RECIPES = {
     "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
     "head_asset": "the head, from the files of MakeHuman",
     "mouth_shape": "fine-tuning of a talker on the measured shape of the mouth",
+    "phone_sheet": "close-ups of a talker's mouth by phone",
     "pseudo_label_jaw": "pseudo-labels of the jaw opening and mouth width of synthetic motion",
     "readme_pictures": "the pictures of the README",
     "streaming_encoder": "the streaming speech encoder, fine-tuned from Whisper tiny.en",

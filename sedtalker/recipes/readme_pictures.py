@@ -28,6 +28,7 @@ from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
 from sedtalker.phones import SILENCE, Phone
 from sedtalker.pipeline import Talker, load
+from sedtalker.recipes.phone_sheet import mouth_camera
 from sedtalker.render import Camera, SoftRenderer, render_animation
 from sedtalker.render.camera import portrait_camera
 from sedtalker.render.views import grid
@@ -93,7 +94,7 @@ def words_sheet(talker: Talker, audio: Path) -> Bytes:
     phones = Aligner().align(sentence, LAST_SENTENCE) or ()
     animation = talker.animate((sentence, SAMPLE_RATE), fps=WORDS_FPS, still=True)
     face = load_face()
-    renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
+    renderer = SoftRenderer(face, SIDE, SIDE, "fine", mouth_camera(face))
     pictures = [renderer.frame(vertices) for vertices in animation.frames()]
     return grid(pictures, WORDS_COLUMNS, [_word_at(phones, (i + 0.5) / WORDS_FPS) for i in range(len(pictures))])
 

@@ -80,11 +80,7 @@ class Animation:
         """(T, V, 3) metres, all at once; `frames` yields them in constant memory."""
         if self.dense is not None:
             return self.dense
-        return (
-            np.concatenate(list(self._chunks(0, len(self))))
-            if len(self)
-            else np.zeros((0, *self.template.shape), np.float32)
-        )
+        return np.concatenate([np.zeros((0, *self.template.shape), np.float32), *self._chunks(0, len(self))])
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Float]:
         """Yield vertices (V, 3) in metres, frame by frame."""
@@ -109,14 +105,9 @@ class Animation:
         return html
 
     def save(self, path: Path | str, dense: bool | None = None) -> None:
-        """Write the `.npz`; it appears when it is complete.
+        """Write the `.npz`; it appears when it is complete. Raises SEDTalkerError if it cannot be written.
 
-        Args:
-            path: of the file.
-            dense: whether to include the vertices of a rig; None: up to `DENSE_SECONDS`.
-
-        Raises:
-            SEDTalkerError: the file cannot be written.
+        `dense` includes the vertices of a rig; None: up to `DENSE_SECONDS`.
         """
         if dense is None:
             dense = self.blendshapes is None or self.duration <= DENSE_SECONDS
@@ -193,10 +184,7 @@ def _check_sizes(path: Path) -> None:
         for member in archive.infolist():
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)
-                read_header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read_header(file)
+                shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
             if math.prod(shape) * dtype.itemsize > member.file_size:
                 raise AnimationError(f"{member.filename} claims {math.prod(shape) * dtype.itemsize} bytes")
 
@@ -204,21 +192,14 @@ def _check_sizes(path: Path) -> None:
 def _check_arrays(animation: Animation, path: Path) -> None:
     """Check types and shapes of the arrays."""
     arrays = (animation.template, animation.blendshapes, animation.dense, animation.head)
-    if (
-        any(array is not None and array.dtype.kind != "f" for array in arrays)
-        or animation.faces.dtype.kind not in "iu"
-        or animation.template.ndim == 0
-        or any(array is not None and array.ndim == 0 for array in arrays)
-        or not isinstance(animation.meta, dict)
-    ):
+    wrong = any(array is not None and (array.dtype.kind != "f" or array.ndim == 0) for array in arrays)
+    if wrong or animation.faces.dtype.kind not in "iu" or not isinstance(animation.meta, dict):
         raise AnimationError(f"arrays of the wrong type: {path}. Make it again with: sedtalker animate")
     count, vertices = len(animation), len(animation.template)
     fits = (
         0 < animation.fps < np.inf
-        and animation.template.ndim == 2
-        and animation.faces.ndim == 2
-        and animation.faces.shape[1] == 3
-        and animation.template.shape[1] == 3
+        and animation.template.shape == (vertices, 3)
+        and animation.faces.shape == (len(animation.faces), 3)
         and (animation.dense is not None or animation.blendshapes is not None)
         and (animation.dense is None or animation.dense.shape == (count, vertices, 3))
         and (animation.blendshapes is None or animation.blendshapes.shape == (count, len(animation.blendshape_names)))

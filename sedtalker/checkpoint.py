@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from sedtalker.errors import CheckpointError
 from sedtalker.files import atomic_write, sha256
@@ -15,20 +15,19 @@ from sedtalker.files import atomic_write, sha256
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Config = TypeVar("Config")
+
 VERSION = 1
 
 
-def save_checkpoint(
-    folder: Path | str, kind: str, config: dict[str, Any], state: dict[str, Tensor], half: bool = True
-) -> None:
+def save_checkpoint(folder: Path | str, kind: str, config: dict[str, Any], state: dict[str, Tensor]) -> None:
     """Write a model folder that `load_checkpoint` reads.
 
     Args:
         folder: created if missing.
         kind: of the model: "diarizer", "talker", "speech-encoder" ...
         config: plain types, enough to build the model.
-        state: tensors by name.
-        half: store floating-point tensors as float16.
+        state: tensors by name; floating-point ones are stored as float16.
 
     Raises:
         CheckpointError: a tensor contains NaN or infinity.
@@ -39,7 +38,7 @@ def save_checkpoint(
 
     folder = Path(folder)
     tensors = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        name: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in state.items()
     }
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
@@ -106,12 +105,16 @@ def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:
             raise CheckpointError(f"not a {kind}: {field.name} is {value!r}, need {wrong}. Correct the configuration")
 
 
-def raise_problem(kind: str, problems: Mapping[str, bool]) -> None:
-    """Raise an error for the first problem of a model's configuration that is present.
+def config_from_plain(config: type[Config], values: dict[str, Any], kind: str) -> Config:
+    """Build a model's configuration from plain types. Raises CheckpointError if a setting is unknown."""
+    unknown = set(values) - {field.name for field in fields(config)}  # type: ignore[arg-type]
+    if unknown:
+        raise CheckpointError(f"unknown settings of a {kind}: {sorted(unknown)}. Update sedtalker")
+    return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
-    Raises:
-        CheckpointError: a problem is present.
-    """
+
+def raise_problem(kind: str, problems: Mapping[str, bool]) -> None:
+    """Raise CheckpointError for the first problem of a model's configuration that is present."""
     for problem, present in problems.items():
         if present:
             raise CheckpointError(f"not a {kind}: {problem}. Correct the configuration")
@@ -153,12 +156,9 @@ def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
         raise CheckpointError(f"no model folder: {folder} has no readable config.json. Check the path") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not a model configuration: {path} ({error}). Copy the folder again") from error
-    if (
-        not isinstance(described, dict)
-        or described.get("kind") != kind
-        or not isinstance(described.get("config"), dict)
-    ):
-        found = described.get("kind") if isinstance(described, dict) else None
+    described = described if isinstance(described, dict) else {}
+    found = described.get("kind")
+    if found != kind or not isinstance(described.get("config"), dict):
         raise CheckpointError(f"not a {kind}: {path} is of kind {found!r}. Give a {kind} folder")
     if described.get("version") != VERSION:
         raise CheckpointError(f"a {kind} of version {described.get('version')}: {path}. Update sedtalker")

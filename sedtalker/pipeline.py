@@ -90,17 +90,11 @@ class Talker:
         self.diarizer_encoder = diarizer_encoder or encoder
         self._process = os.getpid()
 
-    def diarize(self, audio: AudioSource, *, source: Path | str | None = None) -> EmotionTrack:
-        """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`.
-
-        `source` is the file's name in the track if `audio` is samples.
-
-        Raises:
-            AudioError: as `load_audio`.
-        """
+    def diarize(self, audio: AudioSource) -> EmotionTrack:
+        """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`. Raises AudioError as `load_audio`."""
         check_source(audio)
         self._check_process()
-        return self._diarize(_EncodedAudio(audio, self.diarizer_encoder), _name_of(audio, source))
+        return self._diarize(_EncodedAudio(audio, self.diarizer_encoder), _name_of(audio))
 
     def animate(
         self,
@@ -112,7 +106,6 @@ class Talker:
         face: str | Path | Face | None = None,
         seed: int = 0,
         still: bool = False,
-        source: Path | str | None = None,
     ) -> Animation:
         """Animate a face with the speech in `audio`: a path, or `(samples, rate)`.
 
@@ -124,7 +117,6 @@ class Talker:
             face: an identity, a mesh file or a `Face`; None is the default head.
             seed: of blinks, gaze and head motion.
             still: no blinks, gaze and head motion.
-            source: the file's name in the result if `audio` is samples.
 
         Raises:
             AudioError, TrackError, FaceError: the input cannot be used.
@@ -135,19 +127,17 @@ class Talker:
             raise SEDTalkerError(f"a seed of {seed!r}: give a whole number, 0 or more")
         check_scale(intensity_scale)
         self._check_process()
-        self._check_emotion(emotion, _name_of(audio, source))
+        self._check_emotion(emotion, _name_of(audio))
         rig = self._load_rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
             encoded = _EncodedAudio(
                 audio, self.encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
             )
-            track = self._make_track(emotion, encoded, _name_of(audio, source))
-            track = track.with_labels(self.model.config.labels)
+            track = self._make_track(emotion, encoded, _name_of(audio)).with_labels(self.model.config.labels)
             track.scale(intensity_scale)
-            idle = None
-            if rigged and not still:
-                idle = generate_idle_motion(track, encoded.loudness_db, encoded.frames, seed)
+            moves = rigged and not still
+            idle = generate_idle_motion(track, encoded.loudness_db, encoded.frames, seed) if moves else None
             count = max(1, round(encoded.duration * fps))
             motion = self._decode_motion(speech, track, idle, rig, fps, count)
             head = None if idle is None else resample(idle.head, FRAME_RATE, fps, count)
@@ -160,7 +150,7 @@ class Talker:
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
             head=None if head is None else head_transforms(head, neck_pivot(rig)),
-            meta={**_meta(self.name, audio, source, seed), "face": rig.name},
+            meta={**_meta(self.name, audio, seed), "face": rig.name},
             rig=rig,
         )
 
@@ -439,14 +429,12 @@ def _find_model(model: Path | str) -> Path:
         ) from error
 
 
-def _name_of(audio: AudioSource, source: Path | str | None) -> str | None:
-    if source is not None:
-        return str(source)
+def _name_of(audio: AudioSource) -> str | None:
     return str(audio) if isinstance(audio, (str, Path, AudioFile)) else None
 
 
-def _meta(model: str, audio: AudioSource, source: Path | str | None, seed: int) -> dict[str, Any]:
-    name = _name_of(audio, source)
+def _meta(model: str, audio: AudioSource, seed: int) -> dict[str, Any]:
+    name = _name_of(audio)
     track = {"audio_track": audio.track} if isinstance(audio, AudioFile) and audio.track is not None else {}
     return {
         "audio": name,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sedtalker.checkpoint import config_from_plain
 from sedtalker.emotion.diarizer import (
     OWN_ENCODER,
     STRIDE,
@@ -117,7 +118,7 @@ def test_invalid_diarizers_are_refused(tmp_path):
     with pytest.raises(CheckpointError):
         load_diarizer(tmp_path)
     with pytest.raises(CheckpointError, match="unknown settings"):
-        DiarizerConfig.from_plain({"colour": 3})
+        config_from_plain(DiarizerConfig, {"colour": 3}, "diarizer")
     save_diarizer(small_diarizer(), tmp_path / "model")
     text = (tmp_path / "model" / "config.json").read_text().replace('"hidden": 12', '"hidden": 13')
     (tmp_path / "model" / "config.json").write_text(text)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sedtalker.data.rig_store import RigClip, write_rig_store
 from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.errors import DataError
-from sedtalker.evaluation.motion import TrackedClip, animation_metrics, evaluate, tracked_metrics
+from sedtalker.evaluation.motion import TrackedClip, evaluate, evaluate_animations, tracked_metrics
 from sedtalker.labels import LABELS
 from sedtalker.phones import Phone, write_phones
 from sedtalker.synthesis.coarticulation import perform
@@ -119,6 +120,10 @@ def spoken(tmp_path: Path) -> Path:
     animation = replace(made, blendshapes=at_30.astype(np.float32), emotion=track, meta=made.meta | sound(tmp_path))
     animation.save(tmp_path / "utterance.npz")
     return tmp_path / "utterance.npz"
+
+
+def animation_metrics(path: Path, phones: tuple[Phone, ...] = ()) -> dict[str, Any]:
+    return evaluate_animations([path], {path.stem: phones} if phones else None)[str(path)]
 
 
 def sound(folder: Path) -> dict[str, str]:

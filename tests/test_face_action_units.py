@@ -117,12 +117,3 @@ def test_scores_are_cosines_of_each_emotion() -> None:
     np.testing.assert_allclose(scores[emotional], emotion_scores(2 * faces)[emotional], atol=1e-5)
     assert np.abs(scores[LABELS.index("neutral")]).max() == 0
     assert (scores[emotional].argmax(axis=1) == emotional).all()
-
-
-def test_the_weights_at_rest_are_subtracted() -> None:
-    rest, happy = (
-        expression_weights(ONE_HOT[[LABELS.index(label)]], np.full(1, intensity, np.float32))[0]
-        for label, intensity in (("sad", 1.0), ("happy", 0.5))
-    )
-    assert LABELS[classify_emotion(rest + happy, rest)] == "happy"
-    assert LABELS[classify_emotion(rest, rest)] == "neutral"

@@ -15,6 +15,7 @@ import yaml
 from torch import nn
 
 import sedtalker
+from sedtalker.checkpoint import config_from_plain
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import CheckpointError, TrackError
@@ -95,7 +96,7 @@ def chunks(size: int) -> list[np.ndarray]:
 def test_a_shipped_configuration_animates_and_streams(name: str) -> None:
     shipped = yaml.safe_load(Path(config(f"talker/{name}")).read_text())["model"]
     head = shipped.get("head", "blendshapes")
-    settings = TalkerConfig.from_plain({**shipped, **SMALL, **sizes_of(head)})
+    settings = config_from_plain(TalkerConfig, {**shipped, **SMALL, **sizes_of(head)}, "talker")
     talker, track, face = made_talker(settings), changing_track(), face_of(settings)
     whole = talker.animate((SOUND, RATE), emotion=track, fps=50, face=face, still=True)
     for size in (320, 4000, len(SOUND)):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sedtalker.checkpoint import config_from_plain
 from sedtalker.errors import CheckpointError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
@@ -197,7 +198,7 @@ def test_a_saved_talker_is_loaded(tmp_path: Path) -> None:
 
 def test_unknown_settings_of_a_checkpoint_are_named() -> None:
     with pytest.raises(CheckpointError, match="colour"):
-        TalkerConfig.from_plain({"colour": "blue"})
+        config_from_plain(TalkerConfig, {"colour": "blue"}, "talker")
 
 
 def test_the_import_needs_neither_training_nor_hub_packages() -> None:

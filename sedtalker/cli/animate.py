@@ -9,14 +9,16 @@ from sedtalker.cli.options import (
     EXPORTS,
     add_audio_options,
     add_batch_options,
+    add_device,
+    add_diarizer,
     add_output,
     add_picture_options,
+    add_seed,
     batch_config,
     emotion_spec,
-    integer,
     name_list,
-    picture_options,
     real,
+    task_options,
 )
 from sedtalker.errors import TrackError, UsageError
 
@@ -56,18 +58,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help=f"comma-separated formats: {', '.join(EXPORTS)} (default: mp4,npz,json)",
     )
     parser.add_argument("--no-video", action="store_true", help="do not write mp4")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    parser.add_argument(
-        "--seed", type=integer(0, 2**31 - 1), default=0, help="random seed of blinks, gaze and head motion (default: 0)"
-    )
+    add_device(parser)
+    add_seed(parser, "blinks, gaze and head motion")
     parser.add_argument("--still", action="store_true", help="no blinks, gaze or head motion")
     parser.add_argument("--dense", action="store_true", help="store vertices in the .npz even for more than 120 s")
     parser.add_argument(
         "--model", default="default", metavar="NAME|DIR", help="talker: default, a folder, or OWNER/NAME on the hub"
     )
-    parser.add_argument(
-        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
-    )
+    add_diarizer(parser)
     add_audio_options(parser)
     add_picture_options(parser)
     add_batch_options(parser)
@@ -95,20 +93,5 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "mp4 cannot be transparent: --background transparent. Use --no-video, then sedtalker render --to png"
         )
-    options = AnimateOptions(
-        emotion=arguments.emotion,
-        intensity_scale=arguments.intensity_scale,
-        face=arguments.face,
-        fps=arguments.fps,
-        exports=exports,
-        seed=arguments.seed,
-        still=arguments.still,
-        dense=arguments.dense or None,
-        device=arguments.device,
-        model=arguments.model,
-        diarizer=arguments.diarizer,
-        audio_track=arguments.audio_track,
-        strict=arguments.strict,
-        **picture_options(arguments),
-    )
+    options = task_options(AnimateOptions, arguments, exports=exports, dense=arguments.dense or None)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

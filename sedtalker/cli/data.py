@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import integer, real
+from sedtalker.cli.options import add_seed, integer, real
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import PrepareReport
@@ -119,9 +119,7 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
     heads.add_argument(
         "--seconds", type=real(0.5, 60, "s"), default=2.0, help="length of a sentence, without speech (default: 2)"
     )
-    parser.add_argument(
-        "--seed", type=integer(0, 2**31 - 1), default=0, help="random seed of the syllables (default: 0)"
-    )
+    add_seed(parser, "the syllables")
     parser.set_defaults(run=run_synthesize)
 
 
@@ -148,7 +146,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a corpus; exit code 1 if a sequence was refused."""
     if arguments.corpus in SPEECH:
-        return _prepare_speech(arguments)
+        from sedtalker.data.speech_corpora.registry import add_corpus, summary
+
+        print(summary(add_corpus(arguments.output, arguments.corpus, arguments.source)))
+        return 0
     from sedtalker.data.prepare import PrepareOptions, prepare
     from sedtalker.data.vertex_store import open_store, split_counts
 
@@ -164,14 +165,6 @@ def run_prepare(arguments: argparse.Namespace) -> int:
         print(f"features: {arguments.encoder}, {sounds} audio files, shared by the variants of a sentence")
     print(f"{arguments.output}: {len(outcome.clips)} clips at {outcome.fps:g} fps, {len(outcome.refused)} refused")
     return 1 if outcome.refused else 0
-
-
-def _prepare_speech(arguments: argparse.Namespace) -> int:
-    """Add a corpus of emotional speech to a manifest."""
-    from sedtalker.data.speech_corpora.registry import add_corpus, summary
-
-    print(summary(add_corpus(arguments.output, arguments.corpus, arguments.source)))
-    return 0
 
 
 def run_check(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import add_audio_options, add_batch_options, add_output, batch_config, name_list
+from sedtalker.cli.options import (
+    add_audio_options,
+    add_batch_options,
+    add_device,
+    add_diarizer,
+    add_output,
+    batch_config,
+    name_list,
+    task_options,
+)
 
 FORMATS = ("json", "rttm", "csv", "textgrid")
 
@@ -27,10 +36,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", action="store_true", help="also write a picture of waveform, posteriors, intensity and segments"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    parser.add_argument(
-        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
-    )
+    add_device(parser)
+    add_diarizer(parser)
     add_audio_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
@@ -42,12 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.inputs import expand_inputs
     from sedtalker.tasks import DiarizeOptions
 
-    options = DiarizeOptions(
-        arguments.format,
-        arguments.plot,
-        arguments.device,
-        arguments.diarizer,
-        audio_track=arguments.audio_track,
-        strict=arguments.strict,
-    )
+    options = task_options(DiarizeOptions, arguments, formats=arguments.format)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import decibels, integer, name_list, real
+from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, name_list, real
 
 BASELINES = ("still", "mean", "linear")
 
@@ -66,9 +66,7 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
         metavar=",".join(BASELINES),
         help="baselines to compare with (default: all that TRUTH_DIR allows)",
     )
-    parser.add_argument(
-        "--seed", type=integer(0, 2**31 - 1), default=0, help="random seed of the bootstrap (default: 0)"
-    )
+    add_seed(parser, "the bootstrap")
     parser.add_argument(
         "--render",
         type=Path,
@@ -123,9 +121,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the report as JSON and Markdown")
     parser.add_argument("--split", default="test", help="split to measure (default: test)")
-    parser.add_argument(
-        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
-    )
+    add_diarizer(parser)
     parser.add_argument(
         "--noise",
         type=decibels,

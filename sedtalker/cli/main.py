@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # file names may contain characters that the terminal cannot encode
+            # file names may contain characters that the terminal cannot encode
+            stream.reconfigure(errors="backslashreplace")
     arguments = build_parser().parse_args(argv)
     try:
         with _termination_raises(), warnings_as_lines(), short_openmp_spin():

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sedtalker.export import FORMATS
 from sedtalker.render.config import BACKENDS, QUALITIES, VIEWS, RenderConfig
 
 if TYPE_CHECKING:
     from sedtalker.batch import BatchConfig
+
+Options = TypeVar("Options")
 
 EXPORTS = ("mp4", "npz", *FORMATS)  # formats of `animate`; json is the emotion track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # suffixes of emotion track files
@@ -164,11 +166,10 @@ def add_texture(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def picture_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of the options of `add_picture_options`, as arguments of `tasks.PictureOptions`."""
-    from sedtalker.tasks import PictureOptions
-
-    return {field.name: getattr(arguments, field.name) for field in fields(PictureOptions)}
+def task_options(kind: type[Options], arguments: argparse.Namespace, **values: Any) -> Options:
+    """The options of a task: `values`, and for every other field the argument of the same name."""
+    names = [field.name for field in fields(kind) if field.name not in values]  # type: ignore[arg-type]
+    return kind(**{name: getattr(arguments, name) for name in names}, **values)
 
 
 def add_audio_options(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +205,23 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
         default="local",
         help="slurm submits N cluster jobs (needs submitit; default: local)",
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--device NAME`."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+
+
+def add_diarizer(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--diarizer NAME|DIR`."""
+    parser.add_argument(
+        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add the option `--seed N`, 0 by default; `use` names what is random."""
+    parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help=f"random seed of {use} (default: 0)")
 
 
 def batch_config(arguments: argparse.Namespace) -> BatchConfig:

@@ -12,8 +12,8 @@ from sedtalker.cli.options import (
     add_picture_options,
     batch_config,
     name_list,
-    picture_options,
     real,
+    task_options,
 )
 from sedtalker.tasks import PICTURE_ENDINGS
 
@@ -51,11 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.inputs import expand_inputs
     from sedtalker.tasks import RenderOptions
 
-    options = RenderOptions(
-        formats=arguments.to,
-        audio=arguments.audio,
-        face=arguments.face,
-        fps=arguments.fps,
-        **picture_options(arguments),
-    )
+    options = task_options(RenderOptions, arguments, formats=arguments.to)
     return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, batch_config(arguments))

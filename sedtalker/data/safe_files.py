@@ -57,10 +57,7 @@ def _describe_damage(path: Path, error: Exception) -> str:
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(file)
+            shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
             wanted = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     except (ValueError, OSError, EOFError):
         return f"not a .npy array: {path} ({error}). Download it again"

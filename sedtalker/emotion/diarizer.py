@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import check_settings, load_checkpoint, load_weights, raise_problem, save_checkpoint
+from sedtalker.checkpoint import (
+    check_settings,
+    config_from_plain,
+    load_checkpoint,
+    load_weights,
+    raise_problem,
+    save_checkpoint,
+)
 from sedtalker.errors import CheckpointError, TrackError, as_path
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, label_columns
@@ -66,15 +73,6 @@ class DiarizerConfig:
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
         }
         raise_problem("diarizer", problems)
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> DiarizerConfig:
-        """The configuration from plain types, as in a checkpoint."""
-        known = {field.name for field in fields(cls)}
-        if set(values) - known:
-            raise CheckpointError(f"unknown settings of a diarizer: {sorted(set(values) - known)}. Update sedtalker")
-        plain: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
-        return cls(**plain)
 
 
 class Member(nn.Module):
@@ -245,7 +243,7 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
     packaged = asset("diarizer", str(name))
     folder = packaged if packaged.is_dir() and not path.is_absolute() else path
     config, state = load_checkpoint(folder, KIND)
-    sizes = DiarizerConfig.from_plain(config)
+    sizes = config_from_plain(DiarizerConfig, config, KIND)
     if sizes.encoder == OWN_ENCODER:
         sizes = replace(sizes, encoder=str((folder / OWN_ENCODER).resolve()))
     diarizer = Diarizer(sizes)

@@ -163,12 +163,8 @@ class EmotionTrack:
 
     def clip(self, start: float, end: float) -> EmotionTrack:
         """The track between `start` and `end`, both rounded to whole frames, with times counted from `start`."""
-        if (
-            not 0
-            <= as_number(start, "start", TrackError)
-            < as_number(end, "end", TrackError)
-            <= self.duration + 1 / self.frame_rate
-        ):
+        start, end = as_number(start, "start", TrackError), as_number(end, "end", TrackError)
+        if not 0 <= start < end <= self.duration + 1 / self.frame_rate:
             raise TrackError(f"span {start:g}-{end:g} s: outside the track of {self.duration:g} s. Choose within it")
         first = round(start * self.frame_rate)
         last = min(len(self), max(first + 1, round(end * self.frame_rate)))
@@ -371,12 +367,7 @@ _PART = re.compile(
 
 def _check_track(track: EmotionTrack) -> None:
     shape = track.posterior.shape
-    if (
-        len(shape) != 2
-        or shape[1] != len(track.labels)
-        or shape[0] != len(track.intensity)
-        or track.intensity.ndim != 1
-    ):
+    if track.intensity.ndim != 1 or shape != (len(track.intensity), len(track.labels)):
         raise TrackError(
             f"arrays that do not form a track: posterior {shape}, intensity {track.intensity.shape}, "
             f"{len(track.labels)} labels. Need (T, C), (T,) and C labels"

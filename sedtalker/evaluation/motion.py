@@ -220,7 +220,7 @@ def emotion_metrics(
                     agree.append(classify_emotion(weights) == LABELS.index(label))
             gap, still = runner.gap(weights), runner.gap(rest)
             figures.append(lips.closure_metrics(gap, phones, FRAME_RATE))
-            shifts.append(_lag(gap, still))
+            shifts.append(lips.audio_lip_offset(gap, still, FRAME_RATE))
         read[label] = float(np.concatenate(agree).mean())
         shown[label] = [round(value * 1000, 3) for value in moved]
         closures[label] = lips.pool(figures).summary()["closure_recall"]
@@ -273,10 +273,6 @@ def _percentile(values: Sequence[float] | Float, percent: float) -> float:
     """Percentile of the finite values; NaN without any."""
     known = [value for value in values if np.isfinite(value)]
     return float(np.percentile(known, percent)) if known else float("nan")
-
-
-def _lag(gap: Float, other: Float) -> float:
-    return lips.audio_lip_offset(gap, other, FRAME_RATE)
 
 
 def evaluate(
@@ -416,24 +412,19 @@ def _format_value(value: Any) -> str:
     return str(value)
 
 
-def animation_metrics(path: Path, phones: Sequence[Phone] = ()) -> dict[str, Any]:
-    """Metrics of one animation; those of phones only if phones are given.
-
-    Args:
-        path: an animation's .npz.
-        phones: phones with times in seconds of the animation's audio.
-
-    Raises:
-        DataError: it has no ARKit weights, no face with lip pairs, no audio, or fewer than SHORTEST frames.
-    """
-    animation, audio = _load_rigged(path)
-    return _animation_metrics(animation, path, load_audio(audio), phones)
-
-
 def evaluate_animations(
     paths: Sequence[Path], known: Mapping[str, Sequence[Phone]] | None = None, text: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Metrics by file; `known` has phones by the name of a file or its audio, `text` is the text of all files."""
+    """Metrics by file; those of phones only if phones or a text are given.
+
+    Args:
+        paths: animations (.npz).
+        known: phones by the name of a file or its audio, with times in seconds.
+        text: of all files, to be aligned.
+
+    Raises:
+        DataError: one has no ARKit weights, no face with lip pairs, no audio, no phones, or under SHORTEST frames.
+    """
     aligner = Aligner() if text else None
     report = {}
     for path in paths:
@@ -441,7 +432,10 @@ def evaluate_animations(
         samples = load_audio(audio)
         phones: Sequence[Phone] = ()
         if aligner and text:
-            phones = _require_phones(aligner.align(samples, text), audio)
+            aligned = aligner.align(samples, text)
+            if aligned is None:
+                raise DataError(f"the text is not found in {audio}. Give the spoken words, or remove --text")
+            phones = aligned
         elif known:
             phones = _find_phones(known, path, audio)
         report[str(path)] = _animation_metrics(animation, path, samples, phones)
@@ -456,11 +450,14 @@ def _load_rigged(path: Path) -> tuple[Animation, Path]:
     face = animation.face
     if face.blendshapes is None or face.lip_pairs is None:
         raise DataError(f"no lips to measure on the face {face.name}: {path}. Animate a face of the default topology")
-    return animation, _audio_path(animation, path)
+    sound = animation.meta.get("audio")
+    if sound is None or not Path(sound).is_file():
+        raise DataError(f"the sound of {path} was not found: {sound}. Animate it again, or restore the recording")
+    return animation, Path(sound)
 
 
 def _animation_metrics(animation: Animation, path: Path, samples: Float, phones: Sequence[Phone]) -> dict[str, Any]:
-    """`animation_figures` of a loaded animation of `path` and its audio samples (N,) at 16 kHz."""
+    """Metrics of a loaded animation of `path` and its audio samples (N,) at 16 kHz."""
     assert animation.blendshapes is not None  # checked by _load_rigged
     face = animation.face
     decibels = loudness(samples)
@@ -477,12 +474,6 @@ def _animation_metrics(animation: Animation, path: Path, samples: Float, phones:
     return {name: value for name, value in figures.items() if name not in phone_metrics and np.isfinite(value)}
 
 
-def _require_phones(phones: tuple[Phone, ...] | None, audio: Path) -> tuple[Phone, ...]:
-    if phones is None:
-        raise DataError(f"the text is not found in {audio}. Give the spoken words, or remove --text")
-    return phones
-
-
 def _find_phones(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) -> Sequence[Phone]:
     for name in (path.stem, audio.stem):
         if name in known:
@@ -490,13 +481,6 @@ def _find_phones(known: Mapping[str, Sequence[Phone]], path: Path, audio: Path) 
     raise DataError(
         f"no phones of {path.stem} or {audio.stem} in the table. Use the file name in its rows, or use --text"
     )
-
-
-def _audio_path(animation: Animation, path: Path) -> Path:
-    sound = animation.meta.get("audio")
-    if sound is None or not Path(sound).is_file():
-        raise DataError(f"the sound of {path} was not found: {sound}. Animate it again, or restore the recording")
-    return Path(sound)
 
 
 def _phones_from_loudness(decibels: Float) -> tuple[Phone, ...]:
@@ -513,6 +497,6 @@ def _emotion_agreement(weights: Float, animation: Animation) -> float:
     posterior, intensity = animation.emotion.with_labels(LABELS).at_rate(animation.fps, len(weights))
     labels = posterior.argmax(axis=1)
     emotional = (intensity > VISIBLE_INTENSITY) & (labels != NEUTRAL)
-    return (
-        float((classify_emotion(weights[emotional]) == labels[emotional]).mean()) if emotional.any() else float("nan")
-    )
+    if not emotional.any():
+        return float("nan")
+    return float((classify_emotion(weights[emotional]) == labels[emotional]).mean())

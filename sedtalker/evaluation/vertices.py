@@ -148,14 +148,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("lve_l2", "mean_t max_L d", "m", LIPS, worst_distance),
     Measure("lip_mve", "mean_t mean_L d", "m", LIPS, mean_distance),
     Measure("eve", "mean_t mean_E d", "m", EMOTION, mean_distance),
-    Measure(
-        "fdd",
-        "mean_U (std_t |truth - template|^2 - std_t |pred - template|^2)",
-        "m^2",
-        UPPER,
-        dynamics_deviation,
-        "sequences",
-    ),
+    Measure("fdd", "mean_U (std_t |truth - template|^2 - std_t |pred - template|^2)", "m^2", UPPER, dynamics_deviation,
+            "sequences"),
     Measure("fdd_abs", "| fdd |", "m^2", UPPER, absolute_dynamics_deviation, "sequences"),
     Measure("mod", "mean |delta pred - delta truth|", "m/frame", ALL, velocity_error),
     Measure("lip_mod", "mean_L |delta pred - delta truth|", "m/frame", LIPS, velocity_error),
@@ -164,16 +158,10 @@ MEASURES: tuple[Measure, ...] = (
     Measure("ffe", "sum_f,v,axis |FFT(truth) - FFT(pred)|^2 / (3 T V)", "m^2", ALL, frequency_error),
     Measure("dtw", "sqrt(min over warps of sum |p - q|^2)", "m", LIPS, dtw_distance, "sequences"),
     Measure("dfd", "min over warps of max |p - q|", "m", LIPS, frechet_distance, "sequences"),
-    Measure(
-        "mtm",
-        "mean |t_pred - t_truth| of extrema of the lip distance (Gaussian, 2 frames) matched by derivative DTW",
-        "ms",
-        LIP_PAIR,
-        temporal_misalignment,
-        "sequences",
-    ),
+    Measure("mtm", "mean |t_pred - t_truth| of extrema of the lip distance (Gaussian, 2 frames) matched by derivative "
+            "DTW", "ms", LIP_PAIR, temporal_misalignment, "sequences"),
     Measure("lip_intensity", "sqrt mean_t (mean_L |delta pred|)^2", "m/frame", LIPS, lip_intensity, "sequences"),
-)
+)  # fmt: skip
 """All metrics in the order of the table."""
 
 
@@ -214,12 +202,8 @@ def _mean_norm(vectors: Float) -> float:
 
 def _squared_distances(sample: Sample) -> Float:
     """|p_i - q_j|^2 (T, T) over all vertices and axes, for every pair of frames."""
-    p, q = (
-        (motion - sample.template).reshape(
-            len(motion), -1
-        )  # small numbers limit the cancellation in the expansion below
-        for motion in (sample.pred, sample.truth)
-    )
+    # small numbers limit the cancellation in the expansion below
+    p, q = ((motion - sample.template).reshape(len(motion), -1) for motion in (sample.pred, sample.truth))
     return np.maximum(np.square(p).sum(1)[:, None] + np.square(q).sum(1) - 2 * p @ q.T, 0)
 
 

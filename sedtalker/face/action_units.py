@@ -69,15 +69,14 @@ def action_unit_matrix() -> Float:
     return matrix
 
 
-def emotion_action_units(labels: tuple[str, ...] = LABELS) -> Float:
-    """Action units (C, U) of each emotion at intensity 1."""
-    units = list(ACTION_UNITS)
-    return np.array([[EMOTIONS[label].get(unit, 0.0) for unit in units] for label in labels], np.float32)
+def emotion_action_units() -> Float:
+    """Action units (C, U) of each emotion of LABELS at intensity 1."""
+    return np.array([[EMOTIONS[label].get(unit, 0.0) for unit in ACTION_UNITS] for label in LABELS], np.float32)
 
 
-def expression_weights(posterior: Float, intensity: Float, labels: tuple[str, ...] = LABELS) -> Float:
-    """ARKit weights (T, 52) for a posterior (T, C) and an intensity (T,), linear in both."""
-    units = intensity[:, None] * (posterior @ emotion_action_units(labels))
+def expression_weights(posterior: Float, intensity: Float) -> Float:
+    """ARKit weights (T, 52) for a posterior (T, C) over LABELS and an intensity (T,), linear in both."""
+    units = intensity[:, None] * (posterior @ emotion_action_units())
     return (units @ action_unit_matrix()).astype(np.float32)
 
 
@@ -86,24 +85,18 @@ def estimate_action_units(weights: Float) -> Float:
     return np.maximum(weights @ np.linalg.pinv(action_unit_matrix()), 0.0).astype(np.float32)
 
 
-def emotion_scores(weights: Float, labels: tuple[str, ...] = LABELS) -> Float:
+def emotion_scores(weights: Float) -> Float:
     """Cosine similarity (..., C) of ARKit weights (..., 52) to each emotion's action units; 0 for neutral."""
     unit_weights = _unit_weights()
-    units, prototypes = estimate_action_units(weights) * unit_weights, emotion_action_units(labels) * unit_weights
+    units, prototypes = estimate_action_units(weights) * unit_weights, emotion_action_units() * unit_weights
     norms = np.linalg.norm(units, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)
     return (units @ prototypes.T) / np.maximum(norms, 1e-6)
 
 
-def classify_emotion(weights: Float, rest: Float | None = None) -> NDArray[np.int64]:
-    """The emotion (...,) of ARKit weights (..., 52), as indices of LABELS.
-
-    Args:
-        weights: (..., 52).
-        rest: (52,) weights of the same face without an emotion, to be subtracted.
-    """
-    excess = weights if rest is None else weights - rest
-    active = np.linalg.norm(estimate_action_units(excess) * _unit_weights(), axis=-1) > MIN_ACTIVATION
-    return np.where(active, emotion_scores(excess).argmax(axis=-1), NEUTRAL)
+def classify_emotion(weights: Float) -> NDArray[np.int64]:
+    """The emotion (...,) of ARKit weights (..., 52), as indices of LABELS."""
+    active = np.linalg.norm(estimate_action_units(weights) * _unit_weights(), axis=-1) > MIN_ACTIVATION
+    return np.where(active, emotion_scores(weights).argmax(axis=-1), NEUTRAL)
 
 
 def _unit_weights() -> Float:

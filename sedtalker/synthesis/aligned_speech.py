@@ -32,7 +32,7 @@ class AlignedUtterance:
     acted: Utterance | None = None  # entry of an acted corpus, where the emotion is known
 
 
-def read_spoken_folder(folder: Path, source: str = "tts") -> Iterator[AlignedUtterance]:
+def read_spoken_folder(folder: Path) -> Iterator[AlignedUtterance]:
     """Read a folder of spoken sentences: `utterances.tsv` (id, speaker, text), `audio/ID.*` and `phones.tsv`.
 
     With more than four speakers, two are for validation and two for testing. Recordings without phones are skipped.
@@ -52,7 +52,7 @@ def read_spoken_folder(folder: Path, source: str = "tts") -> Iterator[AlignedUtt
         name, split = ids[item.id], splits.get(item.speaker, "train")
         if name in phones:
             speaker, path = item.speaker.removeprefix("spoken-"), str(manifest.audio(item))
-            yield AlignedUtterance(name, path, speaker, source, split, item.language, phones[name])
+            yield AlignedUtterance(name, path, speaker, "tts", split, item.language, phones[name])
 
 
 def select_aligned(manifest: Manifest, phones: PhoneTable) -> Iterator[AlignedUtterance]:

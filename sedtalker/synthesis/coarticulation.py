@@ -68,10 +68,8 @@ ONSET, RELEASE_OF_EMOTION = 0.16, 0.30
 EMOTION_LEAD = 0.10  # seconds by which the face precedes the emotion in the voice
 SPEECH_DAMPING = 0.25  # share of the lower face's expression that speech removes
 CONTACT_DAMPING = 0.6  # share of the expression's opening that a contact of lip and teeth removes
-ROUNDING_DAMPING, FULL_ROUNDING = (
-    0.85,
-    0.6,
-)  # share of a smile or stretch that full rounding removes; weight of full rounding
+ROUNDING_DAMPING = 0.85  # share of a smile or stretch that full rounding removes
+FULL_ROUNDING = 0.6  # weight of full rounding
 EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.12, "happy": 0.10, "fear": 0.08, "upset": -0.08, "sad": -0.12}
 """Relative change of the mouth's opening at full intensity. By RAVDESS' action units 25 and 26 the mouth opens wider in
 angry, surprised, happy and fearful speech, and less in sad speech."""

@@ -41,7 +41,6 @@ Float = NDArray[np.float32]
 
 FIRST_SENTENCE = 20  # validation and test use only sentences 21 to 40, and so do all splits here
 MOST_SENTENCES = len(SENTENCES) - FIRST_SENTENCE
-LABELLED = tuple(name for name, (_, label) in EXPRESSIONS.items() if label)
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,7 @@ def assign_subjects(speech: Iterable[AlignedUtterance], faces: Sequence[Face], s
     ]
 
 
-def write_corpus(
-    destination: Path,
-    subjects: Sequence[Subject],
-    fps: float = 30.0,
-    expressions: Sequence[str] = LABELLED,
-    levels: Sequence[int] = tuple(range(1, LEVELS + 1)),
-) -> int:
+def write_corpus(destination: Path, subjects: Sequence[Subject], fps: float = 30.0) -> int:
     """Write the corpus to `destination/New_EmoVOCA`; returns the number of sequences.
 
     Raises:
@@ -133,11 +126,11 @@ def write_corpus(
     count = 0
     for subject, sentence, item in tqdm(list(_sentences(subjects)), desc=str(root), unit="sentence"):
         samples = load_audio(item.audio)
-        for expression in expressions:
-            for level in levels:
-                vertices = animate_sentence(
-                    item, subject, samples, EXPRESSIONS[expression][1] or "", level / LEVELS, fps
-                )
+        for expression, (_, label) in EXPRESSIONS.items():
+            if label is None:
+                continue
+            for level in range(1, LEVELS + 1):
+                vertices = animate_sentence(item, subject, samples, label, level / LEVELS, fps)
                 name = f"{subject.name}_{sentence}_{expression}_{level}"
                 write_sequence(root, name, vertices, samples, SAMPLE_RATE)
                 count += 1

@@ -9,7 +9,7 @@ The coefficients are the rig's blendshape weights, or those of a basis of vertex
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import check_settings, load_checkpoint, load_weights, raise_problem, save_checkpoint
-from sedtalker.errors import CheckpointError
+from sedtalker.checkpoint import (
+    check_settings,
+    config_from_plain,
+    load_checkpoint,
+    load_weights,
+    raise_problem,
+    save_checkpoint,
+)
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
@@ -98,15 +104,6 @@ class TalkerConfig:
             and self.coefficients != 3 * self.vertices,
         }
         raise_problem("talker", problems)
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> TalkerConfig:
-        """The configuration from plain types, as in a checkpoint."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise CheckpointError(f"unknown settings of a talker: {sorted(unknown)}. Update sedtalker")
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**settings)
 
 
 class TalkerState(NamedTuple):
@@ -392,6 +389,6 @@ def load_talker_model(folder: Path | str) -> TalkerModel:
         CheckpointError: the folder does not hold a talker of this version.
     """
     config, state = load_checkpoint(folder, KIND)
-    model = TalkerModel(TalkerConfig.from_plain(config))
+    model = TalkerModel(config_from_plain(TalkerConfig, config, KIND))
     load_weights(model, state, folder)
     return model.eval().requires_grad_(False)

@@ -45,7 +45,6 @@ def stream(
     emotion: Diarizer | EmotionTrack,
     model: TalkerModel,
     chunks: Iterable[Samples],
-    style: Tensor | None = None,
     diarizer_encoder: WindowedEncoder | None = None,
 ) -> Iterator[Tensor]:
     """Coefficients (n, K) at 50 Hz for chunks of 16 kHz samples of any size, each as soon as it can be computed.
@@ -54,7 +53,6 @@ def stream(
         encoder: of the features for the model.
         emotion: a diarizer, or a track; its labels are mapped to the model's.
         chunks: mono samples (n,).
-        style: (1,), as in `TalkerModel.forward`.
         diarizer_encoder: of the features for the diarizer, with the encoder's windows; None: the same features.
 
     Raises:
@@ -63,16 +61,15 @@ def stream(
     labels = model.config.labels
     if not isinstance(emotion, Diarizer):
         track = emotion.with_labels(labels)
-        return decode_stream(
-            model, attach_track(track, (embed_speech(model, block, style) for block in encoder.blocks(chunks)))
-        )
+        speech = (embed_speech(model, block) for block in encoder.blocks(chunks))
+        return decode_stream(model, attach_track(track, speech))
     emotion.label_matrix(labels)  # raises TrackError before any audio is read
     if diarizer_encoder is None or diarizer_encoder is encoder:
         pairs: Iterable[tuple[Tensor, Tensor]] = ((block, block) for block in encoder.blocks(chunks))
     else:
         first, second = tee(chunks)
         pairs = zip(encoder.blocks(first), diarizer_encoder.blocks(second), strict=True)
-    return decode_stream(model, diarize_stream(emotion, model, pairs, style))
+    return decode_stream(model, diarize_stream(emotion, model, pairs))
 
 
 def latency(windows: Windowing, model: TalkerModel) -> float:
@@ -81,14 +78,12 @@ def latency(windows: Windowing, model: TalkerModel) -> float:
 
 
 @torch.inference_mode()
-def embed_speech(model: TalkerModel, features: Tensor, style: Tensor | None = None) -> Tensor:
-    """The talker's input (n, width) of features (n, L, D); `style` is (1,) or None, as in `TalkerModel.forward`."""
-    return model.embed(features[None].to(model.layer_weights.device), style)[0].float().cpu()
+def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
+    """The talker's input (n, width) of features (n, L, D), in the mean style."""
+    return model.embed(features[None].to(model.layer_weights.device))[0].float().cpu()
 
 
-def diarize_stream(
-    diarizer: Diarizer, model: TalkerModel, blocks: Iterable[tuple[Tensor, Tensor]], style: Tensor | None = None
-) -> Iterator[Block]:
+def diarize_stream(diarizer: Diarizer, model: TalkerModel, blocks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Block]:
     """Embedded blocks with diarized emotion, of features (n, L, D) for the model and for the diarizer.
 
     The diarizer sees the past alone, and is less accurate than with the whole recording.
@@ -97,7 +92,7 @@ def diarize_stream(
     matrix = diarizer.label_matrix(model.config.labels)
     for features, diarizer_features in blocks:
         posterior, intensity, state = diarize_piece(diarizer, diarizer_features, state, look_ahead=0)
-        yield Block(embed_speech(model, features, style), posterior @ matrix, intensity)
+        yield Block(embed_speech(model, features), posterior @ matrix, intensity)
 
 
 def attach_track(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture
 from sedtalker.data.features import MEL_STRIDE
@@ -110,9 +110,8 @@ class MixedUtterances(IterableDataset[Batch]):
         if worker is not None:
             self.mixer.rng = self.mixer.rng.spawn(worker.num_workers)[worker.id]
         while True:
-            drawn = sorted(
-                (self.mixer.draw() for _ in range(SORTED_BATCHES * self.size)), key=lambda mix: len(mix.weight)
-            )
+            mixes = [self.mixer.draw() for _ in range(SORTED_BATCHES * self.size)]
+            drawn = sorted(mixes, key=lambda mix: len(mix.weight))
             for k in self.mixer.rng.permutation(SORTED_BATCHES):
                 yield self._batch(drawn[k * self.size : (k + 1) * self.size])
 
@@ -122,19 +121,6 @@ class MixedUtterances(IterableDataset[Batch]):
         parts = [mix.part(start, start + length) for mix, start in zip(mixes, starts, strict=True)]
         names = [field.name for field in fields(Batch)]
         return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names))
-
-
-class Clips(Dataset[CachedClip]):
-    """Whole clips for validation."""
-
-    def __init__(self, clips: Sequence[CachedClip]) -> None:
-        self.clips = clips
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> CachedClip:
-        return self.clips[index]
 
 
 class DiarizerModule(lightning.LightningModule):
@@ -284,12 +270,9 @@ def run_training(training: DiarizerTraining) -> Path:
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
     manifest = load_manifest(training.manifest)
-    utterances = [item for item in manifest.select(*training.splits) if training.corpus_weights.get(item.corpus, 1) > 0]
-    held_out = [
-        item
-        for item in manifest.select("validation")
-        if training.corpus_weights.get(item.corpus, 1) > 0 and not item.segments
-    ]
+    used = [item for item in manifest if training.corpus_weights.get(item.corpus, 1) > 0]
+    utterances = [item for item in used if item.split in training.splits]
+    held_out = [item for item in used if item.split == "validation" and not item.segments]
     if not utterances or not held_out:
         raise DataError(
             f"no training or no validation speakers: {training.manifest}. Write it again with: sedtalker data prepare"
@@ -309,7 +292,7 @@ def run_training(training: DiarizerTraining) -> Path:
     trainer.fit(
         module,
         DataLoader(MixedUtterances(mixer, training.batch_size), batch_size=None, num_workers=training.workers),
-        DataLoader(Clips(clips), batch_size=None),
+        DataLoader(clips, batch_size=None),  # type: ignore[arg-type]  # a list is a dataset too
         ckpt_path=last_checkpoint(module, output, training.steps),
         weights_only=True,
     )

@@ -93,16 +93,9 @@ class RigStore:
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
         arrays = self._arrays(clip.id)
+        names = ("weights", "loss_weight", "expression", "posterior", "intensity", "closed")
         weights, loss_weight, expression, posterior, intensity, closed = (
-            torch.from_numpy(array[start:stop].astype(np.float32))
-            for array in (
-                arrays.weights,
-                arrays.loss_weight,
-                arrays.expression,
-                arrays.posterior,
-                arrays.intensity,
-                arrays.closed,
-            )
+            torch.from_numpy(getattr(arrays, name)[start:stop].astype(np.float32)) for name in names
         )
         target = Target(weights, loss_weight, (weights - expression).clamp(0, 1), closed)
         features = read_features(self.root, clip.id, start, stop)
@@ -172,13 +165,11 @@ class Batches(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        clips = [self.clips[number] for number in self.batches[index]]
-        return collate(
-            [
-                self.store.example(clip, 0, clip.frames, _draw_style(clip, self.styles, self.style_dropout, rng))
-                for clip in clips
-            ]
-        )
+        examples = []
+        for clip in (self.clips[number] for number in self.batches[index]):
+            style = _draw_style(clip, self.styles, self.style_dropout, rng)
+            examples.append(self.store.example(clip, 0, clip.frames, style))
+        return collate(examples)
 
 
 @dataclass
@@ -224,19 +215,10 @@ def _pad(example: Example, frames: int) -> Example:
         return torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
 
     values, loss_weight, neutral, closed = example.target
-    target = Target(
-        repeat_last(values),
-        append_zeros(loss_weight),
-        None if neutral is None else repeat_last(neutral),
-        append_zeros(closed),
-    )
-    return Example(
-        repeat_last(example.features),
-        repeat_last(example.posterior),
-        repeat_last(example.intensity),
-        example.style,
-        target,
-    )
+    rest = None if neutral is None else repeat_last(neutral)
+    target = Target(repeat_last(values), append_zeros(loss_weight), rest, append_zeros(closed))
+    features, posterior, intensity = map(repeat_last, example[:3])
+    return Example(features, posterior, intensity, example.style, target)
 
 
 def collate(examples: Sequence[Example]) -> Example:

@@ -442,7 +442,7 @@ def write_wav(path: Path, blocks: Iterable[Samples], rate: int = SAMPLE_RATE, co
 
 
 def _append_comment(path: Path, comment: str) -> None:
-    """Add a RIFF list of information with a comment (ICMT) to a WAV file."""
+    """Add a RIFF list of information with a comment (ICMT) to a WAV file; the `wave` module cannot."""
     text = comment.encode("ascii") + b"\0"
     text += b"\0" * (len(text) % 2)
     information = b"INFOICMT" + struct.pack("<I", len(text)) + text

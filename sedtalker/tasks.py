@@ -374,7 +374,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: Com
     from sedtalker.audio import load_audio
     from sedtalker.export.resample import resample_animation
     from sedtalker.export.sound import find_recording
-    from sedtalker.render import contact_sheet, poster
+    from sedtalker.render.animation_video import contact_sheet, poster
 
     paths = result_paths(options, folder, path)
     check_result_paths(paths, [path, *option_files(options, path)])
@@ -459,7 +459,7 @@ def _write_video(
     from tqdm import tqdm
 
     from sedtalker.audio import SAMPLE_RATE
-    from sedtalker.render import render_animation
+    from sedtalker.render.animation_video import render_animation
     from sedtalker.render.captions import caption_file, read_captions
 
     captions = []

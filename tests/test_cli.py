@@ -15,7 +15,7 @@ import soundfile
 from PIL import Image
 
 import sedtalker
-from sedtalker.render import render_frames
+from sedtalker.render.animation_video import render_frames
 
 
 def assert_refused(result, code: int, *words: str) -> None:

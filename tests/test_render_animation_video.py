@@ -13,17 +13,16 @@ from PIL import Image
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import RenderError
-from sedtalker.render import (
-    RenderConfig,
-    animation_video,
-    camera,
+from sedtalker.render import animation_video, camera
+from sedtalker.render.animation_video import (
     contact_sheet,
+    make_renderer,
     poster,
     render_animation,
     render_comparison,
     render_frames,
 )
-from sedtalker.render.animation_video import make_renderer
+from sedtalker.render.config import RenderConfig
 from sedtalker.render.strip import COLORS, EmotionStrip
 from sedtalker.render.text import draw_captions, draw_text
 from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side

@@ -8,7 +8,7 @@ import pytest
 
 from sedtalker.cli.options import add_picture_options
 from sedtalker.errors import RenderError
-from sedtalker.render import RenderConfig
+from sedtalker.render.config import RenderConfig
 from sedtalker.tasks import PictureOptions
 
 

@@ -13,8 +13,10 @@ from made_face import bare_face
 from sedtalker.errors import RenderError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Surface
-from sedtalker.render import RenderConfig, SoftRenderer, animation_video, pyrender
+from sedtalker.render import animation_video, pyrender
+from sedtalker.render.config import RenderConfig
 from sedtalker.render.shade import KEY_VISIBILITY
+from sedtalker.render.soft import SoftRenderer
 
 pytest.importorskip("pyrender")
 WORKS, REASON = pyrender.probe()

@@ -18,9 +18,10 @@ from scipy import ndimage
 from sedtalker.errors import RenderError
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face, Material, Surface
-from sedtalker.render import Camera, SoftRenderer, shade, shadow
-from sedtalker.render.camera import portrait_camera, view_camera
+from sedtalker.render import shade, shadow
+from sedtalker.render.camera import Camera, portrait_camera, view_camera
 from sedtalker.render.shade import to_linear, to_srgb, tone_map
+from sedtalker.render.soft import SoftRenderer
 
 SIZE = 96
 CAMERA = Camera(distance=0.75)
@@ -287,7 +288,12 @@ def test_import_loads_no_compiler_and_no_unused_package():
     """The package imports neither the compiler nor packages of other parts."""
     assert _imported("import sedtalker.render", ("numba", "torch", "scipy", "trimesh", "pyrender", "av", "PIL")) == []
     others = ("torch", "scipy.signal", "scipy.spatial", "trimesh", "pyrender")
-    assert _imported("from sedtalker.render import SoftRenderer, write_video", others) == []
+    assert (
+        _imported(
+            "from sedtalker.render.soft import SoftRenderer; from sedtalker.render.video import write_video", others
+        )
+        == []
+    )
 
 
 def _imported(code: str, names: tuple[str, ...]) -> list[str]:

@@ -24,7 +24,6 @@ from sedtalker.errors import TrackError, UsageError
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "animate", parents=[common], help="audio files -> talking-face videos", description=__doc__
     )

@@ -21,7 +21,6 @@ SHOWN = 20  # printed lines of each list; the manifest has all
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "data", parents=[common], help="prepare, check or synthesize a corpus", description=__doc__
     )

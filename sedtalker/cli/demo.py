@@ -9,7 +9,6 @@ from sedtalker.cli.options import add_output
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("demo", parents=[common], help="animate the packaged recording", description=__doc__)
     add_output(parser, "demo.mp4, demo.npz and demo.emotion.json")
     parser.set_defaults(run=run)

@@ -20,7 +20,6 @@ FORMATS = ("json", "rttm", "csv", "textgrid")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("diarize", parents=[common], help="audio files -> emotion tracks", description=__doc__)
     parser.add_argument(
         "audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern in quotes"

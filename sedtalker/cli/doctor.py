@@ -20,7 +20,6 @@ GOOD, ABSENT, BROKEN = "ok", "--", "!!"  # works; optional and not installed; re
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "doctor", parents=[common], help="check this machine, or a recording (--audio FILE)", description=__doc__
     )

@@ -12,7 +12,6 @@ BASELINES = ("still", "mean", "linear")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )

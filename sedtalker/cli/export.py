@@ -22,7 +22,6 @@ _TO_HELP = (
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "export", parents=[common], help="an animation -> formats of other tools", description=__doc__
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "licences",
         aliases=["licenses"],

@@ -19,7 +19,6 @@ from sedtalker.tasks import PICTURE_ENDINGS
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("render", parents=[common], help="animation files -> videos", description=__doc__)
     parser.add_argument("animation", nargs="+", metavar="ANIM", help=".npz files, folders, or patterns in quotes")
     add_output(parser, "the videos")

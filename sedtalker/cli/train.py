@@ -10,7 +10,6 @@ from sedtalker.errors import UsageError
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("train", parents=[common], help="train a diarizer or a talker", description=__doc__)
     parser.add_argument("model", choices=("diarizer", "talker"), help="kind of the model")
     # the overrides are values of the option: before Python 3.13 argparse accepts no "*" positional after an option

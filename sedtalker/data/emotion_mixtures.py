@@ -32,15 +32,11 @@ BRIDGE = 0.3  # s, longest pause that counts as speech
 NEAR_SPEECH = 0.3  # s around speech in which silence has no target
 SILENCE_WEIGHT = 0.3  # loss weight of a silent frame; speech has 1
 
-PATTERNS: tuple[tuple[str, float], ...] = (
-    ("E", 0.35),  # one clip of any emotion or neutral
-    ("NE", 0.12),
-    ("EN", 0.12),
-    ("NEN", 0.11),
-    ("EE", 0.15),
-    ("EEEE", 0.15),  # any emotions, four to seven clips
-)
-"""Patterns of mixtures and their probabilities: N a neutral clip, E a clip of an emotion."""
+PATTERNS = (("E", 0.35), ("NE", 0.12), ("EN", 0.12), ("NEN", 0.11), ("EE", 0.15), ("EEEE", 0.15))
+"""Patterns of mixtures and their probabilities: N a neutral clip, E a clip of an emotion.
+
+E alone may be neutral; EEEE is four to seven clips of any emotions.
+"""
 
 
 CHANGING = "changing"  # kind of an utterance with segments, used like an emotion

@@ -93,7 +93,10 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     try:
         document = json.loads(read_text(path))
         version = document["version"]
-        utterances = [_utterance(entry) for entry in document["utterances"]]
+        utterances = [
+            Utterance(**entry | {"segments": tuple(Span(**span) for span in entry["segments"])})
+            for entry in document["utterances"]
+        ]
         manifest = Manifest(document["root"], utterances, document["skipped"])
     except OSError as error:
         raise DataError(
@@ -104,11 +107,6 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     if version != VERSION:
         raise DataError(f"manifest of version {version}: {path}. Write it again with: sedtalker data prepare")
     return manifest
-
-
-def _utterance(entry: dict) -> Utterance:
-    spans = tuple(Span(**span) for span in entry.pop("segments"))
-    return Utterance(**entry, segments=spans)
 
 
 def merge(manifests: Iterable[Manifest]) -> Manifest:

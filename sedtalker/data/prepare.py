@@ -145,17 +145,13 @@ def _plan(source: VertexSource, options: PrepareOptions) -> PrepareReport:
     report = PrepareReport(
         fps, rate, refused=dict(source.refused), missing=list(source.missing), notes=list(source.notes)
     )
-    origin = (
-        "as given" if options.source_fps else "by the length of the sounds" if len(source.rates) > 1 else "by corpus"
-    )
+    measured = "by the length of the sounds" if len(source.rates) > 1 else "by corpus"
+    origin = "as given" if options.source_fps else measured
     step = round(rate / fps)
-    rule = f"every {_ordinal(step)} frame is kept" if step > 1 else "every frame is kept"
+    ordinal = {1: "", 2: "second ", 3: "third ", 4: "fourth "}.get(step, f"{step}th ")
+    rule = f"every {ordinal}frame is kept"
     report.notes.append(f"rate: {rate:g} Hz ({origin}) -> {fps:g} fps, {rule}")
     return report
-
-
-def _ordinal(step: int) -> str:
-    return {2: "second", 3: "third", 4: "fourth"}.get(step, f"{step}th")
 
 
 def _rate(source: VertexSource) -> float:
@@ -254,19 +250,13 @@ def _add_all(source: VertexSource, root: Path | None, options: PrepareOptions, r
     if not report.clips:
         name, reason = next(iter(report.refused.items()))
         raise DataError(f"no valid sequence: {source.root} (the first, {name}: {reason})")
-    unassigned_subjects = sorted(
-        {clip.subject for clip in report.clips if clip.split == UNUSED} - _assigned_subjects(report.clips)
-    )
-    if unassigned_subjects:
-        report.notes.append(f"subjects without a split, kept as {UNUSED!r}: {', '.join(unassigned_subjects)}")
+    assigned = {clip.subject for clip in report.clips if clip.split != UNUSED}
+    if unassigned := sorted({clip.subject for clip in report.clips} - assigned):
+        report.notes.append(f"subjects without a split, kept as {UNUSED!r}: {', '.join(unassigned)}")
     if report.kept:
         report.notes.append(f"{report.kept} clips were there from an earlier run")
     if report.rounding:
         report.notes.append(f"{options.dtype} moves a coordinate by at most {report.rounding:.1e} m")
-
-
-def _assigned_subjects(clips: list[VertexClip]) -> set[str]:
-    return {clip.subject for clip in clips if clip.split != UNUSED}
 
 
 def _add(

@@ -119,9 +119,8 @@ def diarize_piece(
     window = features if state is None else torch.cat([state.features, features])
     pending = len(features) if state is None else state.pending + len(features)
     final = pending if last else max(0, pending - look_ahead)
-    posterior, intensity = (
-        predict_frames(diarizer, window) if final else (torch.empty(0, len(diarizer.config.labels)), torch.empty(0))
-    )
+    nothing = torch.empty(0, len(diarizer.config.labels)), torch.empty(0)
+    posterior, intensity = predict_frames(diarizer, window) if final else nothing
     first = len(window) - pending
     keep = min(len(window), pending - final + CONTEXT)
     # Drop an even number of frames, so that the same frames form pairs again.

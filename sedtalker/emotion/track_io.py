@@ -87,15 +87,10 @@ def read_track(
     try:
         return parse(text, duration, audio, labels)
     except TrackError as error:
-        raise type(error)(_one_line(f"{path}: {error}")) from error
+        raise type(error)(" ".join(f"{path}: {error}".split())) from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, ArithmeticError) as error:
-        raise TrackError(
-            _one_line(f"not an emotion track: {path} ({_reason(error)}). See sedtalker diarize")
-        ) from error
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+        message = f"not an emotion track: {path} ({_reason(error)}). See sedtalker diarize"
+        raise TrackError(" ".join(message.split())) from error
 
 
 def _reason(error: Exception) -> str:
@@ -132,7 +127,7 @@ def to_json(track: EmotionTrack) -> str:
         "version": VERSION,
         "audio": track.audio,
         "duration": round(track.duration, 6),
-        "frame_rate": _tidy(track.frame_rate),
+        "frame_rate": int(track.frame_rate) if float(track.frame_rate).is_integer() else track.frame_rate,
         "labels": list(track.labels),
     }
     # Row by row, because an hour of frames as Python floats takes more memory than the whole track.
@@ -205,18 +200,15 @@ def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment
         track.override(edited)
         track.explicit_segments = reduce(overlay, edited, before)
         return
+    old_gaps = neutral_gaps(before, track.duration, TOLERANCE)
     gaps = [
         gap
         for gap in neutral_gaps(after, track.duration, TOLERANCE)
-        if not any(_inside(gap, old) for old in neutral_gaps(before, track.duration, TOLERANCE))
+        if not any(old.start - TOLERANCE <= gap.start and gap.end <= old.end + TOLERANCE for old in old_gaps)
     ]
     if edited or gaps:
         track.override([*edited, *gaps])
     track.explicit_segments = after
-
-
-def _inside(gap: Segment, other: Segment) -> bool:
-    return other.start - TOLERANCE <= gap.start and gap.end <= other.end + TOLERANCE
 
 
 def _same(one: Segment, other: Segment) -> bool:
@@ -262,11 +254,11 @@ def from_rttm(
     for fields in (fields for fields in rows if fields[1] in own):
         emotion = canonical_label(fields[7], labels)
         start, length = read_number(fields[3], "start"), read_number(fields[4], "duration")
-        confidence, intensity = (_number_or(field, None) for field in [*fields[8:10], "<NA>", "<NA>"][:2])
-        strength = _default_intensity(emotion) if intensity is None else intensity
-        segments.append(
-            Segment(start, round(start + length, 6), emotion, strength, 1.0 if confidence is None else confidence)
+        defaults = zip([*fields[8:10], "<NA>", "<NA>"], (1.0, _default_intensity(emotion)), strict=False)
+        confidence, intensity = (
+            default if field == "<NA>" else read_number(field, "confidence or intensity") for field, default in defaults
         )
+        segments.append(Segment(start, round(start + length, 6), emotion, intensity, confidence))
     return _from_segments(segments, duration, labels)
 
 
@@ -360,13 +352,8 @@ def to_textgrid(track: EmotionTrack) -> str:
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}"]
     lines += ["tiers? <exists>", "size = 3", "item []:"]
     for number, name in enumerate(("emotion", "intensity", "confidence"), 1):
-        lines += [
-            f"    item [{number}]:",
-            '        class = "IntervalTier"',
-            f'        name = "{name}"',
-            "        xmin = 0",
-        ]
-        lines += [f"        xmax = {end}", f"        intervals: size = {len(segments)}"]
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {end}", f"        intervals: size = {len(segments)}"]
         for index, segment in enumerate(segments, 1):
             value = getattr(segment, name)
             text = value.replace('"', '""') if isinstance(value, str) else f"{value:.{DIGITS}f}"
@@ -532,11 +519,3 @@ def _from_segments(
     segments: list[Segment], duration: float | None, labels: Sequence[str], stated: float | None = None
 ) -> EmotionTrack:
     return _fit(EmotionTrack.from_segments(segments, _span(segments, stated, duration), labels), duration)
-
-
-def _number_or(text: str, default: float | None) -> float | None:
-    return default if text == "<NA>" else read_number(text, "confidence or intensity")
-
-
-def _tidy(value: float) -> float | int:
-    return int(value) if float(value).is_integer() else value

@@ -30,7 +30,7 @@ from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, lip_opening, m
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import LIP_PAIR, VertexMasks
-from sedtalker.render import render_comparison
+from sedtalker.render.animation_video import render_comparison
 from sedtalker.render.video import Audio
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model

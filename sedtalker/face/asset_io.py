@@ -106,22 +106,21 @@ def read_face(folder: Path, name: str) -> Face:
     surfaces = tuple(_read_surface(surface, shared, own, description) for surface in description["surfaces"])
     faces = np.concatenate([surface.triangles for surface in surfaces])
     attachments = {key: _read_attachment(key, own, description) for key in description["attachments"]}
+    template = own["template"]
+    uv = np.zeros((len(template), 2), np.float32)  # one per vertex; at a seam that of one side
+    for surface in surfaces:
+        uv[surface.triangles] = surface.uv[surface.uv_triangles]
+    blendshapes = _read_blendshapes(shared, own, len(template))
     return Face(
-        name,
-        own["template"],
-        faces,
-        surfaces,
-        attachments,
-        _read_blendshapes(shared, own, len(own["template"])),
-        ARKIT_NAMES,
+        name, template, faces, surfaces, attachments, blendshapes, ARKIT_NAMES,
         parts=_group(shared, "part_"),
         masks=_group(shared, "mask_"),
         landmarks=dict(zip(shared["landmark_names"].tolist(), shared["landmarks"].tolist(), strict=True)),
         lip_pairs=shared["lip_pairs"].astype(np.int32),
         textures=Textures(folder, description["textures"]),
-        uv=_vertex_uv(surfaces, len(own["template"])),
+        uv=uv,
         colors=own["colors"],
-    )
+    )  # fmt: skip
 
 
 def read_template(folder: Path, name: str) -> NDArray[np.float32]:
@@ -137,14 +136,6 @@ def read_template(folder: Path, name: str) -> NDArray[np.float32]:
 def quantize(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Values in [0, 1] as rounded bytes, clipped."""
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _vertex_uv(surfaces: tuple[Surface, ...], count: int) -> NDArray[np.float32]:
-    """Texture coordinates (V, 2), one per vertex; at a seam that of one side."""
-    uv = np.zeros((count, 2), np.float32)
-    for surface in surfaces:
-        uv[surface.triangles] = surface.uv[surface.uv_triangles]
-    return uv
 
 
 def _shared_arrays(face: Face) -> _Arrays:

@@ -11,7 +11,6 @@ from sedtalker.phones import write_phones
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("manifest", type=Path, help="manifest of speech corpora with transcripts")
     parser.add_argument("-o", "--output", type=Path, required=True, help="table of phones (.tsv)")
     parser.add_argument("--corpus", help="only the utterances of this corpus")
@@ -19,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     manifest = load_manifest(arguments.manifest)
     utterances = [item for item in manifest if arguments.corpus in (None, item.corpus) and item.transcript]
     aligned, failed = align_corpus(Path(manifest.root), utterances[:: arguments.every])

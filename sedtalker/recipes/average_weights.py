@@ -40,12 +40,10 @@ def average_talkers(folders: Sequence[Path], shares: Sequence[float], output: Pa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("talkers", type=Path, nargs="+", help="folders of trained talkers")
     parser.add_argument("--shares", type=float, nargs="+", required=True, help="weight of each talker; they sum to 1")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the averaged talker")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     average_talkers(arguments.talkers, arguments.shares, arguments.output)

@@ -14,7 +14,6 @@ from sedtalker.speech import DEFAULT_ENCODER, load_encoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("manifest", type=Path, help="manifest of speech corpora, or store")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the cache")
     parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="name or folder of a speech encoder")
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     if arguments.first_layer and not arguments.steps:
         raise UsageError("--first-layer needs --steps")
     torch.set_num_threads(1)

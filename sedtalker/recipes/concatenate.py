@@ -10,7 +10,6 @@ from sedtalker.data.manifest import load_manifest, merge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("manifest", type=Path, help="manifest of speech corpora")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the recordings and their manifest")
     parser.add_argument("--per-speaker", type=int, default=12, help="recordings of each speaker (default: 12)")
@@ -18,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     manifest = load_manifest(arguments.manifest)
     recordings = write_recordings(manifest, arguments.output, arguments.per_speaker, arguments.seed)
     merge([manifest, recordings]).save(arguments.output / "manifest.json")

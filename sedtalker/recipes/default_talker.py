@@ -112,7 +112,6 @@ def _average(talkers: Sequence[Path], output: Path) -> Path:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
     parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
     parser.add_argument("--facegood", type=Path, required=True, help="folder of FACEGOOD-Audio2Face")
@@ -125,7 +124,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     torch.set_num_threads(1)
     work = arguments.output
     manifest = work / "crema-d.json"

@@ -97,11 +97,9 @@ def _whole_frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("folder", type=Path, help="folder of CREMA-D")
     parser.add_argument("-o", "--output", type=Path, required=True, help="WAV file to write")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     write_wav(arguments.output, [demo_samples(arguments.folder)])

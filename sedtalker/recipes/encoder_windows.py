@@ -223,7 +223,6 @@ def format_table(rows: Iterable[Row]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("--ravdess", type=Path, required=True, help="folder of RAVDESS")
     parser.add_argument("--grid", type=Path, required=True, help="a talker's folder of sounds and .npz")
     parser.add_argument("--sentences", type=int, default=320, help="of GRID (default: 320)")
@@ -232,7 +231,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     torch.set_num_threads(1)
     emotions, labels = read_emotions(arguments.ravdess)
     lips = read_lips(arguments.grid, arguments.sentences)

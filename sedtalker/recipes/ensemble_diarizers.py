@@ -34,7 +34,6 @@ def make_ensemble(diarizers: Sequence[Diarizer]) -> Diarizer:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("models", type=Path, nargs="+", help="folders of trained diarizers")
     parser.add_argument("--manifest", type=Path, required=True, help="its validation speakers set the temperature")
     parser.add_argument("--features", type=Path, required=True, help="their cached features")
@@ -42,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     ensemble = make_ensemble([load_diarizer(model) for model in arguments.models])
     clips = [
         CachedClip(item, [arguments.features])

@@ -98,12 +98,10 @@ def measure_performances(folder: Path) -> Iterator[tuple[str, ExpressionTiming]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("ravdess", type=Path, help="folder of RAVDESS")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     found: dict[str, list[ExpressionTiming]] = defaultdict(list)
     for emotion, one in measure_performances(arguments.ravdess):
         found[emotion].append(one)

@@ -120,14 +120,12 @@ def read_sentence(path: Path, phones: Sequence[Phone]) -> tuple[np.ndarray, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("grid", type=Path, help="folder of GRID with tracked lips")
     parser.add_argument("phones", type=Path, help="table of aligned phones")
     parser.add_argument("--steps", type=int, default=500, help="optimizer steps (default: 500)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     torch.set_num_threads(1)
     table = {name: phones for name, phones in read_phones(arguments.phones).items() if name.startswith("grid/")}
     rows = [read_sentence(arguments.grid / "s1" / f"{name[5:]}.npz", phones) for name, phones in table.items()]

@@ -82,13 +82,11 @@ def predict_gap_and_widening(teacher: TalkerModel, features: torch.Tensor) -> ND
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("store", type=Path, help="store of rig clips, which is changed")
     parser.add_argument("--teacher", type=Path, required=True, help="folder of a trained talker")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     torch.set_num_threads(1)
     labelled = pseudo_label_jaw_opening(arguments.store, load_talker_model(arguments.teacher))
     print(f"{arguments.store / 'openings'}: {len(labelled)} clips")

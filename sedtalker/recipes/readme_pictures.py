@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,9 @@ from sedtalker.labels import LABELS
 from sedtalker.phones import SILENCE, Phone
 from sedtalker.pipeline import Talker, load
 from sedtalker.recipes.phone_sheet import mouth_camera
-from sedtalker.render import Camera, SoftRenderer, render_animation
-from sedtalker.render.camera import portrait_camera
+from sedtalker.render.animation_video import render_animation
+from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.views import grid
 from sedtalker.resources import asset
 from sedtalker.speech import FRAME_RATE
@@ -120,7 +122,6 @@ def demo_frames(talker: Talker, audio: Path) -> list[Image.Image]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument(
         "-o",
         "--output",
@@ -131,7 +132,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     folder = arguments.output
     talker, audio = load(device="cpu"), asset("demo.wav")
     for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet)):
@@ -139,12 +139,5 @@ def run(arguments: argparse.Namespace) -> None:
             Image.fromarray(sheet(talker, audio)).save(temp_path, quality=82)
     frames = demo_frames(talker, audio)
     with atomic_write(folder / "demo.webp") as temp_path:
-        frames[0].save(
-            temp_path,
-            save_all=True,
-            append_images=frames[1:],
-            duration=round(1000 / DEMO_FPS),
-            loop=0,
-            quality=60,
-            method=4,
-        )
+        options: Any = {"duration": round(1000 / DEMO_FPS), "loop": 0, "quality": 60, "method": 4}
+        frames[0].save(temp_path, save_all=True, append_images=frames[1:], **options)

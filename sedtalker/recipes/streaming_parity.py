@@ -82,13 +82,11 @@ def _gap(weights: Array) -> Array:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("audio", nargs="+", help="recordings")
     parser.add_argument("--model", default="default", help="name or folder of a talker (default: default)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     torch.set_num_threads(1)
     talker = load(arguments.model, device="cpu")
     sounds = [load_audio(path) for path in arguments.audio]

@@ -30,7 +30,6 @@ def interpolate_encoders(original: WhisperEncoder, tuned: WhisperEncoder, share:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
     parser.add_argument("tuned", help="folder of a tuned encoder")
     parser.add_argument("--from", dest="original", required=True, help="encoder that it was tuned from")
     parser.add_argument("--share", type=float, required=True, help="0: the original, 1: the tuned encoder")
@@ -38,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the recipe."""
     original, tuned = (load_whisper(name) for name in (arguments.original, arguments.tuned))
     weights = interpolate_encoders(original, tuned, arguments.share)
     save_checkpoint(arguments.output, KIND, original.config.plain(), weights)

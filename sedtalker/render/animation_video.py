@@ -70,7 +70,6 @@ def render_frames(
     animation: Animation,
     config: RenderConfig = VIDEO,
     *,
-    face: Face | None = None,
     start: int = 0,
     stop: int | None = None,
     threads: int | None = None,
@@ -78,9 +77,6 @@ def render_frames(
     """Draw an animation's frames in order, several at a time.
 
     Args:
-        animation: the motion to draw.
-        config: size, quality, backend, view and background.
-        face: the face to draw, by default the animation's own; it must have the same number of vertices.
         start, stop: the frames to draw, `stop` excluded.
         threads: by default one for each processor.
 
@@ -90,9 +86,8 @@ def render_frames(
     Raises:
         RenderError: a frame that cannot be drawn, with its number and time.
     """
-    face = face or animation.face
-    front = portrait_camera(face)
-    renderer = make_renderer(face, config, view_camera(front, config.view))
+    front = portrait_camera(animation.face)
+    renderer = make_renderer(animation.face, config, view_camera(front, config.view))
 
     def draw(item: tuple[int, tuple[Float, Float | None]]) -> Bytes:
         index, (vertices, head) = item
@@ -112,7 +107,6 @@ def render_animation(
     path: Path | str,
     config: RenderConfig = VIDEO,
     *,
-    face: Face | None = None,
     strip: bool = True,
     captions: Captions = (),
     font: Path | None = None,
@@ -127,8 +121,7 @@ def render_animation(
     if audio is not None:
         check_sound_length(len(animation), animation.fps, audio)  # before the frames are drawn
     emotion_strip = EmotionStrip(animation.emotion, config.width) if strip else None
-    frames = render_frames(animation, config, face=face)
-    frames = _add_overlays(frames, animation.fps, emotion_strip, captions, font)
+    frames = _add_overlays(render_frames(animation, config), animation.fps, emotion_strip, captions, font)
     write_video(path, _report_progress(frames, len(animation), progress), animation.fps, audio)
 
 
@@ -140,9 +133,7 @@ def render_comparison(
     *,
     face: Face | None = None,
     max_error: float = 10.0,
-    titles: tuple[str, str, str] = ("prediction", "truth", "error"),
     audio: Audio | None = None,
-    progress: Progress | None = None,
 ) -> None:
     """Draw prediction, truth and a heat map of their distance, up to `max_error` millimetres, next to each other."""
     face = face or true.face
@@ -160,11 +151,12 @@ def render_comparison(
     def draw(pair: tuple[Float, Float]) -> Bytes:
         error = heat_map.frame(pair[0], colors=views.vertex_error_colors(*pair, max_error))
         views.draw_scale(error, max_error)
-        return views.side_by_side([renderer.frame(pair[0]), renderer.frame(pair[1]), error], titles)
+        pictures = [renderer.frame(pair[0]), renderer.frame(pair[1]), error]
+        return views.side_by_side(pictures, ("prediction", "truth", "error"))
 
     count = min(len(predicted), len(true))
     frames = map_in_order(draw, zip(predicted.frames(0, count), true.frames(0, count), strict=True))
-    write_video(path, _report_progress(frames, count, progress), true.fps, audio)
+    write_video(path, frames, true.fps, audio)
 
 
 def contact_sheet(
@@ -172,7 +164,6 @@ def contact_sheet(
     path: Path | str | None = None,
     config: RenderConfig = SHEET,
     *,
-    face: Face | None = None,
     count: int = 12,
     columns: int = 4,
 ) -> Bytes:
@@ -180,7 +171,7 @@ def contact_sheet(
     indices = [(2 * k + 1) * len(animation) // (2 * count) for k in range(min(count, len(animation)))]
     if not indices:
         raise RenderError("no frames to show: the animation is empty")
-    pictures = _render_stills(animation, indices, config, face)
+    pictures = _render_stills(animation, indices, config)
     times = [_time(index, animation.fps) for index in indices]
     labels = [f"{seconds:.2f} s  {_emotion(animation, seconds)}" for seconds in times]
     sheet = views.grid(pictures, columns, labels)
@@ -194,12 +185,10 @@ def poster(
     seconds: float,
     path: Path | str | None = None,
     config: RenderConfig = POSTER,
-    *,
-    face: Face | None = None,
 ) -> Bytes:
     """Draw the frame at a time (H, W, 3 or 4); save it as PNG if `path` is given."""
     index = min(max(int(seconds * animation.fps), 0), len(animation) - 1)
-    (picture,) = _render_stills(animation, [index], config, face)
+    (picture,) = _render_stills(animation, [index], config)
     if path is not None:
         _save_png(picture, path)
     return picture
@@ -210,13 +199,10 @@ def _save_png(picture: Bytes, path: Path | str) -> None:
         Image.fromarray(picture).save(temp_path, format="PNG")
 
 
-def _render_stills(
-    animation: Animation, indices: Sequence[int], config: RenderConfig, face: Face | None
-) -> list[Bytes]:
+def _render_stills(animation: Animation, indices: Sequence[int], config: RenderConfig) -> list[Bytes]:
     """Draw single frames."""
-    face = face or animation.face
-    front = portrait_camera(face)
-    renderer = make_renderer(face, config, view_camera(front, config.view))
+    front = portrait_camera(animation.face)
+    renderer = make_renderer(animation.face, config, view_camera(front, config.view))
     pictures = []
     for index in indices:
         (vertices,) = animation.frames(index, index + 1)

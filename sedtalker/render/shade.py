@@ -131,10 +131,8 @@ def _orient_normals(block: Float, count: int, camera: Float, two_sided: int) -> 
     """Compute view vectors, normalize normals, and flip them toward the camera on two-sided surfaces."""
     one, inverse_focal = np.float32(1), camera[INVERSE_FOCAL]
     for i in range(count):
-        x, y = (
-            (block[at(X, i)] - camera[CENTER_X]) * inverse_focal,
-            (camera[CENTER_Y] - block[at(Y, i)]) * inverse_focal,
-        )
+        x = (block[at(X, i)] - camera[CENTER_X]) * inverse_focal
+        y = (camera[CENTER_Y] - block[at(Y, i)]) * inverse_focal
         vx = camera[BACKWARD] - x * camera[RIGHT] - y * camera[UP]
         vy = camera[BACKWARD + 1] - x * camera[RIGHT + 1] - y * camera[UP + 1]
         vz = camera[BACKWARD + 2] - x * camera[RIGHT + 2] - y * camera[UP + 2]
@@ -163,10 +161,8 @@ def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
         visibility_red, visibility_blue = visibility, visibility
         if kind == SKIN:  # about visibility ** 0.75 and ** 1.12
             root = math.sqrt(visibility)
-            visibility_red, visibility_blue = (
-                root * math.sqrt(root),
-                visibility * (np.float32(0.88) + np.float32(0.12) * visibility),
-            )
+            visibility_red = root * math.sqrt(root)
+            visibility_blue = visibility * (np.float32(0.88) + np.float32(0.12) * visibility)
         block[at(DIFFUSE, i)] = (ambient * (GROUND[0] + (SKY[0] - GROUND[0]) * up) + glow * SKY[0]) * visibility_red
         block[at(DIFFUSE + 1, i)] = (ambient * (GROUND[1] + (SKY[1] - GROUND[1]) * up) + glow * SKY[1]) * visibility
         block[at(DIFFUSE + 2, i)] = (

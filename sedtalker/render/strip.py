@@ -15,12 +15,7 @@ if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
 
-def _parse_color(code: str) -> Color:
-    red, green, blue = bytes.fromhex(code[1:])
-    return red, green, blue
-
-
-COLORS: dict[str, Color] = {label: _parse_color(code) for label, code in labels.COLORS.items()}
+COLORS: dict[str, tuple[int, ...]] = {label: tuple(bytes.fromhex(code[1:])) for label, code in labels.COLORS.items()}
 _OTHER_LABEL: Color = (150, 150, 150)
 _BACKGROUND: Color = (24, 26, 31)
 _LABEL_COLOR: Color = (138, 144, 156)

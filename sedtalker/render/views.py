@@ -22,9 +22,8 @@ _HEAT_COLORS = np.array(
 def heat_colors(error: Float, max_error: float) -> Float:
     """Map errors (N,) to sRGB (N, 3) in [0, 1]; `max_error` and above get the last color."""
     at = np.clip(np.asarray(error, np.float32) / max_error, 0, 1) * (len(_HEAT_COLORS) - 1)
-    return np.stack([np.interp(at, np.arange(len(_HEAT_COLORS)), _HEAT_COLORS[:, k]) for k in range(3)], -1).astype(
-        np.float32
-    )
+    columns = [np.interp(at, np.arange(len(_HEAT_COLORS)), column) for column in _HEAT_COLORS.T]
+    return np.stack(columns, -1).astype(np.float32)
 
 
 def vertex_error_colors(predicted: Float, true: Float, max_error: float) -> Float:

@@ -82,7 +82,8 @@ class Mouth(Lips):
             raise ValueError(f"face {face.name!r} has no rig or no lip pairs")
         super().__init__(face.masks["lips"], face.blendshapes.reshape(len(face.blendshapes), -1))
         moved = face.blendshapes * MILLIMETRES  # (52, V, 3)
-        upper, lower = _middle(face.lip_pairs).T
+        quarter = len(face.lip_pairs) // 4  # without the corners of the mouth, whose pairs always touch
+        upper, lower = face.lip_pairs[quarter : len(face.lip_pairs) - quarter].T
         gap = (face.template[upper] - face.template[lower]) * MILLIMETRES  # (N, 3)
         self.gap: Tensor
         self.gap_moved: Tensor
@@ -217,12 +218,6 @@ def motion_spread(values: Tensor, target: Target) -> tuple[Tensor, Tensor]:
     known = target.loss_weight > 0
     spread, true_spread = ((x * known).var(dim=1).sum() for x in (values, target.values))
     return spread, true_spread
-
-
-def _middle(pairs: np.ndarray) -> np.ndarray:
-    """Middle half of the lip pairs; those in the corners of the mouth always touch."""
-    quarter = len(pairs) // 4
-    return pairs[quarter : len(pairs) - quarter]
 
 
 def _float(array: np.ndarray) -> Tensor:

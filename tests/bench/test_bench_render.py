@@ -14,7 +14,8 @@ import pytest
 
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
-from sedtalker.render import SoftRenderer, pyrender
+from sedtalker.render import pyrender
+from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.yuv import to_yuv420
 
 pytest.importorskip("pytest_benchmark")

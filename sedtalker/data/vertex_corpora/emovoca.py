@@ -25,18 +25,10 @@ from sedtalker.data.vertex_corpora.vocaset import missing_sentences, split_of
 from sedtalker.errors import DataError
 
 EXPRESSIONS: dict[str, tuple[int, str | None]] = {
-    "Afraid": (0, "fear"),
-    "Disgust": (1, "disgust"),
-    "Irritated1": (2, "angry"),
-    "Sad1": (3, "sad"),
-    "Smile2": (4, "happy"),
-    "Drunk2": (5, None),
-    "Ill": (6, None),
-    "Moody": (7, None),
-    "Pleased": (8, None),
-    "Suspicious": (9, None),
-    "Upset": (10, "upset"),
-}
+    "Afraid": (0, "fear"), "Disgust": (1, "disgust"), "Irritated1": (2, "angry"), "Sad1": (3, "sad"),
+    "Smile2": (4, "happy"), "Drunk2": (5, None), "Ill": (6, None), "Moody": (7, None), "Pleased": (8, None),
+    "Suspicious": (9, None), "Upset": (10, "upset"),
+}  # fmt: skip
 """EmoVOCA's expression -> its number in `label/`, and the model's label (None: it has none)."""
 
 LEVELS = 3  # levels 1, 2, 3 are intensities 1/3, 2/3, 1
@@ -142,7 +134,8 @@ def _sequence(path: Path, sounds: Mapping[str, AudioSource]) -> VertexSequence:
     subject, sentence, expression, level = parse_name(path.stem)
     emotion, intensity = emotion_of(expression, level)
     sound = _sentence_key(subject, sentence)
-    if path.stem in sounds and not _same_size(sounds[path.stem], sounds[sound]):
+    sizes = {Path(str(sounds[key])).stat().st_size for key in (path.stem, sound) if path.stem in sounds}
+    if len(sizes) > 1:
         sound = path.stem  # no copy of the sentence's sound after all
     return VertexSequence(
         id=path.stem,
@@ -156,10 +149,6 @@ def _sequence(path: Path, sounds: Mapping[str, AudioSource]) -> VertexSequence:
         expression=expression,
         level=level,
     )
-
-
-def _same_size(one: AudioSource, other: AudioSource) -> bool:
-    return Path(str(one)).stat().st_size == Path(str(other)).stat().st_size
 
 
 def check_labels(root: Path, sequence: VertexSequence) -> None:

@@ -28,56 +28,31 @@ def make_materials(identity: Identity) -> dict[str, Material]:
     own = identity.name
     return {
         "skin": Material(
-            kind="skin",
-            texture=f"{own}_skin",
-            bump=f"{own}_skin_bump",
-            bump_height=BUMP_HEIGHT,
-            wrap=(0.42, 0.26, 0.18),
-            specular=1.37,
-            gloss=24,
-            sheen=0.12,
+            kind="skin", texture=f"{own}_skin", bump=f"{own}_skin_bump", bump_height=BUMP_HEIGHT,
+            wrap=(0.42, 0.26, 0.18), specular=1.37, gloss=24, sheen=0.12,
         ),
         "mouth": Material(
-            kind="mouth",
-            texture="mouth",
-            tint=(0.55, 0.38, 0.38),
-            wrap=(0.2, 0.1, 0.1),
-            specular=0.5,
-            gloss=40,
+            kind="mouth", texture="mouth", tint=(0.55, 0.38, 0.38), wrap=(0.2, 0.1, 0.1), specular=0.5, gloss=40,
             ambient=0.8,
         ),
         "eyes": Material(
-            kind="eye",
-            texture=f"{own}_eyes",
-            tint=(0.95, 0.95, 0.97),
-            wrap=(0.25, 0.2, 0.2),
-            specular=0.5,
-            gloss=90,
+            kind="eye", texture=f"{own}_eyes", tint=(0.95, 0.95, 0.97), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90,
             ambient=0.9,
         ),
         "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
         "teeth": Material(kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.7),
         "tongue": Material(
-            kind="tongue",
-            texture="tongue",
-            tint=(0.75, 0.5, 0.5),
-            wrap=(0.3, 0.15, 0.15),
-            specular=0.8,
-            gloss=40,
+            kind="tongue", texture="tongue", tint=(0.75, 0.5, 0.5), wrap=(0.3, 0.15, 0.15), specular=0.8, gloss=40,
             ambient=0.9,
         ),
         "brows": Material(kind="card", mode="blend", texture=f"{own}_brows", wrap=(0.6, 0.6, 0.6), gloss=10),
         "lashes": Material(kind="card", mode="blend", texture=f"{own}_lashes", wrap=(0.6, 0.6, 0.6), gloss=10),
         "hair": Material(
-            kind="hair",
-            mode="hair",
-            texture=f"{own}_hair",
-            wrap=(0.35, 0.35, 0.35),
-            specular=identity.hair_specular,
+            kind="hair", mode="hair", texture=f"{own}_hair", wrap=(0.35, 0.35, 0.35), specular=identity.hair_specular,
             gloss=40,
         ),
         "cloth": Material(kind="cloth", tint=identity.cloth_color, wrap=(0.1, 0.1, 0.1), gloss=10, sheen=0.15),
-    }
+    }  # fmt: skip
 
 
 def bind_attachments(

@@ -18,14 +18,9 @@ from sedtalker.recipes.head_asset.sources import Array
 
 # Added to the modelled face, whose expression is stern.
 NEUTRAL_EXPRESSION: Mapping[str, float] = {
-    "mouthSmileLeft": 0.10,
-    "mouthSmileRight": 0.10,
-    "browInnerUp": 0.15,
-    "browOuterUpLeft": 0.08,
-    "browOuterUpRight": 0.08,
-    "eyeSquintLeft": 0.10,
-    "eyeSquintRight": 0.10,
-}
+    "mouthSmileLeft": 0.10, "mouthSmileRight": 0.10, "browInnerUp": 0.15, "browOuterUpLeft": 0.08,
+    "browOuterUpRight": 0.08, "eyeSquintLeft": 0.10, "eyeSquintRight": 0.10,
+}  # fmt: skip
 # Blendshapes corrected to keep shut lips shut: as modelled, the lips intersect or open by up to 5 mm.
 SEALED_BLENDSHAPES = (
     "jawForward", "jawLeft", "jawRight", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
@@ -71,7 +66,9 @@ def adapt_blendshapes(shaped: Array, blendshapes: Mapping[str, Array], anatomy: 
     adapted = dict(blendshapes)
     for name in SEALED_BLENDSHAPES:
         adapted[name] = blendshapes[name] + _seal_lips(rest + blendshapes[name], anatomy)
-    adapted["mouthClose"] = _adapt_mouth_close(rest, blendshapes, anatomy)
+    # with equal weights of jawOpen and mouthClose the lips stay closed
+    both = rest + blendshapes["jawOpen"] + blendshapes["mouthClose"]
+    adapted["mouthClose"] = blendshapes["mouthClose"] + _seal_lips(both, anatomy)
     for side in ("Left", "Right"):
         adapted[f"eyeBlink{side}"] = _adapt_blink(rest, blendshapes[f"eyeBlink{side}"], anatomy, side)
         adapted[f"eyeWide{side}"] = EYE_WIDE_SCALE * blendshapes[f"eyeWide{side}"]
@@ -138,12 +135,6 @@ def _interpolate_curve(face: Array, points: Ids, curve: Ids) -> Array:
     positions = np.stack([np.interp(face[points, 0], x, face[curve[order], axis]) for axis in range(3)], axis=1)
     positions[:, 0] = face[points, 0]
     return positions
-
-
-def _adapt_mouth_close(rest: Array, blendshapes: Mapping[str, Array], anatomy: Anatomy) -> Array:
-    """mouthClose for which equal weights of jawOpen and mouthClose keep the lips closed."""
-    open_ = rest + blendshapes["jawOpen"] + blendshapes["mouthClose"]
-    return blendshapes["mouthClose"] + _seal_lips(open_, anatomy)
 
 
 def _adapt_blink(rest: Array, blink: Array, anatomy: Anatomy, side: str) -> Array:

@@ -114,12 +114,10 @@ def _draw(positions, triangles, depth, front):  # type: ignore[no-untyped-def]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
-        for y in range(
-            max(0, math.ceil(min(y0, y1, y2) - 0.5)), min(height - 1, math.floor(max(y0, y1, y2) - 0.5)) + 1
-        ):
-            for x in range(
-                max(0, math.ceil(min(x0, x1, x2) - 0.5)), min(width - 1, math.floor(max(x0, x1, x2) - 0.5)) + 1
-            ):
+        top, bottom = math.ceil(min(y0, y1, y2) - 0.5), math.floor(max(y0, y1, y2) - 0.5)
+        left, right = math.ceil(min(x0, x1, x2) - 0.5), math.floor(max(x0, x1, x2) - 0.5)
+        for y in range(max(0, top), min(height - 1, bottom) + 1):
+            for x in range(max(0, left), min(width - 1, right) + 1):
                 px, py = x + 0.5, y + 0.5
                 w0 = ((x1 - px) * (y2 - py) - (x2 - px) * (y1 - py)) / area
                 w1 = ((x2 - px) * (y0 - py) - (x0 - px) * (y2 - py)) / area

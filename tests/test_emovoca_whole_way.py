@@ -68,6 +68,7 @@ def test_prepare_train_evaluate_twice(corpus: Path, capsys: pytest.CaptureFixtur
     assert way(corpus, "second") == first
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_clips(corpus: Path) -> None:
     """Overfitting leaves at most 5 % of the error energy of a still face."""
     store, run = corpus / "store", corpus / "run"

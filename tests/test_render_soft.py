@@ -44,6 +44,7 @@ def test_frames_do_not_depend_on_the_threads(quality):
             assert [frame.tobytes() for frame in pool.map(renderer.frame, moves)] == expected
 
 
+@pytest.mark.slow
 def test_frames_do_not_depend_on_the_processor():
     """Code for a generic processor, with short vectors and without fused operations, draws the same bytes."""
     code = "import test_render_soft as t; print(t.digest())"

@@ -111,6 +111,7 @@ def logged(output: Path) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if v} for row in named if row["val/loss"]]
 
 
+@pytest.mark.slow
 def test_it_overfits_one_clip(configured, tmp_path: Path) -> None:
     path, overrides = configured
     train_talker(path, overrides("run", overfit_one=True, steps=150, validate_every=50, lr=5e-3))

@@ -84,6 +84,7 @@ def test_decoder_grows_linearly() -> None:
     print(f"\ndecoder: 100 s cost {costs[1] / costs[0] / (seconds[1] / seconds[0]):.2f} x as much a second as 10 s")
 
 
+@pytest.mark.slow
 def test_ten_times_the_length_takes_little_more_memory(tmp_path: Path) -> None:
     code = (
         "import sys; import numpy as np; import torch; torch.set_num_threads(1); import sedtalker; "

@@ -131,6 +131,16 @@ def check_file(path: Path) -> None:
         raise AudioError(f"empty file: {path}. Record or copy it again")
 
 
+def _open_container(path: Path, options: dict[str, str]) -> Any:
+    """Open a media file, also if its metadata is not UTF-8."""
+    import av
+
+    try:
+        return av.open(ffmpeg_name(path), options=options, metadata_errors="replace")
+    except TypeError:  # since PyAV 19, which always replaces
+        return av.open(ffmpeg_name(path), options=options)
+
+
 def ffmpeg_name(path: Path | str) -> str:
     """A path as a `file:` address of FFmpeg, which reads a name with a colon as another protocol otherwise."""
     return f"file:{path}"
@@ -149,7 +159,7 @@ def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels
     report.undeclared = _find_undeclared_sound(path)
     options = {"protocol_whitelist": "file", "ignore_length": str(int(report.undeclared > 0))}
     try:
-        with av.open(ffmpeg_name(path), options=options, metadata_errors="replace") as container:
+        with _open_container(path, options) as container:
             stream = _choose_track(container, file, report)
             yield from _Timeline(path, container, stream, report).decode()
     except av.error.FFmpegError as error:

@@ -97,5 +97,5 @@ def test_headless_platform_restores_the_environment(monkeypatch, variable):
 def test_probe_leaves_the_environment_unchanged():
     before = dict(os.environ)
     pyrender._create_context.cache_clear()
-    assert pyrender.probe() == (WORKS, REASON)
+    assert pyrender.probe()[0] == WORKS  # a reason may hold an address, which changes
     assert dict(os.environ) == before

@@ -27,7 +27,10 @@ CLOSED = 0.15  # of p95, below which lips count as closed
 CONTACT = 0.30  # of p95, below which the lower lip can touch the upper teeth
 MOVING_WEIGHT = 0.03  # change of a weight above which a mouth counts as moving
 PAUSE, BRIDGE = 0.3, 0.13  # seconds: shortest silence that is a pause, longest silence inside a sound
-HEARD, OVER_NOISE = 20.0, 10.0  # dB below the loud and above the quiet frames from which a frame is certainly speech
+BELOW_LOUD, OVER_NOISE = (
+    20.0,
+    10.0,
+)  # dB below the loud and above the quiet frames from which a frame is certainly speech
 REACH = 0.5  # seconds after the start of a sound in which a first movement is assigned to it
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone that must be free of labials
@@ -202,7 +205,7 @@ def silence_opening(
             start = phone.start + (settling_time if phone.start > 0 else 0.0)
             within |= (times > start) & (times < phone.end - 0.1)
     quietest, loudest = np.percentile(decibels, (5, 95))
-    for start, end in find_runs(decibels[: len(gap)] > max(loudest - HEARD, quietest + OVER_NOISE)):
+    for start, end in find_runs(decibels[: len(gap)] > max(loudest - BELOW_LOUD, quietest + OVER_NOISE)):
         within &= (times < start / fps - 0.1) | (times > end / fps + settling_time)
     return float(gap[within].max()) if within.any() else float("nan")
 

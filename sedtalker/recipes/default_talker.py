@@ -123,11 +123,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
 
 
+def read_sources(arguments: argparse.Namespace) -> StoreSources:
+    """The sources that `add_arguments` declares; writes the manifest of CREMA-D into the working folder."""
+    manifest = arguments.output / "crema-d.json"
+    add_corpus(manifest, "crema-d", arguments.crema_d)
+    return StoreSources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
+
+
 def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    work = arguments.output
-    manifest = work / "crema-d.json"
-    add_corpus(manifest, "crema-d", arguments.crema_d)
-    sources = StoreSources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
-    talker = train_default(work, sources, arguments.configurations, arguments.most, arguments.overrides)
+    talker = train_default(
+        arguments.output, read_sources(arguments), arguments.configurations, arguments.most, arguments.overrides
+    )
     print(f"{talker}: the default talker")

@@ -23,14 +23,13 @@ from pathlib import Path
 
 import torch
 
-from sedtalker.data.speech_corpora.registry import add_corpus
+from sedtalker.recipes import default_talker
 from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
 from sedtalker.synthesis.rig_clips import StoreSources, build_store
 from sedtalker.talker.model import load_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
 
-CONFIGURATIONS = Path("configs/talker")
 RUNS = (
     ("teacher", "shape-teacher.yaml"),
     ("first", "shape.yaml"),
@@ -43,7 +42,7 @@ def train_mouth_shape(
     work: Path,
     start: Path,
     sources: StoreSources,
-    configurations: Path = CONFIGURATIONS,
+    configurations: Path = default_talker.CONFIGURATIONS,
     limit: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
@@ -78,27 +77,20 @@ def train_mouth_shape(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the recipe's arguments."""
+    """Declare the recipe's arguments: those of `default_talker` and the talker to start from."""
     parser.add_argument("--start", type=Path, required=True, help="folder of the talker to start from")
-    parser.add_argument("--spoken", type=Path, required=True, help="folder of utterances.tsv, audio/ and phones.tsv")
-    parser.add_argument("--grid", type=Path, required=True, help="folder of s1/ and s1_words.tsv")
-    parser.add_argument("--facegood", type=Path, required=True, help="folder of FACEGOOD-Audio2Face")
-    parser.add_argument("--crema-d", type=Path, required=True, help="folder of CREMA-D")
-    parser.add_argument("--phones", type=Path, nargs="*", default=[], help="phone tables; what they lack is aligned")
-    parser.add_argument("--configurations", type=Path, default=CONFIGURATIONS, help="default: %(default)s")
-    parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="working folder")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
+    default_talker.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     torch.set_num_threads(1)
-    work = arguments.output
-    manifest = work / "crema-d.json"
-    add_corpus(manifest, "crema-d", arguments.crema_d)
-    sources = StoreSources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
     talker = train_mouth_shape(
-        work, arguments.start, sources, arguments.configurations, arguments.most, arguments.overrides
+        arguments.output,
+        arguments.start,
+        default_talker.read_sources(arguments),
+        arguments.configurations,
+        arguments.most,
+        arguments.overrides,
     )
     print(f"{talker}: the talker")

@@ -27,10 +27,7 @@ CLOSED = 0.15  # of p95, below which lips count as closed
 CONTACT = 0.30  # of p95, below which the lower lip can touch the upper teeth
 MOVING_WEIGHT = 0.03  # change of a weight above which a mouth counts as moving
 PAUSE, BRIDGE = 0.3, 0.13  # seconds: shortest silence that is a pause, longest silence inside a sound
-BELOW_LOUD, OVER_NOISE = (
-    20.0,
-    10.0,
-)  # dB below the loud and above the quiet frames from which a frame is certainly speech
+BELOW_LOUD, OVER_NOISE = 20.0, 10.0  # dB below loud and above quiet frames; a frame beyond both is speech
 REACH = 0.5  # seconds after the start of a sound in which a first movement is assigned to it
 WINDOW = 0.060  # seconds on either side of a phone's start
 NEIGHBOURHOOD = 0.20  # seconds around a phone that must be free of labials

@@ -83,6 +83,7 @@ def test_cremad(tmp_path):
     assert sad.intensity == pytest.approx((51 - 30) / 60)
     assert fear.intensity == pytest.approx(0.5)
     assert (neutral.intensity, neutral.gender, neutral.transcript) == (0.0, "male", "Don't forget a jacket.")
+    assert (neutral.age, neutral.channel) == (51, "studio")
     assert manifest.skipped == {"not a CREMA-D name": 1}
 
 
@@ -100,6 +101,7 @@ def test_nemo(tmp_path):
     manifest, by_path = read("nemo", tree(tmp_path, files))
     item = by_path["samples/WR0_surprised_64.opus"]
     assert (item.emotion, item.speaker, item.gender, item.language) == ("surprise", "nemo-WR0", "male", "pl")
+    assert (item.age, item.channel) == (23, "")
     assert (item.transcript, item.intensity) == ('Ucho "wykrywa".', None)
     assert manifest.skipped == {"not in data.tsv": 1}
 
@@ -127,7 +129,7 @@ def test_banglaser(tmp_path):
     surprise, neutral = by_path[names[0]], by_path[names[1]]
     assert (surprise.emotion, surprise.intensity, surprise.gender) == ("surprise", 1.0, "male")
     assert (neutral.emotion, neutral.intensity, neutral.gender) == ("neutral", 0.0, "female")
-    assert (surprise.speaker, surprise.language) == ("banglaser-15", "bn")
+    assert (surprise.speaker, surprise.language, surprise.channel) == ("banglaser-15", "bn", "phone or laptop")
     assert manifest.skipped == {"not a BanglaSER name": 1}
 
 

@@ -44,6 +44,8 @@ class Utterance:
     transcript: str = ""
     perceived: dict[str, float] = field(default_factory=dict)  # listeners' votes: label -> share
     split: str = "train"
+    age: int | None = None  # years; None: unknown
+    channel: str = ""  # how it was recorded: "studio", "phone or laptop" ...; "": unknown
 
 
 @dataclass

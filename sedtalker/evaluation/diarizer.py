@@ -8,46 +8,39 @@ computed from the audio, as at inference.
 from __future__ import annotations
 
 import importlib.util
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.audio import load_audio
 from sedtalker.data.augmentation import add_noise
 from sedtalker.data.concatenation import draw_recipes, render_recipe, vary_insertions
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
-from sedtalker.emotion.inference import diarize
 from sedtalker.emotion.plot import plot_confusion
 from sedtalker.emotion.segments import Segment
-from sedtalker.emotion.track import EmotionTrack
-from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
+from sedtalker.evaluation.bootstrap import draw_counts, interval, mean_interval, show
+from sedtalker.evaluation.clips import (
+    Degradation,
+    clip_metrics,
+    diarize_clips,
+    diarize_samples,
+    group_clips,
+    largest_gaps,
+    reliability,
+)
 from sedtalker.evaluation.report import markdown_table, write_report
 from sedtalker.files import atomic_write
 from sedtalker.speech import WindowedEncoder, load_encoder
 
-Samples = NDArray[np.float32]
-Degradation = Callable[[Samples], Samples]
-
 INSERTIONS = (0.3, 0.5, 1.0, 2.0)  # s
-
-
-@dataclass
-class ClipPrediction:
-    """Output of the diarizer for one clip."""
-
-    utterance: Utterance
-    posterior: NDArray[np.float32]  # (T, C), only frames of speech
-    intensity: NDArray[np.float32]  # (T,)
-    truth: int  # label number
+SHOWN_GAPS = 12  # in the table; the JSON has all
 
 
 @dataclass
@@ -55,38 +48,11 @@ class RecordingPrediction:
     """Output of the diarizer for one recording with changing emotion."""
 
     corpus: str
+    speaker: str
     predicted: list[Segment]
     reference: list[Segment]
     duration: float
     crop: float | None  # duration of the inserted segment, s
-
-
-def diarize_clips(
-    manifest: Manifest,
-    utterances: Sequence[Utterance],
-    diarizer: Diarizer,
-    encoder: WindowedEncoder,
-    degrade: Degradation | None = None,
-) -> list[ClipPrediction]:
-    """Diarize whole clips; frames without speech are removed.
-
-    Raises:
-        DataError: the diarizer does not know an emotion of the clips.
-    """
-    labels = diarizer.config.labels
-    unknown = sorted({item.emotion for item in utterances} - set(labels))
-    if unknown:
-        raise DataError(
-            f"the diarizer does not know {unknown[0]!r}, only {', '.join(labels)}. Remove its clips from the manifest"
-        )
-    predictions = []
-    for item in tqdm(utterances, desc="clips", unit="clip"):
-        samples = load_audio(manifest.audio(item))
-        spoken = detect_speech(loudness(samples))
-        track = diarize_samples(samples if degrade is None else degrade(samples), diarizer, encoder)
-        truth = labels.index(item.emotion)
-        predictions.append(ClipPrediction(item, track.posterior[spoken], track.intensity[spoken], truth))
-    return predictions
 
 
 def diarize_mixes(
@@ -106,8 +72,9 @@ def diarize_mixes(
     for recipe in tqdm(recipes, desc="mixes", unit="mix"):
         samples, reference = render_recipe(manifest, recipe)
         track = diarize_samples(samples, diarizer, encoder)
+        first = recipe.clips[0]
         predictions.append(
-            RecordingPrediction(recipe.clips[0].corpus, track.segments, reference, track.duration, recipe.crop)
+            RecordingPrediction(first.corpus, first.speaker, track.segments, reference, track.duration, recipe.crop)
         )
     return predictions
 
@@ -121,80 +88,40 @@ def diarize_recordings(
         track = diarize_samples(load_audio(manifest.audio(item)), diarizer, encoder)
         marked = [Segment(span.start, span.end, span.emotion, span.intensity or 0.0) for span in item.segments]
         reference = measure.fill_gaps(marked, track.duration)
-        predictions.append(RecordingPrediction(item.corpus, track.segments, reference, track.duration, None))
+        predictions.append(
+            RecordingPrediction(item.corpus, item.speaker, track.segments, reference, track.duration, None)
+        )
     return predictions
 
 
-def diarize_samples(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
-    """Diarize samples (N,) at 16 kHz."""
-    return diarize(diarizer, encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
-
-
-def clip_metrics(clips: Sequence[ClipPrediction], labels: Sequence[str]) -> dict[str, Any]:
-    """Metrics of a group of clips, by frame and by clip, over the classes that occur in the group."""
-    frames = np.concatenate([clip.posterior for clip in clips])
-    truth = np.concatenate([np.full(len(clip.posterior), clip.truth) for clip in clips])
-    by_frame = measure.classify(truth, frames.argmax(1), labels)
-    means = np.stack([clip.posterior.mean(0) for clip in clips])
-    by_clip = measure.classify(np.array([clip.truth for clip in clips]), means.argmax(1), labels)
-    return {
-        "clips": len(clips),
-        "frames": len(frames),
-        "accuracy": by_frame.accuracy,
-        "uar": by_frame.uar,
-        "macro_f1": by_frame.macro_f1,
-        "weighted_f1": by_frame.weighted_f1,
-        "recalls": by_frame.recalls,
-        "false_rates": {name: by_frame.false_rates(name) for name in by_frame.recalls},
-        "confusion": by_frame.confusion.tolist(),
-        "calibration_error": measure.expected_calibration_error(frames.max(1), frames.argmax(1) == truth),
-        "clip_accuracy": by_clip.accuracy,
-        "clip_uar": by_clip.uar,
-        "intensity": intensity_metrics(clips),
-    }
-
-
-def intensity_metrics(clips: Sequence[ClipPrediction]) -> dict[str, float]:
-    """Mean intensity of emotional clips against their labels: rank correlation, concordance, AUC of strong ones."""
-    known = [clip for clip in clips if clip.utterance.intensity is not None and clip.utterance.emotion != "neutral"]
-    if len(known) < 3:
-        return {}
-    predicted = np.array([clip.intensity.mean() for clip in known])
-    true = np.array([clip.utterance.intensity for clip in known], dtype=float)
-    if true.std() == 0:
-        return {}
-    within = [
-        measure.auc(predicted[mask], true[mask] > true[mask].min())
-        for emotion in {clip.utterance.emotion for clip in known}
-        if (mask := np.array([clip.utterance.emotion == emotion for clip in known])).sum() > 2
-    ]
-    figures = {
-        "rank_correlation": measure.rank_correlation(predicted, true),
-        "concordance": measure.concordance(predicted, true),
-        "auc_strong": measure.auc(predicted, true >= true.max()),
-    }
-    return figures | ({"auc_strong_within_emotion": float(np.nanmean(within))} if within else {})
-
-
-def mix_metrics(mixes: Sequence[RecordingPrediction]) -> dict[str, Any]:
+def mix_metrics(mixes: Sequence[RecordingPrediction], seed: int = 0) -> dict[str, Any]:
     """Metrics by time of recordings with changing emotion, and detected insertions by their duration."""
     whole = [mix for mix in mixes if mix.crop is None]
     errors = np.concatenate([measure.boundary_errors(mix.predicted, mix.reference) for mix in whole])
-    duration = sum(mix.duration for mix in whole)
+    durations = np.array([mix.duration for mix in whole])
+    wrong = durations * [measure.eder(mix.predicted, mix.reference, mix.duration) for mix in whole]
+    duration, draws = durations.sum(), draw_counts([mix.speaker for mix in whole], seed)
     found = {
-        f"{length:g}": float(np.mean([measure.detect_insertions(mix.predicted, mix.reference)[0][1] for mix in group]))
+        f"{length:g}": mean_interval(
+            [measure.detect_insertions(mix.predicted, mix.reference)[0][1] for mix in group],
+            [mix.speaker for mix in group],
+            seed,
+        )
         for length in INSERTIONS
         if (group := [mix for mix in mixes if mix.crop == length])
     }
+    with np.errstate(invalid="ignore"):
+        eder = interval(draws @ wrong / (draws @ durations))
     return {
         "recordings": len(whole),
-        "eder": sum(measure.eder(mix.predicted, mix.reference, mix.duration) * mix.duration for mix in whole)
-        / duration,
+        "eder": float(wrong.sum() / duration),
+        "eder_interval": eder,
         "boundary_error_median": float(np.median(errors)),
         "boundary_error_p90": float(np.percentile(errors, 90)),
         "switches_per_second": sum(len(measure.change_times(mix.predicted)) for mix in whole) / duration,
         "true_switches_per_second": sum(len(measure.change_times(mix.reference)) for mix in whole) / duration,
-        "insertions_found": found,
+        "insertions_found": {length: figure["value"] for length, figure in found.items()},
+        "insertions_found_interval": found,
     }
 
 
@@ -232,9 +159,9 @@ def evaluate_diarizer(
     mixes += diarize_recordings(manifest, [item for item in selected if item.segments], network, encoder)
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     for name, group in group_clips(clips).items():
-        report["groups"][name] = clip_metrics(group, labels)
+        report["groups"][name] = clip_metrics(group, labels, seed)
     for corpus in sorted({mix.corpus for mix in mixes}):
-        report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus])
+        report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus], seed)
     for name, degrade in (degradations or {}).items():
         again = group_clips(diarize_clips(manifest, utterances, network, encoder, degrade))
         report["disturbed"][name] = {
@@ -242,6 +169,11 @@ def evaluate_diarizer(
             for corpus in sorted({item.corpus for item in utterances})
         }
     if utterances:
+        report["gaps"] = largest_gaps(clips, labels, seed)
+        report["reliability"] = {
+            corpus: reliability([clip for clip in clips if clip.utterance.corpus == corpus])
+            for corpus in sorted({item.corpus for item in utterances})
+        }
         speakers = {f"{item.corpus}/{item.speaker}" for item in utterances}
         report["worst_speaker"] = worst_speaker(report["groups"], speakers)
     return report
@@ -257,16 +189,6 @@ def make_noises(levels: Sequence[float], seed: int = 0) -> dict[str, Degradation
     return {f"noise at {level:g} dB": disturbance(level) for level in levels}
 
 
-def group_clips(clips: Sequence[ClipPrediction]) -> dict[str, list[ClipPrediction]]:
-    """Group clips by language ("all/en"), corpus ("ravdess"), gender ("ravdess/female") and speaker."""
-    groups: dict[str, list[ClipPrediction]] = defaultdict(list)
-    for clip in clips:
-        item = clip.utterance
-        for name in (f"all/{item.language}", item.corpus, *(f"{item.corpus}/{x}" for x in (item.gender, item.speaker))):
-            groups[name].append(clip)
-    return dict(sorted(groups.items()))
-
-
 def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str, Any]:
     """Speaker with the lowest frame UAR, with false-positive and false-negative rates by emotion.
 
@@ -278,17 +200,13 @@ def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str
 
 def format_diarizer(report: Mapping[str, Any]) -> str:
     """Format the report as Markdown, which is also readable on the screen."""
-    groups = [["group", "clips", "UAR", "accuracy", "macro F1", "clip UAR", "calibration error", "strong AUC"]]
-    for name, row in report["groups"].items():
-        figures = [row[key] for key in ("uar", "accuracy", "macro_f1", "clip_uar", "calibration_error")]
-        figures.append(row["intensity"].get("auc_strong"))
-        groups.append([name, str(row["clips"]), *("" if x is None else f"{x:.3f}" for x in figures)])
-    mixes = [["recordings with changes", "EDER", "boundary, median s", "switches/s (true)", "insertions found"]]
-    for name, row in report["mixes"].items():
-        found = ", ".join(f"{length} s {share:.2f}" for length, share in row["insertions_found"].items())
-        switches = f"{row['switches_per_second']:.2f} ({row['true_switches_per_second']:.2f})"
-        mixes.append([name, f"{row['eder']:.3f}", f"{row['boundary_error_median']:.2f}", switches, found])
-    parts = [f"Diarizer on split `{report['split']}`", markdown_table(groups), markdown_table(mixes)]
+    parts = [f"Diarizer on split `{report['split']}`"]
+    if report["groups"]:
+        parts += [_group_table(report), _false_rate_table(report)]
+    if report.get("gaps"):
+        parts += [_gap_table(report["gaps"][:SHOWN_GAPS])]
+    if report["mixes"]:
+        parts += [_mix_table(report)]
     for name, row in report["disturbed"].items():
         parts.append(f"{name}: frame UAR " + ", ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
     if worst := report.get("worst_speaker"):
@@ -298,6 +216,53 @@ def format_diarizer(report: Mapping[str, Any]) -> str:
             "false-positive/false-negative rate: " + ", ".join(rates)
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _group_table(report: Mapping[str, Any]) -> str:
+    rows = [["group", "clips", "UAR", "accuracy", "macro F1", "clip UAR", "calibration error", "strong AUC"]]
+    for name, row in report["groups"].items():
+        intervals, strong = row["intervals"], row["intensity"].get("auc_strong")
+        rows.append(
+            [
+                name,
+                str(row["clips"]),
+                show(intervals["uar"]),
+                f"{row['accuracy']:.3f}",
+                f"{row['macro_f1']:.3f}",
+                show(intervals["clip_uar"]),
+                show(intervals["calibration_error"]),
+                "" if strong is None else f"{strong:.3f}",
+            ]
+        )
+    return markdown_table(rows)
+
+
+def _false_rate_table(report: Mapping[str, Any]) -> str:
+    """False-positive and false-negative rates by emotion of every group that is not one speaker."""
+    groups = {name: row for name, row in report["groups"].items() if row["speakers"] > 1}
+    labels = [label for label in report["labels"] if any(label in row["false_rates"] for row in groups.values())]
+    rows = [["false positives, false negatives", *labels]]
+    for name, row in groups.items():
+        both = (row["intervals"]["false_positive"], row["intervals"]["false_negative"])
+        rows.append([name, *(", ".join(show(kind[x], 2) for kind in both) if x in both[0] else "" for x in labels)])
+    return markdown_table(rows)
+
+
+def _gap_table(gaps: Sequence[Mapping[str, Any]]) -> str:
+    rows = [["largest gaps", "compared by", "worst group", "best group", "gap"]]
+    for gap in gaps:
+        ends = [f"{gap[end]} {gap[f'{end}_value']:.3f}" for end in ("worst", "best")]
+        rows.append([gap["figure"], gap["kind"], *ends, show(gap["gap"])])
+    return markdown_table(rows)
+
+
+def _mix_table(report: Mapping[str, Any]) -> str:
+    rows = [["recordings with changes", "EDER", "boundary, median s", "switches/s (true)", "insertions found"]]
+    for name, row in report["mixes"].items():
+        found = ", ".join(f"{length} s {show(share, 2)}" for length, share in row["insertions_found_interval"].items())
+        switches = f"{row['switches_per_second']:.2f} ({row['true_switches_per_second']:.2f})"
+        rows.append([name, show(row["eder_interval"]), f"{row['boundary_error_median']:.2f}", switches, found])
+    return markdown_table(rows)
 
 
 def write_diarizer_report(report: Mapping[str, Any], folder: Path | str) -> list[Path]:

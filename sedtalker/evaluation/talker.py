@@ -25,6 +25,7 @@ from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_tem
 from sedtalker.data.vertex_store import Store, VertexClip, is_store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.evaluation.bootstrap import CONFIDENCE, RESAMPLES, draw_counts, interval
 from sedtalker.evaluation.lips import Phones, measure_closures
 from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, lip_opening, measure
 from sedtalker.face.assets import load_face
@@ -37,8 +38,6 @@ from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.floating]
 
-RESAMPLES = 1000  # of the bootstrap
-CONFIDENCE = 0.95
 SLCC = "slcc"  # a metric of a set, not of a sequence
 SLCC_FORMULA = (
     "Pearson over sequences of the sound's RMS and lip_intensity, each z-scored by subject; nearest to truth's"
@@ -335,29 +334,20 @@ def _metrics(
     frames = np.array([result.frames[item.id] for item in items], float)
     figures: dict[str, Any] = {"sequences": len(items), "frames": int(frames.sum())}
     utterances = [f"{item.subject} {item.sentence}" if item.sentence else item.id for item in items]
-    draws = np.vstack([np.ones(len(items)), _bootstrap_counts(utterances, seed)])  # first the items as they are
+    draws = draw_counts(utterances, seed)
     for one in measures:
         values = np.array([result.figures[item.id][one.name] for item in items])
         weights = draws * (frames if one.weighting == "frames" else 1.0) * np.isfinite(values)
         with np.errstate(invalid="ignore"):
-            figures[one.name] = _interval((weights @ np.nan_to_num(values)) / weights.sum(axis=1))
+            figures[one.name] = interval((weights @ np.nan_to_num(values)) / weights.sum(axis=1))
     if loudness:
         intensity = np.array([result.figures[item.id]["lip_intensity"] for item in items])
         audio_levels = np.array([loudness[item.id] for item in items])
         subjects = [item.subject for item in items]
-        figures[SLCC] = _interval(
+        figures[SLCC] = interval(
             _correlations(_standardize(audio_levels, subjects), _standardize(intensity, subjects), draws)
         )
     return figures
-
-
-def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
-    """First value, and the confidence interval of the bootstrapped others; None where undefined."""
-    resampled = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or not len(resampled):
-        return {"value": None, "low": None, "high": None}
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
 def _standardize(values: NDArray[np.float64], subjects: Sequence[str]) -> NDArray[np.float64]:
@@ -377,14 +367,6 @@ def _correlations(x: NDArray[np.float64], y: NDArray[np.float64], draws: NDArray
     with np.errstate(invalid="ignore", divide="ignore"):
         covariance = draws @ (x * y) / total - mean_x * mean_y
         return covariance / np.sqrt((draws @ x**2 / total - mean_x**2) * (draws @ y**2 / total - mean_y**2))
-
-
-def _bootstrap_counts(utterances: Sequence[str], seed: int) -> NDArray[np.float64]:
-    """Counts of each item in the resamples (RESAMPLES, items); whole utterances with their variants are drawn."""
-    names, member = np.unique(utterances, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    return counts[:, member].astype(float)
 
 
 def _parse_item(name: str) -> Item:

@@ -24,6 +24,13 @@ Folder = str | os.PathLike[str]
 Fields = re.Match[str]  # the named groups of a file's name
 
 
+CHANNELS = {
+    **dict.fromkeys(("ravdess", "crema-d", "savee", "tess", "emov-db", "jl-corpus", "emodb", "esd"), "studio"),
+    "iemocap": "studio", "meld": "television", "banglaser": "phone or laptop", "emogator": "own microphone",
+}  # fmt: skip
+"""How the corpora were recorded, where their authors name one way for all recordings."""
+
+
 def make_utterance(corpus: str, name: str, path: Path, speaker: str, emotion: str, **fields: Any) -> Utterance:
     """Utterance of one corpus; a neutral one has the intensity 0.
 
@@ -31,7 +38,7 @@ def make_utterance(corpus: str, name: str, path: Path, speaker: str, emotion: st
         path: relative to the corpus's folder.
         fields: of `Utterance`; the gender is unknown and the language English unless given.
     """
-    fields = {"gender": "unknown", "language": "en", **fields}
+    fields = {"gender": "unknown", "language": "en", "channel": CHANNELS.get(corpus, ""), **fields}
     if emotion == "neutral":
         fields["intensity"] = 0.0
     return Utterance(f"{corpus}/{name}", str(path), corpus, f"{corpus}-{speaker}", emotion=emotion, **fields)
@@ -69,6 +76,7 @@ class NamedCorpus:
     speaker: Callable[[Fields], str] = lambda fields: fields["speaker"]
     name: Callable[[Fields, Path], str] = lambda fields, path: path.stem  # unique in the corpus
     intensities: Mapping[str, float] = field(default_factory=dict)  # by the group `intensity`
+    ages: Mapping[str, int] = field(default_factory=dict)  # by the group `speaker`
     transcript: Callable[[Fields, Path], str] = lambda fields, path: ""
     exclude: Callable[[Fields], str] = lambda fields: ""  # the reason to skip a file, or ""
     unlabelled: str = ""  # the reason to skip an emotion outside the table; "" if it makes the name a wrong one
@@ -99,6 +107,7 @@ def read_named(corpus: str, folder: Folder) -> Manifest:
             language=row.language(fields),
             intensity=row.intensities[fields["intensity"]] if row.intensities else None,
             transcript=row.transcript(fields, path),
+            age=row.ages.get(fields["speaker"]),
         )
 
     return read_files(folder, parse)
@@ -115,6 +124,9 @@ EMODB_TEXTS = {
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
 }  # fmt: skip
 RAVDESS_TEXTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
+EMODB_AGES = {
+    "03": 31, "08": 34, "09": 21, "10": 32, "11": 26, "12": 30, "13": 32, "14": 35, "15": 25, "16": 31,
+}  # fmt: skip
 EMODB_WOMEN = ("08", "09", "13", "14", "16")
 ESD_WOMEN = ("0001", "0002", "0003", "0007", "0009", "0015", "0016", "0017", "0018", "0019")
 EMOVDB_SPEAKERS = {"bea": "female", "jenie": "female", "josh": "male", "sam": "male"}
@@ -192,6 +204,7 @@ NAMED: dict[str, NamedCorpus] = {
         speaker=lambda fields: f"{fields['speaker']}F",
         name=lambda fields, path: f"{fields['speaker']}F_{fields['word']}_{fields['emotion']}",
         transcript=lambda fields, path: f"Say the word {fields['word']}.",
+        ages={"OA": 64, "YA": 26},
     ),
     # Adigwe et al. 2018, English: `bea_Amused/amused_1-15_0001.wav`. Amused counts as happy; sleepy has no label.
     "emov-db": NamedCorpus(
@@ -224,6 +237,7 @@ NAMED: dict[str, NamedCorpus] = {
         language=lambda fields: "de",
         transcript=lambda fields, path: EMODB_TEXTS.get(fields["text"], ""),
         unlabelled="an emotion without a label (boredom)",
+        ages=EMODB_AGES,
     ),
     # Zhou et al. 2021, Mandarin (0001-0010) and English: `0011/Angry/0011_000351.wav`, `0011/0011.txt`. Some archives
     # hold `train`, `test` and `evaluation` below the emotion; these mix the speakers and are not used.
@@ -310,9 +324,14 @@ def read_cremad(folder: Folder) -> Manifest:
             intensity=CREMAD_LEVELS[level] if level in CREMAD_LEVELS else _rated_intensity(emotion, vote, winners),
             transcript=CREMAD_SENTENCES.get(sentence, ""),
             perceived={winner: 1 / len(winners) for winner in winners},
+            age=_age(actors[actor].get("Age", "")) if actor in actors else None,
         )
 
     return read_files(folder, parse)
+
+
+def _age(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
 
 
 def _rated_intensity(emotion: str, vote: Row | None, winners: list[str]) -> float | None:
@@ -365,6 +384,7 @@ def read_nemo(folder: Folder) -> Manifest:
             gender=row["gender"].strip(),
             language="pl",
             transcript=row["raw_text"].strip(),
+            age=_age(row.get("age", "")),
         )
 
     columns = ("file_id", "emotion", "speaker_id", "gender", "raw_text")

@@ -6,11 +6,14 @@ import argparse
 import json
 import sys
 import wave
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from sedtalker.audio import write_wav
+from sedtalker.cli.main import main
 from sedtalker.cli.options import decibels
 from sedtalker.data.concatenation import (
     Recipe,
@@ -23,7 +26,7 @@ from sedtalker.data.concatenation import (
 from sedtalker.data.manifest import Manifest, Utterance, merge
 from sedtalker.emotion import inference
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
-from sedtalker.errors import DataError, MissingExtraError
+from sedtalker.errors import CheckpointError, DataError, MissingExtraError
 from sedtalker.evaluation import diarizer as evaluation
 from sedtalker.labels import LABELS
 
@@ -111,6 +114,79 @@ def test_recordings_with_true_segments_are_evaluated_by_time(manifest, tmp_path,
     assert report["groups"]["made"]["clips"] == 12  # recordings with changing emotion are not counted as clips
     assert report["mixes"]["made"]["recordings"] == 8
     assert report["mixes"]["made"]["eder"] < 0.05
+
+
+def write_tones(path, *emotions: str) -> None:
+    """A recording with half a second of tone for each emotion, without pauses."""
+    parts = [np.sin(2 * np.pi * pitch(emotion) * np.arange(8_000) / 16_000) * 0.3 for emotion in emotions]
+    path.parent.mkdir(exist_ok=True)
+    write_wav(path, [np.concatenate(parts).astype(np.float32)])
+
+
+def test_false_alarms_in_ordinary_speech_are_counted_per_minute(tmp_path, perfect_diarizer):
+    write_tones(tmp_path / "plain" / "calm.wav", *["neutral"] * 4)
+    write_tones(tmp_path / "plain" / "misread.wav", "angry", "angry", "angry", "neutral")
+    write_tones(tmp_path / "other" / "calm.wav", "neutral", "neutral")
+    report = evaluation.evaluate_diarizer(None, perfect_diarizer, ordinary=[tmp_path / "plain", tmp_path / "other"])
+    groups = report["ordinary"]["groups"]
+    assert groups["all"]["recordings"] == 3
+    plain = groups[str(tmp_path / "plain")]
+    assert plain["minutes"] == pytest.approx(4 / 60)
+    assert plain["neutral"]["value"] == pytest.approx((1 + 0.25) / 2)
+    assert plain["below_half"]["value"] == 0.5
+    assert plain["alarms_per_minute"]["value"] == pytest.approx(1 / (4 / 60))
+    assert plain["overconfidence"]["value"] == pytest.approx(0.94 / 1.01 - 0.625, abs=1e-4)
+    worst = report["ordinary"]["recordings"][0]
+    assert (worst["name"], worst["emotion"], worst["alarms"]) == ("misread.wav", "angry", 1)
+    text = evaluation.format_diarizer(report)
+    assert "| misread.wav | 0.25 | angry |" in text and "Diarizer on split" not in text
+
+
+def test_sounds_next_to_speech_are_compared_with_the_speech_alone(manifest, tmp_path, perfect_diarizer, monkeypatch):
+    manifest.save(tmp_path / "manifest.json")
+    write_tones(tmp_path / "hums" / "hum.wav", "neutral")
+    run = partial(evaluation.evaluate_diarizer, tmp_path / "manifest.json", perfect_diarizer, per_speaker=0)
+    report = run(sounds=[tmp_path / "hums"])["non_speech"]
+    assert set(report) == {"music", "laughter", "breath", "barks", "hums"}
+    assert all(row["changed"]["value"] == 0 and row["correct"]["value"] == 1 for row in report.values())
+    assert report["hums"]["neutral_speech"]["value"] > 0.95 and report["hums"]["emotional_speech"]["value"] == 0
+
+    def predict_from_the_mean(diarizer, features):
+        posterior, intensity = predict_from_pitch(diarizer, features)
+        return posterior.mean(0, keepdim=True).expand_as(posterior), intensity
+
+    monkeypatch.setattr(inference, "predict_frames", predict_from_the_mean)
+    blended = run(sounds=[tmp_path / "hums"])["non_speech"]["hums"]
+    assert blended["shift"]["value"] > 0.2 and blended["correct_alone"]["value"] == 1
+
+
+def test_channels_and_fewer_clips(manifest, tmp_path, perfect_diarizer):
+    pytest.importorskip("torchaudio")
+    manifest.save(tmp_path / "manifest.json")
+    channels = evaluation.make_channels(["telephone", "room", "music"])
+    report = evaluation.evaluate_diarizer(
+        tmp_path / "manifest.json", perfect_diarizer, per_speaker=0, degradations=channels, most=6
+    )
+    assert report["groups"]["made"]["clips"] == 6
+    assert list(report["disturbed"]) == ["telephone", "room", "music"]
+    assert report["disturbed"]["room"]["made"] > 0.9  # echoes of a tone have its pitch
+    quiet = np.zeros(16_000, np.float32)
+    quiet[::2] = 0.01
+    louder = channels["music"](quiet) - quiet
+    assert 10 * np.log10(np.mean(quiet**2) / np.mean(louder**2)) == pytest.approx(10, abs=0.1)
+
+
+def test_only_streaming_encoders_have_a_choice_of_look_ahead(manifest, tmp_path, perfect_diarizer):
+    manifest.save(tmp_path / "manifest.json")
+    with pytest.raises(CheckpointError, match="no look-ahead to choose"):
+        evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer, look_aheads=[120])
+
+
+def test_the_command_needs_a_manifest_or_ordinary_speech(tmp_path, capsys):
+    assert main(["evaluate", "diarizer"]) == 2
+    assert "--ordinary" in capsys.readouterr().err
+    assert main(["evaluate", "diarizer", "--ordinary", str(tmp_path / "none")]) == 1
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_noise_levels_are_parsed():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, name_list, real
+from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, integer_list, name_list, real
 
 BASELINES = ("still", "mean", "linear")
 
@@ -117,9 +117,20 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("diarizer", parents=[common], help="measure a diarizer on the speakers of a split")
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
+    parser.add_argument("manifest", type=Path, nargs="?", metavar="MANIFEST", help="manifest of speech corpora")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the report as JSON and Markdown")
+    parser.add_argument(
+        "--ordinary",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="folders of speech without emotion, to count false alarms; needs no MANIFEST",
+    )
     parser.add_argument("--split", default="test", help="split to measure (default: test)")
+    parser.add_argument(
+        "--most", type=integer(1, 10**9), metavar="N", help="maximum number of clips per corpus (default: all)"
+    )
     add_diarizer(parser)
     parser.add_argument(
         "--noise",
@@ -127,6 +138,27 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         default=(),
         metavar="DB,DB",
         help="signal-to-noise ratios of additional tests with pink noise, such as 20,10,5,0",
+    )
+    parser.add_argument(
+        "--channels",
+        type=name_list("telephone", "room", "music"),
+        default=(),
+        metavar="NAMES",
+        help="additional tests by telephone, in a room, and with music under the speech: telephone,room,music",
+    )
+    parser.add_argument(
+        "--look-aheads",
+        type=integer_list(20, 10_000),
+        default=(),
+        metavar="MS,MS",
+        help="additional tests with a streaming encoder's look-aheads, such as 80,120,200,400",
+    )
+    parser.add_argument(
+        "--non-speech",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
+        help="additional tests with music, laughter, breath, barks and sounds from folders next to the speech",
     )
     parser.add_argument(
         "--crossfade",
@@ -224,16 +256,30 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_diarizer(arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
+    from sedtalker.errors import UsageError
+
+    if arguments.manifest is None and (arguments.protocol == "emobox" or not arguments.ordinary):
+        raise UsageError("no MANIFEST of speech corpora. Write one with sedtalker data prepare, or use --ordinary DIR")
     if arguments.protocol == "emobox":
         return _run_emobox(arguments)
-    from sedtalker.evaluation.diarizer import evaluate_diarizer, format_diarizer, make_noises, write_diarizer_report
+    from sedtalker.evaluation.diarizer import (
+        evaluate_diarizer,
+        format_diarizer,
+        make_channels,
+        make_noises,
+        write_diarizer_report,
+    )
 
     report = evaluate_diarizer(
         arguments.manifest,
         arguments.diarizer,
         arguments.split,
-        degradations=make_noises(arguments.noise),
+        degradations=make_noises(arguments.noise) | make_channels(arguments.channels),
         crossfade=arguments.crossfade,
+        most=arguments.most,
+        look_aheads=arguments.look_aheads,
+        sounds=arguments.non_speech,
+        ordinary=arguments.ordinary,
     )
     print(format_diarizer(report))
     if arguments.output:

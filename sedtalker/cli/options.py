@@ -68,6 +68,11 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def integer_list(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
+    """Option type: comma-separated integers in [low, high]."""
+    return lambda text: tuple(integer(low, high)(part) for part in text.split(","))
+
+
 def color(text: str) -> str | tuple[float, float, float]:
     """Option type: `transparent`, or a colour in hexadecimal as (red, green, blue), each 0 to 1."""
     digits = text.removeprefix("#")

@@ -16,6 +16,7 @@ from sedtalker.speech import FRAME_SAMPLES
 Float = NDArray[np.float32]
 
 NON_SPEECH = ("silence", "white", "pink", "brown", "hum", "music", "clicks", "breath", "chirps")
+VOCAL = ("laughter", "barks")  # also made by `synthesize_non_speech`; the talker does not train on them
 NOISE_EXPONENTS = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 BACKGROUNDS = NON_SPEECH[1:6]  # sounds that are mixed with speech
 LEVELS = (-55.0, -12.0)  # dB of full scale of a sound without speech
@@ -34,14 +35,17 @@ SPEEDS = (0.88, 1.15)
 
 
 def synthesize_non_speech(kind: str, seconds: float, rng: np.random.Generator) -> Float:
-    """Sound (N,) without speech, of one of the kinds in `NON_SPEECH`, at a random level."""
+    """Sound (N,) without speech, of one of the kinds in `NON_SPEECH` and `VOCAL`, at a random level."""
     count = round(seconds * SAMPLE_RATE)
     if kind == "silence":
         return np.zeros(count, np.float32)
     if kind in NOISE_EXPONENTS:
         sound = power_law_noise(count, NOISE_EXPONENTS[kind], rng)
     else:
-        makers = {"hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths, "chirps": _chirps}
+        makers = {
+            "hum": _hum, "music": _music, "clicks": _clicks, "breath": _breaths, "chirps": _chirps,
+            "laughter": _laughter, "barks": _barks,
+        }  # fmt: skip
         sound = makers[kind](count, rng)
     level = 10 ** (rng.uniform(*LEVELS) / 20)
     return np.clip(sound / (_rms(sound) + 1e-9) * level, -1, 1).astype(np.float32)
@@ -146,6 +150,57 @@ def _chirps(count: int, rng: np.random.Generator) -> Float:
                 break
         start += round(rng.uniform(0.1, 1.5) * SAMPLE_RATE)
     return sound.astype(np.float32)
+
+
+def _laughter(count: int, rng: np.random.Generator) -> Float:
+    """Series of short vowels four to six times a second, each with a falling pitch and breath before it."""
+    sound, start = 1e-4 * rng.normal(size=count), 0
+    while start < count:
+        pitch, period = rng.uniform(180, 420), round(SAMPLE_RATE / rng.uniform(4, 6))
+        for number in range(int(rng.integers(3, 9))):
+            length = min(round(0.55 * period), count - start)
+            if length < FRAME_SAMPLES:
+                break
+            vowel = _harmonics(length, pitch * 0.97**number, -0.15, (800.0, 1300.0, 2600.0), rng)
+            sound[start : start + length] += 0.92**number * vowel
+            pause = min(period - length, count - start - length)
+            if pause > 0:
+                sound[start + length : start + length + pause] += 0.08 * _breath(pause, rng)
+            start += period
+        start += round(rng.uniform(0.2, 0.8) * SAMPLE_RATE)
+    return sound.astype(np.float32)
+
+
+def _barks(count: int, rng: np.random.Generator) -> Float:
+    """Barks of a dog, alone or in pairs: rough harmonic bursts of 0.1 to 0.25 s whose pitch rises and falls."""
+    sound, start = 1e-4 * rng.normal(size=count), 0
+    pitch, size = rng.uniform(250, 700), rng.uniform(0.8, 1.3)
+    while start < count:
+        for _ in range(int(rng.integers(1, 4))):
+            length = min(round(rng.uniform(0.1, 0.25) * SAMPLE_RATE), count - start)
+            if length < FRAME_SAMPLES:
+                break
+            bark = _harmonics(length, pitch * rng.uniform(0.9, 1.1), -0.4, (900 * size, 1800 * size), rng)
+            rough = 1 + 0.5 * rng.normal(size=length)
+            sound[start : start + length] += bark * rough
+            start += length + round(rng.uniform(0.08, 0.2) * SAMPLE_RATE)
+        start += round(rng.uniform(0.3, 1.0) * SAMPLE_RATE)
+    return sound.astype(np.float32)
+
+
+def _harmonics(
+    count: int, pitch: float, glide: float, formants: tuple[float, ...], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Voiced sound (count,) that swells and fades: harmonics of a pitch in Hz, shaped by formants in Hz.
+
+    The pitch changes by the share `glide` from the first to the last sample.
+    """
+    place = np.arange(count) / count
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + glide * place)) / SAMPLE_RATE
+    orders = np.arange(1, int(4000 / pitch) + 1)
+    gains = sum(1 / (1 + np.square((orders * pitch - formant) / 150)) for formant in formants) + 0.3 / orders
+    tones = np.sin(orders[:, None] * phase + rng.uniform(0, 2 * np.pi, len(orders))[:, None])
+    return (gains @ tones) * np.sin(np.pi * (place + 0.5 / count)) ** 0.5
 
 
 def _breath(count: int, rng: np.random.Generator) -> Float:

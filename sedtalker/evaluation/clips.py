@@ -129,6 +129,12 @@ def clip_metrics(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: i
     }
 
 
+def uar_interval(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: int = 0) -> Figure:
+    """Unweighted average recall of the frames with its interval."""
+    draws = draw_counts(bootstrap_groups(clips), seed)
+    return interval(false_rates(draws @ frame_counts(clips, len(labels)), len(labels)).uar)
+
+
 def contradictions(posterior: NDArray[np.float32], intensity: NDArray[np.float32], neutral: int) -> float:
     """Share of the frames (T, C) that are sure of an emotion while their intensity (T,) says that there is none."""
     emotional = np.delete(posterior, neutral, axis=1).max(1)

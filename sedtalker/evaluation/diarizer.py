@@ -16,31 +16,39 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sedtalker.audio import load_audio
-from sedtalker.data.augmentation import add_noise
-from sedtalker.data.concatenation import draw_recipes, render_recipe, vary_insertions
-from sedtalker.data.manifest import Manifest, Utterance, load_manifest
+from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.data.augmentation import add_noise, reverberate, simulate_telephone
+from sedtalker.data.concatenation import LEVEL, draw_recipes, normalize_level, render_recipe, vary_insertions
+from sedtalker.data.manifest import Manifest, Utterance, audio_files, load_manifest
+from sedtalker.data.negative_audio import synthesize_non_speech
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.plot import plot_confusion
 from sedtalker.emotion.segments import Segment
-from sedtalker.errors import DataError
+from sedtalker.errors import CheckpointError, DataError
 from sedtalker.evaluation import diarization as measure
-from sedtalker.evaluation.bootstrap import draw_counts, interval, mean_interval, show
+from sedtalker.evaluation.bootstrap import Figure, draw_counts, interval, mean_interval, show
 from sedtalker.evaluation.clips import (
+    ClipPrediction,
     Degradation,
+    Samples,
     clip_metrics,
     diarize_clips,
     diarize_samples,
     group_clips,
     largest_gaps,
     reliability,
+    uar_interval,
 )
+from sedtalker.evaluation.non_speech import evaluate_non_speech, format_non_speech
+from sedtalker.evaluation.ordinary import evaluate_ordinary, format_ordinary
 from sedtalker.evaluation.report import markdown_table, write_report
 from sedtalker.files import atomic_write
-from sedtalker.speech import WindowedEncoder, load_encoder
+from sedtalker.speech import StreamingEncoder, WindowedEncoder, load_encoder
 
 INSERTIONS = (0.3, 0.5, 1.0, 2.0)  # s
 SHOWN_GAPS = 12  # in the table; the JSON has all
+ROOM_SECONDS, ROOM_STRENGTHS = 0.4, (0.6, 0.6)  # RT60 of the room, and norm of its echoes
+MUSIC_BELOW = 10.0  # dB of the music below the speech
 
 
 @dataclass
@@ -126,57 +134,119 @@ def mix_metrics(mixes: Sequence[RecordingPrediction], seed: int = 0) -> dict[str
 
 
 def evaluate_diarizer(
-    manifest_path: Path | str,
+    manifest_path: Path | str | None,
     diarizer: Diarizer | str | Path = "default",
     split: str = "test",
     per_speaker: int = 20,
     seed: int = 0,
-    degradations: dict[str, Degradation] | None = None,
+    degradations: Mapping[str, Degradation] | None = None,
     crossfade: float = 0.0,
+    most: int | None = None,
+    look_aheads: Sequence[int] = (),
+    sounds: Sequence[Path] | None = None,
+    ordinary: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Evaluate a diarizer on one split of a manifest; returns plain types.
+    """Evaluate a diarizer on one split of a manifest, and in ordinary speech; returns plain types.
 
     Args:
+        manifest_path: None: only ordinary speech.
         per_speaker: number of recordings that are concatenated from each speaker's clips.
         degradations: name -> change of the samples (N,) of clips for another evaluation.
         crossfade: seconds of crossfade between the clips of those recordings; 0: cuts.
+        most: clips of each corpus that are used, evenly spaced; None: all.
+        look_aheads: of a streaming encoder in ms, for another evaluation with each.
+        sounds: folders of sounds without words; they and synthetic ones are placed next to speech. None: no such test.
+        ordinary: folders of ordinary speech (`sedtalker.evaluation.ordinary`).
 
     Raises:
-        DataError: the split is empty.
+        CheckpointError: the encoder does not have the look-ahead.
+        DataError: the split is empty, or a folder is missing or holds no audio.
         MissingExtraError: the extra `train` is not installed.
     """
     measure.require_metrics()
-    manifest = load_manifest(manifest_path)
-    selected = manifest.select(split)
-    utterances = [item for item in selected if not item.segments]
-    if not selected:
-        raise DataError(f"no utterances of split {split!r}: {manifest_path}. Choose train, validation or test")
+    for folder in (*ordinary, *(sounds or ())):
+        audio_files(folder)
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = load_encoder(network.config.encoder)
+    dials = {ms: with_look_ahead(encoder, ms) for ms in look_aheads}
     labels = network.config.labels
-    clips = diarize_clips(manifest, utterances, network, encoder)
-    mixes = diarize_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
-    mixes += diarize_recordings(manifest, [item for item in selected if item.segments], network, encoder)
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
-    for name, group in group_clips(clips).items():
-        report["groups"][name] = clip_metrics(group, labels, seed)
-    for corpus in sorted({mix.corpus for mix in mixes}):
-        report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus], seed)
-    for name, degrade in (degradations or {}).items():
-        again = group_clips(diarize_clips(manifest, utterances, network, encoder, degrade))
-        report["disturbed"][name] = {
-            corpus: clip_metrics(again[corpus], labels)["uar"]
-            for corpus in sorted({item.corpus for item in utterances})
+    if manifest_path is not None:
+        manifest = load_manifest(manifest_path)
+        selected = _thin_out(manifest.select(split), most)
+        if not selected:
+            raise DataError(f"no utterances of split {split!r}: {manifest_path}. Choose train, validation or test")
+        utterances = [item for item in selected if not item.segments]
+        clips = diarize_clips(manifest, utterances, network, encoder)
+        mixes = diarize_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
+        mixes += diarize_recordings(manifest, [item for item in selected if item.segments], network, encoder)
+        report |= _describe_clips(clips, labels, seed)
+        for corpus in sorted({mix.corpus for mix in mixes}):
+            report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus], seed)
+        again = {
+            name: diarize_clips(manifest, utterances, network, encoder, degrade)
+            for name, degrade in (degradations or {}).items()
         }
-    if utterances:
-        report["gaps"] = largest_gaps(clips, labels, seed)
-        report["reliability"] = {
-            corpus: reliability([clip for clip in clips if clip.utterance.corpus == corpus])
-            for corpus in sorted({item.corpus for item in utterances})
-        }
-        speakers = {f"{item.corpus}/{item.speaker}" for item in utterances}
-        report["worst_speaker"] = worst_speaker(report["groups"], speakers)
+        report |= _compare_clips("disturbed", again, labels, seed)
+        again = {f"{ms} ms": diarize_clips(manifest, utterances, network, dial) for ms, dial in dials.items()}
+        report |= _compare_clips("look_ahead", again, labels, seed)
+        if sounds is not None:
+            report["non_speech"] = evaluate_non_speech(manifest, utterances, network, encoder, sounds, seed)
+    if ordinary:
+        report["ordinary"] = evaluate_ordinary(ordinary, network, encoder, seed)
     return report
+
+
+def with_look_ahead(encoder: WindowedEncoder, look_ahead: int) -> WindowedEncoder:
+    """A streaming encoder with another look-ahead in ms. Raises CheckpointError for another encoder or look-ahead."""
+    if not isinstance(encoder, StreamingEncoder):
+        raise CheckpointError(
+            f"the speech encoder {encoder.name} has no look-ahead to choose. Use a diarizer on a streaming encoder"
+        )
+    return encoder.with_look_ahead(look_ahead)
+
+
+def _thin_out(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
+    """At most `most` evenly spaced utterances of each corpus; None: all."""
+    chosen = []
+    for corpus in dict.fromkeys(item.corpus for item in utterances):
+        group = [item for item in utterances if item.corpus == corpus]
+        chosen += group if most is None or len(group) <= most else [group[k * len(group) // most] for k in range(most)]
+    return chosen
+
+
+def _describe_clips(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: int) -> dict[str, Any]:
+    """Figures of clips by group, the largest gaps between groups, calibration and the worst speaker."""
+    if not clips:
+        return {}
+    groups = {name: clip_metrics(group, labels, seed) for name, group in group_clips(clips).items()}
+    corpora = sorted({clip.utterance.corpus for clip in clips})
+    speakers = {f"{clip.utterance.corpus}/{clip.utterance.speaker}" for clip in clips}
+    return {
+        "groups": groups,
+        "gaps": largest_gaps(clips, labels, seed),
+        "reliability": {
+            corpus: reliability([clip for clip in clips if clip.utterance.corpus == corpus]) for corpus in corpora
+        },
+        "worst_speaker": worst_speaker(groups, speakers),
+    }
+
+
+def _compare_clips(
+    name: str, conditions: Mapping[str, Sequence[ClipPrediction]], labels: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """Frame UAR by condition and corpus as `name`, and its intervals as `name_intervals`."""
+    figures: dict[str, dict[str, Figure]] = {}
+    for condition, clips in conditions.items():
+        corpora = sorted({clip.utterance.corpus for clip in clips})
+        figures[condition] = {
+            corpus: uar_interval([clip for clip in clips if clip.utterance.corpus == corpus], labels, seed)
+            for corpus in corpora
+        }
+    return {
+        name: {key: {corpus: figure["value"] for corpus, figure in row.items()} for key, row in figures.items()},
+        f"{name}_intervals": figures,
+    }
 
 
 def make_noises(levels: Sequence[float], seed: int = 0) -> dict[str, Degradation]:
@@ -187,6 +257,23 @@ def make_noises(levels: Sequence[float], seed: int = 0) -> dict[str, Degradation
         return lambda samples: add_noise(samples, level, 1.0, rng)
 
     return {f"noise at {level:g} dB": disturbance(level) for level in levels}
+
+
+def make_channels(names: Sequence[str], seed: int = 0) -> dict[str, Degradation]:
+    """Degradations by name: a telephone, a room, and music under the speech."""
+    rng = np.random.default_rng(seed)
+
+    def play_music(samples: Samples) -> Samples:
+        music = normalize_level(synthesize_non_speech("music", len(samples) / SAMPLE_RATE, rng))[: len(samples)]
+        gain = np.sqrt(np.mean(np.square(samples, dtype=np.float64))) * 10 ** (-(MUSIC_BELOW + LEVEL) / 20)
+        return (samples + gain * music).astype(np.float32)
+
+    known: dict[str, Degradation] = {
+        "telephone": simulate_telephone,
+        "room": lambda samples: reverberate(samples, ROOM_SECONDS, ROOM_STRENGTHS, rng),
+        "music": play_music,
+    }
+    return {name: known[name] for name in names}
 
 
 def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str, Any]:
@@ -200,21 +287,27 @@ def worst_speaker(groups: dict[str, Any], speakers: Collection[str]) -> dict[str
 
 def format_diarizer(report: Mapping[str, Any]) -> str:
     """Format the report as Markdown, which is also readable on the screen."""
-    parts = [f"Diarizer on split `{report['split']}`"]
+    parts = [f"Diarizer on split `{report['split']}`"] if report["groups"] or report["mixes"] else []
     if report["groups"]:
         parts += [_group_table(report), _false_rate_table(report)]
     if report.get("gaps"):
         parts += [_gap_table(report["gaps"][:SHOWN_GAPS])]
     if report["mixes"]:
         parts += [_mix_table(report)]
-    for name, row in report["disturbed"].items():
-        parts.append(f"{name}: frame UAR " + ", ".join(f"{corpus} {value:.3f}" for corpus, value in row.items()))
+    for name in ("disturbed_intervals", "look_ahead_intervals"):
+        for condition, row in report.get(name, {}).items():
+            values = ", ".join(f"{corpus} {show(figure)}" for corpus, figure in row.items())
+            parts.append(f"{condition}: frame UAR {values}")
     if worst := report.get("worst_speaker"):
         rates = (f"{name} {wrong:.2f}/{missed:.2f}" for name, (wrong, missed) in worst["false_rates"].items())
         parts.append(
             f"Worst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}\n"
             "false-positive/false-negative rate: " + ", ".join(rates)
         )
+    if non_speech := report.get("non_speech"):
+        parts.append(format_non_speech(non_speech))
+    if ordinary := report.get("ordinary"):
+        parts.append(format_ordinary(ordinary))
     return "\n\n".join(parts) + "\n"
 
 

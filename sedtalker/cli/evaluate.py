@@ -1,4 +1,4 @@
-"""`sedtalker evaluate`: compare predicted with true animations, analyse motion, or measure a diarizer."""
+"""`sedtalker evaluate`: compare predicted with true animations, analyse motion, measure a diarizer, score segments."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    models = parser.add_subparsers(dest="model", metavar="talker|motion|diarizer", required=True)
+    models = parser.add_subparsers(dest="model", metavar="talker|motion|diarizer|diarization", required=True)
     _add_talker(models, common)
     _add_motion(models, common)
     _add_diarizer(models, common)
+    _add_diarization(models, common)
 
 
 def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
@@ -183,6 +184,25 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_diarizer)
 
 
+def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser(
+        "diarization",
+        parents=[common],
+        help="score emotion segments of any system against true ones",
+        description="Each side is RTTM (the emotion in its 8th field), a table of frames, or a folder of track files.",
+    )
+    parser.add_argument(
+        "reference",
+        type=Path,
+        metavar="REFERENCE",
+        help="true segments, such as the folder of python -m sedtalker.recipes frame_benchmark",
+    )
+    parser.add_argument("hypothesis", type=Path, metavar="HYPOTHESIS", help="segments of a system")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report (.json or .md)")
+    add_seed(parser, "the bootstrap")
+    parser.set_defaults(run=run_diarization)
+
+
 def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a sequence could not be measured."""
     from sedtalker.evaluation.masks import read_masks
@@ -285,6 +305,18 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
     if arguments.output:
         for path in write_diarizer_report(report, arguments.output):
             print(path)
+    return 0
+
+
+def run_diarization(arguments: argparse.Namespace) -> int:
+    """Score emotion segments against true ones."""
+    from sedtalker.evaluation.benchmark import format_scores, read_segmentation, score
+    from sedtalker.evaluation.report import write_report
+
+    report = score(read_segmentation(arguments.reference), read_segmentation(arguments.hypothesis), arguments.seed)
+    print(format_scores(report))
+    if arguments.output:
+        write_report(report, arguments.output, {".md": format_scores})
     return 0
 
 

@@ -20,6 +20,7 @@ RECIPES = {
     "ensemble_diarizers": "an ensemble of trained diarizers",
     "fit_expression_timing": "onset and offset of expressions on measured faces",
     "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
+    "frame_benchmark": "the frame-level benchmark of emotion diarization, from CREMA-D",
     "head_asset": "the head, from the files of MakeHuman",
     "mouth_shape": "fine-tuning of a talker on the measured shape of the mouth",
     "phone_sheet": "close-ups of a talker's mouth by phone",

@@ -11,8 +11,10 @@ from sedtalker.data.manifest import Manifest, load_manifest, merge, split_by_spe
 from sedtalker.data.speech_corpora.readers import READERS
 from sedtalker.errors import DataError
 
-PINNED = {"crema-d-1028": "validation", "nemo-EB0": "train"}
-"""Splits that are not random: the demo's actor is never trained on, and nEMO keeps one more speaker for training."""
+BENCHMARK_ACTORS = (1002, 1015, 1018, 1021, 1027, 1029, 1038, 1039, 1042, 1047, 1051, 1055, 1068, 1069)
+PINNED = {"crema-d-1028": "validation", "nemo-EB0": "train"} | {f"crema-d-{x}": "test" for x in BENCHMARK_ACTORS}
+"""Splits that are not random: the actors of the demo and of the benchmark (`data.frame_benchmark`) are never
+trained on, and nEMO keeps one more speaker for training."""
 
 
 def add_corpus(path: Path, name: str, folder: str | os.PathLike[str], seed: int = 0) -> Manifest:

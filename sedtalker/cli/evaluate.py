@@ -11,6 +11,14 @@ from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, int
 BASELINES = ("still", "mean", "linear")
 
 
+def named_model(text: str) -> tuple[str, str]:
+    """Option type: CORPUS=DIR, the name of a corpus and the name or folder of a model."""
+    name, _, model = text.partition("=")
+    if not name or not model:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CORPUS=DIR, such as nemo=runs/without-nemo/model")
+    return name, model
+
+
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
@@ -127,6 +135,13 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         default=(),
         metavar="DIR",
         help="folders of speech without emotion, to count false alarms; needs no MANIFEST",
+    )
+    parser.add_argument(
+        "--left-out",
+        type=named_model,
+        nargs="+",
+        metavar="CORPUS=DIR",
+        help="instead: measure each corpus with the diarizer that was trained without it",
     )
     parser.add_argument("--split", default="test", help="split to measure (default: test)")
     parser.add_argument(
@@ -278,8 +293,10 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
     from sedtalker.errors import UsageError
 
-    if arguments.manifest is None and (arguments.protocol == "emobox" or not arguments.ordinary):
+    if arguments.manifest is None and (arguments.protocol == "emobox" or arguments.left_out or not arguments.ordinary):
         raise UsageError("no MANIFEST of speech corpora. Write one with sedtalker data prepare, or use --ordinary DIR")
+    if arguments.left_out:
+        return _run_cross_corpus(arguments)
     if arguments.protocol == "emobox":
         return _run_emobox(arguments)
     from sedtalker.evaluation.diarizer import (
@@ -317,6 +334,20 @@ def run_diarization(arguments: argparse.Namespace) -> int:
     print(format_scores(report))
     if arguments.output:
         write_report(report, arguments.output, {".md": format_scores})
+    return 0
+
+
+def _run_cross_corpus(arguments: argparse.Namespace) -> int:
+    from sedtalker.data.manifest import load_manifest
+    from sedtalker.evaluation.cross_corpus import evaluate_cross_corpus, format_cross_corpus
+    from sedtalker.evaluation.report import write_report
+
+    report = evaluate_cross_corpus(load_manifest(arguments.manifest), dict(arguments.left_out), arguments.most)
+    print(format_cross_corpus(report))
+    if arguments.output:
+        for path in (arguments.output / "cross-corpus.json", arguments.output / "cross-corpus.md"):
+            write_report(report, path, {".md": format_cross_corpus})
+            print(path)
     return 0
 
 

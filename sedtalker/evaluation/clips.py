@@ -74,6 +74,15 @@ def diarize_clips(
     return predictions
 
 
+def thin_out(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
+    """At most `most` evenly spaced utterances of each corpus; None: all."""
+    chosen = []
+    for corpus in dict.fromkeys(item.corpus for item in utterances):
+        group = [item for item in utterances if item.corpus == corpus]
+        chosen += group if most is None or len(group) <= most else [group[k * len(group) // most] for k in range(most)]
+    return chosen
+
+
 def check_known(utterances: Sequence[Utterance], diarizer: Diarizer) -> None:
     """Check that a diarizer has every emotion of the clips as a label. Raises DataError if it does not."""
     labels = diarizer.config.labels

@@ -37,6 +37,7 @@ from sedtalker.evaluation.clips import (
     group_clips,
     largest_gaps,
     reliability,
+    thin_out,
     uar_interval,
 )
 from sedtalker.evaluation.non_speech import evaluate_non_speech, format_non_speech
@@ -173,7 +174,7 @@ def evaluate_diarizer(
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     if manifest_path is not None:
         manifest = load_manifest(manifest_path)
-        selected = _thin_out(manifest.select(split), most)
+        selected = thin_out(manifest.select(split), most)
         if not selected:
             raise DataError(f"no utterances of split {split!r}: {manifest_path}. Choose train, validation or test")
         utterances = [item for item in selected if not item.segments]
@@ -204,15 +205,6 @@ def with_look_ahead(encoder: WindowedEncoder, look_ahead: int) -> WindowedEncode
             f"the speech encoder {encoder.name} has no look-ahead to choose. Use a diarizer on a streaming encoder"
         )
     return encoder.with_look_ahead(look_ahead)
-
-
-def _thin_out(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
-    """At most `most` evenly spaced utterances of each corpus; None: all."""
-    chosen = []
-    for corpus in dict.fromkeys(item.corpus for item in utterances):
-        group = [item for item in utterances if item.corpus == corpus]
-        chosen += group if most is None or len(group) <= most else [group[k * len(group) // most] for k in range(most)]
-    return chosen
 
 
 def _describe_clips(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: int) -> dict[str, Any]:

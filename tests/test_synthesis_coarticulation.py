@@ -14,7 +14,6 @@ from sedtalker.synthesis.coarticulation import (
     Performance,
     SpeakerStyle,
     default_measures,
-    expression_curves,
     perform,
 )
 
@@ -171,30 +170,6 @@ def test_an_emotion_shows_its_action_units_and_no_others(label: str):
 def test_an_expression_grows_with_the_intensity(label: str):
     sizes = [np.abs(animate(ABA, label, level).expression).sum() for level in (0.3, 0.6, 1.0)]
     assert sizes[0] < sizes[1] < sizes[2]
-
-
-def test_speech_reduces_a_smile():
-    smile = animate(ABA, "happy", 1.0).weights[:, SMILE]
-    assert smile[36] < 0.85 * smile[5]
-
-
-def test_an_expression_precedes_the_voice_rises_in_a_third_of_a_second_and_falls_in_twice_the_time():
-    intensity = np.zeros(300, np.float32)
-    intensity[100:200] = 1
-    posterior = constant_track("happy", 1.0, 300)[0]
-    smile = expression_curves(posterior, intensity)[:, SMILE]
-    smile = smile / smile.max()
-
-    def seconds_at(level: float, curve: np.ndarray) -> float:
-        """Time at which a rising curve passes a level."""
-        return float(np.interp(level, np.maximum.accumulate(curve), np.arange(len(curve)) / 50))
-
-    rising, falling = smile[:200], 1 - smile[150:]
-    assert seconds_at(0.9, rising) - seconds_at(0.1, rising) == pytest.approx(0.35, abs=0.05)
-    assert seconds_at(0.9, falling) - seconds_at(0.1, falling) == pytest.approx(0.66, abs=0.07)
-    assert 1.85 < seconds_at(0.1, rising) < 2.0  # the voice changes at 2 s
-    assert smile[:90].max() < 0.01 and smile[-5:].max() < 0.05
-    assert np.diff(smile[:190]).min() > -1e-3 and np.diff(smile[200:]).max() < 1e-3  # no overshoot
 
 
 def test_speaker_styles_differ_by_seed():

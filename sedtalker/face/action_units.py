@@ -10,6 +10,8 @@ facial expression", EDM 2013), 17 and 24 press the mouth shut.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,13 +44,13 @@ ACTION_UNITS: dict[int, dict[str, float]] = {
 
 EMOTIONS: dict[str, dict[int, float]] = {
     "neutral": {},
-    "happy": {6: 0.90, 12: 0.80, 7: 0.35, 10: 0.34, 14: 0.12, 16: 0.16},
-    "sad": {1: 0.95, 4: 0.30, 15: 0.80, 17: 0.35, 7: 0.12, 43: 0.12, 64: 0.20},
-    "angry": {4: 1.00, 5: 0.30, 7: 0.50, 9: 0.40, 10: 0.12, 15: 0.15, 23: 0.30, 24: 0.25},
-    "upset": {4: 0.60, 14: 0.40, 15: 0.45, 17: 0.65, 24: 0.50},
-    "disgust": {9: 0.95, 10: 0.55, 4: 0.55, 15: 0.45, 16: 0.20, 6: 0.40, 7: 0.35},
-    "fear": {1: 1.00, 2: 0.22, 4: 0.45, 5: 0.90, 20: 0.85, 16: 0.24, 26: 0.08},
-    "surprise": {1: 0.95, 2: 0.95, 5: 0.65, 26: 0.20},
+    "happy": {6: 1.00, 12: 1.00, 7: 0.30, 10: 0.45, 14: 0.15, 16: 0.25},
+    "sad": {1: 1.00, 4: 0.35, 15: 1.00, 17: 1.00, 7: 0.10, 43: 0.22, 64: 0.35},
+    "angry": {4: 1.00, 5: 0.60, 7: 0.55, 9: 0.60, 10: 0.60, 16: 0.60, 23: 0.20, 24: 0.10},
+    "upset": {4: 0.60, 14: 0.40, 15: 0.55, 17: 0.65, 24: 0.50},
+    "disgust": {9: 1.00, 10: 1.00, 4: 0.20, 15: 0.80, 17: 0.80, 6: 0.45, 7: 0.55, 16: 0.10, 43: 0.15},
+    "fear": {1: 1.00, 2: 0.35, 4: 0.65, 5: 1.00, 20: 1.00, 16: 0.60, 15: 0.35, 26: 0.10},
+    "surprise": {1: 1.00, 2: 1.00, 5: 1.00, 26: 0.70},
 }
 """Action units in [0, 1] of each emotion at intensity 1."""
 
@@ -60,6 +62,13 @@ MOUTH_UNITS_WEIGHT = 0.6  # of units 12 to 24 in `emotion_scores`; units of the 
 MIN_ACTIVATION = 0.12  # norm of the weighted units below which a face counts as neutral
 
 
+MOUTH_SHARE = {
+    "mouthDimple": 0.6, "mouthStretch": 0.9, "mouthUpperUp": 0.8, "mouthLowerDown": 0.7, "mouthShrugLower": 0.8,
+    "mouthRollLower": 0.35, "mouthRollUpper": 0.35, "mouthPress": 0.35, "jawOpen": 0.5,
+}  # fmt: skip
+"""Share of an expression's mouth that a speaking face shows, by ARKit name without its side; other weights show all."""
+
+
 def action_unit_matrix() -> Float:
     """ARKit weights (U, 52) of the action units at full intensity, in the order of ACTION_UNITS."""
     matrix = np.zeros((len(ACTION_UNITS), len(ARKIT_NAMES)), np.float32)
@@ -69,9 +78,14 @@ def action_unit_matrix() -> Float:
     return matrix
 
 
-def emotion_action_units() -> Float:
-    """Action units (C, U) of each emotion of LABELS at intensity 1."""
-    return np.array([[EMOTIONS[label].get(unit, 0.0) for unit in ACTION_UNITS] for label in LABELS], np.float32)
+def emotion_action_units(labels: Sequence[str] = LABELS) -> Float:
+    """Action units (C, U) of each of the emotions at intensity 1."""
+    return np.array([[EMOTIONS[label].get(unit, 0.0) for unit in ACTION_UNITS] for label in labels], np.float32)
+
+
+def emotion_weights(labels: Sequence[str] = LABELS) -> Float:
+    """ARKit weights (C, 52) of each of the emotions at intensity 1."""
+    return emotion_action_units(labels) @ action_unit_matrix()
 
 
 def expression_weights(posterior: Float, intensity: Float) -> Float:

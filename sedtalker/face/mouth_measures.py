@@ -11,10 +11,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 
 Float = NDArray[np.float32]
@@ -70,6 +72,12 @@ def mouth_measures(face: Face) -> MouthMeasures:
     return MouthMeasures(
         np.array(rest, np.float32) * MILLIMETRES, np.stack(matrix, axis=1).astype(np.float32) * MILLIMETRES
     )
+
+
+@lru_cache(maxsize=1)
+def default_measures() -> MouthMeasures:
+    """Mouth measures of the default head."""
+    return mouth_measures(load_face())
 
 
 def lip_vertices(face: Face) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -2,8 +2,7 @@
 
 Phones become gestures towards their visemes, which blend by dominance (Cohen & Massaro 1993). Closures of /p b m/ and
 contacts of /f v/ then limit the blend, because an average of neighbours never closes, and in silence the lips are
-closed. The expression of the emotion track rises and falls slowly, is weaker in the lower face during speech, and never
-opens closed lips.
+closed. The expression of the emotion track is the one that the default talker adds (`sedtalker.talker.expression`).
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
-from sedtalker.face.action_units import expression_weights
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, TONGUE_OUT, arkit_columns
-from sedtalker.face.assets import load_face
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, TONGUE_OUT, arkit_columns
 from sedtalker.face.mouth_fit import fit_gap
-from sedtalker.face.mouth_measures import GAP, MouthMeasures, mouth_measures
+from sedtalker.face.mouth_measures import GAP, default_measures
 from sedtalker.face.visemes import (
     BILABIALS,
     LABIODENTALS,
@@ -35,6 +33,7 @@ from sedtalker.face.visemes import (
 from sedtalker.labels import LABELS
 from sedtalker.phones import SILENCE, Phone
 from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.expression import ExpressionRules, activate, repeat_first
 
 Float = NDArray[np.float32]
 
@@ -61,21 +60,7 @@ SHUT = 0.02  # share of the opening below which the lips count as closed in sile
 
 EFFORT_PER_DB, EFFORT_RANGE = 0.018, (0.75, 1.30)  # opening grows with loudness over the clip's median
 
-# Time constants in seconds: 10 to 90 % in 0.35 and 0.66 s. RAVDESS' actors take 0.4 to 0.8 and 0.4 to 1.0 s, and for
-# all emotions but sad half of the expression is there 0.04 to 0.10 s before the voice (`recipes fit_expression_timing`;
-# includes the tracker's smoothing).
-ONSET, RELEASE_OF_EMOTION = 0.16, 0.30
-EMOTION_LEAD = 0.10  # seconds by which the face precedes the emotion in the voice
-SPEECH_DAMPING = 0.25  # share of the lower face's expression that speech removes
-CONTACT_DAMPING = 0.6  # share of the expression's opening that a contact of lip and teeth removes
-ROUNDING_DAMPING = 0.85  # share of a smile or stretch that full rounding removes
-FULL_ROUNDING = 0.6  # weight of full rounding
-EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.12, "happy": 0.10, "fear": 0.08, "upset": -0.08, "sad": -0.12}
-"""Relative change of the mouth's opening at full intensity. By RAVDESS' action units 25 and 26 the mouth opens wider in
-angry, surprised, happy and fearful speech, and less in sad speech."""
-LOWER_FACE = tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "jaw")))
-WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in arkit_columns(name))
-OPENING_CHANNELS = tuple(i for name in OPENERS for i in arkit_columns(name))
+ONSET_FRAMES = 50  # frames over which an expression is averaged, as by the default talker
 
 
 @dataclass(frozen=True)
@@ -84,14 +69,12 @@ class SpeakerStyle:
 
     jaw: float = 1.0
     rounding: float = 1.0
-    expressiveness: float = 1.0
-    asymmetry: float = 0.0  # of expressions: left over right, -0.1..0.1
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> SpeakerStyle:
         """Draw a speaker."""
-        jaw, rounding, expressiveness = np.clip(rng.normal(1.0, 0.08, 3), 0.8, 1.2).tolist()
-        return cls(jaw, rounding, expressiveness, float(np.clip(rng.normal(0, 0.04), -0.1, 0.1)))
+        jaw, rounding = np.clip(rng.normal(1.0, 0.08, 2), 0.8, 1.2).tolist()
+        return cls(jaw, rounding)
 
 
 @dataclass(frozen=True)
@@ -125,11 +108,7 @@ def perform(
     )
     speaking = _speech_envelope(phones, times)
     lips = _articulate(phones, decibels, times, constraints, speaking, style)
-    expression = expression_curves(posterior, intensity, style)
-    measures = default_measures()
-    opening = np.maximum(lips @ measures.matrix[:, GAP], 0) / measures.matrix[JAW_OPEN, GAP]
-    expression[:, JAW_OPEN] += emotional_effort(posterior, intensity) * opening
-    face = _add_expression(lips, expression, constraints, speaking)
+    face = add_expression(lips, posterior, intensity)
     return Performance(
         weights=face,
         expression=face - lips,
@@ -273,20 +252,9 @@ def lip_motion(phones: Sequence[Phone], decibels: Float) -> Float:
     return _articulate(phones, decibels, times, constraints, _speech_envelope(phones, times), SpeakerStyle())
 
 
-@lru_cache(maxsize=1)
-def default_measures() -> MouthMeasures:
-    """Mouth measures of the default head."""
-    return mouth_measures(load_face())
-
-
 def limit_to_contact(opening: Float, contact: Float, most: float = CONTACT_OPENING) -> Float:
     """Limit an opening (T,) to `most` by the contact (T,) of lip and teeth."""
     return opening + contact * np.minimum(most - opening, 0)
-
-
-def emotional_effort(posterior: Float, intensity: Float) -> Float:
-    """Relative change (T,) of the mouth's opening by an emotion track."""
-    return intensity * (posterior @ np.array([EFFORT_OF_EMOTION.get(label, 0.0) for label in LABELS], np.float32))
 
 
 def _blend(parts: Sequence[Gesture], targets: Float, holds: Float, times: Float, spread: float, floor: float) -> Float:
@@ -320,31 +288,14 @@ def _speech_envelope(phones: Sequence[Phone], times: Float) -> Float:
     return smooth(speaking, 2.5)
 
 
-def expression_curves(posterior: Float, intensity: Float, style: SpeakerStyle | None = None) -> Float:
-    """ARKit weights (T, 52) of an emotion track's expression for one speaker, with gradual onset and offset."""
-    style = style or SpeakerStyle()
-    targets = expression_weights(posterior, intensity) * style.expressiveness
-    lead = round(EMOTION_LEAD * FRAME_RATE)
-    targets = np.concatenate([targets[lead:], np.repeat(targets[-1:], lead, axis=0)])[: len(targets)]
-    curves = np.empty_like(targets)
-    now = targets[0]
-    rise, fall = (1 - np.exp(-1 / (FRAME_RATE * seconds)) for seconds in (ONSET, RELEASE_OF_EMOTION))
-    for frame, target in enumerate(targets):
-        now = now + np.where(target > now, rise, fall) * (target - now)
-        curves[frame] = now
-    for column, name in enumerate(ARKIT_NAMES):
-        side = 1 if name.endswith("Left") else -1 if name.endswith("Right") else 0
-        curves[:, column] *= 1 + side * style.asymmetry
-    return smooth(curves, 2.0)
+def add_expression(lips: Float, posterior: Float, intensity: Float) -> Float:
+    """ARKit weights (T, 52) of lips (T, 52) with the expression of an emotion track, as the default talker adds it."""
+    rules = _expression_rules()
+    activation = activate(torch.from_numpy(posterior[None]), torch.from_numpy(intensity[None]))
+    weights = rules(torch.from_numpy(lips[None]), rules.average(repeat_first(activation, ONSET_FRAMES - 1)))
+    return weights[0].clamp(0, 1).numpy()
 
 
-def _add_expression(lips: Float, expression: Float, constraints: LipConstraints, speaking: Float) -> Float:
-    """Add the expression (T, 52) to the lips (T, 52) within the constraints."""
-    expression = expression.copy()
-    expression[:, LOWER_FACE] *= (1 - SPEECH_DAMPING * speaking)[:, None]
-    rounded = np.minimum((lips[:, MOUTH_PUCKER] + lips[:, MOUTH_FUNNEL]) / FULL_ROUNDING, 1)
-    expression[:, WIDENERS] *= (1 - ROUNDING_DAMPING * rounded)[:, None]
-    expression[:, (JAW_OPEN, *OPENING_CHANNELS)] *= (
-        constraints.openable * (1 - CONTACT_DAMPING * constraints.contact)
-    )[:, None]
-    return np.clip(lips + expression, 0, 1)
+@lru_cache(maxsize=1)
+def _expression_rules() -> ExpressionRules:
+    return ExpressionRules(LABELS, ONSET_FRAMES)

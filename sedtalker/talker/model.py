@@ -1,8 +1,12 @@
 """The talker's network: speech features and the emotion of every frame -> coefficients of the motion of a face.
 
     features (B, T, L, D) -> weighted sum of the encoder's layers -> hybrid stack (Mamba, experts, attention) -> lips
-    posterior, intensity  -> c(t) = e_neutral + i(t) sum_k p_k(t) (e_k - e_neutral)            -> emotion residual
-    coefficients = lip path + emotion residual, damped in the lower face while speaking
+    posterior, intensity  -> a_k(t) = i(t) p_k(t)         -> expression by rule (`sedtalker.talker.expression`)
+    coefficients = lips + expression
+
+The expression can be learned instead, for faces that are no rig and for emotions without a rule:
+
+    c(t) = e_neutral + sum_k a_k(t) (e_k - e_neutral) -> emotion residual, damped in the lower face while speaking
 
 The coefficients are the rig's blendshape weights, or those of a basis of vertex displacements, or the displacements.
 """
@@ -32,13 +36,15 @@ from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState
 from sedtalker.mamba.moe import MixtureOfExperts
+from sedtalker.talker.expression import ExpressionRules, activate, has_rules, repeat_first
 
 KIND = "talker"
 MEAN_STYLE = -1  # index of the mean of all styles, for speakers without a style
 LOWER_FACE = ("jaw", "mouth", "cheekPuff", "tongue")  # prefixes of the blendshapes of the lower face
 
-INJECTIONS = ("residual", "added")
-"""Ways of conditioning on the emotion. After 400 steps of each, the lips of unseen speakers are off by 1.168 mm with
+INJECTIONS = ("residual", "added", "rules")
+"""Ways of conditioning on the emotion. "rules" adds the expression of the emotion to a rig's lips and learns nothing of
+it. The others are learned. After 400 steps of each, the lips of unseen speakers are off by 1.168 mm with
 the residual and 1.257 mm added to the input (`val/lips_mm`; FiLM layers gave 1.232, adaptive layer norm 1.241), on the
 store of the default talker's card: sedtalker train talker --config configs/talker/default.yaml store=STORE output=RUN
 model.injection=NAME steps=400 validate_every=100 batch=6 window=3 validation_window=6 validation_clips=60
@@ -73,9 +79,9 @@ class TalkerConfig:
     rotary_rank: int = 4
     look_ahead: int = 5  # frames of 20 ms between an output and the last input it uses
     dropout: float = 0.1
-    injection: str = "residual"  # of the emotion: residual, added
+    injection: str = "residual"  # of the emotion: residual, added, rules
     emotion_width: int = 32
-    emotion_kernel_frames: int = 50  # frames of 20 ms over which an expression changes (residual injection)
+    emotion_kernel_frames: int = 50  # frames of 20 ms over which an expression changes (residual, rules)
     emotion_time_constants: int = 4  # number of learned speeds of the change
     styles: int = 1  # number of learned speaker styles
     head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
@@ -91,6 +97,8 @@ class TalkerConfig:
             or len(set(self.labels)) < len(self.labels),
             f"injection {self.injection!r} is none of {INJECTIONS}": self.injection not in INJECTIONS,
             f"head {self.head!r} is none of {HEADS}": self.head not in HEADS,
+            f"injection rules needs the blendshapes head and labels of {', '.join(LABELS)}": self.injection == "rules"
+            and not (rig and has_rules(self.labels)),
             f"rotary {self.rotary!r} is none of {ROTARY}": self.rotary not in ROTARY,
             f"order {self.order} needs a list of {', '.join(LAYERS)}": not self.order
             or not set(self.order) <= set(LAYERS),
@@ -110,9 +118,9 @@ class TalkerState(NamedTuple):
     """The state between two chunks. H is `emotion_kernel_frames`."""
 
     layers: tuple[LayerState, ...]
-    emotion_history: Tensor  # (B, H - 1, emotion_width), offsets from neutral of the last frames
+    emotion_history: Tensor  # (B, H - 1, C), activations of the last frames
     last_input: Tensor  # (B, 1, width), last input of the stack, repeated after the end
-    last_offset: Tensor  # (B, 1, emotion_width), last offset from neutral, repeated after the end
+    last_activation: Tensor  # (B, 1, C), repeated after the end
     ahead: int  # frames to skip before the first output
 
 
@@ -133,7 +141,8 @@ class TalkerModel(nn.Module):
         self.layer_weights = nn.Parameter(torch.zeros(config.layers))
         self.project = nn.Linear(config.feature_width, config.width)
         self.styles = nn.Embedding(config.styles, config.width)
-        self.emotions = nn.Embedding(len(config.labels), config.emotion_width)
+        if config.injection != "rules":
+            self.emotions = nn.Embedding(len(config.labels), config.emotion_width)
         self.neutral = config.labels.index("neutral")
         self.dropout = nn.Dropout(config.dropout)
         if config.injection == "added":
@@ -142,6 +151,8 @@ class TalkerModel(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.lips = nn.Linear(config.width, config.coefficients)
         self.residual = EmotionResidual(config) if config.injection == "residual" else None
+        rules = config.injection == "rules"
+        self.expression = ExpressionRules(config.labels, config.emotion_kernel_frames) if rules else None
         if config.head == "basis":
             self.basis = nn.Parameter(torch.randn(config.coefficients, 3 * config.vertices) * 1e-3)  # metres
         elif config.head == "pca":
@@ -159,16 +170,16 @@ class TalkerModel(nn.Module):
             intensity: (B, T) in 0..1; 0 is exactly the neutral animation.
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
-        x, offset = self._pad_lookahead(self.embed(features, style)), self.emotion_offset(posterior, intensity)
-        return self._run_utterance(x, self._pad_lookahead(offset))[0]
+        x = self._pad_lookahead(self.embed(features, style))
+        return self._run_utterance(x, self._pad_lookahead(activate(posterior, intensity)))[0]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the coefficients at intensity 0 and the load-balancing loss, for training."""
         x = self._pad_lookahead(self.embed(features, style))
-        offset = self._pad_lookahead(self.emotion_offset(posterior, intensity))
-        neutral = torch.zeros_like(offset)
-        coefficients, hidden, balance = self._run_utterance(x, offset)
-        if self.residual is None:
+        activation = self._pad_lookahead(activate(posterior, intensity))
+        neutral = torch.zeros_like(activation)
+        coefficients, hidden, balance = self._run_utterance(x, activation)
+        if self.config.injection == "added":
             lips = self._run_utterance(x, neutral)[0]
         else:  # the stack does not see the emotion
             lips = self._decode(hidden, self._pad_history(neutral))[:, self.config.look_ahead :]
@@ -193,19 +204,19 @@ class TalkerModel(nn.Module):
         self, x: Tensor, posterior: Tensor, intensity: Tensor, state: TalkerState | None = None
     ) -> tuple[Tensor, TalkerState]:
         """`step` for x (B, T, width) of `embed`."""
-        offset = self.emotion_offset(posterior, intensity)
+        activation = activate(posterior, intensity)
         if state is None:
-            history = self._pad_history(offset[:, :1])[:, :-1]
-            state = TalkerState((), history, x[:, :1], offset[:, :1], self.config.look_ahead)
-        return self._step(x, offset, state)
+            history = self._pad_history(activation[:, :1])[:, :-1]
+            state = TalkerState((), history, x[:, :1], activation[:, :1], self.config.look_ahead)
+        return self._step(x, activation, state)
 
     def finish(self, state: TalkerState) -> Tensor:
         """Coefficients (B, <= look_ahead, K) of the last frames, after the last chunk."""
         frames = self.config.look_ahead
         if frames == 0:  # no frame is missing
             return state.last_input.new_zeros(len(state.last_input), 0, self.config.coefficients)
-        x, offset = (last.expand(-1, frames, -1) for last in (state.last_input, state.last_offset))
-        return self._step(x, offset, state)[0]
+        x, activation = (last.expand(-1, frames, -1) for last in (state.last_input, state.last_activation))
+        return self._step(x, activation, state)[0]
 
     def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
         """The stack's input (B, T, width): a learned mixture of the encoder's layers, plus the speaker's style."""
@@ -220,10 +231,9 @@ class TalkerModel(nn.Module):
             return mean
         return torch.where((style == MEAN_STYLE)[:, None], mean, self.styles(style.clamp(min=0)))
 
-    def emotion_offset(self, posterior: Tensor, intensity: Tensor) -> Tensor:
-        """c(t) - e_neutral = i(t) sum_k p_k(t) (e_k - e_neutral), (B, T, emotion_width): zero at intensity 0."""
-        directions = self.emotions.weight - self.emotions.weight[self.neutral]
-        return intensity[..., None].float() * (posterior.float() @ directions)
+    def emotion_offset(self, activation: Tensor) -> Tensor:
+        """c(t) - e_neutral = sum_k a_k(t) (e_k - e_neutral), (B, T, emotion_width), of activations a (B, T, C)."""
+        return activation @ (self.emotions.weight - self.emotions.weight[self.neutral])
 
     def displacements(self, coefficients: Tensor) -> Tensor:
         """Vertex displacements (T, V, 3) in metres of coefficients (T, K); not for the blendshapes head."""
@@ -241,29 +251,28 @@ class TalkerModel(nn.Module):
         """x (B, T, ...) of whole utterances with its last frame repeated for the look-ahead."""
         return torch.cat([x, x[:, -1:].expand(-1, self.config.look_ahead, -1)], dim=1)
 
-    def _pad_history(self, offset: Tensor) -> Tensor:
-        """Offsets (B, T, emotion_width) with the first one repeated before it: (B, H - 1 + T, emotion_width)."""
-        past = offset[:, :1].expand(-1, self.config.emotion_kernel_frames - 1, -1)
-        return torch.cat([past, offset], dim=1)
+    def _pad_history(self, activation: Tensor) -> Tensor:
+        """Activations (B, T, C) with the first one repeated before it: (B, H - 1 + T, C)."""
+        return repeat_first(activation, self.config.emotion_kernel_frames - 1)
 
-    def _run_utterance(self, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coefficients (B, T, K), the stack's output and the balance loss, of padded x and offset (B, T + ahead, :)."""
-        hidden, _, balance = self._run_stack(x, offset, ())
-        return self._decode(hidden, self._pad_history(offset))[:, self.config.look_ahead :], hidden, balance
+    def _run_utterance(self, x: Tensor, activation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients (B, T, K), output of the stack and balance loss of padded x and activation (B, T + ahead, :)."""
+        hidden, _, balance = self._run_stack(x, activation, ())
+        return self._decode(hidden, self._pad_history(activation))[:, self.config.look_ahead :], hidden, balance
 
-    def _step(self, x: Tensor, offset: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
-        hidden, layers, _ = self._run_stack(x, offset, state.layers)
-        history = torch.cat([state.emotion_history, offset], dim=1)
+    def _step(self, x: Tensor, activation: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
+        hidden, layers, _ = self._run_stack(x, activation, state.layers)
+        history = torch.cat([state.emotion_history, activation], dim=1)
         coefficients = self._decode(hidden, history)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return coefficients, TalkerState(layers, history[:, x.shape[1] :], x[:, -1:], offset[:, -1:], ahead)
+        return coefficients, TalkerState(layers, history[:, x.shape[1] :], x[:, -1:], activation[:, -1:], ahead)
 
     def _run_stack(
-        self, x: Tensor, offset: Tensor, states: tuple[LayerState, ...]
+        self, x: Tensor, activation: Tensor, states: tuple[LayerState, ...]
     ) -> tuple[Tensor, tuple[LayerState, ...], Tensor]:
         """Output (B, T, width), states and mean balance loss of the layers; no states start the utterances."""
         if self.config.injection == "added":
-            x = x + self.added(offset + self.emotions.weight[self.neutral])
+            x = x + self.added(self.emotion_offset(activation) + self.emotions.weight[self.neutral])
         after, balances = [], []
         for layer, state in zip(self.stack, states or (None,) * len(self.stack), strict=True):
             x, new, balance = layer(x, state)
@@ -272,11 +281,13 @@ class TalkerModel(nn.Module):
         return self.norm(x), tuple(after), torch.stack(balances).mean()
 
     def _decode(self, hidden: Tensor, history: Tensor) -> Tensor:
-        """Coefficients (B, T, K) of the stack's output (B, T, width) and offsets (B, H - 1 + T, emotion_width)."""
+        """Coefficients (B, T, K) of the stack's output (B, T, width) and activations (B, H - 1 + T, C)."""
         hidden = self.dropout(hidden)
         raw = self.lips(hidden)
         if self.residual is not None:
-            raw = raw + self.residual(hidden, history)
+            raw = raw + self.residual(hidden, self.emotion_offset(history))
+        if self.expression is not None:
+            raw = self.expression(clamp_with_gradient(raw), self.expression.average(history))
         return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
 
 

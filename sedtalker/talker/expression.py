@@ -1,0 +1,116 @@
+"""The expression that an emotion adds to speaking lips, computed by rule from the emotion of every frame.
+
+Brows, lids, cheeks and nose are free while a person speaks and get the full expression of the table
+`sedtalker.face.action_units.EMOTIONS`. The mouth gets what speech allows: a share of it, less where the lips are
+rounded, and nothing that would part the lips where they are closed. So an expression reaches its full size at
+intensity 1, grows with the intensity, and never opens a closure; a network that regresses towards the mean does none
+of the three. Rises and falls are causal: the expression is an average over the last second of the track.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sedtalker.face.action_units import EMOTIONS, MOUTH_SHARE, emotion_weights
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
+from sedtalker.face.mouth_measures import GAP, default_measures
+from sedtalker.face.visemes import OPENERS
+from sedtalker.speech import FRAME_RATE
+
+ONSET = 0.11  # seconds, time constant of each of two poles: 10 to 90 % in 0.37 s (RAVDESS' actors: 0.4 to 0.8 s)
+FREE_GAP = 3.0  # mm between the lips from which the expression may part them as far as it likes
+FULL_ROUNDING = 0.6  # weight of full rounding
+ROUNDING_DAMPING = 0.6  # share of a smile or stretch that full rounding removes
+FULL_CONTACT = 0.6  # mouthRollLower of /f v/, where the lower lip touches the teeth
+CONTACT_DAMPING = 0.6  # share of the expression's opening that this contact removes
+EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.20, "happy": 0.10, "fear": 0.12, "upset": -0.08, "sad": -0.12}
+"""Relative change of the mouth's opening at full intensity. By RAVDESS' action units 25 and 26 the mouth opens wider in
+angry, surprised, happy and fearful speech, and less in sad speech."""
+
+ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
+WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in arkit_columns(name))
+OPENING_CHANNELS = (JAW_OPEN, *(i for name in OPENERS for i in arkit_columns(name)))
+
+
+def has_rules(labels: Sequence[str]) -> bool:
+    """Whether the table has an expression for each of these emotions."""
+    return set(labels) <= set(EMOTIONS)
+
+
+def onset_kernel(frames: int) -> Tensor:
+    """Weights (H,) of the last H frames, the current one last, that sum to 1."""
+    age = torch.arange(frames).flip(0) / FRAME_RATE
+    kernel = (age + 0.5 / FRAME_RATE) * torch.exp(-age / ONSET)
+    return kernel / kernel.sum()
+
+
+def activate(posterior: Tensor, intensity: Tensor) -> Tensor:
+    """Activations (B, T, C) of the emotions: intensity (B, T) times posterior (B, T, C)."""
+    return intensity[..., None].float() * posterior.float()
+
+
+def repeat_first(activation: Tensor, frames: int) -> Tensor:
+    """Activations (B, frames + T, C) that start with the first one of (B, T, C), repeated."""
+    return torch.cat([activation[:, :1].expand(-1, frames, -1), activation], dim=1)
+
+
+class ExpressionRules(nn.Module):
+    """Adds the expression of emotions to the ARKit weights of speaking lips.
+
+    Args:
+        labels: the emotions of the activations, all of them in `EMOTIONS`.
+        frames: of history that an expression is averaged over.
+    """
+
+    kernel: Tensor  # (H,)
+    table: Tensor  # (C, 52), weights of each emotion
+    effort: Tensor  # (C,)
+    share: Tensor  # (52,), of an expression that speech leaves
+    gap: Tensor  # (52,), mm between the lips for a weight of 1
+    jaw: Tensor  # (52,), 1 for jawOpen
+    widen: Tensor  # (52,), 1 for WIDENERS
+    part: Tensor  # (52,), 1 for OPENING_CHANNELS
+
+    def __init__(self, labels: Sequence[str], frames: int) -> None:
+        super().__init__()
+        measures = default_measures().matrix
+        widen, part = (torch.zeros(len(ARKIT_NAMES)) for _ in range(2))
+        widen[list(WIDENERS)], part[list(OPENING_CHANNELS)] = 1.0, 1.0
+        constants = {
+            "kernel": onset_kernel(frames),
+            "table": torch.from_numpy(emotion_weights(labels)),
+            "effort": torch.tensor([EFFORT_OF_EMOTION.get(label, 0.0) for label in labels]),
+            "share": torch.tensor([MOUTH_SHARE.get(_plain(name), 1.0) for name in ARKIT_NAMES]),
+            "gap": torch.from_numpy(np.ascontiguousarray(measures[:, GAP])),
+            "jaw": torch.eye(len(ARKIT_NAMES))[JAW_OPEN],
+            "widen": widen,
+            "part": part,
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def average(self, history: Tensor) -> Tensor:
+        """Activations (B, T, C) with gradual onset, of activations (B, H - 1 + T, C)."""
+        return history.unfold(1, len(self.kernel), 1) @ self.kernel.to(history.dtype)
+
+    def forward(self, lips: Tensor, activation: Tensor) -> Tensor:
+        """ARKit weights (..., 52) of lips (..., 52) with the expression of activations (..., C)."""
+        lips = lips.clamp(0, 1)
+        opening = (lips @ self.gap).clamp(min=0)
+        rounded = ((lips[..., MOUTH_PUCKER] + lips[..., MOUTH_FUNNEL]) / FULL_ROUNDING).clamp(max=1)
+        contact = (lips[..., ROLL_LOWER] / FULL_CONTACT).clamp(max=1)
+        free = (opening / FREE_GAP).clamp(max=1) * (1 - CONTACT_DAMPING * contact)
+        expression = (activation @ self.table) * self.share
+        expression = expression * (1 - ROUNDING_DAMPING * rounded[..., None] * self.widen)
+        expression = expression * (1 - (1 - free)[..., None] * self.part)
+        effort = (activation @ self.effort) * opening / self.gap[JAW_OPEN]
+        return lips + expression + effort[..., None] * self.jaw
+
+
+def _plain(name: str) -> str:
+    """A blendshape's name without its side."""
+    return name.removesuffix("Left").removesuffix("Right")

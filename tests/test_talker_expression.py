@@ -1,0 +1,92 @@
+"""The expression that the rules add to lips: full in the upper face, limited by speech in the mouth, gradual."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.face.action_units import emotion_weights
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_PUCKER, arkit_columns
+from sedtalker.face.assets import load_face
+from sedtalker.face.mouth_measures import GAP, mouth_measures
+from sedtalker.labels import LABELS
+from sedtalker.talker.expression import ExpressionRules, activate, repeat_first
+
+EMOTIONS = [label for label in LABELS if label != "neutral"]
+UPPER = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("brow", "eye", "cheekSquint", "nose"))]
+FRAMES = 50
+
+
+@pytest.fixture(scope="module")
+def rules() -> ExpressionRules:
+    return ExpressionRules(LABELS, FRAMES)
+
+
+def emotion(label: str, intensity: float) -> torch.Tensor:
+    return intensity * torch.eye(len(LABELS))[LABELS.index(label)]
+
+
+def lips(**weights: float) -> torch.Tensor:
+    row = torch.zeros(len(ARKIT_NAMES))
+    for name, weight in weights.items():
+        row[list(arkit_columns(name))] = weight
+    return row
+
+
+SPEECH = [lips(), lips(jawOpen=0.06, mouthClose=0.06), lips(jawOpen=0.4), lips(mouthPucker=0.8, jawOpen=0.15)]
+
+
+@pytest.mark.parametrize("label", EMOTIONS)
+def test_brows_lids_cheeks_and_nose_show_the_whole_expression_whatever_is_said(rules: ExpressionRules, label: str):
+    wanted = emotion_weights()[LABELS.index(label), UPPER]
+    assert wanted.max() >= 0.6
+    for mouth in SPEECH:
+        np.testing.assert_allclose(rules(mouth, emotion(label, 1.0))[UPPER], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", EMOTIONS)
+def test_no_weight_of_an_expression_shrinks_as_the_intensity_grows(rules: ExpressionRules, label: str):
+    for mouth in SPEECH:
+        faces = torch.stack([rules(mouth, emotion(label, level)) for level in torch.linspace(0, 1, 9).tolist()])
+        change = (faces[1:] - faces[:-1]).numpy()
+        jaw = change[:, JAW_OPEN]  # opens less in sad speech
+        assert np.delete(change, JAW_OPEN, 1).min() >= -1e-6
+        assert (jaw >= -1e-6).all() or (jaw <= 1e-6).all()
+        torch.testing.assert_close(faces[0], mouth)
+
+
+@pytest.mark.parametrize("label", EMOTIONS)
+def test_closed_lips_stay_closed(rules: ExpressionRules, label: str):
+    measures = mouth_measures(load_face())
+    for mouth in SPEECH[:2]:
+        before = measures.of_weights(mouth.numpy())[GAP]
+        assert measures.of_weights(rules(mouth, emotion(label, 1.0)).numpy())[GAP] < before + 0.3  # mm
+
+
+def test_rounded_lips_smile_less_than_spread_ones(rules: ExpressionRules):
+    smile = arkit_columns("mouthSmile")[0]
+    spread, rounded = (rules(mouth, emotion("happy", 1.0)) for mouth in (SPEECH[2], SPEECH[3]))
+    assert rounded[smile] < 0.6 * spread[smile]
+    assert rounded[MOUTH_PUCKER] == SPEECH[3][MOUTH_PUCKER]
+
+
+def test_expressions_differ_from_each_other():
+    rows = emotion_weights()[[LABELS.index(label) for label in EMOTIONS]]
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    likeness = rows @ rows.T - np.eye(len(rows))
+    assert likeness.max() < 0.85
+
+
+def test_an_expression_rises_and_falls_in_a_third_of_a_second_and_never_before_its_cause(rules: ExpressionRules):
+    intensity = torch.zeros(1, 300)
+    intensity[:, 100:200] = 1
+    activation = activate(torch.eye(len(LABELS))[None, None, 1].expand(1, 300, -1), intensity)
+    curve = rules.average(repeat_first(activation, FRAMES - 1))[0, :, 1].numpy()
+    assert np.abs(curve[:100]).max() == 0
+    assert curve[160] == pytest.approx(1, abs=0.01)
+    assert np.abs(curve[250:]).max() < 1e-6
+    times = np.arange(300) / 50
+    rise = np.interp([0.1, 0.9], curve[100:200], times[100:200])
+    assert 0.25 < rise[1] - rise[0] < 0.5
+    assert (np.diff(curve[:200]) >= -1e-6).all() and (np.diff(curve[199:]) <= 1e-6).all()

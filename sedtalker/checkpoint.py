@@ -127,6 +127,8 @@ def _setting_problem(value: Any, kind: type, several: bool, least: int) -> str:
         return f"a list of {'names' if kind is str else 'numbers'}" if wrong else ""
     if kind is str:
         return "" if isinstance(value, str) and value else "a name"
+    if kind is bool:
+        return "" if isinstance(value, bool) else "true or false"
     if kind is int:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         return "" if whole else f"a whole number, {least} or more"

@@ -222,9 +222,9 @@ class Talker:
     def _diarize(self, encoded: _EncodedAudio, name: str | None) -> EmotionTrack:
         """The diarized track of audio that was not read yet."""
         self._check_diarizer()
-        posterior, intensity = predict_frames(self.diarizer, encoded.features())
+        prediction = predict_frames(self.diarizer, encoded.features())
         labels = self.diarizer.config.labels
-        return build_track(posterior, intensity, labels, encoded.duration, name, encoded.loudness_db)
+        return build_track(prediction, labels, encoded.duration, name, encoded.loudness_db)
 
     def _check_diarizer(self) -> None:
         """Check that the diarizer was trained on features of the encoder's sizes."""

@@ -43,13 +43,13 @@ def test_one_posterior_for_every_frame(config, frames):
     steps = -(-frames // STRIDE)
     assert logits.shape == (config.members, 2, steps, len(LABELS))
     assert intensity.shape == (config.members, 2, steps)
-    posterior, intensity = predict_frames(diarizer, torch.randn(frames, 3, 24))
+    posterior, intensity, _ = predict_frames(diarizer, torch.randn(frames, 3, 24))
     torch.testing.assert_close(posterior.sum(-1), torch.ones(frames))
     assert ((intensity >= 0) & (intensity <= 1)).all()
 
 
 def test_a_label_without_training_data_has_no_share():
-    posterior, _ = predict_frames(small_diarizer(), torch.randn(50, 3, 24))
+    posterior = predict_frames(small_diarizer(), torch.randn(50, 3, 24)).posterior
     assert posterior[:, LABELS.index("upset")].max() < 1e-9
 
 
@@ -57,7 +57,7 @@ def test_only_the_layers_from_the_first_on_are_read():
     diarizer, features = small_diarizer(), torch.randn(60, 3, 24)
     upper = small_diarizer(replace(SMALL, first_layer=2))
     both = predict_frames(upper, torch.cat([torch.randn(60, 2, 24), features], dim=1))
-    for one, other in zip(predict_frames(diarizer, features), both, strict=True):
+    for one, other in zip(predict_frames(diarizer, features)[:2], both[:2], strict=True):
         torch.testing.assert_close(one, other)
 
 

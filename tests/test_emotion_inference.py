@@ -41,7 +41,7 @@ def test_each_frame_comes_once_within_the_look_ahead():
 def test_with_enough_look_ahead_a_stream_equals_offline():
     diarizer = small_diarizer()
     features = torch.randn(1_000, 3, 24)
-    offline, _ = predict_frames(diarizer, features)
+    offline = predict_frames(diarizer, features).posterior
     posterior, _ = streamed(diarizer, features, 100, 200)
     assert (posterior - offline).abs().max() < 5e-3
 
@@ -58,7 +58,7 @@ def test_blocks_of_any_length_equal_the_whole(config):
     features = torch.randn(2_711, 3, 24)
     whole = predict_frames(diarizer, features)
     blocks = predict_frames(diarizer, iter(features.split([1, 200, 333, 1700, 477])))
-    for one, other in zip(whole, blocks, strict=True):
+    for one, other in zip(whole[:2], blocks[:2], strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
@@ -66,7 +66,7 @@ def test_windows_equal_one_pass_over_long_audio():
     """The memory of the recurrent layer is shorter than the overlap, so that windows have almost no effect."""
     diarizer = small_diarizer()
     features = torch.randn(6_000, 3, 24)
-    windowed, _ = predict_frames(diarizer, features)
+    windowed = predict_frames(diarizer, features).posterior
     at_once = upsample_steps(diarizer(pool_frames(features[None]))[0].mean(0).softmax(-1), 6_000)[0]
     assert (windowed - at_once).abs().max() < 0.02
 

@@ -2,8 +2,9 @@
 
 A diarizer averages the logits of several small networks. Each of them projects the hidden states of some encoder
 layers, averaged over pairs of frames (an emotion does not change within 40 ms). Convolutions, a bidirectional recurrent
-layer and local statistics pooling follow, then one head for the category and one for the intensity.
-`sedtalker.emotion.inference` runs it over long audio.
+layer and local statistics pooling follow, then one head for the category and one for the intensity. With `causal` the
+networks are those of `sedtalker.emotion.causal`, which know the voice. `sedtalker.emotion.inference` runs a diarizer
+over long audio.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sedtalker.audio import SAMPLE_RATE
 from sedtalker.checkpoint import (
     check_settings,
     config_from_plain,
@@ -26,17 +30,24 @@ from sedtalker.checkpoint import (
     raise_problem,
     save_checkpoint,
 )
+from sedtalker.emotion.causal import BLOCK, CausalMember, VoiceContext, running_estimates, voice_context
+from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError, TrackError, as_path
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, label_columns
 from sedtalker.resources import asset
-from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE
+from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, WindowedEncoder, load_encoder
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.inference import DiarizerStream
+    from sedtalker.emotion.track import EmotionTrack
 
 KIND = "diarizer"
 OWN_ENCODER = "encoder"  # subfolder of a diarizer whose encoder was tuned together with it
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
 STEP_RATE = FRAME_RATE // STRIDE  # steps a second
 ABSENT = -30.0  # logit of a label without training data
+LEAST_INTENSITY = 0.2  # of an emotion that is certain; a causal diarizer adds the rest by the strength
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class DiarizerConfig:
     statistics_windows: tuple[float, ...] = (1.0, 4.0)  # s, windows of the statistics pooling
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
+    causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
 
     def __post_init__(self) -> None:
         check_settings(self, "diarizer", zero=("first_layer", "convolutions"))
@@ -135,30 +147,118 @@ class LocalStatisticsPooling(nn.Module):
         return F.gelu(self.join(torch.cat(parts, -1)))
 
 
+class Outputs(NamedTuple):
+    """Calibrated outputs of a diarizer's networks; M members."""
+
+    logits: Tensor  # (M, B, S, C), log posterior up to a constant
+    intensity: Tensor  # (M, B, S), before the sigmoid; of a causal diarizer the strength, see `finish`
+
+
 class Diarizer(nn.Module):
-    """Ensemble of networks (`Member`) with calibrated logits."""
+    """Ensemble of networks (`Member` or `CausalMember`) with calibrated logits."""
 
     absent: Tensor  # (C,) bool: labels whose posterior is 0
+    average_voice: Tensor  # (size,), mean of the states of speech over many voices; causal diarizers only
+    average_deviation: Tensor  # (size,), their deviation within a voice
 
     def __init__(self, config: DiarizerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DiarizerConfig()
-        self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         absent = torch.tensor([label in config.absent for label in config.labels])
         self.register_buffer("absent", absent, persistent=False)
+        if not config.causal:
+            self.members = nn.ModuleList(Member(config) for _ in range(config.members))
+            return
+        self.members = nn.ModuleList(CausalMember(config, STEP_RATE) for _ in range(config.members))
+        size = config.layers * config.feature_width
+        self.speech_head = nn.Linear(size, 1)
+        self.register_buffer("average_voice", torch.zeros(size))
+        self.register_buffer("average_deviation", torch.ones(size))
 
     def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (M, B, S, C) and intensity before its sigmoid (M, B, S) of each member; steps of `pool_frames`."""
-        return self._stack([member(steps) for member in self.members])
+        """Logits (M, B, S, C) and intensity before its sigmoid (M, B, S) of each member; steps of `pool_frames`.
+
+        A causal diarizer takes the estimate of the voice from all steps.
+        """
+        if self.config.causal:
+            activity = self.speech_logits(steps).sigmoid()
+            _, outputs = self.run_batch(steps, activity, VoiceEstimate.empty(steps[0, 0].numel(), len(steps)), True)
+            return outputs
+        return self._stack([member(steps) for member in self._networks])
+
+    def run_batch(
+        self, steps: Tensor, activity: Tensor, start: VoiceEstimate, whole: bool, mask: Tensor | None = None
+    ) -> tuple[Outputs, Outputs]:
+        """Outputs of a causal diarizer without and with the future.
+
+        Args:
+            steps: (B, S, L, D).
+            activity: (B, S), the weight of each step in the estimate of the voice.
+            start: (B,), estimates before the first step.
+            whole: use the estimate from all steps at every step, not the running one.
+            mask: (B, size), factors of the input channels, for dropout.
+        """
+        flat, size = steps.flatten(2), steps.shape[1]
+        before, after = running_estimates(flat, activity, start, 1 / STEP_RATE)
+        block = torch.arange(size, device=steps.device) // (size if whole else BLOCK)
+        estimate = VoiceEstimate(*(part[:, None] for part in after)) if whole else before
+        context = self.voice_context(estimate)
+        if mask is not None:
+            flat, context = flat * mask[:, None], context._replace(shift=context.shift * mask[:, None])
+        live, refined = [], []
+        for member in self.causal_members:
+            member_live, member_refined = member(member.adapt(member.project_steps(flat), context, block))
+            live.append(member_live)
+            refined.append(member_refined)
+        return self._combine(torch.stack(live)), self._combine(torch.stack(refined))
+
+    def speech_logits(self, steps: Tensor) -> Tensor:
+        """Logit of speech activity (B, S) of steps (B, S, L, D), each from its step alone."""
+        logits: Tensor = self.speech_head(steps.flatten(2))
+        return logits[..., 0]
+
+    def voice_context(self, estimate: VoiceEstimate) -> VoiceContext:
+        """What the networks know of voices (B, K)."""
+        return voice_context(estimate, self.average_voice, self.average_deviation, self.config.layers)
 
     @property
     def _networks(self) -> list[Member]:
         return cast(list[Member], list(self.members))
 
+    @property
+    def causal_members(self) -> list[CausalMember]:
+        """The networks of a causal diarizer."""
+        return cast(list[CausalMember], list(self.members))
+
     def _stack(self, predictions: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Calibrated logits (M, B, S, C) and intensities (M, B, S) of the members."""
         logits, intensity = (torch.stack(values) for values in zip(*predictions, strict=True))
         return (logits / self.config.temperature).masked_fill(self.absent, ABSENT), intensity
+
+    def _combine(self, raw: Tensor) -> Outputs:
+        """Outputs of the raw values (M, B, S, C + 1) of causal networks.
+
+        The posterior of an emotion is sigmoid(activation) times its share among the emotions.
+        """
+        activation, strength, emotions = raw.split([1, 1, raw.shape[-1] - 2], dim=-1)
+        neutral = self.config.labels.index("neutral")
+        others = [k for k in range(len(self.config.labels)) if k != neutral]
+        shares = emotions.masked_fill(self.absent[others], ABSENT).log_softmax(-1) + F.logsigmoid(activation)
+        parts = [shares[..., :neutral], F.logsigmoid(-activation), shares[..., neutral:]]
+        logits = torch.cat(parts, dim=-1) / self.config.temperature
+        return Outputs(logits.masked_fill(self.absent, ABSENT), strength[..., 0])
+
+    def finish(self, means: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior (..., C) and intensity (...) of the members' mean outputs (..., C + 1), as of `mean_logits`.
+
+        The intensity of a causal diarizer is at most the posterior of all emotions, and at least `LEAST_INTENSITY`
+        times it: an emotion that is certain has some intensity, and neutral speech has none.
+        """
+        posterior, level = means[..., :-1].softmax(-1), means[..., -1].sigmoid()
+        if self.config.causal:
+            emotional = 1 - posterior[..., self.config.labels.index("neutral")]
+            level = emotional * (LEAST_INTENSITY + (1 - LEAST_INTENSITY) * level)
+        return posterior, level
 
     def label_matrix(self, labels: Sequence[str]) -> Tensor:
         """The matrix (C, C') that maps this diarizer's posterior (T, C) to other labels (T, C').
@@ -181,19 +281,74 @@ class Diarizer(nn.Module):
         return matrix
 
     def embed(self, steps: Tensor) -> Tensor:
-        """Each member's embedding of steps (B, S, L, D) without their context, side by side: (B, S, M * width)."""
+        """Each member's embedding of steps (B, S, L, D) without their context, side by side: (B, S, M * width).
+
+        Of a causal diarizer it is the projection, from which the voice was not subtracted yet.
+        """
+        if self.config.causal:
+            return torch.cat([member.project_steps(steps.flatten(2)) for member in self.causal_members], dim=-1)
         return torch.cat([member.embed(steps) for member in self._networks], dim=-1)
 
-    def mean_logits(self, embedded: Tensor) -> Tensor:
+    def mean_logits(self, embedded: Tensor, voice: VoiceEstimate | None = None) -> Tensor:
         """Mean over the members of the logits and of the intensity before its sigmoid (B, S, C + 1).
 
-        `embedded` (B, S, M * width) is of `embed`.
+        Args:
+            embedded: (B, S, M * width) of `embed`.
+            voice: (B,), of a causal diarizer.
         """
         parts = embedded.chunk(len(self.members), dim=-1)
+        if voice is not None:
+            context = self.voice_context(VoiceEstimate(*(part[:, None] for part in voice)))
+            block = torch.zeros(embedded.shape[1], dtype=torch.long, device=embedded.device)
+            pairs = zip(self.causal_members, parts, strict=True)
+            return self.average([member(member.adapt(part, context, block))[1] for member, part in pairs])
         logits, intensity = self._stack(
             [member.predict(part) for member, part in zip(self._networks, parts, strict=True)]
         )
         return torch.cat([logits, intensity[..., None]], dim=-1).mean(0)
+
+    def average(self, raw: list[Tensor]) -> Tensor:
+        """Mean over causal members of the logits and of the strength (B, S, C + 1), of their raw outputs."""
+        logits, strength = self._combine(torch.stack(raw))
+        return torch.cat([logits, strength[..., None]], dim=-1).mean(0)
+
+    def enroll(self, samples: NDArray[np.float32], encoder: WindowedEncoder | None = None) -> VoiceProfile:
+        """The profile of the voice in samples (N,) at 16 kHz, best of ordinary speech of 10 s or more.
+
+        Args:
+            encoder: of the features; None: the diarizer's own is loaded.
+
+        Raises:
+            CheckpointError: this diarizer does not use profiles.
+        """
+        from sedtalker.emotion.inference import enroll_voice
+
+        return enroll_voice(self, (encoder or load_encoder(self.config.encoder)).blocks([samples]))
+
+    def diarize(
+        self,
+        samples: NDArray[np.float32],
+        audio: str | None = None,
+        voice: VoiceProfile | None = None,
+        encoder: WindowedEncoder | None = None,
+    ) -> EmotionTrack:
+        """The emotion track of samples (N,) at 16 kHz.
+
+        Args:
+            audio: name of the file, for the track.
+            voice: what is known of the speaker.
+            encoder: of the features; None: the diarizer's own is loaded.
+        """
+        from sedtalker.emotion.inference import diarize
+
+        features = (encoder or load_encoder(self.config.encoder)).blocks([samples])
+        return diarize(self, features, len(samples) / SAMPLE_RATE, audio, samples, voice)
+
+    def stream(self, voice: VoiceProfile | None = None) -> DiarizerStream:
+        """A stream of live features, before its first frame."""
+        from sedtalker.emotion.inference import DiarizerStream
+
+        return DiarizerStream(self, voice)
 
 
 class ConvolutionBlock(nn.Module):

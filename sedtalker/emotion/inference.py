@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +15,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sedtalker.emotion.causal import BLOCK as VOICE_BLOCK
+from sedtalker.emotion.causal import MemberState, running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE, Diarizer, pool_frames
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import loudness, silence_weight
+from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
+from sedtalker.errors import CheckpointError
 from sedtalker.speech import FRAME_RATE, Windowing
 
 WINDOW = 40 * STEP_RATE  # steps that the network sees at once
@@ -26,12 +31,21 @@ LOOK_AHEAD = round(0.4 * FRAME_RATE)  # frames
 CONTEXT = 8 * FRAME_RATE  # past frames that a stream reads again with every piece
 
 
+class Prediction(NamedTuple):
+    """Output of a diarizer by frame of 20 ms."""
+
+    posterior: Tensor  # (T, C)
+    intensity: Tensor  # (T,), 0..1
+    speech: Tensor | None  # (T,), 0..1, speech activity; None: the diarizer does not detect it
+
+
 def diarize(
     diarizer: Diarizer,
     features: Tensor | Iterable[Tensor],
     duration: float,
     audio: str | None = None,
     samples: NDArray[np.float32] | None = None,
+    voice: VoiceProfile | None = None,
 ) -> EmotionTrack:
     """The emotion track of features (T, L, D) at 50 Hz, or of blocks of them.
 
@@ -39,42 +53,178 @@ def diarize(
         duration: of the audio, in seconds.
         audio: name of the file, for the track.
         samples: (N,) at 16 kHz; if given, long silence becomes neutral.
+        voice: what is known of the speaker.
     """
-    posterior, intensity = predict_frames(diarizer, features)
+    prediction = predict_frames(diarizer, features, voice)
     loudness_db = None if samples is None else loudness(samples)
-    return build_track(posterior, intensity, diarizer.config.labels, duration, audio, loudness_db)
+    return build_track(prediction, diarizer.config.labels, duration, audio, loudness_db)
 
 
 @torch.inference_mode()
-def predict_frames(diarizer: Diarizer, features: Tensor | Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Posterior (T, C) and intensity (T,) of features (T, L, D), or of blocks (t, L, D) of them in order."""
-    count = 0
+def predict_frames(
+    diarizer: Diarizer, features: Tensor | Iterable[Tensor], voice: VoiceProfile | None = None
+) -> Prediction:
+    """Prediction for features (T, L, D), or for blocks (t, L, D) of them in order.
+
+    A causal diarizer reads everything twice: the voice that it subtracts is that of the whole recording and of
+    `voice`. `DiarizerStream` knows the voice up to a frame only.
+    """
+    causal, count = diarizer.config.causal, 0
+    estimate, activity = _start(diarizer, voice), [torch.zeros(0)]
 
     def embed_blocks() -> Iterator[Tensor]:
-        nonlocal count
+        nonlocal count, estimate
         for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
             count += len(block)
             steps = pool_frames(block[None, :, diarizer.config.first_layer :].to(diarizer.absent.device))
+            if causal:
+                speech = diarizer.speech_logits(steps).sigmoid()
+                estimate = running_estimates(steps.flatten(2), speech, estimate, 1 / STEP_RATE)[1].limited()
+                activity.append(speech[0].cpu())
             yield diarizer.embed(steps)[0]
 
     training = diarizer.training
     diarizer.eval()
-    windows = overlap_add(embed_blocks(), lambda window: diarizer.mean_logits(window[None])[0], WINDOW, OVERLAP)
-    logits = torch.cat(list(windows))[None].cpu()
+    embedded: Iterable[Tensor] = list(embed_blocks()) if causal else embed_blocks()
+    windows = overlap_add(
+        embedded, lambda part: diarizer.mean_logits(part[None], estimate if causal else None)[0], WINDOW, OVERLAP
+    )
+    posterior, intensity = diarizer.finish(torch.cat(list(windows))[None].cpu())
     diarizer.train(training)
-    posterior = upsample_steps(logits[..., :-1].softmax(-1), count)[0]
-    return posterior, upsample_steps(logits[..., -1:].sigmoid(), count)[0, :, 0]
+    speech = upsample_steps(torch.cat(activity)[None, :, None], count)[0, :, 0] if causal else None
+    return Prediction(upsample_steps(posterior, count)[0], upsample_steps(intensity[..., None], count)[0, :, 0], speech)
+
+
+def _start(diarizer: Diarizer, voice: VoiceProfile | None) -> VoiceEstimate:
+    """The estimate (1,) of the voice before a recording; raises CheckpointError if the profile does not fit."""
+    config = diarizer.config
+    size = config.layers * config.feature_width
+    if voice is None:
+        estimate = VoiceEstimate.empty(size, 1)
+    else:
+        _check_voice(diarizer, voice.encoder, voice.mean.shape)
+        estimate = VoiceEstimate(*(part[None] for part in VoiceEstimate.of_profile(voice)))
+    return VoiceEstimate(*(part.to(diarizer.absent.device) for part in estimate))
+
+
+def _check_voice(diarizer: Diarizer, encoder: str, shape: tuple[int, ...]) -> None:
+    config = diarizer.config
+    if not config.causal:
+        raise CheckpointError(
+            "this diarizer does not use voice profiles. Use the default one, or leave the profile out"
+        )
+    if encoder != config.encoder or shape != (config.layers, config.feature_width):
+        raise CheckpointError(
+            f"a voice profile of {encoder}, not of {config.encoder}. Enroll the voice with this diarizer"
+        )
+
+
+@torch.inference_mode()
+def enroll_voice(diarizer: Diarizer, features: Tensor | Iterable[Tensor]) -> VoiceProfile:
+    """The profile of the voice in features (T, L, D), or in blocks (t, L, D) of them.
+
+    Raises:
+        CheckpointError: the diarizer does not use profiles.
+    """
+    config = diarizer.config
+    _check_voice(diarizer, config.encoder, (config.layers, config.feature_width))
+    estimate = _start(diarizer, None)
+    for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
+        steps = pool_frames(block[None, :, config.first_layer :].to(diarizer.absent.device))
+        activity = diarizer.speech_logits(steps).sigmoid()
+        estimate = running_estimates(steps.flatten(2), activity, estimate, 1 / STEP_RATE)[1]
+    return VoiceEstimate(*(part[0] for part in estimate)).profile(config.encoder, config.layers)
+
+
+class DiarizerStream:
+    """Live diarization: each frame of features gives a frame of the prediction at once.
+
+    A causal diarizer reads a step of two frames when its second frame arrives, and carries its state: predictions do
+    not depend on the sizes of the pieces. Others read the last 8 s again with each piece, without look-ahead.
+    """
+
+    def __init__(self, diarizer: Diarizer, voice: VoiceProfile | None = None) -> None:
+        self.diarizer, self._voice = diarizer, voice
+        if voice is not None:
+            _start(diarizer, voice)  # raises if it does not fit
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the state before the first frame."""
+        labels = self.diarizer.config.labels
+        self._state: StreamState | None = None
+        self._estimate = _start(self.diarizer, self._voice)  # until the start of the running block
+        self._block_sum = VoiceEstimate.empty(self._estimate.sums.shape[-1], 1)  # of the running block
+        self._members: list[MemberState | None] = [None] * len(self.diarizer.members)
+        self._steps = 0
+        self._waiting: Tensor | None = None  # first frame of a step, (1, L, D)
+        neutral = torch.eye(len(labels))[labels.index("neutral")]
+        self._last = torch.cat([neutral, torch.zeros(2)])[None]  # posterior, intensity and speech of the last step
+
+    @property
+    def profile(self) -> VoiceProfile:
+        """The voice so far."""
+        config = self.diarizer.config
+        _check_voice(self.diarizer, config.encoder, (config.layers, config.feature_width))
+        whole = self._estimate.add(self._block_sum)
+        return VoiceEstimate(*(part[0] for part in whole)).profile(config.encoder, config.layers)
+
+    @torch.inference_mode()
+    def push(self, features: Tensor) -> Prediction:
+        """The prediction for the next frames, features (n, L, D); n may be 0."""
+        if not self.diarizer.config.causal:
+            posterior, intensity, self._state = diarize_piece(self.diarizer, features, self._state, look_ahead=0)
+            return Prediction(posterior, intensity, None)
+        waiting = [] if self._waiting is None else [self._waiting]
+        frames = torch.cat([*waiting, features])
+        whole = len(frames) // STRIDE * STRIDE
+        rows = [self._last]
+        if whole:
+            steps = pool_frames(
+                frames[None, :whole, self.diarizer.config.first_layer :].to(self.diarizer.absent.device)
+            )
+            done = 0
+            while done < steps.shape[1]:  # up to the end of a block, where the estimate of the voice changes
+                size = min(VOICE_BLOCK - self._steps % VOICE_BLOCK, steps.shape[1] - done)
+                rows.append(self._run_steps(steps[:, done : done + size]))
+                done += size
+        self._waiting = frames[whole:] if whole < len(frames) else None
+        values = torch.cat(rows)
+        self._last = values[-1:]
+        # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s.
+        shown = values[(torch.arange(len(features)) + len(waiting) + 1) // STRIDE]
+        return Prediction(shown[:, :-2], shown[:, -2], shown[:, -1])
+
+    def _run_steps(self, steps: Tensor) -> Tensor:
+        """Posterior, intensity and speech (n, C + 2) of steps (1, n, L, D) within a block."""
+        diarizer, flat = self.diarizer, steps.flatten(2)
+        activity = diarizer.speech_logits(steps).sigmoid()
+        context = diarizer.voice_context(VoiceEstimate(*(part[:, None] for part in self._estimate)))
+        block = torch.zeros(steps.shape[1], dtype=torch.long, device=steps.device)
+        raw = []
+        for number, member in enumerate(diarizer.causal_members):
+            embedded = member.adapt(member.project_steps(flat), context, block)
+            outputs, _, self._members[number] = member.run_past(embedded, self._members[number])
+            raw.append(outputs)
+        posterior, intensity = diarizer.finish(diarizer.average(raw)[0])
+        empty = VoiceEstimate(*(torch.zeros_like(part) for part in self._estimate))
+        added = running_estimates(flat, activity, empty, 1 / STEP_RATE)[1]
+        self._block_sum = self._block_sum.add(added)
+        self._steps += steps.shape[1]
+        if self._steps % VOICE_BLOCK == 0:
+            self._estimate = self._estimate.add(self._block_sum).limited()
+            self._block_sum = empty
+        return torch.cat([posterior, intensity[:, None], activity[0][:, None]], dim=-1).cpu()
 
 
 def build_track(
-    posterior: Tensor,
-    intensity: Tensor,
+    prediction: Prediction,
     labels: tuple[str, ...],
     duration: float,
     audio: str | None = None,
     loudness_db: NDArray[np.float32] | None = None,
 ) -> EmotionTrack:
-    """The emotion track of posterior (T, C) and intensity (T,) at 50 Hz.
+    """The emotion track of a prediction at 50 Hz.
 
     Args:
         labels: (C,) of the posterior.
@@ -83,13 +233,15 @@ def build_track(
         loudness_db: (T,) of `sedtalker.audio.loudness`; if given, long silence becomes neutral.
     """
     count = frame_count(duration, FRAME_RATE)
-    values, level = _fit_length(posterior.numpy(), count), _fit_length(intensity.numpy(), count)
+    values, level = (_fit_length(part.numpy(), count) for part in (prediction.posterior, prediction.intensity))
+    speech = None if prediction.speech is None else _fit_length(prediction.speech.numpy(), count)
     if loudness_db is not None:
         silence = _fit_length(silence_weight(loudness_db), count)
         neutral = np.eye(len(labels), dtype=np.float32)[labels.index("neutral")]
         values = values + silence[:, None] * (neutral - values)
         level = level * (1 - silence)
-    return EmotionTrack(values, level, duration, labels, float(FRAME_RATE), audio)
+        speech = None if speech is None else speech * (1 - silence)
+    return EmotionTrack(values, level, duration, labels, float(FRAME_RATE), audio, speech=speech)
 
 
 @dataclass(frozen=True)
@@ -120,7 +272,7 @@ def diarize_piece(
     pending = len(features) if state is None else state.pending + len(features)
     final = pending if last else max(0, pending - look_ahead)
     nothing = torch.empty(0, len(diarizer.config.labels)), torch.empty(0)
-    posterior, intensity = predict_frames(diarizer, window) if final else nothing
+    posterior, intensity = predict_frames(diarizer, window)[:2] if final else nothing
     first = len(window) - pending
     keep = min(len(window), pending - final + CONTEXT)
     # Drop an even number of frames, so that the same frames form pairs again.

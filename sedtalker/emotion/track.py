@@ -28,6 +28,8 @@ from sedtalker.labels import LABELS, NEUTRAL, canonical_label, check_labels, lab
 from sedtalker.providers import provider
 
 BLEND = 0.25  # s, the length of the blend that is centred on each boundary of an edit
+CERTAIN = 0.45  # posterior of a label below which a frame is not certain
+SPEECH_ACTIVE = 0.5  # activity above which a frame is speech
 MAX_DURATION = 360_000.0  # s, 100 hours: their frames take 0.6 GB
 
 Frames = NDArray[np.float32]
@@ -52,12 +54,14 @@ class EmotionTrack:
     audio: str | None = None  # the file it was read from
     # The segments of a file or an edit; None: they are decoded from the frames.
     explicit_segments: list[Segment] | None = field(default=None, repr=False)
+    speech: Frames | None = None  # (T,), 0..1, speech activity; None: unknown
 
     def __post_init__(self) -> None:
         self.labels = check_labels(self.labels)
         try:
             self.posterior = np.array(self.posterior, dtype=np.float32)
             self.intensity = np.array(self.intensity, dtype=np.float32)
+            self.speech = None if self.speech is None else np.array(self.speech, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise TrackError(f"posterior and intensity must be arrays of numbers ({error})") from error
         _check_track(self)
@@ -104,6 +108,12 @@ class EmotionTrack:
     def times(self) -> NDArray[np.float64]:
         """Middle of each frame (T,), seconds."""
         return (np.arange(len(self), dtype=np.float64) + 0.5) / self.frame_rate
+
+    @property
+    def abstained(self) -> NDArray[np.bool_]:
+        """Mask (T,) of the frames whose emotion is not certain: no speech, or no label above `CERTAIN`."""
+        uncertain: NDArray[np.bool_] = self.posterior.max(axis=1) < CERTAIN
+        return uncertain if self.speech is None else uncertain | (self.speech < SPEECH_ACTIVE)
 
     @property
     def segments(self) -> list[Segment]:
@@ -175,6 +185,7 @@ class EmotionTrack:
             self,
             posterior=self.posterior[first:last],
             intensity=self.intensity[first:last],
+            speech=None if self.speech is None else self.speech[first:last],
             duration=duration,
             explicit_segments=None if explicit is None else clip_segments(explicit, offset, duration),
         )
@@ -200,15 +211,22 @@ class EmotionTrack:
         segments = None if explicit is None else clip_segments(explicit, 0.0, duration)
         frames = frame_count(duration, self.frame_rate)
         if frames <= len(self):
-            posterior, intensity = self.posterior[:frames], self.intensity[:frames]
             return replace(
-                self, posterior=posterior, intensity=intensity, duration=duration, explicit_segments=segments
+                self,
+                posterior=self.posterior[:frames],
+                intensity=self.intensity[:frames],
+                speech=None if self.speech is None else self.speech[:frames],
+                duration=duration,
+                explicit_segments=segments,
             )
         frames = frame_count(self.duration)
         posterior, intensity = self.at_rate(TRACK_RATE, frames)
         longer = EmotionTrack.neutral(duration, TRACK_RATE, self.labels, self.audio)
         frames = min(frames, len(longer))
         longer.posterior[:frames], longer.intensity[:frames] = posterior[:frames], intensity[:frames]
+        if self.speech is not None:
+            longer.speech = np.zeros(len(longer), np.float32)
+            longer.speech[:frames] = resample(self.speech, self.frame_rate, TRACK_RATE, frames)
         longer.explicit_segments = segments
         return longer
 
@@ -385,5 +403,9 @@ def _check_track(track: EmotionTrack) -> None:
         raise TrackError("track that contains NaN or infinity. Diarize the audio again")
     if track.posterior.min() < -1e-4 or np.abs(track.posterior.sum(axis=1) - 1).max() > 1e-2:
         raise TrackError("posterior rows must be 0 or more and sum to 1. Normalise them")
+    if track.speech is not None and not (
+        track.speech.shape == track.intensity.shape and (track.speech >= 0).all() and (track.speech <= 1).all()
+    ):
+        raise TrackError(f"speech activity {track.speech.shape} for {len(track.intensity)} frames. It must be in 0..1")
     if track.intensity.min() < 0 or track.intensity.max() > 1:
         raise TrackError(f"intensity from {track.intensity.min():g} to {track.intensity.max():g}. It must be in 0..1")

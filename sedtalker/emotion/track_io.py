@@ -132,7 +132,12 @@ def to_json(track: EmotionTrack) -> str:
     }
     # Row by row, because an hour of frames as Python floats takes more memory than the whole track.
     rows = ", ".join(json.dumps([round(float(value), DIGITS) for value in row]) for row in track.posterior)
-    frames = {"segments": segments, "intensity": [round(float(value), DIGITS) for value in track.intensity]}
+    frames: dict[str, Any] = {
+        "segments": segments,
+        "intensity": [round(float(value), DIGITS) for value in track.intensity],
+    }
+    if track.speech is not None:
+        frames["speech"] = [round(float(value), DIGITS) for value in track.speech]
     lines = ",\n    ".join(json.dumps(segment) for segment in segments)
     fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
     fields += [f'  "segments": [\n    {lines}\n  ]', f'  "frames": {json.dumps(frames)[:-1]}, "posterior": [{rows}]}}']
@@ -186,7 +191,8 @@ def _track_of_frames(
     if not np.isfinite(posterior).all() or (np.abs(total - 1) > 1e-2).any():
         raise TrackError("frames.posterior holds rows that do not sum to 1. Diarize the audio again")
     span = duration if duration is not None else len(posterior) / rate
-    return EmotionTrack(posterior / total, intensity, span, labels, rate, audio)
+    speech = None if frames.get("speech") is None else np.asarray(frames["speech"], np.float32)
+    return EmotionTrack(posterior / total, intensity, span, labels, rate, audio, speech=speech)
 
 
 def _apply_edits(track: EmotionTrack, before: list[Segment], after: list[Segment]) -> None:

@@ -1,0 +1,147 @@
+"""A speaker's voice: mean and deviation of encoder states over speech, and their running estimate.
+
+A diarizer subtracts from its input what is constant in a voice or channel. The states are layer-normed steps of
+`sedtalker.emotion.diarizer.pool_frames`; the evidence is their number in seconds, weighted by speech activity.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sedtalker.errors import CheckpointError, as_path
+from sedtalker.files import atomic_write
+
+KIND = "voice-profile"
+VERSION = 1
+LONGEST_EVIDENCE = 60.0  # s; longer evidence weighs as much, so that an estimate follows a change of speaker
+LEAST_DEVIATION = 1e-2  # of a state; limits the effect of a profile with little evidence
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VoiceProfile:
+    """Mean and deviation of a speaker's encoder states.
+
+    Raises:
+        CheckpointError: shapes differ, or values are not finite.
+    """
+
+    mean: Array  # (L, D)
+    deviation: Array  # (L, D), 0 or more
+    seconds: float  # of speech
+    encoder: str  # whose states
+
+    def __post_init__(self) -> None:
+        finite = np.isfinite(self.mean).all() and np.isfinite(self.deviation).all() and np.isfinite(self.seconds)
+        if self.mean.ndim != 2 or self.mean.shape != self.deviation.shape or not finite or self.seconds < 0:
+            raise CheckpointError(
+                f"not a voice profile: mean {self.mean.shape}, deviation {self.deviation.shape}, {self.seconds} s. "
+                "Both need the same shape (L, D), and all values must be finite"
+            )
+
+    def merge(self, other: VoiceProfile) -> VoiceProfile:
+        """The profile of the speech of both.
+
+        Raises:
+            CheckpointError: the profiles are of different encoders.
+        """
+        if (self.encoder, self.mean.shape) != (other.encoder, other.mean.shape):
+            raise CheckpointError(
+                f"voice profiles of different encoders: {self.encoder}, {other.encoder}. Enroll the voice again"
+            )
+        both = VoiceEstimate.of_profile(self, limit=None).add(VoiceEstimate.of_profile(other, limit=None))
+        return both.profile(self.encoder, self.mean.shape[0])
+
+    def save(self, path: Path | str) -> None:
+        """Write the profile as safetensors. Raises SEDTalkerError if the file cannot be written."""
+        from safetensors.numpy import save_file
+
+        described = {"kind": KIND, "version": VERSION, "seconds": float(self.seconds), "encoder": self.encoder}
+        tensors = {"mean": self.mean.astype(np.float32), "deviation": self.deviation.astype(np.float32)}
+        with atomic_write(Path(path)) as temp_path:
+            save_file(tensors, temp_path, metadata={"sedtalker": json.dumps(described)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> VoiceProfile:
+        """Read a profile.
+
+        Raises:
+            CheckpointError: the file is missing or is not a voice profile of this version.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        file = as_path(path, "a voice profile", CheckpointError)
+        if not file.is_file():
+            raise CheckpointError(f"no voice profile: {path}. Make one with: sedtalker voice enroll")
+        try:
+            with safe_open(file, "np") as content:
+                described = json.loads((content.metadata() or {})["sedtalker"])
+                kind, version = described["kind"], described["version"]
+                mean, deviation = (content.get_tensor(name).astype(np.float32) for name in ("mean", "deviation"))
+                seconds, encoder = float(described["seconds"]), str(described["encoder"])
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise CheckpointError(
+                f"not a voice profile: {path} ({reason}). Make one with: sedtalker voice enroll"
+            ) from error
+        if (kind, version) != (KIND, VERSION):
+            raise CheckpointError(f"a voice profile of version {version}: {path}. Enroll the voice again")
+        return cls(mean, deviation, seconds, encoder)
+
+
+class VoiceEstimate(NamedTuple):
+    """Sums over the speech of a voice; a batch of estimates has leading dimensions (...)."""
+
+    sums: Tensor  # (..., size), of states times speech activity times their duration
+    squares: Tensor  # (..., size), of squared states
+    seconds: Tensor  # (...,), evidence
+    reference: Tensor  # (...,), evidence from before the recording
+
+    @classmethod
+    def empty(cls, size: int, *batch: int) -> VoiceEstimate:
+        """An estimate without evidence."""
+        return cls(torch.zeros(*batch, size), torch.zeros(*batch, size), torch.zeros(batch), torch.zeros(batch))
+
+    @classmethod
+    def of_profile(cls, profile: VoiceProfile, limit: float | None = LONGEST_EVIDENCE) -> VoiceEstimate:
+        """The estimate that starts from a profile, whose evidence counts up to `limit` seconds."""
+        seconds = profile.seconds if limit is None else min(profile.seconds, limit)
+        mean = torch.from_numpy(np.ascontiguousarray(profile.mean, np.float32)).flatten()
+        deviation = torch.from_numpy(np.ascontiguousarray(profile.deviation, np.float32)).flatten()
+        evidence = torch.tensor(float(seconds))
+        return cls(mean * seconds, (mean.square() + deviation.square()) * seconds, evidence, evidence)
+
+    def add(self, other: VoiceEstimate) -> VoiceEstimate:
+        """The estimate with the evidence of both; the reference is this one's."""
+        return VoiceEstimate(
+            self.sums + other.sums, self.squares + other.squares, self.seconds + other.seconds, self.reference
+        )
+
+    def limited(self) -> VoiceEstimate:
+        """The same mean and deviation, with at most `LONGEST_EVIDENCE` seconds of evidence."""
+        share = (LONGEST_EVIDENCE / self.seconds.clamp(min=1e-9)).clamp(max=1.0)
+        return VoiceEstimate(
+            self.sums * share[..., None], self.squares * share[..., None], self.seconds * share, self.reference * share
+        )
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (..., size); 0 and 1 without evidence."""
+        known = self.seconds[..., None] > 0
+        seconds = self.seconds.clamp(min=1e-9)[..., None]
+        mean = torch.where(known, self.sums / seconds, 0.0)
+        variance = torch.where(known, self.squares / seconds - mean.square(), 1.0)
+        return mean, variance.clamp(min=LEAST_DEVIATION**2).sqrt()
+
+    def profile(self, encoder: str, layers: int) -> VoiceProfile:
+        """The profile of a single estimate."""
+        mean, deviation = (values.reshape(layers, -1).cpu().numpy() for values in self.statistics())
+        return VoiceProfile(mean, deviation, float(self.seconds), encoder)

@@ -72,12 +72,13 @@ class Spectrum:
         return torch.from_numpy(np.abs(np.fft.rfft(frames)).astype(np.float32))[:, None]
 
 
-def predict_from_pitch(diarizer, features):
+def predict_from_pitch(diarizer, features, voice=None):
     """Posterior and intensity of tones: the pitch gives the emotion, the level the intensity."""
     hertz = features[:, 0].argmax(-1) * 50
     label = (hertz / 300 - 1).round().long().clamp(0, len(LABELS) - 1)
     posterior = torch.nn.functional.one_hot(label, len(LABELS)) * 0.93 + 0.01
-    return posterior.float() / posterior.sum(-1, keepdim=True), (features[:, 0].max(-1).values / 50).clamp(0, 1)
+    intensity = (features[:, 0].max(-1).values / 50).clamp(0, 1)
+    return inference.Prediction(posterior.float() / posterior.sum(-1, keepdim=True), intensity, None)
 
 
 @pytest.fixture
@@ -151,9 +152,10 @@ def test_sounds_next_to_speech_are_compared_with_the_speech_alone(manifest, tmp_
     assert all(row["changed"]["value"] == 0 and row["correct"]["value"] == 1 for row in report.values())
     assert report["hums"]["neutral_speech"]["value"] > 0.95 and report["hums"]["emotional_speech"]["value"] == 0
 
-    def predict_from_the_mean(diarizer, features):
-        posterior, intensity = predict_from_pitch(diarizer, features)
-        return posterior.mean(0, keepdim=True).expand_as(posterior), intensity
+    def predict_from_the_mean(diarizer, features, voice=None):
+        prediction = predict_from_pitch(diarizer, features)
+        mean = prediction.posterior.mean(0, keepdim=True)
+        return prediction._replace(posterior=mean.expand_as(prediction.posterior))
 
     monkeypatch.setattr(inference, "predict_frames", predict_from_the_mean)
     blended = run(sounds=[tmp_path / "hums"])["non_speech"]["hums"]

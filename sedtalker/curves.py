@@ -63,24 +63,45 @@ def dilate(mask: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
 
 def resample_blocks(blocks: Iterable[Float], fps: float, rate: float) -> Iterator[Float]:
     """`resample` of curves in blocks (n, K): each frame as soon as both of its neighbours are there."""
-    buffer: Float | None = None
-    first = done = 0  # frames: the number of buffer[0], and the count of the frames yielded
+    resampler = Resampler(fps, rate)
     for block in blocks:
-        buffer = block if buffer is None else np.concatenate([buffer, block])
-        available = first + len(buffer)
-        ready = math.floor((available - 0.5) * rate / fps - 0.5 + 1e-9) + 1
-        if ready > done:
-            yield _interpolate(buffer, first, np.arange(done, ready), fps, rate)
-            done = ready
-        dropped = max(0, min(len(buffer) - 1, math.floor((done + 0.5) * fps / rate - 0.5) - first))
-        buffer, first = buffer[dropped:], first + dropped
-    if buffer is not None:
-        count = max(1, round((first + len(buffer)) / fps * rate))
-        if count > done:
-            yield _interpolate(buffer, first, np.arange(done, count), fps, rate)
+        yield resampler.push(block)
+    yield resampler.finish()
+
+
+class Resampler:
+    """`resample` of curves that come in blocks (n, K)."""
+
+    def __init__(self, fps: float, rate: float) -> None:
+        self._fps, self._rate = fps, rate
+        self._buffer: Float | None = None
+        self._first = self._done = 0  # frames: the number of buffer[0], and the count of the frames returned
+
+    def push(self, block: Float) -> Float:
+        """The frames (m, K) at `rate` that have both of their neighbours with this block."""
+        self._buffer = block if self._buffer is None else np.concatenate([self._buffer, block])
+        available = self._first + len(self._buffer)
+        return self._take(math.floor((available - 0.5) * self._rate / self._fps - 0.5 + 1e-9) + 1)
+
+    def finish(self) -> Float:
+        """The frames (m, K) after the last block."""
+        if self._buffer is None or not (count := self._first + len(self._buffer)):
+            return np.zeros((0, 0 if self._buffer is None else self._buffer.shape[1]), np.float32)
+        return self._take(max(1, round(count / self._fps * self._rate)))
+
+    def _take(self, count: int) -> Float:
+        """The frames up to number `count`."""
+        assert self._buffer is not None
+        if count <= self._done:
+            return self._buffer[:0]
+        frames = _interpolate(self._buffer, self._first, np.arange(self._done, count), self._fps, self._rate)
+        self._done = count
+        needed = math.floor((count + 0.5) * self._fps / self._rate - 0.5) - self._first
+        dropped = max(0, min(len(self._buffer) - 1, needed))
+        self._buffer, self._first = self._buffer[dropped:], self._first + dropped
+        return frames
 
 
 def _interpolate(curves: Float, first: int, frames: NDArray[np.int64], fps: float, rate: float) -> Float:
     """Curves (n, K) at `fps` from frame `first` on, at the middles of numbered `frames` (N,) at `rate`."""
-    times = (np.arange(len(curves)) + first + 0.5) / fps
-    return np.stack([np.interp((frames + 0.5) / rate, times, column) for column in curves.T], axis=1).astype(np.float32)
+    return interpolate_frames(curves, (frames + 0.5) * (fps / rate) - 0.5 - first).astype(np.float32)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,12 @@ from torch import Tensor
 
 from sedtalker import __version__
 from sedtalker.animation import Animation
-from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio, to_samples
-from sedtalker.curves import resample, resample_blocks
+from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio
+from sedtalker.curves import Resampler
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.inference import build_track, predict_frames
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
 from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
-from sedtalker.emotion.vad import loudness
 from sedtalker.errors import (
     AudioError,
     CheckpointError,
@@ -39,10 +39,21 @@ from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.labels import label_columns
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
-from sedtalker.talker.idle_motion import IdleMotion, generate_idle_motion, head_transforms
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, StreamingEncoder, WindowedEncoder, Windowing, load_encoder
+from sedtalker.talker.idle_motion import LOOK_AHEAD, head_transforms
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.talker.streaming import LIVE, Spool, attach_track, decode_stream, embed_speech, latency, stream
+from sedtalker.talker.prosody import ProsodyTracker
+from sedtalker.talker.streaming import (
+    LIVE,
+    LIVE_LOOK_AHEAD,
+    OFFLINE_LOOK_AHEAD,
+    MotionDecoder,
+    Spool,
+    TalkerStream,
+    TrackEmotion,
+    embed_speech,
+    extend,
+)
 
 Float = NDArray[np.float32]
 
@@ -90,11 +101,15 @@ class Talker:
         self.diarizer_encoder = diarizer_encoder or encoder
         self._process = os.getpid()
 
-    def diarize(self, audio: AudioSource) -> EmotionTrack:
-        """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`. Raises AudioError as `load_audio`."""
+    def diarize(self, audio: AudioSource, *, look_ahead: int | None = None) -> EmotionTrack:
+        """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`; `look_ahead` as in `animate`.
+
+        Raises AudioError as `load_audio`.
+        """
         check_source(audio)
         self._check_process()
-        return self._diarize(_EncodedAudio(audio, self.diarizer_encoder), _name_of(audio))
+        encoder = _offline(self.diarizer_encoder, look_ahead)
+        return self._diarize(_EncodedAudio(audio, encoder), _name_of(audio))
 
     def animate(
         self,
@@ -106,6 +121,7 @@ class Talker:
         face: str | Path | Face | None = None,
         seed: int = 0,
         still: bool = False,
+        look_ahead: int | None = None,
     ) -> Animation:
         """Animate a face with the speech in `audio`: a path, or `(samples, rate)`.
 
@@ -117,30 +133,31 @@ class Talker:
             face: an identity, a mesh file or a `Face`; None is the default head.
             seed: of blinks, gaze and head motion.
             still: no blinks, gaze and head motion.
+            look_ahead: ms of sound after a frame that the speech encoder reads, 80, 120, 200 or 400 (the default); less
+                shows what a stream shows.
 
         Raises:
             AudioError, TrackError, FaceError: the input cannot be used.
+            CheckpointError: the speech encoder has no such look-ahead.
         """
         check_source(audio)
         _check_fps(fps)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise SEDTalkerError(f"a seed of {seed!r}: give a whole number, 0 or more")
+        _check_seed(seed)
         check_scale(intensity_scale)
+        encoder = _offline(self.encoder, look_ahead)
         self._check_process()
         self._check_emotion(emotion, _name_of(audio))
         rig = self._load_rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
             encoded = _EncodedAudio(
-                audio, self.encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
+                audio, encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
             )
             track = self._make_track(emotion, encoded, _name_of(audio)).with_labels(self.model.config.labels)
             track.scale(intensity_scale)
-            moves = rigged and not still
-            idle = generate_idle_motion(track, encoded.loudness_db, encoded.frames, seed) if moves else None
             count = max(1, round(encoded.duration * fps))
-            motion = self._decode_motion(speech, track, idle, rig, fps, count)
-            head = None if idle is None else resample(idle.head, FRAME_RATE, fps, count)
+            decoder = MotionDecoder(self.model, seed, still)
+            motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count)
         return Animation(
             template=rig.template,
             faces=rig.faces,
@@ -149,75 +166,87 @@ class Talker:
             blendshapes=motion if rigged else None,
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
-            head=None if head is None else head_transforms(head, neck_pivot(rig)),
+            head=head_transforms(head, neck_pivot(rig)) if rigged and not still else None,
             meta={**_meta(self.name, audio, seed), "face": rig.name},
             rig=rig,
+        )
+
+    def open_stream(
+        self,
+        *,
+        emotion: EmotionTrack | None = None,
+        intensity_scale: float = 1.0,
+        fps: float = 30.0,
+        seed: int = 0,
+        still: bool = False,
+        look_ahead: int | None = None,
+        windows: Windowing | None = None,
+    ) -> TalkerStream:
+        """A stream of live speech: `push` samples, and get the frames that became complete.
+
+        Args:
+            emotion: a track, neutral after its end; None diarizes the voice without look-ahead.
+            intensity_scale, fps, seed, still: as in `animate`.
+            look_ahead: ms of sound after a frame that the speech encoder reads, 80, 120 (the default), 200 or 400.
+            windows: of an encoder without such a dial; a longer hop costs less and adds latency.
+
+        Raises:
+            SEDTalkerError: an argument cannot be used.
+        """
+        _check_fps(fps)
+        _check_seed(seed)
+        check_scale(intensity_scale)
+        if emotion is not None and not isinstance(emotion, EmotionTrack):
+            raise TrackError(f"an emotion of {type(emotion).__name__}: a stream takes an EmotionTrack, or None")
+        self._check_process()
+        if emotion is None:
+            self._check_diarizer()
+        encoder = _live(self.encoder, look_ahead, windows)
+        shared = self.diarizer_encoder is self.encoder
+        return TalkerStream(
+            encoder,
+            self.diarizer if emotion is None else emotion,
+            self.model,
+            diarizer_encoder=encoder if shared else _live(self.diarizer_encoder, None, windows),
+            intensity_scale=intensity_scale,
+            fps=fps,
+            seed=seed,
+            still=still,
         )
 
     def stream(
         self,
         chunks: Iterable[Samples],
         *,
-        emotion: EmotionTrack | None = None,
-        fps: float = 30.0,
         face: str | Path | Face | None = None,
-        windows: Windowing = LIVE,
+        **options: Any,
     ) -> Iterator[Float]:
-        """Vertices (n, V, 3) in metres at `fps` for chunks of samples, each as soon as it can be computed.
+        """Vertices (n, V, 3) in metres for chunks of samples, each as soon as it can be computed.
 
-        The result does not depend on the sizes of the chunks. `latency(windows)` is the longest delay of a frame.
-        Blinks, gaze and head motion need look-ahead and are left out.
+        The result does not depend on the sizes of the chunks. `open_stream` gives the motion of the head as well.
 
         Args:
             chunks: samples (N,) at 16 kHz, mono.
-            emotion: a track, neutral after its end; None diarizes the voice without look-ahead.
-            windows: of the encoder; a longer hop costs less and adds latency.
+            face: as in `animate`.
+            options: those of `open_stream`.
 
         Raises:
             SEDTalkerError: an argument (at the call) or a chunk (when it is read) cannot be used.
         """
-        _check_fps(fps)
-        _check_windows(windows)
         if isinstance(chunks, (str, bytes, Path)) or not isinstance(chunks, Iterable):
             raise AudioError(f"chunks of {type(chunks).__name__}: give an iterable of arrays (N,) of 16 kHz samples")
-        if emotion is not None and not isinstance(emotion, EmotionTrack):
-            raise TrackError(f"an emotion of {type(emotion).__name__}: a stream takes an EmotionTrack, or None")
-        self._check_process()
-        source: Diarizer | EmotionTrack = self.diarizer
-        if emotion is None:
-            self._check_diarizer()
-            self.diarizer.label_matrix(self.model.config.labels)
-        else:
-            source = emotion.with_labels(self.model.config.labels)
-        return self._stream(chunks, source, fps, self._load_rig(face), windows)
+        rig, stream = self._load_rig(face), self.open_stream(**options)
 
-    def _stream(
-        self, chunks: Iterable[Samples], emotion: Diarizer | EmotionTrack, fps: float, rig: Face, windows: Windowing
-    ) -> Iterator[Float]:
-        encoder = self.encoder.with_windows(windows)
-        shared = self.diarizer_encoder is self.encoder
-        diarizer_encoder = encoder if shared else self.diarizer_encoder.with_windows(windows)
-        seconds, sent = 0.0, 0
+        def poses() -> Iterator[Float]:
+            for frames in chain(map(stream.push, chunks), (stream.finish() for _ in range(1))):
+                if len(frames.time):
+                    yield self._pose(frames.weights, rig)
 
-        def count_samples() -> Iterator[Samples]:
-            nonlocal seconds
-            for chunk in chunks:
-                samples = to_samples(chunk)
-                seconds += len(samples) / SAMPLE_RATE
-                yield samples
+        return poses()
 
-        blocks = stream(encoder, emotion, self.model, count_samples(), diarizer_encoder=diarizer_encoder)
-        for curves in resample_blocks((block.numpy() for block in blocks), FRAME_RATE, fps):
-            # Frames lag behind the audio, so that only its end can have a frame too many.
-            due = curves[: max(1, round(seconds * fps)) - sent]
-            sent += len(due)
-            if len(due):
-                yield self._pose(due, rig)
-
-    def latency(self, windows: Windowing = LIVE) -> float:
-        """The longest delay of a frame after its sound, in seconds, without computing time."""
-        _check_windows(windows)
-        return latency(windows, self.model)
+    def latency(self, look_ahead: int | None = None, windows: Windowing | None = None) -> float:
+        """The longest delay of a frame of a stream after its sound, in seconds, without computing time."""
+        return self.open_stream(emotion=EmotionTrack.neutral(1), look_ahead=look_ahead, windows=windows).latency
 
     def _diarize(self, encoded: _EncodedAudio, name: str | None) -> EmotionTrack:
         """The diarized track of audio that was not read yet."""
@@ -273,7 +302,8 @@ class Talker:
         diarized = None
         if not isinstance(emotion, EmotionTrack) and not from_file:
             own = self.diarizer_encoder is not self.encoder
-            diarized = self._diarize(_EncodedAudio(encoded.audio, self.diarizer_encoder) if own else encoded, name)
+            other = _EncodedAudio(encoded.audio, _offline(self.diarizer_encoder, None)) if own else encoded
+            diarized = self._diarize(other, name)
         if not encoded.complete:
             for _ in encoded.features():  # only their consumer and the measurements are needed
                 pass
@@ -287,20 +317,38 @@ class Talker:
         return parse_emotion_spec(str(emotion), encoded.duration, diarized.with_labels(self._known_labels()))
 
     def _decode_motion(
-        self, speech: Spool, track: EmotionTrack, idle: IdleMotion | None, rig: Face, fps: float, count: int
-    ) -> Float:
-        """Weights (count, 52) of a rig or vertices (count, V, 3) at `fps`, computed block by block."""
+        self,
+        speech: Spool,
+        track: EmotionTrack,
+        prosody: Float,
+        decoder: MotionDecoder,
+        rig: Face,
+        fps: float,
+        count: int,
+    ) -> tuple[Float, Float]:
+        """Weights (count, 52) of a rig or vertices (count, V, 3), and angles of the head (count, 3), at `fps`."""
         rigged = rig.blendshapes is not None
         motion = np.empty(
             (count, self.model.config.coefficients) if rigged else (count, *rig.template.shape), np.float32
         )
-        done = 0
-        blocks = decode_stream(self.model, attach_track(track, map(torch.from_numpy, speech.blocks())))
-        for curves in resample_blocks(add_idle_motion((block.numpy() for block in blocks), idle), FRAME_RATE, fps):
-            part = motion[done : done + len(curves)]
-            part[:] = (np.clip(curves, 0, 1) if rigged else self._pose(curves, rig))[: len(part)]
-            done += len(part)
-        return motion
+        head = np.empty((count, 3), np.float32)
+        emotion, resampler, done, start = TrackEmotion(track), Resampler(FRAME_RATE, fps), 0, LOOK_AHEAD
+
+        def rows() -> Iterator[Float]:
+            nonlocal start
+            for block in speech.blocks():
+                ahead = prosody[start : start + len(block)]
+                start += len(block)
+                yield decoder.push(torch.from_numpy(block), *emotion.push(torch.from_numpy(block), ahead[:, 0]), ahead)
+            yield decoder.finish()
+
+        for curves in chain(map(resampler.push, rows()), (resampler.finish() for _ in range(1))):
+            frames = decoder.split(curves[: count - done], done, fps)
+            part = slice(done, done + len(frames.time))
+            motion[part] = frames.weights if rigged else self._pose(frames.weights, rig)
+            head[part] = frames.head
+            done = part.stop
+        return motion, head
 
     def _load_rig(self, face: str | Path | Face | None) -> Face:
         """Load a face, and check that this model can move it."""
@@ -321,7 +369,7 @@ class Talker:
     def _pose(self, curves: Float, rig: Face) -> Float:
         """(T, V, 3) metres of coefficients (T, K)."""
         if rig.blendshapes is not None:
-            return rig.pose(np.clip(curves, 0, 1))
+            return rig.pose(curves)
         return rig.template + self.model.predict_displacements(curves)
 
 
@@ -335,7 +383,8 @@ class _EncodedAudio:
         self.audio, self.encoder, self.consume = audio, encoder, consume
         self.complete = False  # the features were read to their end
         self._reading = False
-        self._levels: list[Float] = []
+        self._tracker = ProsodyTracker()
+        self._prosody: list[Float] = []
         self._samples = 0
 
     def features(self) -> Iterator[Tensor]:
@@ -346,11 +395,12 @@ class _EncodedAudio:
         for block in self.encoder.blocks(self._measure_chunks()):
             self.consume(block)
             yield block
+        self._prosody.append(self._tracker.finish())
         self.complete = True
 
     def _measure_chunks(self) -> Iterator[Samples]:
         for chunk in stream_audio(self.audio):  # of whole seconds, so that no 20 ms frame is divided
-            self._levels.append(loudness(chunk))
+            self._prosody.append(self._tracker.push(chunk))
             self._samples += len(chunk)
             yield chunk
 
@@ -362,7 +412,13 @@ class _EncodedAudio:
     def loudness_db(self) -> Float:
         """Loudness (T,) at 50 Hz, dB of full scale. Raises RuntimeError if the features were not read to their end."""
         self._check_complete()
-        return np.concatenate(self._levels)
+        return self.prosody[: self.frames, 0]
+
+    @property
+    def prosody(self) -> Float:
+        """Loudness and pitch (T + LOOK_AHEAD, 2), the last row repeated; raises as `loudness_db`."""
+        self._check_complete()
+        return extend(np.concatenate(self._prosody), self.frames + LOOK_AHEAD)
 
     @property
     def duration(self) -> float:
@@ -377,22 +433,32 @@ class _EncodedAudio:
         return math.ceil(self._samples / FRAME_SAMPLES)
 
 
-def add_idle_motion(blocks: Iterable[Float], idle: IdleMotion | None) -> Iterator[Float]:
-    """Blocks (n, 52) of weights with idle motion added."""
-    start = 0
-    for block in blocks:
-        yield block if idle is None else idle.apply(block, start)
-        start += len(block)
+def _offline(encoder: WindowedEncoder, look_ahead: int | None) -> WindowedEncoder:
+    """The encoder for whole recordings."""
+    if look_ahead is None and not isinstance(encoder, StreamingEncoder):
+        return encoder
+    return encoder.with_look_ahead(OFFLINE_LOOK_AHEAD if look_ahead is None else look_ahead)
+
+
+def _live(encoder: WindowedEncoder, look_ahead: int | None, windows: Windowing | None) -> WindowedEncoder:
+    """The encoder for streams."""
+    if windows is not None:
+        if not isinstance(windows, Windowing):
+            raise SEDTalkerError(f"windows of {type(windows).__name__}: give a sedtalker.speech.Windowing")
+        return encoder.with_windows(windows)
+    if look_ahead is None and not isinstance(encoder, StreamingEncoder):
+        return encoder.with_windows(LIVE)
+    return encoder.with_look_ahead(LIVE_LOOK_AHEAD if look_ahead is None else look_ahead)
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise SEDTalkerError(f"a seed of {seed!r}: give a whole number, 0 or more")
 
 
 def _check_fps(fps: float) -> None:
     if not 1 <= as_number(fps, "fps") <= 1000:
         raise SEDTalkerError(f"{fps} frames a second: give 1 to 1000")
-
-
-def _check_windows(windows: Windowing) -> None:
-    if not isinstance(windows, Windowing):
-        raise SEDTalkerError(f"windows of {type(windows).__name__}: give a sedtalker.speech.Windowing")
 
 
 def _is_track_file(emotion: str | Path | EmotionTrack) -> bool:

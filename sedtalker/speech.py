@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from sedtalker.mel import mel_edges as mel_edges
 from sedtalker.mel import mel_filters as mel_filters
 from sedtalker.resources import asset
 from sedtalker.streaming_encoder import KIND as STREAMING_KIND
-from sedtalker.streaming_encoder import LOOK_AHEAD, EncoderStream, StreamingNetwork, load_streaming_network
+from sedtalker.streaming_encoder import LOOK_AHEAD, REACH, EncoderStream, StreamingNetwork, load_streaming_network
 
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads do not exist in a forked child, which would wait for them without end.
@@ -111,6 +111,11 @@ class WindowedEncoder:
         if isinstance(network, WhisperEncoder) and windows.left + windows.hop + windows.right > MAX_FRAMES:
             raise SEDTalkerError(f"windows of more than {MAX_FRAMES} frames: {name} reads 30 s at once at most")
 
+    @property
+    def delay(self) -> float:
+        """Longest time in frames from the end of a frame to the end of the sound that its features need."""
+        return self.windows.hop - 1 + self.windows.right
+
     def with_windows(self, windows: Windowing) -> WindowedEncoder:
         """The same network with other windows."""
         return WindowedEncoder(self.name, self.network, self.layers, self.width, self.device, windows)
@@ -119,38 +124,76 @@ class WindowedEncoder:
         """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
         return torch.cat(list(self.blocks([samples])))
 
-    @torch.inference_mode()
+    def with_look_ahead(self, look_ahead: int) -> WindowedEncoder:
+        """The same network with another look-ahead in ms. Raises CheckpointError: this encoder has one alone."""
+        raise CheckpointError(
+            f"no look-ahead of {look_ahead} ms: the speech encoder {self.name} was made for one. "
+            "Use a model on whisper-tiny.en-streaming, or leave the look-ahead out"
+        )
+
     def blocks(self, chunks: Iterable[NDArray[np.float32] | Tensor]) -> Iterator[Tensor]:
         """Hidden states (hop, layers, width) of chunks of samples of any size, each when its window is complete.
 
         Holds no more than a window and a chunk.
         """
-        windows = self.windows
-        buffer = torch.zeros(0)  # samples from frame `first` on
-        first = start = 0  # frames
+        stream = WindowStream(self)
         for chunk in chunks:
-            new = torch.as_tensor(chunk, dtype=torch.float32)
-            buffer = torch.cat([buffer, new]) if len(buffer) else new
-            while first + len(buffer) // FRAME_SAMPLES >= start + windows.hop + windows.right:
-                end = start + windows.hop
-                yield self._encode_window(buffer, first, start, end, end + windows.right)
-                start = end
-                dropped = max(0, start - windows.left) - first
-                buffer, first = buffer[dropped * FRAME_SAMPLES :], first + dropped
-        frames = first + math.ceil(len(buffer) / FRAME_SAMPLES)
-        for begin in range(start, frames, windows.hop):
-            end = min(begin + windows.hop, frames)
-            yield self._encode_window(buffer, first, begin, end, min(frames, end + windows.right))
+            yield from stream.windows(chunk)
+        yield from stream.windows(None)
 
-    def _encode_window(self, buffer: Tensor, first: int, start: int, end: int, last: int) -> Tensor:
-        """Hidden states of the frames start..end, computed with the left context and the frames up to `last`.
+    def stream(self) -> FeatureStream:
+        """A stream of live sound, before its first sample."""
+        return WindowStream(self)
 
-        `buffer` begins at frame `first`.
-        """
-        begin = max(0, start - self.windows.left)
-        samples = buffer[(begin - first) * FRAME_SAMPLES : (last - first) * FRAME_SAMPLES]
+
+class FeatureStream(Protocol):
+    """Features (n, layers, width) of streamed sound; together they do not depend on the sizes of the chunks."""
+
+    def push(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
+        """Features of the frames that became complete with the next samples (N,)."""
+
+    def finish(self) -> Tensor:
+        """Features of the frames that still wait, after the last samples."""
+
+
+class WindowStream:
+    """`FeatureStream` of a network over overlapping windows."""
+
+    def __init__(self, encoder: WindowedEncoder) -> None:
+        self._encoder = encoder
+        self._buffer = torch.zeros(0)  # samples from frame `first` on
+        self._first = self._start = 0  # frames
+
+    def push(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
+        """As `FeatureStream`."""
+        return torch.cat([torch.zeros(0, self._encoder.layers, self._encoder.width), *self.windows(samples)])
+
+    def finish(self) -> Tensor:
+        """As `FeatureStream`."""
+        return torch.cat([torch.zeros(0, self._encoder.layers, self._encoder.width), *self.windows(None)])
+
+    @torch.inference_mode()
+    def windows(self, samples: NDArray[np.float32] | Tensor | None) -> Iterator[Tensor]:
+        """Hidden states (hop, layers, width) of the windows that the next samples (N,) complete; None: the rest."""
+        windows = self._encoder.windows
+        if samples is not None:
+            new = torch.as_tensor(samples, dtype=torch.float32)
+            self._buffer = torch.cat([self._buffer, new]) if len(self._buffer) else new
+        known = self._first + len(self._buffer) // FRAME_SAMPLES
+        frames = self._first + math.ceil(len(self._buffer) / FRAME_SAMPLES)
+        while self._start + windows.hop + windows.right <= known or (samples is None and self._start < frames):
+            end = min(self._start + windows.hop, frames)
+            yield self._encode(self._start, end, min(frames, end + windows.right))
+            self._start = end
+            dropped = max(0, end - windows.left) - self._first
+            self._buffer, self._first = self._buffer[dropped * FRAME_SAMPLES :], self._first + dropped
+
+    def _encode(self, start: int, end: int, last: int) -> Tensor:
+        """Hidden states of the frames start..end, computed with the left context and the frames up to `last`."""
+        begin = max(0, start - self._encoder.windows.left)
+        samples = self._buffer[(begin - self._first) * FRAME_SAMPLES : (last - self._first) * FRAME_SAMPLES]
         missing = (last - begin) * FRAME_SAMPLES - len(samples)
-        hidden = self.network(F.pad(samples, (0, missing)).to(self.device))  # (last - begin, layers, width)
+        hidden = self._encoder.network(F.pad(samples, (0, missing)).to(self._encoder.device))
         return hidden[start - begin : end - begin].cpu()
 
 
@@ -172,6 +215,11 @@ class StreamingEncoder(WindowedEncoder):
         super().__init__(name, network, config.layers + 1, config.width, device, windows)
         requested = windows.right * 1000 / FRAME_RATE
         self.look_ahead = max((ms for ms in LOOK_AHEAD if ms <= requested), default=min(LOOK_AHEAD))  # ms
+
+    @property
+    def delay(self) -> float:
+        """As `WindowedEncoder.delay`, in a stream."""
+        return sum(LOOK_AHEAD[self.look_ahead]) + (REACH - FRAME_SAMPLES) / FRAME_SAMPLES
 
     def with_windows(self, windows: Windowing) -> StreamingEncoder:
         """The same network with other sizes of chunks and another look-ahead."""

@@ -111,14 +111,17 @@ WRONG: list[Callable[[sedtalker.Talker], Any]] = [
     *(lambda t, x=x: t.animate((SOUND, RATE), emotion=x) for x in ("happy@2-1", {"happy": 1}, "happy@0-5")),
     *(lambda t, x=x: t.stream(forbidden(), emotion=x) for x in ("happy", 5, {})),
     *(lambda t, x=x: t.stream(x, emotion=TRACK) for x in (None, 5, "a.wav", Path("a.wav"), b"RIFF")),
-    *(lambda t, x=x: t.stream(forbidden(), emotion=TRACK, windows=x) for x in (5, None, (1, 2, 3))),
+    *(lambda t, x=x: t.stream(forbidden(), emotion=TRACK, windows=x) for x in (5, (1, 2, 3))),
+    *(lambda t, x=x: t.stream(forbidden(), emotion=TRACK, look_ahead=x) for x in (120, 5, "a")),
+    lambda t: t.animate((SOUND, RATE), look_ahead=400),
+    *(lambda t, x=x: t.open_stream(emotion=TRACK, **x) for x in ({"seed": -1}, {"intensity_scale": -1}, {"fps": 0})),
     *(lambda t, x=x: t.stream(forbidden(), emotion=TRACK, face=x) for x in ("nobody", 5)),
     *(lambda t, x=x: t.animate((SOUND, RATE), face=x) for x in ("nobody", 5)),
     *(
         lambda t, x=x: list(t.stream([SOUND, x], emotion=TRACK))
         for x in (5.0, None, "a", SOUND[:, None], SOUND * 2**15, SOUND * np.nan, SOUND > 0, (SOUND * 2**15).astype(int))
     ),
-    *(lambda t, x=x: t.latency(x) for x in (5, None)),
+    *(lambda t, x=x: t.latency(windows=x) for x in (5, "a")),
     lambda t: Windowing(hop=0),
     lambda t: Windowing(left=-1),
     lambda t: Windowing(right=1.5),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerConfig, TalkerModel
-from sedtalker.talker.streaming import SPOOLED, Block, Spool, decode_stream, embed_speech, latency, stream
+from sedtalker.talker.streaming import (
+    SPOOLED,
+    STEP,
+    Frames,
+    MotionDecoder,
+    Spool,
+    TalkerStream,
+    embed_speech,
+)
 
 CONFIG = TalkerConfig(
     layers=3, feature_width=24, width=32, expert_hidden=32, heads=2, kv_heads=1, window=10, styles=2, dropout=0.0
@@ -61,22 +70,35 @@ def parts(frames: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(frames, 3, 24, generator=generator), posterior, torch.linspace(0, 1, frames)
 
 
-def blocks(model: TalkerModel, frames: int, size: int) -> list[Block]:
-    features, posterior, intensity = (part.split(size) for part in parts(frames))
-    taken_in = [embed_speech(model, piece) for piece in features]
-    return [Block(*part) for part in zip(taken_in, posterior, intensity, strict=True)]
+def decode(model: TalkerModel, frames: int, size: int) -> list[np.ndarray]:
+    """Coefficients of each block."""
+    decoder, prosody = MotionDecoder(model, still=True), torch.zeros(frames, 2)
+    parts_of = zip(*(part.split(size) for part in (*parts(frames), prosody)), strict=True)
+    rows = [decoder.push(embed_speech(model, x), p, i, v.numpy()) for x, p, i, v in parts_of]
+    return [decoder.split(part, 0, 50).weights for part in (*rows, decoder.finish())]
+
+
+def run(stream: TalkerStream, chunks: list[np.ndarray]) -> Frames:
+    """All frames of the chunks."""
+    return join([*map(stream.push, chunks), stream.finish()])
+
+
+def join(parts: list[Frames]) -> Frames:
+    return Frames(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def open_stream(encoder: WindowedEncoder, emotion: Diarizer | EmotionTrack, model: TalkerModel, **options: Any):
+    return TalkerStream(encoder, emotion, model, **{"fps": 50, "still": True, **options})
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_decode_stream_equals_the_whole(model: TalkerModel, size: int) -> None:
-    wanted = model(*(part[None] for part in parts(151)))[0]
-    got = torch.cat(list(decode_stream(model, blocks(model, 151, size))))
-    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+def test_blocks_equal_the_whole(model: TalkerModel, size: int) -> None:
+    wanted = model(*(part[None] for part in parts(151)))[0].numpy()
+    np.testing.assert_allclose(np.concatenate(decode(model, 151, size)), wanted, rtol=0, atol=1e-5)
 
 
 def test_a_frame_comes_out_as_soon_as_its_look_ahead_is_there(model: TalkerModel) -> None:
-    counts = [len(part) for part in decode_stream(model, blocks(model, 40, 4))]
-    assert counts == [0, 3] + [4] * 8 + [CONFIG.look_ahead]
+    assert [len(part) for part in decode(model, 40, 4)] == [0, 3] + [4] * 8 + [CONFIG.look_ahead]
 
 
 def test_coefficients_do_not_depend_on_the_chunks(
@@ -84,10 +106,11 @@ def test_coefficients_do_not_depend_on_the_chunks(
 ) -> None:
     torch.manual_seed(0)
     diarizer = Diarizer(DiarizerConfig(layers=3, feature_width=24, width=16, hidden=8)).eval()
-    whole = torch.cat(list(stream(encoder, diarizer, model, [sound])))
-    small = torch.cat(list(stream(encoder, diarizer, model, np.array_split(sound, 63))))
-    assert len(whole) == -(-len(sound) // 320)
-    torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
+    whole = run(open_stream(encoder, diarizer, model, still=False), [sound])
+    small = run(open_stream(encoder, diarizer, model, still=False), np.array_split(sound, 63))
+    assert len(whole.time) == round(len(sound) / 320)
+    for one, other in zip(small, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 def test_a_diarizer_can_use_another_encoder(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
@@ -97,15 +120,16 @@ def test_a_diarizer_can_use_another_encoder(model: TalkerModel, encoder: Windowe
     diarizer_encoder = WindowedEncoder("other", network, 4, 16, "cpu", encoder.windows)
     sizes = {"first_layer": 1, "layers": 3, "feature_width": 16, "width": 16, "hidden": 8}
     diarizer = Diarizer(DiarizerConfig(encoder="other", **sizes)).eval()
-    whole = torch.cat(list(stream(encoder, diarizer, model, [sound], diarizer_encoder=diarizer_encoder)))
-    small = torch.cat(
-        list(stream(encoder, diarizer, model, np.array_split(sound, 63), diarizer_encoder=diarizer_encoder))
-    )
-    assert len(whole) == -(-len(sound) // 320)
-    torch.testing.assert_close(small, whole, rtol=0, atol=1e-5)
+
+    def animate(pieces: int) -> np.ndarray:
+        stream = open_stream(encoder, diarizer, model, diarizer_encoder=diarizer_encoder)
+        return run(stream, np.array_split(sound, pieces)).weights
+
+    whole = animate(1)
+    assert len(whole) == round(len(sound) / 320)
+    np.testing.assert_allclose(animate(63), whole, rtol=0, atol=1e-5)
     network.conv1.weight.data.neg_()
-    changed = torch.cat(list(stream(encoder, diarizer, model, [sound], diarizer_encoder=diarizer_encoder)))
-    assert (changed - whole).abs().max() > 1e-4
+    assert np.abs(animate(1) - whole).max() > 1e-4
 
 
 def test_a_track_sets_the_emotion(model: TalkerModel, encoder: WindowedEncoder, sound: np.ndarray) -> None:
@@ -114,8 +138,8 @@ def test_a_track_sets_the_emotion(model: TalkerModel, encoder: WindowedEncoder, 
     posterior, intensity = map(torch.from_numpy, track.at_rate(50, 251))
     features = encoder.encode(sound)
     wanted = model(features[None], posterior[None], intensity[None])[0]
-    got = torch.cat(list(stream(encoder, track, model, [sound])))
-    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+    got = run(open_stream(encoder, track, model), [sound]).weights
+    np.testing.assert_allclose(got, wanted[: len(got)].clamp(0, 1), rtol=0, atol=1e-5)
 
 
 def test_the_state_does_not_grow(model: TalkerModel) -> None:
@@ -132,8 +156,10 @@ def test_the_state_does_not_grow(model: TalkerModel) -> None:
     assert len(sizes) == 1
 
 
-def test_latency_is_window_and_look_ahead(model: TalkerModel) -> None:
-    assert latency(Windowing(left=0, hop=4, right=11), model) == pytest.approx((4 + 11 + CONFIG.look_ahead) * 0.02)
+def test_latency_is_window_look_ahead_and_step(model: TalkerModel, encoder: WindowedEncoder) -> None:
+    windows = Windowing(left=0, hop=4, right=11)
+    stream = open_stream(encoder.with_windows(windows), EmotionTrack.neutral(1), model)
+    assert stream.latency == pytest.approx((3 + 11 + CONFIG.look_ahead) * 0.02 + STEP / 16_000)
 
 
 @pytest.mark.parametrize("rows", [0, 5, SPOOLED // 16 + 5])

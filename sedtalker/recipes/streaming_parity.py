@@ -21,8 +21,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.evaluation.lips import audio_lip_offset, lip_gap_of_weights
 from sedtalker.face.assets import load_face
 from sedtalker.pipeline import Talker, load
-from sedtalker.speech import FRAME_RATE, Windowing
-from sedtalker.talker.streaming import LIVE, stream
+from sedtalker.speech import FRAME_RATE
 
 Array = NDArray[np.floating]
 
@@ -39,17 +38,16 @@ class Opening:
     correlation: float  # of the two gaps
 
 
-def live_opening(talker: Talker, sounds: Sequence[Samples], windows: Windowing = LIVE) -> Opening:
+def live_opening(talker: Talker, sounds: Sequence[Samples]) -> Opening:
     """Compare streamed and whole-file lip gaps over all sounds together."""
     live, whole = [], []
     for samples in sounds:
         track = EmotionTrack.neutral(len(samples) / SAMPLE_RATE)
         size = round(CHUNK * SAMPLE_RATE)
-        chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
-        encoder = talker.encoder.with_windows(windows)
+        live_stream = talker.open_stream(emotion=track, fps=FRAME_RATE, still=True)
+        parts = [live_stream.push(samples[start : start + size]) for start in range(0, len(samples), size)]
         whole.append(animation_gap(talker, samples, track))
-        streamed = _gap(torch.cat(list(stream(encoder, track, talker.model, chunks))).numpy())
-        live.append(streamed[: len(whole[-1])])  # drops a last, partial frame
+        live.append(_gap(np.concatenate([frames.weights for frames in (*parts, live_stream.finish())])))
     first, second = np.concatenate(live), np.concatenate(whole)
     return Opening(
         float(first.mean() / second.mean()),

@@ -1,56 +1,95 @@
-"""Idle motion of a face: blinks, gaze, small movements of the head, and brows that follow accents of the voice.
+"""Idle motion of a face: blinks, gaze, movements of the head, and brows and lids that are never still.
 
-A seeded layer over the talker's coefficients. It changes the weights of eyes and brows and the rigid motion of the
-head, never the mouth. Rates and durations are published or measured:
+A causal, seeded layer over the talker's coefficients, driven by loudness and pitch of the voice and by the emotion. It
+changes the weights of eyes and brows and the rigid motion of the head, never the mouth. Rates and durations are
+published or measured:
 
-- blinks: 26 a minute in conversation, log-normal intervals, half of them partial, closing faster than opening
-  (Bentivoglio et al. 1997; Doughty 2001); 100 to 150 ms at half height and fewer in fear and surprise (RAVDESS, AU45 of
-  OpenFace); moved towards pauses.
-- gaze: fixations of about a second, saccades of a few degrees in 40 to 60 ms.
-- head: standard deviations of a seated speaker (GRID s1: pitch .57, yaw .36, roll .21 degrees in three seconds), twice
-  as large for a speaker who does not read; nods at the accents of the voice.
-- brows: raised a little at every other accent, as in Cassell et al. 1994.
+- blinks: 26 a minute in conversation and 17 at rest, log-normal intervals, half of them partial, closing faster than
+  opening (Bentivoglio et al. 1997; Doughty 2001); 100 to 150 ms at half height and fewer in fear and surprise (RAVDESS,
+  AU45 of OpenFace); moved towards pauses.
+- gaze: fixations of about a second, saccades of a few degrees in 40 to 60 ms; the eyes make up for the head's turns.
+- head: it rises and falls with the pitch of the voice (Yehia et al. 2002; Munhall et al. 2004), below 1 Hz, and nods at
+  stressed syllables; standard deviations of a seated speaker (GRID s1: pitch .57, yaw .36, roll .21 degrees in three
+  seconds), twice as large for a speaker who does not read.
+- brows: raised a little at every other stressed syllable, as in Cassell et al. 1994.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.curves import smooth
-from sedtalker.emotion.track import EmotionTrack
-from sedtalker.emotion.vad import FLOOR, detect_speech
+from sedtalker.emotion.vad import SILENCE_LEVEL, SPEECH_RANGE
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.rotations import rotation_matrices
 from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 
-BLINK_INTERVAL = 60 / 26  # seconds, the mean in conversation (Bentivoglio et al. 1997); emotions change it
+LOOK_AHEAD = 3  # frames of prosody after a frame; every encoder that streams waits longer than that
+
+
+class EmotionEffect(NamedTuple):
+    """Effect of an emotion at full intensity on the idle motion."""
+
+    blinks: float = 1.0  # rate of the blinks over that of neutral
+    gaze_down: float = 0.0  # degrees
+    wander: float = 1.0  # size of the gaze's excursions over that of neutral
+    head_down: float = 0.0  # degrees
+
+
+EMOTION_EFFECTS = {
+    "happy": EmotionEffect(0.9),
+    "sad": EmotionEffect(1.0, gaze_down=7.0, head_down=3.0),
+    "angry": EmotionEffect(0.85, wander=0.5, head_down=1.0),
+    "upset": EmotionEffect(0.9, gaze_down=2.0),
+    "disgust": EmotionEffect(0.95, wander=1.4, head_down=-1.0),
+    "fear": EmotionEffect(0.45, wander=1.3, head_down=-0.5),
+    "surprise": EmotionEffect(0.55, wander=0.5, head_down=-1.0),
+}
+"""Rates of blinks as in RAVDESS; directions of the gaze as in Adams & Kleck 2005 (sadness averts it downwards)."""
+
+SPEECH_DECAY, NOISE_RISE = 1.0, 2.0  # dB a second: of the level of loud speech, and of that of the background
+OVER_NOISE = 6.0  # dB over the background from which a frame is speech
+PAUSE = 6  # frames, the shortest pause; stop consonants have shorter gaps
+
+BLINK_INTERVAL, REST_INTERVAL = 60 / 26, 60 / 17  # seconds, the mean in conversation and at rest
 BLINK_SPREAD = 0.5  # of the intervals' logarithm
 BLINK_LEAST = 0.8  # seconds between two blinks
 PARTIAL_BLINKS = 0.5  # share of the blinks that do not close the eye fully
 PARTIAL_DEPTH, FULL_DEPTH = (0.55, 0.8), (0.92, 1.0)  # ranges of closure, 1 is closed
-BLINK_RATES = {"sad": 1.0, "disgust": 0.95, "happy": 0.9, "angry": 0.85, "surprise": 0.55, "fear": 0.45}  # of neutral's
 CLOSING, SHUT, OPENING = 0.08, 0.02, 0.14  # seconds
-PAUSE = 0.12  # seconds, the shortest pause; stop consonants have shorter gaps
-PAUSE_DISTANCE = 0.5  # seconds; a blink moves to the start of a pause within this distance
+PAUSE_SHARE = 0.8  # of an interval, after which a pause of the voice brings the blink
 
 FIXATION, SHORTEST_FIXATION = 1.1, 0.35  # seconds
 GAZE_DEGREES = (2.6, 1.4)  # standard deviation of the target to the side, and up or down
-SACCADE = 0.05  # seconds
+CONTACT = 0.4  # share of the fixations that are on the listener
+SACCADE = 3  # frames
 EYE_DEGREES = {"In": 15.0, "Out": 15.0, "Up": 9.8, "Down": 11.4}  # turned by a weight of 1 of eyeLook...
+LID_FOLLOWS = 0.015  # closure of the lids a degree of gaze down
 
-HEAD_DEGREES = (1.1, 0.9, 0.5)  # standard deviation of pitch, yaw and roll while speaking
+HEAD_DEGREES = (0.8, 0.9, 0.5)  # standard deviation of pitch, yaw and roll while speaking, besides the voice's part
 HEAD_AT_REST = 0.5  # share of it in silence
-HEAD_SMOOTHING = 0.45  # seconds: slow enough for 95 % of the speeds to stay under 6 degrees/s
-NOD_DEGREES, NOD_SECONDS = 1.4, 0.11  # at a full accent, and the bump's standard deviation
-ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # dB over the neighbourhood from which an accent counts, and counts fully
-ACCENT_APART = 0.4  # seconds
-BROW_SECONDS = 0.14
+HEAD_SECONDS = 0.16  # time constant, twice, of the head's following
+SEMITONE_DEGREES, SEMITONES = 0.45, 6.0  # the head rises by this a semitone, up to so many
+ACTIVITY_SECONDS, PITCH_SECONDS, HOLD_SECONDS = 0.3, 4.0, 0.5  # of speech, of the mean pitch, of unvoiced sounds
+EMOTION_SECONDS = 0.7
+FAST_SECONDS, SLOW_SECONDS = 0.05, 0.6  # of the loudness whose difference shows stress
+ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # stress from which a syllable counts, and counts fully; a semitone counts as 1 dB
+ACCENT_FALL = 0.5  # dB after the peak at which it is known to be one
+ACCENT_APART = 20  # frames
+NOD_DEGREES, NOD_SECONDS = 1.4, 0.1  # at full stress, and the time from its start to its peak
+BROW_SECONDS = 0.12
 BROW_RAISE = {"browInnerUp": 0.16, "browOuterUpLeft": 0.20, "browOuterUpRight": 0.20}
+BROW_LOWER = {"browDownLeft": 0.10, "browDownRight": 0.10}
+BROW_DRIFT, LID_DRIFT = 0.4, 0.05  # standard deviation of the brows' drift; mean closure of the lids' drift
+
+HEAD_BAND, FACE_BAND = (0.08, 0.5), (0.25, 0.9)  # Hz, of the drifts of the head, and of brows and lids
+WAVES = 8  # sinusoids of a drift
 
 
 @dataclass(frozen=True)
@@ -63,88 +102,220 @@ class IdleMotionConfig:
     brows: float = 1.0
 
 
-@dataclass(frozen=True)
-class IdleMotion:
-    """Idle motion at 50 Hz."""
-
-    brows: Float  # (T,) raised, 0..1
-    gaze: Float  # (T, 2) degrees to the person's left and up
-    lids: Float  # (T,) closed, 0..1
-    head: Float  # (T, 3) pitch, yaw and roll, degrees
-
-    def apply(self, weights: Float, start: int = 0) -> Float:
-        """A copy of the weights (n, 52) of the frames from `start` on, with idle motion."""
-        part, result = slice(start, start + len(weights)), weights.astype(np.float32)
-        _raise_brows(result, self.brows[part])
-        _turn_eyes(result, self.gaze[part])
-        _close_lids(result, self.lids[part])
-        return np.clip(result, 0, 1)
+STILL = IdleMotionConfig(0, 0, 0, 0)
 
 
-def generate_idle_motion(
-    track: EmotionTrack, loudness_db: Float, frames: int, seed: int = 0, strengths: IdleMotionConfig | None = None
-) -> IdleMotion:
-    """Idle motion for `frames` frames of 20 ms.
+class IdleMotion(NamedTuple):
+    """Idle motion of n frames of 20 ms."""
 
-    Args:
-        track: the emotion, which changes the rate of the blinks.
-        loudness_db: (T,) of the speech at 50 Hz, dB of full scale.
-        seed: the same seed gives the same motion.
-        strengths: of each part.
-    """
-    strengths = strengths or IdleMotionConfig()
-    decibels = _pad_silence(loudness_db, frames)
-    speaking = detect_speech(decibels, bridge=PAUSE)
-    peaks = find_accents(decibels, speaking)
-    blink_rng, gaze_rng, head_rng, brow_rng = (np.random.default_rng([seed, part]) for part in range(4))
-    return IdleMotion(
-        strengths.brows * _brow_curve(peaks, frames, brow_rng),
-        strengths.gaze * _gaze(frames, gaze_rng),
-        strengths.blinks * generate_blinks(_blink_rate(track, frames), speaking, blink_rng),
-        strengths.head * _head_angles(speaking, peaks, head_rng),
-    )
+    brows: Float  # (n,) raised, or lowered below 0
+    lids: Float  # (n,) closed, 0..1
+    gaze: Float  # (n, 2) degrees to the person's left and up
+    head: Float  # (n, 3) pitch (positive is down), yaw and roll, degrees
+    speech: Float  # (n,) 1 while the voice speaks, else 0
+
+    def apply(self, weights: Float) -> Float:
+        """A copy of the weights (n, 52) with this motion."""
+        return apply_idle_motion(weights, self.brows, self.lids, self.gaze)
 
 
-def generate_blinks(rate: Float, speaking: NDArray[np.bool_], rng: np.random.Generator) -> Float:
-    """Closure (T,) of the lids, 0 open to 1 closed, at a rate (T,) relative to that of a calm speaker.
-
-    A blink that moves to a pause does not move the next ones, so that the mean rate does not change.
-    """
-    frames = len(rate)
-    lids = np.zeros(frames, np.float32)
-    pauses = np.flatnonzero(speaking[:-1] & ~speaking[1:]) / FRAME_RATE
-    mean = np.log(BLINK_INTERVAL) - BLINK_SPREAD**2 / 2
-    time = float(rng.uniform(0.3, BLINK_INTERVAL))
-    last = -BLINK_LEAST
-    while time < frames / FRAME_RATE:
-        near = pauses[np.abs(pauses - time) < PAUSE_DISTANCE]
-        near = near[near - last > BLINK_LEAST]
-        start = float(near[0]) if len(near) else max(time, last + BLINK_LEAST)
-        if start >= frames / FRAME_RATE:
-            break
-        depth = rng.uniform(*(PARTIAL_DEPTH if rng.uniform() < PARTIAL_BLINKS else FULL_DEPTH))
-        first = int(start * FRAME_RATE)
-        curve = np.float32(depth) * _lid_curve(float(rng.uniform(0.9, 1.15)))[: frames - first]
-        lids[first : first + len(curve)] = np.maximum(lids[first : first + len(curve)], curve)
-        last = start
-        pace = max(0.2, float(rate[int(time * FRAME_RATE)]))
-        time += max(BLINK_LEAST, float(rng.lognormal(mean, BLINK_SPREAD)) / pace)
-    return lids
+def apply_idle_motion(weights: Float, brows: Float, lids: Float, gaze: Float) -> Float:
+    """A copy of the weights (n, 52), clipped to 0..1, with the parts of `IdleMotion`."""
+    result = weights.astype(np.float32)
+    _move_brows(result, brows)
+    _turn_eyes(result, gaze)
+    _close_lids(result, lids)
+    return np.clip(result, 0, 1)
 
 
-def find_accents(decibels: Float, speaking: NDArray[np.bool_]) -> list[tuple[int, float]]:
-    """Frames and strengths (0..1) of the accents of the voice: peaks of loudness over their neighbourhood."""
-    audible = np.maximum(decibels, np.percentile(decibels, 95) - 30)
-    prominence = np.where(speaking, smooth(audible, 0.06 * FRAME_RATE) - smooth(audible, 0.5 * FRAME_RATE), 0)
-    peaks: list[tuple[int, float]] = []
-    taken = np.zeros(len(prominence), bool)
-    reach = int(ACCENT_APART * FRAME_RATE)
-    candidates = np.flatnonzero(prominence > ACCENT_DB)
-    for frame in candidates[np.argsort(-prominence[candidates])]:
-        if not taken[frame]:
-            peaks.append((int(frame), float(min(1.0, prominence[frame] / ACCENT_FULL_DB))))
-            taken[max(0, frame - reach) : frame + reach] = True
-    return sorted(peaks)
+class Drift:
+    """Smooth noise of a standard deviation of 1: sinusoids with random frequencies and phases."""
+
+    def __init__(self, rng: np.random.Generator, band: tuple[float, float], channels: int) -> None:
+        low, high = np.log(band)
+        edges = np.linspace(low, high, WAVES + 1)
+        self._rates = 2 * np.pi * np.exp(rng.uniform(edges[:-1], edges[1:], (channels, WAVES))) / FRAME_RATE
+        self._phases = rng.uniform(0, 2 * np.pi, (channels, WAVES))
+
+    def __call__(self, first: int, frames: int) -> NDArray[np.float64]:
+        """(frames, channels) from frame `first` on."""
+        times = np.arange(first, first + frames)[:, None, None]
+        return np.sin(times * self._rates + self._phases).sum(axis=2) * math.sqrt(2 / WAVES)
+
+
+class _Voice:
+    """What loudness and pitch say of a frame: speech, stress and intonation."""
+
+    def __init__(self) -> None:
+        self.speaking, self.accent, self.intonation = False, 0.0, 0.0  # accent: 0..1; intonation: semitones
+        self.pause_starts = False
+        self._loud, self._noise, self._quiet = -30.0, SILENCE_LEVEL, PAUSE
+        self._fast = self._slow = SILENCE_LEVEL
+        self._pitch, self._voiced = 0.0, 0  # mean of log2 of the pitch, and number of voiced frames
+        self._peak, self._since = 0.0, ACCENT_APART
+
+    def step(self, loudness: float, pitch: float) -> None:
+        self._loud = max(loudness, self._loud - SPEECH_DECAY / FRAME_RATE)
+        self._noise = max(SILENCE_LEVEL - OVER_NOISE, min(loudness, self._noise + NOISE_RISE / FRAME_RATE))
+        active = loudness > max(self._loud - SPEECH_RANGE, self._noise + OVER_NOISE)
+        self._quiet = 0 if active else min(PAUSE, self._quiet + 1)
+        self.pause_starts = self.speaking and self._quiet == PAUSE
+        self.speaking = self._quiet < PAUSE
+        if pitch:
+            self._voiced += 1
+            octave = math.log2(pitch)
+            self._pitch += (octave - self._pitch) * max(1 / self._voiced, _share(PITCH_SECONDS))
+            self.intonation = min(max(12 * (octave - self._pitch), -SEMITONES), SEMITONES)
+        else:
+            self.intonation -= self.intonation * _share(HOLD_SECONDS)
+        self._find_accent(max(loudness, self._loud - SPEECH_RANGE))
+
+    def _find_accent(self, loudness: float) -> None:
+        """Set `accent` in the frame after a peak of stress."""
+        self._fast += (loudness - self._fast) * _share(FAST_SECONDS)
+        self._slow += (loudness - self._slow) * _share(SLOW_SECONDS)
+        stress = self._fast - self._slow + self.intonation if self.speaking else 0.0
+        self._peak, self._since, self.accent = max(self._peak, stress), self._since + 1, 0.0
+        if stress < self._peak - ACCENT_FALL:
+            if self._peak > ACCENT_DB and self._since >= ACCENT_APART:
+                self.accent, self._since = min(1.0, self._peak / ACCENT_FULL_DB), 0
+            self._peak = stress
+
+
+class _Bump:
+    """Sum of bumps that rise to 1 in `seconds` and fall in two to three times that."""
+
+    def __init__(self, seconds: float) -> None:
+        self._share, self._first, self.value = _share(seconds), 0.0, 0.0
+
+    def step(self, height: float = 0.0) -> float:
+        """The next value; `height` starts a bump."""
+        self._first += height * math.e - self._first * self._share
+        self.value += (self._first - self.value) * self._share
+        if abs(self._first) + abs(self.value) < 1e-6:
+            self._first = self.value = 0.0  # no denormals
+        return self.value
+
+
+class _Blinks:
+    """Closure of the lids."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._at = rng, 0
+        self._curve: Float = np.zeros(0, np.float32)
+        self._mean = -(BLINK_SPREAD**2) / 2
+        self._elapsed, self._due = rng.uniform(0, 0.8), 1.0  # mean intervals since the last blink, and until the next
+        self._since = BLINK_LEAST  # seconds
+
+    def step(self, rate: float, pause_starts: bool) -> float:
+        """Closure, 0..1, at a rate in blinks a second.
+
+        A blink that a pause brings forward delays the next one, so that the mean rate does not change.
+        """
+        self._elapsed += rate / FRAME_RATE
+        self._since += 1 / FRAME_RATE
+        if self._since >= BLINK_LEAST and self._elapsed >= self._due * (PAUSE_SHARE if pause_starts else 1):
+            self._elapsed, self._since, self._at = self._elapsed - self._due, 0.0, 0
+            self._due = float(self._rng.lognormal(self._mean, BLINK_SPREAD))
+            depth = self._rng.uniform(*(PARTIAL_DEPTH if self._rng.uniform() < PARTIAL_BLINKS else FULL_DEPTH))
+            self._curve = np.float32(depth) * _lid_curve(float(self._rng.uniform(0.9, 1.15)))
+        self._at += 1
+        return float(self._curve[self._at - 1]) if self._at <= len(self._curve) else 0.0
+
+
+class _Gaze:
+    """Fixations and saccades."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._at, self._end = rng, 0, 0
+        self._before: NDArray[np.floating] = np.zeros(2)
+        self._aim: NDArray[np.floating] = np.zeros(2)
+
+    def step(self, wander: float, down: float) -> NDArray[np.floating]:
+        """Degrees (2,) to the person's left and up; a new target takes the emotion's direction."""
+        if self._at >= self._end:
+            self._end = round(max(SHORTEST_FIXATION, float(self._rng.exponential(FIXATION))) * FRAME_RATE)
+            excursion, contact = self._rng.normal(0, GAZE_DEGREES), self._rng.uniform() < CONTACT
+            self._before, self._at = self._aim, 0
+            self._aim = np.array([0, -down]) * (CONTACT if contact else 1) + wander * excursion * (not contact)
+        self._at += 1
+        share = min(1.0, self._at / SACCADE)
+        return self._before + (self._aim - self._before) * share * share * (3 - 2 * share)
+
+
+class IdleMotionGenerator:
+    """Idle motion frame by frame; it does not depend on the sizes of the chunks."""
+
+    def __init__(self, labels: tuple[str, ...], seed: int = 0, strengths: IdleMotionConfig | None = None) -> None:
+        """The same seed gives the same motion; `strengths` are of each part."""
+        self._strengths = strengths or IdleMotionConfig()
+        self._effects = np.array([EMOTION_EFFECTS.get(label, EmotionEffect()) for label in labels])
+        blink, gaze, head, brow, drift = (np.random.default_rng([seed, part]) for part in range(5))
+        self._blinks, self._gaze, self._rng = _Blinks(blink), _Gaze(gaze), brow
+        self._head_drift, self._face_drift = Drift(head, HEAD_BAND, 3), Drift(drift, FACE_BAND, 2)
+        self._voice, self._nod, self._brow = _Voice(), _Bump(NOD_SECONDS), _Bump(BROW_SECONDS)
+        self._activity = self._head_down = 0.0
+        self._rise = [0.0, 0.0]
+        self._frames = 0
+
+    def push(self, prosody: Float, posterior: Float, intensity: Float) -> IdleMotion:
+        """Motion of the next n frames.
+
+        Args:
+            prosody: (n, 2) of `ProsodyTracker`, `LOOK_AHEAD` frames later than the others.
+            posterior: (n, C) over the labels.
+            intensity: (n,).
+        """
+        neutral = np.array(EmotionEffect())
+        effects = (neutral + intensity[:, None] * (posterior @ (self._effects - neutral))).tolist()
+        rows = [self._step(*values, *effect) for values, effect in zip(prosody.tolist(), effects, strict=True)]
+        frames = len(rows)
+        brows, lids, gaze, nod, activity, speech = (
+            np.array(column, np.float64) for column in (zip(*rows, strict=True) if rows else ([[]] * 6))
+        )
+        strengths, face = self._strengths, self._face_drift(self._frames, frames)
+        head = self._head_drift(self._frames, frames) * HEAD_DEGREES * activity.reshape(-1, 1)
+        head[:, 0] += nod
+        head *= strengths.head
+        self._frames += frames
+        gaze = gaze.reshape(-1, 2) + np.stack([-head[:, 1], head[:, 0]], axis=1)
+        drift = np.clip(LID_DRIFT * (1 + 0.5 * face[:, 1]), 0, 1) + LID_FOLLOWS * np.maximum(0, -gaze[:, 1])
+        lids = 1 - (1 - strengths.blinks * lids) * (1 - strengths.gaze * drift)
+        brows = strengths.brows * (brows + BROW_DRIFT * face[:, 0])
+        motion = (brows, lids, strengths.gaze * gaze, head, speech)
+        return IdleMotion(*(part.astype(np.float32) for part in motion))
+
+    def _step(
+        self, loudness: float, pitch: float, blinks: float, down: float, wander: float, head_down: float
+    ) -> tuple[float, float, NDArray[np.floating], float, float, bool]:
+        """Brows, lids, gaze, pitch of the head and activity, besides the drifts, and speech of a frame."""
+        voice = self._voice
+        voice.step(loudness, pitch)
+        self._activity += (voice.speaking - self._activity) * _share(ACTIVITY_SECONDS)
+        self._head_down += (head_down - self._head_down) * _share(EMOTION_SECONDS)
+        rise = voice.intonation if voice.speaking else 0.0
+        for number in range(2):
+            self._rise[number] += (rise - self._rise[number]) * _share(HEAD_SECONDS)
+            rise = self._rise[number]
+        nod = brow = 0.0
+        if voice.accent:
+            nod, raised, size = self._rng.uniform((0.3, 0, 0.5), 1.0)
+            brow = size * voice.accent * (raised < 0.5)
+        pitch_down = NOD_DEGREES * self._nod.step(nod * voice.accent) - SEMITONE_DEGREES * rise + self._head_down
+        interval = BLINK_INTERVAL if self._activity > 0.1 else REST_INTERVAL
+        return (
+            self._brow.step(brow),
+            self._blinks.step(max(0.2, blinks) / interval, voice.pause_starts),
+            self._gaze.step(wander, down),
+            pitch_down,
+            HEAD_AT_REST + (1 - HEAD_AT_REST) * self._activity,
+            voice.speaking,
+        )
+
+
+def _share(seconds: float) -> float:
+    """Share of the difference that a low pass of this time constant takes in one frame."""
+    return 1 - math.exp(-1 / (seconds * FRAME_RATE))
 
 
 def head_transforms(degrees: Float, pivot: Float) -> Float:
@@ -155,17 +326,6 @@ def head_transforms(degrees: Float, pivot: Float) -> Float:
     return motion
 
 
-def _pad_silence(decibels: Float, frames: int) -> Float:
-    """Cut a loudness (T,) to `frames`, or continue it with silence."""
-    return np.pad(decibels[:frames], (0, max(0, frames - len(decibels))), constant_values=FLOOR)
-
-
-def _blink_rate(track: EmotionTrack, frames: int) -> Float:
-    posterior, intensity = track.at_rate(FRAME_RATE, frames)
-    rates = np.array([BLINK_RATES.get(label, 1.0) for label in track.labels], np.float32)
-    return 1 + intensity * (posterior @ rates - 1)
-
-
 def _lid_curve(pace: float) -> Float:
     """Closure (n,) of the lids during a blink of `pace` times the mean duration."""
     times = np.arange(0.5, (CLOSING + SHUT + OPENING) * pace * FRAME_RATE + 1) / FRAME_RATE
@@ -174,50 +334,13 @@ def _lid_curve(pace: float) -> Float:
     return (np.sin(0.5 * np.pi * closing) ** 2 * np.cos(0.5 * np.pi * opening) ** 2).astype(np.float32)
 
 
-def _gaze(frames: int, rng: np.random.Generator) -> Float:
-    """Degrees (T, 2) to the person's left and up."""
-    aim = np.zeros((frames, 2), np.float32)
-    time = 0.0
-    while time < frames / FRAME_RATE:
-        length = max(SHORTEST_FIXATION, float(rng.exponential(FIXATION)))
-        target = rng.normal(0, GAZE_DEGREES) * (rng.uniform() < 0.6)  # 40 % of the fixations are on the listener
-        aim[int(time * FRAME_RATE) : int((time + length) * FRAME_RATE)] = target
-        time += length
-    return smooth(aim, SACCADE * FRAME_RATE / 2.5)
-
-
-def _head_angles(speaking: NDArray[np.bool_], peaks: list[tuple[int, float]], rng: np.random.Generator) -> Float:
-    """Pitch, yaw and roll (T, 3) in degrees; pitch down is positive."""
-    frames = len(speaking)
-    width = HEAD_SMOOTHING * FRAME_RATE
-    noise = smooth(rng.normal(size=(frames, 3)).astype(np.float32), width)
-    noise *= np.sqrt(2 * width * np.sqrt(np.pi))  # smoothing reduces the standard deviation by this factor
-    activity = HEAD_AT_REST + (1 - HEAD_AT_REST) * smooth(speaking.astype(np.float32), 0.3 * FRAME_RATE)
-    degrees = noise * np.array(HEAD_DEGREES, np.float32) * activity[:, None]
-    for frame, strength in peaks:
-        _add_bump(degrees[:, 0], frame, NOD_DEGREES * strength * rng.uniform(0.3, 1.0), NOD_SECONDS)
-    return degrees
-
-
-def _brow_curve(peaks: list[tuple[int, float]], frames: int, rng: np.random.Generator) -> Float:
-    raised = np.zeros(frames, np.float32)
-    for frame, strength in peaks:
-        if rng.uniform() < 0.5:
-            _add_bump(raised, frame, strength * rng.uniform(0.5, 1.0), BROW_SECONDS)
-    return np.minimum(raised, 1)
-
-
-def _add_bump(curve: Float, frame: int, height: float, seconds: float) -> None:
-    """Add a Gaussian bump of a standard deviation in seconds around a frame of a curve (T,)."""
-    width = seconds * FRAME_RATE
-    frames = np.arange(max(0, frame - round(4 * width)), min(len(curve), frame + round(4 * width)))
-    curve[frames] += height * np.exp(-0.5 * np.square((frames - frame) / width))
-
-
-def _raise_brows(weights: Float, raised: Float) -> None:
-    for name, share in BROW_RAISE.items():
-        column = ARKIT_NAMES.index(name)
-        weights[:, column] += share * raised * (1 - weights[:, column])
+def _move_brows(weights: Float, raised: Float) -> None:
+    for shares, amount in ((BROW_RAISE, np.clip(raised, 0, 1)), (BROW_LOWER, np.clip(-raised, 0, 1))):
+        for name, share in shares.items():
+            column = ARKIT_NAMES.index(name)
+            weights[:, column] += share * amount * (1 - weights[:, column])
+    for name, share in BROW_LOWER.items():  # raising relaxes brows that are down
+        weights[:, ARKIT_NAMES.index(name)] *= 1 - share * np.clip(raised, 0, 1)
 
 
 def _turn_eyes(weights: Float, degrees: Float) -> None:

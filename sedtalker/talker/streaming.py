@@ -1,80 +1,120 @@
-"""Streaming: coefficients of speech that comes in chunks, equal to those of the whole recording, in constant memory.
+"""Streaming: the motion of speech that comes in chunks, equal to that of the whole recording, in constant memory.
 
-    samples -> encoder.blocks -> diarize_stream, or embed_speech and attach_track -> decode_stream        block by block
+    samples -> encoder -> embed_speech, and diarizer or track -> MotionDecoder -> frames        block by block
 
-Every step depends on a bounded stretch of audio, so that the result does not depend on the sizes of the chunks. A frame
-waits for the encoder's window (`hop` and `right` of its windowing) and for the talker's look-ahead: see `latency`.
+Every step depends on a bounded stretch of audio, and carries its state from block to block, so that the result does not
+depend on the sizes of the chunks. `TalkerStream.latency` is the longest delay of a frame.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from itertools import tee
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.audio import Samples
+from sedtalker.audio import SAMPLE_RATE, Samples, to_samples
+from sedtalker.curves import Resampler
 from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.inference import StreamState, diarize_piece
 from sedtalker.emotion.track import EmotionTrack, frame_count
-from sedtalker.errors import SEDTalkerError
-from sedtalker.speech import FRAME_RATE, WindowedEncoder, Windowing
-from sedtalker.talker.model import TalkerModel, TalkerState
+from sedtalker.emotion.vad import LONG_SILENCE, SILENCE_LEVEL
+from sedtalker.errors import SEDTalkerError, TrackError, as_number
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing
+from sedtalker.talker.idle_motion import LOOK_AHEAD, STILL, IdleMotionGenerator, apply_idle_motion
+from sedtalker.talker.model import LOWER_FACE, TalkerModel, TalkerState
+from sedtalker.talker.prosody import SILENCE, ProsodyTracker
+
+Float = NDArray[np.float32]
 
 LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=10)
-"""Encoder windows for conversation: hops of 80 ms, 200 ms of look-ahead (with 80 ms the mouth opens a sixth less)."""
+"""Windows for conversation of encoders without a dial: hops of 80 ms, 200 ms of look-ahead."""
+LIVE_LOOK_AHEAD, OFFLINE_LOOK_AHEAD = 120, 400  # ms, defaults of the dial: a file is there, and waiting costs nothing
+
+STEP = 480  # samples that are computed at once, at least: a step of 20 ms costs nearly as much as one of 80 ms
+LONGEST_STEP = 8 * SAMPLE_RATE  # samples that are computed at once, at most
+REST_FRAMES = 3  # frames in which an interruption brings the lips to rest
+RESUME_FRAMES = 6  # frames in which the motion goes over to that of the next sound
+DIARIZER_FRAMES = 10  # frames that the diarizer reads at once
+NEUTRAL_FRAMES = 10  # frames in which the emotion of the voice ends in long silence
 
 SPOOLED = 1 << 24  # bytes that a spool holds in memory
 
-
-class Block(NamedTuple):
-    """Consecutive frames of speech and their emotion."""
-
-    speech: Tensor  # (n, width), of `TalkerModel.embed`
-    posterior: Tensor  # (n, C)
-    intensity: Tensor  # (n,)
+_LOWER = np.array([name.startswith(LOWER_FACE) for name in ARKIT_NAMES])
 
 
-def stream(
-    encoder: WindowedEncoder,
-    emotion: Diarizer | EmotionTrack,
-    model: TalkerModel,
-    chunks: Iterable[Samples],
-    diarizer_encoder: WindowedEncoder | None = None,
-) -> Iterator[Tensor]:
-    """Coefficients (n, K) at 50 Hz for chunks of 16 kHz samples of any size, each as soon as it can be computed.
+class Frames(NamedTuple):
+    """Motion of n frames, n from 0 on; K is 52 for talkers that move a rig."""
 
-    Args:
-        encoder: of the features for the model.
-        emotion: a diarizer, or a track; its labels are mapped to the model's.
-        chunks: mono samples (n,).
-        diarizer_encoder: of the features for the diarizer, with the encoder's windows; None: the same features.
-
-    Raises:
-        TrackError: the diarizer or the track has an emotion that the model does not know.
-    """
-    labels = model.config.labels
-    if not isinstance(emotion, Diarizer):
-        track = emotion.with_labels(labels)
-        speech = (embed_speech(model, block) for block in encoder.blocks(chunks))
-        return decode_stream(model, attach_track(track, speech))
-    emotion.label_matrix(labels)  # raises TrackError before any audio is read
-    if diarizer_encoder is None or diarizer_encoder is encoder:
-        pairs: Iterable[tuple[Tensor, Tensor]] = ((block, block) for block in encoder.blocks(chunks))
-    else:
-        first, second = tee(chunks)
-        pairs = zip(encoder.blocks(first), diarizer_encoder.blocks(second), strict=True)
-    return decode_stream(model, diarize_stream(emotion, model, pairs))
+    time: NDArray[np.floating]  # (n,) middle of the frame in seconds of the audio
+    weights: Float  # (n, K) blendshape weights or other coefficients
+    head: Float  # (n, 3) degrees: pitch (positive is down), yaw (positive is to the person's left) and roll
+    gaze: Float  # (n, 2) degrees to the person's left and up; the weights contain it
+    posterior: Float  # (n, C) over the model's labels
+    intensity: Float  # (n,) 0..1
+    speech: Float  # (n,) 1 while the voice speaks, else 0
 
 
-def latency(windows: Windowing, model: TalkerModel) -> float:
-    """The longest delay of a frame after its sound, in seconds, without computing time."""
-    return (windows.hop + windows.right + model.config.look_ahead) / FRAME_RATE
+class EmotionSource(Protocol):
+    """Emotion of consecutive frames."""
+
+    def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
+        """Posterior (n, C) and intensity (n,) of the frames with features (n, ...) and loudness (n,) in dB."""
+
+
+class TrackEmotion:
+    """`EmotionSource` of a track over the model's labels, neutral after its end."""
+
+    def __init__(self, track: EmotionTrack) -> None:
+        self._count = frame_count(track.duration)
+        posterior, intensity = map(torch.from_numpy, track.at_rate(FRAME_RATE, self._count))
+        neutral = torch.eye(len(track.labels))[None, track.labels.index("neutral")]
+        self._posterior, self._intensity = torch.cat([posterior, neutral]), torch.cat([intensity, torch.zeros(1)])
+        self.start = 0  # number of the next frame
+
+    def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
+        """As `EmotionSource`; only the number of the frames matters."""
+        frames = torch.arange(self.start, self.start + len(features)).clamp(max=self._count)
+        self.start += len(features)
+        return self._posterior[frames], self._intensity[frames]
+
+
+class DiarizedEmotion:
+    """`EmotionSource` of a voice that knows the past alone; it fades to neutral in long silence."""
+
+    def __init__(self, diarizer: Diarizer, labels: tuple[str, ...]) -> None:
+        self._diarizer, self._matrix = diarizer, diarizer.label_matrix(labels)
+        self._neutral = torch.eye(len(labels))[labels.index("neutral")]
+        self._state: StreamState | None = None
+        self._waiting: list[Tensor] = []  # features of frames that were not predicted yet
+        self._last = self._neutral, torch.zeros(())  # posterior and intensity of the last predicted frame
+        self._quiet, self._silence = 0, 0.0
+
+    def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
+        """As `EmotionSource`, of the features of the diarizer's encoder."""
+        frames = [self._predict(frame) for frame in features]
+        posterior, intensity = (torch.stack(part) for part in zip(*frames, strict=True))
+        silence = torch.tensor([self._silence_weight(level) for level in loudness.tolist()])
+        return posterior + silence[:, None] * (self._neutral - posterior), intensity * (1 - silence)
+
+    def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        self._waiting.append(features)
+        if len(self._waiting) == DIARIZER_FRAMES:
+            piece, self._waiting = torch.stack(self._waiting), []
+            posterior, intensity, self._state = diarize_piece(self._diarizer, piece, self._state, look_ahead=0)
+            self._last = posterior[-1] @ self._matrix, intensity[-1]
+        return self._last
+
+    def _silence_weight(self, level: float) -> float:
+        self._quiet = self._quiet + 1 if level < SILENCE_LEVEL else 0
+        goal = float(self._quiet > LONG_SILENCE * FRAME_RATE)
+        self._silence += min(max(goal - self._silence, -1 / NEUTRAL_FRAMES), 1 / NEUTRAL_FRAMES)
+        return self._silence
 
 
 @torch.inference_mode()
@@ -83,42 +123,259 @@ def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
     return model.embed(features[None].to(model.layer_weights.device))[0].float().cpu()
 
 
-def diarize_stream(diarizer: Diarizer, model: TalkerModel, blocks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Block]:
-    """Embedded blocks with diarized emotion, of features (n, L, D) for the model and for the diarizer.
+class MotionDecoder:
+    """Motion at 50 Hz of embedded speech, emotion and prosody that come in blocks."""
 
-    The diarizer sees the past alone, and is less accurate than with the whole recording.
+    def __init__(self, model: TalkerModel, seed: int = 0, still: bool = False) -> None:
+        """`seed` is of the idle motion; `still` disables it."""
+        self._model, self._rigged = model, model.config.head == "blendshapes"
+        labels, coefficients = model.config.labels, model.config.coefficients
+        self._columns = np.cumsum([coefficients, 3, 2, len(labels), 1])
+        self._idle = IdleMotionGenerator(labels, seed, None if self._rigged and not still else STILL)
+        self._state: TalkerState | None = None
+        self._waiting = np.zeros((0, 9 + len(labels)), np.float32)  # of the frames whose coefficients are not known yet
+        self._emotion: tuple[Float, Float] = np.eye(len(labels), dtype=np.float32)[model.neutral], np.float32(0)
+        self._last = np.zeros(coefficients, np.float32)  # coefficients of the last frame
+        self._held = self._last  # the same at the last interruption
+        self.no_rows = np.zeros((0, self._columns[-1] + 1), np.float32)
+        self._resumed = RESUME_FRAMES  # frames since an interruption
+
+    def push(self, speech: Tensor, posterior: Tensor, intensity: Tensor, prosody: Float) -> Float:
+        """Rows (n', columns) of the frames that become complete with n more; see `split`.
+
+        Args:
+            speech: (n, width) of `embed_speech`.
+            posterior: (n, C) over the model's labels.
+            intensity: (n,).
+            prosody: (n, 2), `LOOK_AHEAD` frames later.
+        """
+        self._push_idle(prosody, posterior.numpy(), intensity.numpy())
+        device = self._model.layer_weights.device
+        x, posterior, intensity = (part[None].to(device) for part in (speech, posterior, intensity))
+        with torch.inference_mode():
+            coefficients, self._state = self._model.step_embedded(x, posterior, intensity, self._state)
+        return self._combine(coefficients[0].float().cpu().numpy())
+
+    def finish(self) -> Float:
+        """Rows of the frames after the last block."""
+        if self._state is None:
+            return self._combine(np.zeros((0, len(self._last)), np.float32))
+        with torch.inference_mode():
+            return self._combine(self._model.finish(self._state)[0].float().cpu().numpy())
+
+    def interrupt(self, frames: int) -> Float:
+        """Rows of this number of frames, in which the lips come to rest, instead of those that wait."""
+        posterior, intensity = self._emotion
+        more = max(0, frames - sum(len(part) for part in self._waiting))
+        self._push_idle(
+            np.tile(np.array(SILENCE, np.float32), (more, 1)), np.tile(posterior, (more, 1)), np.full(more, intensity)
+        )
+        share = _ease(np.arange(1, frames + 1) / REST_FRAMES)[:, None]
+        rows = self._combine(self._last * (1 - share * (_LOWER if self._rigged else 1)))
+        self._state, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
+        return rows
+
+    def split(self, rows: Float, first: int, fps: float) -> Frames:
+        """The frames of rows at `fps`, the first of which has number `first`."""
+        parts = np.split(rows, self._columns, axis=1)
+        times = (np.arange(first, first + len(rows)) + 0.5) / fps
+        weights, head, gaze, posterior, intensity, speech = parts
+        return Frames(times, weights, head, gaze, posterior, intensity[:, 0], speech[:, 0])
+
+    def _push_idle(self, prosody: Float, posterior: Float, intensity: Float) -> None:
+        """Append the idle motion and the emotion of the next frames to those that wait."""
+        idle = self._idle.push(prosody, posterior, intensity)
+        columns = (idle.brows, idle.lids, idle.head, idle.gaze, posterior, intensity, idle.speech)
+        self._waiting = np.concatenate([self._waiting, np.column_stack(columns)], dtype=np.float32)
+        if len(intensity):
+            self._emotion = posterior[-1], intensity[-1]
+
+    def _combine(self, coefficients: Float) -> Float:
+        """Rows of the next frames, with their coefficients (n, K)."""
+        frames = len(coefficients)
+        if frames and self._resumed < RESUME_FRAMES:
+            share = _ease((self._resumed + np.arange(1, frames + 1)) / RESUME_FRAMES)[:, None]
+            coefficients = (self._held + share * (coefficients - self._held)).astype(np.float32)
+            self._resumed += frames
+        if frames:
+            self._last = coefficients[-1]
+        extra, self._waiting = self._waiting[:frames], self._waiting[frames:]
+        if self._rigged:
+            coefficients = apply_idle_motion(coefficients, extra[:, 0], extra[:, 1], extra[:, 5:7])
+        return np.column_stack([coefficients, extra[:, 2:]])
+
+
+class TalkerStream:
+    """Frames of live speech.
+
+    Chunks may have any size; at least `STEP` samples are computed at once. All memory is that of a few seconds.
     """
-    state: StreamState | None = None
-    matrix = diarizer.label_matrix(model.config.labels)
-    for features, diarizer_features in blocks:
-        posterior, intensity, state = diarize_piece(diarizer, diarizer_features, state, look_ahead=0)
-        yield Block(embed_speech(model, features), posterior @ matrix, intensity)
+
+    def __init__(
+        self,
+        encoder: WindowedEncoder,
+        emotion: Diarizer | EmotionTrack,
+        model: TalkerModel,
+        *,
+        diarizer_encoder: WindowedEncoder | None = None,
+        intensity_scale: float = 1.0,
+        fps: float = 30.0,
+        seed: int = 0,
+        still: bool = False,
+    ) -> None:
+        """
+        Args:
+            encoder: of the features for the model.
+            emotion: a diarizer, or a track; its labels are mapped to the model's.
+            diarizer_encoder: of the features for the diarizer; None, or the same encoder: those for the model.
+            intensity_scale: multiplies the intensity.
+            fps: frames a second.
+            seed: of the idle motion.
+            still: no idle motion.
+
+        Raises:
+            TrackError: the diarizer or the track has an emotion that the model does not know.
+        """
+        self.labels, self.fps = model.config.labels, fps
+        self._finished, self._held = False, np.zeros(0, np.float32)  # samples that wait for a step
+        self._model, self._encoder = model, encoder
+        shared = diarizer_encoder is None or diarizer_encoder is encoder or not isinstance(emotion, Diarizer)
+        self._diarizer_encoder = None if shared else diarizer_encoder
+        self._given, self._scale = emotion, intensity_scale
+        self._hand: tuple[Tensor, float, float] | None = None
+        self._decoder = MotionDecoder(model, seed, still)
+        self.latency = (encoder.delay + model.config.look_ahead) / FRAME_RATE + STEP / SAMPLE_RATE
+        self._start()
+
+    def push(self, samples: Samples) -> Frames:
+        """The frames that become complete with the next samples (N,), mono at 16 kHz.
+
+        Raises:
+            AudioError: not samples of this form.
+        """
+        if self._finished:
+            raise SEDTalkerError("the stream is finished. Open another, or reset it")
+        new = to_samples(samples)
+        self._received += len(new)
+        self._held = np.concatenate([self._held, new])
+        rows = [self._no_rows]
+        while len(self._held) >= STEP:
+            step = min(len(self._held) // STEP * STEP, LONGEST_STEP)
+            step_samples, self._held = self._held[:step], self._held[step:]
+            rows.append(self._advance(step_samples))
+        return self._emit(np.concatenate(rows))
+
+    def finish(self) -> Frames:
+        """The frames after the last samples."""
+        if self._finished:
+            return self._emit(self._no_rows)
+        rows = np.concatenate([self._advance(self._held, last=True), self._decoder.finish()])
+        self._finished = True
+        return self._emit(rows, last=True)
+
+    def interrupt(self) -> Frames:
+        """Drop the sound that is not animated yet, and return frames for its time, the lips at rest within 100 ms.
+
+        The clock, the idle motion and what is known of the voice go on.
+        """
+        frames = max(0, round(self._received / FRAME_SAMPLES) - self._rows)
+        motion = self._emit(self._decoder.interrupt(frames))
+        self._start_sound()
+        if isinstance(self._emotion, TrackEmotion):
+            self._emotion.start = self._rows
+        return motion
+
+    def reset(self) -> Frames:
+        """As `interrupt`; then the stream is as before the first sample, except that the idle motion goes on."""
+        motion = self._emit(self._no_rows) if self._finished else self.interrupt()
+        self._start()
+        return motion
+
+    def set_emotion(self, emotion: str | None, intensity: float = 1.0, share: float = 1.0) -> None:
+        """Set the emotion by hand from the next frames on: `share` of it, and the rest from the voice; None: the voice.
+
+        Raises:
+            TrackError: an unknown emotion, or a number outside 0..1.
+        """
+        if emotion is None:
+            self._hand = None
+            return
+        if emotion not in self.labels:
+            raise TrackError(f"unknown emotion {emotion!r}: use one of {', '.join(self.labels)}")
+        for name, value in (("intensity", intensity), ("share", share)):
+            if not 0 <= as_number(value, name) <= 1:
+                raise TrackError(f"an emotion's {name} of {value}: give 0 to 1")
+        self._hand = torch.eye(len(self.labels))[self.labels.index(emotion)], intensity, share
+
+    def _start(self) -> None:
+        """Return to the state before the first sample."""
+        if isinstance(self._given, Diarizer):
+            self._emotion: EmotionSource = DiarizedEmotion(self._given, self.labels)
+        else:
+            self._emotion = TrackEmotion(self._given.with_labels(self.labels))
+        self._resampler = Resampler(FRAME_RATE, self.fps)
+        self._received = self._rows = self._sent = 0  # samples, frames at 50 Hz, frames at `fps`
+        self._finished = False
+        self._start_sound()
+
+    def _start_sound(self) -> None:
+        """Forget the sound so far."""
+        self._held = np.zeros(0, np.float32)
+        own = self._encoder if self._diarizer_encoder is None else self._diarizer_encoder
+        encoders = [self._encoder] if own is self._encoder else [self._encoder, own]
+        self._encoders = [encoder.stream() for encoder in encoders]
+        self._features = [torch.zeros(0, encoder.layers, encoder.width) for encoder in encoders]
+        self._tracker, self._prosody = ProsodyTracker(), np.zeros((0, 2), np.float32)
+
+    def _advance(self, samples: Samples, last: bool = False) -> Float:
+        """Rows of the frames that become complete with the next samples; `last`: no samples follow."""
+        for number, encoder in enumerate(self._encoders):
+            parts = [self._features[number], encoder.push(samples), *([encoder.finish()] if last else [])]
+            self._features[number] = torch.cat(parts)
+        prosody = [self._prosody, self._tracker.push(samples), *([self._tracker.finish()] if last else [])]
+        self._prosody = np.concatenate(prosody)
+        waiting = min(map(len, self._features))
+        if last:
+            self._prosody = extend(self._prosody, waiting + LOOK_AHEAD)
+        ready = max(0, min(waiting, len(self._prosody) - LOOK_AHEAD))
+        if not ready:
+            return self._no_rows
+        features = [part[:ready] for part in self._features]
+        posterior, intensity = self._emotion.push(features[-1], self._prosody[:ready, 0])
+        if self._hand is not None:
+            emotion, strength, share = self._hand
+            posterior, intensity = posterior + share * (emotion - posterior), intensity + share * (strength - intensity)
+        intensity = (intensity * self._scale).clamp(0, 1)
+        prosody_ahead = self._prosody[LOOK_AHEAD : ready + LOOK_AHEAD]
+        rows = self._decoder.push(embed_speech(self._model, features[0]), posterior, intensity, prosody_ahead)
+        self._features, self._prosody = [part[ready:] for part in self._features], self._prosody[ready:]
+        return rows
+
+    def _emit(self, rows: Float, last: bool = False) -> Frames:
+        """Frames of rows at 50 Hz. The motion ends with the audio, to half a frame."""
+        self._rows += len(rows)
+        frames = self._resampler.push(rows)
+        if last:
+            frames = np.concatenate([frames, self._resampler.finish()])
+            frames = frames[: max(1, round(self._received / SAMPLE_RATE * self.fps)) - self._sent]
+        first, self._sent = self._sent, self._sent + len(frames)
+        return self._decoder.split(frames, first, self.fps)
+
+    @property
+    def _no_rows(self) -> Float:
+        return self._decoder.no_rows
 
 
-def attach_track(track: EmotionTrack, blocks: Iterable[Tensor]) -> Iterator[Block]:
-    """Blocks of embedded speech (n, width) with the emotion of a track over the model's labels, neutral after it."""
-    count = frame_count(track.duration)
-    posterior, intensity = map(torch.from_numpy, track.at_rate(FRAME_RATE, count))
-    neutral = torch.eye(len(track.labels))[None, track.labels.index("neutral")]
-    posterior, intensity = torch.cat([posterior, neutral]), torch.cat([intensity, torch.zeros(1)])
-    start = 0
-    for speech in blocks:
-        frames = torch.arange(start, start + len(speech)).clamp(max=count)
-        yield Block(speech, posterior[frames], intensity[frames])
-        start += len(speech)
+def extend(values: Float, count: int) -> Float:
+    """Repeat the last row of values (n, K) up to `count` rows."""
+    missing = max(0, count - len(values)) if len(values) else 0
+    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
-@torch.inference_mode()
-def decode_stream(model: TalkerModel, blocks: Iterable[Block]) -> Iterator[Tensor]:
-    """Coefficients (n, K) block by block; together they equal the model's output for all blocks at once."""
-    device = model.layer_weights.device
-    state: TalkerState | None = None
-    for block in blocks:
-        speech, posterior, intensity = (part[None].to(device) for part in block)
-        coefficients, state = model.step_embedded(speech, posterior, intensity, state)
-        yield coefficients[0].float().cpu()
-    if state is not None:
-        yield model.finish(state)[0].float().cpu()
+def _ease(share: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Smooth step from 0 to 1."""
+    share = np.clip(share, 0, 1)
+    return share * share * (3 - 2 * share)
 
 
 class Spool:

@@ -23,7 +23,7 @@ from sedtalker.mamba.scan import selective_scan_reference
 from sedtalker.pipeline import load
 from sedtalker.resources import asset
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.talker.streaming import Block, decode_stream, embed_speech
+from sedtalker.talker.streaming import MotionDecoder, embed_speech
 
 __all__ = ["one_thread"]  # a fixture that pytest takes from here
 
@@ -74,10 +74,12 @@ def test_decoder_grows_linearly() -> None:
         controls = [part[0].split(200) for part in emotion(length * 50)]
 
         def run(features: Sequence[Tensor] = features, controls: Sequence[Sequence[Tensor]] = controls) -> int:
-            return sum(
-                len(block)
-                for block in decode_stream(model, map(Block, (embed_speech(model, x) for x in features), *controls))
-            )
+            decoder = MotionDecoder(model, still=True)
+            rows = [
+                decoder.push(embed_speech(model, x), *emotion, np.zeros((len(x), 2), np.float32))
+                for x, *emotion in zip(features, *controls, strict=True)
+            ]
+            return sum(map(len, rows)) + len(decoder.finish())
 
         assert run() == length * 50
         costs.append(cpu_seconds(run, 3))

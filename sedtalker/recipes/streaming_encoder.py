@@ -37,10 +37,12 @@ from torch import Tensor, nn
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.errors import DataError
 from sedtalker.int8 import measure_ranges
+from sedtalker.mamba.block import MambaBlock
 from sedtalker.speech import FRAME_SAMPLES, load_encoder
 from sedtalker.streaming_encoder import (
     LOOK_AHEAD,
     PERIOD,
+    REACH,
     StreamingConfig,
     StreamingNetwork,
     from_whisper,
@@ -51,7 +53,8 @@ Float = NDArray[np.float64]
 
 TEACHERS = ("whisper-tiny.en", "whisper-base-lower")
 PARTS = (384, 384, 384, 384, 512, 512)  # widths of a frame's targets: tiny.en after blocks 1 to 4, base after 2 and 4
-PART_WEIGHTS = (0.3, 0.6, 1.0, 0.5, 0.4, 0.4)
+PART_WEIGHTS = (0.3, 0.6, 1.0, 0.5, 0.6, 0.6)
+SLOW_WEIGHT, SLOW_FRAMES = 1.0, 50  # of the error's mean over 1 s, which carries the voice and its emotion
 SPEEDS = tuple(Fraction(*pair) for pair in ((8, 7), (9, 8), (15, 14), (14, 15), (8, 9), (7, 8), (5, 6)))
 """Factors by which some recordings are resampled, which changes pitch, formants and speed, for teachers and student."""
 LANGUAGES = {
@@ -68,7 +71,7 @@ VOICE_FRAMES = 300_000  # frames of synthetic voices, at most
 LOOK_AHEAD_SHARES = {80: 0.3, 120: 0.3, 200: 0.2, 400: 0.2}
 BATCH, LENGTH = 4, 300  # segments and frames of each
 WARM_UP = 60  # steps
-NETWORK_LR, HEAD_LR = 3e-4, 1e-3
+HEAD_LR = 1e-3
 UNSEEN_SENTENCE = "_MTI_"  # of CREMA-D, kept for testing talkers
 
 
@@ -275,12 +278,13 @@ class Augmentation:
 class Student(nn.Module):
     """The student, with linear layers that predict the states of the other blocks of the teachers."""
 
+    LR, STATES = 3e-4, 3  # the first three states of the teachers are predicted by the student's own
+
     def __init__(self) -> None:
         super().__init__()
         config = StreamingConfig()
         self.network = from_whisper(load_encoder(TEACHERS[0]).network, config)
-        self.above = nn.Linear(config.width, PARTS[3])
-        self.base = nn.ModuleList(nn.Linear(2 * config.width, width) for width in PARTS[4:])
+        self.heads = nn.ModuleList(nn.Linear(2 * config.width, width) for width in PARTS[3:])
 
     def forward(self, samples: Tensor, ahead: tuple[int, ...], position: int) -> list[Tensor]:
         """Predictions of each state of the teachers, (B, T, width) each."""
@@ -288,18 +292,74 @@ class Student(nn.Module):
             hidden = self.network(samples, ahead, position)
         hidden = F.layer_norm(hidden.float(), hidden.shape[-1:])
         upper = hidden[:, :, 2:].flatten(2)
-        return [*hidden[:, :, 1:].unbind(2), self.above(hidden[:, :, 3]), *(read(upper) for read in self.base)]
+        return [*hidden[:, :, 1:].unbind(2), *(head(upper) for head in self.heads)]
 
 
-def train(store: Store, steps: int, seed: int = 0) -> StreamingNetwork:
-    """Train the student on 24 s of sound per step; after a warm-up the learning rate falls with a cosine."""
-    torch.manual_seed(seed)
+class MambaStudent(nn.Module):
+    """An alternative student from random weights: convolutions on log-mels and Mamba blocks, 3.3 M parameters.
+
+    The blocks are causal; a look-ahead delays their input, so all of them see the same part of the future.
+    """
+
+    LR, STATES = 1e-3, 0
+    WIDTH, BLOCKS = 256, 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        mel = StreamingNetwork()
+        self.log_mel = mel.log_mel
+        self.conv1 = nn.Linear(3 * mel.config.mels, self.WIDTH)
+        self.conv2 = nn.Linear(3 * self.WIDTH, self.WIDTH)
+        self.norms = nn.ModuleList(nn.LayerNorm(self.WIDTH) for _ in range(self.BLOCKS))
+        self.blocks = nn.ModuleList(MambaBlock(self.WIDTH) for _ in range(self.BLOCKS))
+        self.dials = nn.Embedding(max(map(sum, LOOK_AHEAD.values())) + 1, self.WIDTH)  # one for each look-ahead
+        self.heads = nn.ModuleList(nn.Linear(2 * self.WIDTH, width) for width in PARTS)
+
+    def hidden(self, samples: Tensor, ahead: tuple[int, ...]) -> Tensor:
+        """The outputs of the last two blocks (B, T, 2 WIDTH) of samples (B, 320 T)."""
+        delay = sum(ahead)
+        mel = self.log_mel(F.pad(samples, (REACH, REACH - FRAME_SAMPLES + FRAME_SAMPLES * delay)))
+        x = F.gelu(self.conv1(mel.unfold(1, 3, 1).flatten(2)))
+        x = F.gelu(self.conv2(x.unfold(1, 3, 2).flatten(2))) + self.dials.weight[delay]
+        outputs = []
+        for norm, block in zip(self.norms, self.blocks, strict=True):
+            x = x + block(norm(x))[0]
+            outputs.append(x)
+        both = torch.cat(outputs[-2:], -1)
+        return both[:, delay:]
+
+    def forward(self, samples: Tensor, ahead: tuple[int, ...], position: int) -> list[Tensor]:
+        """Predictions of each state of the teachers, (B, T, width) each; `position` has no effect."""
+        hidden = self.hidden(samples, ahead)
+        return [head(hidden) for head in self.heads]
+
+
+def slow_loss(error: Tensor, inner: Tensor) -> Tensor:
+    """Mean square of the moving mean over `SLOW_FRAMES` of an error (B, T, D); `inner` (B, T) marks its valid frames.
+
+    Phones dominate the squared error of single frames. The voice and its emotion change slowly and are small in it.
+    """
+    valid = inner.float()[:, None]  # (B, 1, T)
+    count = F.avg_pool1d(valid, SLOW_FRAMES, SLOW_FRAMES // 5)
+    mean = F.avg_pool1d(error.mT * valid, SLOW_FRAMES, SLOW_FRAMES // 5) / count.clamp(min=0.1)
+    return (mean.square().mean(1) * count[:, 0]).sum() / count.sum()
+
+
+def train(
+    model: Student | MambaStudent, store: Store, steps: int, seed: int = 0, checkpoint: Path | None = None
+) -> None:
+    """Train a student on 24 s of sound per step; after a warm-up the learning rate falls with a cosine.
+
+    Every 100 steps, and at the end, its weights are saved to `checkpoint`.
+    """
     draw = np.random.default_rng(seed)
-    model, augmentation = Student().train(), Augmentation(store, draw)
+    augmentation = Augmentation(store, draw)
     scales = _scales(store, draw)
-    heads = [*model.above.parameters(), *model.base.parameters()]
-    groups = [{"params": list(model.network.parameters()), "lr": NETWORK_LR}, {"params": heads, "lr": HEAD_LR}]
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
+    heads = [*model.heads.parameters()]
+    network = [parameter for name, parameter in model.named_parameters() if not name.startswith("heads.")]
+    optimiser = torch.optim.AdamW(
+        [{"params": network, "lr": model.LR}, {"params": heads, "lr": HEAD_LR}], weight_decay=0.01, betas=(0.9, 0.98)
+    )
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
     )
@@ -312,8 +372,9 @@ def train(store: Store, steps: int, seed: int = 0) -> StreamingNetwork:
             zip(predictions, _normalize(targets), scales, strict=True)
         ):
             target = (theirs - mean) / deviation
-            prediction = (ours - mean) / deviation if n < 3 else ours
+            prediction = (ours - mean) / deviation if n < model.STATES else ours
             losses.append(2 * F.smooth_l1_loss(prediction[inner], target[inner]))
+            losses[-1] = losses[-1] + SLOW_WEIGHT * slow_loss(target - prediction, inner)
         loss = sum(weight * part for weight, part in zip(PART_WEIGHTS, losses, strict=True))
         assert isinstance(loss, Tensor)
         optimiser.zero_grad()
@@ -326,7 +387,8 @@ def train(store: Store, steps: int, seed: int = 0) -> StreamingNetwork:
                 f"step {step}: look-ahead {look_ahead} ms, losses {[round(float(part), 3) for part in losses]}",
                 flush=True,
             )
-    return model.network.eval()
+        if checkpoint is not None and (step % 100 == 99 or step == steps - 1):
+            torch.save(model.state_dict(), checkpoint)
 
 
 def _batch(store: Store, augmentation: Augmentation, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -363,17 +425,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("crema-d", "spoken", "grid", "facegood", "emogator", "fortunes"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="folder of the source")
     parser.add_argument("-o", "--output", type=Path, required=True, help="working folder")
-    parser.add_argument("--frames", type=int, default=383_000, help="of the recordings, 20 ms each; default 383,000")
-    parser.add_argument("--steps", type=int, default=830, help="default 830")
+    parser.add_argument("--frames", type=int, default=655_000, help="of the recordings, 20 ms each; default 655,000")
+    parser.add_argument("--steps", type=int, default=4000, help="default 4000")
+    parser.add_argument(
+        "--student", choices=("whisper", "mamba"), default="whisper", help="mamba: to compare; not exported"
+    )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     options = dict(vars(arguments))
-    work, frames, steps, seed = (options.pop(name) for name in ("output", "frames", "steps", "seed"))
+    names = ("output", "frames", "steps", "seed", "student")
+    work, frames, steps, seed, student = (options.pop(name) for name in names)
     work.mkdir(parents=True, exist_ok=True)
     clips = training_clips(Sources(**options))
     voices = synthesize_languages(options["fortunes"], work / "voices")
     (work / "clips.json").write_text(json.dumps(clips + voices))
     write_store(work, clips, voices, frames)
-    export(train(Store(work), steps, seed), clips[:60], work / "encoder")
+    torch.manual_seed(seed)
+    model = Student() if student == "whisper" else MambaStudent()
+    train(model, Store(work), steps, seed, work / f"{student}.pt")
+    if isinstance(model, Student):
+        export(model.network.eval(), clips[:60], work / "encoder")

@@ -17,6 +17,7 @@ from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, fram
 from sedtalker.data.features import cache_features, diarizer_features, read_recordings
 from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, pool_frames
+from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 from sedtalker.recipes.ensemble_diarizers import make_ensemble
@@ -26,6 +27,7 @@ from sedtalker.training.diarizer import (
     DiarizerTraining,
     MixedUtterances,
     category_loss,
+    estimate_log_priors,
     intensity_loss,
     mixup_and_mask,
     run_training,
@@ -130,9 +132,23 @@ def test_a_clip_has_the_variants_that_are_there(tmp_path):
     np.save(other, np.zeros((20, 2, 12), np.float16))
     caches = [tmp_path / "features", tmp_path / "augmented"]
     assert [len(CachedClip(item, caches).variants) for item in manifest.utterances[:2]] == [2, 1]
-    mix = CachedClip(first, caches).mix(1, perceived_weight=0.2)
+    mix = CachedClip(first, caches).mix(1, MixerConfig())
     assert len(mix.steps) == len(mix.target) == 20
     assert mix.weight[4:16].eq(1).all()
+
+
+def made_batch(steps, target, intensity, weight):
+    """A batch of speech without a reference."""
+    size = steps[0, 0].numel()
+    return Batch(
+        steps,
+        target,
+        intensity,
+        weight,
+        torch.ones_like(weight),
+        torch.zeros(len(steps), 1, 8),
+        VoiceEstimate.empty(size, len(steps)),
+    )
 
 
 def test_blending_and_hiding_leave_known_values_known():
@@ -140,8 +156,9 @@ def test_blending_and_hiding_leave_known_values_known():
     steps = torch.ones(4, 50, 2, 3)
     known = torch.full((4, 50), 0.5)
     target = torch.eye(8)[torch.randint(8, (4, 50))]
-    batch = Batch(steps, target, known, torch.ones(4, 50))
-    made, blended, _, intensity, _ = mixup_and_mask(batch, mixup_prob=1.0, time_mask_max=0.2)
+    batch = made_batch(steps, target, known, torch.ones(4, 50))
+    blend = mixup_and_mask(batch, mixup_prob=1.0, time_mask_max=0.2)
+    made, blended, intensity = blend.steps, blend.target, blend.intensity
     torch.testing.assert_close(blended.sum(-1), torch.ones(4, 50))
     torch.testing.assert_close(intensity, known)
     hidden = (made == 0).all(-1).all(-1)
@@ -151,7 +168,7 @@ def test_blending_and_hiding_leave_known_values_known():
 
 
 def test_batches_are_of_one_length(tmp_path):
-    batch = next(iter(MixedUtterances(mixer(tmp_path), 4)))
+    batch = next(iter(MixedUtterances(mixer(tmp_path), 4, {"made": torch.zeros(8)})))
     assert batch.steps.shape[:2] == batch.target.shape[:2] == batch.weight.shape
     assert batch.steps.shape[0] == 4
 
@@ -191,7 +208,9 @@ def test_blending_weighs_each_truth_by_its_own_weight_and_keeps_unknown_intensit
     target = torch.eye(8)[torch.tensor([[0], [1]])]
     weight = torch.tensor([[1.0], [0.0]])  # the second utterance's label does not count
     intensity = torch.tensor([[0.8], [float("nan")]])
-    made = mixup_and_mask(Batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup_prob=1.0, time_mask_max=0.0)
+    made = mixup_and_mask(
+        made_batch(torch.ones(2, 1, 2, 3), target, intensity, weight), mixup_prob=1.0, time_mask_max=0.0
+    )
     torch.manual_seed(7)
     torch.rand(())
     share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(2)
@@ -235,6 +254,57 @@ def test_a_tiny_training_learns_calibrates_and_exports(tmp_path):
     posterior = diarizer(steps[None])[0].mean(0)[0].softmax(-1)
     assert posterior[10:20, LABELS.index("angry")].mean() > 0.6
     assert diarizer.config.temperature != 1.0
+
+
+def test_a_reference_is_the_speakers_own_voice(tmp_path):
+    """Its mean is that of the speaker's clips of the drawn emotions, with their seconds of speech."""
+    draws = mixer(tmp_path, references=(("one", 1.0),), reference_seconds=(2.0, 2.1))
+    for _ in range(5):
+        voice = draws.draw().reference
+        assert 2.0 <= float(voice.seconds) <= 2.9 and voice.seconds == voice.reference
+        mean = voice.statistics()[0].unflatten(0, (2, 12)).mean(0)[: len(LABELS)]
+        assert mean.max() > 1 and LABELS[int(mean.argmax())] in SPOKEN  # one emotion's direction
+    none = mixer(tmp_path, references=(("none", 1.0),)).draw().reference
+    assert float(none.seconds) == 0
+
+
+def test_sounds_between_clips_have_no_label_and_no_speech(tmp_path):
+    manifest = made_corpus(tmp_path)
+    sound = replace(manifest.utterances[0], corpus="non-speech", speaker="sounds")
+    items = [*manifest.select("train")[1:], sound]
+    draws = Mixer(items, [tmp_path / "features"], MixerConfig(non_speech=1.0, keep_silence=0), seed=0)
+    mixes = [draws.draw() for _ in range(20)]
+    assert {mix.corpus for mix in mixes} == {"made"}
+    sounding = [mix for mix in mixes if (mix.speech == 0).any()]
+    assert sounding and all((mix.weight[mix.speech == 0] < 1).all() for mix in sounding)
+
+
+def test_priors_are_of_each_corpus(tmp_path):
+    manifest = made_corpus(tmp_path)
+    plain = [replace(i, corpus="plain", speaker="p") for i in manifest.select("train") if i.emotion == "neutral"]
+    draws = Mixer([*manifest.select("train"), *plain], [tmp_path / "features"], MixerConfig(), seed=0)
+    priors = estimate_log_priors(draws, 200)
+    assert priors["made"][LABELS.index("fear")] == pytest.approx(np.log(0.03), abs=1e-5)
+    assert priors["made"][LABELS.index("happy")] > np.log(0.1)
+    assert (priors["plain"] == 0).all()
+
+
+def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path):
+    made_corpus(tmp_path)
+    config = tmp_path / "causal.yaml"
+    config.write_text(
+        f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
+        "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, causal: true}\n"
+        "steps: 80\nbatch_size: 8\nvalidate_every: 80\nlr: 1e-2\nwarmup: 5\nchannel_dropout: 0.05\n"
+    )
+    diarizer = load_diarizer(train_diarizer(config, ["seed=3"]))
+    steps = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()[None]
+    speech = diarizer.speech_logits(steps)[0].sigmoid()
+    assert speech[8:22].mean() > 0.8 and speech[:4].mean() < 0.4
+    for outputs in diarizer.run_batch(steps, speech[None], VoiceEstimate.empty(24, 1), whole=False):
+        posterior, _ = diarizer.finish(torch.cat([outputs.logits, outputs.intensity[..., None]], -1)[0, 0])
+        assert posterior[12:20, LABELS.index("angry")].mean() > 0.6
+    assert float(diarizer.average_voice.abs().max()) > 0.1
 
 
 def test_configuration_errors_are_one_line(tmp_path):

@@ -2,8 +2,8 @@
 
 A mixture is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a longer
 series of them. Clips are trimmed to their speech with random margins; some are cropped to 0.4 s or more; some keep
-their silence, which is neutral far from speech. Clips are joined as cached steps, 25 per second. Recordings whose
-emotion changes (utterances with segments) are used whole.
+their silence, which is neutral far from speech. Sounds without speech may stand between clips. Clips are joined as
+cached steps, 25 per second. Recordings whose emotion changes (utterances with segments) are used whole.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from torch import Tensor
 from sedtalker.curves import dilate
 from sedtalker.data.manifest import Utterance
 from sedtalker.data.spec_augment import mel_level
+from sedtalker.emotion.causal import running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE
 from sedtalker.emotion.vad import detect_speech
+from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 
@@ -40,6 +42,9 @@ E alone may be neutral; EEEE is four to seven clips of any emotions.
 
 
 CHANGING = "changing"  # kind of an utterance with segments, used like an emotion
+NON_SPEECH = "non-speech"  # corpus of sounds without speech
+REFERENCES = (("mixed", 0.4), ("one", 0.15), ("neutral", 0.1), ("none", 0.35))
+"""Kinds of references for the voice and their probabilities: clips of any emotion, of one emotion, neutral, none."""
 
 Item = TypeVar("Item")
 
@@ -58,6 +63,10 @@ class MixerConfig:
     insertion: float = 0.3  # share of the clips between two others that are cropped to 0.4 to 0.8 s
     changing: float = 0.3  # share of recordings with segments, where a speaker has some
     longest: float = 16.0  # s, longest mixture
+    references: tuple[tuple[str, float], ...] = REFERENCES
+    reference_seconds: tuple[float, float] = (1.0, 60.0)  # of speech; log-uniform
+    non_speech: float = 0.0  # share of the joins between two clips where a sound without speech stands
+    wordless: tuple[str, ...] = ("emogator",)  # corpora whose speech activity has no target
     level_match_prob: float = 0.0  # share of the mixtures of log-mels whose clips get the same level
 
 
@@ -69,10 +78,14 @@ class Mixture:
     target: Tensor  # (T, C) distribution over the labels
     intensity: Tensor  # (T,), NaN where unknown
     weight: Tensor  # (T,), 0 where there is no target
+    speech: Tensor  # (T,), 1 speech, 0 other sound, NaN where unknown
+    corpus: str = ""
+    reference: VoiceEstimate | None = None  # of the speaker, from other clips
 
     def part(self, first: int, last: int) -> Mixture:
         """The steps from `first` until `last`."""
-        return Mixture(*(values[first:last] for values in (self.steps, self.target, self.intensity, self.weight)))
+        parts = (getattr(self, name)[first:last] for name in ("steps", "target", "intensity", "weight", "speech"))
+        return Mixture(*parts, self.corpus, self.reference)
 
 
 @dataclass
@@ -107,13 +120,33 @@ class CachedClip:
         """Speech mask of a variant with that many steps: the first variant's, stretched to its tempo."""
         return self.speech[np.arange(steps) * len(self.speech) // steps]
 
-    def mix(self, variant: int, perceived_weight: float) -> Mixture:
+    def mix(self, variant: int, mixing: MixerConfig) -> Mixture:
         """The whole clip of one variant with its targets."""
-        steps = self.steps(variant)
-        of_clip = frame_targets(
-            self.utterance, self.speech_of(len(steps)), perceived_weight, len(steps) / len(self.speech)
+        steps, corpus = self.steps(variant), self.utterance.corpus
+        speech = self.speech_of(len(steps))
+        of_clip = frame_targets(self.utterance, speech, mixing.perceived_weight, len(steps) / len(self.speech))
+        mixture = Mixture(
+            steps, *(torch.from_numpy(values) for values in of_clip), torch.from_numpy(speech).float(), corpus
         )
-        return Mixture(steps, *(torch.from_numpy(values) for values in of_clip))
+        if corpus == NON_SPEECH:
+            mixture.weight, mixture.speech = torch.zeros(len(steps)), torch.zeros(len(steps))
+        elif corpus in mixing.wordless:
+            mixture.speech = torch.full((len(steps),), torch.nan)
+        return mixture
+
+    def voice(self, variant: int) -> VoiceEstimate:
+        """The estimate () of the voice from one variant's speech, computed once."""
+        if variant not in self._voices:
+            steps = self.steps(variant).float().flatten(1)
+            activity = torch.from_numpy(self.speech_of(len(steps))).float()
+            start = VoiceEstimate.empty(steps.shape[1], 1)
+            _, whole = running_estimates(steps[None], activity[None], start, 1 / STEP_RATE)
+            self._voices[variant] = VoiceEstimate(*(part[0] for part in whole))
+        return self._voices[variant]
+
+    @cached_property
+    def _voices(self) -> dict[int, VoiceEstimate]:
+        return {}
 
 
 class Mixer:
@@ -141,20 +174,47 @@ class Mixer:
         for utterance in utterances:
             kind = CHANGING if utterance.segments else utterance.emotion
             self.clips[utterance.corpus][utterance.speaker][kind].append(CachedClip(utterance, self.caches))
+        sounds = self.clips.pop(NON_SPEECH, {})
+        self.sounds = [clip for kinds in sounds.values() for clips in kinds.values() for clip in clips]
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
         self.corpora = list(shares)
         self.shares = np.array(list(shares.values())) / sum(shares.values())
 
-    def draw(self) -> Mixture:
-        """Draw one mixture."""
+    def draw(self, reference: bool = True) -> Mixture:
+        """Draw one mixture, with a reference for the voice if asked for."""
         rng = self.rng
         speakers = self.clips[self.corpora[rng.choice(len(self.corpora), p=self.shares)]]
         by_emotion = speakers[_choose(rng, list(speakers))]
         number = int(rng.integers(1 << 16))  # the same for all pieces, so that they have the same augmentation
         if CHANGING in by_emotion and rng.random() < self.mixing.changing:
             clip = _choose(rng, by_emotion[CHANGING])
-            return clip.mix(number % len(clip.variants), self.mixing.perceived_weight)
-        return concatenate(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
+            mixture = clip.mix(number % len(clip.variants), self.mixing)
+        else:
+            mixture = concatenate(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
+        if reference:
+            mixture.reference = self._reference(by_emotion, number, mixture.steps[0].numel())
+        return mixture
+
+    def _reference(self, by_emotion: dict[str, list[CachedClip]], number: int, size: int) -> VoiceEstimate:
+        """An estimate of the speaker's voice from some clips, which may be among those of the mixture."""
+        rng, mixing = self.rng, self.mixing
+        names, shares = zip(*mixing.references, strict=True)
+        kind = names[rng.choice(len(names), p=np.array(shares) / sum(shares))]
+        estimate = VoiceEstimate.empty(size)
+        emotions = [name for name in by_emotion if name != CHANGING]
+        if kind == "none" or not emotions or (kind == "neutral" and "neutral" not in emotions):
+            return estimate
+        if kind != "mixed":
+            emotions = ["neutral" if kind == "neutral" else _choose(rng, emotions)]
+        clips = [clip for name in emotions for clip in by_emotion[name]]
+        if clips[0].utterance.corpus in mixing.wordless or len(clips) < 2:
+            return estimate
+        seconds = float(np.exp(rng.uniform(*np.log(mixing.reference_seconds))))
+        for place in rng.permutation(len(clips))[: int(seconds) + 1]:
+            estimate = estimate.add(clips[place].voice(number % len(clips[place].variants)))
+            if estimate.seconds >= seconds:
+                break
+        return estimate._replace(reference=estimate.seconds).limited()
 
     def _pieces(self, emotions: list[str], by_emotion: dict[str, list[CachedClip]], number: int) -> list[Mixture]:
         pieces: list[Mixture] = []
@@ -165,9 +225,18 @@ class Mixer:
             length = sum(len(other.steps) for other in pieces) + len(piece.steps)
             if pieces and length > self.mixing.longest * STEP_RATE:
                 break
+            if pieces and self.sounds and self.rng.random() < self.mixing.non_speech:
+                pieces.append(self._sound())
             pieces.append(piece)
         level_match_prob = self.mixing.level_match_prob and self.rng.random() < self.mixing.level_match_prob
         return match_levels(pieces) if level_match_prob else pieces
+
+    def _sound(self) -> Mixture:
+        """A stretch of a sound without speech."""
+        whole = _choose(self.rng, self.sounds).mix(0, self.mixing)
+        length = min(len(whole.steps), int(self.rng.uniform(0.4, 2.0) * STEP_RATE))
+        first = int(self.rng.integers(len(whole.steps) - length + 1))
+        return whole.part(first, first + length)
 
     def _pattern(self) -> str:
         names, shares = zip(*self.mixing.patterns, strict=True)
@@ -181,7 +250,7 @@ class Mixer:
 
     def _piece(self, clip: CachedClip, variant: int, inner: bool) -> Mixture:
         rng, mixing = self.rng, self.mixing
-        whole = clip.mix(variant, mixing.perceived_weight)
+        whole = clip.mix(variant, mixing)
         first, last = 0, len(whole.steps)
         voiced = np.flatnonzero(clip.speech_of(last))
         inserted = inner and rng.random() < mixing.insertion
@@ -246,6 +315,8 @@ def concatenate(pieces: Sequence[Mixture]) -> Mixture:
         torch.cat([piece.target for piece in pieces]),
         torch.cat([piece.intensity for piece in pieces]),
         torch.cat([piece.weight for piece in pieces]),
+        torch.cat([piece.speech for piece in pieces]),
+        pieces[0].corpus,
     )
 
 

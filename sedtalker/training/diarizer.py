@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -21,7 +23,19 @@ from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixt
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.spec_augment import spec_augment
-from sedtalker.emotion.diarizer import OWN_ENCODER, STRIDE, Diarizer, DiarizerConfig, load_diarizer, save_diarizer
+from sedtalker.emotion.causal import running_estimates
+from sedtalker.emotion.diarizer import (
+    LEAST_INTENSITY,
+    OWN_ENCODER,
+    STEP_RATE,
+    STRIDE,
+    Diarizer,
+    DiarizerConfig,
+    Outputs,
+    load_diarizer,
+    save_diarizer,
+)
+from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.labels import LABELS
@@ -57,6 +71,8 @@ class DiarizerTraining:
     mixup_prob: float = 0.5  # share of the batches with mixup of utterance pairs
     time_mask_max: float = 0.1  # longest masked stretch, as a share of the utterance
     intensity_weight: float = 0.5
+    speech_weight: float = 0.3
+    channel_dropout: float = 0.2  # share of the input channels of a causal diarizer that are left out
     validate_every: int = 250  # steps; a shorter run validates at its end
     threads: int = 1
     workers: int = 0  # data loader processes
@@ -73,11 +89,14 @@ class DiarizerTraining:
             "workers",
             "logit_adjustment",
             "intensity_weight",
+            "speech_weight",
             "corpus_weights",
         )
         require_within(self, **dict.fromkeys(rates, (0, inf)), seed=(0, 2**32 - 1))
         require_within(
-            self, **dict.fromkeys(("spec_augment_prob", "label_smoothing", "mixup_prob", "time_mask_max"), (0, 1))
+            self,
+            **dict.fromkeys(("spec_augment_prob", "label_smoothing", "mixup_prob", "time_mask_max"), (0, 1)),
+            channel_dropout=(0, 0.9),
         )
         if self.frozen_layers is not None:
             require_within(self, frozen_layers=(0, inf))
@@ -86,6 +105,7 @@ class DiarizerTraining:
                 raise DataError(f"{name} is empty. Name one or more")
 
 
+LEAST_PRIOR = 0.03  # of a label that a corpus lacks
 SORTED_BATCHES = 8  # batches whose utterances are drawn together and then sorted by length
 
 
@@ -97,20 +117,23 @@ class Batch:
     target: Tensor  # (B, T, C)
     intensity: Tensor  # (B, T), NaN where unknown
     weight: Tensor  # (B, T)
+    speech: Tensor  # (B, T), NaN where unknown
+    log_prior: Tensor  # (B, 1, C), of the labels in the utterance's corpus
+    voice: VoiceEstimate  # (B,), the reference
 
 
 class MixedUtterances(IterableDataset[Batch]):
     """Endless batches of utterances of similar length, cut to the shortest; each loader worker draws its own."""
 
-    def __init__(self, mixer: Mixer, size: int) -> None:
-        self.mixer, self.size = mixer, size
+    def __init__(self, mixer: Mixer, size: int, log_priors: dict[str, Tensor], references: bool = True) -> None:
+        self.mixer, self.size, self.log_priors, self.references = mixer, size, log_priors, references
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         if worker is not None:
             self.mixer.rng = self.mixer.rng.spawn(worker.num_workers)[worker.id]
         while True:
-            mixes = [self.mixer.draw() for _ in range(SORTED_BATCHES * self.size)]
+            mixes = [self.mixer.draw(self.references) for _ in range(SORTED_BATCHES * self.size)]
             drawn = sorted(mixes, key=lambda mix: len(mix.weight))
             for k in self.mixer.rng.permutation(SORTED_BATCHES):
                 yield self._batch(drawn[k * self.size : (k + 1) * self.size])
@@ -119,20 +142,22 @@ class MixedUtterances(IterableDataset[Batch]):
         length = min(len(mix.weight) for mix in mixes)
         starts = [int(self.mixer.rng.integers(len(mix.weight) - length + 1)) for mix in mixes]
         parts = [mix.part(start, start + length) for mix, start in zip(mixes, starts, strict=True)]
-        names = [field.name for field in fields(Batch)]
-        return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names))
+        names = ("steps", "target", "intensity", "weight", "speech")
+        priors = torch.stack([self.log_priors[part.corpus][None] for part in parts])
+        references = [part.reference or VoiceEstimate.empty(part.steps[0].numel()) for part in parts]
+        voice = VoiceEstimate(*map(torch.stack, zip(*references, strict=True)))
+        return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names), priors, voice)
 
 
 class DiarizerModule(lightning.LightningModule):
     """Losses, optimiser and validation of a diarizer."""
 
-    def __init__(self, training: DiarizerTraining, log_prior: Tensor) -> None:
+    def __init__(self, training: DiarizerTraining) -> None:
         super().__init__()
         self.settings = training
         self.diarizer = init_diarizer(training)
         frozen = training.frozen_layers
         self.encoder = nn.Identity() if frozen is None else load_tunable_encoder(training.model.encoder, frozen)
-        self.register_buffer("log_prior", log_prior)
         # corpus -> true and predicted labels of the speech frames in the running validation
         self.validated: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
 
@@ -140,13 +165,34 @@ class DiarizerModule(lightning.LightningModule):
         if self.settings.spec_augment_prob:
             batch = replace(batch, steps=spec_augment(batch.steps, self.settings.spec_augment_prob))
         blend = mixup_and_mask(batch, self.settings.mixup_prob, self.settings.time_mask_max)
-        logits, intensity_logits = self.diarizer(self.encoder(blend.steps))
-        adjusted = logits + self.settings.logit_adjustment * self.log_prior
+        if self.diarizer.config.causal:
+            return self._causal_loss(batch, blend)
+        return self._loss(Outputs(*self.diarizer(self.encoder(blend.steps))), blend)
+
+    def _loss(self, outputs: Outputs, blend: Blend) -> Tensor:
+        adjusted = outputs.logits + self.settings.logit_adjustment * blend.log_prior
         present = ~self.diarizer.absent
         category = category_loss(adjusted, blend.target, blend.weight, self.settings.label_smoothing, present)
-        intensity = intensity_loss(intensity_logits, blend.intensity, blend.intensity_weight)
+        level, weight = blend.intensity, blend.intensity_weight
+        if self.diarizer.config.causal:  # the strength of an emotion; neutral speech has none
+            level = ((level - LEAST_INTENSITY) / (1 - LEAST_INTENSITY)).clamp(0, 1)
+            weight = weight * (1 - blend.target[..., LABELS.index("neutral")])
+        intensity = intensity_loss(outputs.intensity, level, weight)
         self.log_dict({"category": category, "intensity": intensity}, prog_bar=True)
         return category + self.settings.intensity_weight * intensity
+
+    def _causal_loss(self, batch: Batch, blend: Blend) -> Tensor:
+        """Mean loss of the outputs without and with the future, and that of speech activity."""
+        size = blend.steps[0, 0].numel()
+        kept = torch.rand(len(blend.steps), size, device=blend.steps.device) >= self.settings.channel_dropout
+        mask = kept / (1 - self.settings.channel_dropout)
+        whole = bool(torch.rand(()) < 0.5)
+        outputs = self.diarizer.run_batch(blend.steps, blend.activity, blend.voice, whole, mask)
+        known = ~batch.speech.isnan()
+        logits = self.diarizer.speech_logits(batch.steps.float())[known]
+        speech = F.binary_cross_entropy_with_logits(logits, batch.speech[known])
+        live, refined = (self._loss(each, blend) for each in outputs)
+        return (live + refined) / 2 + self.settings.speech_weight * speech
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, CachedClip):
@@ -202,6 +248,9 @@ class Blend(NamedTuple):
     weight: Tensor  # (B, T), weight of the target
     intensity: Tensor  # (B, T), 0 where its weight is 0
     intensity_weight: Tensor  # (B, T)
+    activity: Tensor  # (B, T), weight of a step in the estimate of the voice
+    log_prior: Tensor  # (B, 1, C)
+    voice: VoiceEstimate  # (B,)
 
 
 def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Blend:
@@ -211,6 +260,7 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
     """
     steps, target, weight = batch.steps.float(), batch.target, batch.weight
     level_weight, level = weight * ~batch.intensity.isnan(), batch.intensity.nan_to_num(0)
+    activity, log_prior, voice = batch.speech.nan_to_num(0), batch.log_prior, batch.voice
     size, length = weight.shape
     if float(torch.rand(())) < mixup_prob:
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
@@ -218,11 +268,27 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
         steps = torch.lerp(steps, steps[order], share)
         target, weight = _mix_targets(target, weight, order, share)
         level, level_weight = _mix_targets(level, level_weight, order, share)
+        activity = torch.lerp(activity, activity[order], share)
+        log_prior = torch.logaddexp(
+            log_prior + math.log(max(1 - share, 1e-6)), log_prior[order] + math.log(max(share, 1e-6))
+        )
+        voice = _mix_voices(voice, order, share)
     hidden = (torch.rand(size, 1, device=steps.device) * time_mask_max * length).round()
     start = torch.rand(size, 1, device=steps.device) * (length - hidden)
     place = torch.arange(length, device=steps.device)
     kept = (place < start) | (place >= start + hidden)
-    return Blend(steps * kept[..., None, None], target, weight, level, level_weight)
+    return Blend(steps * kept[..., None, None], target, weight, level, level_weight, activity * kept, log_prior, voice)
+
+
+def _mix_voices(voice: VoiceEstimate, order: Tensor, share: float) -> VoiceEstimate:
+    """Mix estimates (B,) with the same in another order; the evidence is the smaller of the two."""
+    seconds = torch.minimum(voice.seconds, voice.seconds[order])
+
+    def mix(sums: Tensor) -> Tensor:
+        means = sums / voice.seconds.clamp(min=1e-9)[:, None]
+        return torch.lerp(means, means[order], share) * seconds[:, None]
+
+    return VoiceEstimate(mix(voice.sums), mix(voice.squares), seconds, seconds)
 
 
 def _mix_targets(truth: Tensor, weight: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -279,7 +345,9 @@ def run_training(training: DiarizerTraining) -> Path:
         )
     caches = [Path(folder) for folder in training.features]
     mixer = Mixer(utterances, caches, training.mixing, training.corpus_weights, training.seed)
-    module = DiarizerModule(training, estimate_log_prior(mixer))
+    module, log_priors = DiarizerModule(training), estimate_log_priors(mixer)
+    if training.model.causal and not training.init_from:
+        set_average_voice(module.diarizer, mixer)
     output = Path(training.output)
     saved = ModelCheckpoint(output, "last", enable_version_counter=False)
     trainer = lightning.Trainer(
@@ -289,9 +357,10 @@ def run_training(training: DiarizerTraining) -> Path:
     )  # fmt: skip
     clips = [CachedClip(item, caches[:1]) for item in held_out]
     check_cached_features(training, clips[0])
+    batches = MixedUtterances(mixer, training.batch_size, log_priors, training.model.causal)
     trainer.fit(
         module,
-        DataLoader(MixedUtterances(mixer, training.batch_size), batch_size=None, num_workers=training.workers),
+        DataLoader(batches, batch_size=None, num_workers=training.workers),
         DataLoader(clips, batch_size=None),  # type: ignore[arg-type]  # a list is a dataset too
         ckpt_path=last_checkpoint(module, output, training.steps),
         weights_only=True,
@@ -331,14 +400,39 @@ def check_cached_features(training: DiarizerTraining, clip: CachedClip) -> None:
         )
 
 
-def estimate_log_prior(mixer: Mixer, draws: int = 1000) -> Tensor:
-    """Estimate the log prior (C,) of the labels in the mixer's frames, weighted as in the loss; 0 if absent."""
-    total = np.zeros(len(LABELS))
+def estimate_log_priors(mixer: Mixer, draws: int = 1000) -> dict[str, Tensor]:
+    """Estimate the log prior (C,) of the labels in the mixer's frames of each corpus, weighted as in the loss.
+
+    A label that a corpus lacks gets `LEAST_PRIOR`, because a sound of the corpus could have it. Corpora with one label
+    alone get a constant prior, so that they are learned as such.
+    """
+    totals: dict[str, NDArray[np.float64]] = {corpus: np.zeros(len(LABELS)) for corpus in mixer.corpora}
     for _ in range(draws):
-        mix = mixer.draw()
-        total += (mix.target * mix.weight[:, None]).sum(0).numpy()
-    share = total / total.sum()
-    return torch.from_numpy(np.log(np.where(share > 0, share, 1.0))).float()
+        mix = mixer.draw(reference=False)
+        totals[mix.corpus] += (mix.target * mix.weight[:, None]).sum(0).numpy()
+    priors = {}
+    for corpus, total in totals.items():
+        share = np.maximum(total / max(total.sum(), 1e-9), LEAST_PRIOR)
+        several = (total > LEAST_PRIOR * total.sum()).sum() > 1
+        priors[corpus] = torch.from_numpy(np.log(share) if several else np.zeros(len(LABELS))).float()
+    return priors
+
+
+def set_average_voice(diarizer: Diarizer, mixer: Mixer, draws: int = 400) -> None:
+    """Set mean and deviation of an average voice from the speech of mixtures, each with the same weight."""
+    means, variances = [], []
+    for _ in range(draws):
+        mix = mixer.draw(reference=False)
+        steps, activity = mix.steps.float().flatten(1)[None], mix.speech.nan_to_num(0)[None]
+        start = VoiceEstimate.empty(steps.shape[2], 1)
+        _, estimate = running_estimates(steps, activity, start, 1 / STEP_RATE)
+        if float(estimate.seconds) > 0.5:
+            mean, deviation = estimate.statistics()
+            means.append(mean[0])
+            variances.append(deviation[0].square())
+    if means:
+        diarizer.average_voice.copy_(torch.stack(means).mean(0))
+        diarizer.average_deviation.copy_(torch.stack(variances).mean(0).sqrt())
 
 
 def select_calibration_clips(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:

@@ -26,15 +26,28 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from sedtalker import __version__
-from sedtalker.errors import AnimationError, AudioError, SEDTalkerError, one_line, require, warnings_as_lines
+from sedtalker.errors import AnimationError, AudioError, DataError, SEDTalkerError, one_line, require, warnings_as_lines
 from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256
-from sedtalker.tasks import RESULT_ENDINGS, FileTask, Options, RenderOptions, check_options, load_task, option_files
+from sedtalker.tasks import (
+    PROFILE_ENDING,
+    RESULT_ENDINGS,
+    AnimateOptions,
+    DiarizeOptions,
+    EnrollOptions,
+    FileTask,
+    Options,
+    RenderOptions,
+    check_options,
+    load_task,
+    option_files,
+)
 from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
 CLUSTER_POLL = 2.0  # s between two looks at a cluster job
 MAX_STEM = 220  # bytes; the names of results and temporary files are longer, and file systems allow 255
 ABSENT_POLLS = 3  # of a job that is not in the queue before it counts as ended
+ONE_SPEAKER = "all"  # of `same_speaker`
 _SIMPLE_ENDING = re.compile(r"\.\w+")
 
 
@@ -82,6 +95,8 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
     present = [path for path, reason in reasons.items() if not reason]
     _check_unique_names(present)
     with _remove_empty_folders(folder):
+        if present and isinstance(options, AnimateOptions | DiarizeOptions) and options.same_speaker is not None:
+            options = _pool_voices(present, folder, options, config)
         outcomes = absent + (_run_files(present, folder, options, config, len(inputs) > 1) if present else [])
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(inputs) > 1:
@@ -119,7 +134,59 @@ def _input_problem(path: Path) -> str:
     return ""
 
 
-def _run_files(paths: list[Path], folder: Path, options: Options, config: BatchConfig, many: bool) -> list[FileOutcome]:
+def _pool_voices(paths: list[Path], folder: Path, options: Options, config: BatchConfig) -> Options:
+    """Enroll the voice of every input; returns options with which each knows the other recordings of its speaker.
+
+    The profiles of an input's other recordings do not depend on the order of the inputs. An input that cannot be read
+    has no profile; processing it reports the reason.
+    """
+    from sedtalker.emotion.voice import VoiceProfile
+    from sedtalker.emotion.voice_pool import merge_others
+
+    assert isinstance(options, AnimateOptions | DiarizeOptions)
+    speakers = _speakers(paths, options.same_speaker or ONE_SPEAKER)
+    pooled = folder / RECORDS_FOLDER / "voices"
+    own = pooled / "own"
+    enroll = EnrollOptions(options.device, options.diarizer, options.audio_track)
+    _run_files(paths, own, enroll, config, many=True, quiet=True)
+    profiles = {path: own / f"{path.stem}{PROFILE_ENDING}" for path in paths}
+    for speaker in dict.fromkeys(speakers.values()):
+        members = [path for path in paths if speakers[path] == speaker]
+        known = {path: VoiceProfile.load(profiles[path]) for path in members if profiles[path].is_file()}
+        for path, profile in merge_others(known).items():
+            result = pooled / f"{path.stem}{PROFILE_ENDING}"
+            if profile is None:
+                result.unlink(missing_ok=True)
+            else:
+                profile.save(result)
+    return replace(options, voice_folder=pooled)
+
+
+def _speakers(paths: list[Path], source: str) -> dict[Path, str]:
+    """The speaker of each input: the same for all, one for each folder, or from a table.
+
+    Raises:
+        DataError: the table cannot be read, or an input is not in it.
+    """
+    if source == ONE_SPEAKER:
+        return dict.fromkeys(paths, source)
+    if source == "folder":
+        return {path: str(path.resolve().parent) for path in paths}
+    from sedtalker.data.tables import index_rows, match_names, read_table
+
+    table = Path(source)
+    rows = match_names(index_rows(read_table(table, ("file", "speaker")), "file", table),
+                       [path.stem for path in paths], table, complete=False)  # fmt: skip
+    absent = [path for path in paths if not rows.get(path.stem, {}).get("speaker")]
+    if absent:
+        raise DataError(f"no speaker of {absent[0]} in the table: {table}. Add a row with its file and speaker")
+    return {path: rows[path.stem]["speaker"] for path in paths}
+
+
+def _run_files(
+    paths: list[Path], folder: Path, options: Options, config: BatchConfig, many: bool, quiet: bool = False
+) -> list[FileOutcome]:
+    """Process inputs that exist, or keep their finished results; `quiet` prints no outcomes."""
     _check_writable(folder)
     keys: dict[Path, str] = {}
     if many or config.resume:
@@ -133,7 +200,8 @@ def _run_files(paths: list[Path], folder: Path, options: Options, config: BatchC
             _remove_leftovers(path, folder)
     for outcome in _show_progress(_iterate_outcomes(todo, folder, options, config, keys), len(todo), many):
         outcomes.append(outcome)
-        _print_outcome(outcome)
+        if not quiet:
+            _print_outcome(outcome)
     return outcomes
 
 

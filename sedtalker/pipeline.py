@@ -20,9 +20,11 @@ from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio
 from sedtalker.curves import Resampler
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
-from sedtalker.emotion.inference import build_track, predict_frames
+from sedtalker.emotion.inference import build_track, check_voice, enroll_voice, predict_frames
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
 from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
+from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech
+from sedtalker.emotion.voice import VoiceProfile
 from sedtalker.errors import (
     AudioError,
     CheckpointError,
@@ -56,6 +58,8 @@ from sedtalker.talker.streaming import (
 )
 
 Float = NDArray[np.float32]
+
+SHORTEST_REFERENCE = 2.0  # s of speech from which a voice is known
 
 
 def load(model: Path | str = "default", *, diarizer: Path | str = "default", device: str = "auto") -> Talker:
@@ -101,15 +105,47 @@ class Talker:
         self.diarizer_encoder = diarizer_encoder or encoder
         self._process = os.getpid()
 
-    def diarize(self, audio: AudioSource, *, look_ahead: int | None = None) -> EmotionTrack:
-        """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`; `look_ahead` as in `animate`.
+    def diarize(
+        self, audio: AudioSource, *, look_ahead: int | None = None, voice: VoiceProfile | None = None
+    ) -> EmotionTrack:
+        """The emotion of every 20 ms of `audio`: a path, or `(samples, rate)`.
 
-        Raises AudioError as `load_audio`.
+        Args:
+            look_ahead: as in `animate`.
+            voice: what is known of the speaker, from `enroll`.
+
+        Raises:
+            AudioError: as `load_audio`.
+            CheckpointError: the diarizer cannot use the profile, or the encoder has no such look-ahead.
         """
         check_source(audio)
         self._check_process()
         encoder = _offline(self.diarizer_encoder, look_ahead)
-        return self._diarize(_EncodedAudio(audio, encoder), _name_of(audio))
+        return self._diarize(_EncodedAudio(audio, encoder), _name_of(audio), voice)
+
+    def enroll(self, audio: AudioSource, *, shortest: float = SHORTEST_REFERENCE) -> VoiceProfile:
+        """The profile of the voice in `audio`, ordinary speech of one person.
+
+        Args:
+            shortest: seconds of speech that are required.
+
+        Raises:
+            AudioError: as `load_audio`, or there is less speech.
+            CheckpointError: the diarizer does not use profiles.
+        """
+        check_source(audio)
+        self._check_process()
+        self._check_diarizer()
+        encoded = _EncodedAudio(audio, _offline(self.diarizer_encoder, None))
+        profile = enroll_voice(self.diarizer, encoded.features())
+        levels = encoded.loudness_db
+        seconds = float((detect_speech(levels) & (levels > SILENCE_LEVEL)).sum()) / FRAME_RATE
+        if seconds < shortest:
+            raise AudioError(
+                f"{seconds:.1f} s of speech are too little to know a voice by: {_name_of(audio) or 'samples'}. "
+                f"Give {shortest:g} s or more of one person's ordinary speech, best 10 to 60 s"
+            )
+        return profile
 
     def animate(
         self,
@@ -122,6 +158,7 @@ class Talker:
         seed: int = 0,
         still: bool = False,
         look_ahead: int | None = None,
+        voice: VoiceProfile | None = None,
     ) -> Animation:
         """Animate a face with the speech in `audio`: a path, or `(samples, rate)`.
 
@@ -135,10 +172,11 @@ class Talker:
             still: no blinks, gaze and head motion.
             look_ahead: ms of sound after a frame that the speech encoder reads, 80, 120, 200 or 400 (the default); less
                 shows what a stream shows.
+            voice: what is known of the speaker, from `enroll`, to diarize the voice.
 
         Raises:
             AudioError, TrackError, FaceError: the input cannot be used.
-            CheckpointError: the speech encoder has no such look-ahead.
+            CheckpointError: the speech encoder has no such look-ahead, or the diarizer cannot use the profile.
         """
         check_source(audio)
         _check_fps(fps)
@@ -147,13 +185,15 @@ class Talker:
         encoder = _offline(self.encoder, look_ahead)
         self._check_process()
         self._check_emotion(emotion, _name_of(audio))
+        if voice is not None:
+            check_voice(self.diarizer, voice)
         rig = self._load_rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
             encoded = _EncodedAudio(
                 audio, encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
             )
-            track = self._make_track(emotion, encoded, _name_of(audio)).with_labels(self.model.config.labels)
+            track = self._make_track(emotion, encoded, _name_of(audio), voice).with_labels(self.model.config.labels)
             track.scale(intensity_scale)
             count = max(1, round(encoded.duration * fps))
             decoder = MotionDecoder(self.model, seed, still)
@@ -248,10 +288,10 @@ class Talker:
         """The longest delay of a frame of a stream after its sound, in seconds, without computing time."""
         return self.open_stream(emotion=EmotionTrack.neutral(1), look_ahead=look_ahead, windows=windows).latency
 
-    def _diarize(self, encoded: _EncodedAudio, name: str | None) -> EmotionTrack:
+    def _diarize(self, encoded: _EncodedAudio, name: str | None, voice: VoiceProfile | None = None) -> EmotionTrack:
         """The diarized track of audio that was not read yet."""
         self._check_diarizer()
-        prediction = predict_frames(self.diarizer, encoded.features())
+        prediction = predict_frames(self.diarizer, encoded.features(), voice)
         labels = self.diarizer.config.labels
         return build_track(prediction, labels, encoded.duration, name, encoded.loudness_db)
 
@@ -296,14 +336,20 @@ class Talker:
         columns = label_columns(others, labels)
         return (*labels, *(name for name, column in zip(others, columns, strict=True) if column is None))
 
-    def _make_track(self, emotion: str | Path | EmotionTrack, encoded: _EncodedAudio, name: str | None) -> EmotionTrack:
+    def _make_track(
+        self,
+        emotion: str | Path | EmotionTrack,
+        encoded: _EncodedAudio,
+        name: str | None,
+        voice: VoiceProfile | None = None,
+    ) -> EmotionTrack:
         """The track for `emotion`, as in `animate`. Reads `encoded` to its end."""
         from_file = _is_track_file(emotion)
         diarized = None
         if not isinstance(emotion, EmotionTrack) and not from_file:
             own = self.diarizer_encoder is not self.encoder
             other = _EncodedAudio(encoded.audio, _offline(self.diarizer_encoder, None)) if own else encoded
-            diarized = self._diarize(other, name)
+            diarized = self._diarize(other, name, voice)
         if not encoded.complete:
             for _ in encoded.features():  # only their consumer and the measurements are needed
                 pass

@@ -1,4 +1,4 @@
-"""The tasks of `animate`, `diarize` and `render` for one file: all of its results are written, or none."""
+"""The tasks of `animate`, `diarize`, `render` and of voices for one file: all of its results are written, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from functools import partial, singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.errors import AnimationError, FaceError, RenderError, SEDTalkerError, SEDTalkerWarning, require
+from sedtalker.errors import (
+    AnimationError,
+    AudioError,
+    CheckpointError,
+    FaceError,
+    RenderError,
+    SEDTalkerError,
+    SEDTalkerWarning,
+    UsageError,
+    require,
+)
 from sedtalker.export import FORMATS
 from sedtalker.files import atomic_write, check_replaceable
 from sedtalker.render.config import Background, RenderConfig
@@ -18,6 +28,7 @@ from sedtalker.render.config import Background, RenderConfig
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.audio import AudioFile, Samples
+    from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker
 
@@ -36,9 +47,17 @@ ANIMATION_ENDINGS = {name: ending for name, (_, ending) in FORMATS.items()} | {
 }
 TRACK_ENDINGS = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
 PLOT_ENDING = ".emotion.png"
+PROFILE_ENDING = ".safetensors"
 AUDIO_ENDINGS = (".wav", ".sound.wav")  # of `export_sound`
 RESULT_ENDINGS = frozenset(
-    (*ANIMATION_ENDINGS.values(), *TRACK_ENDINGS.values(), PLOT_ENDING, *PICTURE_ENDINGS.values(), *AUDIO_ENDINGS)
+    (
+        *ANIMATION_ENDINGS.values(),
+        *TRACK_ENDINGS.values(),
+        PLOT_ENDING,
+        PROFILE_ENDING,
+        *PICTURE_ENDINGS.values(),
+        *AUDIO_ENDINGS,
+    )
 )
 WITH_AUDIO = ("mp4", "webm")  # formats with an audio track; their colour subsampling needs an even width and height
 TRANSPARENT = ("png", "poster")
@@ -60,7 +79,18 @@ class PictureOptions:
 
 
 @dataclass(frozen=True)
-class AnimateOptions(PictureOptions):
+class VoiceOptions:
+    """What is known of the speakers before their recordings are read; field names are those of the command line."""
+
+    voice_reference: Path | None = None  # recording or voice profile of the speaker of all inputs
+    same_speaker: str | None = (
+        None  # "all", "folder" or a table: whose voices `batch` pools
+    )
+    voice_folder: Path | None = None  # of the pooled profiles, NAME.safetensors for each input; set by `batch`
+
+
+@dataclass(frozen=True)
+class AnimateOptions(PictureOptions, VoiceOptions):
     """Options of `animate_file`."""
 
     emotion: str = "auto"
@@ -79,7 +109,7 @@ class AnimateOptions(PictureOptions):
 
 
 @dataclass(frozen=True)
-class DiarizeOptions:
+class DiarizeOptions(VoiceOptions):
     """Options of `diarize_file`."""
 
     formats: tuple[str, ...] = ("json",)
@@ -88,6 +118,15 @@ class DiarizeOptions:
     diarizer: str = "default"
     audio_track: int | None = None  # from 1; None: the container's default
     strict: bool = False  # refuse audio that is damaged or silent
+
+
+@dataclass(frozen=True)
+class EnrollOptions:
+    """Options of `enroll_file`."""
+
+    device: str = "auto"
+    diarizer: str = "default"
+    audio_track: int | None = None  # from 1; None: the container's default
 
 
 @dataclass(frozen=True)
@@ -100,7 +139,7 @@ class RenderOptions(PictureOptions):
     fps: float | None = None  # None: the animation's rate
 
 
-Options = AnimateOptions | DiarizeOptions | RenderOptions
+Options = AnimateOptions | DiarizeOptions | EnrollOptions | RenderOptions
 CommitCallback = Callable[[dict[Path, Path]], None]
 """Called when all results are complete, before their renames: final path -> temporary path of each result."""
 
@@ -131,6 +170,7 @@ def _(options: AnimateOptions) -> None:
     from sedtalker.emotion.track_io import TRACK_SUFFIXES, SeveralRecordingsError, read_track
 
     _check_pictures(options, options.exports, options.face)
+    _check_voice(options)
     if options.emotion.lower().endswith(TRACK_SUFFIXES):
         with suppress(SeveralRecordingsError):  # each input then takes the segments of its own name
             read_track(options.emotion)
@@ -140,6 +180,7 @@ def _(options: AnimateOptions) -> None:
 
 @check_options.register
 def _(options: DiarizeOptions) -> None:
+    _check_voice(options)
     if options.plot:
         require("matplotlib", "plot")
 
@@ -154,6 +195,23 @@ def _(options: RenderOptions) -> None:
         )
     if options.audio is not None and not options.audio.is_file():
         raise RenderError(f"no such audio file: {options.audio}. Check the path")
+
+
+def _check_voice(options: VoiceOptions) -> None:
+    """Check the reference of the voice, which is read in full when the diarizer is loaded."""
+    reference = options.voice_reference
+    if reference is None:
+        return
+    if options.same_speaker is not None:
+        raise UsageError("--voice-reference and --same-speaker both say who speaks. Use one of them")
+    if not reference.is_file():
+        raise AudioError(
+            f"no such voice reference: {reference}. Name a recording, or a profile of sedtalker voice enroll"
+        )
+    if reference.suffix.lower() == PROFILE_ENDING:
+        from sedtalker.emotion.voice import VoiceProfile
+
+        VoiceProfile.load(reference)
 
 
 def _check_pictures(options: PictureOptions, formats: tuple[str, ...], face: str | None) -> None:
@@ -189,6 +247,11 @@ def _(options: DiarizeOptions, folder: Path, source: Path) -> dict[str, Path]:
 
 
 @result_paths.register
+def _(options: EnrollOptions, folder: Path, source: Path) -> dict[str, Path]:
+    return {"voice": folder / f"{source.stem}{PROFILE_ENDING}"}
+
+
+@result_paths.register
 def _(options: RenderOptions, folder: Path, source: Path) -> dict[str, Path]:
     stems = {"png": source.stem.replace(".", "_")}  # the name of this folder must not look like that of a video
     return {name: folder / f"{stems.get(name, source.stem)}{PICTURE_ENDINGS[name]}" for name in options.formats}
@@ -205,7 +268,12 @@ def _(options: AnimateOptions, source: Path) -> list[Path]:
     from sedtalker.emotion.track_io import TRACK_SUFFIXES
 
     track = [Path(options.emotion)] if options.emotion.lower().endswith(TRACK_SUFFIXES) else []
-    return [*track, *_picture_files(options, options.face, source)]
+    return [*track, *_voice_files(options, source), *_picture_files(options, options.face, source)]
+
+
+@option_files.register
+def _(options: DiarizeOptions, source: Path) -> list[Path]:
+    return _voice_files(options, source)
 
 
 @option_files.register
@@ -219,6 +287,11 @@ def _(options: RenderOptions, source: Path) -> list[Path]:
         found = find_recording(animation)
         sound = [] if found is None else [Path(animation.meta["audio"])]
     return [*sound, *_picture_files(options, options.face, source)]
+
+
+def _voice_files(options: VoiceOptions, source: Path) -> list[Path]:
+    pooled = None if options.voice_folder is None else options.voice_folder / f"{source.stem}{PROFILE_ENDING}"
+    return [file for file in (options.voice_reference, pooled) if file is not None and file.is_file()]
 
 
 def _picture_files(options: PictureOptions, face: str | None, source: Path) -> list[Path]:
@@ -285,14 +358,22 @@ def _(options: AnimateOptions, folder: Path) -> FileTask:
         raise AnimationError(
             f"csv holds blendshape weights, but the talker has none: {options.model}. Export npy or obj"
         )
-    return partial(animate_file, talker, folder, options)
+    return partial(animate_file, talker, folder, options, voice=_read_reference(talker, options))
 
 
 @load_task.register
 def _(options: DiarizeOptions, folder: Path) -> FileTask:
     from sedtalker.pipeline import load
 
-    return partial(diarize_file, load(diarizer=options.diarizer, device=options.device), folder, options)
+    talker = load(diarizer=options.diarizer, device=options.device)
+    return partial(diarize_file, talker, folder, options, voice=_read_reference(talker, options))
+
+
+@load_task.register
+def _(options: EnrollOptions, folder: Path) -> FileTask:
+    from sedtalker.pipeline import load
+
+    return partial(enroll_file, load(diarizer=options.diarizer, device=options.device), folder, options)
 
 
 @load_task.register
@@ -301,7 +382,12 @@ def _(options: RenderOptions, folder: Path) -> FileTask:
 
 
 def animate_file(
-    talker: Talker, folder: Path, options: AnimateOptions, audio: Path, on_commit: CommitCallback
+    talker: Talker,
+    folder: Path,
+    options: AnimateOptions,
+    audio: Path,
+    on_commit: CommitCallback,
+    voice: VoiceProfile | None = None,
 ) -> FileResult:
     """Animate one audio file and write every format in `options.exports`."""
     from sedtalker.audio import load_audio
@@ -322,6 +408,7 @@ def animate_file(
         face=_apply_texture(load_face(options.face), options),
         seed=options.seed,
         still=options.still,
+        voice=_voice_of(audio, options, voice),
     )
 
     def write(name: str, temp_path: Path) -> None:
@@ -342,16 +429,21 @@ def animate_file(
 
 
 def diarize_file(
-    talker: Talker, folder: Path, options: DiarizeOptions, audio: Path, on_commit: CommitCallback
+    talker: Talker,
+    folder: Path,
+    options: DiarizeOptions,
+    audio: Path,
+    on_commit: CommitCallback,
+    voice: VoiceProfile | None = None,
 ) -> FileResult:
     """Diarize one audio file and write its track in every format in `options.formats`."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.track_io import write_track
 
     paths = result_paths(options, folder, audio)
-    check_result_paths(paths, [audio])
+    check_result_paths(paths, [audio, *option_files(options, audio)])
     source = _source(audio, options)
-    track = talker.diarize(source)
+    track = talker.diarize(source, voice=_voice_of(audio, options, voice))
 
     def write(name: str, temp_path: Path) -> None:
         if name == "plot":
@@ -366,6 +458,45 @@ def diarize_file(
         for segment in track.segments
     )
     return FileResult(_write_results(paths, write, on_commit), tuple(summary))
+
+
+def enroll_file(
+    talker: Talker, folder: Path, options: EnrollOptions, audio: Path, on_commit: CommitCallback
+) -> FileResult:
+    """Write the profile of the voice in one audio file, of any length."""
+    from sedtalker.audio import AudioFile
+
+    profile = talker.enroll(AudioFile(audio, options.audio_track), shortest=0.0)
+    paths = result_paths(options, folder, audio)
+    return FileResult(_write_results(paths, lambda name, temp_path: profile.save(temp_path), on_commit))
+
+
+def _read_reference(talker: Talker, options: VoiceOptions) -> VoiceProfile | None:
+    """The profile that `voice_reference` holds, or of the voice in it."""
+    from sedtalker.emotion.inference import check_voice
+    from sedtalker.emotion.voice import VoiceProfile
+
+    reference = options.voice_reference
+    if reference is None:
+        return None
+    if reference.suffix.lower() != PROFILE_ENDING:
+        return talker.enroll(reference)
+    profile = VoiceProfile.load(reference)
+    try:
+        check_voice(talker.diarizer, profile)
+    except CheckpointError as error:
+        raise CheckpointError(f"{reference}: {error}") from error
+    return profile
+
+
+def _voice_of(audio: Path, options: VoiceOptions, reference: VoiceProfile | None) -> VoiceProfile | None:
+    """The pooled profile of an input's speaker if there is one, else the reference."""
+    from sedtalker.emotion.voice import VoiceProfile
+
+    if options.voice_folder is None:
+        return reference
+    pooled = options.voice_folder / f"{audio.stem}{PROFILE_ENDING}"
+    return VoiceProfile.load(pooled) if pooled.is_file() else None
 
 
 def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: CommitCallback) -> FileResult:

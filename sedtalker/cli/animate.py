@@ -14,6 +14,7 @@ from sedtalker.cli.options import (
     add_output,
     add_picture_options,
     add_seed,
+    add_voice_options,
     batch_config,
     emotion_spec,
     name_list,
@@ -66,6 +67,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_diarizer(parser)
     add_audio_options(parser)
+    add_voice_options(parser)
     add_picture_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
@@ -92,5 +94,5 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "mp4 cannot be transparent: --background transparent. Use --no-video, then sedtalker render --to png"
         )
-    options = task_options(AnimateOptions, arguments, exports=exports, dense=arguments.dense or None)
+    options = task_options(AnimateOptions, arguments, exports=exports, dense=arguments.dense or None, voice_folder=None)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

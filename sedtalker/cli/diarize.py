@@ -11,6 +11,7 @@ from sedtalker.cli.options import (
     add_device,
     add_diarizer,
     add_output,
+    add_voice_options,
     batch_config,
     name_list,
     task_options,
@@ -38,6 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_diarizer(parser)
     add_audio_options(parser)
+    add_voice_options(parser)
     add_batch_options(parser)
     parser.set_defaults(run=run)
 
@@ -48,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.inputs import expand_inputs
     from sedtalker.tasks import DiarizeOptions
 
-    options = task_options(DiarizeOptions, arguments, formats=arguments.format)
+    options = task_options(DiarizeOptions, arguments, formats=arguments.format, voice_folder=None)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

@@ -103,6 +103,15 @@ def emotion_spec(text: str) -> str:
     return text
 
 
+def speaker_source(text: str) -> str:
+    """Option type: `all`, `folder`, or the path of a table of speakers."""
+    if text not in ("all", "folder") and Path(text).suffix.lower() not in (".csv", ".tsv", ".txt"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not all, folder or a table (.csv, .tsv). Write inputs before it, or --same-speaker=all"
+        )
+    return text
+
+
 def folder(text: str) -> Path:
     """Option type: an output folder, which need not exist. Names with the suffix of a file are refused."""
     path = Path(text)
@@ -187,6 +196,30 @@ def add_audio_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--strict", action="store_true", help="fail on damaged or silent audio (default: print a warning)"
+    )
+
+
+def add_voice_reference(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--voice-reference FILE`."""
+    parser.add_argument(
+        "--voice-reference",
+        type=Path,
+        metavar="FILE",
+        help="ordinary speech of the person who speaks, or a profile of sedtalker voice enroll",
+    )
+
+
+def add_voice_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that can know the speakers of their inputs."""
+    add_voice_reference(parser)
+    parser.add_argument(
+        "--same-speaker",
+        type=speaker_source,
+        nargs="?",
+        const="all",
+        metavar="folder|TABLE",
+        help="use for each input what its speaker's other inputs tell of the voice: one speaker for all, one for each "
+        "folder, or from a table with the columns file,speaker",
     )
 
 

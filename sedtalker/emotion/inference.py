@@ -102,9 +102,14 @@ def _start(diarizer: Diarizer, voice: VoiceProfile | None) -> VoiceEstimate:
     if voice is None:
         estimate = VoiceEstimate.empty(size, 1)
     else:
-        _check_voice(diarizer, voice.encoder, voice.mean.shape)
+        check_voice(diarizer, voice)
         estimate = VoiceEstimate(*(part[None] for part in VoiceEstimate.of_profile(voice)))
     return VoiceEstimate(*(part.to(diarizer.absent.device) for part in estimate))
+
+
+def check_voice(diarizer: Diarizer, voice: VoiceProfile) -> None:
+    """Check that a diarizer can use a voice profile. Raises CheckpointError if it cannot."""
+    _check_voice(diarizer, voice.encoder, voice.mean.shape)
 
 
 def _check_voice(diarizer: Diarizer, encoder: str, shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from sedtalker.errors import require
 from sedtalker.labels import COLORS
 
 OTHER = "#444444"  # colour of labels that are not in COLORS
+UNCERTAIN = "#00000088"  # hatching of frames whose emotion is not certain
 INCHES_A_SECOND = 0.9
 WIDTHS = (9.0, 40.0)  # inches, minimum and maximum
 COLUMNS = 4000  # of the waveform's outline
@@ -103,6 +104,8 @@ def _segments(axis: Any, track: EmotionTrack) -> None:
 def _posterior(axis: Any, track: EmotionTrack) -> None:
     colours = [COLORS.get(label, OTHER) for label in track.labels]
     axis.stackplot(track.times, track.posterior.T, colors=colours, linewidth=0)
+    for start, end in track.abstained_spans:
+        axis.axvspan(start, end, facecolor="none", edgecolor=UNCERTAIN, hatch="///", linewidth=0)
     axis.set_ylim(0, 1)
     axis.set_ylabel("posterior")
 
@@ -119,4 +122,6 @@ def _legend(figure: Any, track: EmotionTrack) -> None:
 
     labels = [label for label, share in zip(track.labels, track.posterior.max(axis=0), strict=True) if share > 0.01]
     patches = [Patch(color=COLORS.get(label, OTHER), label=label) for label in labels]
-    figure.legend(handles=patches, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)
+    if track.abstained.any():
+        patches.append(Patch(facecolor="none", edgecolor=UNCERTAIN, hatch="///", label="not certain"))
+    figure.legend(handles=patches, loc="outside upper right", ncols=len(patches), frameon=False, fontsize=8)

@@ -116,6 +116,17 @@ class EmotionTrack:
         return uncertain if self.speech is None else uncertain | (self.speech < SPEECH_ACTIVE)
 
     @property
+    def abstained_spans(self) -> list[tuple[float, float]]:
+        """(start, end) in seconds of each run of frames whose emotion is not certain."""
+        edges = np.flatnonzero(np.diff(self.abstained.astype(np.int8), prepend=0, append=0)) / self.frame_rate
+        return [(float(start), min(float(end), self.duration)) for start, end in edges.reshape(-1, 2)]
+
+    def certain_share(self, start: float, end: float) -> float:
+        """Share of the frames between two times in seconds whose emotion is certain."""
+        first = min(round(start * self.frame_rate), len(self) - 1)
+        return float(1 - self.abstained[first : max(first + 1, round(end * self.frame_rate))].mean())
+
+    @property
     def segments(self) -> list[Segment]:
         """Emotion segments: those of a file or an edit, otherwise decoded from the frames."""
         if self.explicit_segments is None:

@@ -123,6 +123,9 @@ def _format(suffix: str, path: FilePath) -> tuple[Writer, Reader]:
 def to_json(track: EmotionTrack) -> str:
     """The whole track as JSON text, with a line for each segment, so that a person can edit it."""
     segments = [_plain(segment) for segment in track.segments]
+    if track.speech is not None:
+        for segment in segments:
+            segment["certain"] = round(track.certain_share(segment["start"], segment["end"]), DIGITS)
     head = {
         "version": VERSION,
         "audio": track.audio,

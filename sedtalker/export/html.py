@@ -121,6 +121,7 @@ def _data(animation: Animation, sound_seconds: float) -> dict[str, Any]:
         "segments": [
             {"start": s.start, "end": s.end, "emotion": s.emotion, "intensity": s.intensity} for s in track.segments
         ],
+        "uncertain": track.abstained_spans,
         "camera": _camera(animation.face),
         "chosen": _select_curves(animation),
         "signed": animation.blendshapes is None,  # weights of principal components are signed

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sedtalker.emotion.track import EmotionTrack
 
 _MAX_SECONDS = 60.0  # a longer page would make the notebook file too large
+_PATTERN = (  # hatching of frames whose emotion is not certain
+    '<pattern id="uncertain" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<path d="M0 0V6" stroke="#10131a" stroke-width="3" stroke-opacity=".7"/></pattern>'
+)
 _WIDTH, _HEIGHT, _NAMES = 800, 132, 22  # pixels of the plot, and height of the row of segments
 _STEPS = 400  # columns of the plot
 
@@ -48,6 +52,11 @@ def track_html(track: EmotionTrack) -> str:
         _segment(s.start * scale, s.end * scale, s.emotion, s.intensity, colors[track.labels.index(s.emotion)])
         for s in track.segments
     ]
+    hatching = "".join(
+        f'<rect x="{start * scale:.1f}" y="{_NAMES}" width="{(end - start) * scale:.1f}" height="{_HEIGHT - _NAMES}" '
+        'fill="url(#uncertain)"><title>not certain</title></rect>'
+        for start, end in track.abstained_spans
+    )
     legend = "".join(
         f'<span style="margin-right:14px"><i style="display:inline-block;width:9px;height:9px;border-radius:2px;'
         f'margin-right:5px;background:{colors[k]}"></i>{escape(track.labels[k])}</span>'
@@ -56,7 +65,8 @@ def track_html(track: EmotionTrack) -> str:
     role = f'role="img" aria-label="Emotion over {track.duration:.1f} s"'
     return (
         f'<div style="max-width:{_WIDTH}px;font:12px system-ui,sans-serif">'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" {role}>{"".join(areas)}{line}{"".join(segments)}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" {role}>{"".join(areas)}'
+        f'{_PATTERN if hatching else ""}{hatching}{line}{"".join(segments)}</svg>'
         f"<div>{legend}line: intensity, {track.duration:.1f} s</div></div>"
     )
 

@@ -22,13 +22,15 @@ _LABEL_COLOR: Color = (138, 144, 156)
 _EMPTY_BAR: Color = (52, 56, 64)
 
 WINDOW = 20.0  # seconds that are visible at a time
+_HATCH, _HATCH_BRIGHTNESS = 6, 0.5  # pixels between the lines over frames that are not certain
 _FUTURE_BRIGHTNESS = 0.45  # of the timeline after the current time
 
 
 class EmotionStrip:
     """A bar of `height` x `width` pixels: current label and intensity, and the posterior over time.
 
-    The timeline stacks the posteriors in the emotions' colors; the white line is the intensity.
+    The timeline stacks the posteriors in the emotions' colors; the white line is the intensity. Frames whose emotion
+    is not certain are hatched, and the label is gray at them.
     """
 
     def __init__(self, track: EmotionTrack, width: int) -> None:
@@ -40,6 +42,7 @@ class EmotionStrip:
         self.height = max(round(width * 0.18), self._top + self._pad + 10) // 2 * 2  # even, for a video
         self._inner = width - 2 * self._pad
         self._seconds = min(WINDOW, max(track.duration, 1e-3))
+        self._abstained = track.abstained
         self._timeline = self._draw_timeline()
         self._state = lru_cache(maxsize=256)(self._draw_state)  # label and rounded intensity repeat in most frames
         self._dimmed = (self._timeline * _FUTURE_BRIGHTNESS + np.array(_BACKGROUND) * (1 - _FUTURE_BRIGHTNESS)).astype(
@@ -51,7 +54,8 @@ class EmotionStrip:
         track = self._track
         index = min(int(seconds * track.frame_rate), len(track.intensity) - 1)
         label = track.labels[int(np.argmax(track.posterior[index]))]
-        picture = self._state(label, f"{min(max(float(track.intensity[index]), 0.0), 1.0):.2f}").copy()
+        intensity = f"{min(max(float(track.intensity[index]), 0.0), 1.0):.2f}"
+        picture = self._state(label, intensity, bool(self._abstained[index])).copy()
         start, now = self._scroll(seconds), self._column(seconds)
         bottom = self._top + len(self._timeline)
         left, cursor = self._pad, min(self._pad + now - start, self.width - self._pad - 1)
@@ -60,15 +64,15 @@ class EmotionStrip:
         picture[self._top - 2 : bottom + 2, cursor : cursor + 2] = WHITE
         return picture
 
-    def _draw_state(self, label: str, intensity: str) -> Bytes:
-        """Draw the strip without its timeline: dot, label and intensity."""
+    def _draw_state(self, label: str, intensity: str, abstained: bool) -> Bytes:
+        """Draw the strip without its timeline: dot, label and intensity, gray if the emotion is not certain."""
         picture = np.empty((self.height, self.width, 3), np.uint8)
         picture[:] = _BACKGROUND
-        color = COLORS.get(label, _OTHER_LABEL)
+        color = _OTHER_LABEL if abstained else COLORS.get(label, _OTHER_LABEL)
         y, dot = self._pad // 2, self._text // 2
         top = y + self._text // 2
         picture[top : top + dot, self._pad : self._pad + dot] = color
-        draw_text(picture, label, self._pad + round(dot * 1.8), y, self._text)
+        draw_text(picture, label, self._pad + round(dot * 1.8), y, self._text, _LABEL_COLOR if abstained else WHITE)
         right = self.width - self._pad
         draw_text(picture, intensity, right, y, self._text, anchor="right")
         bar, thick = round(self.width * 0.22), max(2, self._text // 4)
@@ -103,6 +107,8 @@ class EmotionStrip:
             inside = (rows >= lower) & (rows < upper + (1e-4 if k == order[-1] else 0))
             picture[inside] = COLORS.get(track.labels[k], _OTHER_LABEL)
             lower = upper
+        hatched = (np.arange(height)[:, None] + np.arange(width)) % _HATCH < _HATCH // 2
+        picture[hatched & self._abstained[index]] *= _HATCH_BRIGHTNESS
         line = np.clip(((1 - intensity) * (height - 2)).astype(int), 0, height - 2)
         for column, row in enumerate(line):
             previous = line[max(column - 1, 0)]

@@ -322,6 +322,7 @@ function paintEmotion(pen, width, height) {
     }
   }
   pen.globalAlpha = 1;
+  data.uncertain.forEach((span) => paintUncertain(pen, span, width, top, tall));
   for (const [ink, thick] of [["#0f1216", 4], ["#ffffff", 1.6]]) {
     pen.beginPath();
     for (let x = 0; x <= width; x++) {
@@ -332,6 +333,23 @@ function paintEmotion(pen, width, height) {
     pen.stroke();
   }
   data.segments.forEach((segment) => paintSegment(pen, segment, width));
+}
+
+// Hatching over a span (start and end in seconds) whose emotion is not certain.
+function paintUncertain(pen, span, width, top, tall) {
+  const [from, to] = span.map((time) => (time / clock.duration) * width);
+  pen.save();
+  pen.beginPath();
+  pen.rect(from, top, to - from, tall);
+  pen.clip();
+  pen.beginPath();
+  for (let x = Math.floor((from - tall) / 6) * 6; x < to; x += 6) {
+    pen.moveTo(x, top + tall);
+    pen.lineTo(x + tall, top);
+  }
+  Object.assign(pen, { strokeStyle: "rgba(15, 18, 22, 0.8)", lineWidth: 1.5 });
+  pen.stroke();
+  pen.restore();
 }
 
 function paintSegment(pen, segment, width) {

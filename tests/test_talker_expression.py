@@ -10,6 +10,7 @@ from sedtalker.face.action_units import emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.assets import load_face
 from sedtalker.face.mouth_measures import GAP, mouth_measures
+from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
 from sedtalker.talker.expression import ExpressionRules, activate, repeat_first
 
@@ -21,6 +22,11 @@ FRAMES = 50
 @pytest.fixture(scope="module")
 def rules() -> ExpressionRules:
     return ExpressionRules(LABELS, FRAMES)
+
+
+@pytest.fixture(scope="module")
+def face() -> Face:
+    return load_face()
 
 
 def emotion(label: str, intensity: float) -> torch.Tensor:
@@ -90,3 +96,25 @@ def test_an_expression_rises_and_falls_in_a_third_of_a_second_and_never_before_i
     rise = np.interp([0.1, 0.9], curve[100:200], times[100:200])
     assert 0.25 < rise[1] - rise[0] < 0.5
     assert (np.diff(curve[:200]) >= -1e-6).all() and (np.diff(curve[199:]) <= 1e-6).all()
+
+
+def test_expression_shapes_move_as_far_as_an_actor_and_leave_the_gap_of_the_lips(face: Face):
+    """Millimetres at weight 1 that a stranger sees: brows, wings of the nose, corners of the mouth."""
+    assert face.blendshapes is not None
+    moved = 1000 * face.blendshapes[:, :, 1]  # upwards
+
+    def most(name: str) -> float:
+        rows = moved[list(arkit_columns(name))]
+        return float(rows.max() if name != "mouthFrown" and name != "browDown" else -rows.min())
+
+    assert most("browInnerUp") > 8
+    assert most("browOuterUp") > 8
+    assert most("browDown") > 6
+    assert most("mouthFrown") > 7
+    wings = (np.abs(face.template[:, 0] - 0.017) < 0.006) & (
+        np.abs(face.template[:, 1] - face.template[face.landmarks["nose_tip"], 1]) < 0.006
+    )
+    assert moved[arkit_columns("noseSneer")[0], wings].max() > 3
+    gap = mouth_measures(face).matrix[:, GAP]
+    for name in ("noseSneer", "mouthSmile", "mouthFrown"):
+        assert np.abs(gap[list(arkit_columns(name))]).max() < 0.3

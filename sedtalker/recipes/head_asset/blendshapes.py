@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, diags, identity
 from scipy.sparse.linalg import spsolve
 
-from sedtalker.face.arkit import ARKIT_NAMES, TONGUE_OUT
+from sedtalker.face.arkit import ARKIT_NAMES, TONGUE_OUT, arkit_columns
 from sedtalker.recipes.head_asset.anatomy import EYES, LOOP_A, LOOP_B, Anatomy, Ids, lip_halves
 from sedtalker.recipes.head_asset.sources import Array
 
@@ -33,6 +33,13 @@ LIP_OVERLAP = 0.00015  # metres by which shut lips overlap, so that no teeth are
 LID_OVERLAP = 0.0003
 TONGUE_RISE = 0.0124  # metres by which tongueOut 1 lifts the tip
 TONGUE_LENGTH, TONGUE_BEND = 0.035, 0.025  # metres: the part behind the tip that is lifted, and where it bends
+EXPRESSION_SCALES: Mapping[str, float] = {
+    "browInnerUp": 1.7, "browOuterUp": 1.3, "browDown": 1.2, "noseSneer": 1.5, "mouthFrown": 1.6, "eyeWide": 1.25,
+}  # fmt: skip
+SNEER_BROW = 0.75  # share of the lowering of the brows that leaves noseSneer
+SNEER_SIDE, SNEER_BELOW, SNEER_REACH = 0.017, -0.004, (0.010, 0.012)  # metres: wing of the nose, from its tip
+SNEER_LIFT = 0.005  # metres
+SMILE_REACH, SMILE_LIFT = (0.009, 0.011), 0.0035  # metres, around the corner of the mouth
 GAZE_YAW = np.radians(15.0)  # at weight 1 of eyeLookIn and eyeLookOut
 GAZE_DOWN = np.radians(11.4)
 GAZE_UP = np.radians(9.8)
@@ -93,6 +100,38 @@ def raise_tongue_tip(template: Array, blendshapes: Array, tongue: Ids) -> Array:
     raised = blendshapes.copy()
     raised[TONGUE_OUT, tongue, 1] += TONGUE_RISE * front
     return raised
+
+
+def strengthen_expressions(template: Array, blendshapes: Array, landmarks: Mapping[str, int]) -> Array:
+    """Blendshapes (52, V, 3) of brows, lids, nose and corners with the motion of a full contraction.
+
+    As modelled, brows rise 5 mm and corners sink 5 mm, half of what an actor's do, noseSneer lowers the brows but does
+    not move the nose, and a smile widens the mouth without lifting its corners. The lips' gap, width and protrusion do
+    not change.
+
+    Args:
+        template: (V, 3) the face at rest, metres.
+        blendshapes: (52, V, 3) of the face.
+        landmarks: vertices by name.
+    """
+    strong = blendshapes.copy()
+    for name, scale in EXPRESSION_SCALES.items():
+        strong[list(arkit_columns(name))] *= scale
+    height = template[:, 1]
+    eyes, nose, corner = (height[landmarks[name]] for name in ("eye_left_inner", "nose_tip", "mouth_left"))
+    front = np.clip((template[:, 2] - template[landmarks["eye_left_outer"], 2] + 0.02) / 0.02, 0, 1)
+    above_lips = np.clip((height - corner - 0.007) / 0.010, 0, 1)
+    frown = np.clip((height - eyes) / 0.012, 0, 1)
+    for side, sign in (("Left", 1), ("Right", -1)):
+        sneer, smile = (ARKIT_NAMES.index(f"{name}{side}") for name in ("noseSneer", "mouthSmile"))
+        strong[sneer] *= (1 - SNEER_BROW * frown)[:, None]
+        wing = np.array([sign * SNEER_SIDE, nose + SNEER_BELOW])
+        weight = np.exp(-0.5 * np.square((template[:, :2] - wing) / SNEER_REACH).sum(1)) * front * above_lips
+        strong[sneer] += weight[:, None] * np.array([sign * 0.0008, SNEER_LIFT, 0.0012])
+        mouth = template[landmarks[f"mouth_{side.lower()}"], :2]
+        weight = np.exp(-0.5 * np.square((template[:, :2] - mouth) / SMILE_REACH).sum(1)) * front
+        strong[smile] += weight[:, None] * np.array([0, SMILE_LIFT, -0.0008])
+    return strong
 
 
 def diffuse(edges: Ids, count: int, pinned: Ids, values: Array, reach: float) -> Array:

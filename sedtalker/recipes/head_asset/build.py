@@ -24,7 +24,12 @@ from sedtalker.recipes.head_asset.assemble import (
     remove_hidden_teeth,
 )
 from sedtalker.recipes.head_asset.attachments import SMOOTH, bind_attachments, make_materials, scalp_color, scalp_share
-from sedtalker.recipes.head_asset.blendshapes import adapt_blendshapes, raise_tongue_tip, symmetrize
+from sedtalker.recipes.head_asset.blendshapes import (
+    adapt_blendshapes,
+    raise_tongue_tip,
+    strengthen_expressions,
+    symmetrize,
+)
 from sedtalker.recipes.head_asset.identities import IDENTITIES, Identity, shape_identity
 from sedtalker.recipes.head_asset.occlusion import (
     ambient_occlusion,
@@ -154,7 +159,7 @@ def _build_identity(
         template=body.template.astype(np.float32),
         surfaces=surfaces,
         attachments=attachments,
-        blendshapes=body.blendshapes.astype(np.float32),
+        blendshapes=strengthen_expressions(body.template, body.blendshapes, common.landmarks).astype(np.float32),
         textures=pictures,
         colors=_vertex_colors(topology.count, surfaces, pictures),
     )

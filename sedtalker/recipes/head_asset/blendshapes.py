@@ -124,7 +124,7 @@ def strengthen_expressions(template: Array, blendshapes: Array, landmarks: Mappi
     frown = np.clip((height - eyes) / 0.012, 0, 1)
     for side, sign in (("Left", 1), ("Right", -1)):
         sneer, smile = (ARKIT_NAMES.index(f"{name}{side}") for name in ("noseSneer", "mouthSmile"))
-        strong[sneer] *= (1 - SNEER_BROW * frown)[:, None]
+        strong[sneer] *= (above_lips * (1 - SNEER_BROW * frown))[:, None]
         wing = np.array([sign * SNEER_SIDE, nose + SNEER_BELOW])
         weight = np.exp(-0.5 * np.square((template[:, :2] - wing) / SNEER_REACH).sum(1)) * front * above_lips
         strong[sneer] += weight[:, None] * np.array([sign * 0.0008, SNEER_LIFT, 0.0012])

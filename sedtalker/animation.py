@@ -66,14 +66,28 @@ class Animation:
 
         if self.rig is not None:
             return self.rig
-        name = self.meta.get("face")
+        name, source = self.meta.get("face"), self.meta.get("face_source")
         if name and self.blendshapes is not None:
             from sedtalker.face.assets import DEFAULT, identities, load_face
 
+            if source is not None:
+                return self._load_source(str(source))
             face = load_face(name if name in identities() else DEFAULT)  # a user's mesh has the default rig
             if np.array_equal(face.faces, self.faces) and face.blendshape_names == self.blendshape_names:
                 return replace(face, name=str(name), template=self.template)
         return Face(name=str(name or "mesh"), template=self.template, faces=self.faces)
+
+    def _load_source(self, source: str) -> Face:
+        """Load the avatar or head that the animation was made for, if it is still the same."""
+        from sedtalker.face.assets import load_face
+
+        try:
+            face = load_face(source)
+        except SEDTalkerError as error:
+            raise AnimationError(f"the face of this animation was moved: {source}. Name it with --face") from error
+        if not np.array_equal(face.faces, self.faces) or face.blendshape_names != self.blendshape_names:
+            raise AnimationError(f"the face of this animation was changed: {source}. Make the animation again")
+        return face
 
     @cached_property
     def vertices(self) -> Float:

@@ -207,7 +207,7 @@ class Talker:
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
             head=head_transforms(head, neck_pivot(rig)) if rigged and not still else None,
-            meta={**_meta(self.name, audio, seed), "face": rig.name},
+            meta={**_meta(self.name, audio, seed), **_face_meta(rig)},
             rig=rig,
         )
 
@@ -543,6 +543,10 @@ def _find_model(model: Path | str) -> Path:
 
 def _name_of(audio: AudioSource) -> str | None:
     return str(audio) if isinstance(audio, (str, Path, AudioFile)) else None
+
+
+def _face_meta(rig: Face) -> dict[str, str]:
+    return {"face": rig.name} if rig.source is None else {"face": rig.name, "face_source": rig.source}
 
 
 def _meta(model: str, audio: AudioSource, seed: int) -> dict[str, Any]:

@@ -47,7 +47,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="factor of the emotion intensity (default: 1)",
     )
     parser.add_argument(
-        "--face", default="default", metavar="NAME|MESH", help="packaged head, or your own mesh (default: default)"
+        "--face",
+        default="default",
+        metavar="NAME|MESH",
+        help="packaged head, your own mesh, or an avatar with blendshapes (.glb, .gltf, .vrm)",
     )
     parser.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second (default: 30)")
     parser.add_argument(

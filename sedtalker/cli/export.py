@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _TO_HELP = (
     "glb: glTF with morph targets, textures and motion; html: a page that plays it, offline; csv: Live Link Face "
-    "columns; json: weight curves by name; usd: UsdSkel blendshapes (needs usd-core); obj, ply: numbered meshes; "
-    "npy: (T, V, 3) vertices"
+    "columns; json: weight curves by name; vrma: expressions and head for VRM avatars; usd: UsdSkel blendshapes (needs "
+    "usd-core); obj, ply: numbered meshes; npy: (T, V, 3) vertices"
 )
 
 
@@ -40,6 +40,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="fit weights of these shapes to the vertices first: a packaged head, or a folder with neutral.obj and "
         "NAME.obj files of the same topology",
     )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="AVATAR",
+        help="with --to glb: a copy of this avatar (.glb, .gltf, .vrm) with the animation added; with --to vrma: for "
+        "the expressions of this .vrm",
+    )
     add_texture(parser)
     parser.set_defaults(run=run)
 
@@ -47,9 +54,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write one format of one animation; glb and usd also get a .wav with the same name."""
     from sedtalker.animation import load_animation
+    from sedtalker.errors import UsageError
     from sedtalker.export import default_path, export_animation, export_sound
     from sedtalker.export.sound import find_recording
 
+    if arguments.into is not None and arguments.to not in ("glb", "vrma"):
+        raise UsageError(f"--into does not work with --to {arguments.to}. Use --to glb or vrma")
     animation = load_animation(arguments.animation)
     if arguments.audio is not None:
         animation = _replace_audio(animation, arguments.audio)
@@ -64,17 +74,30 @@ def run(arguments: argparse.Namespace) -> int:
 
         animation = resample_animation(animation, arguments.fps)
     path = arguments.output or default_path(arguments.animation, arguments.to)
-    export_animation(animation, arguments.to, path)
+    if arguments.into is not None:
+        _write_into(animation, arguments.to, arguments.into, path)
+    else:
+        export_animation(animation, arguments.to, path)
     print(path)
     sound = export_sound(animation, arguments.to, path)
     if sound is not None:
         print(sound)
-    elif arguments.to in ("glb", "usd", "html") and find_recording(animation) is None:
+    elif arguments.to in ("glb", "usd", "vrma", "html") and find_recording(animation) is None:
         print(
             f"sedtalker: no audio: the recording of {arguments.animation} was moved or changed. Name it with --audio",
             file=sys.stderr,
         )
     return 0
+
+
+def _write_into(animation: Animation, name: str, avatar: Path, path: Path) -> None:
+    from sedtalker.export.avatar import write_into
+    from sedtalker.export.vrma import write_for
+
+    if name == "glb":
+        write_into(animation, avatar, path)
+    else:
+        write_for(animation, path, avatar)
 
 
 def _replace_audio(animation: Animation, audio: Path) -> Animation:

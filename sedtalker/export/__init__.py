@@ -16,6 +16,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "html": ("sedtalker.export.html:write", ".html"),
     "csv": ("sedtalker.export.csv:write", ".csv"),
     "json": ("sedtalker.export.json:write", ".json"),
+    "vrma": ("sedtalker.export.vrma:write", ".vrma"),
     "usd": ("sedtalker.export.usd:write", ".usdz"),
     "obj": ("sedtalker.export.meshes:write_obj", "_obj"),
     "ply": ("sedtalker.export.meshes:write_ply", "_ply"),
@@ -23,7 +24,7 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 """Format -> `module:function` with the arguments (animation, path), and the ending of the path."""
 
-_WITH_SOUND_FILE = ("glb", "usd")  # played with sound, but unable to hold it
+_WITH_SOUND_FILE = ("glb", "usd", "vrma")  # played with sound, but unable to hold it
 
 
 def export_animation(animation: Animation, name: str, path: Path | str) -> None:

@@ -141,7 +141,7 @@ def _part(face: Face, surface: Surface, mesh: _Mesh, attachment: str | None) -> 
         uv=surface.uv[vertices % max(len(surface.uv), 1)],
         triangles=corners.reshape(-1, 3).astype(np.int32),
         colors=_colors(face, surface)[points],
-        head_weights=head_joint_weights(face, positions),
+        head_weights=head_joint_weights(face, mesh.vertices)[points],
         shapes={name: own for name, shape in mesh.shapes.items() if len((own := _restrict(shape, points)).vertices)},
         attachment=attachment,
     )
@@ -158,7 +158,8 @@ def _restrict(shape: Shape, points: Index) -> Shape:
 
 def _colors(face: Face, surface: Surface) -> Float:
     """Linear colours (P, 3) at the points of a surface's mesh."""
-    light = np.clip(surface.occlusion, 0, 1)
+    points = len(face.template) if surface.occlusion is None else len(surface.occlusion)
+    light = np.ones(points, np.float32) if surface.occlusion is None else np.clip(surface.occlusion, 0, 1)
     if surface.material.kind not in ("mouth", "teeth", "tongue"):
         light = 0.35 + 0.65 * light  # direct light reaches occluded skin, but not the inside of the mouth
     colors = np.repeat(light[:, None], 3, axis=1).astype(np.float32)

@@ -160,19 +160,25 @@ def _own_arrays(face: Face, first: Face) -> _Arrays:
     arrays: _Arrays = {
         "template": face.template.astype(np.float32),
         "colors": face.colors,
-        "occlusion": quantize(face.surfaces[0].occlusion),
+        "occlusion": quantize(_occlusion(face.surfaces[0])),
     }
     for surface in face.surfaces:
         if surface.scalp is not None:
             arrays["scalp"] = quantize(surface.scalp)
     for name, attachment in face.attachments.items():
         arrays |= _surface_arrays(attachment.surface)
-        arrays[f"{name}_occlusion"] = quantize(attachment.surface.occlusion)
+        arrays[f"{name}_occlusion"] = quantize(_occlusion(attachment.surface))
         arrays[f"{name}_indices"] = attachment.indices.astype(np.uint16)
         arrays[f"{name}_weights"] = attachment.weights.astype(np.float32)
         arrays[f"{name}_offsets"] = attachment.offsets.astype(np.float32)
     difference = np.abs(face.blendshapes - first.blendshapes).max(axis=(1, 2))
     return arrays | _sparse(face.blendshapes, np.flatnonzero(difference > _MIN_DIFFERENCE))
+
+
+def _occlusion(surface: Surface) -> NDArray[np.float32]:
+    if surface.occlusion is None:
+        raise ValueError(f"surface {surface.name!r} has no baked occlusion to write")
+    return surface.occlusion
 
 
 def _surface_arrays(surface: Surface) -> _Arrays:

@@ -12,6 +12,8 @@ from PIL import Image
 from sedtalker import resources
 from sedtalker.errors import FaceError, FaceWarning, as_path
 from sedtalker.face.asset_io import face_names, read_face, read_template
+from sedtalker.face.avatar import is_rigged, load_avatar
+from sedtalker.face.gltf import SUFFIXES
 from sedtalker.face.mesh import has_comment, read_mesh
 from sedtalker.face.orientation import STATEMENT, UPRIGHT, AlignmentError, Pose, align_vertices, match_surface
 from sedtalker.face.rig import Face, Float, Index
@@ -28,11 +30,11 @@ def identities() -> tuple[str, ...]:
 
 
 def load_face(name_or_path: str | Path = DEFAULT) -> Face:
-    """Load a packaged head by name, or a mesh from a file (.obj, .ply).
+    """Load a packaged head by name, a rigged avatar (.glb, .gltf, .vrm), or a mesh from a file (.obj, .ply).
 
-    Unit and axes of a mesh are determined from its shape, and it is converted to metres, y up, facing +z. A mesh with
-    the default head's topology gets the default head's rig, surfaces, textures and landmarks; any other has only its
-    template and triangles.
+    An avatar keeps its own meshes, materials and blendshapes; see `avatar`. Unit and axes of a mesh are determined
+    from its shape, and it is converted to metres, y up, facing +z. A mesh with the default head's topology gets the
+    default head's rig, surfaces, textures and landmarks; any other has only its template and triangles.
 
     Raises:
         FaceError: the head or file does not exist or cannot be read, the mesh is mirrored or has another vertex order,
@@ -47,6 +49,8 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
         return read_face(resources.asset("face"), name)
     if not path.suffix:
         raise FaceError(f"no head has this name: {name}. Choose one of {', '.join(identities())}, or give a mesh file")
+    if path.suffix.lower() in SUFFIXES and is_rigged(path):
+        return load_avatar(path).face
     return _from_mesh(path)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import FaceError, require
+from sedtalker.face.gltf import SUFFIXES, read_gltf_mesh
 from sedtalker.face.rig import Float, Index
 
 _HEADER_BYTES = 65536  # searched for a comment or a PLY header
@@ -24,8 +25,10 @@ def read_mesh(path: Path) -> tuple[Float, Index]:
     """
     if not path.is_file():
         raise FaceError(f"no such mesh: {path}. Give an .obj or .ply file")
+    suffix = path.suffix.lower()
+    read = _read_obj if suffix == ".obj" else read_gltf_mesh if suffix in SUFFIXES else _read_other
     try:
-        vertices, triangles = _read_obj(path) if path.suffix.lower() == ".obj" else _read_other(path)
+        vertices, triangles = read(path)
     except (ValueError, IndexError, OverflowError, OSError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise FaceError(f"the mesh cannot be read: {path} ({reason}). Export it again as .obj or .ply") from error

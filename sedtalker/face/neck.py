@@ -12,7 +12,12 @@ NECK = (0.0, -0.135, -0.098)  # metres from the middle of the eyes' outer corner
 
 
 def head_joint_weights(face: Face, points: Float) -> Float:
-    """Weights (N,) in [0, 1] for points (N, 3) at rest in metres; all 1 for a face without eyes."""
+    """Weights (N,) in [0, 1] for points (N, 3) at rest in metres; all 1 for a face without eyes.
+
+    A face with weights of its own has no attachments, and its points are its vertices.
+    """
+    if face.head_weights is not None:
+        return face.head_weights
     if "eye_left" not in face.parts:
         return np.ones(len(points), np.float32)
     eyes = float(face.template[face.parts["eye_left"], 1].mean())
@@ -22,6 +27,8 @@ def head_joint_weights(face: Face, points: Float) -> Float:
 
 def neck_pivot(face: Face) -> Float:
     """The point (3,) in metres about which the head rotates; the mean of a template without eye landmarks."""
+    if face.neck is not None:
+        return face.neck
     if not {"eye_left_outer", "eye_right_outer"} <= set(face.landmarks):
         return face.template.mean(axis=0)
     corners = [face.landmarks[name] for name in ("eye_left_outer", "eye_right_outer")]

@@ -42,7 +42,7 @@ class Surface:
     uv: Float  # (U, 2), v up
     uv_triangles: Index  # (F, 3) indices into uv
     material: Material
-    occlusion: Float  # (V,) baked ambient occlusion at the vertices, 0 dark to 1 open
+    occlusion: Float | None  # (V,) baked ambient occlusion at the vertices, 0 dark to 1 open; None: computed when drawn
     smooth: bool = False  # one level of Phong tessellation at quality "fine"
     scalp: Float | None = None  # (V,) share of the hair's colour in the skin's
     scalp_color: tuple[float, float, float] = (0.0, 0.0, 0.0)  # linear RGB
@@ -83,6 +83,9 @@ class Face:
     textures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # name -> (H, W, 1 or 4)
     uv: Float | None = None  # (V, 2), one texture coordinate per vertex
     colors: NDArray[np.uint8] | None = None  # (V, 3) sRGB
+    head_weights: Float | None = None  # (V,) skinning weights of the head's motion; None: by height, see `neck`
+    neck: Float | None = None  # (3,) metres, the point about which the head rotates; None: from the eyes
+    source: str | None = None  # what `load_face` needs to load it again, if it is not the name
 
     def all_points(self, vertices: Float | None = None) -> Float:
         """Vertices (V, 3), by default the template, followed by the attachments: (V + A, 3) metres."""

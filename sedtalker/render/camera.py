@@ -62,11 +62,11 @@ _HALF_VIEW = math.tan(math.radians(Camera.field_of_view) / 2)
 
 def portrait_camera(face: Face) -> Camera:
     """The front camera of a face: a portrait with shoulders, or a bare mesh that fills the picture."""
-    if "eye_left" in face.parts and "eye_right" in face.parts and face.attachments:
+    if "eye_left" in face.parts and "eye_right" in face.parts and (face.attachments or face.head_weights is not None):
         eyes = (face.template[face.parts["eye_left"]].mean(0) + face.template[face.parts["eye_right"]].mean(0)) / 2
         x, y, z = (eyes + _PORTRAIT_OFFSET).tolist()
-        hair = max(float(attachment.place(face.template)[:, 1].max()) for attachment in face.attachments.values())
-        top = max(float(face.template[:, 1].max()), hair)
+        heights = [float(attachment.place(face.template)[:, 1].max()) for attachment in face.attachments.values()]
+        top = max(float(face.template[:, 1].max()), *heights) if heights else float(face.template[:, 1].max())
         return Camera(target=(x, y, z), distance=max(_PORTRAIT_DISTANCE, (top - y) / (_HEADROOM * _HALF_VIEW)))
     used = face.template[np.unique(face.faces)] if len(face.faces) else face.template
     low, high = used.min(0), used.max(0)

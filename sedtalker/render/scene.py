@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sedtalker.face.arkit import JAW_OPEN
 from sedtalker.face.neck import head_joint_weights
 from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import buffers, shade
@@ -31,6 +32,8 @@ _MODES = {"opaque": buffers.OPAQUE, "hair": buffers.HAIR, "blend": buffers.BLEND
 _KINDS = {"skin": shade.SKIN, "hair": shade.HAIR, "cornea": shade.HIGHLIGHT}
 _TWO_SIDED = {"hair", "cloth", "card", "plain"}
 _NO_SHADOW = {"card", "cornea"}  # too thin to cast one
+_ALWAYS_LIT = {"eye", "teeth", "tongue"}  # lids and lips would make them black
+_OPEN_JAW = 0.55  # jawOpen with which the inside of the mouth is lit
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class PreparedFace:
 
 def prepare_face(face: Face, camera: Camera, width: int, height: int, *, fine: bool, background: Float) -> PreparedFace:
     """Prepare a face for pictures of width x height pixels (before downsampling) from about this camera."""
-    surfaces = list(face.surfaces) or [_clay(face)]
+    surfaces = _bake_occlusion(face) or [_clay(face)]
     parts = [(surface, 0) for surface in surfaces]
     start = len(face.template)
     for attachment in face.attachments.values():
@@ -130,6 +133,27 @@ def update_points(prepared: PreparedFace, vertices: Float, head: Float | None, p
     tessellate_edges(prepared.edges, points, normals, base)
 
 
+def _bake_occlusion(face: Face) -> list[Surface]:
+    """The surfaces of a face; those without baked occlusion get the larger one of a closed and an open mouth."""
+    if all(surface.occlusion is not None for surface in face.surfaces):
+        return list(face.surfaces)
+    solid = [s.triangles for s in face.surfaces if s.material.mode == "opaque"] or [face.faces]
+    triangles = np.concatenate(solid).astype(np.int32)
+    visibility = np.zeros(len(face.template), np.float32)
+    for opening in (0.0, _OPEN_JAW) if face.blendshapes is not None else (0.0,):
+        points = face.template
+        if opening and face.blendshapes is not None:
+            points = (points + opening * face.blendshapes[JAW_OPEN]).astype(np.float32)
+        normals = np.zeros_like(points)
+        vertex_normals(points, face.faces.astype(np.int32), normals)
+        np.maximum(visibility, ambient_occlusion(points, normals, triangles.astype(np.uint32)), out=visibility)
+    baked = []
+    for surface in face.surfaces:
+        own = visibility if surface.material.kind not in _ALWAYS_LIT else 0.5 + 0.5 * visibility
+        baked.append(surface if surface.occlusion is not None else replace(surface, occlusion=own))
+    return baked
+
+
 def _clay(face: Face) -> Surface:
     """The surface of a bare mesh, with its vertex colors or texture if it has any."""
     uv = face.uv if face.uv is not None else np.zeros((len(face.template), 2), np.float32)
@@ -148,7 +172,7 @@ def _corners(surface: Surface, colors: Bytes | None, colored: bool) -> Float:
     count = len(surface.triangles)
     corners = np.zeros((count, 3, buffers.COLORED_CORNER_COLUMNS if colored else buffers.CORNER_COLUMNS), np.float32)
     corners[..., [shade.U, shade.V]] = surface.uv[surface.uv_triangles]
-    corners[..., shade.AO] = surface.occlusion[surface.triangles]
+    corners[..., shade.AO] = 1.0 if surface.occlusion is None else surface.occlusion[surface.triangles]
     corners[..., shade.KEY_VISIBILITY] = 1.0
     if surface.scalp is not None:
         corners[..., shade.SCALP] = surface.scalp[surface.triangles]

@@ -26,8 +26,11 @@ from sedtalker.data.concatenation import (
 from sedtalker.data.manifest import Manifest, Utterance, merge
 from sedtalker.emotion import inference
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.emotion.voice import VoiceProfile
 from sedtalker.errors import CheckpointError, DataError, MissingExtraError
 from sedtalker.evaluation import diarizer as evaluation
+from sedtalker.evaluation import voice_reference
 from sedtalker.labels import LABELS
 
 EMOTIONS = ("neutral", "happy", "angry")
@@ -189,6 +192,28 @@ def test_the_command_needs_a_manifest_or_ordinary_speech(tmp_path, capsys):
     assert "--ordinary" in capsys.readouterr().err
     assert main(["evaluate", "diarizer", "--ordinary", str(tmp_path / "none")]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_accuracy_against_seconds_of_reference(manifest, tmp_path, perfect_diarizer, monkeypatch):
+    """Each clip has 2 s of speech; the made diarizer is right from 6 s of reference on, and hears neutral before."""
+
+    def diarize_with_reference(diarizer, features, duration, samples, voice):
+        track = inference.diarize(diarizer, features, duration, samples=samples)
+        return track if voice is not None and voice.seconds >= 6 else EmotionTrack.neutral(duration)
+
+    profile = VoiceProfile(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32), 2.0, "spectrum")
+    monkeypatch.setattr(voice_reference, "enroll_voice", lambda diarizer, features: profile)
+    monkeypatch.setattr(voice_reference, "diarize", diarize_with_reference)
+    manifest.save(tmp_path / "manifest.json")
+    run = partial(evaluation.evaluate_diarizer, tmp_path / "manifest.json", perfect_diarizer, per_speaker=0)
+    report = run(references=[0, 3, 6, 60])
+    known, neutral = (report["voice_reference"]["made"][kind] for kind in ("any emotion", "neutral"))
+    assert {length: row["seconds"] for length, row in known.items()} == {"0": 0, "3": 4, "6": 6, "60": 10}
+    assert [known[length]["uar"]["value"] for length in ("0", "3", "6", "60")] == pytest.approx([1 / 3, 1 / 3, 1, 1])
+    assert known["6"]["clip_uar"]["value"] == 1
+    assert neutral["60"]["seconds"] == pytest.approx((2 * 2 + 4 * 4) / 6)  # the other neutral clips: one, or two
+    assert neutral["60"]["uar"]["value"] == pytest.approx(1 / 3)
+    assert "| made | any emotion | 6 | 6.0 | 1.000 [" in evaluation.format_diarizer(report)
 
 
 def test_noise_levels_are_parsed():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, integer_list, name_list, real
+from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, integer_list, name_list, real, real_list
 
 BASELINES = ("still", "mean", "linear")
 
@@ -170,6 +170,13 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         help="additional tests with a streaming encoder's look-aheads, such as 80,120,200,400",
     )
     parser.add_argument(
+        "--references",
+        type=real_list(0, 3600, "s"),
+        default=(),
+        metavar="S,S",
+        help="additional tests in which other clips of the speaker are known, such as 0,3,6,12,20,60 seconds of them",
+    )
+    parser.add_argument(
         "--non-speech",
         type=Path,
         nargs="*",
@@ -315,6 +322,7 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
         crossfade=arguments.crossfade,
         most=arguments.most,
         look_aheads=arguments.look_aheads,
+        references=arguments.references,
         sounds=arguments.non_speech,
         ordinary=arguments.ordinary,
     )

@@ -52,9 +52,12 @@ def real(low: float, high: float, unit: str = "") -> Callable[[str], float]:
     return parse
 
 
-def decibels(text: str) -> tuple[float, ...]:
-    """Option type: comma-separated ratios of -20 to 60 dB."""
-    return tuple(real(-20, 60, "dB")(part) for part in text.split(","))
+def real_list(low: float, high: float, unit: str = "") -> Callable[[str], tuple[float, ...]]:
+    """Option type: comma-separated real numbers in [low, high]."""
+    return lambda text: tuple(real(low, high, unit)(part) for part in text.split(","))
+
+
+decibels = real_list(-20, 60, "dB")
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:

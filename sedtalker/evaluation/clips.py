@@ -24,7 +24,8 @@ from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import diarization as measure
 from sedtalker.evaluation.bootstrap import Figure, draw_counts, interval
-from sedtalker.speech import WindowedEncoder
+from sedtalker.speech import StreamingEncoder, WindowedEncoder
+from sedtalker.talker.streaming import OFFLINE_LOOK_AHEAD
 
 Samples = NDArray[np.float32]
 Degradation = Callable[[Samples], Samples]
@@ -46,6 +47,11 @@ class ClipPrediction:
     posterior: NDArray[np.float32]  # (T, C), only frames of speech
     intensity: NDArray[np.float32]  # (T,)
     truth: int  # label number
+
+
+def offline(encoder: WindowedEncoder) -> WindowedEncoder:
+    """An encoder with the look-ahead with which whole files are read."""
+    return encoder.with_look_ahead(OFFLINE_LOOK_AHEAD) if isinstance(encoder, StreamingEncoder) else encoder
 
 
 def diarize_samples(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:

@@ -25,6 +25,7 @@ from sedtalker.evaluation.clips import (
     diarize_clips,
     false_rates,
     frame_counts,
+    offline,
     thin_out,
 )
 from sedtalker.evaluation.report import markdown_table
@@ -103,7 +104,7 @@ def evaluate_cross_corpus(
     corpora, recalls = {}, []
     for number, (corpus, model) in enumerate(models.items()):
         diarizer = model if isinstance(model, Diarizer) else load_diarizer(model)
-        clips = diarize_clips(manifest, selected[corpus], diarizer, load_encoder(diarizer.config.encoder))
+        clips = diarize_clips(manifest, selected[corpus], diarizer, offline(load_encoder(diarizer.config.encoder)))
         corpora[corpus], resampled = measure_corpus(restrict(clips, diarizer.config.labels), (seed, number))
         recalls.append(resampled)
     worst = min(corpora, key=lambda corpus: corpora[corpus]["uar"]["value"])

@@ -36,6 +36,7 @@ from sedtalker.evaluation.clips import (
     diarize_samples,
     group_clips,
     largest_gaps,
+    offline,
     reliability,
     thin_out,
     uar_interval,
@@ -43,6 +44,7 @@ from sedtalker.evaluation.clips import (
 from sedtalker.evaluation.non_speech import evaluate_non_speech, format_non_speech
 from sedtalker.evaluation.ordinary import evaluate_ordinary, format_ordinary
 from sedtalker.evaluation.report import markdown_table, write_report
+from sedtalker.evaluation.voice_reference import evaluate_reference, format_reference
 from sedtalker.files import atomic_write
 from sedtalker.speech import StreamingEncoder, WindowedEncoder, load_encoder
 
@@ -144,6 +146,7 @@ def evaluate_diarizer(
     crossfade: float = 0.0,
     most: int | None = None,
     look_aheads: Sequence[int] = (),
+    references: Sequence[float] = (),
     sounds: Sequence[Path] | None = None,
     ordinary: Sequence[Path] = (),
 ) -> dict[str, Any]:
@@ -156,11 +159,12 @@ def evaluate_diarizer(
         crossfade: seconds of crossfade between the clips of those recordings; 0: cuts.
         most: clips of each corpus that are used, evenly spaced; None: all.
         look_aheads: of a streaming encoder in ms, for another evaluation with each.
+        references: seconds of other speech of the speaker that the diarizer knows, for another evaluation with each.
         sounds: folders of sounds without words; they and synthetic ones are placed next to speech. None: no such test.
         ordinary: folders of ordinary speech (`sedtalker.evaluation.ordinary`).
 
     Raises:
-        CheckpointError: the encoder does not have the look-ahead.
+        CheckpointError: the encoder does not have the look-ahead, or the diarizer does not use voice profiles.
         DataError: the split is empty, or a folder is missing or holds no audio.
         MissingExtraError: the extra `train` is not installed.
     """
@@ -168,7 +172,7 @@ def evaluate_diarizer(
     for folder in (*ordinary, *(sounds or ())):
         audio_files(folder)
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
-    encoder = load_encoder(network.config.encoder)
+    encoder = offline(load_encoder(network.config.encoder))
     dials = {ms: with_look_ahead(encoder, ms) for ms in look_aheads}
     labels = network.config.labels
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
@@ -191,6 +195,8 @@ def evaluate_diarizer(
         report |= _compare_clips("disturbed", again, labels, seed)
         again = {f"{ms} ms": diarize_clips(manifest, utterances, network, dial) for ms, dial in dials.items()}
         report |= _compare_clips("look_ahead", again, labels, seed)
+        if references:
+            report["voice_reference"] = evaluate_reference(manifest, utterances, network, encoder, references, seed)
         if sounds is not None:
             report["non_speech"] = evaluate_non_speech(manifest, utterances, network, encoder, sounds, seed)
     if ordinary:
@@ -296,6 +302,8 @@ def format_diarizer(report: Mapping[str, Any]) -> str:
             f"Worst speaker: {worst['name']}, frame UAR {worst['uar']:.3f}\n"
             "false-positive/false-negative rate: " + ", ".join(rates)
         )
+    if reference := report.get("voice_reference"):
+        parts.append(format_reference(reference))
     if non_speech := report.get("non_speech"):
         parts.append(format_non_speech(non_speech))
     if ordinary := report.get("ordinary"):

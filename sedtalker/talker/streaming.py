@@ -303,7 +303,7 @@ class TalkerStream:
         if emotion not in self.labels:
             raise TrackError(f"unknown emotion {emotion!r}: use one of {', '.join(self.labels)}")
         for name, value in (("intensity", intensity), ("share", share)):
-            if not 0 <= as_number(value, name) <= 1:
+            if not 0 <= as_number(value, name, TrackError) <= 1:
                 raise TrackError(f"an emotion's {name} of {value}: give 0 to 1")
         self._hand = torch.eye(len(self.labels))[self.labels.index(emotion)], intensity, share
 

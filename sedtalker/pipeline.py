@@ -221,6 +221,7 @@ class Talker:
         still: bool = False,
         look_ahead: int | None = None,
         windows: Windowing | None = None,
+        voice: VoiceProfile | None = None,
     ) -> TalkerStream:
         """A stream of live speech: `push` samples, and get the frames that became complete.
 
@@ -229,6 +230,7 @@ class Talker:
             intensity_scale, fps, seed, still: as in `animate`.
             look_ahead: ms of sound after a frame that the speech encoder reads, 80, 120 (the default), 200 or 400.
             windows: of an encoder without such a dial; a longer hop costs less and adds latency.
+            voice: what is known of the speaker, from `enroll`.
 
         Raises:
             SEDTalkerError: an argument cannot be used.
@@ -248,6 +250,7 @@ class Talker:
             self.diarizer if emotion is None else emotion,
             self.model,
             diarizer_encoder=encoder if shared else _live(self.diarizer_encoder, None, windows),
+            voice=voice,
             intensity_scale=intensity_scale,
             fps=fps,
             seed=seed,

@@ -83,9 +83,7 @@ class VoiceOptions:
     """What is known of the speakers before their recordings are read; field names are those of the command line."""
 
     voice_reference: Path | None = None  # recording or voice profile of the speaker of all inputs
-    same_speaker: str | None = (
-        None  # "all", "folder" or a table: whose voices `batch` pools
-    )
+    same_speaker: str | None = None  # "all", "folder" or a table: whose voices `batch` pools
     voice_folder: Path | None = None  # of the pooled profiles, NAME.safetensors for each input; set by `batch`
 
 
@@ -104,6 +102,7 @@ class AnimateOptions(PictureOptions, VoiceOptions):
     device: str = "auto"
     model: str = "default"
     diarizer: str = "default"
+    look_ahead: int | None = None  # ms; None: the largest, 400
     audio_track: int | None = None  # from 1; None: the container's default
     strict: bool = False  # refuse audio that is damaged or silent
 
@@ -116,6 +115,7 @@ class DiarizeOptions(VoiceOptions):
     plot: bool = False
     device: str = "auto"
     diarizer: str = "default"
+    look_ahead: int | None = None  # ms; None: the largest, 400
     audio_track: int | None = None  # from 1; None: the container's default
     strict: bool = False  # refuse audio that is damaged or silent
 
@@ -354,6 +354,8 @@ def _(options: AnimateOptions, folder: Path) -> FileTask:
     from sedtalker.pipeline import load
 
     talker = load(options.model, diarizer=options.diarizer, device=options.device)
+    if options.look_ahead is not None:
+        talker.encoder.with_look_ahead(options.look_ahead)  # raises if there is none
     if "csv" in options.exports and talker.model.config.head != "blendshapes":
         raise AnimationError(
             f"csv holds blendshape weights, but the talker has none: {options.model}. Export npy or obj"
@@ -366,6 +368,8 @@ def _(options: DiarizeOptions, folder: Path) -> FileTask:
     from sedtalker.pipeline import load
 
     talker = load(diarizer=options.diarizer, device=options.device)
+    if options.look_ahead is not None:
+        talker.diarizer_encoder.with_look_ahead(options.look_ahead)
     return partial(diarize_file, talker, folder, options, voice=_read_reference(talker, options))
 
 
@@ -408,6 +412,7 @@ def animate_file(
         face=_apply_texture(load_face(options.face), options),
         seed=options.seed,
         still=options.still,
+        look_ahead=options.look_ahead,
         voice=_voice_of(audio, options, voice),
     )
 
@@ -443,7 +448,7 @@ def diarize_file(
     paths = result_paths(options, folder, audio)
     check_result_paths(paths, [audio, *option_files(options, audio)])
     source = _source(audio, options)
-    track = talker.diarize(source, voice=_voice_of(audio, options, voice))
+    track = talker.diarize(source, look_ahead=options.look_ahead, voice=_voice_of(audio, options, voice))
 
     def write(name: str, temp_path: Path) -> None:
         if name == "plot":

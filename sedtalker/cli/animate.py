@@ -11,6 +11,7 @@ from sedtalker.cli.options import (
     add_batch_options,
     add_device,
     add_diarizer,
+    add_look_ahead,
     add_output,
     add_picture_options,
     add_seed,
@@ -69,6 +70,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--model", default="default", metavar="NAME|DIR", help="talker: default, a folder, or OWNER/NAME on the hub"
     )
     add_diarizer(parser)
+    add_look_ahead(parser, 400)
     add_audio_options(parser)
     add_voice_options(parser)
     add_picture_options(parser)

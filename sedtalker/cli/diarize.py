@@ -10,6 +10,7 @@ from sedtalker.cli.options import (
     add_batch_options,
     add_device,
     add_diarizer,
+    add_look_ahead,
     add_output,
     add_voice_options,
     batch_config,
@@ -38,6 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_diarizer(parser)
+    add_look_ahead(parser, 400)
     add_audio_options(parser)
     add_voice_options(parser)
     add_batch_options(parser)

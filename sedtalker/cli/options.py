@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 
+LOOK_AHEADS = (80, 120, 200, 400)  # ms, settings of the streaming encoder's dial
 EXPORTS = ("mp4", "npz", *FORMATS)  # formats of `animate`; json is the emotion track
 TRACKS = (".json", ".rttm", ".csv", ".textgrid")  # suffixes of emotion track files
 MEDIA = frozenset([".webm", ".gif", ".png", ".jpg", ".jpeg", ".webp", ".mov", ".mkv", ".avi", ".wav", ".mp3"])
@@ -199,6 +200,17 @@ def add_audio_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--strict", action="store_true", help="fail on damaged or silent audio (default: print a warning)"
+    )
+
+
+def add_look_ahead(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add the option `--look-ahead MS`; None is the command's default."""
+    parser.add_argument(
+        "--look-ahead",
+        type=int,
+        choices=LOOK_AHEADS,
+        metavar="|".join(map(str, LOOK_AHEADS)),
+        help=f"ms of sound after a frame that the speech encoder reads (default: {default})",
     )
 
 

@@ -66,7 +66,7 @@ def track_html(track: EmotionTrack) -> str:
     return (
         f'<div style="max-width:{_WIDTH}px;font:12px system-ui,sans-serif">'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" {role}>{"".join(areas)}'
-        f'{_PATTERN if hatching else ""}{hatching}{line}{"".join(segments)}</svg>'
+        f"{_PATTERN if hatching else ''}{hatching}{line}{''.join(segments)}</svg>"
         f"<div>{legend}line: intensity, {track.duration:.1f} s</div></div>"
     )
 

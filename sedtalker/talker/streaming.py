@@ -20,9 +20,9 @@ from torch import Tensor
 from sedtalker.audio import SAMPLE_RATE, Samples, to_samples
 from sedtalker.curves import Resampler
 from sedtalker.emotion.diarizer import Diarizer
-from sedtalker.emotion.inference import StreamState, diarize_piece
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import LONG_SILENCE, SILENCE_LEVEL
+from sedtalker.emotion.voice import VoiceProfile
 from sedtalker.errors import SEDTalkerError, TrackError, as_number
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing
@@ -40,7 +40,7 @@ STEP = 480  # samples that are computed at once, at least: a step of 20 ms costs
 LONGEST_STEP = 8 * SAMPLE_RATE  # samples that are computed at once, at most
 REST_FRAMES = 3  # frames in which an interruption brings the lips to rest
 RESUME_FRAMES = 6  # frames in which the motion goes over to that of the next sound
-DIARIZER_FRAMES = 10  # frames that the diarizer reads at once
+DIARIZER_FRAMES = 10  # frames that a diarizer reads at once if each call costs as much as 8 s
 NEUTRAL_FRAMES = 10  # frames in which the emotion of the voice ends in long silence
 
 SPOOLED = 1 << 24  # bytes that a spool holds in memory
@@ -87,28 +87,35 @@ class TrackEmotion:
 class DiarizedEmotion:
     """`EmotionSource` of a voice that knows the past alone; it fades to neutral in long silence."""
 
-    def __init__(self, diarizer: Diarizer, labels: tuple[str, ...]) -> None:
-        self._diarizer, self._matrix = diarizer, diarizer.label_matrix(labels)
+    def __init__(self, diarizer: Diarizer, labels: tuple[str, ...], voice: VoiceProfile | None = None) -> None:
+        self._stream, self._matrix = diarizer.stream(voice), diarizer.label_matrix(labels)
+        self._piece = 1 if diarizer.config.causal else DIARIZER_FRAMES
         self._neutral = torch.eye(len(labels))[labels.index("neutral")]
-        self._state: StreamState | None = None
-        self._waiting: list[Tensor] = []  # features of frames that were not predicted yet
-        self._last = self._neutral, torch.zeros(())  # posterior and intensity of the last predicted frame
+        self._waiting: Tensor | None = None  # features of frames that were not predicted yet
+        self._last = self._neutral[None], torch.zeros(1)  # posterior and intensity of the last predicted frame
         self._quiet, self._silence = 0, 0.0
 
     def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
         """As `EmotionSource`, of the features of the diarizer's encoder."""
-        frames = [self._predict(frame) for frame in features]
-        posterior, intensity = (torch.stack(part) for part in zip(*frames, strict=True))
+        posterior, intensity = self._predict(features)
         silence = torch.tensor([self._silence_weight(level) for level in loudness.tolist()])
         return posterior + silence[:, None] * (self._neutral - posterior), intensity * (1 - silence)
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        self._waiting.append(features)
-        if len(self._waiting) == DIARIZER_FRAMES:
-            piece, self._waiting = torch.stack(self._waiting), []
-            posterior, intensity, self._state = diarize_piece(self._diarizer, piece, self._state, look_ahead=0)
-            self._last = posterior[-1] @ self._matrix, intensity[-1]
-        return self._last
+        """Posterior (n, C) and intensity (n,): of each frame, or the last ones known."""
+        if self._piece == 1:
+            prediction = self._stream.push(features)
+            return prediction.posterior @ self._matrix, prediction.intensity
+        waiting = features[:0] if self._waiting is None else self._waiting
+        shown = (torch.arange(len(features)) + len(waiting) + 1) // self._piece  # pieces that a frame knows
+        frames, posteriors, intensities = torch.cat([waiting, features]), [self._last[0]], [self._last[1]]
+        for start in range(0, len(frames) - self._piece + 1, self._piece):
+            posterior, intensity, _ = self._stream.push(frames[start : start + self._piece])
+            posteriors.append(posterior[-1:] @ self._matrix)
+            intensities.append(intensity[-1:])
+        self._waiting = frames[len(frames) // self._piece * self._piece :]
+        self._last = posteriors[-1], intensities[-1]
+        return torch.cat(posteriors)[shown], torch.cat(intensities)[shown]
 
     def _silence_weight(self, level: float) -> float:
         self._quiet = self._quiet + 1 if level < SILENCE_LEVEL else 0
@@ -218,6 +225,7 @@ class TalkerStream:
         model: TalkerModel,
         *,
         diarizer_encoder: WindowedEncoder | None = None,
+        voice: VoiceProfile | None = None,
         intensity_scale: float = 1.0,
         fps: float = 30.0,
         seed: int = 0,
@@ -228,6 +236,7 @@ class TalkerStream:
             encoder: of the features for the model.
             emotion: a diarizer, or a track; its labels are mapped to the model's.
             diarizer_encoder: of the features for the diarizer; None, or the same encoder: those for the model.
+            voice: what is known of the speaker, for the diarizer.
             intensity_scale: multiplies the intensity.
             fps: frames a second.
             seed: of the idle motion.
@@ -241,7 +250,7 @@ class TalkerStream:
         self._model, self._encoder = model, encoder
         shared = diarizer_encoder is None or diarizer_encoder is encoder or not isinstance(emotion, Diarizer)
         self._diarizer_encoder = None if shared else diarizer_encoder
-        self._given, self._scale = emotion, intensity_scale
+        self._given, self._voice, self._scale = emotion, voice, intensity_scale
         self._hand: tuple[Tensor, float, float] | None = None
         self._decoder = MotionDecoder(model, seed, still)
         self.latency = (encoder.delay + model.config.look_ahead) / FRAME_RATE + STEP / SAMPLE_RATE
@@ -310,7 +319,7 @@ class TalkerStream:
     def _start(self) -> None:
         """Return to the state before the first sample."""
         if isinstance(self._given, Diarizer):
-            self._emotion: EmotionSource = DiarizedEmotion(self._given, self.labels)
+            self._emotion: EmotionSource = DiarizedEmotion(self._given, self.labels, self._voice)
         else:
             self._emotion = TrackEmotion(self._given.with_labels(self.labels))
         self._resampler = Resampler(FRAME_RATE, self.fps)

@@ -29,6 +29,8 @@ from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.evaluation import lips, mouth_shape
 from sedtalker.evaluation.lips import ClosureFigures
+from sedtalker.evaluation.mouth_shape import Interval
+from sedtalker.evaluation.voice_groups import VoiceClip, median_pitch, voice_figures
 from sedtalker.face.action_units import classify_emotion
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.assets import load_face
@@ -312,6 +314,8 @@ def evaluate(
                 (runner.with_emotion(features, LABELS[NEUTRAL], 0.0), clip_phones)
                 for _, features, clip_phones in aligned
             ]
+            if groups := _voice_groups(runner, [clip for clip, *_ in aligned], neutral):
+                report[f"{source}, by voice"] = groups
             report[f"{source}, mouth shape"] = mouth_shape.spoken_figures(neutral, runner.face, FRAME_RATE)
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:
@@ -373,6 +377,22 @@ def _grid_shape(
     if learned:
         figures |= mouth_shape.reader_figures(learned, aligned, runner.face, FRAME_RATE)
     return figures
+
+
+def _voice_groups(
+    runner: TalkerRunner, clips: Sequence[RigClip], motions: Sequence[tuple[Float, tuple[Phone, ...]]]
+) -> dict[str, Interval]:
+    """Figures of the lips by group of voices."""
+    voices = [
+        VoiceClip(
+            clip.speaker,
+            clip.language,
+            median_pitch(load_audio(clip.audio)),
+            lips.closure_metrics(runner.gap(weights), phones, FRAME_RATE),
+        )
+        for clip, (weights, phones) in zip(clips, motions, strict=True)
+    ]
+    return voice_figures(voices)
 
 
 def _features(store: Path, clip: RigClip) -> torch.Tensor:

@@ -187,6 +187,18 @@ def test_only_streaming_encoders_have_a_choice_of_look_ahead(manifest, tmp_path,
         evaluation.evaluate_diarizer(tmp_path / "manifest.json", perfect_diarizer, look_aheads=[120])
 
 
+def test_look_aheads_are_tested_with_whole_files_and_live(manifest, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"layers": 4, "width": 8, "hidden": 8, "convolutions": 0}
+    diarizer = Diarizer(DiarizerConfig(encoder="whisper-tiny.en-streaming", causal=True, **sizes))
+    manifest.save(tmp_path / "manifest.json")
+    report = evaluation.evaluate_diarizer(
+        tmp_path / "manifest.json", diarizer, per_speaker=0, most=3, look_aheads=[80, 400]
+    )
+    assert list(report["look_ahead"]) == ["80 ms", "400 ms", "80 ms, live", "400 ms, live"]
+    assert report["look_ahead"]["400 ms"]["made"] == report["groups"]["made"]["uar"]
+
+
 def test_the_command_needs_a_manifest_or_ordinary_speech(tmp_path, capsys):
     assert main(["evaluate", "diarizer"]) == 2
     assert "--ordinary" in capsys.readouterr().err

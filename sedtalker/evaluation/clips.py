@@ -18,7 +18,7 @@ from tqdm import tqdm
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.emotion.diarizer import Diarizer
-from sedtalker.emotion.inference import diarize
+from sedtalker.emotion.inference import build_track, diarize
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
@@ -59,14 +59,21 @@ def diarize_samples(samples: Samples, diarizer: Diarizer, encoder: WindowedEncod
     return diarize(diarizer, encoder.encode(samples), len(samples) / SAMPLE_RATE, samples=samples)
 
 
+def diarize_live(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
+    """Diarize samples (N,) at 16 kHz as a stream does, which knows nothing of the sound after a frame's look-ahead."""
+    prediction = diarizer.stream().push(encoder.encode(samples))
+    return build_track(prediction, diarizer.config.labels, len(samples) / SAMPLE_RATE)
+
+
 def diarize_clips(
     manifest: Manifest,
     utterances: Sequence[Utterance],
     diarizer: Diarizer,
     encoder: WindowedEncoder,
     degrade: Degradation | None = None,
+    run: Callable[[Samples, Diarizer, WindowedEncoder], EmotionTrack] = diarize_samples,
 ) -> list[ClipPrediction]:
-    """Diarize whole clips; frames without speech are removed.
+    """Diarize whole clips, each by `run`; frames without speech are removed.
 
     Raises:
         DataError: the diarizer does not know an emotion of the clips.
@@ -75,7 +82,7 @@ def diarize_clips(
     predictions = []
     for item in tqdm(utterances, desc="clips", unit="clip"):
         samples = load_audio(manifest.audio(item))
-        track = diarize_samples(samples if degrade is None else degrade(samples), diarizer, encoder)
+        track = run(samples if degrade is None else degrade(samples), diarizer, encoder)
         predictions.append(keep_speech(item, track, samples))
     return predictions
 

@@ -33,6 +33,7 @@ from sedtalker.evaluation.clips import (
     Samples,
     clip_metrics,
     diarize_clips,
+    diarize_live,
     diarize_samples,
     group_clips,
     largest_gaps,
@@ -158,7 +159,7 @@ def evaluate_diarizer(
         degradations: name -> change of the samples (N,) of clips for another evaluation.
         crossfade: seconds of crossfade between the clips of those recordings; 0: cuts.
         most: clips of each corpus that are used, evenly spaced; None: all.
-        look_aheads: of a streaming encoder in ms, for another evaluation with each.
+        look_aheads: of a streaming encoder in ms, for another evaluation with each, of whole files and live.
         references: seconds of other speech of the speaker that the diarizer knows, for another evaluation with each.
         sounds: folders of sounds without words; they and synthetic ones are placed next to speech. None: no such test.
         ordinary: folders of ordinary speech (`sedtalker.evaluation.ordinary`).
@@ -194,6 +195,11 @@ def evaluate_diarizer(
         }
         report |= _compare_clips("disturbed", again, labels, seed)
         again = {f"{ms} ms": diarize_clips(manifest, utterances, network, dial) for ms, dial in dials.items()}
+        if network.config.causal:
+            again |= {
+                f"{ms} ms, live": diarize_clips(manifest, utterances, network, dial, run=diarize_live)
+                for ms, dial in dials.items()
+            }
         report |= _compare_clips("look_ahead", again, labels, seed)
         if references:
             report["voice_reference"] = evaluate_reference(manifest, utterances, network, encoder, references, seed)

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -207,6 +207,10 @@ def read_table(
     columns: Mapping[str, Sequence[str]],
     delimiter: str | None = None,
     required: Sequence[Sequence[str]] = (),
+    filled: str = "",
+    others: bool = True,
+    quoted: bool = True,
+    strict: bool = False,
 ) -> Iterator[dict[str, str]]:
     """Rows of a table with a heading as dicts of column name -> text; empty cells are omitted.
 
@@ -215,41 +219,65 @@ def read_table(
         columns: column name -> accepted headings, in lower case.
         delimiter: None chooses the one with which the heading has the most known columns.
         required: groups of column names; the heading must have one of each group.
+        filled: a column that must have a value in every row; empty: none.
+        others: whether other columns than `columns` are allowed; their names are their headings in lower case.
+        quoted: whether `"` quotes, as in CSV; a published TSV often means it literally.
+        strict: refuse a quote that is not closed, or text after a closing one.
 
     Raises:
-        ValueError: a required column is missing, a row has more cells than the heading, or a quote is not closed.
+        ValueError: a column is missing, not allowed or there twice, or a row does not fit.
     """
-    lines = text.lstrip("\n\r").splitlines()
+    lines = text.lstrip("\ufeff\n\r").splitlines()
     if lines and re.fullmatch(r"sep=.", lines[0].strip()):  # a line of Excel
         delimiter, lines = lines[0].strip()[-1], lines[1:]
     if not lines or not text.strip():
         if required:
-            raise ValueError("it is empty")
+            raise ValueError(f"an empty table, without the heading {_list_columns(columns)}")
         return
     meaning = {alias: name for name, aliases in columns.items() for alias in aliases}
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+
+    def split(lines: Iterable[str], mark: str) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=mark, skipinitialspace=True, quoting=quoting, strict=strict)
 
     def headings(mark: str) -> list[str]:
-        cells = next(csv.reader(lines[:1], delimiter=mark, skipinitialspace=True), [])
-        return [meaning.get(cell.strip().lower(), cell.strip().lower()) for cell in cells]
+        return [meaning.get(cell.strip().lower(), cell.strip().lower()) for cell in next(split(lines[:1], mark), [])]
 
-    marks = [delimiter] if delimiter else [",", ";", "\t", "|"]
-    best = max(marks, key=lambda mark: (sum(name in columns for name in headings(mark)), lines[0].count(mark)))
-    names = headings(best)
-    if len({*names} & {*columns}) < sum(name in columns for name in names):
-        raise ValueError(f"two columns have the same meaning: {lines[0].strip()[:80]!r}")
-    absent = [" or ".join(group) for group in required if not {*group} & {*names}]
-    if absent:
-        raise ValueError(f"no column {' and no column '.join(absent)} in the heading {lines[0].strip()[:80]!r}")
     try:
-        for number, cells in enumerate(csv.reader(lines[1:], delimiter=best, skipinitialspace=True), 2):
+        marks = [delimiter] if delimiter else [",", ";", "\t", "|"]
+        best = max(marks, key=lambda mark: (sum(name in columns for name in headings(mark)), lines[0].count(mark)))
+        names = headings(best)
+        _check_headings(names, lines[0], columns, required, others)
+        for number, cells in enumerate(split(lines[1:], best), 2):
             if any(cell.strip() for cell in cells[len(names) :]):
                 hint = ". Numbers with a decimal comma need ';' between columns" if best == "," else ""
                 raise ValueError(f"row {number} has {len(cells)} cells for {len(names)} columns{hint}")
             row = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if cell.strip()}
+            if row and filled and filled not in row:
+                raise ValueError(f"a row without {filled}: line {number}")
             if row:
                 yield row
     except csv.Error as error:
         raise ValueError(str(error)) from error
+
+
+def _check_headings(
+    names: list[str], line: str, columns: Mapping[str, Sequence[str]], required: Sequence[Sequence[str]], others: bool
+) -> None:
+    double = [name for name in columns if names.count(name) > 1]
+    if double:
+        raise ValueError(f"twice the column {double[0]!r} in the heading {line.strip()[:80]!r}")
+    absent = [" or ".join(group) for group in required if not {*group} & {*names}]
+    if absent:
+        raise ValueError(f"no column {' and no column '.join(absent)} in the heading {line.strip()[:80]!r}")
+    unknown = [] if others else [name for name in names if name not in columns]
+    if unknown:
+        raise ValueError(f"an unknown column {unknown[0]!r}, not one of {_list_columns(columns)}")
+
+
+def _list_columns(columns: Mapping[str, Sequence[str]]) -> str:
+    listed = ",".join(columns)
+    return listed if len(listed) <= 120 else f"{listed[:120]}..."
 
 
 def read_number(text: str | None, name: str) -> float:

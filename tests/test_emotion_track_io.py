@@ -297,7 +297,7 @@ def test_tables_of_other_programs_are_read(text):
         ("start,end,emotion\n0,1,5,happy\n", "decimal comma"),
         ("start,end,emotion\n0,1_0,happy\n", "1_0"),
         ("start,end,emotion\n0,,happy\n", "no end"),
-        ("start,begin,end,emotion\n0,0,1,happy\n", "the same"),
+        ("start,begin,end,emotion\n0,0,1,happy\n", "twice the column"),
         ("", "empty"),
     ],
 )

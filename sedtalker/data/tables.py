@@ -5,7 +5,6 @@ A table that names other recordings, or none, is an error and not the same as a 
 
 from __future__ import annotations
 
-import csv
 import mimetypes
 import unicodedata
 from collections import Counter
@@ -13,14 +12,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from sedtalker import files
 from sedtalker.data.manifest import AUDIO_SUFFIXES
 from sedtalker.errors import DataError
-from sedtalker.files import read_text
 
 Row = dict[str, str]
 Entry = TypeVar("Entry")
 
-DELIMITERS = ",;\t"
 ENDINGS = AUDIO_SUFFIXES | {".npy", ".npz"}  # of recordings, which a row may leave out
 SHOWN = 5  # names in a message
 
@@ -28,35 +26,32 @@ SHOWN = 5  # names in a message
 def read_table(
     path: Path, required: Collection[str], optional: Collection[str] | None = None, quoted: bool = True
 ) -> list[Row]:
-    """The rows of a table by heading, without surrounding blanks; `,`, `;` or a tab delimits, as the first line does.
+    """The rows of a table by heading, without surrounding blanks; empty or absent cells of known columns are "".
 
     Args:
         required: headings that must be there, with a value in each row for the first of them.
-        optional: headings that may be there; None allows any. Headings match in any case.
+        optional: headings that may be there; None allows any, and names them in lower case. Headings match in any case.
         quoted: whether `"` quotes, as in CSV; a published TSV often means it literally.
 
     Raises:
         DataError: the file cannot be read, is not text, or its headings or a row do not fit.
     """
-    text = _read(path)
-    lines = text.splitlines(keepends=True)
-    if not lines:
-        raise DataError(f"an empty table: {path}. Its first line is {','.join(required)}")
-    delimiter = max(DELIMITERS, key=lines[0].count)
-    if quoted:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    else:
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    rows: list[Row] = []
+    names = (*required, *(optional or ()))
     try:
-        headings = _headings(next(reader), path, required, optional)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            rows.append(_row(headings, cells, f"{path}, line {reader.line_num}", next(iter(required))))
-    except csv.Error as error:
-        raise DataError(f"not a table: {path}, line {reader.line_num} ({error}). Save it as CSV, UTF-8") from error
-    return rows
+        rows = files.read_table(
+            files.read_text(path),
+            {name: (name.lower(),) for name in names},
+            required=[(name,) for name in required],
+            filled=next(iter(required)),
+            others=optional is None,
+            quoted=quoted,
+            strict=True,
+        )
+        return [dict.fromkeys(names, "") | row for row in rows]
+    except OSError as error:
+        raise DataError(f"table cannot be read: {path} ({error.strerror}). Check the path") from error
+    except ValueError as error:
+        raise DataError(f"not a table: {path} ({error}). Save it as CSV, UTF-8, with {','.join(names)}") from error
 
 
 def index_rows(rows: Iterable[Row], key: str, path: Path) -> dict[str, Row]:
@@ -101,41 +96,6 @@ def match_names(
         parts += [f"recordings without a row: {_join_names(names_left)}"] if names_left else []
         raise DataError(f"table and recordings do not match: {path} ({'; '.join(parts)}). Correct the names")
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_text(path).lstrip("\ufeff")
-    except OSError as error:
-        raise DataError(f"table cannot be read: {path} ({error.strerror}). Check the path") from error
-    except ValueError as error:
-        raise DataError(f"not a table: {path} ({error}). Save it as CSV, UTF-8") from error
-
-
-def _headings(cells: list[str], path: Path, required: Collection[str], optional: Collection[str] | None) -> list[str]:
-    """The headings of a table, as `required` and `optional` write them."""
-    spelled = {name.lower(): name for name in (*required, *(optional or ()))}
-    headings = [spelled.get(cell.strip().lower(), cell.strip()) for cell in cells]
-    lacking = [name for name in required if name not in headings]
-    unknown = [] if optional is None else [name for name in headings if name not in spelled.values()]
-    double = [name for name in spelled.values() if headings.count(name) > 1]
-    for problem, wrong in (("no column", lacking), ("an unknown column", unknown), ("twice the column", double)):
-        if wrong:
-            wanted = ",".join((*required, *(optional or ())))
-            raise DataError(f"{problem} {wrong[0]!r}: {path}. Its first line may hold {wanted}")
-    return headings
-
-
-def _row(headings: list[str], cells: list[str], where: str, key: str) -> Row:
-    if len(cells) > len(headings) and any(cell.strip() for cell in cells[len(headings) :]):
-        raise DataError(
-            f"{len(cells)} values for {len(headings)} columns: {where}. Quote values that hold the delimiter"
-        )
-    row = {name: cell.strip() for name, cell in zip(headings, cells, strict=False)}
-    row |= {name: "" for name in headings if name not in row}
-    if not row[key]:
-        raise DataError(f"a row without {key}: {where}. Fill it in, or delete the row")
-    return row
 
 
 def _forms(written: str) -> list[str]:

@@ -324,7 +324,7 @@ def read_cremad(folder: Folder) -> Manifest:
             intensity=CREMAD_LEVELS[level] if level in CREMAD_LEVELS else _rated_intensity(emotion, vote, winners),
             transcript=CREMAD_SENTENCES.get(sentence, ""),
             perceived={winner: 1 / len(winners) for winner in winners},
-            age=_age(actors[actor].get("Age", "")) if actor in actors else None,
+            age=_age(actors[actor].get("age", "")) if actor in actors else None,
         )
 
     return read_files(folder, parse)

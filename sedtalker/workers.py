@@ -206,7 +206,7 @@ def _run_worker(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> N
 
 def _answer_tasks(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
     """Send "ready", or the exception of `make`; then one answer per task until the parent closes the pipe."""
-    threading.Thread(target=_watch_parent, daemon=True).start()
+    threading.Thread(target=watch_parent, daemon=True).start()
     try:
         try:
             function = make()
@@ -231,8 +231,8 @@ def _raise_exit(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _watch_parent() -> None:
-    """End this process when its parent has ended, for any reason."""
+def watch_parent() -> None:
+    """End this process when its parent has ended, for any reason; for a thread of a worker process."""
     parent = parent_process()
     if parent is None:
         return

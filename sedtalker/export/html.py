@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
 
-_PAGE = Path(__file__).parent / "page"
+PAGE_FOLDER = Path(__file__).parent / "page"
 _BLOCK = 1 << 20  # bytes of sound in memory at a time
 _SELECTED = 5  # curves that the page shows at first
 _FIELD_OF_VIEW = 20.0  # degrees, as in viewer.js
@@ -60,7 +60,7 @@ def _fill_template(animation: Animation, sound: IO[bytes], sound_seconds: float)
         "title": [escape(title)],
         "subtitle": [escape(_subtitle(animation))],
         "css": [_read_part("page.css")],
-        "data": [_script_safe(json.dumps(_data(animation, sound_seconds), separators=(",", ":")))],
+        "data": [script_safe(json.dumps(_data(animation, sound_seconds), separators=(",", ":")))],
         "head": _encode_base64(_compress(encode_glb(animation))),
         "sound": _encode_base64(iter(partial(sound.read, _BLOCK), b"")),
         "three": [_read_part("three.min.js")],
@@ -93,10 +93,10 @@ def _encode_base64(blocks: Iterable[bytes]) -> Iterator[str]:
 
 @cache
 def _read_part(name: str) -> str:
-    return (_PAGE / name).read_text(encoding="utf-8")
+    return (PAGE_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _script_safe(text: str) -> str:
+def script_safe(text: str) -> str:
     """JSON escaped so that it cannot end the script element that contains it."""
     return text.replace("<", "\\u003c")
 
@@ -122,7 +122,7 @@ def _data(animation: Animation, sound_seconds: float) -> dict[str, Any]:
             {"start": s.start, "end": s.end, "emotion": s.emotion, "intensity": s.intensity} for s in track.segments
         ],
         "uncertain": track.abstained_spans,
-        "camera": _camera(animation.face),
+        "camera": portrait(animation.face),
         "chosen": _select_curves(animation),
         "signed": animation.blendshapes is None,  # weights of principal components are signed
     }
@@ -132,7 +132,7 @@ def _encode_shares(values: NDArray[np.float32]) -> str:
     return b64encode(quantize(values).tobytes()).decode()
 
 
-def _camera(face: Face) -> dict[str, Any]:
+def portrait(face: Face) -> dict[str, Any]:
     """Target of the portrait's camera in metres, and its distance."""
     if "eye_left" in face.parts and "eye_right" in face.parts:
         eyes = [face.template[face.parts[name]].mean(0) for name in ("eye_left", "eye_right")]

@@ -55,13 +55,14 @@ let stale = true; // something changed since the last picture
 let shown = 0; // s, the time of the last picture
 
 function loadSound() {
-  const text = byId("sound").textContent;
+  const text = byId("sound")?.textContent;
   if (!text) return;
   audio.src = URL.createObjectURL(new Blob([bytesOf(text)], { type: data.sound }));
   clock.sound = true;
-  audio.addEventListener("ended", () => clock.set(false));
-  audio.addEventListener("seeked", () => (stale = true));
 }
+
+audio.addEventListener("ended", () => clock.set(false));
+audio.addEventListener("seeked", () => (stale = true));
 
 // The head.
 
@@ -243,6 +244,14 @@ function backdrop() {
   return texture;
 }
 
+// The glTF: the server's page names its address, a page in one file contains it.
+async function loadBytes() {
+  if (!data.head) return inflated(byId("head").textContent);
+  const response = await fetch(data.head);
+  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
 async function inflated(text) {
   const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
@@ -250,8 +259,8 @@ async function inflated(text) {
 
 // The lanes.
 
-const posterior = bytesOf(data.posterior);
-const intensity = bytesOf(data.intensity);
+let posterior = bytesOf(data.posterior);
+let intensity = bytesOf(data.intensity);
 const INK = ["#e9ecf0", "#7fb2f0", "#f2b84b", "#7cc68d", "#ef8fb5", "#b79af0", "#f08a6b", "#6fd0cf"];
 
 class Lane {
@@ -480,6 +489,7 @@ function connect() {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
     const tag = event.target.tagName;
     if (tag === "SELECT" || (tag === "BUTTON" && event.key === " ")) return; // their own keys
+    if (tag === "INPUT" && event.target !== byId("scrub")) return;
     if (event.key === " ") byId("play").click();
     else if (event.key in steps) clock.seek(clock.time + steps[event.key] / data.fps);
     else if (event.key === "Home") clock.seek(0);
@@ -500,7 +510,7 @@ async function start() {
     head = new Head(byId("view"));
     head.resize();
     head.lookFromFront();
-    await head.load(await inflated(byId("head").textContent));
+    await head.load(await loadBytes());
   } catch (error) {
     head = null;
     byId("notice").textContent = `The face cannot be drawn here: ${error.message}`;
@@ -521,4 +531,4 @@ window.sedtalker = {
   weight: (name) => head.influences[head.names.indexOf(name)],
 };
 
-start();
+const started = start();

@@ -1,0 +1,140 @@
+"""The model in a worker: one talker, and the streams of the sessions that belong to this worker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+
+
+class FrameBlock(NamedTuple):
+    """Consecutive frames of a face."""
+
+    start: float  # s, of the first frame's start on the audio's clock
+    fps: float
+    weights: Float  # (n, 52) in the order of ARKIT_NAMES
+    head: Float  # (n, 3) pitch (down is positive), yaw and roll, degrees
+    gaze: Float  # (n, 2) degrees to the person's left and up, contained in the weights
+    posterior: Float  # (n, C)
+    intensity: Float  # (n,)
+    seconds: float = 0.0  # of computing
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Options of a session's stream."""
+
+    fps: int = 30
+    look_ahead: int | None = None  # ms
+    seed: int = 0
+    still: bool = False  # no blinks, gaze and head motion
+
+
+class Description(NamedTuple):
+    """Facts about a talker that the front needs."""
+
+    labels: tuple[str, ...]
+    latency: float  # s, without computing
+
+
+class Engine:
+    """A talker and its streams by session."""
+
+    def __init__(self, talker: Any, look_ahead: int | None = None) -> None:
+        self.talker, self.look_ahead = talker, look_ahead
+        self._streams: dict[str, Any] = {}
+        self._next: dict[str, float] = {}  # s, start of the next frame of each stream
+
+    def describe(self) -> Description:
+        """Labels and latency of the talker."""
+        stream = self.talker.open_stream(look_ahead=self.look_ahead)
+        return Description(tuple(stream.labels), float(stream.latency))
+
+    def open(self, session: str, options: StreamOptions) -> None:
+        """Open a stream. Raises SEDTalkerError for an unknown look-ahead."""
+        self._streams[session] = self.talker.open_stream(
+            look_ahead=self.look_ahead if options.look_ahead is None else options.look_ahead,
+            fps=options.fps,
+            seed=options.seed,
+            still=options.still,
+        )
+
+    def push(self, session: str, samples: Float, fps: float) -> FrameBlock:
+        """Frames that became complete with the next samples (N,) at 16 kHz."""
+        start = time.perf_counter()
+        return _to_block(self._streams[session].push(samples), fps, start)
+
+    def finish(self, session: str, fps: float) -> FrameBlock:
+        """The remaining frames of the utterance; the next samples begin a new one."""
+        start = time.perf_counter()
+        stream = self._streams[session]
+        block = _to_block(stream.finish(), fps, start)
+        stream.reset()
+        return block
+
+    def reset(self, session: str) -> None:
+        """Drop the utterance."""
+        self._streams[session].reset()
+
+    def set_emotion(self, session: str, emotion: str | None, intensity: float, share: float) -> None:
+        """Mix an emotion chosen by hand into that of the voice; None: the voice alone."""
+        stream = self._streams[session]
+        if emotion is None:
+            stream.set_emotion(None)
+        else:
+            stream.set_emotion(emotion, intensity, share=share)
+
+    def close(self, session: str) -> None:
+        """Forget a session."""
+        self._streams.pop(session, None)
+
+
+def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
+    first = float(frames.time[0]) - 0.5 / fps if len(frames.time) else 0.0
+    return FrameBlock(
+        first,
+        fps,
+        frames.weights,
+        frames.head,
+        frames.gaze,
+        frames.posterior,
+        frames.intensity,
+        time.perf_counter() - start,
+    )
+
+
+_engine: Engine | None = None  # of this worker process
+
+
+def prepare_worker() -> None:
+    """Settings of a worker process: it ends with its parent, leaves signals to it, and uses one thread."""
+    import torch
+
+    from sedtalker.workers import watch_parent
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=watch_parent, daemon=True).start()
+    torch.set_num_threads(1)
+
+
+def start_engine(model: str, diarizer: str, look_ahead: int | None) -> None:
+    """Load the talker in a worker process."""
+    global _engine
+    import sedtalker
+
+    prepare_worker()
+    _engine = Engine(sedtalker.load(model, diarizer=diarizer, device="cpu"), look_ahead)
+
+
+def call_engine(method: str, *arguments: Any) -> Any:
+    """Call a method of the engine of this process."""
+    assert _engine is not None
+    return getattr(_engine, method)(*arguments)

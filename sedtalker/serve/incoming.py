@@ -1,0 +1,185 @@
+"""Audio from clients: PCM of any rate, or a container that grows, as 16 kHz samples; and checks of posted files."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.errors import AudioError
+from sedtalker.serve.sessions import RATE
+
+Float = NDArray[np.float32]
+
+RATES = (8_000, 144_000)  # Hz
+ENCODINGS = ("pcm16", "webm", "ogg")
+_CONTAINERS = {"webm": "matroska", "ogg": "ogg"}  # encoding -> FFmpeg's demuxer
+_PIECES = 64  # pieces of a container that wait for the decoder
+_FLUSH = 10.0  # s for the decoder to finish
+
+_SIGNATURES = (  # start of the file -> media; playlists and scripts, which can name other files, are not among them
+    (0, b"RIFF"), (0, b"RIFX"), (0, b"RF64"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"\x1a\x45\xdf\xa3"),
+    (4, b"ftyp"), (0, b"FORM"), (0, b"caff"), (0, b".snd"),
+)  # fmt: skip
+
+
+def check_rate(rate: Any) -> int:
+    """A sample rate in Hz. Raises AudioError if it is none."""
+    if isinstance(rate, bool) or not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(f"a sample rate of {rate!r:.20}: give {RATES[0]} to {RATES[1]} Hz as a whole number")
+    return rate
+
+
+def is_media(start: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a sound or video file."""
+    if any(start[place : place + len(mark)] == mark for place, mark in _SIGNATURES):
+        return True
+    return len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0  # MPEG audio or ADTS
+
+
+class PcmReader:
+    """16-bit little-endian mono PCM in pieces of any size -> samples at 16 kHz."""
+
+    def __init__(self, rate: int) -> None:
+        self._rest = b""
+        self._resampler: Any = None
+        self._rate = check_rate(rate)
+        if rate != RATE:
+            import av
+
+            self._resampler = av.AudioResampler("flt", "mono", RATE)
+
+    def push(self, data: bytes) -> Float:
+        """The next samples (N,)."""
+        data = self._rest + data
+        whole = len(data) & ~1
+        self._rest = data[whole:]
+        values = np.frombuffer(data[:whole], "<i2")
+        if self._resampler is None:
+            return values.astype(np.float32) / np.float32(32768)
+        return self._resample(values)
+
+    def finish(self) -> Float:
+        """The samples (N,) that the resampler holds."""
+        self._rest = b""
+        if self._resampler is None:
+            return np.zeros(0, np.float32)
+        rest = _join(self._resampler.resample(None))
+        self.__init__(self._rate)  # type: ignore[misc]  # a flushed resampler takes no more frames
+        return rest
+
+    def _resample(self, values: NDArray[np.int16]) -> Float:
+        import av
+
+        if not len(values):
+            return np.zeros(0, np.float32)
+        frame = av.AudioFrame.from_ndarray(values[None].astype(np.int16), "s16", "mono")
+        frame.sample_rate = self._rate
+        return _join(self._resampler.resample(frame))
+
+
+def _join(frames: list[Any]) -> Float:
+    return np.concatenate([np.zeros(0, np.float32), *(frame.to_ndarray()[0] for frame in frames)])
+
+
+class ContainerReader:
+    """WebM or Ogg in pieces, as a browser's MediaRecorder makes them -> samples at 16 kHz. Decodes in a thread."""
+
+    def __init__(self, encoding: str) -> None:
+        self._format = _CONTAINERS[encoding]
+        self._input: queue.Queue[bytes | None] = queue.Queue(_PIECES)
+        self._output: queue.SimpleQueue[Float | AudioError | None] = queue.SimpleQueue()
+        self._rest = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._decode, name="container", daemon=True)
+        self._thread.start()
+
+    def push(self, data: bytes) -> Float:
+        """The samples (N,) that are decoded by now. Raises AudioError for damaged data."""
+        try:
+            self._input.put(data, timeout=_FLUSH)
+        except queue.Full:
+            raise AudioError("the decoder is behind. Send the audio more slowly") from None
+        return self._take()
+
+    def finish(self) -> Float:
+        """The rest of the samples (N,); call it in a thread."""
+        self._close()
+        pieces = []
+        while (piece := self._output.get(timeout=_FLUSH)) is not None:
+            if isinstance(piece, AudioError):
+                raise piece
+            pieces.append(piece)
+        return np.concatenate([np.zeros(0, np.float32), *pieces])
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended = True
+        self._close()
+
+    def _close(self) -> None:
+        while True:
+            try:
+                return self._input.put_nowait(None)
+            except queue.Full:
+                self._input.get_nowait()
+
+    def _take(self) -> Float:
+        pieces = [np.zeros(0, np.float32)]
+        while not self._output.empty():
+            piece = self._output.get()
+            if isinstance(piece, AudioError):
+                raise piece
+            if piece is not None:
+                pieces.append(piece)
+        return np.concatenate(pieces)
+
+    def read(self, size: int) -> bytes:
+        """For FFmpeg: at most `size` bytes, none at the end."""
+        while not self._rest:
+            piece = None if self._ended else self._input.get()
+            if piece is None:
+                self._ended = True
+                return b""
+            self._rest = piece
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
+    def _decode(self) -> None:
+        import av
+
+        try:
+            with av.open(
+                self, "r", format=self._format, options={"probesize": "512", "analyzeduration": "0"}
+            ) as source:
+                resampler = av.AudioResampler("flt", "mono", RATE)
+                for frame in self._frames(source):
+                    for part in resampler.resample(frame):
+                        self._output.put(part.to_ndarray()[0].copy())
+        except (av.FFmpegError, ValueError, IndexError) as error:
+            self._output.put(AudioError(f"not {self._format} audio ({error}). Start a new recording"))
+        self._output.put(None)
+
+    def _frames(self, source: Any) -> Iterator[Any]:
+        if not source.streams.audio:
+            raise ValueError("no audio track")
+        yield from source.decode(source.streams.audio[0])
+
+
+async def push_audio(reader: PcmReader | ContainerReader, data: bytes) -> Float:
+    """`push` of a reader, in a thread where it can wait."""
+    if isinstance(reader, PcmReader):
+        return reader.push(data)
+    return await asyncio.to_thread(reader.push, data)
+
+
+async def finish_audio(reader: PcmReader | ContainerReader) -> Float:
+    """`finish` of a reader, in a thread where it can wait."""
+    if isinstance(reader, PcmReader):
+        return reader.finish()
+    return await asyncio.to_thread(reader.finish)

@@ -1,0 +1,111 @@
+"""The page at `/`: the viewer of `export --to html`, with a microphone, takes and the editor of the emotion track."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from sedtalker.animation import Animation
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.errors import FaceError
+from sedtalker.export.glb import encode_glb
+from sedtalker.export.html import PAGE_FOLDER, portrait, script_safe
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.assets import identities, load_face
+from sedtalker.face.rig import Face
+from sedtalker.labels import label_colors
+from sedtalker.serve.config import ServeConfig
+
+_OWN = Path(__file__).parent / "page"
+_PARTS = {  # name in the address -> file
+    "three.min.js": PAGE_FOLDER / "three.min.js",
+    "viewer.js": PAGE_FOLDER / "viewer.js",
+    "viewer.css": PAGE_FOLDER / "page.css",
+    "live.js": _OWN / "live.js",
+    "live.css": _OWN / "live.css",
+    "capture.js": _OWN / "capture.js",
+}
+_MEDIA = {".js": "text/javascript", ".css": "text/css"}
+WINDOW = 8.0  # s of the past that the page plots
+
+
+class Page:
+    """The page and its parts."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self.faces = list(dict.fromkeys([config.face, *identities()]))
+        self._template = (_OWN / "live.html").read_text(encoding="utf-8")
+
+    def html(self, number: str | None, labels: Sequence[str]) -> str:
+        """The page for a face and the labels of the talker. Raises FaceError: no such face."""
+        chosen = self.face(number)
+        options = [
+            f'<option value="{index}"{" selected" if name == chosen else ""}>{escape(Path(name).stem)}</option>'
+            for index, name in enumerate(self.faces)
+        ]
+        text = self._template.replace("{{faces}}", "".join(options))
+        return text.replace("{{data}}", script_safe(json.dumps(self._data(chosen, labels))))
+
+    def part(self, name: str) -> tuple[bytes, str] | None:
+        """Content and media type of a script or style; None if there is none of this name."""
+        file = _PARTS.get(name)
+        return None if file is None else (file.read_bytes(), _MEDIA[file.suffix])
+
+    def face(self, number: str | None) -> str:
+        """The name of a face by its number in `faces`; None is the server's. Raises FaceError: no such face."""
+        try:
+            return self.faces[0 if number is None else range(len(self.faces))[int(number)]]
+        except (ValueError, IndexError):
+            raise FaceError("no such face. Choose one of the page's") from None
+
+    def glb(self, number: str) -> bytes:
+        """A face as glTF, with one frame at rest. Raises FaceError: no such face."""
+        return _encode_face(self.face(number))
+
+    def _data(self, face: str, labels: Sequence[str]) -> dict[str, object]:
+        number = self.faces.index(face)
+        return {
+            "head": f"face/{number}.glb",
+            "face": number,
+            "duration": WINDOW,
+            "fps": self._config.fps,
+            "sound": None,
+            "labels": list(labels),
+            "colors": label_colors(tuple(labels)),
+            "trackRate": self._config.fps,
+            "posterior": "",
+            "intensity": "",
+            "segments": [],
+            "names": list(ARKIT_NAMES),
+            "camera": portrait(_load(face)),
+            "chosen": ["jawOpen", "mouthPucker", "mouthSmileLeft", "browInnerUp", "eyeBlinkLeft"],
+            "signed": False,
+        }
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> Face:
+    return load_face(name)
+
+
+@lru_cache(maxsize=2)
+def _encode_face(name: str) -> bytes:
+    face = _load(name)
+    still = Animation(
+        template=face.template,
+        faces=face.faces,
+        fps=30.0,
+        emotion=EmotionTrack.neutral(1 / 30),
+        blendshapes=np.zeros((1, len(face.blendshape_names)), np.float32),
+        blendshape_names=face.blendshape_names,
+        head=np.eye(4, dtype=np.float32)[None],
+        meta={"face": face.name},
+        rig=face,
+    )
+    return b"".join(encode_glb(still))

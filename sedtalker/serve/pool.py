@@ -1,0 +1,111 @@
+"""Worker processes of the model. A session belongs to one worker, whose calls run in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from typing import Any
+
+from sedtalker.serve.engine import Description, Engine, call_engine, start_engine
+
+logger = logging.getLogger("sedtalker.serve")
+
+
+class WorkerLost(Exception):
+    """The worker of a session ended unexpectedly; its sessions must end."""
+
+
+class Worker:
+    """One process, or one thread, with an engine."""
+
+    def __init__(self, start: Callable[[], tuple[Executor, Callable[..., Any]]]) -> None:
+        self._start = start
+        self.executor, self._call = start()
+        self.sessions: set[str] = set()
+        self.busy = 0  # calls that wait or run
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the engine. Raises WorkerLost, and the exceptions of the method."""
+        executor = self.executor
+        self.busy += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, self._call, method, *arguments)
+        except BrokenExecutor as error:
+            if executor is self.executor:  # the first of its sessions to notice starts the next process
+                logger.error("a worker process ended; a new one starts", extra={"event": "worker_lost"})
+                self.sessions.clear()
+                self.executor, self._call = self._start()
+            raise WorkerLost("the worker process ended") from error
+        finally:
+            self.busy -= 1
+
+
+class WorkerPool:
+    """The workers, of which the one with the fewest sessions takes the next."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self.workers = workers
+
+    @classmethod
+    def of_processes(cls, count: int, model: str, diarizer: str, look_ahead: int | None) -> WorkerPool:
+        """Start processes that load the same talker."""
+
+        def start() -> tuple[Executor, Callable[..., Any]]:
+            with one_thread_each():
+                executor = ProcessPoolExecutor(
+                    1, get_context("spawn"), initializer=start_engine, initargs=(model, diarizer, look_ahead)
+                )
+                executor.submit(os.getpid)  # starts the process now
+            return executor, call_engine
+
+        return cls([Worker(start) for _ in range(count)])
+
+    @classmethod
+    def of_threads(cls, talker: Any, look_ahead: int | None = None, count: int = 1) -> WorkerPool:
+        """Threads of this process that share a talker."""
+
+        def start() -> tuple[Executor, Callable[..., Any]]:
+            engine = Engine(talker, look_ahead)
+            return ThreadPoolExecutor(1, "engine"), lambda method, *arguments: getattr(engine, method)(*arguments)
+
+        return cls([Worker(start) for _ in range(count)])
+
+    async def describe(self) -> Description:
+        """Facts about the talker; returns when all workers have loaded it."""
+        descriptions = await asyncio.gather(*(worker.call("describe") for worker in self.workers))
+        return descriptions[0]
+
+    def choose(self, session: str) -> Worker:
+        """The worker of a new session."""
+        worker = min(self.workers, key=lambda worker: len(worker.sessions))
+        worker.sessions.add(session)
+        return worker
+
+    def close(self) -> None:
+        """End the workers after the calls that run."""
+        for worker in self.workers:
+            worker.executor.shutdown(wait=False, cancel_futures=True)
+            for process in list((getattr(worker.executor, "_processes", None) or {}).values()):
+                with suppress(OSError, ValueError):
+                    process.kill()
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Libraries of processes that are started in the block use one thread."""
+    values = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

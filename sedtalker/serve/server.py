@@ -1,0 +1,167 @@
+"""Starts and stops the server: workers, HTTP, gRPC, and the datagrams of Live Link and VMC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sedtalker.errors import SEDTalkerError
+from sedtalker.face.assets import load_face
+from sedtalker.serve.app import make_app
+from sedtalker.serve.config import ServeConfig
+from sedtalker.serve.pool import WorkerPool
+from sedtalker.serve.sessions import SessionManager
+from sedtalker.serve.studio import StudioClient
+
+logger = logging.getLogger("sedtalker.serve")
+
+REQUEST_SECONDS = 10.0  # s for the headers of the first request of a connection
+CONNECTIONS = 256
+_PING = 10.0  # s between the pings that find half-open connections
+
+
+class _Http(H11Protocol):
+    """Closes connections that do not send a request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(REQUEST_SECONDS, transport.close)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None or self.transport.is_closing():
+            self._deadline.cancel()
+
+    def handle_websocket_upgrade(self, event: object) -> None:
+        self._deadline.cancel()
+        super().handle_websocket_upgrade(event)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own signal handlers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class RunningServer:
+    """A server that runs, and its ports."""
+
+    config: ServeConfig
+    manager: SessionManager
+    studio: StudioClient
+    port: int
+    a2f_port: int
+
+
+@asynccontextmanager
+async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClient) -> AsyncIterator[RunningServer]:
+    """Run a server until the block ends; then its sessions are drained.
+
+    Raises:
+        SEDTalkerError: a port is in use, or the talker cannot be loaded.
+    """
+    load_face(config.face)  # raises before the models are loaded
+    manager = SessionManager(pool, config.limits)
+    listener = _bind(config.host, config.port, "--port")
+    http = _Uvicorn(
+        uvicorn.Config(
+            make_app(config, manager, studio),
+            http=_Http,
+            ws="websockets-sansio",
+            ws_max_size=config.limits.message_bytes,
+            ws_ping_interval=_PING,
+            ws_ping_timeout=_PING,
+            ws_per_message_deflate=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=3,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ssl_certfile=None if config.tls_cert is None else str(config.tls_cert),
+            ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
+        )
+    )
+    serving = asyncio.create_task(http.serve(sockets=[listener]))
+    try:
+        await manager.start()
+        running = RunningServer(config, manager, studio, listener.getsockname()[1], 0)
+        async with _other_protocols(running):
+            yield running
+            await manager.drain(config.drain)
+            await asyncio.sleep(0.1)  # the sessions send their reasons
+    finally:
+        http.should_exit = True
+        with suppress(asyncio.CancelledError):
+            await serving
+        studio.close()
+        pool.close()
+
+
+@asynccontextmanager
+async def _other_protocols(running: RunningServer) -> AsyncIterator[None]:
+    """gRPC, Live Link and VMC, as far as they are configured."""
+    yield
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SEDTalkerError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}). Choose another port with {option}"
+        ) from error
+    return listener
+
+
+def run_server(config: ServeConfig, announce: Callable[[RunningServer], None] = lambda running: None) -> None:
+    """Run a server with worker processes until SIGTERM or SIGINT; a second signal does not wait for the sessions.
+
+    Raises:
+        SEDTalkerError: as `start_server`.
+    """
+    asyncio.run(_run(config, announce))
+
+
+async def _run(config: ServeConfig, announce: Callable[[RunningServer], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    pool = WorkerPool.of_processes(max(1, config.workers), config.model, config.diarizer, config.look_ahead)
+    studio = StudioClient.of_process(config.model, config.diarizer, config.limits)
+    running: RunningServer | None = None
+
+    def end() -> None:
+        if stop.is_set() and running is not None:
+            running.manager.hurry()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        async with start_server(config, pool, studio) as running:
+            announce(running)
+            await stop.wait()
+            logger.info("stopping", extra={"event": "stopping", "sessions": len(running.manager.sessions)})
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,394 @@
+"""The server: its WebSocket, its limits, access, and its behaviour when clients misbehave."""
+
+from __future__ import annotations
+
+import json
+import socket as socket_module
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+for module in ("starlette", "uvicorn"):
+    pytest.importorskip(module)
+client = pytest.importorskip("websockets.sync.client")
+httpx = pytest.importorskip("httpx")
+
+from made_server import MadeServer, made_server
+from made_talker import JAW, made_talker, voice
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from sedtalker.errors import UsageError
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.serve.config import Limits, ServeConfig
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MadeServer]:
+    with made_server() as running:
+        yield running
+
+
+def open_session(server: MadeServer, **options: Any) -> Any:
+    socket = client.connect(server.socket_url, proxy=None)
+    socket.send(json.dumps({"type": "start", **options}))
+    ready = json.loads(socket.recv(10))
+    assert ready["type"] == "ready", ready
+    return socket
+
+
+def receive_until(socket: Any, kind: str, seconds: float = 10) -> list[dict[str, Any]]:
+    """Messages up to the first of a kind."""
+    messages = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        messages.append(json.loads(socket.recv(max(0.01, end - time.monotonic()))))
+        if messages[-1]["type"] == kind:
+            return messages
+    raise AssertionError(f"no {kind} within {seconds} s")
+
+
+def frames_of(messages: list[dict[str, Any]], state: str = "speaking") -> list[dict[str, Any]]:
+    return [message for message in messages if message["type"] == "frames" and message["state"] == state]
+
+
+def wait_for(condition: Any, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+
+
+def test_an_utterance_gives_a_frame_for_each_time_of_its_audio(server: MadeServer) -> None:
+    with open_session(server, fps=60) as socket:
+        sound = voice(2)
+        for start in range(0, len(sound), 333):
+            socket.send(sound[start : start + 333].tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        blocks = frames_of(receive_until(socket, "end"))
+    starts = [block["start"] for block in blocks]
+    counts = np.cumsum([0] + [len(block["weights"]) for block in blocks])
+    assert starts == pytest.approx((counts[:-1] / 60).tolist(), abs=1e-3) and counts[-1] == 120
+    jaw = np.concatenate([np.array(block["weights"])[:, JAW] for block in blocks])
+    assert jaw[:28].max() == 0 and jaw[32:58].min() > 0.3  # the sound begins half a second late
+    assert np.array(blocks[0]["posterior"]).sum(1) == pytest.approx(1, abs=1e-3)
+    assert len(blocks[0]["head"][0]) == 3 and len(blocks[0]["gaze"][0]) == 2 and len(blocks[0]["intensity"]) > 0
+
+
+def test_binary_frames_and_another_rate(server: MadeServer) -> None:
+    with open_session(server, format="binary", sampleRate=44_100) as socket:
+        socket.send(voice(1, 44_100).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        rows = []
+        while isinstance(message := socket.recv(10), bytes):
+            assert message[:4] == b"SEDF"
+            size = struct.unpack("<I", message[4:8])[0]
+            header = json.loads(message[8 : 8 + size])
+            rows.append(np.frombuffer(message[8 + size :], "<f4").reshape(header["shape"]))
+        assert json.loads(message)["type"] == "end"
+    values = np.concatenate(rows)
+    assert values.shape == (30, 52 + 5 + 8 + 1) and values[20:28, JAW].min() > 0.3
+
+
+def test_talkinghead_gets_arguments_of_stream_audio(server: MadeServer) -> None:
+    with open_session(server, format="talkinghead") as socket:
+        socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        messages = [message for message in receive_until(socket, "end") if message["type"] == "streamAudio"]
+    anims = [anim for message in messages for anim in message["r"]["anims"]]
+    frames = 0
+    for anim in anims:  # as TalkingHead's animFactory reads it
+        assert anim["delay"] == pytest.approx(frames * 1000 / 30, abs=0.1)
+        assert set(anim["vs"]) == set(ARKIT_NAMES) and {len(anim["dt"])} == {len(v) for v in anim["vs"].values()}
+        frames += len(anim["dt"])
+    assert frames == 30
+    visemes = {viseme for message in messages for viseme in message["r"]["visemes"]}
+    assert visemes and visemes <= set("sil PP FF TH DD kk CH SS nn RR aa E I O U".split())
+    times = [time for message in messages for time in message["r"]["vtimes"]]
+    assert min(times) >= 450 and times == sorted(times)
+
+
+@pytest.mark.parametrize(("encoding", "form"), [("webm", "webm"), ("ogg", "ogg")])
+def test_audio_of_a_media_recorder(server: MadeServer, encoding: str, form: str, tmp_path: Any) -> None:
+    from media import write_media
+
+    path = tmp_path / "a"
+    write_media(path, voice(2, 48_000).astype(np.float32) / 32768, 48_000, "libopus", form)
+    data = path.read_bytes()
+    with open_session(server, encoding=encoding) as socket:
+        for _ in range(2):  # each utterance is a recording of its own
+            for start in range(0, len(data), 700):
+                socket.send(data[start : start + 700])
+            socket.send(json.dumps({"type": "end"}))
+            blocks = frames_of(receive_until(socket, "end"))
+            jaw = np.concatenate([np.array(block["weights"])[:, JAW] for block in blocks])
+            assert abs(len(jaw) - 60) <= 2 and jaw[18:27].min() > 0.3 and jaw[3:12].max() < 0.05
+
+
+def test_an_interruption_brings_the_lips_to_rest_within_100_ms(server: MadeServer) -> None:
+    with open_session(server) as socket:
+        socket.send(np.tile(voice(1)[8000:], 4).tobytes())  # two seconds, all loud
+        receive_until(socket, "frames")
+        time.sleep(0.3)
+        sent = time.monotonic()
+        socket.send(json.dumps({"type": "interrupt", "at": 0.5}))
+        fade = receive_until(socket, "interrupted")[-1]
+        elapsed = time.monotonic() - sent
+        jaw = np.array(fade["weights"])[:, JAW]
+        assert 0 < jaw[0] < 0.6 and jaw[-1] == 0
+        assert elapsed + len(jaw) / 30 <= 0.1
+        assert fade["start"] == pytest.approx(0.5, abs=0.04)
+        socket.send(voice(1).tobytes())  # the next utterance is as if nothing had happened
+        socket.send(json.dumps({"type": "end"}))
+        messages = receive_until(socket, "end")
+        blocks = frames_of(messages)
+    assert blocks[0]["start"] == 0 and sum(len(block["weights"]) for block in blocks) == 30
+    assert messages[-1]["utterance"] == 2
+
+
+def test_a_resting_face_keeps_its_mouth_shut_and_moves(server: MadeServer) -> None:
+    with open_session(server, resting=True, seed=3) as socket:
+        socket.send(json.dumps({"type": "listen", "on": True}))
+        socket.send(voice(2).tobytes())  # the client's own voice
+        rows, heads, starts = [], [], []
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            message = json.loads(socket.recv(5))
+            if message["type"] == "frames":
+                assert message["state"] in ("listening", "idle")
+                rows += message["weights"]
+                heads += message["head"]
+                starts.append(message["start"])
+    weights, head = np.array(rows), np.array(heads)
+    assert 100 <= len(weights) <= 140  # in real time
+    assert starts == sorted(starts)
+    mouth = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
+    assert weights[:, mouth].max() == 0
+    assert weights[:, ARKIT_NAMES.index("eyeBlinkLeft")].max() > 0.5  # a blink
+    assert np.ptp(weights[:, [name.startswith("eyeLook") for name in ARKIT_NAMES]], axis=0).max() > 0.02
+    assert np.ptp(head[:, 0]) > 1.5  # a nod
+    assert np.abs(np.diff(head, axis=0)).max() < 1.5  # degrees a frame
+
+
+def test_an_emotion_by_hand_mixes_with_the_voice(server: MadeServer) -> None:
+    with open_session(server) as socket:
+        socket.send(json.dumps({"type": "emotion", "emotion": "anger", "intensity": 0.9, "share": 0.75}))
+        socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        block = frames_of(receive_until(socket, "end"))[-1]
+        labels = ("neutral", "happy", "sad", "angry", "upset", "disgust", "fear", "surprise")
+        shares = dict(zip(labels, block["posterior"][0], strict=True))
+        assert shares["angry"] == pytest.approx(0.75) and shares["happy"] == pytest.approx(0.25)
+        assert block["intensity"][0] == pytest.approx(0.75 * 0.9 + 0.25 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("no json", "not JSON"),
+        ("[1]", "JSON object"),
+        ('{"type": "end"}', "must be of the type start"),
+        ('{"type": "start", "sampleRate": 1e9}', "sample rate"),
+        ('{"type": "start", "sampleRate": true}', "sample rate"),
+        ('{"type": "start", "encoding": "mp3"}', "encoding"),
+        ('{"type": "start", "fps": 25}', "fps"),
+        ('{"type": "start", "seed": -1}', "seed"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_wrong_start_is_refused_with_a_reason(server: MadeServer, message: str, words: str) -> None:
+    with client.connect(server.socket_url, proxy=None) as socket:
+        socket.send(message)
+        answer = json.loads(socket.recv(5))
+        assert answer["type"] == "error" and words in answer["message"]
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(5)
+        assert closed.value.rcvd.code == 1007 and words in closed.value.rcvd.reason
+    wait_for(lambda: server.running.manager.metrics.sessions == 0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"type": "dance"}', '{"type": "interrupt", "at": "now"}', '{"type": "emotion", "emotion": "hungry"}',
+        '{"type": "emotion", "emotion": "happy", "share": 2}', '{"type": "emotion", "emotion": "happy", "intensity": NaN}',
+        '{"type": "ping", "id": {}}', "nonsense",
+    ],
+)  # fmt: skip
+def test_a_wrong_command_closes_with_a_reason(server: MadeServer, message: str) -> None:
+    with open_session(server) as socket:
+        socket.send(message)
+        receive_until(socket, "error")
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(5)
+        assert closed.value.rcvd.code == 1007 and closed.value.rcvd.reason
+
+
+def test_a_message_over_the_limit_is_refused() -> None:
+    with made_server(limits=replace(Limits(), message_bytes=10_000)) as server, open_session(server) as socket:
+        socket.send(bytes(10_001))
+        with pytest.raises(ConnectionClosed) as closed:
+            receive_until(socket, "end")
+        assert closed.value.rcvd.code == 1009
+
+
+def test_limits_of_sessions_utterances_and_silence() -> None:
+    limits = replace(Limits(), sessions=1, utterance=3.0, idle=0.4)
+    with made_server(limits=limits) as server:
+        with open_session(server) as socket:
+            with client.connect(server.socket_url, proxy=None) as other:
+                other.send('{"type": "start"}')
+                with pytest.raises(ConnectionClosed) as closed:
+                    receive_until(other, "ready")
+                assert closed.value.rcvd.code == 1013 and "limit" in closed.value.rcvd.reason
+            with pytest.raises(ConnectionClosed) as closed:
+                for _ in range(10):
+                    socket.send(voice(1).tobytes())
+                receive_until(socket, "end")
+            assert closed.value.rcvd.reason == "utterance too long"
+        wait_for(lambda: server.running.manager.metrics.sessions == 0)
+        with open_session(server) as socket:  # stops in the middle of an utterance
+            socket.send(voice(1).tobytes())
+            with pytest.raises(ConnectionClosed) as closed:
+                receive_until(socket, "end")
+            assert closed.value.rcvd.reason == "no message"
+        closed_by = server.running.manager.metrics.closed
+        wait_for(lambda: closed_by["no message"] == 1)
+        assert closed_by["utterance too long"] == 1
+
+
+class DeafClient:
+    """A WebSocket client that never reads, on a socket with a small buffer."""
+
+    def __init__(self, server: MadeServer) -> None:
+        self.socket = socket_module.socket()
+        self.socket.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 4096)
+        self.socket.connect(("127.0.0.1", server.running.port))
+        self.socket.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{server.running.port}\r\nUpgrade: websocket\r\nConnection: Upgrade"
+            "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert b"101" in self.socket.recv(200)
+
+    def send_for_ever(self, data: bytes) -> None:
+        with suppress(OSError):
+            while True:
+                self.send(2, data)
+
+    def send(self, opcode: int, data: bytes) -> None:
+        header = bytes([0x80 | opcode, 0xFF]) + struct.pack(">Q", len(data)) + bytes(4)  # masked with zeros
+        self.socket.sendall(header + data)
+
+
+def test_a_client_that_does_not_read_is_closed_and_others_go_on() -> None:
+    limits = replace(Limits(), send=0.5, utterance=1e5, events=4, backlog=1.0)
+    with made_server(limits=limits) as server:
+        deaf = DeafClient(server)
+        deaf.send(1, json.dumps({"type": "start", "fps": 60}).encode())
+        closed = server.running.manager.metrics.closed
+        sound = voice(5).tobytes()
+        with open_session(server) as quick:
+            threading.Thread(target=deaf.send_for_ever, args=(sound,), daemon=True).start()
+            wait_for(lambda: closed["slow reader"] == 1, 30)
+            quick.send(voice(1).tobytes())
+            quick.send(json.dumps({"type": "end"}))
+            assert sum(len(block["weights"]) for block in frames_of(receive_until(quick, "end"))) == 30
+        deaf.socket.close()
+
+
+def test_a_failing_model_ends_its_session_alone() -> None:
+    with made_server(made_talker(fail_after=1.5)) as server:
+        with open_session(server) as socket:
+            socket.send(voice(2).tobytes())
+            with pytest.raises(ConnectionClosed) as closed:
+                receive_until(socket, "end")
+            assert closed.value.rcvd.reason == "internal error" and closed.value.rcvd.code == 1011
+        with open_session(server) as socket:
+            socket.send(voice(1).tobytes())
+            socket.send(json.dumps({"type": "end"}))
+            receive_until(socket, "end")
+
+
+def test_a_token_is_checked_everywhere() -> None:
+    with made_server(token="s3cret") as server:
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        for path in ("/", "/metrics", "/page/live.js", "/face/0.glb", "/takes/x/take.mp4"):
+            assert httpx.get(server.url + path).status_code == 401, path
+            assert httpx.get(server.url + path, headers={"Authorization": "Bearer wrong"}).status_code == 401, path
+        assert httpx.post(f"{server.url}/takes", content=b"x").status_code == 401
+        assert httpx.get(f"{server.url}/metrics", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        with pytest.raises(InvalidStatus):
+            client.connect(server.socket_url, proxy=None)
+        client.connect(f"{server.socket_url}?token=s3cret", proxy=None).close()
+        entered = httpx.get(f"{server.url}/?token=s3cret")
+        assert entered.status_code == 303 and entered.headers["location"] == "/"
+        cookie = entered.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower()
+        assert httpx.get(server.url, headers={"Cookie": cookie.split(";")[0]}).status_code == 200
+
+
+def test_pages_of_other_sites_are_refused(server: MadeServer) -> None:
+    for origin, allowed in (("http://evil.example", False), ("null", False), (server.url, True)):
+        status = httpx.get(f"{server.url}/metrics", headers={"Origin": origin}).status_code
+        assert (status == 200) == allowed, origin
+        if not allowed:
+            with pytest.raises(InvalidStatus):
+                client.connect(server.socket_url, origin=origin, proxy=None)
+    rebound = {"Host": f"evil.example:{server.running.port}", "Origin": f"http://evil.example:{server.running.port}"}
+    assert httpx.get(f"{server.url}/metrics", headers=rebound).status_code == 421
+    with made_server(origins=("https://app.example",)) as other:
+        client.connect(other.socket_url, origin="https://app.example", proxy=None).close()
+
+
+def test_an_open_host_needs_a_token_and_tls_a_pair() -> None:
+    with pytest.raises(UsageError, match="--token"):
+        ServeConfig(host="0.0.0.0")
+    ServeConfig(host="0.0.0.0", token="x")
+    with pytest.raises(UsageError, match="--tls-key"):
+        ServeConfig(tls_cert=__file__)
+
+
+def test_health_and_metrics(server: MadeServer) -> None:
+    assert httpx.get(f"{server.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/v1/health/ready").status_code == 200
+    with open_session(server) as socket:
+        socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        receive_until(socket, "end")
+        text = httpx.get(f"{server.url}/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values["sedtalker_sessions"]) == 1
+    assert float(values['sedtalker_sessions_opened_total{protocol="websocket"}']) >= 1
+    assert 0 < float(values['sedtalker_delay_seconds{quantile="0.99"}']) < 5
+    assert 0 <= float(values["sedtalker_real_time_factor"]) < 1
+
+
+def test_draining_lets_an_utterance_finish_and_refuses_the_next_client() -> None:
+    with made_server(drain=5.0) as server:
+        socket = open_session(server)
+        idle = open_session(server)
+        socket.send(voice(1).tobytes())
+        wait_for(lambda: any(s.state == "speaking" for s in server.running.manager.sessions.values()))
+        import asyncio
+
+        drain = asyncio.run_coroutine_threadsafe(server.running.manager.drain(5.0), server.loop)
+        wait_for(lambda: server.running.manager.draining)
+        assert httpx.get(f"{server.url}/healthz").status_code == 503
+        late = client.connect(server.socket_url, proxy=None)
+        late.send('{"type": "start"}')
+        assert "stopping" in json.loads(late.recv(5))["message"]
+        socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        messages = receive_until(socket, "end")
+        assert sum(len(block["weights"]) for block in frames_of(messages)) == 60
+        drain.result(10)
+        for open_socket in (socket, idle):
+            with pytest.raises(ConnectionClosed) as closed:
+                receive_until(open_socket, "never")
+            assert closed.value.rcvd.code == 1001 and "stopping" in closed.value.rcvd.reason

@@ -42,7 +42,7 @@ class MadeServer:
 @contextmanager
 def made_server(talker: Any = None, **settings: Any) -> Iterator[MadeServer]:
     """A server on free ports; a made talker by default."""
-    config = ServeConfig(**{"port": 0, "a2f_port": 0, "drain": 1.0, **settings})
+    config = ServeConfig(**{"port": 0, "a2f_port": None, "drain": 1.0, **settings})
     talker = talker or made_talker()
     started: threading.Event = threading.Event()
     box: dict[str, Any] = {}

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = ServeConfig(
         host=arguments.host,
         port=arguments.port,
-        a2f_port=arguments.a2f_port,
+        a2f_port=arguments.a2f_port or None,
         livelink=arguments.livelink,
         vmc=arguments.vmc,
         fps=arguments.fps,
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         scheme = "http" if config.tls_cert is None else "https"
         host = f"[{config.host}]" if ":" in config.host else config.host
         print(f"{scheme}://{host}:{running.port}/" + ("?token=..." if config.token else ""))
-        if running.a2f_port:
+        if running.a2f_port is not None:
             print(f"Audio2Face-3D gRPC on {host}:{running.a2f_port}")
         if config.token is None:
             print("Only programs of this machine can connect.")

@@ -40,7 +40,7 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    a2f_port: int = 52000  # 0: no gRPC service
+    a2f_port: int | None = 52000  # None: no gRPC service; 0: any free port
     livelink: tuple[str, int] | None = None
     vmc: tuple[str, int] | None = None
     fps: int = 30  # of Live Link and VMC, and the default of sessions

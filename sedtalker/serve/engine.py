@@ -35,6 +35,7 @@ class StreamOptions:
     look_ahead: int | None = None  # ms
     seed: int = 0
     still: bool = False  # no blinks, gaze and head motion
+    intensity_scale: float = 1.0
 
 
 class Description(NamedTuple):
@@ -64,6 +65,7 @@ class Engine:
             fps=options.fps,
             seed=options.seed,
             still=options.still,
+            intensity_scale=options.intensity_scale,
         )
 
     def push(self, session: str, samples: Float, fps: float) -> FrameBlock:

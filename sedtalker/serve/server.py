@@ -7,13 +7,13 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sedtalker.errors import SEDTalkerError
+from sedtalker.errors import SEDTalkerError, require
 from sedtalker.face.assets import load_face
 from sedtalker.serve.app import make_app
 from sedtalker.serve.config import ServeConfig
@@ -65,7 +65,7 @@ class RunningServer:
     manager: SessionManager
     studio: StudioClient
     port: int
-    a2f_port: int
+    a2f_port: int | None
 
 
 @asynccontextmanager
@@ -101,7 +101,7 @@ async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClie
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     try:
         await manager.start()
-        running = RunningServer(config, manager, studio, listener.getsockname()[1], 0)
+        running = RunningServer(config, manager, studio, listener.getsockname()[1], None)
         async with _other_protocols(running):
             yield running
             await manager.drain(config.drain)
@@ -117,7 +117,15 @@ async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClie
 @asynccontextmanager
 async def _other_protocols(running: RunningServer) -> AsyncIterator[None]:
     """gRPC, Live Link and VMC, as far as they are configured."""
-    yield
+    config = running.config
+    async with AsyncExitStack() as stack:
+        if config.a2f_port is not None:
+            require("grpc", "serve")
+            require("grpc_health.v1.health", "serve")
+            from sedtalker.serve.a2f import serve_a2f
+
+            running.a2f_port = await stack.enter_async_context(serve_a2f(config, running.manager))
+        yield
 
 
 def _bind(host: str, port: int, option: str) -> socket.socket:

@@ -65,6 +65,7 @@ class SessionOptions:
     look_ahead: int | None = None  # ms
     seed: int = 0
     still: bool = False
+    intensity_scale: float = 1.0
     resting: bool = False  # send frames between utterances too
 
 
@@ -217,7 +218,13 @@ class Session:
 
     async def _run(self) -> None:
         try:
-            options = StreamOptions(self.options.fps, self.options.look_ahead, self.options.seed, self.options.still)
+            options = StreamOptions(
+                self.options.fps,
+                self.options.look_ahead,
+                self.options.seed,
+                self.options.still,
+                self.options.intensity_scale,
+            )
             await self._worker.call("open", self.name, options)
             while True:
                 item = await self._next_item()

@@ -1,5 +1,7 @@
 """The gRPC service, with NVIDIA's published client package."""
 
+# ruff: noqa: E402 - the imports need optional packages
+
 from __future__ import annotations
 
 import warnings
@@ -40,8 +42,9 @@ def call(server: MadeServer, requests: list[Any], metadata: Any = None) -> list[
 
 
 def header(rate: int = 16_000, bits: int = 16, **parts: Any) -> Any:
+    pcm = audio_pb2.AudioHeader.AUDIO_FORMAT_PCM
     audio = audio_pb2.AudioHeader(
-        audio_format=audio_pb2.AudioHeader.AUDIO_FORMAT_PCM, channel_count=1, samples_per_second=rate, bits_per_sample=bits
+        audio_format=pcm, channel_count=1, samples_per_second=rate, bits_per_sample=bits
     )  # fmt: skip
     return messages.AudioWithEmotionStream(
         audio_stream_header=messages.AudioWithEmotionStreamHeader(audio_header=audio, **parts)
@@ -109,7 +112,7 @@ def test_emotions_and_parameters_of_the_client(server: MadeServer) -> None:
 
 def test_every_emotion_has_a_name_on_both_sides() -> None:
     assert set(EMOTIONS) | {"neutral"} == set(LABELS)
-    names = "amazement anger cheekiness disgust fear grief joy outofbreath pain sadness".split()
+    names = ["amazement", "anger", "cheekiness", "disgust", "fear", "grief", "joy", "outofbreath", "pain", "sadness"]
     assert set(A2F_LABELS) == set(names)
 
 

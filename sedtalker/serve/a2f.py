@@ -49,7 +49,11 @@ EMOTIONS = {
 }  # fmt: skip
 """Our label -> NVIDIA's name, for the emotions that are sent."""
 
-LABELS = {name: label for label, name in EMOTIONS.items()} | {"cheekiness": "happy", "grief": "sad", "outofbreath": None}
+LABELS = {name: label for label, name in EMOTIONS.items()} | {
+    "cheekiness": "happy",
+    "grief": "sad",
+    "outofbreath": None,
+}
 """NVIDIA's name -> our label, for the emotions that are received; being out of breath is none of ours."""
 
 _DEFAULT_STRENGTH, _DEFAULT_SHARE = 0.6, 0.5  # of NVIDIA's service
@@ -247,9 +251,7 @@ class _Answer:
                 if self.sound:
                     await self._write(animation_data={"audio": self._take_sound(math.inf)})
                 await self._write(event={"event_type": _END_OF_AUDIO_PROCESSING})
-                await self._write(
-                    status={"code": _SUCCESS, "message": "Audio processing completed successfully!"}
-                )
+                await self._write(status={"code": _SUCCESS, "message": "Audio processing completed successfully!"})
                 return
 
     async def _write(self, **part: Any) -> None:
@@ -357,9 +359,7 @@ async def serve_a2f(config: ServeConfig, manager: SessionManager) -> AsyncIterat
         request_deserializer=message_class("controller.v1.AudioStream").FromString,
         response_serializer=lambda message: message.SerializeToString(),
     )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE, {"ProcessAudioStream": handler}),)
-    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"ProcessAudioStream": handler}),))
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     port = _listen(server, config)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
+_WARM_UP = 10  # steps of 80 ms
+
 
 class FrameBlock(NamedTuple):
     """Consecutive frames of a face."""
@@ -54,8 +56,10 @@ class Engine:
         self._next: dict[str, float] = {}  # s, start of the next frame of each stream
 
     def describe(self) -> Description:
-        """Labels and latency of the talker."""
+        """Labels and latency of the talker; compiles what the first client would wait for."""
         stream = self.talker.open_stream(look_ahead=self.look_ahead)
+        for _ in range(_WARM_UP):
+            stream.push(np.zeros(1280, np.float32))
         return Description(tuple(stream.labels), float(stream.latency))
 
     def open(self, session: str, options: StreamOptions) -> None:

@@ -8,22 +8,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.curves import interpolate_frames
-from sedtalker.emotion.track import EmotionTrack
-from sedtalker.emotion.vad import FLOOR
+from sedtalker.curves import Resampler
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.speech import FRAME_RATE
-from sedtalker.talker.idle_motion import IdleMotion, generate_idle_motion
+from sedtalker.talker.idle_motion import IdleMotionGenerator, apply_idle_motion
+from sedtalker.talker.prosody import SILENCE
 
 Float = NDArray[np.float32]
 
 REST_SECONDS = 1 / 15  # s from an interruption to lips at rest: 2 frames at 30 fps, 4 at 60
-EXPRESSION_SECONDS = 0.35  # s, time constant with which the rest of the face returns
+RETURN_SECONDS = 0.35  # s, time constant with which the rest of the face returns
 MOUTH = np.array([name.startswith(("jaw", "mouth", "tongue", "cheekPuff")) for name in ARKIT_NAMES])
 EYES = np.array([name.startswith(("eyeLook", "eyeBlink")) for name in ARKIT_NAMES])
 
-_BLOCK = 60.0  # s of idle motion made at a time
+_STEP = 5  # frames of idle motion at a time, at 50 Hz
+_PARTS = np.cumsum([1, 1, 2])  # columns of brows, lids, gaze, and then the head
 _NOD_DEGREES, _NOD_SECONDS = 2.2, 0.16  # a small nod, and the standard deviation of its bump
 _NOD_EVERY = (2.5, 6.0)  # s between nods
 
@@ -32,82 +32,61 @@ class RestingFace:
     """Frames of a face that does not speak, as an endless sequence."""
 
     def __init__(self, fps: float, labels: tuple[str, ...], seed: int = 0) -> None:
-        self.fps, self.labels, self._seed = fps, labels, seed
+        self.fps, self.labels = fps, labels
         self._rng = np.random.default_rng([seed, 17])
-        self._number = 0  # of the block of idle motion
-        self._place = 0  # frame in it
-        self._motion = self._make_motion()
+        self._idle = IdleMotionGenerator(labels, seed)
+        self._resampler = Resampler(FRAME_RATE, fps)
+        self._neutral = np.eye(len(labels), dtype=np.float32)[labels.index("neutral")]
+        self._waiting = np.zeros((0, _PARTS[-1] + 3), np.float32)  # idle motion at `fps`
         self._weights = np.zeros(len(ARKIT_NAMES), np.float32)  # what is left of the last expression
-        self._head = np.zeros(3, np.float32)
-        self._gaze = np.zeros(2, np.float32)
-        self._next_nod = 0.0  # s
+        self._left = np.zeros(5, np.float32)  # what is left of the last pose of gaze and head, beyond the idle motion
+        self._time = self._next_nod = 0.0  # s
         self._nods: list[float] = []  # middles of nods, s
-        self._time = 0.0
 
     def start_from(self, weights: Float, head: Float, gaze: Float) -> None:
         """Continue from a pose (52,), (3,) and (2,): the mouth is at rest at once, the rest of the face follows."""
-        motion, place = self._motion, self._place
-        still = np.where(MOUTH | EYES, 0, weights)
-        self._weights = still.astype(np.float32)
-        self._head = (head - motion.head[place]).astype(np.float32)
-        self._gaze = (gaze - motion.gaze[place]).astype(np.float32)
+        self._weights = np.where(MOUTH | EYES, 0, weights).astype(np.float32)
+        self._left = np.concatenate([gaze, head]) - self._rows(0, 1)[0, _PARTS[1] :]
 
     def frames(self, count: int, start: float, listening: bool) -> FrameBlock:
         """The next frames; `start` is the time of the first. Nods only while `listening`."""
-        weights, head, gaze = [], [], []
-        for _ in range(count):
-            decay = np.float32(np.exp(-1 / (self.fps * EXPRESSION_SECONDS)))
-            self._weights, self._head, self._gaze = self._weights * decay, self._head * decay, self._gaze * decay
-            part, place = self._motion, self._place
-            moved = IdleMotion(
-                part.brows[:0], part.gaze[place : place + 1] + self._gaze, part.lids[place : place + 1], part.head[:0]
-            )
-            row = _apply(moved, self._weights[None])
-            weights.append(row[0])
-            head.append(part.head[place] + self._head + np.array([self._nod(listening), 0, 0], np.float32))
-            gaze.append(moved.gaze[0])
-            self._time += 1 / self.fps
-            self._place += 1
-            if self._place >= len(part.lids):
-                last = part.head[-1], part.gaze[-1]
-                self._motion, self._place = self._make_motion(), 0
-                self._head = self._head + last[0] - self._motion.head[0]
-                self._gaze = self._gaze + last[1] - self._motion.gaze[0]
-        posterior = np.zeros((count, len(self.labels)), np.float32)
-        posterior[:, self.labels.index("neutral")] = 1
+        rows = self._rows(count, count)
+        decay = np.exp(-np.arange(1, count + 1) / (self.fps * RETURN_SECONDS)).astype(np.float32)[:, None]
+        rows[:, _PARTS[1] :] += decay * self._left
+        weights = decay * self._weights
+        self._left, self._weights = decay[-1] * self._left, weights[-1]
+        brows, lids, gaze, head = np.split(rows, _PARTS, axis=1)
+        head[:, 0] += [self._nod(listening) for _ in range(count)]
         return FrameBlock(
             start,
             self.fps,
-            np.array(weights, np.float32).reshape(count, len(ARKIT_NAMES)),
-            np.array(head, np.float32).reshape(count, 3),
-            np.array(gaze, np.float32).reshape(count, 2),
-            posterior,
+            apply_idle_motion(weights, brows[:, 0], lids[:, 0], gaze),
+            head,
+            gaze,
+            np.tile(self._neutral, (count, 1)),
             np.zeros(count, np.float32),
         )
 
+    def _rows(self, taken: int, needed: int) -> Float:
+        """The next `needed` rows of idle motion, of which `taken` are removed."""
+        while len(self._waiting) < needed:
+            motion = self._idle.push(
+                np.tile(np.array(SILENCE, np.float32), (_STEP, 1)),
+                np.tile(self._neutral, (_STEP, 1)),
+                np.zeros(_STEP, np.float32),
+            )
+            block = np.column_stack([motion.brows, motion.lids, motion.gaze, motion.head]).astype(np.float32)
+            self._waiting = np.concatenate([self._waiting, self._resampler.push(block)])
+        rows, self._waiting = self._waiting[:needed].copy(), self._waiting[taken:]
+        return rows
+
     def _nod(self, listening: bool) -> float:
-        """Degrees of pitch by nods now."""
+        """Degrees of pitch by nods in the next frame."""
         if listening and self._time >= self._next_nod:
             self._nods = [nod for nod in self._nods if nod > self._time - 1] + [self._time + 4 * _NOD_SECONDS]
             self._next_nod = self._time + float(self._rng.uniform(*_NOD_EVERY))
+        self._time += 1 / self.fps
         return sum(_NOD_DEGREES * float(np.exp(-0.5 * ((self._time - nod) / _NOD_SECONDS) ** 2)) for nod in self._nods)
-
-    def _make_motion(self) -> IdleMotion:
-        """Idle motion of a silent face at `fps`."""
-        track = EmotionTrack.neutral(_BLOCK, labels=self.labels)
-        silence = np.full(len(track), FLOOR, np.float32)
-        motion = generate_idle_motion(track, silence, len(track), seed=self._seed + self._number)
-        self._number += 1
-        places = (np.arange(int(_BLOCK * self.fps)) + 0.5) * FRAME_RATE / self.fps - 0.5
-        return IdleMotion(
-            *(interpolate_frames(curve, places) for curve in (motion.brows, motion.gaze, motion.lids, motion.head))
-        )
-
-
-def _apply(motion: IdleMotion, weights: Float) -> Float:
-    """Weights (n, 52) with the gaze and the blinks of a motion."""
-    still = IdleMotion(np.zeros(len(weights), np.float32), motion.gaze, motion.lids, motion.head)
-    return still.apply(weights)
 
 
 def lips_to_rest(pose: FrameBlock, row: int, start: float) -> FrameBlock:

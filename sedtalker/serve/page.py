@@ -82,6 +82,7 @@ class Page:
             "posterior": "",
             "intensity": "",
             "segments": [],
+            "uncertain": [],
             "names": list(ARKIT_NAMES),
             "camera": portrait(_load(face)),
             "chosen": ["jawOpen", "mouthPucker", "mouthSmileLeft", "browInnerUp", "eyeBlinkLeft"],

@@ -19,6 +19,7 @@ from sedtalker.serve.app import make_app
 from sedtalker.serve.config import ServeConfig
 from sedtalker.serve.pool import WorkerPool
 from sedtalker.serve.sessions import SessionManager
+from sedtalker.serve.stage import send_datagrams
 from sedtalker.serve.studio import StudioClient
 
 logger = logging.getLogger("sedtalker.serve")
@@ -125,6 +126,9 @@ async def _other_protocols(running: RunningServer) -> AsyncIterator[None]:
             from sedtalker.serve.a2f import serve_a2f
 
             running.a2f_port = await stack.enter_async_context(serve_a2f(config, running.manager))
+        if config.livelink is not None or config.vmc is not None:
+            require("pythonosc", "serve")
+            await stack.enter_async_context(send_datagrams(config, running.manager))
         yield
 
 

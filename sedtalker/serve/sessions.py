@@ -13,6 +13,7 @@ import math
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ class Session:
         self._resting = RestingFace(options.fps, self.labels, options.seed)
         self._rest_until = self.opened  # monotonic time up to which frames were sent
         self._listening = False
+        self.watch: Callable[[str, Event], None] | None = None  # called with each event that is queued
         self._pump = asyncio.create_task(self._run(), name=f"session {name}")
 
     # What a client sends.
@@ -161,7 +163,10 @@ class Session:
             self._outbox.clear()
             start = 0.0 if pose is None else pose[0].start + (pose[1] + 1) / self.options.fps
             block = None if pose is None else lips_to_rest(*pose, start)
-            self._outbox.append(Event("interrupted", self.utterance, block, "idle"))
+            event = Event("interrupted", self.utterance, block, "idle")
+            self._outbox.append(event)
+            if self.watch is not None:
+                self.watch(self.name, event)
             self._rest(block)
             self.state = "listening" if self._listening else "idle"
             self._changed.notify_all()
@@ -327,6 +332,8 @@ class Session:
             if epoch != self._epoch:
                 return
             self._outbox.append(event)
+            if self.watch is not None:
+                self.watch(self.name, event)
             if event.block is not None and event.state == "speaking":
                 self._poses.extend((event.block, row) for row in range(len(event.block.weights)))
             self._changed.notify_all()
@@ -376,6 +383,7 @@ class SessionManager:
         self.metrics = Metrics()
         self.sessions: dict[str, Session] = {}
         self.description: Description | None = None
+        self.watch: Callable[[str, Event], None] | None = None  # called with each event of each session
         self.draining = False
         self._freeing: set[asyncio.Task[None]] = set()
         self._deadline = 0.0  # monotonic time at which `drain` stops to wait
@@ -400,6 +408,7 @@ class SessionManager:
         name = secrets.token_hex(8)
         worker = self.pool.choose(name)
         session = Session(name, options, worker, self.description, self.limits, self.metrics)
+        session.watch = self.watch
         self.sessions[name] = session
         self.metrics.sessions = len(self.sessions)
         self.metrics.opened[options.protocol] += 1

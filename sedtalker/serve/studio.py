@@ -207,6 +207,7 @@ def _describe(name: str, take: _Take) -> dict[str, Any]:
         "fps": animation.fps,
         "labels": list(track.labels),
         "segments": document["segments"],
+        "uncertain": track.abstained_spans,
         "trackRate": track.frame_rate,
         "posterior": _encode(track.posterior),
         "intensity": _encode(track.intensity),

@@ -301,7 +301,7 @@ function showTake(answer) {
   live.on = false;
   take.current = { ...answer, weights: floats(answer.weights), head: floats(answer.head) };
   take.edited = answer.segments;
-  Object.assign(data, { duration: answer.duration, fps: answer.fps, trackRate: answer.trackRate, segments: answer.segments });
+  Object.assign(data, { duration: answer.duration, fps: answer.fps, trackRate: answer.trackRate, segments: answer.segments, uncertain: answer.uncertain });
   clock.duration = answer.duration;
   posterior = Uint8Array.from(floats(answer.posterior), (value) => 255 * value);
   intensity = Uint8Array.from(floats(answer.intensity), (value) => 255 * value);
@@ -325,7 +325,7 @@ function goLive() {
   live.on = true;
   live.queue.length = 0;
   live.clock = null;
-  Object.assign(data, { duration: HISTORY / FPS, fps: FPS, trackRate: FPS, segments: [] });
+  Object.assign(data, { duration: HISTORY / FPS, fps: FPS, trackRate: FPS, segments: [], uncertain: [] });
   clock.sound = false;
   clock.duration = data.duration;
   for (const id of ["transport", "editor", "back"]) byId(id).hidden = true;

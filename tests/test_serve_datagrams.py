@@ -1,0 +1,104 @@
+"""Live Link Face and VMC, read by packages of others."""
+
+# ruff: noqa: E402 - the imports need optional packages
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("starlette")
+client = pytest.importorskip("websockets.sync.client")
+
+from made_server import MadeServer, made_server
+from made_talker import voice
+
+from sedtalker.face.arkit import ARKIT_NAMES
+
+
+def listen() -> socket.socket:
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind(("127.0.0.1", 0))
+    receiver.settimeout(5)
+    return receiver
+
+
+def speak(server: MadeServer, seconds: float = 2) -> None:
+    """Send a whole utterance at once."""
+    with client.connect(server.socket_url, proxy=None) as session:
+        session.send(json.dumps({"type": "start"}))
+        session.send(voice(seconds).tobytes())
+        session.send(json.dumps({"type": "end"}))
+        while json.loads(session.recv(10))["type"] != "end":
+            pass
+        time.sleep(seconds + 0.3)
+
+
+def received_during(receiver: socket.socket, action: Any) -> list[tuple[float, bytes]]:
+    """Packets with the times of their arrival."""
+    import threading
+
+    packets: list[tuple[float, bytes]] = []
+    thread = threading.Thread(target=action)
+    thread.start()
+    while thread.is_alive():
+        packets.append((time.monotonic(), receiver.recv(65_536)))
+    thread.join()
+    return packets
+
+
+def test_live_link_is_read_by_pylivelinkface() -> None:
+    pylivelinkface = pytest.importorskip("pylivelinkface")
+    receiver = listen()
+    with made_server(livelink=receiver.getsockname()) as server:
+        packets = received_during(receiver, lambda: speak(server))
+    faces = [pylivelinkface.PyLiveLinkFace.decode(data) for _, data in packets]
+    assert all(success for success, _ in faces)
+    names = {face.name for _, face in faces}
+    assert names == {"SEDTalker"} and faces[0][1].fps == 30 and faces[0][1]._denominator == 1
+    shape = pylivelinkface.FaceBlendShape
+    assert [shape(i).name[0].lower() + shape(i).name[1:] for i in range(52)] == list(ARKIT_NAMES)
+    jaw = np.array([face.get_blendshape(shape.JawOpen) for _, face in faces])
+    times = np.array([moment for moment, _ in packets])
+    loud = times[jaw > 0.3]
+    assert len(packets) >= 20 * (times[-1] - times[0])  # about 30 a second, also on a busy machine
+    assert 0.6 < len(loud) / 30 < 1.2  # a second of the two is loud, sent at the pace of the sound
+    assert 1.0 < loud[-1] - loud[0] < 2.0
+    frames = [face._frames for _, face in faces]
+    assert all(after >= before for before, after in zip(frames, frames[1:], strict=False))
+
+
+def test_vmc_is_read_by_python_osc() -> None:
+    osc_bundle = pytest.importorskip("pythonosc.osc_bundle")
+    receiver = listen()
+    with made_server(vmc=receiver.getsockname()) as server:
+        packets = received_during(receiver, lambda: speak(server))
+    vowels = []
+    for _, data in packets:
+        contents = list(osc_bundle.OscBundle(data))
+        addresses = [message.address for message in contents]
+        assert addresses[:3] == ["/VMC/Ext/OK", "/VMC/Ext/T", "/VMC/Ext/Root/Pos"]
+        assert addresses[-1] == "/VMC/Ext/Blend/Apply"
+        values = {m.params[0]: m.params[1] for m in contents if m.address == "/VMC/Ext/Blend/Val"}
+        assert {*"AIUEO", "Joy", "Angry", "Sorrow", "Blink_L", "Blink_R", *ARKIT_NAMES} <= set(values)
+        bones = {m.params[0]: m.params[1:] for m in contents if m.address == "/VMC/Ext/Bone/Pos"}
+        assert {"Head", "Neck", "LeftEye", "RightEye"} == set(bones)
+        assert all(np.linalg.norm(bone[3:]) == pytest.approx(1, abs=1e-4) for bone in bones.values())
+        vowels.append(max(values[name] for name in "AIUEO"))
+    assert max(vowels) > 0.5 and min(vowels) == 0
+
+
+def test_unitys_quaternions_mirror_x() -> None:
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    from sedtalker.rotations import rotation_matrices
+    from sedtalker.serve.vmc import unity_quaternion
+
+    degrees = np.array([10, 20, -5], np.float32)
+    mirror = np.diag([-1, 1, 1])
+    expected = mirror @ rotation_matrices(degrees[None])[0] @ mirror
+    assert rotation.from_quat(unity_quaternion(degrees)).as_matrix() == pytest.approx(expected, abs=1e-5)

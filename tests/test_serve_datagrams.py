@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
@@ -70,7 +71,7 @@ def test_live_link_is_read_by_pylivelinkface() -> None:
     assert 0.6 < len(loud) / 30 < 1.2  # a second of the two is loud, sent at the pace of the sound
     assert 1.0 < loud[-1] - loud[0] < 2.0
     frames = [face._frames for _, face in faces]
-    assert all(after >= before for before, after in zip(frames, frames[1:], strict=False))
+    assert all(after >= before for before, after in itertools.pairwise(frames))
 
 
 def test_vmc_is_read_by_python_osc() -> None:

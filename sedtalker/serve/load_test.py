@@ -1,0 +1,316 @@
+"""Load, interruptions, hostile clients and endurance of a running server.
+
+    python -m sedtalker.serve.load_test URL --sessions 8 --seconds 60       real-time clients: latency, errors
+    python -m sedtalker.serve.load_test URL --interruptions 1000            in a row: time to closed lips
+    python -m sedtalker.serve.load_test URL --hostile 200                   dropped and hostile clients, then a right one
+    python -m sedtalker.serve.load_test URL --sessions 4 --seconds 3600 --pid PID   and the memory of the server
+
+Prints JSON. Clients are in one process, which takes a part of the machine: give it a core of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from sedtalker.audio import load_audio, to_int16
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.resources import asset
+
+RATE = 16_000
+CHUNK = 0.04  # s of audio a message
+MOUTH = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
+KINDS = ("drop", "half-open", "slow", "random", "oversized", "order", "refused")
+
+
+def demo_speech() -> np.ndarray:
+    """Int16 samples (N,) of the packaged recording."""
+    return to_int16(load_audio(asset("demo.wav")))
+
+
+async def open_session(url: str, token: str | None, **options: Any) -> ClientConnection:
+    """A session that has received `ready`."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    socket = await connect(url, additional_headers=headers, proxy=None, max_size=None)
+    await socket.send(json.dumps({"type": "start", **options}))
+    ready = json.loads(await socket.recv())
+    if ready["type"] != "ready":
+        raise ConnectionError(ready)
+    return socket
+
+
+class Client:
+    """A real-time client: speaks for some seconds, rests, and speaks again."""
+
+    def __init__(self, url: str, token: str | None, speech: np.ndarray, number: int, pause: float = 1.0) -> None:
+        self._url, self._token, self._speech, self._number, self._pause = url, token, speech, number, pause
+        self.delays: list[float] = []  # s from the end of a frame's sound to its arrival
+        self.first: list[float] = []  # s from the first sound to the first frame
+        self.utterances = self.frames = self.wrong = 0
+        self.error: str | None = None
+        self._start = 0.0
+
+    async def run(self, seconds: float) -> None:
+        """Speak for this time."""
+        try:
+            await asyncio.sleep(random.uniform(0, 1.5))
+            socket = await open_session(self._url, self._token, seed=self._number)
+            reading = asyncio.create_task(self._read(socket))
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                await self._speak(socket)
+                await asyncio.sleep(self._pause)
+            await socket.close()
+            with suppress(ConnectionClosed):
+                await reading
+        except (ConnectionClosed, ConnectionError, OSError, TimeoutError) as error:
+            self.error = str(error)
+
+    async def _speak(self, socket: ClientConnection) -> None:
+        self._ended, self._count = asyncio.Event(), 0
+        size = int(CHUNK * RATE)
+        self._start = time.monotonic()
+        for number, first in enumerate(range(0, len(self._speech), size)):
+            await asyncio.sleep(max(0.0, self._start + (number + 1) * CHUNK - time.monotonic()))
+            await socket.send(self._speech[first : first + size].tobytes())
+        await socket.send('{"type":"end"}')
+        await asyncio.wait_for(self._ended.wait(), 30)
+        self.utterances += 1
+        self.wrong += self._count != round(len(self._speech) / RATE * 30)
+
+    async def _read(self, socket: ClientConnection) -> None:
+        async for text in socket:
+            now = time.monotonic()
+            message = json.loads(text)
+            if message["type"] == "frames":
+                count = len(message["weights"])
+                if not self._count:
+                    self.first.append(now - self._start)
+                self._count += count
+                self.frames += count
+                heard = self._start + message["start"] + count / message["fps"]
+                self.delays.append(now - heard)
+            elif message["type"] == "end":
+                self._ended.set()
+
+
+async def measure_load(url: str, token: str | None, sessions: int, seconds: float, pid: int | None) -> dict[str, Any]:
+    """Real-time clients in parallel."""
+    speech = demo_speech()
+    clients = [Client(url, token, np.roll(speech, number * RATE), number) for number in range(sessions)]
+    memory: list[float] = []
+    watching = asyncio.create_task(_watch_memory(pid, memory, seconds))
+    await asyncio.gather(*(client.run(seconds) for client in clients))
+    watching.cancel()
+    delays = np.array([delay for client in clients for delay in client.delays] or [np.nan])
+    first = np.array([delay for client in clients for delay in client.first] or [np.nan])
+    result: dict[str, Any] = {
+        "sessions": sessions,
+        "seconds": seconds,
+        "utterances": sum(client.utterances for client in clients),
+        "frames": sum(client.frames for client in clients),
+        "wrong utterances": sum(client.wrong for client in clients),
+        "errors": [client.error for client in clients if client.error],
+        "delay ms": _percentiles(delays),
+        "first frame ms": _percentiles(first),
+        "in real time": bool(np.nanquantile(delays, 0.99) < 0.5),
+    }
+    if memory:
+        quarter = max(1, len(memory) // 4)
+        result["memory MB"] = {
+            "start": round(memory[0]),
+            "second quarter": round(float(np.median(memory[quarter : 2 * quarter] or memory))),
+            "last quarter": round(float(np.median(memory[-quarter:]))), "most": round(max(memory)),
+        }  # fmt: skip
+    return result
+
+
+def _percentiles(seconds: np.ndarray) -> dict[str, float]:
+    return {f"p{share}": round(1000 * float(np.nanpercentile(seconds, share)), 1) for share in (50, 95, 99)}
+
+
+def memory_of(pid: int) -> float:
+    """Resident memory in MB of a process and its children; Linux only."""
+    total = 0.0
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                total += int(line.split()[1]) / 1024
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                total += memory_of(int(child))
+    return total
+
+
+async def _watch_memory(pid: int | None, values: list[float], seconds: float) -> None:
+    while pid is not None:
+        values.append(memory_of(pid))
+        await asyncio.sleep(min(10.0, seconds / 20))
+
+
+async def measure_interruptions(url: str, token: str | None, count: int) -> dict[str, Any]:
+    """Interruptions in a row, each in the middle of speech; then an utterance that must be as in a new session."""
+    speech = demo_speech()
+    delays, open_mouths = [], 0
+    reference = await _utterance(await open_session(url, token, still=True), speech[: 2 * RATE])
+    socket = await open_session(url, token, still=True)
+    for number in range(count):
+        start = (number * 977) % (len(speech) - RATE)
+        await socket.send(speech[start : start + RATE].tobytes())
+        with suppress(asyncio.TimeoutError):  # silence gives frames, too; a busy server may be late
+            await asyncio.wait_for(_next(socket, "frames"), 2)
+        sent = time.monotonic()
+        await socket.send('{"type":"interrupt"}')
+        message = await asyncio.wait_for(_next(socket, "interrupted"), 10)
+        rest = 0.0
+        if "weights" in message:
+            rest = (len(message["weights"]) - 1) / message["fps"]
+            open_mouths += bool(np.array(message["weights"])[-1, MOUTH].max() > 1e-3)
+        delays.append(time.monotonic() - sent + rest)
+    last = await _utterance(socket, speech[: 2 * RATE])
+    return {
+        "interruptions": count,
+        "lips at rest ms": _percentiles(np.array(delays)),
+        "within 100 ms": int(np.sum(np.array(delays) <= 0.1)),
+        "mouths left open": open_mouths,
+        "next utterance differs by": round(float(np.abs(last - reference).max()), 4),
+    }
+
+
+async def _next(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    while True:
+        message: dict[str, Any] = json.loads(await socket.recv())
+        if message["type"] == kind:
+            return message
+
+
+async def _utterance(socket: ClientConnection, speech: np.ndarray) -> np.ndarray:
+    """Weights (T, 52) of a whole utterance; closes the session."""
+    rows: list[Any] = []
+    for first in range(0, len(speech), RATE // 5):
+        await socket.send(speech[first : first + RATE // 5].tobytes())
+    await socket.send('{"type":"end"}')
+    while (message := json.loads(await asyncio.wait_for(socket.recv(), 60)))["type"] != "end":
+        if message["type"] == "frames":
+            rows += message["weights"]
+    await socket.close()
+    return np.array(rows)
+
+
+async def measure_hostility(url: str, token: str | None, count: int) -> dict[str, Any]:
+    """Clients that drop, stay half-open, do not read, send random bytes, too much, or in the wrong order."""
+    speech = demo_speech()[: 2 * RATE]
+    reference = await _utterance(await open_session(url, token, still=True), speech)
+    rng = random.Random(0)
+    held: list[Any] = []
+    outcomes: dict[str, int] = {}
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        try:
+            outcome = await asyncio.wait_for(_attack(url, token, kind, rng, held, speech), 20)
+        except (ConnectionClosed, ConnectionError, OSError, asyncio.TimeoutError, EOFError) as error:
+            outcome = "closed" if not isinstance(error, asyncio.TimeoutError) else "timeout"
+        key = f"{kind}: {outcome}"
+        outcomes[key] = outcomes.get(key, 0) + 1
+    for writer in held:
+        writer.close()
+    for _ in range(100):  # the places of the dropped clients become free
+        with suppress(ConnectionError, ConnectionClosed):
+            last = await _utterance(await open_session(url, token, still=True), speech)
+            break
+        await asyncio.sleep(0.2)
+    return {
+        "clients": count,
+        "outcomes": outcomes,
+        "next utterance differs by": round(float(np.abs(last - reference).max()), 4),
+        "jaw opens": round(float(last[:, JAW_OPEN].max()), 3),
+    }
+
+
+async def _attack(
+    url: str, token: str | None, kind: str, rng: random.Random, held: list[Any], speech: np.ndarray
+) -> str:
+    address = urlsplit(url)
+    if kind in ("half-open", "random"):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        if kind == "half-open":
+            writer.write(b"GET /ws HTTP/1.1\r\nHost: ")
+            held.append(writer)
+            return "held open"
+        writer.write(rng.randbytes(3000))
+        await reader.read(2000)
+        writer.close()
+        return "answered"
+    if kind == "order":
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with connect(url, additional_headers=headers, proxy=None) as socket:
+            await socket.send(rng.choice([b"\0" * 640, '{"type":"end"}', '{"type":"interrupt"}', "{}", '"start"']))
+            answer = json.loads(await socket.recv())
+            return str(answer["type"])
+    if kind == "refused":
+        async with connect(url, origin="http://evil.example", proxy=None):  # type: ignore[arg-type]
+            return "accepted"
+    socket = await open_session(url, token)
+    if kind == "drop":
+        await socket.send(speech.tobytes())
+        socket.transport.abort()
+        return "dropped"
+    if kind == "slow":  # reads nothing, and leaves without a word
+        socket.transport.pause_reading()
+        await socket.send(speech.tobytes())
+        await asyncio.sleep(0.05)
+        socket.transport.abort()
+        return "dropped"
+    await socket.send(bytes(2 << 20))  # oversized
+    while True:
+        await socket.recv()
+
+
+def main() -> int:
+    """Run the measurements of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m sedtalker.serve.load_test", description=__doc__)
+    parser.add_argument("url", help="such as ws://127.0.0.1:8000/ws")
+    parser.add_argument("--token", default=os.environ.get("SEDTALKER_TOKEN"))
+    parser.add_argument("--sessions", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--interruptions", type=int, default=0)
+    parser.add_argument("--hostile", type=int, default=0)
+    parser.add_argument("--pid", type=int, help="of the server, for its memory")
+    arguments = parser.parse_args()
+    if not (arguments.sessions or arguments.interruptions or arguments.hostile):
+        parser.error("give --sessions, --interruptions or --hostile")
+    before = None if arguments.pid is None else memory_of(arguments.pid)
+    results: list[dict[str, Any]] = []
+    if arguments.sessions:
+        results.append(
+            asyncio.run(
+                measure_load(arguments.url, arguments.token, arguments.sessions, arguments.seconds, arguments.pid)
+            )
+        )
+    if arguments.interruptions:
+        results.append(asyncio.run(measure_interruptions(arguments.url, arguments.token, arguments.interruptions)))
+    if arguments.hostile:
+        results.append(asyncio.run(measure_hostility(arguments.url, arguments.token, arguments.hostile)))
+    for result in results:
+        if before is not None and arguments.pid is not None:
+            result["memory MB before and after"] = [round(before), round(memory_of(arguments.pid))]
+        print(json.dumps(result, indent=2))
+    failed = any(result.get("errors") or result.get("wrong utterances") for result in results)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

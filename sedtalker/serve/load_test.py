@@ -2,7 +2,7 @@
 
     python -m sedtalker.serve.load_test URL --sessions 8 --seconds 60       real-time clients: latency, errors
     python -m sedtalker.serve.load_test URL --interruptions 1000            in a row: time to closed lips
-    python -m sedtalker.serve.load_test URL --hostile 200                   dropped and hostile clients, then a right one
+    python -m sedtalker.serve.load_test URL --hostile 200                   dropped and hostile clients
     python -m sedtalker.serve.load_test URL --sessions 4 --seconds 3600 --pid PID   and the memory of the server
 
 Prints JSON. Clients are in one process, which takes a part of the machine: give it a core of its own.

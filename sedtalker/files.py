@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from sedtalker.errors import SEDTalkerError
 
@@ -235,9 +236,9 @@ def read_table(
             raise ValueError(f"an empty table, without the heading {_list_columns(columns)}")
         return
     meaning = {alias: name for name, aliases in columns.items() for alias in aliases}
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
 
     def split(lines: Iterable[str], mark: str) -> Iterator[list[str]]:
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         return csv.reader(lines, delimiter=mark, skipinitialspace=True, quoting=quoting, strict=strict)
 
     def headings(mark: str) -> list[str]:

@@ -60,6 +60,7 @@ from sedtalker.talker.streaming import (
 Float = NDArray[np.float32]
 
 SHORTEST_REFERENCE = 2.0  # s of speech from which a voice is known
+SHORTEST_PART = 0.2  # s of speech in one of several recordings of a voice
 
 
 def load(model: Path | str = "default", *, diarizer: Path | str = "default", device: str = "auto") -> Talker:

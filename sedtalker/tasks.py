@@ -375,9 +375,12 @@ def _(options: DiarizeOptions, folder: Path) -> FileTask:
 
 @load_task.register
 def _(options: EnrollOptions, folder: Path) -> FileTask:
+    from sedtalker.emotion.inference import check_voice
     from sedtalker.pipeline import load
 
-    return partial(enroll_file, load(diarizer=options.diarizer, device=options.device), folder, options)
+    talker = load(diarizer=options.diarizer, device=options.device)
+    check_voice(talker.diarizer)
+    return partial(enroll_file, talker, folder, options)
 
 
 @load_task.register
@@ -468,10 +471,11 @@ def diarize_file(
 def enroll_file(
     talker: Talker, folder: Path, options: EnrollOptions, audio: Path, on_commit: CommitCallback
 ) -> FileResult:
-    """Write the profile of the voice in one audio file, of any length."""
+    """Write the profile of the voice in one audio file of several."""
     from sedtalker.audio import AudioFile
+    from sedtalker.pipeline import SHORTEST_PART
 
-    profile = talker.enroll(AudioFile(audio, options.audio_track), shortest=0.0)
+    profile = talker.enroll(AudioFile(audio, options.audio_track), shortest=SHORTEST_PART)
     paths = result_paths(options, folder, audio)
     return FileResult(_write_results(paths, lambda name, temp_path: profile.save(temp_path), on_commit))
 

@@ -46,7 +46,7 @@ def run_enroll(arguments: argparse.Namespace) -> int:
     from sedtalker.emotion.voice_pool import merge_profiles
     from sedtalker.errors import AudioError
     from sedtalker.inputs import expand_inputs
-    from sedtalker.pipeline import load
+    from sedtalker.pipeline import SHORTEST_PART, SHORTEST_REFERENCE, load
 
     paths = expand_inputs(arguments.audio)
     if not paths:
@@ -57,8 +57,13 @@ def run_enroll(arguments: argparse.Namespace) -> int:
     for source in sources:
         if arguments.strict:
             refuse_damaged(source)
-        profiles.append(talker.enroll(source))
+        profiles.append(talker.enroll(source, shortest=SHORTEST_PART))
     profile = merge_profiles(profiles)
+    if profile.seconds < SHORTEST_REFERENCE:
+        raise AudioError(
+            f"{profile.seconds:.1f} s of speech in {paths[0]}{' and the others' if len(paths) > 1 else ''} are too "
+            f"little to know a voice by. Give {SHORTEST_REFERENCE:g} s or more, best 10 to 60 s"
+        )
     profile.save(arguments.output)
     print(f"{arguments.output}: {profile.seconds:.1f} s of speech in {len(paths)} recordings")
     return 0

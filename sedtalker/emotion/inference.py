@@ -107,20 +107,16 @@ def _start(diarizer: Diarizer, voice: VoiceProfile | None) -> VoiceEstimate:
     return VoiceEstimate(*(part.to(diarizer.absent.device) for part in estimate))
 
 
-def check_voice(diarizer: Diarizer, voice: VoiceProfile) -> None:
-    """Check that a diarizer can use a voice profile. Raises CheckpointError if it cannot."""
-    _check_voice(diarizer, voice.encoder, voice.mean.shape)
-
-
-def _check_voice(diarizer: Diarizer, encoder: str, shape: tuple[int, ...]) -> None:
+def check_voice(diarizer: Diarizer, voice: VoiceProfile | None = None) -> None:
+    """Check that a diarizer uses voice profiles, and that it can use this one. Raises CheckpointError if not."""
     config = diarizer.config
     if not config.causal:
         raise CheckpointError(
             "this diarizer does not use voice profiles. Use the default one, or leave the profile out"
         )
-    if encoder != config.encoder or shape != (config.layers, config.feature_width):
+    if voice and (voice.encoder, voice.mean.shape) != (config.encoder, (config.layers, config.feature_width)):
         raise CheckpointError(
-            f"a voice profile of {encoder}, not of {config.encoder}. Enroll the voice with this diarizer"
+            f"a voice profile of {voice.encoder}, but the diarizer reads {config.encoder}. Enroll the voice with it"
         )
 
 
@@ -132,7 +128,7 @@ def enroll_voice(diarizer: Diarizer, features: Tensor | Iterable[Tensor]) -> Voi
         CheckpointError: the diarizer does not use profiles.
     """
     config = diarizer.config
-    _check_voice(diarizer, config.encoder, (config.layers, config.feature_width))
+    check_voice(diarizer)
     estimate = _start(diarizer, None)
     for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
         steps = pool_frames(block[None, :, config.first_layer :].to(diarizer.absent.device))
@@ -170,7 +166,7 @@ class DiarizerStream:
     def profile(self) -> VoiceProfile:
         """The voice so far."""
         config = self.diarizer.config
-        _check_voice(self.diarizer, config.encoder, (config.layers, config.feature_width))
+        check_voice(self.diarizer)
         whole = self._estimate.add(self._block_sum)
         return VoiceEstimate(*(part[0] for part in whole)).profile(config.encoder, config.layers)
 

@@ -22,6 +22,7 @@ from sedtalker.data.concatenation import LEVEL, draw_recipes, normalize_level, r
 from sedtalker.data.manifest import Manifest, Utterance, audio_files, load_manifest
 from sedtalker.data.negative_audio import synthesize_non_speech
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
+from sedtalker.emotion.inference import check_voice
 from sedtalker.emotion.plot import plot_confusion
 from sedtalker.emotion.segments import Segment
 from sedtalker.errors import CheckpointError, DataError
@@ -175,6 +176,8 @@ def evaluate_diarizer(
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = offline(load_encoder(network.config.encoder))
     dials = {ms: with_look_ahead(encoder, ms) for ms in look_aheads}
+    if references:
+        check_voice(network)
     labels = network.config.labels
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     if manifest_path is not None:

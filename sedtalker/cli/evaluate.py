@@ -184,6 +184,13 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         help="additional tests with music, laughter, breath, barks and sounds from folders next to the speech",
     )
     parser.add_argument(
+        "--per-speaker",
+        type=integer(0, 10_000),
+        default=20,
+        metavar="N",
+        help="number of recordings with changing emotion that are joined from each speaker's clips (default: 20)",
+    )
+    parser.add_argument(
         "--crossfade",
         type=real(0, 1, "s"),
         default=0.0,
@@ -318,6 +325,7 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
         arguments.manifest,
         arguments.diarizer,
         arguments.split,
+        arguments.per_speaker,
         degradations=make_noises(arguments.noise) | make_channels(arguments.channels),
         crossfade=arguments.crossfade,
         most=arguments.most,

@@ -188,7 +188,7 @@ class Talker:
         self._check_emotion(emotion, _name_of(audio))
         if voice is not None:
             check_voice(self.diarizer, voice)
-        rig = self._load_rig(face)
+        rig = self.load_rig(face)
         rigged = rig.blendshapes is not None
         with Spool(self.model.config.width) as speech:
             encoded = _EncodedAudio(
@@ -279,12 +279,12 @@ class Talker:
         """
         if isinstance(chunks, (str, bytes, Path)) or not isinstance(chunks, Iterable):
             raise AudioError(f"chunks of {type(chunks).__name__}: give an iterable of arrays (N,) of 16 kHz samples")
-        rig, stream = self._load_rig(face), self.open_stream(**options)
+        rig, stream = self.load_rig(face), self.open_stream(**options)
 
         def poses() -> Iterator[Float]:
             for frames in chain(map(stream.push, chunks), (stream.finish() for _ in range(1))):
                 if len(frames.time):
-                    yield self._pose(frames.weights, rig)
+                    yield self.pose(frames.weights, rig)
 
         return poses()
 
@@ -395,12 +395,12 @@ class Talker:
         for curves in chain(map(resampler.push, rows()), (resampler.finish() for _ in range(1))):
             frames = decoder.split(curves[: count - done], done, fps)
             part = slice(done, done + len(frames.time))
-            motion[part] = frames.weights if rigged else self._pose(frames.weights, rig)
+            motion[part] = frames.weights if rigged else self.pose(frames.weights, rig)
             head[part] = frames.head
             done = part.stop
         return motion, head
 
-    def _load_rig(self, face: str | Path | Face | None) -> Face:
+    def load_rig(self, face: str | Path | Face | None = None) -> Face:
         """Load a face, and check that this model can move it."""
         rig = face if isinstance(face, Face) else load_face(face or "default")
         if self.model.config.head == "blendshapes":
@@ -416,8 +416,8 @@ class Talker:
             )
         return replace(rig, blendshapes=None, blendshape_names=())
 
-    def _pose(self, curves: Float, rig: Face) -> Float:
-        """(T, V, 3) metres of coefficients (T, K)."""
+    def pose(self, curves: Float, rig: Face) -> Float:
+        """Vertices (T, V, 3) in metres of the weights or other coefficients (T, K) of an animation or a stream."""
         if rig.blendshapes is not None:
             return rig.pose(curves)
         return rig.template + self.model.predict_displacements(curves)

@@ -12,11 +12,25 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from sedtalker import __version__
-from sedtalker.cli import animate, data, demo, diarize, doctor, evaluate, export, licences, render, serve, train, voice
+from sedtalker.cli import (
+    animate,
+    bench,
+    data,
+    demo,
+    diarize,
+    doctor,
+    evaluate,
+    export,
+    licences,
+    render,
+    serve,
+    train,
+    voice,
+)
 from sedtalker.errors import SEDTalkerError, UsageError, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 
-COMMANDS = (animate, diarize, voice, render, export, serve, train, evaluate, data, demo, doctor, licences)
+COMMANDS = (animate, diarize, voice, render, export, serve, train, evaluate, data, bench, demo, doctor, licences)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -66,18 +67,33 @@ class WindowedAttention(nn.Module):
         q = self.rotary(q, first=self.window)
         k = self.rotary(k, first=0)
         scores = q @ k.transpose(-1, -2) * self.size**-0.5
-        weights = scores.masked_fill(~self._mask(count, block, valid, q.device), float("-inf")).softmax(-1)
+        hidden = _hidden_keys(self.window, count, block, valid, q.device)
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
         mixed = weights.to(v.dtype) @ v  # (batch, count, kv_heads, group, block, d)
         return mixed.permute(0, 2, 3, 1, 4, 5).reshape(batch, self.heads, count * block, self.size)[:, :, :frames]
 
-    def _mask(self, count: int, block: int, valid: int, device: torch.device) -> Tensor:
-        """(count, 1, 1, block, window + block): the keys that each query of each block attends to."""
-        query = torch.arange(block, device=device)[:, None] + self.window
-        key = torch.arange(self.window + block, device=device)
-        near = (key <= query) & (key > query - self.window)  # (block, reach)
+
+@lru_cache(maxsize=64)
+def _hidden_keys(window: int, count: int, block: int, valid: int, device: torch.device) -> Tensor:
+    """(count, 1, 1, block, window + block): the keys that each query of each block does not attend to."""
+    with torch.inference_mode(False):  # training may read it too
+        query = torch.arange(block, device=device)[:, None] + window
+        key = torch.arange(window + block, device=device)
+        near = (key <= query) & (key > query - window)  # (block, reach)
         position = torch.arange(count, device=device)[:, None] * block + key  # in the row of all keys
-        present = position >= self.window - valid  # (count, reach)
-        return (near & present[:, None])[:, None, None]
+        present = position >= window - valid  # (count, reach)
+        return ~(near & present[:, None])[:, None, None]
+
+
+@lru_cache(maxsize=64)
+def _plain_rotation(
+    size: int, first: int, frames: int, kind: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (frames, size / 2) of the angles at the positions first, first + 1, ..."""
+    with torch.inference_mode(False):
+        position = torch.arange(first, first + frames, device=device)[:, None]
+        angle = (position * (ROTARY_BASE ** -(torch.arange(0, size, 2, device=device) / size))).to(kind)
+        return angle.cos(), angle.sin()
 
 
 class RotaryPositions(nn.Module):
@@ -96,11 +112,15 @@ class RotaryPositions(nn.Module):
 
     def forward(self, x: Tensor, first: int) -> Tensor:
         """Rotate x (batch, count, heads, group, T, d) at the positions first, first + 1, ..."""
-        frequency = self.plain[None]  # (1 or heads, d / 2)
-        if self.heads_factor is not None and self.pairs_factor is not None:
-            frequency = frequency * torch.exp(self.heads_factor @ self.pairs_factor)
+        if self.heads_factor is None or self.pairs_factor is None:
+            return _rotate(x, *_plain_rotation(x.shape[-1], first, x.shape[-2], x.dtype, x.device))
+        frequency = self.plain * torch.exp(self.heads_factor @ self.pairs_factor)  # (heads, d / 2)
         position = torch.arange(first, first + x.shape[-2], device=x.device)
         angle = (position[:, None] * frequency[:, None, None, :].float()).to(x.dtype)  # (heads, 1, T, d / 2)
-        even, odd = x.chunk(2, dim=-1)
-        cosine, sine = angle.cos(), angle.sin()
-        return torch.cat([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1)
+        return _rotate(x, angle.cos(), angle.sin())
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate the pairs of halves of x (..., T, d)."""
+    even, odd = x.chunk(2, dim=-1)
+    return torch.cat([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1)

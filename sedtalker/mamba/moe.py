@@ -22,13 +22,11 @@ class MixtureOfExperts(nn.Module):
         """Outputs of the experts weighted by the router, and a loss () that is 1 if all experts are used equally."""
         frames = x.flatten(0, 1)  # (M, width)
         probability = self.router(frames).softmax(-1)  # (M, experts)
-        weight, selected = probability.topk(self.top_k, dim=-1)  # (M, top_k)
-        weight = weight / weight.sum(-1, keepdim=True)
         if self.top_k == len(self.experts):
-            spread = torch.zeros_like(probability).scatter(-1, selected, weight)
-            y = sum(spread[:, k : k + 1] * expert(frames) for k, expert in enumerate(self.experts))
-        else:
-            y = self._run_selected(frames, weight, selected)
+            y = sum(probability[:, k : k + 1] * expert(frames) for k, expert in enumerate(self.experts))
+            return y.view_as(x), x.new_ones(())  # all experts are used equally
+        weight, selected = probability.topk(self.top_k, dim=-1)  # (M, top_k)
+        y = self._run_selected(frames, weight / weight.sum(-1, keepdim=True), selected)
         return y.view_as(x), balance_loss(probability, selected)
 
     def _run_selected(self, frames: Tensor, weight: Tensor, selected: Tensor) -> Tensor:

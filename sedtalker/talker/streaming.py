@@ -40,7 +40,7 @@ STEP = 480  # samples that are computed at once, at least: a step of 20 ms costs
 LONGEST_STEP = 8 * SAMPLE_RATE  # samples that are computed at once, at most
 REST_FRAMES = 3  # frames in which an interruption brings the lips to rest
 RESUME_FRAMES = 6  # frames in which the motion goes over to that of the next sound
-DIARIZER_FRAMES = 10  # frames that a diarizer reads at once if each call costs as much as 8 s
+DIARIZER_FRAMES = 12  # frames that the diarizer reads at once: emotions change slowly, and each call has its cost
 NEUTRAL_FRAMES = 10  # frames in which the emotion of the voice ends in long silence
 
 SPOOLED = 1 << 24  # bytes that a spool holds in memory
@@ -89,7 +89,6 @@ class DiarizedEmotion:
 
     def __init__(self, diarizer: Diarizer, labels: tuple[str, ...], voice: VoiceProfile | None = None) -> None:
         self._stream, self._matrix = diarizer.stream(voice), diarizer.label_matrix(labels)
-        self._piece = 1 if diarizer.config.causal else DIARIZER_FRAMES
         self._neutral = torch.eye(len(labels))[labels.index("neutral")]
         self._waiting: Tensor | None = None  # features of frames that were not predicted yet
         self._last = self._neutral[None], torch.zeros(1)  # posterior and intensity of the last predicted frame
@@ -103,17 +102,14 @@ class DiarizedEmotion:
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior (n, C) and intensity (n,): of each frame, or the last ones known."""
-        if self._piece == 1:
-            prediction = self._stream.push(features)
-            return prediction.posterior @ self._matrix, prediction.intensity
         waiting = features[:0] if self._waiting is None else self._waiting
-        shown = (torch.arange(len(features)) + len(waiting) + 1) // self._piece  # pieces that a frame knows
+        shown = (torch.arange(len(features)) + len(waiting) + 1) // DIARIZER_FRAMES  # pieces that a frame knows
         frames, posteriors, intensities = torch.cat([waiting, features]), [self._last[0]], [self._last[1]]
-        for start in range(0, len(frames) - self._piece + 1, self._piece):
-            posterior, intensity, _ = self._stream.push(frames[start : start + self._piece])
+        for start in range(0, len(frames) - DIARIZER_FRAMES + 1, DIARIZER_FRAMES):
+            posterior, intensity, _ = self._stream.push(frames[start : start + DIARIZER_FRAMES])
             posteriors.append(posterior[-1:] @ self._matrix)
             intensities.append(intensity[-1:])
-        self._waiting = frames[len(frames) // self._piece * self._piece :]
+        self._waiting = frames[len(frames) // DIARIZER_FRAMES * DIARIZER_FRAMES :]
         self._last = posteriors[-1], intensities[-1]
         return torch.cat(posteriors)[shown], torch.cat(intensities)[shown]
 

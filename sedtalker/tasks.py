@@ -70,6 +70,7 @@ class PictureOptions:
     size: int = RenderConfig.width  # pixels, width and height
     quality: str = RenderConfig.quality  # or "fine"
     view: str = RenderConfig.view
+    framing: str = RenderConfig.framing
     backend: str = RenderConfig.backend
     background: Background = RenderConfig.background  # RGB, each 0 to 1; "transparent" for pictures; None: gradient
     strip: bool = True  # show the emotion track under the face
@@ -582,7 +583,7 @@ def _apply_texture(face: Face, options: PictureOptions) -> Face:
 
 def _render_config(options: PictureOptions, size: int) -> RenderConfig:
     """The settings of square pictures with `size` pixels a side."""
-    return RenderConfig(size, size, options.quality, options.backend, options.view, options.background)
+    return RenderConfig(size, size, options.quality, options.backend, options.view, options.background, options.framing)
 
 
 def _check_captions(options: PictureOptions, source: Path) -> None:

@@ -10,8 +10,6 @@ from sedtalker.face.action_units import (
     ACTION_UNITS,
     EMOTIONS,
     action_unit_matrix,
-    classify_emotion,
-    emotion_scores,
     estimate_action_units,
     expression_weights,
 )
@@ -86,34 +84,3 @@ def test_units_are_the_least_squares_solution() -> None:
     for face in rng.uniform(0, 1, (5, 52)).astype(np.float32):
         solution = lsq_linear(action_unit_matrix().T.astype(float), face).x
         np.testing.assert_allclose(estimate_action_units(face), np.maximum(solution, 0), atol=1e-5)
-
-
-@pytest.mark.parametrize("intensity", [0.3, 0.6, 1.0])
-@pytest.mark.parametrize("label", EMFACS)
-def test_faces_of_the_published_prototypes_are_classified(label: str, intensity: float) -> None:
-    """All units of the published prototype at the same intensity, which no row of the table is."""
-    face = np.sum([weights(**ACTION_UNITS[unit]) for unit in EMFACS[label]], axis=0) * intensity
-    assert LABELS[classify_emotion(face)] == label
-
-
-@pytest.mark.parametrize("label", [label for label in LABELS if label != "neutral"])
-def test_speech_does_not_change_the_class(label: str) -> None:
-    """Jaw and lips of open, rounded and closed mouths are added to each expression."""
-    face = expression_weights(ONE_HOT[[LABELS.index(label)]], np.full(1, 0.6, np.float32))[0]
-    for mouth in (
-        weights(jawOpen=0.4),
-        weights(mouthPucker=0.6, mouthFunnel=0.2),
-        weights(jawOpen=0.1, mouthClose=0.1),
-    ):
-        assert LABELS[classify_emotion(face + mouth)] == label
-        assert LABELS[classify_emotion(mouth)] == "neutral"
-
-
-def test_scores_are_cosines_of_each_emotion() -> None:
-    faces = expression_weights(ONE_HOT, np.full(len(LABELS), 0.4, np.float32))
-    scores = emotion_scores(faces)
-    emotional = np.delete(np.arange(len(LABELS)), LABELS.index("neutral"))
-    np.testing.assert_allclose(scores[emotional, emotional], 1, atol=1e-5)
-    np.testing.assert_allclose(scores[emotional], emotion_scores(2 * faces)[emotional], atol=1e-5)
-    assert np.abs(scores[LABELS.index("neutral")]).max() == 0
-    assert (scores[emotional].argmax(axis=1) == emotional).all()

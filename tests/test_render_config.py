@@ -18,6 +18,7 @@ from sedtalker.tasks import PictureOptions
         ({"backend": "vulkan"}, "unknown backend: vulkan"),
         ({"quality": "ultra"}, "unknown quality: ultra"),
         ({"view": "above"}, "unknown view: above"),
+        ({"framing": "feet"}, "unknown framing: feet"),
         ({"width": 8}, "8 x 512 pixels is too small"),
         ({"background": "pink"}, "unknown background: 'pink'"),
     ],
@@ -33,5 +34,5 @@ def test_command_line_and_tasks_have_the_same_defaults():
     arguments = parser.parse_args([])
     for defaults in (arguments, PictureOptions()):
         assert defaults.size == RenderConfig().width == RenderConfig().height
-        for name in ("quality", "backend", "view", "background"):
+        for name in ("quality", "backend", "view", "background", "framing"):
             assert getattr(defaults, name) == getattr(RenderConfig(), name)

@@ -23,9 +23,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    models = parser.add_subparsers(dest="model", metavar="talker|motion|diarizer|diarization", required=True)
+    models = parser.add_subparsers(dest="model", metavar="talker|motion|expression|diarizer|diarization", required=True)
     _add_talker(models, common)
     _add_motion(models, common)
+    _add_expression(models, common)
     _add_diarizer(models, common)
     _add_diarization(models, common)
 
@@ -122,6 +123,25 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split of the store (default: test)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
     parser.set_defaults(run=run_motion)
+
+
+def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser(
+        "expression",
+        parents=[common],
+        help="measure expressions against real action units, and with an outside classifier of pictures",
+        description="Reads the emotion of speaking faces by measures that do not know how they were made.",
+    )
+    parser.add_argument("recordings", type=Path, nargs="+", metavar="AUDIO", help="neutral speech, two or more")
+    parser.add_argument(
+        "--ravdess", type=Path, metavar="DIR", help="RAVDESS with action_units/per_clip.csv, to compare with its actors"
+    )
+    parser.add_argument("--talker", default="default", metavar="NAME|DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--judge", action="store_true", help="read rendered pictures too: needs pip install 'sedtalker[judge]'"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    parser.set_defaults(run=run_expression)
 
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
@@ -258,6 +278,20 @@ def run_talker(arguments: argparse.Namespace) -> int:
         ):
             print(path)
     return 1 if results[0].bad else 0
+
+
+def run_expression(arguments: argparse.Namespace) -> int:
+    """Measure the expressions of a talker."""
+    from sedtalker.evaluation.expression import evaluate_expression, format_expression
+    from sedtalker.evaluation.report import write_report
+    from sedtalker.pipeline import load
+
+    talker = load(arguments.talker, device="cpu")
+    report = evaluate_expression(talker, arguments.recordings, arguments.ravdess, arguments.judge)
+    print(format_expression(report))
+    if arguments.output:
+        write_report(report, arguments.output)
+    return 0
 
 
 def run_motion(arguments: argparse.Namespace) -> int:

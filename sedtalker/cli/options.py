@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sedtalker.export import FORMATS
-from sedtalker.render.config import BACKENDS, QUALITIES, VIEWS, RenderConfig
+from sedtalker.render.config import BACKENDS, FRAMINGS, QUALITIES, VIEWS, RenderConfig
 
 if TYPE_CHECKING:
     from sedtalker.batch import BatchConfig
@@ -152,6 +152,12 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(QUALITIES),
         default=RenderConfig.quality,
         help="fine adds smooth edges, a shadow and skin detail (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--framing",
+        choices=FRAMINGS,
+        default=RenderConfig.framing,
+        help="portrait shows the shoulders (default: %(default)s)",
     )
     parser.add_argument("--view", choices=tuple(VIEWS), default=RenderConfig.view, help="default: %(default)s")
     parser.add_argument(

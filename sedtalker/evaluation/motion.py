@@ -31,7 +31,6 @@ from sedtalker.evaluation import lips, mouth_shape
 from sedtalker.evaluation.lips import ClosureFigures
 from sedtalker.evaluation.mouth_shape import Interval
 from sedtalker.evaluation.voice_groups import VoiceClip, median_pitch, voice_figures
-from sedtalker.face.action_units import classify_emotion
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
@@ -44,7 +43,6 @@ from sedtalker.talker.model import TalkerModel, load_talker_model
 Float = NDArray[np.float32]
 
 LEVELS = (1 / 3, 2 / 3, 1.0)  # intensities at which each emotion is measured
-VISIBLE_INTENSITY = 0.3  # intensity above which an emotion must be visible
 UNKNOWN = "?"  # name of a phone of which only the time is known
 PAUSE = 0.2  # seconds; a shorter gap in the sound may be a stop
 SHORTEST = 25  # frames of an animation
@@ -207,10 +205,10 @@ def surface_metrics(motions: Sequence[ClipMotion], face: Face) -> dict[str, floa
 def emotion_metrics(
     runner: TalkerRunner, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
 ) -> dict[str, Any]:
-    """Recognised emotion, displacement by intensity, and closures and timing with each emotion."""
-    read, shown, closures, shifts = {}, {}, {}, []
+    """Displacement by intensity, and closures and timing with each emotion."""
+    shown, closures, shifts = {}, {}, []
     for label in LABELS[:NEUTRAL] + LABELS[NEUTRAL + 1 :]:
-        agree, moved = [], np.zeros(len(LEVELS))
+        moved = np.zeros(len(LEVELS))
         figures = []
         for _, features, phones in clips:
             rest = runner.with_emotion(features, LABELS[NEUTRAL], 0.0)
@@ -218,17 +216,12 @@ def emotion_metrics(
                 weights = runner.with_emotion(features, label, intensity)
                 distance = runner.face.pose(weights[::5]) - runner.face.pose(rest[::5])
                 moved[level] += float(np.linalg.norm(distance, axis=-1).mean()) / len(clips)
-                if intensity > VISIBLE_INTENSITY:
-                    agree.append(classify_emotion(weights) == LABELS.index(label))
             gap, still = runner.gap(weights), runner.gap(rest)
             figures.append(lips.closure_metrics(gap, phones, FRAME_RATE))
             shifts.append(lips.audio_lip_offset(gap, still, FRAME_RATE))
-        read[label] = float(np.concatenate(agree).mean())
         shown[label] = [round(value * 1000, 3) for value in moved]
         closures[label] = lips.pool(figures).summary()["closure_recall"]
     return {
-        "read_back": read,
-        "read_back_mean": float(np.mean(list(read.values()))),
         "displacement_mm_at_1/3_2/3_1": shown,
         "closure_recall_at_intensity_1": closures,
         "largest_shift_by_emotion_seconds": float(np.max(np.abs(shifts))),
@@ -489,7 +482,6 @@ def _animation_metrics(animation: Animation, path: Path, samples: Float, phones:
     gap = lips.lip_gap_of_weights(weights, face).astype(np.float32)
     motions = ClipMotion(weights, gap, tuple(phones) or _phones_from_loudness(decibels), decibels)
     figures = mouth_metrics([motions]) | surface_metrics([motions], face)
-    figures["emotion_agreement"] = _emotion_agreement(animation.blendshapes, animation)
     phone_metrics = () if phones else ClosureFigures.empty().summary()
     return {name: value for name, value in figures.items() if name not in phone_metrics and np.isfinite(value)}
 
@@ -510,13 +502,3 @@ def _phones_from_loudness(decibels: Float) -> tuple[Phone, ...]:
         start, frame = frame, frame + len(list(run))
         phones.append(Phone("", UNKNOWN if sounds else SILENCE, start / FRAME_RATE, frame / FRAME_RATE))
     return tuple(phones)
-
-
-def _emotion_agreement(weights: Float, animation: Animation) -> float:
-    """Share of the emotional frames whose face shows the emotion of the track; NaN without such frames."""
-    posterior, intensity = animation.emotion.with_labels(LABELS).at_rate(animation.fps, len(weights))
-    labels = posterior.argmax(axis=1)
-    emotional = (intensity > VISIBLE_INTENSITY) & (labels != NEUTRAL)
-    if not emotional.any():
-        return float("nan")
-    return float((classify_emotion(weights[emotional]) == labels[emotional]).mean())

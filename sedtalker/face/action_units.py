@@ -3,9 +3,12 @@
 The action units are those of FACS (Ekman, Friesen & Hager 2002). The prototypes are those of EMFACS (Friesen & Ekman
 1983; happy 6+12, sad 1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units
 that RAVDESS' actors show in addition, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14,
-sad 17, anger 9 and 10, disgust 4, 6, 7 and 10; in fear 4 exceeds 2, which separates it from surprise. EMFACS has no
-prototype for upset: units 4 and 14 accompany reported frustration (Grafsgaard et al., "Automatically recognizing
-facial expression", EDM 2013), 17 and 24 press the mouth shut.
+sad 17, anger 9 and 10, disgust 4, 6, 7, 10 and 17, fear 15. The proportions that tell two emotions apart follow the
+same means: in fear unit 1 is more than twice unit 2 and unit 4 is strong, in surprise unit 2 exceeds unit 1; disgust
+is in nose, upper lip and chin, anger in brows and lids. Sizes are those at which an outside classifier and a person
+name the emotion of a speaking face (`sedtalker evaluate expression`). EMFACS has no prototype for upset: units 4 and
+14 accompany reported frustration (Grafsgaard et al., "Automatically recognizing facial expression", EDM 2013), 17 and
+24 press the mouth shut.
 """
 
 from __future__ import annotations
@@ -13,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
 from sedtalker.face.rig import Float
-from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.labels import LABELS
 
 ACTION_UNITS: dict[int, dict[str, float]] = {
     1: {"browInnerUp": 1.0},  # inner brow raiser
@@ -44,23 +46,15 @@ ACTION_UNITS: dict[int, dict[str, float]] = {
 
 EMOTIONS: dict[str, dict[int, float]] = {
     "neutral": {},
-    "happy": {6: 1.00, 12: 1.00, 7: 0.30, 10: 0.45, 14: 0.15, 16: 0.25},
+    "happy": {6: 1.00, 12: 1.00, 7: 0.30, 10: 0.70, 14: 0.15, 16: 0.25},
     "sad": {1: 1.00, 4: 0.35, 15: 1.00, 17: 1.00, 7: 0.10, 43: 0.22, 64: 0.35},
     "angry": {4: 1.00, 5: 0.60, 7: 0.55, 9: 0.60, 10: 0.60, 16: 0.60, 23: 0.20, 24: 0.10},
     "upset": {4: 0.60, 14: 0.40, 15: 0.55, 17: 0.65, 24: 0.50},
     "disgust": {9: 1.00, 10: 1.00, 4: 0.20, 15: 0.80, 17: 0.80, 6: 0.45, 7: 0.55, 16: 0.10, 43: 0.15},
     "fear": {1: 1.00, 2: 0.35, 4: 0.65, 5: 1.00, 20: 1.00, 16: 0.60, 15: 0.35, 26: 0.10},
-    "surprise": {1: 1.00, 2: 1.00, 5: 1.00, 26: 0.70},
+    "surprise": {1: 0.65, 2: 1.00, 5: 0.95, 12: 0.10, 26: 0.75},
 }
 """Action units in [0, 1] of each emotion at intensity 1."""
-
-UPPER_FACE_UNITS = (1, 2, 4, 5, 6, 7, 9)
-EMOTION_UNITS = (*UPPER_FACE_UNITS, 12, 14, 15, 17, 20, 24)
-"""Units that show an emotion during speech; 10, 16, 23 and 26 also occur in neutral speech."""
-
-MOUTH_UNITS_WEIGHT = 0.6  # of units 12 to 24 in `emotion_scores`; units of the upper face have 1
-MIN_ACTIVATION = 0.12  # norm of the weighted units below which a face counts as neutral
-
 
 MOUTH_SHARE = {
     "mouthDimple": 0.6, "mouthStretch": 0.9, "mouthUpperUp": 0.8, "mouthLowerDown": 0.7, "mouthShrugLower": 0.8,
@@ -97,24 +91,3 @@ def expression_weights(posterior: Float, intensity: Float) -> Float:
 def estimate_action_units(weights: Float) -> Float:
     """Least-squares action units (..., U) for ARKit weights (..., 52), negative ones set to zero."""
     return np.maximum(weights @ np.linalg.pinv(action_unit_matrix()), 0.0).astype(np.float32)
-
-
-def emotion_scores(weights: Float) -> Float:
-    """Cosine similarity (..., C) of ARKit weights (..., 52) to each emotion's action units; 0 for neutral."""
-    unit_weights = _unit_weights()
-    units, prototypes = estimate_action_units(weights) * unit_weights, emotion_action_units() * unit_weights
-    norms = np.linalg.norm(units, axis=-1, keepdims=True) * np.linalg.norm(prototypes, axis=-1)
-    return (units @ prototypes.T) / np.maximum(norms, 1e-6)
-
-
-def classify_emotion(weights: Float) -> NDArray[np.int64]:
-    """The emotion (...,) of ARKit weights (..., 52), as indices of LABELS."""
-    active = np.linalg.norm(estimate_action_units(weights) * _unit_weights(), axis=-1) > MIN_ACTIVATION
-    return np.where(active, emotion_scores(weights).argmax(axis=-1), NEUTRAL)
-
-
-def _unit_weights() -> Float:
-    mouth = set(EMOTION_UNITS) - set(UPPER_FACE_UNITS)
-    return np.array(
-        [1.0 if u in UPPER_FACE_UNITS else MOUTH_UNITS_WEIGHT if u in mouth else 0.0 for u in ACTION_UNITS], np.float32
-    )

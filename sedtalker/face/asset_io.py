@@ -33,7 +33,7 @@ _Arrays = dict[str, Any]  # the arrays of an .npz file by name
 
 
 class Textures(Mapping[str, NDArray[np.uint8]]):
-    """Textures of a folder by name, decoded at first access: (H, W, 4), or (H, W, 1) for bump maps."""
+    """Textures of a folder by name, decoded at first access: (H, W, 4), or (H, W, 1) for bump and wrinkle maps."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class Textures(Mapping[str, NDArray[np.uint8]]):
             path = self._folder / f"{name}.webp"
             try:
                 with Image.open(path) as image:
-                    mode = "L" if name.endswith("_bump") else "RGBA"
+                    mode = "L" if name.endswith("_bump") or name.startswith("wrinkle_") else "RGBA"
                     values = np.asarray(image.convert(mode))
             except OSError as error:
                 raise FaceError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +30,7 @@ from sedtalker.phones import SILENCE, Phone
 from sedtalker.pipeline import Talker, load
 from sedtalker.recipes.phone_sheet import mouth_camera
 from sedtalker.render.animation_video import render_animation
-from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.camera import Camera, front_camera
 from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.views import grid
 from sedtalker.resources import asset
@@ -56,9 +55,7 @@ def speaking_moment(animation: Animation, share: float) -> int:
 
 def close_camera(face: Face) -> Camera:
     """Camera with a close view of the face."""
-    front = portrait_camera(face)
-    x, y, z = front.target
-    return replace(front, target=(x, y + 0.02, z), distance=0.8 * front.distance)
+    return front_camera(face)
 
 
 def emotion_sheet(talker: Talker, audio: Path) -> Bytes:

@@ -17,7 +17,7 @@ from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.render import views
 from sedtalker.render.arrays import Bytes, Float
-from sedtalker.render.camera import Camera, portrait_camera, view_camera
+from sedtalker.render.camera import Camera, front_camera, view_camera
 from sedtalker.render.captions import Caption, active_captions
 from sedtalker.render.config import RenderConfig
 from sedtalker.render.parallel import available_threads, map_in_order
@@ -86,7 +86,7 @@ def render_frames(
     Raises:
         RenderError: a frame that cannot be drawn, with its number and time.
     """
-    front = portrait_camera(animation.face)
+    front = front_camera(animation.face, config.framing)
     renderer = make_renderer(animation.face, config, view_camera(front, config.view))
 
     def draw(item: tuple[int, tuple[Float, Float | None]]) -> Bytes:
@@ -141,7 +141,7 @@ def render_comparison(
         raise RenderError(
             f"{len(predicted.template)} and {len(true.template)} vertices cannot be compared. Predict the same topology"
         )
-    camera = view_camera(portrait_camera(face), config.view)
+    camera = view_camera(front_camera(face, config.framing), config.view)
     renderer = make_renderer(face, config, camera)
     bare = replace(
         face, surfaces=(), attachments={}, textures={}, uv=None, colors=np.full(face.template.shape, 255, np.uint8)
@@ -201,7 +201,7 @@ def _save_png(picture: Bytes, path: Path | str) -> None:
 
 def _render_stills(animation: Animation, indices: Sequence[int], config: RenderConfig) -> list[Bytes]:
     """Draw single frames."""
-    front = portrait_camera(animation.face)
+    front = front_camera(animation.face, config.framing)
     renderer = make_renderer(animation.face, config, view_camera(front, config.view))
     pictures = []
     for index in indices:

@@ -16,15 +16,18 @@ BACKENDS = ("soft", "pyrender")
 VIEWS = {"front": 0.0, "three-quarter": 35.0, "side": 90.0, "turntable": 0.0}
 """Name -> yaw of the camera in degrees; the turntable starts there and turns with time."""
 
+FRAMINGS = ("face", "portrait")
+"""The face over two thirds of the picture's height, or the head with shoulders."""
+
 MIN_SIZE = 16  # pixels
 
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """Size, quality, backend, view and background of a rendering.
+    """Size, quality, backend, view, background and framing of a rendering.
 
     Raises:
-        RenderError: an unknown quality, backend or view, or a picture smaller than `MIN_SIZE`.
+        RenderError: an unknown quality, backend, view or framing, or a picture smaller than `MIN_SIZE`.
     """
 
     width: int = 512  # pixels
@@ -33,11 +36,13 @@ class RenderConfig:
     backend: str = "soft"  # one of BACKENDS
     view: str = "front"  # a key of VIEWS
     background: Background = None  # sRGB in [0, 1], "transparent" for RGBA frames, or None for a gray gradient
+    framing: str = "face"  # one of FRAMINGS
 
     def __post_init__(self) -> None:
         _check_choice("quality", self.quality, QUALITIES)
         _check_choice("backend", self.backend, BACKENDS)
         _check_choice("view", self.view, VIEWS)
+        _check_choice("framing", self.framing, FRAMINGS)
         if self.width < MIN_SIZE or self.height < MIN_SIZE:
             raise RenderError(
                 f"a picture of {self.width} x {self.height} pixels is too small: draw at least {MIN_SIZE} x {MIN_SIZE}"

@@ -20,7 +20,7 @@ from sedtalker.errors import RenderError, SEDTalkerError, require
 from sedtalker.face.rig import Face
 from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.buffers import ADD, FIRST, HEIGHT, LAST, MODE, OPAQUE, TEXTURE, TWO_SIDED, WIDTH
-from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.camera import Camera, front_camera
 from sedtalker.render.config import Background, RenderConfig
 from sedtalker.render.scene import prepare_face, update_points
 from sedtalker.render.shade import AO, GROUND, LIGHT_COLORS, LIGHT_DIRECTIONS, SKY, TINT, U, V, to_srgb
@@ -98,7 +98,7 @@ class PyrenderRenderer:
     ) -> None:
         RenderConfig(width, height, background=background)  # checks the values
         self.face, self.width, self.height = face, width, height
-        self.camera = camera or portrait_camera(face)
+        self.camera = camera or front_camera(face)
         self._transparent = background == "transparent"
         color = _BACKGROUND if background is None or isinstance(background, str) else background
         self._prepared = prepare_face(

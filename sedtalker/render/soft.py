@@ -12,8 +12,18 @@ from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
 from sedtalker.render import shadow
 from sedtalker.render.arrays import Bytes, Float, Index
-from sedtalker.render.buffers import COLORED_CORNER_COLUMNS, FrameInputs, Scene, Scratch, make_scratch
-from sedtalker.render.camera import Camera, portrait_camera
+from sedtalker.render.buffers import (
+    BUMP,
+    BUMP_HEIGHT,
+    COLORED_CORNER_COLUMNS,
+    HEIGHT,
+    TEXTURE,
+    FrameInputs,
+    Scene,
+    Scratch,
+    make_scratch,
+)
+from sedtalker.render.camera import Camera, front_camera
 from sedtalker.render.config import QUALITIES, Background, RenderConfig
 from sedtalker.render.geometry import project
 from sedtalker.render.paint import draw
@@ -21,6 +31,7 @@ from sedtalker.render.parallel import available_threads
 from sedtalker.render.raster import list_triangles
 from sedtalker.render.scene import PreparedFace, prepare_face, update_points
 from sedtalker.render.shade import KEY_VISIBILITY, VERTEX_COLOR, to_linear, to_srgb
+from sedtalker.render.wrinkles import FaceWrinkles, has_wrinkles
 
 _CENTER_COLOR, _CORNER_COLOR = (0.30, 0.33, 0.38), (0.10, 0.11, 0.13)  # sRGB
 _NO_LIGHT = np.zeros((3, 4), np.float32)
@@ -36,6 +47,8 @@ class _Buffers:
     screen: Float
     shadow_map: Float
     scratch: Scratch
+    scene: Scene  # that of the face, with texels and heights of its own if it has wrinkles
+    wrinkles: bytes = b""  # of the activations that the scene shows
 
 
 class SoftRenderer:
@@ -48,7 +61,7 @@ class SoftRenderer:
         width, height: pixels.
         quality: "standard" bakes the key light's shadow of the resting face into the vertices. "fine" renders a shadow
             map for each frame, tessellates smooth surfaces, adds bump maps and supersamples.
-        camera: by default `portrait_camera(face)`.
+        camera: by default `front_camera(face)`.
         background: None for a gray gradient, an sRGB color in [0, 1], or "transparent" for RGBA frames.
 
     Raises:
@@ -66,7 +79,7 @@ class SoftRenderer:
     ) -> None:
         RenderConfig(width, height, quality, background=background)  # checks the values
         self.face, self.width, self.height, self.quality = face, width, height, quality
-        self.camera = camera or portrait_camera(face)
+        self.camera = camera or front_camera(face)
         self.scale = QUALITIES[quality]
         backdrop = _make_background(width, height, None if background == "transparent" else background)
         self._transparent = background == "transparent"
@@ -74,6 +87,7 @@ class SoftRenderer:
         self._prepared = prepare_face(
             face, self.camera, width * self.scale, height * self.scale, fine=quality == "fine", background=backdrop
         )
+        self._wrinkles = _find_wrinkles(face, self._prepared, fine=quality == "fine")
         self.threads = available_threads()
         self._renders_shadows = quality == "fine"
         if not self._renders_shadows:
@@ -107,7 +121,8 @@ class SoftRenderer:
             shadow.render_shadow_map(work.points, prepared.casters, light_matrix, work.shadow_map)
         inputs = FrameInputs(work.points, work.normals, work.screen, camera_array, light_matrix, work.shadow_map)
         out = self._background.copy()
-        scene = prepared.scene if colors is None else _replace_colors(prepared, colors)
+        self._update_wrinkles(work, vertices)
+        scene = work.scene if colors is None else _replace_colors(prepared, colors)
         pixels = draw(scene, inputs, self.scale, work.scratch, out)
         if not pixels and _in_view(work.screen, width, height):
             raise RenderError(
@@ -124,6 +139,15 @@ class SoftRenderer:
             work.scratch = work.scratch._replace(triangle_lists=np.empty(2 * needed, np.uint32))
             list_triangles(scene, work.screen, *blended, width, height, work.scratch)
 
+    def _update_wrinkles(self, work: _Buffers, vertices: Float) -> None:
+        """Write the wrinkles of a pose into the texels of a thread."""
+        if self._wrinkles is None:
+            return
+        shares, rest = self._wrinkles.activations(vertices), self._prepared.scene
+        if shares.tobytes() != work.wrinkles:
+            self._wrinkles.apply(shares, work.scene.texels, rest.texels, work.scene.heights, rest.heights)
+            work.wrinkles = shares.tobytes()
+
     def _thread_buffers(self) -> _Buffers:
         if not hasattr(self._local, "work"):
             scene, count = self._prepared.scene, self._prepared.count
@@ -137,6 +161,9 @@ class SoftRenderer:
                 scratch=make_scratch(
                     self.width * self.scale, self.height * self.scale, len(scene.triangles), len(scene.surfaces)
                 ),
+                scene=scene
+                if self._wrinkles is None
+                else scene._replace(texels=scene.texels.copy(), heights=scene.heights.copy()),
             )
         return self._local.work
 
@@ -149,6 +176,15 @@ class SoftRenderer:
         light = shadow.smooth_light(light, prepared.faces)
         scene = prepared.scene
         scene.corners[..., KEY_VISIBILITY] = light[scene.triangles]
+
+
+def _find_wrinkles(face: Face, prepared: PreparedFace, fine: bool) -> FaceWrinkles | None:
+    """The wrinkles of a face's skin; None for a face without them."""
+    kinds = [surface.material.kind for surface in face.surfaces]
+    if "skin" not in kinds or not has_wrinkles(face):
+        return None
+    row = prepared.scene.surfaces[kinds.index("skin")].tolist()
+    return FaceWrinkles(face, fine, tuple(row[TEXTURE : HEIGHT + 1]), tuple(row[BUMP : BUMP_HEIGHT + 1]))
 
 
 def _check_vertices(vertices: Float, face: Face) -> None:

@@ -36,11 +36,14 @@ def make_materials(identity: Identity) -> dict[str, Material]:
             ambient=0.8,
         ),
         "eyes": Material(
-            kind="eye", texture=f"{own}_eyes", tint=(0.95, 0.95, 0.97), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90,
+            kind="eye", texture=f"{own}_eyes", tint=(1.15, 1.14, 1.15), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90,
             ambient=0.9,
         ),
         "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
-        "teeth": Material(kind="teeth", texture="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60, ambient=1.7),
+        "teeth": Material(
+            kind="teeth", texture="teeth", tint=(1.3, 1.27, 1.2), wrap=(0.5, 0.45, 0.4), specular=0.6,
+            gloss=60, ambient=1.7,
+        ),
         "tongue": Material(
             kind="tongue", texture="tongue", tint=(0.75, 0.5, 0.5), wrap=(0.3, 0.15, 0.15), specular=0.8, gloss=40,
             ambient=0.9,

@@ -40,6 +40,7 @@ from sedtalker.recipes.head_asset.occlusion import (
 )
 from sedtalker.recipes.head_asset.skin import paint_mouth, paint_skin
 from sedtalker.recipes.head_asset.sources import Array, Mesh, Sources
+from sedtalker.recipes.head_asset.wrinkles import paint_wrinkles
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,14 @@ def make_faces(sources: Sources, identities: Sequence[Identity] = IDENTITIES) ->
         "tongue": textures.paint_tongue(sources),
     }
     common: Face | None = None
+    wrinkles: dict[str, NDArray[np.uint8]] = {}
     for identity in identities:
         logger.info("%s: %d vertices", identity.name, topology.count)
         body = _shape_body(identity, base, blendshapes, anatomy, topology, sources)
         common = common or _shared_face(body, topology, anatomy)
-        yield _build_identity(identity, body, base, common, topology, sources, shared)
+        face = _build_identity(identity, body, base, common, topology, sources, shared)
+        wrinkles = wrinkles or paint_wrinkles(face)
+        yield replace(face, textures={**face.textures, **wrinkles})
 
 
 def _shape_body(

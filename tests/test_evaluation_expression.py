@@ -1,0 +1,96 @@
+"""The recogniser of action units, on performances made from known patterns."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sedtalker.errors import DataError
+from sedtalker.evaluation.expression import (
+    CODES,
+    EMOTIONS,
+    REGIONS,
+    UNITS,
+    UnitRecogniser,
+    associations,
+    pattern,
+    read_measured_units,
+    real_rates,
+    units_of_weights,
+)
+from sedtalker.face.action_units import emotion_weights
+from sedtalker.labels import LABELS
+
+TYPICAL = {
+    "happy": {6: 1.4, 7: 1.5, 10: 1.6, 12: 2.1, 14: 1.0},
+    "sad": {1: 0.5, 4: 1.0, 15: 0.4, 17: 0.3, 20: 0.3},
+    "angry": {4: 0.5, 5: 0.5, 9: 0.4, 10: 0.5},
+    "disgust": {4: 1.5, 6: 0.9, 7: 1.7, 9: 1.5, 10: 1.6, 15: 0.8, 17: 0.5},
+    "fear": {1: 0.7, 2: 0.3, 4: 0.5, 5: 0.9, 20: 0.4},
+    "surprise": {1: 0.3, 2: 0.5, 5: 0.9, 12: 0.3},
+}
+"""Rounded mean excess of RAVDESS' actors over their neutral face."""
+
+
+@pytest.fixture
+def ravdess(tmp_path: Path) -> Path:
+    """A folder with the table of ten actors, each with another face at rest."""
+    folder = tmp_path / "RAVDESS"
+    (folder / "action_units").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with (folder / "action_units" / "per_clip.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["name", *(f"AU{unit:02d}_r" for unit in UNITS)])
+        writer.writeheader()
+        for actor in range(1, 11):
+            rest = rng.uniform(0, 1.5, len(UNITS))
+            for code, emotion in CODES.items():
+                for take in (1, 2, 3):
+                    own = np.array([TYPICAL.get(emotion, {}).get(unit, 0.0) for unit in UNITS])
+                    values = rest + own + rng.normal(0, 0.05, len(UNITS))
+                    name = f"01-01-{code}-02-01-{take:02d}-{actor:02d}"
+                    units = {f"AU{u:02d}_r": value for u, value in zip(UNITS, values, strict=True)}
+                    writer.writerow({"name": name, **units})
+    return folder
+
+
+def test_other_actors_are_recognised_after_their_own_neutral_face_is_taken_off(ravdess: Path) -> None:
+    measured = read_measured_units(ravdess)
+    assert len(measured.emotions) == 10 * 3 * len(EMOTIONS)
+    assert min(real_rates(measured).values()) > 0.9
+    excess = associations(measured)["excess_over_neutral"]["happy"][UNITS.index(12)]
+    assert excess == pytest.approx(2.1, abs=0.1)
+
+
+def test_our_expressions_are_read_as_meant(ravdess: Path) -> None:
+    measured = read_measured_units(ravdess)
+    recogniser = UnitRecogniser(*measured.select(measured.strong))
+    faces = emotion_weights()[[LABELS.index(emotion) for emotion in EMOTIONS]]
+    read = recogniser.probabilities(units_of_weights(faces))
+    assert [EMOTIONS[index] for index in read.argmax(1)] == list(EMOTIONS)
+    half = recogniser.probabilities(units_of_weights(faces / 2))
+    np.testing.assert_allclose(half, read, atol=1e-6)  # the pattern counts, not its size
+
+
+def test_a_small_change_is_not_enlarged() -> None:
+    assert np.linalg.norm(pattern(np.full(len(UNITS), 1e-3))) < 0.05
+
+
+def test_every_unit_belongs_to_one_region() -> None:
+    assert sorted(unit for units in REGIONS.values() for unit in units) == sorted(UNITS)
+
+
+@pytest.mark.parametrize("broken", ["missing", "no unit", "no neutral"])
+def test_a_table_that_cannot_be_used_is_named(ravdess: Path, broken: str) -> None:
+    path = ravdess / "action_units" / "per_clip.csv"
+    text = path.read_text()
+    if broken == "missing":
+        path.unlink()
+    elif broken == "no unit":
+        path.write_text(text.replace("AU12_r", "AU12"))
+    else:
+        path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("01-01-01")) + "\n")
+    with pytest.raises(DataError, match=r"per_clip\.csv"):
+        read_measured_units(ravdess)

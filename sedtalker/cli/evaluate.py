@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_diarizer, add_seed, decibels, integer, integer_list, name_list, real, real_list
+from sedtalker.cli.options import (
+    LOOK_AHEADS,
+    add_diarizer,
+    add_seed,
+    decibels,
+    integer,
+    integer_list,
+    name_list,
+    real,
+    real_list,
+)
 
 BASELINES = ("still", "mean", "linear")
 
@@ -23,9 +33,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    models = parser.add_subparsers(dest="model", metavar="talker|motion|expression|diarizer|diarization", required=True)
+    kinds = "talker|motion|live|expression|diarizer|diarization"
+    models = parser.add_subparsers(dest="model", metavar=kinds, required=True)
     _add_talker(models, common)
     _add_motion(models, common)
+    _add_live(models, common)
     _add_expression(models, common)
     _add_diarizer(models, common)
     _add_diarization(models, common)
@@ -142,6 +154,35 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
     parser.set_defaults(run=run_expression)
+
+
+def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser(
+        "live",
+        parents=[common],
+        help="measure live streams for each look-ahead, next to whole files",
+        description="Prints latency, lip closures (--spoken with --phones), lip gap and width (--tracked) and frame "
+        "UAR (--manifest) as a Markdown table.",
+    )
+    parser.add_argument("talker", nargs="?", default="default", metavar="NAME|DIR", help="talker: default, or a folder")
+    add_diarizer(parser)
+    parser.add_argument("--spoken", type=Path, metavar="DIR", help="recordings whose phones are known")
+    parser.add_argument("--phones", type=Path, metavar="TSV", help="their phones, by the names of the files")
+    parser.add_argument(
+        "--tracked",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of tracked lips (NAME.npz) and their sound; repeatable",
+    )
+    parser.add_argument("--manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
+    parser.add_argument("--split", default="test", help="split of the manifest (default: test)")
+    parser.add_argument(
+        "--most", type=integer(1, 10**9), metavar="N", help="maximum number of clips of each folder and corpus"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    parser.set_defaults(run=run_live)
 
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
@@ -335,6 +376,34 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DataError(f"--tracked works only for a talker: {arguments.what[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     return evaluate_animations(arguments.inputs, phones, arguments.text)
+
+
+def run_live(arguments: argparse.Namespace) -> int:
+    """Measure live streams for each look-ahead."""
+    from sedtalker.data.manifest import load_manifest
+    from sedtalker.errors import UsageError
+    from sedtalker.evaluation.live import LiveData, evaluate_live, find_emotional, find_spoken, format_live
+    from sedtalker.evaluation.motion import tracked_pairs
+    from sedtalker.evaluation.report import write_report
+    from sedtalker.phones import read_phones
+    from sedtalker.pipeline import load
+    from sedtalker.speech import StreamingEncoder
+
+    if (arguments.spoken is None) != (arguments.phones is None):
+        raise UsageError("--spoken needs --phones, and --phones needs --spoken. Give both")
+    if not (arguments.spoken or arguments.tracked or arguments.manifest):
+        raise UsageError("nothing to measure. Give --spoken with --phones, --tracked, or --manifest")
+    most = arguments.most
+    tracked = [pair for folder in arguments.tracked for pair in tracked_pairs(folder)[:most]]
+    spoken = find_spoken(arguments.spoken, read_phones(arguments.phones), most) if arguments.spoken else []
+    emotional = find_emotional(load_manifest(arguments.manifest), arguments.split, most) if arguments.manifest else []
+    talker = load(arguments.talker, diarizer=arguments.diarizer)
+    look_aheads = LOOK_AHEADS if isinstance(talker.encoder, StreamingEncoder) else (None,)
+    report = evaluate_live(talker, LiveData(tracked, spoken, emotional), look_aheads)
+    print(format_live(report))
+    if arguments.output:
+        write_report(report, arguments.output)
+    return 0
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:

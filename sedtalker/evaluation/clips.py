@@ -33,6 +33,7 @@ Draws = NDArray[np.float64]
 
 AGE_BANDS = (30, 45, 60)  # years at which a new band of age starts
 SMALLEST_GROUP = 10  # clips; smaller groups are not ranked by their gaps
+SMALLEST_CLASS = 5  # clips of an emotion in a group whose rates for it are ranked
 BINS = 15  # of the calibration error
 SURE, FAINT = 0.9, 0.1  # posterior of an emotion, and intensity, that contradict each other
 
@@ -87,12 +88,13 @@ def diarize_clips(
     return predictions
 
 
-def thin_out(utterances: Sequence[Utterance], most: int | None) -> list[Utterance]:
-    """At most `most` evenly spaced utterances of each corpus; None: all."""
-    chosen = []
+def thin_out(utterances: Sequence[Utterance], most: int | None, seed: int = 0) -> list[Utterance]:
+    """At most `most` random utterances of each corpus in their order; None: all."""
+    chosen: list[Utterance] = []
     for corpus in dict.fromkeys(item.corpus for item in utterances):
         group = [item for item in utterances if item.corpus == corpus]
-        chosen += group if most is None or len(group) <= most else [group[k * len(group) // most] for k in range(most)]
+        drawn = np.random.default_rng(seed).permutation(len(group))[:most]
+        chosen += [group[k] for k in np.sort(drawn)]
     return chosen
 
 
@@ -312,6 +314,8 @@ def largest_gaps(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: i
     for number, (name, group) in enumerate(groups.items()):
         draws = draw_counts(bootstrap_groups(group), (seed, number))  # independent of the other groups
         rates[name] = false_rates(draws @ frame_counts(group, len(labels)), len(labels))
+        clips_of = np.bincount([clip.truth for clip in group], minlength=len(labels))
+        rates[name].negative[:, clips_of < SMALLEST_CLASS] = np.nan
     gaps = []
     for kind, names in kinds.items():
         compared = {name: rates[name] for name in sorted(names) if name in rates}

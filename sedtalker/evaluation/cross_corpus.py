@@ -35,7 +35,7 @@ CLASSES = ("neutral", "happy", "sad", "angry")
 
 
 def select_clips(manifest: Manifest, corpus: str, most: int | None = None) -> list[Utterance]:
-    """The clips of a corpus with one emotion of `CLASSES`, of all splits; at most `most`, evenly spaced.
+    """The clips of a corpus with one emotion of `CLASSES`, of all splits; at most `most`, drawn at random.
 
     Raises:
         DataError: there are none, or only one emotion.

@@ -159,7 +159,7 @@ def evaluate_diarizer(
         per_speaker: number of recordings that are concatenated from each speaker's clips.
         degradations: name -> change of the samples (N,) of clips for another evaluation.
         crossfade: seconds of crossfade between the clips of those recordings; 0: cuts.
-        most: clips of each corpus that are used, evenly spaced; None: all.
+        most: clips of each corpus that are used, drawn at random; None: all.
         look_aheads: of a streaming encoder in ms, for another evaluation with each, of whole files and live.
         references: seconds of other speech of the speaker that the diarizer knows, for another evaluation with each.
         sounds: folders of sounds without words; they and synthetic ones are placed next to speech. None: no such test.
@@ -182,7 +182,7 @@ def evaluate_diarizer(
     report: dict[str, Any] = {"split": split, "labels": list(labels), "groups": {}, "mixes": {}, "disturbed": {}}
     if manifest_path is not None:
         manifest = load_manifest(manifest_path)
-        selected = thin_out(manifest.select(split), most)
+        selected = thin_out(manifest.select(split), most, seed)
         if not selected:
             raise DataError(f"no utterances of split {split!r}: {manifest_path}. Choose train, validation or test")
         utterances = [item for item in selected if not item.segments]
@@ -205,7 +205,10 @@ def evaluate_diarizer(
             }
         report |= _compare_clips("look_ahead", again, labels, seed)
         if references:
-            report["voice_reference"] = evaluate_reference(manifest, utterances, network, encoder, references, seed)
+            others = [item for item in manifest.select(split) if not item.segments]
+            report["voice_reference"] = evaluate_reference(
+                manifest, utterances, network, encoder, others, references, seed
+            )
         if sounds is not None:
             report["non_speech"] = evaluate_non_speech(manifest, utterances, network, encoder, sounds, seed)
     if ordinary:

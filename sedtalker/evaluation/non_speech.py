@@ -23,14 +23,14 @@ from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness, trim_silence
 from sedtalker.evaluation.bootstrap import mean_interval, show
-from sedtalker.evaluation.clips import Samples, check_known, diarize_samples
+from sedtalker.evaluation.clips import Samples, check_known, diarize_samples, thin_out
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.speech import FRAME_SAMPLES, WindowedEncoder
 
 SYNTHETIC = ("music", "laughter", "breath", "barks")
 SECONDS = 1.5  # of a synthetic sound, and at most of a recorded one
 GAP = 10  # frames of silence between the sound and the speech
-CLIPS = 120  # of a manifest that are used
+CLIPS = 60  # of each corpus that are used
 ACTIVE = 0.5  # of a track's speech activity
 
 Sound = Callable[[np.random.Generator], Samples]
@@ -93,11 +93,16 @@ def speech_activity(track: EmotionTrack, samples: Samples) -> NDArray[np.bool_]:
 
 
 def measure_effect(
-    item: Utterance, speech: Samples, sound: Samples, before: bool, analyse: Callable[[Samples], EmotionTrack]
+    item: Utterance,
+    speech: Samples,
+    alone: EmotionTrack,
+    sound: Samples,
+    before: bool,
+    analyse: Callable[[Samples], EmotionTrack],
 ) -> Effect:
-    """Compare the tracks of a clip's speech (N,) without and with a sound (M,) next to it."""
+    """Compare the track `alone` of a clip's speech (N,) with that of the speech with a sound (M,) next to it."""
     together, spoken, heard = insert_sound(speech, sound, before)
-    alone, track = analyse(speech), analyse(together)
+    track = analyse(together)
     voiced = detect_speech(loudness(speech))
     posterior = track.posterior[spoken][: len(voiced)][voiced]
     own = alone.posterior[: len(voiced)][voiced]
@@ -123,22 +128,24 @@ def evaluate_non_speech(
     folders: Sequence[Path] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Effects by kind of sound on up to `CLIPS` evenly spaced clips; intervals over speakers.
+    """Effects by kind of sound on up to `CLIPS` clips of each corpus; intervals over speakers.
 
     Raises:
         DataError: a folder of sounds is missing or empty, or the diarizer does not know an emotion.
     """
     check_known(utterances, diarizer)
     sounds = sounds_of(folders)
-    chosen = utterances[:: max(1, len(utterances) // CLIPS)][:CLIPS]
+
+    def analyse(samples: Samples) -> EmotionTrack:
+        return diarize_samples(samples, diarizer, encoder)
+
     effects: dict[str, list[Effect]] = {name: [] for name in sounds}
-    for number, item in enumerate(tqdm(chosen, desc="non-speech", unit="clip")):
+    for number, item in enumerate(tqdm(thin_out(utterances, CLIPS, seed), desc="non-speech", unit="clip")):
         speech = normalize_level(trim_silence(load_audio(manifest.audio(item)), EDGE))
+        alone = analyse(speech)
         for kind, (name, sound) in enumerate(sounds.items()):
             drawn = sound(np.random.default_rng([seed, number, kind]))
-            effects[name].append(
-                measure_effect(item, speech, drawn, number % 2 == 0, lambda x: diarize_samples(x, diarizer, encoder))
-            )
+            effects[name].append(measure_effect(item, speech, alone, drawn, number % 2 == 0, analyse))
     figures = ("changed", "correct_alone", "correct", "shift", "neutral_speech", "emotional_speech")
     return {
         name: {"clips": len(group)}

@@ -41,7 +41,7 @@ class Recording:
     sure: float  # share of the frames with an emotion's posterior above `SURE`
     contradictions: float  # of posterior and intensity
     confidence: float  # mean over the frames of speech
-    emotion: str  # the most frequent one other than neutral
+    emotion: str  # the most frequent one other than neutral, "" if there is none
 
 
 def measure_recording(name: str, folder: str, track: EmotionTrack, spoken: NDArray[np.bool_]) -> Recording:
@@ -67,7 +67,7 @@ def measure_recording(name: str, folder: str, track: EmotionTrack, spoken: NDArr
         sure=float((np.delete(posterior, neutral, axis=1).max(1) > SURE).mean()),
         contradictions=contradictions(posterior, intensity, neutral),
         confidence=float(posterior.max(1).mean()),
-        emotion=track.labels[int(emotions.argmax())],
+        emotion=track.labels[int(emotions.argmax())] if emotions.max() > 0 else "",
     )
 
 

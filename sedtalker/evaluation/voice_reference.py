@@ -34,6 +34,7 @@ from sedtalker.speech import WindowedEncoder
 
 SECONDS = (0.0, 3.0, 6.0, 12.0, 20.0, 60.0)
 KINDS = ("any emotion", "neutral")
+POOL = 40  # clips of a speaker that references are drawn from
 
 
 def draw_profile(profiles: Sequence[VoiceProfile], seconds: float) -> VoiceProfile | None:
@@ -51,35 +52,38 @@ def evaluate_reference(
     utterances: Sequence[Utterance],
     diarizer: Diarizer,
     encoder: WindowedEncoder,
+    others: Sequence[Utterance],
     seconds: Sequence[float] = SECONDS,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Frame and clip recall by corpus, kind of reference and seconds; returns plain types.
+
+    Args:
+        utterances: that are diarized.
+        others: from which the reference of each is drawn, up to `POOL` clips of each speaker.
 
     Raises:
         CheckpointError: the diarizer does not use voice profiles.
         DataError: it does not know an emotion of the clips.
     """
     check_known(utterances, diarizer)
-    by_speaker: dict[str, list[Utterance]] = defaultdict(list)
-    for item in utterances:
-        by_speaker[item.speaker].append(item)
+    by_speaker, known = (_by_speaker(items) for items in (utterances, others))
     found: dict[tuple[str, str, float], list[tuple[ClipPrediction, float]]] = defaultdict(list)
-    for number, items in enumerate(tqdm(by_speaker.values(), desc="voice reference", unit="speaker")):
-        samples = [load_audio(manifest.audio(item)) for item in items]
-        features = [encoder.encode(sound) for sound in samples]
-        profiles = [enroll_voice(diarizer, states) for states in features]
+    for number, (speaker, items) in enumerate(tqdm(by_speaker.items(), desc="voice reference", unit="speaker")):
         rng = np.random.default_rng([seed, number])
-        for k, item in enumerate(items):
-            order = [j for j in rng.permutation(len(items)) if j != k]
+        pool = [known[speaker][k] for k in rng.permutation(len(known[speaker]))[:POOL]]
+        profiles = [enroll_voice(diarizer, encoder.encode(load_audio(manifest.audio(item)))) for item in pool]
+        for item in items:
+            samples = load_audio(manifest.audio(item))
+            features = encoder.encode(samples)
+            order = [k for k in rng.permutation(len(pool)) if pool[k].id != item.id]
             for kind in KINDS:
-                others = [profiles[j] for j in order if kind != "neutral" or items[j].emotion == "neutral"]
+                drawn = [profiles[k] for k in order if kind != "neutral" or pool[k].emotion == "neutral"]
                 for length in seconds:
-                    voice = draw_profile(others, length)
-                    duration = len(samples[k]) / SAMPLE_RATE
-                    track = diarize(diarizer, features[k], duration, samples=samples[k], voice=voice)
+                    voice = draw_profile(drawn, length)
+                    track = diarize(diarizer, features, len(samples) / SAMPLE_RATE, samples=samples, voice=voice)
                     evidence = 0.0 if voice is None else voice.seconds
-                    found[item.corpus, kind, length].append((keep_speech(item, track, samples[k]), evidence))
+                    found[item.corpus, kind, length].append((keep_speech(item, track, samples), evidence))
     report: dict[str, Any] = defaultdict(lambda: defaultdict(dict))
     size = len(diarizer.config.labels)
     for (corpus, kind, length), pairs in found.items():
@@ -91,6 +95,13 @@ def evaluate_reference(
             "clip_uar": interval(false_rates(draws @ clip_counts(clips, size), size).uar),
         }
     return {corpus: dict(kinds) for corpus, kinds in report.items()}
+
+
+def _by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    grouped: dict[str, list[Utterance]] = defaultdict(list)
+    for item in utterances:
+        grouped[item.speaker].append(item)
+    return grouped
 
 
 def format_reference(report: Mapping[str, Any]) -> str:

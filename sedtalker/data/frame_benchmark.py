@@ -2,7 +2,7 @@
 
 The list of pieces is a file of this package, with the times at which each clip is cut. Together with a copy of CREMA-D
 it gives the same labels to everybody, and the same audio up to the coding of the clips. All times are whole frames of
-20 ms. Clips were drawn from those whose listeners heard the acted emotion in the sound alone.
+20 ms. The clips are those whose listeners named the acted emotion by the sound alone.
 """
 
 from __future__ import annotations

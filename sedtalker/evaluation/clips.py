@@ -160,7 +160,7 @@ def uar_interval(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: i
 
 
 def contradictions(posterior: NDArray[np.float32], intensity: NDArray[np.float32], neutral: int) -> float:
-    """Share of the frames (T, C) that are sure of an emotion while their intensity (T,) says that there is none."""
+    """Share of the frames with a posterior (T, C) of an emotion above `SURE` and an intensity (T,) below `FAINT`."""
     emotional = np.delete(posterior, neutral, axis=1).max(1)
     return float(np.mean((emotional > SURE) & (intensity < FAINT)))
 
@@ -188,7 +188,7 @@ def intensity_metrics(clips: Sequence[ClipPrediction]) -> dict[str, float]:
 
 
 def bootstrap_groups(clips: Sequence[ClipPrediction]) -> list[str]:
-    """Names (N,) of what is drawn in the bootstrap: the speakers, or the clips if there is one speaker."""
+    """Names (N,) of the units that the bootstrap draws: the speakers, or the clips if there is one speaker."""
     speakers = [clip.utterance.speaker for clip in clips]
     return speakers if len({*speakers}) > 1 else [clip.utterance.id for clip in clips]
 

@@ -80,8 +80,8 @@ def insert_sound(speech: Samples, sound: Samples, before: bool) -> tuple[Samples
     parts = (sound, pause, speech) if before else (speech, pause, sound)
     frames = [len(part) // FRAME_SAMPLES for part in parts]
     first, last = slice(0, frames[0]), slice(frames[0] + GAP, sum(frames))
-    spoken, heard = (last, first) if before else (first, last)
-    return np.concatenate(parts), spoken, heard
+    speech_frames, sound_frames = (last, first) if before else (first, last)
+    return np.concatenate(parts), speech_frames, sound_frames
 
 
 def speech_activity(track: EmotionTrack, samples: Samples) -> NDArray[np.bool_]:
@@ -101,14 +101,14 @@ def measure_effect(
     analyse: Callable[[Samples], EmotionTrack],
 ) -> Effect:
     """Compare the track `alone` of a clip's speech (N,) with that of the speech with a sound (M,) next to it."""
-    together, spoken, heard = insert_sound(speech, sound, before)
+    together, speech_frames, sound_frames = insert_sound(speech, sound, before)
     track = analyse(together)
     voiced = detect_speech(loudness(speech))
-    posterior = track.posterior[spoken][: len(voiced)][voiced]
+    posterior = track.posterior[speech_frames][: len(voiced)][voiced]
     own = alone.posterior[: len(voiced)][voiced]
     truth, neutral = track.labels.index(item.emotion), track.labels.index("neutral")
-    active = speech_activity(track, together)[heard]
-    calm = track.posterior[heard].argmax(1) == neutral
+    active = speech_activity(track, together)[sound_frames]
+    calm = track.posterior[sound_frames].argmax(1) == neutral
     return Effect(
         speaker=item.speaker,
         changed=float((posterior.argmax(1) != own.argmax(1)).mean()),

@@ -1,4 +1,4 @@
-"""False alarms of a diarizer in ordinary speech: folders of recordings in which nobody shows an emotion.
+"""False alarms of a diarizer in ordinary speech: folders of recordings without emotion.
 
 Everything but neutral is an error there. A false alarm is a segment of another emotion; false alarms are counted per
 minute of speech.
@@ -30,7 +30,7 @@ BELOW = 0.5  # share of neutral frames below which a recording counts as misread
 
 @dataclass(frozen=True)
 class Recording:
-    """What the diarizer makes of one recording of ordinary speech."""
+    """Figures of the track of one recording of ordinary speech."""
 
     name: str
     folder: str

@@ -22,7 +22,7 @@ LESS_IS_BETTER = ("false_contact", "apex_error_seconds")
 
 @dataclass(frozen=True)
 class VoiceClip:
-    """One clip of a voice, and what the talker's lips do in it."""
+    """One clip of a voice with the closures of the talker's lips."""
 
     speaker: str
     language: str

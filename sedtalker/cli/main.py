@@ -21,6 +21,7 @@ from sedtalker.cli import (
     doctor,
     evaluate,
     export,
+    face,
     licences,
     render,
     serve,
@@ -30,7 +31,7 @@ from sedtalker.cli import (
 from sedtalker.errors import SEDTalkerError, UsageError, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 
-COMMANDS = (animate, diarize, voice, render, export, serve, train, evaluate, data, bench, demo, doctor, licences)
+COMMANDS = (animate, diarize, voice, render, export, face, serve, train, evaluate, data, bench, demo, doctor, licences)
 
 
 class OneLineParser(argparse.ArgumentParser):

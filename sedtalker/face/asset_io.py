@@ -144,11 +144,11 @@ def _shared_arrays(face: Face) -> _Arrays:
     arrays: _Arrays = {
         "version": np.array(VERSION),
         "landmark_names": np.array(list(face.landmarks)),
-        "landmarks": np.array(list(face.landmarks.values()), np.uint16),
-        "lip_pairs": face.lip_pairs.astype(np.uint16),
+        "landmarks": _indices(np.array(list(face.landmarks.values()), np.int64)),
+        "lip_pairs": _indices(face.lip_pairs),
     }
-    arrays |= {f"part_{name}": ids.astype(np.uint16) for name, ids in face.parts.items()}
-    arrays |= {f"mask_{name}": ids.astype(np.uint16) for name, ids in face.masks.items()}
+    arrays |= {f"part_{name}": _indices(ids) for name, ids in face.parts.items()}
+    arrays |= {f"mask_{name}": _indices(ids) for name, ids in face.masks.items()}
     for surface in face.surfaces:
         arrays |= _surface_arrays(surface)
     return arrays | _sparse(face.blendshapes, np.arange(len(face.blendshapes)))
@@ -168,11 +168,16 @@ def _own_arrays(face: Face, first: Face) -> _Arrays:
     for name, attachment in face.attachments.items():
         arrays |= _surface_arrays(attachment.surface)
         arrays[f"{name}_occlusion"] = quantize(_occlusion(attachment.surface))
-        arrays[f"{name}_indices"] = attachment.indices.astype(np.uint16)
+        arrays[f"{name}_indices"] = _indices(attachment.indices)
         arrays[f"{name}_weights"] = attachment.weights.astype(np.float32)
         arrays[f"{name}_offsets"] = attachment.offsets.astype(np.float32)
     difference = np.abs(face.blendshapes - first.blendshapes).max(axis=(1, 2))
     return arrays | _sparse(face.blendshapes, np.flatnonzero(difference > _MIN_DIFFERENCE))
+
+
+def _indices(values: NDArray[np.integer]) -> NDArray[np.uint16] | NDArray[np.uint32]:
+    """Indices in the smallest type that the packaged heads, and larger meshes, need."""
+    return values.astype(np.uint16 if not values.size or int(values.max()) < 1 << 16 else np.uint32)
 
 
 def _occlusion(surface: Surface) -> NDArray[np.float32]:
@@ -183,9 +188,9 @@ def _occlusion(surface: Surface) -> NDArray[np.float32]:
 
 def _surface_arrays(surface: Surface) -> _Arrays:
     return {
-        f"{surface.name}_triangles": surface.triangles.astype(np.uint16),
+        f"{surface.name}_triangles": _indices(surface.triangles),
         f"{surface.name}_uv": surface.uv.astype(np.float32),
-        f"{surface.name}_uv_triangles": surface.uv_triangles.astype(np.uint16),
+        f"{surface.name}_uv_triangles": _indices(surface.uv_triangles),
     }
 
 
@@ -196,7 +201,7 @@ def _sparse(blendshapes: NDArray[np.float32], ids: NDArray[np.int64]) -> _Arrays
     return {
         "action_ids": ids.astype(np.uint8),
         "action_counts": np.array([len(vertices) for vertices in moving], np.int32),
-        "action_vertices": np.concatenate([*moving, np.zeros(0)]).astype(np.uint16),
+        "action_vertices": _indices(np.concatenate([*moving, np.zeros(0, np.int64)])),
         "action_displacements": np.concatenate([*rows, np.zeros((0, 3))]).astype(np.float16),
     }
 

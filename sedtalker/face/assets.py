@@ -11,9 +11,10 @@ from PIL import Image
 
 from sedtalker import resources
 from sedtalker.errors import FaceError, FaceWarning, as_path
-from sedtalker.face.asset_io import face_names, read_face, read_template
+from sedtalker.face.asset_io import MATERIALS, face_names, read_face, read_template
 from sedtalker.face.avatar import is_rigged, load_avatar
 from sedtalker.face.gltf import SUFFIXES
+from sedtalker.face.identity import HEADS, is_person, parse_person, vary_face
 from sedtalker.face.mesh import has_comment, read_mesh
 from sedtalker.face.orientation import STATEMENT, UPRIGHT, AlignmentError, Pose, align_vertices, match_surface
 from sedtalker.face.rig import Face, Float, Index
@@ -47,6 +48,11 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     name = str(name_or_path)
     if name in identities():
         return read_face(resources.asset("face"), name)
+    if is_person(name):
+        base, person = parse_person(name)
+        return replace(vary_face(read_face(resources.asset("face"), base), HEADS[base], person), name=name)
+    if (path / MATERIALS).is_file():
+        return replace(read_face(path, face_names(path)[0]), name=path.name, source=str(path))
     if not path.suffix:
         raise FaceError(f"no head has this name: {name}. Choose one of {', '.join(identities())}, or give a mesh file")
     if path.suffix.lower() in SUFFIXES and is_rigged(path):

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Index = NDArray[np.int32]
 
+MESH = "mesh"
+"""The part of a fitted head (`sedtalker face fit`) with the vertices of the user's mesh, which come first."""
+
 
 @dataclass(frozen=True)
 class Material:

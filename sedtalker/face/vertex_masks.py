@@ -24,7 +24,7 @@ FLAME_REGIONS: dict[str, tuple[str, ...]] = {
 }
 """The regions as unions of the masks of `FLAME_masks.pkl`."""
 
-FLAME_VERTICES = 5023
+FLAME_VERTICES, FLAME_FACES = 5023, 9976
 FLAME_LIP_PAIR = (3531, 3504)  # middle of the upper and of the lower lip, as Chae-Yeon et al. (2025) measure them
 
 _FACE_DEPTH = 0.11  # metres behind the tip of the nose; ears, neck and the back of the head are farther behind

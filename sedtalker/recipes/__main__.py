@@ -22,6 +22,7 @@ RECIPES = {
     "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
     "frame_benchmark": "the frame-level benchmark of emotion diarization, from CREMA-D",
     "head_asset": "the head, from the files of MakeHuman",
+    "head_axes": "the shapes of the head by sex, age, ancestry, weight and muscle",
     "leave_one_corpus_out": "diarizers trained without each corpus in turn, and their accuracy on it",
     "mouth_shape": "fine-tuning of a talker on the measured shape of the mouth",
     "phone_sheet": "close-ups of a talker's mouth by phone",

@@ -58,7 +58,7 @@ class PreparedFace:
 
 def prepare_face(face: Face, camera: Camera, width: int, height: int, *, fine: bool, background: Float) -> PreparedFace:
     """Prepare a face for pictures of width x height pixels (before downsampling) from about this camera."""
-    surfaces = _bake_occlusion(face) or [_clay(face)]
+    surfaces = bake_occlusion(face) or [_clay(face)]
     parts = [(surface, 0) for surface in surfaces]
     start = len(face.template)
     for attachment in face.attachments.values():
@@ -133,7 +133,7 @@ def update_points(prepared: PreparedFace, vertices: Float, head: Float | None, p
     tessellate_edges(prepared.edges, points, normals, base)
 
 
-def _bake_occlusion(face: Face) -> list[Surface]:
+def bake_occlusion(face: Face) -> list[Surface]:
     """The surfaces of a face; those without baked occlusion get the larger one of a closed and an open mouth."""
     if all(surface.occlusion is not None for surface in face.surfaces):
         return list(face.surfaces)

@@ -69,7 +69,7 @@ def make_faces(sources: Sources, identities: Sequence[Identity] = IDENTITIES) ->
     anatomy = find_anatomy(base, {side: raw[f"eyeBlink{side}"] for side in ("Left", "Right")})
     blendshapes = symmetrize(raw, anatomy.mirror)
     topology = build_topology(base, anatomy, sources)
-    first = _shape_body(identities[0], base, blendshapes, anatomy, topology, sources)
+    first = shape_body(identities[0], base, blendshapes, anatomy, topology, sources)
     topology = remove_hidden_teeth(topology, _find_visible_teeth(first, topology), anatomy)
     shared = {
         "mouth": paint_mouth(identities[0], sources),
@@ -80,14 +80,14 @@ def make_faces(sources: Sources, identities: Sequence[Identity] = IDENTITIES) ->
     wrinkles: dict[str, NDArray[np.uint8]] = {}
     for identity in identities:
         logger.info("%s: %d vertices", identity.name, topology.count)
-        body = _shape_body(identity, base, blendshapes, anatomy, topology, sources)
+        body = shape_body(identity, base, blendshapes, anatomy, topology, sources)
         common = common or _shared_face(body, topology, anatomy)
         face = _build_identity(identity, body, base, common, topology, sources, shared)
         wrinkles = wrinkles or paint_wrinkles(face)
         yield replace(face, textures={**face.textures, **wrinkles})
 
 
-def _shape_body(
+def shape_body(
     identity: Identity,
     base: Mesh,
     blendshapes: dict[str, Array],

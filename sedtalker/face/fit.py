@@ -1,0 +1,738 @@
+"""Make a rig for a head mesh of any topology: `fit_mesh`.
+
+    align -> landmarks -> register the default head -> correspondences -> transfer the 52 shapes -> eyes, teeth, tongue
+
+The result is a face whose first vertices are those of the mesh, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker import resources
+from sedtalker.errors import FaceError, require
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
+from sedtalker.face.asset_io import read_face
+from sedtalker.face.assets import DEFAULT, find_pose
+from sedtalker.face.avatar import EYE_TURNS, turn_matrix
+from sedtalker.face.deformation_transfer import transfer
+from sedtalker.face.fit_landmarks import NAMES, find_landmarks
+from sedtalker.face.identity import shape_modes
+from sedtalker.face.mesh import read_mesh, vertex_normals
+from sedtalker.face.orientation import Pose
+from sedtalker.face.registration import Anchors, Match, SurfaceIndex, register, similarity, smoothness
+from sedtalker.face.rig import MESH, Face, Float, Index, Material, Surface
+from sedtalker.face.vertex_masks import FLAME_FACES, FLAME_VERTICES, rig_regions
+
+_TRUSTED = (0.004, 0.010)  # metres to the registered head: fully, and not at all
+_GOOD, _BAD = 0.0015, 0.004  # metres, mean distance over face and lips: good, refused
+_MAX_VERTICES = 400_000
+_MODES, _MODE_STEPS = 12, 16  # modes of the shape, and steps of their fit
+_MOUTH_REACH = 0.008  # metres from the registered inside of the mouth to that of the mesh
+_LAST_STEPS = -3  # of the registration, repeated with the inside of the mouth
+_SAME_SIZE = (0.85, 1.18)  # relative sizes of adult heads, whose faces move by the same millimetres
+_OPEN_LIPS = 0.009  # metres along the surface between facing vertices of parted lips
+_EYEBALL = (0.009, 0.02)  # metres, radius
+_SCALE = (0.7, 1.5)  # limits of the factors that close lids and lips
+_SKIN = Material(kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What was found and how well it fits; lengths in millimetres."""
+
+    vertices: int
+    triangles: int
+    pose: str  # unit and axes of the mesh
+    landmarks: dict[str, list[float]]  # name -> position in metres, y up, facing +z
+    face_mean: float  # distance between mesh and registered head over the face
+    face_worst: float  # the 99th percentile of it
+    lips_mean: float
+    added: tuple[str, ...]  # parts of the default head that the mesh lacks
+    kept: tuple[str, ...]  # parts found in the mesh
+    blink_scale: tuple[float, float]  # factors that close the left and the right eye
+    close_scale: float  # factor of mouthClose
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The skin and the inside of the mouth of the default head."""
+
+    face: Face
+    used: NDArray[np.int64]  # (N,) vertices of the default head
+    triangles: Index  # (F, 3) into `used`
+    skin: NDArray[np.bool_]  # (N,) on the skin, not in the mouth
+    front: NDArray[np.bool_]  # (N,) of the face: no neck, ears or back
+
+    @property
+    def points(self) -> Float:
+        return self.face.template[self.used]
+
+    def find(self, vertices: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Rows of vertices of the default head."""
+        return np.searchsorted(self.used, vertices)
+
+
+def fit_mesh(
+    path: Path, landmarks: Mapping[str, int | tuple[float, float, float]] | None = None
+) -> tuple[Face, FitReport]:
+    """Make a rig for a mesh file.
+
+    Args:
+        path: of the mesh (.obj, .ply, .stl, .glb).
+        landmarks: corrections by name: a vertex or a position in the mesh's units and axes.
+
+    Raises:
+        FaceError: the mesh cannot be read, is not one head, or has no mouth that could open.
+    """
+    vertices, triangles = read_mesh(path)
+    if len(vertices) > _MAX_VERTICES:
+        raise FaceError(f"a mesh of {len(vertices)} vertices: {path}. Reduce it to at most {_MAX_VERTICES}")
+    notes = []
+    if (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES):
+        notes.append("FLAME's topology: a vertex talker of this topology needs no fitting")
+    pose = find_pose(path, vertices, triangles)
+    if pose is None:
+        raise FaceError(
+            f"no single head was recognised: {path}. Cut off the body, leave one head, and check with a viewer that "
+            "it is closed from neck to crown; or state its axes as `sedtalker animate --face` asks for"
+        )
+    points = pose.apply(vertices)
+    given = {name: _position(value, vertices, pose, path) for name, value in (landmarks or {}).items()}
+    source = _source()
+    aligned = _align(source, points, triangles)
+    found = _landmarks(source, aligned, points, triangles, given)
+    whole, unique = _weld(points, triangles)
+    main, others = _components(unique, triangles, whole, aligned, source, path)
+    target = SurfaceIndex(whole, main)
+    anchors = _anchors(source, found, given)
+    aligned = _fit_modes(source, aligned, points, triangles, anchors)
+    fitted = _register(source, aligned, target, anchors)
+    return _rig(path, pose, points, triangles, source, aligned, fitted, found, main, others, whole, unique, notes)
+
+
+def _source() -> _Source:
+    face = read_face(resources.asset("face"), DEFAULT)
+    skin, mouth = (surface.triangles for surface in face.surfaces[:2])
+    used, inverse = np.unique(np.concatenate([skin, mouth]).ravel(), return_inverse=True)
+    on_skin = np.isin(used, skin)
+    front = np.isin(used, np.concatenate([face.masks["upper_face"], face.masks["lower_face"]]))
+    return _Source(face, used, inverse.reshape(-1, 3).astype(np.int32), on_skin, front & on_skin)
+
+
+def _position(value: int | tuple[float, float, float], vertices: Float, pose: Pose, path: Path) -> Float:
+    """A landmark in metres, y up, facing +z."""
+    if isinstance(value, int):
+        if value >= len(vertices):
+            raise FaceError(f"a landmark is vertex {value}, but the mesh has {len(vertices)}: {path}. Count from 0")
+        return pose.apply(vertices[value])
+    return pose.apply(np.array(value, np.float32))
+
+
+def _align(source: _Source, points: Float, triangles: Index) -> Float:
+    """The default head's vertices (V, 3), moved, turned and scaled onto the mesh by trimmed ICP."""
+    template = source.face.template.astype(np.float64)
+    index = SurfaceIndex(points, triangles)
+    sample = source.used[source.front][::2]
+    rest = template[sample]
+    normals = vertex_normals(source.face.template, source.face.surfaces[0].triangles)[sample].astype(np.float64)
+    head = template[source.used]
+    top = np.array([points[:, 0].mean(), points[:, 1].max(), points[:, 2].max()])
+    nose = points[int(points[:, 2].argmax())].astype(np.float64)
+    starts = [top - (head[:, 0].mean(), head[:, 1].max(), head[:, 2].max()), nose - template[297]]
+    best: tuple[float, NDArray[np.float64], float, NDArray[np.float64]] | None = None
+    for start in starts:
+        rotation, scale, shift = np.eye(3), 1.0, start
+        residual = np.inf
+        for step in range(25):
+            places = scale * rest @ rotation.T + shift
+            match = index.closest(places, normals @ rotation.T)
+            partners = match.interpolate(triangles, index.vertices)
+            limit = np.quantile(match.distances, 0.75)
+            inliers = (match.distances <= limit) & (match.facing > 0.3)
+            if inliers.sum() < 30:
+                break
+            rotation, scale, shift = similarity(rest[inliers], partners[inliers])
+            scale = float(np.clip(scale, 1 / 1.6, 1.6))
+            if step < 8:  # position and size first: a wrong start must not turn the head
+                rotation = np.eye(3)
+                shift = partners[inliers].mean(axis=0) - scale * rest[inliers].mean(axis=0)
+            residual = float(limit)
+        if best is None or residual < best[0]:
+            best = residual, rotation, scale, shift
+    assert best is not None
+    return (best[2] * template @ best[1].T + best[3]).astype(np.float32)
+
+
+def _fit_modes(source: _Source, aligned: Float, points: Float, triangles: Index, anchors: Anchors) -> Float:
+    """The aligned head (V, 3) in the shape of the person nearest to the mesh, of those that the parameters can make.
+
+    Alternates closest points with a least-squares solution of position, turn, size and the modes of `identity`, whose
+    coefficients are kept near 0 by a ridge.
+    """
+    template = source.face.template.astype(np.float64)
+    modes = shape_modes(_MODES).astype(np.float64)
+    index = SurfaceIndex(points, triangles)
+    rotation, scale, shift = similarity(template, aligned)
+    coefficients = np.zeros(len(modes))
+    rows = source.front
+    chosen = source.used[rows]
+    areas = smoothness(template[source.used], source.triangles)[1][rows]
+    pinned = source.used[anchors.vertices]
+    for step in range(_MODE_STEPS):
+        shape = template + np.tensordot(coefficients, modes, 1)
+        places = scale * shape @ rotation.T + shift
+        normals = vertex_normals(places[source.used].astype(np.float32), source.triangles)[rows].astype(np.float64)
+        match = index.closest(places[chosen], normals, turn=0.012)
+        partners = match.interpolate(triangles, index.vertices)
+        away = index.normals[match.triangles]
+        weights = areas * (match.facing > 0.5) / (1 + np.square(match.distances / 0.004))
+        # Small turns, a change of size and the modes, linear around the present state.
+        arms = places[chosen] - places[chosen].mean(axis=0)
+        columns = [np.broadcast_to(np.eye(3)[k], arms.shape) for k in range(3)]
+        columns += [np.cross(np.eye(3)[k], arms) for k in range(3)] + [arms]
+        columns += list(scale * modes[:, chosen] @ rotation.T)
+        basis = np.stack(columns, axis=2)  # (N, 3, K)
+        rows_of = np.einsum("nc,nck->nk", away, basis)
+        gap = (away * (partners - places[chosen])).sum(axis=1)
+        gram = rows_of.T @ (weights[:, None] * rows_of)
+        right = rows_of.T @ (weights * gap)
+        pin_arms = places[pinned] - places[chosen].mean(axis=0)
+        pin_columns = [np.broadcast_to(np.eye(3)[k], pin_arms.shape) for k in range(3)]
+        pin_columns += [np.cross(np.eye(3)[k], pin_arms) for k in range(3)] + [pin_arms]
+        pin_columns += list(scale * modes[:, pinned] @ rotation.T)
+        pins = np.stack(pin_columns, axis=2).reshape(-1, len(columns))
+        pin_weights = np.repeat(anchors.weights * 3e-4, 3)
+        gram += pins.T @ (pin_weights[:, None] * pins)
+        right += pins.T @ (pin_weights * (anchors.positions - places[pinned]).ravel())
+        ridge = np.concatenate([np.full(7, 1e-12), np.full(len(modes), areas.sum() * 1e-7)])
+        right[7:] -= ridge[7:] * coefficients
+        change = np.linalg.solve(gram + np.diag(ridge), right)
+        if step < 3:
+            change[7:] = 0
+        coefficients = coefficients + change[7:]
+        moved = scale * (template + np.tensordot(coefficients, modes, 1)) @ rotation.T + shift
+        middle = places[chosen].mean(axis=0)
+        turned = (moved - middle) + np.cross(change[3:6], moved - middle) + change[6] * (moved - middle)
+        goal = turned + middle + change[:3]
+        rotation, scale, shift = similarity(template + np.tensordot(coefficients, modes, 1), goal)
+    shape = template + np.tensordot(coefficients, modes, 1)
+    return (scale * shape @ rotation.T + shift).astype(np.float32)
+
+
+def _landmarks(
+    source: _Source, aligned: Float, points: Float, triangles: Index, given: Mapping[str, Float]
+) -> dict[str, Float]:
+    """Positions of the landmarks, found or given."""
+    known = source.face.landmarks
+    pairs = source.face.lip_pairs
+    assert pairs is not None
+    guess = {name: aligned[known[name]] for name in NAMES if name in known}
+    guess["mouth_middle"] = aligned[pairs[len(pairs) // 2]].mean(axis=0)
+    found = find_landmarks(points, triangles, guess)
+    found = {name: place for name, place in found.items() if np.linalg.norm(place - guess[name]) < 0.03}
+    return found | dict(given)
+
+
+def _anchors(source: _Source, found: Mapping[str, Float], given: Mapping[str, Float]) -> Anchors:
+    known, pairs = source.face.landmarks, source.face.lip_pairs
+    assert pairs is not None
+    ids, places, weights = [], [], []
+    for name, place in found.items():
+        vertices = pairs[len(pairs) // 2].tolist() if name == "mouth_middle" else [known[name]]
+        for vertex in vertices:
+            ids.append(int(source.find(np.array(vertex))))
+            places.append(place)
+            weights.append(30.0 if name in given else 2.0)
+    return Anchors(np.array(ids, np.int32), np.array(places, np.float64).reshape(-1, 3), np.array(weights))
+
+
+def _register(source: _Source, aligned: Float, target: SurfaceIndex, anchors: Anchors) -> NDArray[np.float64]:
+    """Positions (N, 3) of the default head on the mesh; with the inside of the mouth if the mesh has one."""
+    weights = np.where(source.front, 1.0, 0.3)
+    fitted = register(aligned[source.used], source.triangles, np.where(source.skin, weights, 0.0), target, anchors)
+    normals = vertex_normals(fitted.astype(np.float32), source.triangles).astype(np.float64)
+    inside = target.closest(fitted[~source.skin], normals[~source.skin])
+    if ((inside.distances < _MOUTH_REACH) & (inside.facing > 0.5)).mean() > 0.6:
+        fitted = register(fitted, source.triangles, np.where(source.skin, weights, 0.3), target, anchors, _LAST_STEPS)
+    return fitted
+
+
+def _weld(points: Float, triangles: Index) -> tuple[Float, Index]:
+    """Distinct positions (M, 3), and the position of each vertex (N,)."""
+    _, first, inverse = np.unique(
+        np.round(points / 1e-6).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
+    return points[first], inverse.ravel().astype(np.int32)
+
+
+def _components(
+    unique: Index, triangles: Index, whole: Float, aligned: Float, source: _Source, path: Path
+) -> tuple[Index, list[NDArray[np.int64]]]:
+    """Triangles of the component that has the face, and the positions of each other component."""
+    graph, sparse = require("scipy.sparse.csgraph", "fit"), require("scipy.sparse", "fit")
+    spatial = require("scipy.spatial", "fit")
+    corners = unique[triangles]
+    corners = corners[
+        (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 0] != corners[:, 2])
+    ]
+    sides = corners[:, [0, 1, 1, 2]].reshape(-1, 2)
+    matrix = sparse.coo_matrix((np.ones(len(sides)), (sides[:, 0], sides[:, 1])), (len(whole), len(whole)))
+    count, label = graph.connected_components(matrix, directed=False)
+    used = np.zeros(len(whole), bool)
+    used[corners] = True
+    near = spatial.cKDTree(whole[used]).query(aligned[source.used[source.front]])[1]
+    face = int(np.bincount(label[np.flatnonzero(used)[near]], minlength=count).argmax())
+    sizes = np.bincount(label[used], minlength=count)
+    heads = []
+    others = []
+    for number in np.flatnonzero(sizes):
+        if number == face:
+            continue
+        ids = np.flatnonzero((label == number) & used)
+        others.append(ids)
+        if np.ptp(whole[ids], axis=0).min() > 0.12:
+            heads.append(number)
+    mine = whole[(label == face) & used]
+    apart = [n for n in heads if abs(whole[label == n].mean(axis=0)[0] - mine.mean(axis=0)[0]) > 0.1]
+    if apart:
+        raise FaceError(f"two heads in one mesh: {path}. Leave one of them")
+    return corners[label[corners[:, 0]] == face], others
+
+
+@dataclass
+class _Added:
+    """Geometry of the default head that is added to the mesh."""
+
+    surfaces: list[Surface]
+    points: list[NDArray[np.float64]]
+    shapes: list[Float]
+    parts: dict[str, Index]
+    rows: dict[int, int]  # vertex of the default head -> vertex of the face
+
+
+def _rig(
+    path: Path, pose: Pose, points: Float, triangles: Index, source: _Source, aligned: Float,
+    fitted: NDArray[np.float64], found: Mapping[str, Float], main: Index, others: list[NDArray[np.int64]],
+    whole: Float, unique: Index, notes: list[str],
+) -> tuple[Face, FitReport]:  # fmt: skip
+    blendshapes = source.face.blendshapes
+    assert blendshapes is not None
+    shapes = blendshapes[:, source.used]
+    _, size, _ = similarity(source.face.template, aligned)
+    scale = size / float(np.clip(size, *_SAME_SIZE))
+    used, inverse = np.unique(main.ravel().astype(np.int64), return_inverse=True)
+    corners = inverse.reshape(-1, 3).astype(np.int32)
+    surface = whole[used]
+    normals = vertex_normals(surface, corners).astype(np.float64)
+    head = SurfaceIndex(fitted, source.triangles)
+    match = _match_sides(source, head, surface, corners, normals, shapes)
+    trust = np.clip((_TRUSTED[1] - match.distances) / (_TRUSTED[1] - _TRUSTED[0]), 0, 1) * (match.facing > 0.2)
+    face_distance = _distances(source, fitted, surface, corners)
+    lips = np.isin(source.used, source.face.parts["lips"])
+    face_mean, lips_mean = float(face_distance[source.front].mean()), float(face_distance[lips].mean())
+    if face_mean > _BAD:
+        raise FaceError(
+            f"the default head does not fit: {path} (mean distance {1000 * face_mean:.1f} mm over the face). Give "
+            "landmarks with --landmarks, or check that it is a human head"
+        )
+    if face_mean > _GOOD:
+        notes.append(f"a loose fit, {1000 * face_mean:.1f} mm over the face: correct the landmarks with --landmarks")
+    middles = surface[corners].mean(axis=1)
+    facing = np.cross(surface[corners[:, 1]] - surface[corners[:, 0]], surface[corners[:, 2]] - surface[corners[:, 0]])
+    facing = facing / np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-18)
+    triangle_match = _match_triangles(source, head, match, middles, facing, corners)
+    moved = transfer(
+        source.points, source.triangles, shapes, surface, corners, match, triangle_match, trust, scale, size,
+    )  # fmt: skip
+    nearest = _nearest(surface, normals, fitted, vertex_normals(fitted.astype(np.float32), source.triangles))
+    upper, lower = _lip_rows(source, shapes, match, nearest, surface, fitted)
+    _check_lips(path, surface, corners, upper, lower)
+    blink = [_close_lids(source, fitted, moved, nearest, side) for side in ("Left", "Right")]
+    close = _close_lips(moved, upper, lower)
+    return _assemble(
+        path, pose, points, triangles, source, fitted, found, others, whole, unique, notes, scale, used, moved, match,
+        upper, lower, nearest, (blink[0], blink[1]), close, face_mean,
+        float(np.quantile(face_distance[source.front], 0.99)), lips_mean,
+    )  # fmt: skip
+
+
+def _distances(source: _Source, fitted: NDArray[np.float64], surface: Float, corners: Index) -> NDArray[np.float64]:
+    """Distances (N,) from the registered head to the mesh."""
+    return SurfaceIndex(surface, corners).closest(fitted).distances
+
+
+def _match_sides(
+    source: _Source, head: SurfaceIndex, surface: Float, corners: Index, normals: NDArray[np.float64], shapes: Float
+) -> Match:
+    """Corresponding points of the mesh's vertices; near the mouth on the lip that their neighbours belong to."""
+    match = head.closest(surface, normals, facing=0.2)
+    travel = -shapes[JAW_OPEN][:, 1]
+    low = travel > 0.5 * travel.max()  # moves with the jaw
+    triangle_low = low[source.triangles].mean(axis=1) > 0.5
+    pairs = source.face.lip_pairs
+    assert pairs is not None
+    line = head.vertices[source.find(pairs.ravel())]
+    spatial = require("scipy.spatial", "fit")
+    near = np.flatnonzero(spatial.cKDTree(line).query(surface)[0] < 0.012)
+    if not len(near):
+        return match
+    is_low = triangle_low[match.triangles].astype(np.float64)
+    sides = np.unique(np.sort(corners[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    degree = np.bincount(sides.ravel(), minlength=len(surface))
+    for _ in range(3):
+        total = np.bincount(sides[:, 0], is_low[sides[:, 1]], len(surface))
+        total += np.bincount(sides[:, 1], is_low[sides[:, 0]], len(surface))
+        mean = (total + is_low) / (degree + 1)
+        is_low[near] = mean[near] > 0.5
+    wrong = near[is_low[near] != triangle_low[match.triangles[near]]]
+    for side in (0.0, 1.0):
+        ids = wrong[is_low[wrong] == side]
+        allowed = np.flatnonzero(triangle_low == bool(side))
+        if len(ids):
+            again = SurfaceIndex(head.vertices, source.triangles[allowed]).closest(
+                surface[ids], normals[ids], facing=0.0
+            )
+            match.triangles[ids] = allowed[again.triangles]
+            match.barycentric[ids], match.distances[ids] = again.barycentric, again.distances
+            match.facing[ids] = np.maximum(again.facing, 0.3)
+    return match
+
+
+def _match_triangles(
+    source: _Source, head: SurfaceIndex, match: Match, middles: Float, normals: NDArray[np.float64], corners: Index
+) -> Match:
+    """Corresponding points of the triangles' middles, on the same side of the lips as their corners."""
+    found = head.closest(middles, normals, facing=0.2)
+    wrong = (
+        np.linalg.norm(
+            found.interpolate(source.triangles, head.vertices)
+            - match.interpolate(source.triangles, head.vertices)[corners].mean(axis=1),
+            axis=1,
+        )
+        > 0.006
+    )
+    found.triangles[wrong] = match.triangles[corners[wrong, 0]]
+    return found
+
+
+def _nearest(
+    surface: Float, normals: NDArray[np.float64], fitted: NDArray[np.float64], fitted_normals: Float
+) -> NDArray[np.int64]:
+    """For each vertex of the registered head, the vertex of the mesh nearest to it that faces the same way."""
+    spatial = require("scipy.spatial", "fit")
+    count = min(8, len(surface))
+    distance, ids = spatial.cKDTree(surface).query(fitted, k=count)
+    distance, ids = distance.reshape(len(fitted), count), ids.reshape(len(fitted), count)
+    cosine = np.einsum("nkc,nc->nk", normals[ids], fitted_normals)
+    chosen = (distance + np.where(cosine < 0.2, 0.003, 0)).argmin(axis=1)
+    result: NDArray[np.int64] = ids[np.arange(len(fitted)), chosen]
+    return result
+
+
+def _lip_rows(
+    source: _Source,
+    shapes: Float,
+    match: Match,
+    nearest: NDArray[np.int64],
+    surface: Float,
+    fitted: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Vertices of the mesh's upper and lower lip that correspond to the lip pairs."""
+    pairs = source.face.lip_pairs
+    assert pairs is not None
+    spatial = require("scipy.spatial", "fit")
+    travel = match.interpolate(source.triangles, -shapes[JAW_OPEN][:, 1:2])[:, 0]
+    jaw = -shapes[JAW_OPEN][:, 1]
+    limit = (jaw[source.find(pairs[:, 0])].mean() + jaw[source.find(pairs[:, 1])].mean()) / 2
+    rows = []
+    for column, low in ((0, False), (1, True)):
+        own = np.flatnonzero((travel > limit) == low)
+        at = fitted[source.find(pairs[:, column])]
+        rows.append(own[spatial.cKDTree(surface[own]).query(at)[1]])
+    return rows[0], rows[1]
+
+
+def _check_lips(path: Path, surface: Float, corners: Index, upper: NDArray[np.int64], lower: NDArray[np.int64]) -> None:
+    """Raise FaceError if the lips are one surface: facing points of parted lips are connected only around the mouth."""
+    graph, sparse = require("scipy.sparse.csgraph", "fit"), require("scipy.sparse", "fit")
+    middle = slice(len(upper) // 2 - 1, len(upper) // 2 + 2)
+    centre = surface[np.concatenate([upper[middle], lower[middle]])].mean(axis=0)
+    inside = np.linalg.norm(surface - centre, axis=1) < 0.045
+    sides = np.unique(np.sort(corners[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    sides = sides[inside[sides].all(axis=1)]
+    lengths = np.linalg.norm(surface[sides[:, 0]] - surface[sides[:, 1]], axis=1)
+    matrix = sparse.coo_matrix((np.maximum(lengths, 1e-9), (sides[:, 0], sides[:, 1])), (len(surface), len(surface)))
+    starts, ends = upper[middle], lower[middle]
+    paths = graph.dijkstra(matrix.tocsr(), directed=False, indices=starts, limit=0.1)
+    along = paths[np.arange(len(starts)), ends] - np.linalg.norm(surface[starts] - surface[ends], axis=1)
+    if np.median(along) < _OPEN_LIPS:
+        raise FaceError(
+            f"the lips of this mesh are one closed surface: {path}. Cut it along the line between the lips, so that "
+            "the mouth can open"
+        )
+
+
+def _close_lids(
+    source: _Source, fitted: NDArray[np.float64], moved: Float, nearest: NDArray[np.int64], side: str
+) -> float:
+    """Scale eyeBlink of a side so that the lids meet as on the default head; returns the factor."""
+    column = ARKIT_NAMES.index(f"eyeBlink{side}")
+    rim = _lid_rim(source, side)
+    blendshapes = source.face.blendshapes
+    assert blendshapes is not None
+    falls = blendshapes[column][source.used][:, 1]
+    upper, lower = rim[falls[rim] < 0.5 * falls[rim].min()], rim[falls[rim] >= 0.5 * falls[rim].min()]
+    if len(upper) < 3 or len(lower) < 3:
+        return 1.0
+    x = source.points[:, 0]
+    partner = lower[np.abs(x[upper][:, None] - x[lower][None]).argmin(axis=1)]
+    middle = np.argsort(falls[upper])[: len(upper) // 2 + 1]
+    upper, partner = upper[middle], partner[middle]
+    gap, own = (fitted[upper, 1] - fitted[partner, 1]), (source.points[upper, 1] - source.points[partner, 1])
+    closing = moved[column, nearest[partner], 1] - moved[column, nearest[upper], 1]
+    expected = (falls[partner] - falls[upper]) / np.maximum(own, 1e-4)
+    factor = float(np.median(expected * gap / np.maximum(closing, 1e-4)))
+    factor = float(np.clip(factor, *_SCALE)) if np.isfinite(factor) else 1.0
+    moved[column] *= np.float32(factor)
+    return factor
+
+
+def _lid_rim(source: _Source, side: str) -> NDArray[np.int64]:
+    """Rows of the vertices on the border of the skin around an eye."""
+    skin = source.face.surfaces[0].triangles
+    sides = np.sort(skin[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    edges, counts = np.unique(sides, axis=0, return_counts=True)
+    border = np.unique(edges[counts == 1])
+    eye = source.face.template[source.face.parts[f"eye_{side.lower()}"]].mean(axis=0)
+    near = np.linalg.norm(source.face.template[border] - eye, axis=1) < 0.025
+    return source.find(border[near])
+
+
+def _close_lips(moved: Float, upper: NDArray[np.int64], lower: NDArray[np.int64]) -> float:
+    """Scale mouthClose so that with an equal jawOpen it leaves the lips as at rest; returns the factor."""
+    middle = slice(len(upper) // 4, len(upper) - len(upper) // 4)
+    opening, closing = (
+        float((moved[column, upper[middle], 1] - moved[column, lower[middle], 1]).mean())
+        for column in (JAW_OPEN, MOUTH_CLOSE)
+    )
+    factor = float(np.clip(-opening / closing, *_SCALE)) if opening > 0 > closing else 1.0
+    moved[MOUTH_CLOSE] *= np.float32(factor)
+    return factor
+
+
+def _assemble(
+    path: Path, pose: Pose, points: Float, triangles: Index, source: _Source, fitted: NDArray[np.float64],
+    found: Mapping[str, Float], others: list[NDArray[np.int64]], whole: Float, unique: Index, notes: list[str],
+    scale: float, used: NDArray[np.int64], moved: Float, match: Match, upper: NDArray[np.int64],
+    lower: NDArray[np.int64], nearest: NDArray[np.int64], blink: tuple[float, float], close: float, face_mean: float,
+    face_worst: float, lips_mean: float,
+) -> tuple[Face, FitReport]:  # fmt: skip
+    face = source.face
+    shapes = np.zeros((len(ARKIT_NAMES), len(whole), 3), np.float32)
+    shapes[:, used] = moved
+    kept: dict[str, NDArray[np.int64]] = {}
+    bag = ~source.skin[source.triangles].all(axis=1)
+    has_bag = int((bag[match.triangles] & (match.distances < 0.006)).sum()) > 30
+    inside = fitted[~source.skin]
+    low, high = inside.min(axis=0) - 0.004, inside.max(axis=0) + 0.004
+    spatial = require("scipy.spatial", "fit")
+    moves = {side: similarity(*_ring(source, fitted, side)) for side in ("left", "right")}
+    jaw_move = similarity(*_lower_face(source, fitted))
+    inner_parts = np.concatenate([face.parts[name] for name in ("teeth_upper", "teeth_lower", "tongue")])
+    inner_at = _apply(jaw_move, face.template[inner_parts])
+    blendshapes = face.blendshapes
+    assert blendshapes is not None
+    for ids in others:
+        centre = (whole[ids].min(axis=0) + whole[ids].max(axis=0)) / 2
+        radius = float(np.ptp(whole[ids], axis=0).max()) / 2
+        eye = next((side for side in moves if np.linalg.norm(
+            centre - _apply(moves[side], _eye_centre(face, side))) < 0.012), None)  # fmt: skip
+        if eye is not None and _EYEBALL[0] < radius < _EYEBALL[1]:
+            kept[f"eye_{eye}"] = np.concatenate([kept.get(f"eye_{eye}", np.zeros(0, np.int64)), ids])
+            sign = 1.0 if eye == "left" else -1.0
+            for name, (pitch, yaw) in EYE_TURNS.items():
+                turn = turn_matrix(pitch, sign * yaw) - np.eye(3)
+                shapes[ARKIT_NAMES.index(name + eye.title()), ids] = (whole[ids] - centre) @ turn.T
+        elif ((centre > low) & (centre < high)).all():
+            kept["teeth"] = np.concatenate([kept.get("teeth", np.zeros(0, np.int64)), ids])
+            partner = inner_parts[spatial.cKDTree(inner_at).query(whole[ids])[1]]
+            shapes[:, ids] = blendshapes[:, partner] * np.float32(scale)
+        else:  # lashes, brows, hair: they follow the skin near them
+            distance, partner = spatial.cKDTree(whole[used]).query(whole[ids])
+            share = np.clip((0.03 - distance) / 0.02, 0, 1).astype(np.float32)
+            shapes[:, ids] = moved[:, partner] * share[:, None]
+    start = len(points)
+    added = _Added([], [], [], {}, {})
+    names = []
+    eyes_sealed = _eyes_sealed(source, fitted, whole[used], moves)
+    if not {"eye_left", "eye_right"} <= {*kept}:
+        if eyes_sealed:
+            notes.append("the eyes are part of the skin: they cannot turn, and lids may not close over them")
+        else:
+            names += ["eyes", "cornea"]
+    if not has_bag:
+        names.append("mouth")
+    if "teeth" not in kept:
+        names += ["teeth", "tongue"]
+    for surface in face.surfaces:
+        if surface.name in names:
+            _add_surface(added, source, surface, fitted, moves, jaw_move, start)
+    template = np.concatenate([points, *[part.astype(np.float32) for part in added.points]]).astype(np.float32)
+    all_shapes = np.concatenate([shapes[:, unique], *added.shapes], axis=1).astype(np.float32)
+    surfaces = [*_own_surfaces(triangles, unique, kept, len(whole)), *added.surfaces]
+    original = np.full(len(whole), -1, np.int64)
+    original[unique[::-1]] = np.arange(len(unique))[::-1]  # a vertex of the file at each position
+
+    def of_file(rows: NDArray[np.int64]) -> Index:
+        return original[used[rows]].astype(np.int32)
+
+    lips_source = np.isin(source.used, face.parts["lips"])
+    on_lips = lips_source[source.triangles[match.triangles]].mean(axis=1) > 0.5
+    parts: dict[str, Index] = {
+        "skin": of_file(np.flatnonzero(~on_lips)), "lips": of_file(np.flatnonzero(on_lips)),
+        MESH: np.arange(len(points), dtype=np.int32),
+        **{name: np.flatnonzero(np.isin(unique, ids)).astype(np.int32) for name, ids in kept.items()},
+        **added.parts,
+    }  # fmt: skip
+    for side in ("left", "right"):
+        if f"eye_{side}" not in parts:
+            parts[f"eye_{side}"] = np.unique(of_file(nearest[_lid_rim(source, side.title())]))
+    landmarks = {}
+    for name, vertex in face.landmarks.items():
+        if vertex in added.rows:
+            landmarks[name] = added.rows[vertex]
+        elif vertex in source.used:
+            landmarks[name] = int(of_file(nearest[[int(source.find(np.array(vertex)))]])[0])
+    occlusion_free = [replace(surface, occlusion=None) for surface in surfaces]
+    result = Face(
+        name=path.stem,
+        template=template,
+        faces=np.concatenate([surface.triangles for surface in occlusion_free]).astype(np.int32),
+        surfaces=tuple(occlusion_free),
+        blendshapes=all_shapes,
+        blendshape_names=ARKIT_NAMES,
+        parts=parts,
+        masks=rig_regions(template, all_shapes, parts),
+        landmarks=landmarks,
+        lip_pairs=np.stack([of_file(upper), of_file(lower)], axis=1),
+        textures={s.material.texture: face.textures[s.material.texture] for s in surfaces if s.material.texture},
+        colors=np.full((len(template), 3), 190, np.uint8),
+    )
+    report = FitReport(
+        vertices=len(points),
+        triangles=len(triangles),
+        pose=pose.describe(),
+        landmarks={name: [round(float(x), 5) for x in place] for name, place in found.items()},
+        face_mean=round(1000 * face_mean, 3),
+        face_worst=round(1000 * face_worst, 3),
+        lips_mean=round(1000 * lips_mean, 3),
+        added=tuple(names),
+        kept=tuple(kept) + (("mouth",) if has_bag else ()),
+        blink_scale=(round(blink[0], 3), round(blink[1], 3)),
+        close_scale=round(close, 3),
+        notes=tuple(notes),
+    )
+    return result, report
+
+
+_Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
+
+
+def _apply(move: _Similarity, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    rotation, scale, shift = move
+    moved: NDArray[np.float64] = scale * np.asarray(points, np.float64) @ rotation.T + shift
+    return moved
+
+
+def _eye_centre(face: Face, side: str) -> NDArray[np.float64]:
+    eye = face.template[face.parts[f"eye_{side}"]]
+    centre = (eye.min(axis=0) + eye.max(axis=0)) / 2
+    centre[2] = eye[:, 2].max() - 0.0165  # the balls are shells: of radius 16.5 mm
+    return centre.astype(np.float64)
+
+
+def _ring(source: _Source, fitted: NDArray[np.float64], side: str) -> tuple[Float, NDArray[np.float64]]:
+    """The lids around an eye, on the default head and on the mesh."""
+    rows = _lid_rim(source, side.title())
+    return source.points[rows], fitted[rows]
+
+
+def _lower_face(source: _Source, fitted: NDArray[np.float64]) -> tuple[Float, NDArray[np.float64]]:
+    rows = np.flatnonzero(
+        np.isin(source.used, np.concatenate([source.face.masks["lower_face"], source.face.parts["lips"]]))
+    )
+    return source.points[rows], fitted[rows]
+
+
+def _eyes_sealed(
+    source: _Source, fitted: NDArray[np.float64], surface: Float, moves: Mapping[str, _Similarity]
+) -> bool:
+    """Whether the skin of the mesh covers the openings of the eyes."""
+    spatial = require("scipy.spatial", "fit")
+    tree = spatial.cKDTree(surface)
+    fronts = []
+    for side in moves:
+        rim = fitted[_lid_rim(source, side.title())]
+        middle = rim.mean(axis=0)
+        fronts.append(tree.query(middle + np.array([0, 0, 0.002]))[0])
+    return max(fronts) < 0.0035
+
+
+def _add_surface(
+    added: _Added, source: _Source, surface: Surface, fitted: NDArray[np.float64], moves: Mapping[str, _Similarity],
+    jaw_move: _Similarity, start: int,
+) -> None:  # fmt: skip
+    """Add a surface of the default head, moved as its surroundings."""
+    face = source.face
+    blendshapes = face.blendshapes
+    assert blendshapes is not None
+    vertices, inverse = np.unique(surface.triangles.ravel(), return_inverse=True)
+    rest = face.template[vertices]
+    shapes = blendshapes[:, vertices].astype(np.float64)
+    if surface.name == "mouth":
+        places = fitted[source.find(vertices)]
+        shapes = shapes * jaw_move[1]
+    elif surface.name in ("eyes", "cornea"):
+        places = np.empty((len(vertices), 3))
+        for side, chosen in (("left", rest[:, 0] > 0), ("right", rest[:, 0] <= 0)):
+            places[chosen] = _apply(moves[side], rest[chosen])
+            shapes[:, chosen] = moves[side][1] * shapes[:, chosen] @ moves[side][0].T
+    else:
+        places = _apply(jaw_move, rest)
+        shapes = jaw_move[1] * shapes
+    first = start + sum(len(part) for part in added.points)
+    added.points.append(places)
+    added.shapes.append(shapes.astype(np.float32))
+    added.surfaces.append(replace(surface, triangles=(inverse.reshape(-1, 3) + first).astype(np.int32)))
+    added.rows.update(zip(vertices.tolist(), range(first, first + len(vertices)), strict=True))
+    for name, ids in face.parts.items():
+        rows = np.flatnonzero(np.isin(vertices, ids))
+        if name not in ("skin", "lips") and len(rows):
+            known = added.parts.get(name, np.zeros(0, np.int32))
+            added.parts[name] = np.concatenate([known, rows + first]).astype(np.int32)
+
+
+def _own_surfaces(triangles: Index, unique: Index, kept: Mapping[str, NDArray[np.int64]], count: int) -> list[Surface]:
+    """The surfaces of the mesh: skin, and eyes and teeth that it has."""
+    kind = np.zeros(count, np.int32)
+    for name, ids in kept.items():
+        kind[ids] = 1 if name.startswith("eye") else 2
+    of_triangle = kind[unique[triangles[:, 0]]]
+    materials = (
+        ("skin", _SKIN),
+        ("own_eyes", Material(kind="eye", tint=(0.75, 0.74, 0.72), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90.0)),
+        ("own_teeth", Material(kind="teeth", tint=(0.7, 0.66, 0.58), wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60.0)),
+    )
+    uv = np.zeros((1, 2), np.float32)
+    return [
+        Surface(name, own, uv, np.zeros_like(own), material, None, smooth=number == 0)
+        for number, (name, material) in enumerate(materials)
+        if len(own := triangles[of_triangle == number].astype(np.int32))
+    ]

@@ -297,9 +297,10 @@ def _voice_files(options: VoiceOptions, source: Path) -> list[Path]:
 
 def _picture_files(options: PictureOptions, face: str | None, source: Path) -> list[Path]:
     from sedtalker.face.assets import identities
+    from sedtalker.face.identity import is_person
     from sedtalker.render.captions import caption_file
 
-    named = [] if face is None or face in identities() else [Path(face)]
+    named = [] if face is None or face in identities() or is_person(face) else [Path(face)]
     named += [file for file in (options.texture, options.font) if file is not None]
     return named + ([] if options.captions is None else [caption_file(options.captions, source)])
 

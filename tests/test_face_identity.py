@@ -66,8 +66,8 @@ def test_wrong_parameters(text: str, words: str) -> None:
 
 
 def test_random_people_differ_and_are_repeatable(capsys: pytest.CaptureFixture[str]) -> None:
-    people = [random_person(seed) for seed in range(20)]
-    assert len({describe_person(*person) for person in people}) == 20
+    people = [random_person(seed) for seed in range(60)]
+    assert len({describe_person(*person) for person in people}) == 60
     assert {name for name, _ in people} == {*HEADS}
     assert people[3] == random_person(3)
     assert parse_person(describe_person(*people[3])) == people[3]

@@ -50,8 +50,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face",
         default="default",
-        metavar="NAME|MESH",
-        help="packaged head, your own mesh, or an avatar with blendshapes (.glb, .gltf, .vrm)",
+        metavar="NAME|FILE|DIR",
+        help="packaged head, also with parameters (default:age=60,sex=0.3); an avatar with blendshapes (.glb, .gltf, "
+        ".vrm); a mesh of the default head's topology; or a folder of sedtalker face fit",
     )
     parser.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second (default: 30)")
     parser.add_argument(

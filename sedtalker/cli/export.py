@@ -37,8 +37,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--basis",
         metavar="NAME|DIR",
-        help="fit weights of these shapes to the vertices first: a packaged head, or a folder with neutral.obj and "
-        "NAME.obj files of the same topology",
+        help="fit weights of these shapes to the vertices first: a packaged head, a folder of sedtalker face fit (then "
+        "also from weights to the vertices of its mesh), or a folder with neutral.obj and NAME.obj files",
     )
     parser.add_argument(
         "--into",

@@ -50,7 +50,7 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
         return read_face(resources.asset("face"), name)
     if is_person(name):
         base, person = parse_person(name)
-        return replace(vary_face(read_face(resources.asset("face"), base), HEADS[base], person), name=name)
+        return replace(vary_face(read_face(resources.asset("face"), base), HEADS[base], person), name=name, source=name)
     if (path / MATERIALS).is_file():
         return replace(read_face(path, face_names(path)[0]), name=path.name, source=str(path))
     if not path.suffix:

@@ -29,6 +29,7 @@ from sedtalker.face.registration import Anchors, Match, SurfaceIndex, register, 
 from sedtalker.face.rig import MESH, Face, Float, Index, Material, Surface
 from sedtalker.face.vertex_masks import FLAME_FACES, FLAME_VERTICES, rig_regions
 
+_NAME = "own"  # in the folder; a folder's head.npz is not a head's name
 _TRUSTED = (0.004, 0.010)  # metres to the registered head: fully, and not at all
 _GOOD, _BAD = 0.0015, 0.004  # metres, mean distance over face and lips: good, refused
 _MAX_VERTICES = 400_000
@@ -538,7 +539,7 @@ def _assemble(
     shapes = np.zeros((len(ARKIT_NAMES), len(whole), 3), np.float32)
     shapes[:, used] = moved
     kept: dict[str, NDArray[np.int64]] = {}
-    bag = ~source.skin[source.triangles].all(axis=1)
+    bag: NDArray[np.bool_] = ~np.asarray(source.skin[source.triangles].all(axis=1))
     has_bag = int((bag[match.triangles] & (match.distances < 0.006)).sum()) > 30
     inside = fitted[~source.skin]
     low, high = inside.min(axis=0) - 0.004, inside.max(axis=0) + 0.004
@@ -612,7 +613,7 @@ def _assemble(
             landmarks[name] = int(of_file(nearest[[int(source.find(np.array(vertex)))]])[0])
     occlusion_free = [replace(surface, occlusion=None) for surface in surfaces]
     result = Face(
-        name=path.stem,
+        name=_NAME,
         template=template,
         faces=np.concatenate([surface.triangles for surface in occlusion_free]).astype(np.int32),
         surfaces=tuple(occlusion_free),

@@ -84,18 +84,18 @@ class SurfaceIndex:
             facing: least cosine between a point's normal and the triangle's.
             turn: metres by which a point is farther from a triangle at a right angle to it.
         """
-        points = np.asarray(points).astype(np.float64)
+        exact: NDArray[np.float64] = np.asarray(points).astype(np.float64)
         count = min(_NEIGHBOURS, len(self.triangles))
-        place = points if normals is None else np.concatenate([points, turn * np.asarray(normals)], axis=1)
-        near = self._tree(None if normals is None else turn).query(place, k=count)[1].reshape(len(points), count)
-        best = np.full(len(points), np.inf)
-        chosen = np.zeros(len(points), np.int64)
-        weights = np.zeros((len(points), 3))
+        place = exact if normals is None else np.concatenate([exact, turn * np.asarray(normals)], axis=1)
+        near = self._tree(None if normals is None else turn).query(place, k=count)[1].reshape(len(exact), count)
+        best = np.full(len(exact), np.inf)
+        chosen = np.zeros(len(exact), np.int64)
+        weights = np.zeros((len(exact), 3))
         for column in range(count):
             ids = near[:, column]
-            barycentric = _barycentric_of_closest(self._corners[ids], points)
+            barycentric = _barycentric_of_closest(self._corners[ids], exact)
             places = np.einsum("nk,nkc->nc", barycentric, self._corners[ids])
-            distance = np.linalg.norm(places - points, axis=1)
+            distance = np.linalg.norm(places - exact, axis=1)
             if normals is not None and turn:
                 bent = np.square(self.normals[ids] - normals).sum(axis=1)
                 distance = np.sqrt(np.square(distance) + turn**2 * bent)
@@ -103,8 +103,8 @@ class SurfaceIndex:
                 distance = distance + np.where((self.normals[ids] * normals).sum(axis=1) < facing, 1.0, 0.0)
             better = distance < best
             best[better], chosen[better], weights[better] = distance[better], ids[better], barycentric[better]
-        best = np.linalg.norm(np.einsum("nk,nkc->nc", weights, self._corners[chosen]) - points, axis=1)
-        cosines = np.ones(len(points)) if normals is None else (self.normals[chosen] * normals).sum(axis=1)
+        best = np.linalg.norm(np.einsum("nk,nkc->nc", weights, self._corners[chosen]) - exact, axis=1)
+        cosines = np.ones(len(exact)) if normals is None else (self.normals[chosen] * normals).sum(axis=1)
         return Match(chosen.astype(np.int32), weights, best, cosines)
 
     def _tree(self, turn: float | None) -> Any:

@@ -2,7 +2,7 @@
 
 `demo.webp` is the demo's video; `emotions.webp` shows one frame of a sentence for each emotion at three intensities;
 `people.webp` shows the identities at rest and speaking; `words.webp` shows the demo's last sentence frame by frame with
-its words and phones (`sedtalker.data.alignment`).
+its words and phones (`sedtalker.data.alignment`); `avatar.webp` shows a head that was read from a .glb.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.data.alignment import Aligner
 from sedtalker.demux import ffmpeg_name
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
+from sedtalker.export import export_animation
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
@@ -43,6 +46,8 @@ SIDE = 288  # pixels of one picture of a sheet
 DEMO_WIDTH, DEMO_FPS = 320, 15.0
 LAST_SENTENCE = "The airplane is almost full."  # of the demo
 WORDS_FPS, WORDS_COLUMNS = 14.0, 8
+AVATAR = "woman_asian"
+AVATAR_STARTS, AVATAR_SPAN = (15, 75, 150, 210), 45  # frames in each of which the mouth is open
 EDGE = 0.18  # seconds around a sentence
 
 
@@ -81,6 +86,26 @@ def people_sheet(talker: Talker, audio: Path) -> Bytes:
         rest.append(renderer.frame(animation.template))
         speaking.append(renderer.frame(next(animation.frames(speaking_moment(animation, 0.9)))))
     return grid(rest + speaking, len(rest), list(identities()))
+
+
+def avatar_sheet(talker: Talker, audio: Path) -> Bytes:
+    """A packaged head as an avatar's file with other names of its shapes, and moments of it speaking."""
+    head = load_face(AVATAR)
+    still = Animation(
+        head.template, head.faces, 30.0, EmotionTrack.neutral(1 / 30), np.zeros((1, 52), np.float32),
+        head.blendshape_names, head=np.eye(4, dtype=np.float32)[None], rig=head,
+    )  # fmt: skip
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "avatar.glb")
+        export_animation(still, "glb", path)
+        face = load_face(path)
+        animation = talker.animate(audio, face=face)
+        renderer = SoftRenderer(face, SIDE, SIDE, "fine")
+        assert animation.blendshapes is not None and animation.head is not None
+        opening = animation.blendshapes[:, JAW_OPEN] - animation.blendshapes[:, MOUTH_CLOSE]
+        moments = [int(opening[start : start + AVATAR_SPAN].argmax()) + start for start in AVATAR_STARTS]
+        pictures = [renderer.frame(next(animation.frames(k, k + 1)), animation.head[k]) for k in moments]
+    return grid(pictures, len(pictures))
 
 
 def words_sheet(talker: Talker, audio: Path) -> Bytes:
@@ -131,7 +156,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     folder = arguments.output
     talker, audio = load(device="cpu"), asset("demo.wav")
-    for name, sheet in (("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet)):
+    for name, sheet in (
+        ("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet), ("avatar", avatar_sheet),
+    ):  # fmt: skip
         with atomic_write(folder / f"{name}.webp") as temp_path:
             Image.fromarray(sheet(talker, audio)).save(temp_path, quality=82)
     frames = demo_frames(talker, audio)

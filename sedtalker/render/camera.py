@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sedtalker.errors import RenderError
-from sedtalker.face.rig import Face
+from sedtalker.face.rig import MESH, Face
 from sedtalker.render.arrays import Float
 from sedtalker.render.config import VIEWS, RenderConfig
 
@@ -92,7 +92,7 @@ def front_camera(face: Face, framing: str = RenderConfig.framing) -> Camera:
 
 def _has_eyes(face: Face) -> bool:
     """Whether a face has eyes, and hair or a neck."""
-    complete = bool(face.attachments) or face.head_weights is not None
+    complete = bool(face.attachments) or face.head_weights is not None or MESH in face.parts
     return "eye_left" in face.parts and "eye_right" in face.parts and complete
 
 

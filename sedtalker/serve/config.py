@@ -21,7 +21,7 @@ class Limits:
     upload_bytes: int = 32 << 20  # of a posted file
     utterance: float = 300.0  # s of audio
     session: float = 3600.0  # s
-    backlog: float = 4.0  # s of audio that wait for the model, before the client is throttled
+    backlog: float = 60.0  # s of audio that wait for the model before the server reads no more; commands wait behind it
     idle: float = 30.0  # s without a message, while audio is expected
     send: float = 5.0  # s that a client may take to read a message
     events: int = 64  # messages that wait for the client

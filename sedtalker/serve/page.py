@@ -59,10 +59,10 @@ class Page:
 
     def face(self, number: str | None) -> str:
         """The name of a face by its number in `faces`; None is the server's. Raises FaceError: no such face."""
-        try:
-            return self.faces[0 if number is None else range(len(self.faces))[int(number)]]
-        except (ValueError, IndexError):
-            raise FaceError("no such face. Choose one of the page's") from None
+        index = 0 if number is None else int(number) if number.isdecimal() and len(number) < 6 else len(self.faces)
+        if index >= len(self.faces):
+            raise FaceError("no such face. Choose one of the page's")
+        return self.faces[index]
 
     def glb(self, number: str) -> bytes:
         """A face as glTF, with one frame at rest. Raises FaceError: no such face."""

@@ -26,7 +26,7 @@ logger = logging.getLogger("sedtalker.serve")
 
 REQUEST_SECONDS = 10.0  # s for the headers of the first request of a connection
 CONNECTIONS = 256
-_PING = 10.0  # s between the pings that find half-open connections
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # s, s, probes; as far as the system has them
 
 
 class _Http(H11Protocol):
@@ -85,8 +85,7 @@ async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClie
             http=_Http,
             ws="websockets-sansio",
             ws_max_size=config.limits.message_bytes,
-            ws_ping_interval=_PING,
-            ws_ping_timeout=_PING,
+            ws_ping_interval=None,  # a pong waits behind the audio of a client that is throttled: see `_keep_alive`
             ws_per_message_deflate=False,
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=15,
@@ -137,6 +136,7 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _keep_alive(listener)
         listener.bind((host, port))
     except OSError as error:
         listener.close()
@@ -144,6 +144,14 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror or error}). Choose another port with {option}"
         ) from error
     return listener
+
+
+def _keep_alive(listener: socket.socket) -> None:
+    """The system finds connections whose client has gone without a word; accepted sockets inherit this."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def run_server(config: ServeConfig, announce: Callable[[RunningServer], None] = lambda running: None) -> None:

@@ -197,7 +197,7 @@ function setState(state) {
   if (state === connection.state) return;
   connection.state = state;
   byId("state").dataset.state = state;
-  byId("state").textContent = STATES[state] || state;
+  byId("state").textContent = live.on ? STATES[state] || state : "";
 }
 
 setInterval(() => send({ type: "ping", id: Math.round(performance.now()) }), PING);
@@ -330,6 +330,8 @@ function goLive() {
   clock.duration = data.duration;
   for (const id of ["transport", "editor", "back"]) byId(id).hidden = true;
   byId("hand").hidden = false;
+  connection.state = "";
+  setState("idle");
   byId("emotion").classList.remove("editing");
   resizeAll();
 }

@@ -1,0 +1,110 @@
+"""A live face for programs that embed it: audio in, frames out, as an async iterator.
+
+The model runs in a thread, so that the event loop goes on. One `LiveFace` is one conversation; several can share a
+talker.
+
+Example:
+    face = LiveFace(sedtalker.load(), fps=30)
+    async for frames in face.frames(chunks):  # chunks: an async iterator of samples at 16 kHz
+        send(frames.weights, frames.head, frames.posterior, frames.intensity)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from sedtalker.audio import Samples
+from sedtalker.pipeline import Talker
+from sedtalker.serve.engine import FrameBlock
+from sedtalker.serve.listening import RestingFace, lips_to_rest
+from sedtalker.talker.streaming import Frames
+
+
+class LiveFace:
+    """One conversation with a face that moves an ARKit rig."""
+
+    def __init__(self, talker: Talker, *, fps: float = 30.0, seed: int = 0, **options: Any) -> None:
+        """`options` are those of `Talker.open_stream`. Raises SEDTalkerError as it does."""
+        self._stream = talker.open_stream(fps=fps, seed=seed, **options)
+        self._fps, self.labels, self.latency = fps, self._stream.labels, self._stream.latency
+        self._resting = RestingFace(fps, self.labels, seed)
+        self._executor = ThreadPoolExecutor(1, "live-face")
+        self._last: FrameBlock | None = None  # the last frame
+        self._interrupted = 0
+
+    async def frames(self, chunks: AsyncIterable[Samples]) -> AsyncIterator[Frames]:
+        """Frames of one utterance, each as soon as it can be computed; ends early at an interruption.
+
+        Args:
+            chunks: samples (N,) at 16 kHz, mono, of any size.
+
+        Raises:
+            AudioError: not samples of this form.
+        """
+        number = self._interrupted
+        await self._call("reset")
+        async for chunk in chunks:
+            if number != self._interrupted:
+                return
+            frames = await self._call("push", chunk)
+            if number == self._interrupted and len(frames.time):
+                self._note(frames)
+                yield frames
+        if number == self._interrupted:
+            frames = await self._call("finish")
+            if number == self._interrupted and len(frames.time):
+                self._note(frames)
+                yield frames
+
+    def interrupt(self) -> Frames:
+        """Stop the utterance. The frames replace all later ones, and bring the lips to rest within 100 ms."""
+        self._interrupted += 1
+        if self._last is None:
+            return self.rest(0.1)
+        block = lips_to_rest(self._last, 0, self._last.start + 1 / self._fps)
+        self._note(_to_frames(block))
+        return _to_frames(block)
+
+    def rest(self, seconds: float, listening: bool = True) -> Frames:
+        """Frames of a face that does not speak: mouth shut, blinks and gaze, and nods while it listens."""
+        if self._last is not None:
+            self._resting.start_from(self._last.weights[0], self._last.head[0], self._last.gaze[0])
+            self._last = None
+        return _to_frames(self._resting.frames(max(1, round(seconds * self._fps)), 0.0, listening))
+
+    def set_emotion(self, emotion: str | None, intensity: float = 1.0, share: float = 1.0) -> None:
+        """Mix an emotion into that of the voice; None: the voice alone. Raises TrackError: unknown emotion."""
+        self._stream.set_emotion(emotion, intensity, share)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._executor.shutdown(wait=False)
+
+    async def _call(self, method: str, *arguments: Any) -> Frames:
+        function = getattr(self._stream, method)
+        frames: Frames = await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        return frames
+
+    def _note(self, frames: Frames) -> None:
+        last = slice(-1, None)
+        self._last = FrameBlock(
+            float(frames.time[-1]) - 0.5 / self._fps,
+            self._fps,
+            frames.weights[last],
+            frames.head[last],
+            frames.gaze[last],
+            frames.posterior[last],
+            frames.intensity[last],
+        )
+
+
+def _to_frames(block: FrameBlock) -> Frames:
+    count = len(block.weights)
+    times = block.start + (np.arange(count) + 0.5) / block.fps
+    silent = np.zeros(count, np.float32)
+    return Frames(times, block.weights, block.head, block.gaze, block.posterior, block.intensity, silent)

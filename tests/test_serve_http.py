@@ -1,0 +1,219 @@
+"""Posted files, takes, the page's parts, and OpenAvatarChat's WebSocket; and `sedtalker.live`."""
+
+# ruff: noqa: E402 - the imports need optional packages
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import wave
+from base64 import b64decode
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+for module in ("starlette", "uvicorn"):
+    pytest.importorskip(module)
+httpx = pytest.importorskip("httpx")
+client = pytest.importorskip("websockets.sync.client")
+
+from made_server import MadeServer, made_server
+from made_talker import JAW, made_talker, voice
+
+from sedtalker.animation import Animation
+from sedtalker.audio import load_audio
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.assets import load_face
+from sedtalker.files import sha256
+from sedtalker.serve.jbin import unpack
+
+
+def animating_talker() -> Any:
+    """A made talker that also animates files: the jaw follows the loudness, the emotion is happy."""
+    face = load_face("default")
+    stream = made_talker().open_stream
+
+    def animate(path: Any, *, fps: float, face: Any = face, emotion: Any = "auto") -> Animation:
+        samples = load_audio(path)
+        motion = stream(fps=fps)
+        weights = np.concatenate([motion.push(samples).weights, motion.finish().weights])
+        duration = len(samples) / 16_000
+        track = EmotionTrack.neutral(duration) if isinstance(emotion, str) else emotion
+        if isinstance(emotion, str):
+            track.set("happy", 0.5)
+            track.explicit_segments = None
+        rig = load_face("default")
+        head = np.tile(np.eye(4, dtype=np.float32), (len(weights), 1, 1))
+        meta = {"audio": str(path), "audio_sha256": sha256(path), "face": "default"}
+        return Animation(
+            rig.template, rig.faces, fps, track, weights, rig.blendshape_names, head=head, meta=meta, rig=rig
+        )
+
+    return SimpleNamespace(open_stream=stream, animate=animate)
+
+
+def wav(seconds: float = 2.0) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(16_000)
+        writer.writeframes(voice(seconds).tobytes())
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MadeServer]:
+    with made_server(animating_talker()) as running:
+        yield running
+
+
+def test_neurosync_gets_rows_in_live_links_order(server: MadeServer) -> None:
+    answer = httpx.post(f"{server.url}/audio_to_blendshapes", content=wav(), timeout=60)
+    rows = [[float(value) for value in frame] for frame in answer.json()["blendshapes"]]  # as NeuroSync's player does
+    values = np.array(rows)
+    assert values.shape == (120, 68)
+    assert values[34:58, JAW].min() > 0.3 and values[3:28, JAW].max() < 0.05
+    assert values[:, 61:].sum(1) == pytest.approx(1, abs=0.01) and values[60, 64] == pytest.approx(0.5, abs=0.01)
+
+
+def test_azures_events_have_55_columns_at_60_fps(server: MadeServer) -> None:
+    events = httpx.post(f"{server.url}/azure/visemes", content=wav(), timeout=60).json()["events"]
+    frames = 0
+    for event in events:
+        assert event["animation"]["FrameIndex"] == frames
+        assert event["audioOffset"] == round(frames / 60 * 1e7) and 0 <= event["visemeId"] <= 21
+        assert {len(row) for row in event["animation"]["BlendShapes"]} == {55}
+        frames += len(event["animation"]["BlendShapes"])
+    assert frames == 120
+
+
+def test_audio2faces_file(server: MadeServer) -> None:
+    answer = httpx.post(f"{server.url}/a2f.json", content=wav(), timeout=60).json()
+    assert answer["numFrames"] == len(answer["weightMat"]) == 120 and answer["numPoses"] == 52
+    assert answer["facsNames"] == list(ARKIT_NAMES) and answer["exportFps"] == 60
+
+
+@pytest.mark.parametrize("data", [b"", b"#EXTM3U\nfile:///etc/passwd\n", b"ffconcat version 1.0\n", b"\0" * 5000])
+def test_what_is_no_recording_is_refused(server: MadeServer, data: bytes) -> None:
+    answer = httpx.post(f"{server.url}/takes", content=data)
+    assert answer.status_code == 400 and "not a sound" in answer.json()["error"]
+
+
+def test_a_damaged_recording_names_no_path_of_the_server(server: MadeServer) -> None:
+    answer = httpx.post(f"{server.url}/takes", content=b"RIFF" + bytes(100))
+    assert answer.status_code == 400 and "/" not in answer.json()["error"].replace("s/", "")
+
+
+def test_a_take_is_edited_and_saved(server: MadeServer) -> None:
+    take = httpx.post(f"{server.url}/takes", content=wav(), timeout=60).json()
+    intensity = np.frombuffer(b64decode(take["intensity"]), "<f4")
+    weights = np.frombuffer(b64decode(take["weights"]), "<f4").reshape(-1, 52)
+    assert len(weights) == 60 and take["segments"][0]["emotion"] == "happy" and intensity[10] == pytest.approx(0.5)
+    segments = [
+        {"start": 0, "end": 1, "emotion": "happy", "intensity": 0.5},
+        {"start": 1, "end": 2, "emotion": "sad", "intensity": 0.9},
+    ]
+
+    def edited(share: float) -> np.ndarray:
+        body = json.dumps({"segments": segments, "share": share})
+        answer = httpx.post(f"{server.url}/takes/{take['id']}", content=body, timeout=60).json()
+        return np.frombuffer(b64decode(answer["posterior"]), "<f4").reshape(-1, 8)[75]
+
+    assert edited(1.0)[2] == pytest.approx(1) and edited(0.5)[[1, 2]] == pytest.approx(0.5, abs=0.01)
+    saved = {
+        form: httpx.get(f"{server.url}/takes/{take['id']}/take.{form}", timeout=60)
+        for form in ("json", "glb", "csv", "wav")
+    }
+    assert {answer.status_code for answer in saved.values()} == {200}
+    assert saved["json"].json()["audio"] == "take.wav" and saved["glb"].content[:4] == b"glTF"
+    assert saved["json"].headers["content-disposition"] == 'attachment; filename="take.json"'
+    for path in ("takes/none/take.json", f"takes/{take['id']}/take.exe"):
+        assert httpx.get(f"{server.url}/{path}").status_code == 404
+    for body in (b"{", b"[]", b'{"segments": 1}', b'{"segments": [], "share": 7}', b'{"segments": [{"start": "x"}]}'):
+        assert httpx.post(f"{server.url}/takes/{take['id']}", content=body).status_code == 400, body
+
+
+def test_the_page_and_its_parts(server: MadeServer) -> None:
+    page = httpx.get(server.url)
+    assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
+    for part in ("three.min.js", "viewer.js", "live.js", "viewer.css", "live.css", "capture.js"):
+        answer = httpx.get(f"{server.url}/page/{part}")
+        assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
+        assert "http://" not in answer.text.replace("http://www.w3.org", "") or part == "three.min.js"
+    for path in ("page/../app.py", "page/%2e%2e%2fapp.py", "face/99.glb", "face/-1.glb", "?face=<script>"):
+        assert httpx.get(f"{server.url}/{path}").status_code == 404, path
+    assert httpx.get(f"{server.url}/face/0.glb", timeout=60).content[:4] == b"glTF"
+
+
+def test_openavatarchats_messages(server: MadeServer) -> None:
+    url = server.url.replace("http", "ws") + "/ws/lam_data_stream/abc"
+    sound = voice(2, 24_000).tobytes()
+    with client.connect(url, proxy=None) as socket:
+        batches = []
+        for _ in range(2):
+            for start in range(0, len(sound), 9600):
+                socket.send(sound[start : start + 9600])
+            socket.send(b"")
+            messages = []
+            while not messages or not messages[-1][0]["end_of_batch"]:
+                messages.append(unpack(socket.recv(10)))
+            batches.append(messages)
+        socket.send('{"header": {"name": "EndSpeech"}, "payload": {}}')
+        socket.send(sound)
+        unpack(socket.recv(10))
+        socket.send("%interrupt%")
+        while not (last := unpack(socket.recv(10)))[0]["end_of_batch"]:
+            pass
+    names = [m[0]["data_records"]["arkit_face"]["channel_names"] for batch in batches for m in batch]
+    assert names[0] == list(ARKIT_NAMES) and not any(names[1:])
+    assert batches[0][0][0]["batch_id"] != batches[1][0][0]["batch_id"] and batches[0][0][0]["start_of_batch"]
+    for messages in batches:
+        faces, sounds = [], b""
+        for header, data in messages:
+            face, audio = header["data_records"]["arkit_face"], header["data_records"]["audio"]
+            size = 4 * int(np.prod(face["shape"]))
+            faces.append(
+                np.frombuffer(data[face["data_offset"] : face["data_offset"] + size], "<f4").reshape(face["shape"])
+            )
+            sounds += data[audio["data_offset"] : audio["data_offset"] + 2 * int(np.prod(audio["shape"]))]
+        weights = np.concatenate(faces)
+        assert weights.shape == (60, 52) and weights[20:28, JAW].min() > 0.3 and sounds == sound
+    header, data = last
+    face = header["data_records"]["arkit_face"]
+    rest = np.frombuffer(data[: 4 * int(np.prod(face["shape"]))], "<f4").reshape(face["shape"])
+    assert rest[-1, JAW] == 0
+
+
+def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None:
+    from sedtalker.live import LiveFace
+
+    sound = voice(2).astype(np.float32) / 32768
+
+    async def chunks() -> AsyncIterator[np.ndarray]:
+        for start in range(0, len(sound), 1000):
+            yield sound[start : start + 1000]
+
+    async def converse() -> None:
+        face = LiveFace(made_talker(), fps=30)
+        parts = [frames async for frames in face.frames(chunks())]
+        jaw = np.concatenate([part.weights[:, JAW] for part in parts])
+        stream = made_talker().open_stream(fps=30)
+        expected = np.concatenate([stream.push(sound).weights, stream.finish().weights])[:, JAW]
+        np.testing.assert_array_equal(jaw, expected)
+        count = 0
+        async for frames in face.frames(chunks()):
+            count += len(frames.time)
+            if frames.weights[-1, JAW] > 0.3:
+                rest = face.interrupt()
+                assert rest.weights[-1, JAW] == 0 and len(rest.time) <= 3
+        assert count < 25
+        assert face.rest(1.0).weights[:, JAW].max() == 0
+        face.close()
+
+    asyncio.run(converse())

@@ -350,6 +350,8 @@ def test_pages_of_other_sites_are_refused(server: MadeServer) -> None:
     assert httpx.get(f"{server.url}/metrics", headers=rebound).status_code == 421
     with made_server(origins=("https://app.example",)) as other:
         client.connect(other.socket_url, origin="https://app.example", proxy=None).close()
+        proxied = {"Host": "app.example", "Origin": "https://app.example"}
+        assert httpx.get(f"{other.url}/metrics", headers=proxied).status_code == 200
 
 
 def test_an_open_host_needs_a_token_and_tls_a_pair() -> None:

@@ -49,7 +49,7 @@ class ServeConfig:
     diarizer: str = "default"
     look_ahead: int | None = None  # ms; None: the encoder's default
     token: str | None = None
-    origins: tuple[str, ...] = ()  # of pages on other hosts that may connect
+    origins: tuple[str, ...] = ()  # of pages on other hosts that may connect, and of a proxy before this server
     tls_cert: Path | None = None
     tls_key: Path | None = None
     workers: int = 2  # processes of the model; 0: threads of this process

@@ -257,7 +257,8 @@ async def _attack(
     if kind == "order":
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         async with connect(url, additional_headers=headers, proxy=None) as socket:
-            await socket.send(rng.choice([b"\0" * 640, '{"type":"end"}', '{"type":"interrupt"}', "{}", '"start"']))
+            first: list[str | bytes] = [b"\0" * 640, '{"type":"end"}', '{"type":"interrupt"}', "{}", '"start"']
+            await socket.send(rng.choice(first))
             answer = json.loads(await socket.recv())
             return str(answer["type"])
     if kind == "refused":

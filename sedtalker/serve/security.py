@@ -45,4 +45,4 @@ def known_host(config: ServeConfig, headers: Mapping[str, str]) -> bool:
     if not is_loopback(config.host):
         return True
     host = urlsplit("//" + headers.get("host", "")).hostname or ""
-    return host in (*LOOPBACK_NAMES, config.host)
+    return host in (*LOOPBACK_NAMES, config.host, *(urlsplit(origin).hostname for origin in config.origins))

@@ -171,3 +171,13 @@ def test_a_spool_returns_its_rows_in_order(rows: int) -> None:
             spool.append(part)
         read = [block.copy() for block in spool.blocks(1000)]
     np.testing.assert_array_equal(np.concatenate([values[:0], *read]), values)
+
+
+@pytest.mark.parametrize("samples", [1_000, 6_400, 9_600, 20_000, 33_333])
+def test_an_interruption_after_any_amount_of_sound(encoder: WindowedEncoder, model: TalkerModel, samples: int) -> None:
+    stream = TalkerStream(encoder, EmotionTrack.neutral(1.0), model)
+    sound = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    for _ in range(2):
+        count = len(stream.push(sound).time) + len(stream.interrupt().time)
+        assert abs(count - samples / 16_000 * 30) <= 1.5
+        stream.reset()

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from sedtalker.audio import load_audio, to_int16
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
@@ -74,8 +74,7 @@ class Client:
                 await self._speak(socket)
                 await asyncio.sleep(self._pause)
             await socket.close()
-            with suppress(ConnectionClosed):
-                await reading
+            await reading
         except (ConnectionClosed, ConnectionError, OSError, TimeoutError) as error:
             self.error = str(error)
 
@@ -92,6 +91,13 @@ class Client:
         self.wrong += self._count != round(len(self._speech) / RATE * 30)
 
     async def _read(self, socket: ClientConnection) -> None:
+        try:
+            await self._read_frames(socket)
+        except ConnectionClosed as error:
+            self.error = str(error)
+            self._ended.set()
+
+    async def _read_frames(self, socket: ClientConnection) -> None:
         async for text in socket:
             now = time.monotonic()
             message = json.loads(text)
@@ -221,8 +227,12 @@ async def measure_hostility(url: str, token: str | None, count: int) -> dict[str
         kind = KINDS[number % len(KINDS)]
         try:
             outcome = await asyncio.wait_for(_attack(url, token, kind, rng, held, speech), 20)
-        except (ConnectionClosed, ConnectionError, OSError, asyncio.TimeoutError, EOFError) as error:
-            outcome = "closed" if not isinstance(error, asyncio.TimeoutError) else "timeout"
+        except InvalidHandshake:
+            outcome = "refused"
+        except asyncio.TimeoutError:
+            outcome = "timeout"
+        except (ConnectionClosed, OSError, EOFError):
+            outcome = "closed"
         key = f"{kind}: {outcome}"
         outcomes[key] = outcomes.get(key, 0) + 1
     for writer in held:

@@ -100,7 +100,7 @@ class Session:
         self._poses: deque[tuple[FrameBlock, int]] = deque(maxlen=POSES)
         self._resting = RestingFace(options.fps, self.labels, options.seed)
         self._rest_until = self.opened  # monotonic time up to which frames were sent
-        self._listening = False
+        self._listening = self._working = False
         self.watch: Callable[[str, Event], None] | None = None  # called with each event that is queued
         self._pump = asyncio.create_task(self._run(), name=f"session {name}")
 
@@ -205,6 +205,11 @@ class Session:
         """Whether an utterance is not complete."""
         return self.state == "speaking" or self._waiting > 0 or bool(self._outbox)
 
+    @property
+    def owes_work(self) -> bool:
+        """Whether audio or commands of the client are not done yet."""
+        return self._working or bool(self._inbox)
+
     def _check_open(self) -> None:
         if self.closed is not None:
             raise SessionClosed(self.closed)
@@ -232,7 +237,9 @@ class Session:
             )
             await self._worker.call("open", self.name, options)
             while True:
+                self._working = False
                 item = await self._next_item()
+                self._working = item is not None
                 if item is None:
                     await self._send_rest()
                 elif isinstance(item, _Audio):

@@ -203,12 +203,17 @@ class SocketWriter:
 
 
 async def receive_message(socket: WebSocket, session: Session, limits: Limits) -> dict[str, Any]:
-    """The next message. Raises SessionClosed if none comes, and WebSocketDisconnect."""
-    seconds = limits.idle if session.state == "speaking" else 4 * limits.idle
+    """The next message. Raises SessionClosed if none comes while it is the client's turn, and WebSocketDisconnect."""
+    receiving = asyncio.ensure_future(socket.receive())
     try:
-        message = await asyncio.wait_for(socket.receive(), seconds)
-    except asyncio.TimeoutError:
-        raise SessionClosed("no message") from None
+        while not receiving.done():
+            seconds = limits.idle if session.state == "speaking" else 4 * limits.idle
+            await asyncio.wait([receiving], timeout=seconds)
+            if not receiving.done() and not session.owes_work:
+                raise SessionClosed("no message")
+        message = receiving.result()
+    finally:
+        receiving.cancel()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))
     return dict(message)

@@ -169,7 +169,7 @@ class MotionDecoder:
     def interrupt(self, frames: int) -> Float:
         """Rows of this number of frames, in which the lips come to rest, instead of those that wait."""
         posterior, intensity = self._emotion
-        more = max(0, frames - sum(len(part) for part in self._waiting))
+        more = max(0, frames - len(self._waiting))
         self._push_idle(
             np.tile(np.array(SILENCE, np.float32), (more, 1)), np.tile(posterior, (more, 1)), np.full(more, intensity)
         )

@@ -3,12 +3,12 @@
 The action units are those of FACS (Ekman, Friesen & Hager 2002). The prototypes are those of EMFACS (Friesen & Ekman
 1983; happy 6+12, sad 1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units
 that RAVDESS' actors show in addition, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14,
-sad 17, anger 9 and 10, disgust 4, 6, 7, 10 and 17, fear 15. The proportions that tell two emotions apart follow the
-same means: in fear unit 1 is more than twice unit 2 and unit 4 is strong, in surprise unit 2 exceeds unit 1; disgust
-is in nose, upper lip and chin, anger in brows and lids. Sizes are those at which an outside classifier and a person
-name the emotion of a speaking face (`sedtalker evaluate expression`). EMFACS has no prototype for upset: units 4 and
-14 accompany reported frustration (Grafsgaard et al., "Automatically recognizing facial expression", EDM 2013), 17 and
-24 press the mouth shut.
+sad 17, anger 9 and 10, disgust 6, 7, 10 and 17, fear 15. Unit 4 of their disgust is left out: on these heads it reads
+as anger. The proportions that tell two emotions apart follow the same means: in fear unit 1 is more than twice unit 2
+and unit 4 is strong, in surprise unit 2 exceeds unit 1; disgust is in nose, upper lip and chin, anger in brows and
+lids. Sizes are those at which outside classifiers name the emotion of a speaking face (`sedtalker evaluate
+expression`). EMFACS has no prototype for upset: units 4 and 14 accompany reported frustration (Grafsgaard et al.,
+"Automatically recognizing facial expression", EDM 2013), 17 and 24 press the mouth shut.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ ACTION_UNITS: dict[int, dict[str, float]] = {
 EMOTIONS: dict[str, dict[int, float]] = {
     "neutral": {},
     "happy": {6: 1.00, 12: 1.00, 7: 0.30, 10: 0.70, 14: 0.15, 16: 0.25},
-    "sad": {1: 1.00, 4: 0.35, 15: 1.00, 17: 1.00, 7: 0.10, 43: 0.22, 64: 0.35},
+    "sad": {1: 1.00, 4: 0.45, 15: 1.00, 17: 1.00, 7: 0.10, 20: 0.25, 43: 0.30, 64: 0.45},
     "angry": {4: 1.00, 5: 0.60, 7: 0.55, 9: 0.60, 10: 0.60, 16: 0.60, 23: 0.20, 24: 0.10},
     "upset": {4: 0.60, 14: 0.40, 15: 0.55, 17: 0.65, 24: 0.50},
-    "disgust": {9: 1.00, 10: 1.00, 4: 0.20, 15: 0.80, 17: 0.80, 6: 0.45, 7: 0.55, 16: 0.10, 43: 0.15},
-    "fear": {1: 1.00, 2: 0.35, 4: 0.65, 5: 1.00, 20: 1.00, 16: 0.60, 15: 0.35, 26: 0.10},
-    "surprise": {1: 0.65, 2: 1.00, 5: 0.95, 12: 0.10, 26: 0.75},
+    "disgust": {9: 1.00, 10: 1.00, 15: 0.80, 17: 0.90, 1: 0.25, 6: 0.45, 7: 0.50, 16: 0.10, 43: 0.20},
+    "fear": {1: 1.00, 2: 0.35, 4: 0.75, 5: 1.00, 20: 0.80, 10: 0.20, 15: 0.50, 16: 0.50, 26: 0.20},
+    "surprise": {1: 0.65, 2: 1.00, 5: 1.00, 26: 0.90},
 }
 """Action units in [0, 1] of each emotion at intensity 1."""
 
 MOUTH_SHARE = {
     "mouthDimple": 0.6, "mouthStretch": 0.9, "mouthUpperUp": 0.8, "mouthLowerDown": 0.7, "mouthShrugLower": 0.8,
-    "mouthRollLower": 0.35, "mouthRollUpper": 0.35, "mouthPress": 0.35, "jawOpen": 0.5,
+    "mouthRollLower": 0.35, "mouthRollUpper": 0.35, "mouthPress": 0.35, "jawOpen": 0.65,
 }  # fmt: skip
 """Share of an expression's mouth that a speaking face shows, by ARKit name without its side; other weights show all."""
 

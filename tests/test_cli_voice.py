@@ -88,8 +88,9 @@ def test_references_that_cannot_be_used(model, recordings, tmp_path, capsys):
         assert diarize(model, tmp_path / "out", recordings[0], "--voice-reference", reference) == 1
         assert reason in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+    save_diarizer(Diarizer(DiarizerConfig(width=8, hidden=8)), tmp_path / "plain")
     for option in (["--voice-reference", recordings[1]], ["--same-speaker"]):
-        assert diarize("base", tmp_path / "out", recordings[0], *option) == 1
+        assert diarize(tmp_path / "plain", tmp_path / "out", recordings[0], *option) == 1
         assert "does not use voice profiles" in capsys.readouterr().err
     enroll = ["voice", "enroll", str(silent), "--diarizer", str(model), "-o", str(tmp_path / "p.safetensors")]
     assert main(enroll) == 1 and "too little to know a voice by" in capsys.readouterr().err

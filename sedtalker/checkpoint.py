@@ -136,6 +136,15 @@ def _setting_problem(value: Any, kind: type, several: bool, least: int) -> str:
     return "" if number else "a finite number"
 
 
+def weights_hash(folder: Path | str) -> str | None:
+    """sha256 of the weights of a model folder as its `config.json` states it; None if it does not."""
+    try:
+        described = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return described.get("sha256") if isinstance(described, dict) else None
+
+
 def is_checkpoint(folder: Path | str, kind: str) -> bool:
     """Whether a folder holds a model of this kind."""
     try:

@@ -18,6 +18,7 @@ from torch import Tensor
 from sedtalker import __version__
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio
+from sedtalker.checkpoint import weights_hash
 from sedtalker.curves import Resampler
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer
 from sedtalker.emotion.inference import build_track, check_voice, enroll_voice, predict_frames
@@ -77,7 +78,13 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     encoder = load_encoder(decoder.config.encoder, torch_device)
     name = emotion_model.config.encoder
     diarizer_encoder = encoder if name == encoder.name else load_encoder(name, torch_device)
-    return Talker(encoder, emotion_model, decoder, str(model), diarizer_encoder)
+    talker = Talker(encoder, emotion_model, decoder, str(model), diarizer_encoder)
+    talker.weights = {
+        "talker": _weights("talker", str(model), _find_model(model)),
+        "diarizer": _weights("diarizer", str(diarizer)),
+        "encoder": _weights("speech", encoder.name),
+    }
+    return talker
 
 
 class Talker:
@@ -104,6 +111,7 @@ class Talker:
             )
         self.encoder, self.diarizer, self.model, self.name = encoder, diarizer, model, name
         self.diarizer_encoder = diarizer_encoder or encoder
+        self.weights: dict[str, dict[str, str | None]] = {}  # name and sha256 of each model, for the record of a result
         self._process = os.getpid()
 
     def diarize(
@@ -208,7 +216,7 @@ class Talker:
             blendshape_names=rig.blendshape_names,
             dense=None if rigged else motion,
             head=head_transforms(head, neck_pivot(rig)) if rigged and not still else None,
-            meta={**_meta(self.name, audio, seed), **_face_meta(rig)},
+            meta={**_meta(self.name, audio, seed), "weights": self.weights, **_face_meta(rig)},
             rig=rig,
         )
 
@@ -551,6 +559,12 @@ def _name_of(audio: AudioSource) -> str | None:
 
 def _face_meta(rig: Face) -> dict[str, str]:
     return {"face": rig.name} if rig.source is None else {"face": rig.name, "face_source": rig.source}
+
+
+def _weights(kind: str, name: str, folder: Path | None = None) -> dict[str, str | None]:
+    """Name and sha256 of packaged weights, or of those in a folder."""
+    packaged = asset(kind, name)
+    return {"name": Path(name).name, "sha256": weights_hash(folder or (packaged if packaged.is_dir() else Path(name)))}
 
 
 def _meta(model: str, audio: AudioSource, seed: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker
+    from sedtalker.provenance.record import Provenance
 
 PICTURE_ENDINGS = {
     "mp4": ".mp4",
@@ -77,6 +78,8 @@ class PictureOptions:
     texture: Path | None = None  # skin texture with the layout of the head's own
     captions: Path | None = None  # a file that `render.captions` reads, or a folder with one file per input
     font: Path | None = None  # for captions, tried before the packaged fonts
+    mark: bool = True  # in the luminance of pictures
+    sign: tuple[Path, Path] | None = None  # certificate and key of the C2PA manifest; None: a self-made certificate
 
 
 @dataclass(frozen=True)
@@ -216,12 +219,16 @@ def _check_voice(options: VoiceOptions) -> None:
 
 
 def _check_pictures(options: PictureOptions, formats: tuple[str, ...], face: str | None) -> None:
-    """Check size, texture, face and captions."""
+    """Check size, certificate, texture, face and captions."""
     from sedtalker.face.assets import load_face
 
     coded = [name for name in formats if name in WITH_AUDIO]
     if coded and options.size % 2:
         raise RenderError(f"--size {options.size} is odd, but {coded[0]} needs an even size. Use {options.size + 1}")
+    if options.sign is not None:
+        from sedtalker.provenance.manifest import check_signer
+
+        check_signer(*options.sign)
     if face is not None or options.texture is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SEDTalkerWarning)  # the first file raises them again
@@ -301,7 +308,7 @@ def _picture_files(options: PictureOptions, face: str | None, source: Path) -> l
     from sedtalker.render.captions import caption_file
 
     named = [] if face is None or face in identities() or is_person(face) else [Path(face)]
-    named += [file for file in (options.texture, options.font) if file is not None]
+    named += [file for file in (options.texture, options.font, *(options.sign or ())) if file is not None]
     return named + ([] if options.captions is None else [caption_file(options.captions, source)])
 
 
@@ -429,7 +436,7 @@ def animate_file(
         elif name == "json":
             write_json(animation.emotion, temp_path)
         else:
-            export_animation(animation, name, temp_path)
+            export_animation(animation, name, temp_path, _provenance(animation, options))
 
     def write_audio_copies() -> list[Path]:
         played = [export_sound(animation, name, path) for name, path in paths.items()]
@@ -539,9 +546,11 @@ def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: Com
 
     def write(name: str, temp_path: Path) -> None:
         if name == "sheet":
-            contact_sheet(animation, temp_path, _render_config(options, options.size // 2))
+            config = _render_config(options, options.size // 2)
+            contact_sheet(animation, temp_path, config, provenance=_provenance(animation, options))
         elif name == "poster":
-            poster(animation, animation.duration / 2, temp_path, _render_config(options, options.size))
+            config = _render_config(options, options.size)
+            poster(animation, animation.duration / 2, temp_path, config, provenance=_provenance(animation, options))
         else:
             sound = samples if name in WITH_AUDIO else None
             _write_video(animation, temp_path, sound, options, path)
@@ -587,6 +596,12 @@ def _render_config(options: PictureOptions, size: int) -> RenderConfig:
     return RenderConfig(size, size, options.quality, options.backend, options.view, options.background, options.framing)
 
 
+def _provenance(animation: Animation, options: PictureOptions) -> Provenance:
+    from sedtalker.provenance.record import describe
+
+    return describe(animation.meta, face=animation.face.name, mark=options.mark, sign=options.sign)
+
+
 def _check_captions(options: PictureOptions, source: Path) -> None:
     """Raise before the work if the captions cannot be read or drawn."""
     from sedtalker.render.captions import caption_file, check_captions
@@ -621,4 +636,5 @@ def _write_video(
             font=options.font,
             audio=None if samples is None else (samples, SAMPLE_RATE),
             progress=show,
+            provenance=_provenance(animation, options),
         )

@@ -28,6 +28,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_prepare(commands, common)
     _add_check(commands, common)
     _add_synthesize(commands, common)
+    _add_expressions(commands, common)
 
 
 def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -120,6 +121,50 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_seed(parser, "the syllables")
     parser.set_defaults(run=run_synthesize)
+
+
+def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "expressions",
+        parents=[common],
+        help="labelled clips of dynamic expressions, for recognisers",
+        description="Writes videos with action units, weights, landmarks, emotion, intensity, masks and descriptions.",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--clips", type=integer(1, 10_000_000), default=100, metavar="N", help="default: 100")
+    parser.add_argument(
+        "--emotions",
+        type=lambda text: tuple(name.strip() for name in text.split(",")),
+        metavar="NAMES",
+        help="comma-separated; a name that stands twice is drawn twice as often (default: all but neutral, equally)",
+    )
+    parser.add_argument("--seconds", type=real(0.6, 60, "s"), default=2.0, help="length of a clip (default: 2)")
+    parser.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second (default: 30)")
+    parser.add_argument("--size", type=integer(64, 2048), default=256, metavar="PIXELS", help="default: 256")
+    parser.add_argument(
+        "--format", choices=("json", "parquet"), default="json", help="of the tables; parquet needs pyarrow"
+    )
+    add_seed(parser, "the clips")
+    parser.set_defaults(run=run_expressions)
+
+
+def run_expressions(arguments: argparse.Namespace) -> int:
+    """Write labelled clips of expressions."""
+    from sedtalker.errors import UsageError
+    from sedtalker.synthesis.expression_clips import EMOTIONS, ClipOptions, write_clips
+
+    emotions = arguments.emotions or EMOTIONS
+    unknown = sorted({*emotions} - {*EMOTIONS})
+    if unknown:
+        raise UsageError(f"argument --emotions: unknown: {', '.join(unknown)} (known: {', '.join(EMOTIONS)})")
+    if arguments.size % 2:
+        raise UsageError(f"--size {arguments.size} is odd, but mp4 needs an even size. Use {arguments.size + 1}")
+    options = ClipOptions(
+        arguments.clips, arguments.seconds, arguments.fps, arguments.size, emotions, arguments.format, arguments.seed
+    )
+    rows = write_clips(arguments.output, options)
+    print(f"{arguments.output}: {len(rows)} clips, {sum(row['frames'] for row in rows)} frames")
+    return 0
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`sedtalker evaluate`: compare predicted with true animations, analyse motion, measure a diarizer, score segments."""
+"""`sedtalker evaluate`: measure a talker, motion, a diarizer, emotion segments, or the mark in pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    kinds = "talker|motion|live|expression|diarizer|diarization"
+    kinds = "talker|motion|live|expression|diarizer|diarization|mark"
     models = parser.add_subparsers(dest="model", metavar=kinds, required=True)
     _add_talker(models, common)
     _add_motion(models, common)
@@ -41,6 +41,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_expression(models, common)
     _add_diarizer(models, common)
     _add_diarization(models, common)
+    _add_mark(models, common)
 
 
 def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
@@ -291,6 +292,32 @@ def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report (.json or .md)")
     add_seed(parser, "the bootstrap")
     parser.set_defaults(run=run_diarization)
+
+
+def _add_mark(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser("mark", parents=[common], help="measure the mark in pictures")
+    parser.add_argument(
+        "--frames",
+        type=integer(1, 10_000_000),
+        default=10_000,
+        metavar="N",
+        help="unmarked pictures, for false alarms (default: 10000)",
+    )
+    add_seed(parser, "the pictures")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    parser.set_defaults(run=run_mark)
+
+
+def run_mark(arguments: argparse.Namespace) -> int:
+    """Measure false alarms, visibility, time and survival of the mark."""
+    from sedtalker.evaluation.picture_mark import format_mark, measure_mark
+    from sedtalker.evaluation.report import write_report
+
+    report = measure_mark(arguments.frames, arguments.seed)
+    print(format_mark(report))
+    if arguments.output:
+        write_report(report.plain(), arguments.output)
+    return 0
 
 
 def run_talker(arguments: argparse.Namespace) -> int:

@@ -93,11 +93,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _write_into(animation: Animation, name: str, avatar: Path, path: Path) -> None:
     from sedtalker.export.avatar import write_into
     from sedtalker.export.vrma import write_for
+    from sedtalker.files import atomic_write
+    from sedtalker.provenance import attach
+    from sedtalker.provenance.record import describe
 
-    if name == "glb":
-        write_into(animation, avatar, path)
-    else:
-        write_for(animation, path, avatar)
+    with atomic_write(path) as temp_path:
+        if name == "glb":
+            write_into(animation, avatar, temp_path)
+        else:
+            write_for(animation, temp_path, avatar)
+        attach(temp_path, describe(animation.meta, face=avatar.name))
 
 
 def _replace_audio(animation: Animation, audio: Path) -> Animation:

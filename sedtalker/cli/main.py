@@ -15,6 +15,7 @@ from sedtalker import __version__
 from sedtalker.cli import (
     animate,
     bench,
+    critique,
     data,
     demo,
     diarize,
@@ -26,12 +27,16 @@ from sedtalker.cli import (
     render,
     serve,
     train,
+    verify,
     voice,
 )
 from sedtalker.errors import SEDTalkerError, UsageError, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 
-COMMANDS = (animate, diarize, voice, render, export, face, serve, train, evaluate, data, bench, demo, doctor, licences)
+COMMANDS = (
+    animate, diarize, voice, render, export, face, serve, verify, critique, train, evaluate, data, bench, demo, doctor,
+    licences,
+)  # fmt: skip
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -181,6 +181,25 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--font", type=Path, metavar="FILE", help="font for captions whose letters the packaged fonts lack (.ttf, .otf)"
     )
+    parser.add_argument(
+        "--no-mark", action="store_false", dest="mark", help="no mark in the pictures; the metadata states that"
+    )
+    parser.add_argument(
+        "--sign",
+        nargs=2,
+        type=Path,
+        action=_Pair,
+        metavar=("CERT", "KEY"),
+        help="sign mp4, png and gif with this certificate chain and private key, PEM files (default: a self-made "
+        "certificate that proves no identity)",
+    )
+
+
+class _Pair(argparse.Action):
+    """Stores two values as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
 
 
 def add_texture(parser: argparse.ArgumentParser) -> None:

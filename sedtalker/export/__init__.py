@@ -8,8 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sedtalker.files import atomic_write
+
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
+    from sedtalker.provenance.record import Provenance
 
 FORMATS: dict[str, tuple[str, str]] = {
     "glb": ("sedtalker.export.glb:write", ".glb"),
@@ -24,18 +27,29 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 """Format -> `module:function` with the arguments (animation, path), and the ending of the path."""
 
+_SEALED = ("glb", "html", "vrma")  # with metadata of their provenance
 _WITH_SOUND_FILE = ("glb", "usd", "vrma")  # played with sound, but unable to hold it
 
 
-def export_animation(animation: Animation, name: str, path: Path | str) -> None:
+def export_animation(animation: Animation, name: str, path: Path | str, provenance: Provenance | None = None) -> None:
     """Write `animation` in the format `name` (a key of `FORMATS`) to `path`.
+
+    GLB and HTML files state their provenance, by default that of `animation.meta`.
 
     Raises:
         SEDTalkerError: the animation lacks the data that the format holds, or the path cannot be written.
     """
     module, _, function = FORMATS[name][0].partition(":")
     write: Callable[[Animation, Path], None] = getattr(import_module(module), function)
-    write(animation, Path(path))
+    if name not in _SEALED:
+        write(animation, Path(path))
+        return
+    from sedtalker.provenance import attach
+    from sedtalker.provenance.record import describe
+
+    with atomic_write(path) as temp_path:
+        write(animation, temp_path)
+        attach(temp_path, provenance or describe(animation.meta, face=animation.face.name))
 
 
 def export_sound(animation: Animation, name: str, path: Path | str) -> Path | None:

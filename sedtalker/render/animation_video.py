@@ -15,6 +15,9 @@ from PIL import Image
 from sedtalker.errors import MissingExtraError, RenderError
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
+from sedtalker.provenance import attach
+from sedtalker.provenance.mark import Mark
+from sedtalker.provenance.record import Provenance, describe
 from sedtalker.render import views
 from sedtalker.render.arrays import Bytes, Float
 from sedtalker.render.camera import Camera, front_camera, view_camera
@@ -112,17 +115,19 @@ def render_animation(
     font: Path | None = None,
     audio: Audio | None = None,
     progress: Progress | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Draw an animation into a video file, with captions, sound and the emotion strip below the face.
 
     See `render_frames` and `write_video` for arguments and errors. The strip adds to `config.height`. `font` is a font
-    file for the captions, tried before the packaged fonts.
+    file for the captions, tried before the packaged fonts. `provenance` is by default that of `animation.meta`.
     """
     if audio is not None:
         check_sound_length(len(animation), animation.fps, audio)  # before the frames are drawn
     emotion_strip = EmotionStrip(animation.emotion, config.width) if strip else None
     frames = _add_overlays(render_frames(animation, config), animation.fps, emotion_strip, captions, font)
-    write_video(path, _report_progress(frames, len(animation), progress), animation.fps, audio)
+    shown = _report_progress(frames, len(animation), progress)
+    write_video(path, shown, animation.fps, audio, provenance or describe(animation.meta, face=animation.face.name))
 
 
 def render_comparison(
@@ -156,7 +161,7 @@ def render_comparison(
 
     count = min(len(predicted), len(true))
     frames = map_in_order(draw, zip(predicted.frames(0, count), true.frames(0, count), strict=True))
-    write_video(path, frames, true.fps, audio)
+    write_video(path, frames, true.fps, audio, describe(predicted.meta, face=face.name))
 
 
 def contact_sheet(
@@ -166,6 +171,7 @@ def contact_sheet(
     *,
     count: int = 12,
     columns: int = 4,
+    provenance: Provenance | None = None,
 ) -> Bytes:
     """Draw `count` frames with their times and emotions in one picture (H, W, 3); save it as PNG if `path` is given."""
     indices = [(2 * k + 1) * len(animation) // (2 * count) for k in range(min(count, len(animation)))]
@@ -176,7 +182,7 @@ def contact_sheet(
     labels = [f"{seconds:.2f} s  {_emotion(animation, seconds)}" for seconds in times]
     sheet = views.grid(pictures, columns, labels)
     if path is not None:
-        _save_png(sheet, path)
+        _save_png(sheet, path, provenance or describe(animation.meta, face=animation.face.name))
     return sheet
 
 
@@ -185,18 +191,23 @@ def poster(
     seconds: float,
     path: Path | str | None = None,
     config: RenderConfig = POSTER,
+    *,
+    provenance: Provenance | None = None,
 ) -> Bytes:
     """Draw the frame at a time (H, W, 3 or 4); save it as PNG if `path` is given."""
     index = min(max(int(seconds * animation.fps), 0), len(animation) - 1)
     (picture,) = _render_stills(animation, [index], config)
     if path is not None:
-        _save_png(picture, path)
+        _save_png(picture, path, provenance or describe(animation.meta, face=animation.face.name))
     return picture
 
 
-def _save_png(picture: Bytes, path: Path | str) -> None:
+def _save_png(picture: Bytes, path: Path | str, provenance: Provenance) -> None:
+    """Save a picture with its manifest and, unless it is turned off, the mark."""
+    marked = Mark(provenance.digest).add(picture) if provenance.mark else picture
     with atomic_write(path) as temp_path:
-        Image.fromarray(picture).save(temp_path, format="PNG")
+        Image.fromarray(marked).save(temp_path, format="PNG")
+        attach(temp_path, provenance)
 
 
 def _render_stills(animation: Animation, indices: Sequence[int], config: RenderConfig) -> list[Bytes]:

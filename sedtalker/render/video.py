@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from sedtalker.demux import ffmpeg_name
 from sedtalker.errors import RenderError
 from sedtalker.files import OUTPUT_MARKER, atomic_write, check_replaceable, final_name
+from sedtalker.provenance import attach
+from sedtalker.provenance.mark import Mark
+from sedtalker.provenance.record import Provenance
+from sedtalker.provenance.seal import statement
 from sedtalker.render.arrays import Bytes
 from sedtalker.render.parallel import available_threads
 from sedtalker.render.yuv import to_yuv420
@@ -54,7 +58,13 @@ class _InvalidVideo(Exception):
     """An invalid video; `write_video` adds the path."""
 
 
-def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Audio | None = None) -> None:
+def write_video(
+    path: Path | str,
+    frames: Iterable[Bytes],
+    fps: float,
+    audio: Audio | None = None,
+    provenance: Provenance | None = None,
+) -> None:
     """Write frames (H, W, 3) uint8 sRGB, and sound if given, to `path`; the suffix chooses the format.
 
     The file is written to a temporary path, verified and renamed; an error leaves no file.
@@ -64,6 +74,7 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
         frames: consumed one by one; RGBA (H, W, 4) is possible for PNG files only.
         fps: frames/s.
         audio: samples (N,) in [-1, 1] and their rate; as long as the frames to half a frame.
+        provenance: adds the mark to the pictures, and a manifest or metadata to the file.
 
     Raises:
         RenderError: no frames, an unknown suffix, sound of another length, or a file that differs from its input.
@@ -77,8 +88,10 @@ def write_video(path: Path | str, frames: Iterable[Bytes], fps: float, audio: Au
     check_replaceable(path)
     try:
         with atomic_write(path) as temp_path:
-            count = _write_format(temp_path, _check_frames(frames, path), fps, audio)
+            count = _write_format(temp_path, _check_frames(frames, path), fps, audio, provenance)
             _verify(temp_path, count, fps, audio)
+            if provenance is not None:
+                attach(temp_path, provenance)
     except _InvalidVideo as error:
         raise RenderError(f"cannot write {final_name(path)}: {error}") from error
     except (ValueError, RuntimeError) as error:  # PyAV's errors that are not OSErrors
@@ -101,17 +114,30 @@ def _check_frames(frames: Iterable[Bytes], path: Path) -> Iterator[Bytes]:
         raise RenderError(f"no frames: {path}. The animation is empty")
 
 
-def _write_format(path: Path, frames: Iterator[Bytes], fps: float, audio: Audio | None) -> int:
+def _write_format(
+    path: Path, frames: Iterator[Bytes], fps: float, audio: Audio | None, provenance: Provenance | None
+) -> int:
     """Write in the suffix's format; returns the number of frames."""
     container = _CONTAINERS.get(path.suffix.lower())
     if container is not None:
-        return _write_streams(path, container, frames, Fraction(fps).limit_denominator(100_000), audio)
+        rate = Fraction(fps).limit_denominator(100_000)
+        return _write_streams(path, container, frames, rate, audio, provenance)
+    if provenance is not None and provenance.mark:
+        mark = Mark(provenance.digest)
+        frames = (mark.add(frame) for frame in frames)
     if path.suffix.lower() == ".gif":
         return _write_gif(path, frames, fps)
     return _write_folder(path, frames)
 
 
-def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: Fraction, audio: Audio | None) -> int:
+def _write_streams(
+    path: Path,
+    kind: _Container,
+    frames: Iterator[Bytes],
+    fps: Fraction,
+    audio: Audio | None,
+    provenance: Provenance | None,
+) -> int:
     import av
 
     first = next(frames)
@@ -120,6 +146,9 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
         raise _InvalidVideo(f"a video of {width} x {height} pixels. Use an even width and height")
     with av.open(ffmpeg_name(path), "w", options=kind.options) as output:
         output.metadata["comment"] = OUTPUT_MARKER
+        if provenance is not None:
+            sealed = path.suffix.lower() == ".webm"  # an .mp4 gets a manifest
+            output.metadata["description"] = statement(provenance) if sealed else provenance.text
         video = output.add_stream(kind.video_codec, rate=fps, options=kind.video_options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         # Most processors are left to the drawing threads.
@@ -130,9 +159,12 @@ def _write_streams(path: Path, kind: _Container, frames: Iterator[Bytes], fps: F
         video.codec_context.color_trc = av.video.reformatter.ColorTrc.BT709
         sound = _SoundTrack(output, kind, *audio) if audio is not None else None
         buffer = np.empty((height * 3 // 2, width), np.uint8)
+        mark = Mark(provenance.digest) if provenance is not None and provenance.mark else None
         count = 0
         for frame in chain([first], frames):
             to_yuv420(np.ascontiguousarray(frame), buffer)
+            if mark is not None:
+                mark.add_to_luma(buffer[:height])
             picture = av.VideoFrame.from_ndarray(buffer, format="yuv420p")
             picture.pts, picture.time_base = count, 1 / fps
             output.mux(video.encode(picture))

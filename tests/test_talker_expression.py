@@ -70,6 +70,12 @@ def test_closed_lips_stay_closed(rules: ExpressionRules, label: str):
         assert measures.of_weights(rules(mouth, emotion(label, 1.0)).numpy())[GAP] < before + 0.3  # mm
 
 
+def test_half_the_intensity_shows_two_thirds_of_the_expression_as_in_actors(rules: ExpressionRules):
+    brow = arkit_columns("browDown")[0]
+    shown = [float(rules(SPEECH[0], emotion("angry", level))[brow]) for level in (0.0, 0.5, 1.0)]
+    assert shown == pytest.approx([0.0, 0.66, 1.0], abs=0.01)
+
+
 def test_rounded_lips_smile_less_than_spread_ones(rules: ExpressionRules):
     smile = arkit_columns("mouthSmile")[0]
     spread, rounded = (rules(mouth, emotion("happy", 1.0)) for mouth in (SPEECH[2], SPEECH[3]))

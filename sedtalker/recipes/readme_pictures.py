@@ -1,14 +1,16 @@
 """Render the pictures of the README: `python -m sedtalker.recipes readme_pictures -o renders/readme`.
 
 `demo.webp` is the demo's video; `emotions.webp` shows one frame of a sentence for each emotion at three intensities;
-`people.webp` shows the identities at rest and speaking; `words.webp` shows the demo's last sentence frame by frame with
-its words and phones (`sedtalker.data.alignment`); `avatar.webp` shows a head that was read from a .glb.
+`people.webp` shows the identities at rest and speaking; `closeups.webp` shows eyes and mouth at both qualities;
+`words.webp` shows the demo's last sentence frame by frame with its words and phones (`sedtalker.data.alignment`);
+`avatar.webp` shows a head that was read from a .glb.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,22 +20,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sedtalker.animation import Animation
-from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.audio import SAMPLE_RATE, Samples, load_audio
 from sedtalker.data.alignment import Aligner
 from sedtalker.demux import ffmpeg_name
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.export import export_animation
+from sedtalker.face.action_units import emotion_weights
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import identities, load_face
-from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
 from sedtalker.phones import SILENCE, Phone
 from sedtalker.pipeline import Talker, load
 from sedtalker.recipes.phone_sheet import mouth_camera
 from sedtalker.render.animation_video import render_animation
-from sedtalker.render.camera import Camera, front_camera
+from sedtalker.render.camera import front_camera
+from sedtalker.render.config import QUALITIES
 from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.views import grid
 from sedtalker.resources import asset
@@ -48,6 +51,8 @@ LAST_SENTENCE = "The airplane is almost full."  # of the demo
 WORDS_FPS, WORDS_COLUMNS = 14.0, 8
 AVATAR = "woman_asian"
 AVATAR_STARTS, AVATAR_SPAN = (15, 75, 150, 210), 45  # frames in each of which the mouth is open
+FIRST_SECONDS = 3.5  # of the demo, for the sheets of single frames
+PICTURES = ("emotions", "people", "closeups", "words", "avatar", "demo")
 EDGE = 0.18  # seconds around a sentence
 
 
@@ -58,16 +63,16 @@ def speaking_moment(animation: Animation, share: float) -> int:
     return int(np.argsort(jaw, kind="stable")[int(share * (len(jaw) - 1))])
 
 
-def close_camera(face: Face) -> Camera:
-    """Camera with a close view of the face."""
-    return front_camera(face)
+def first_sentence(audio: Path) -> tuple[Samples, int]:
+    """The samples of a recording's first seconds, and their rate."""
+    return load_audio(audio)[: round(FIRST_SECONDS * SAMPLE_RATE)], SAMPLE_RATE
 
 
-def emotion_sheet(talker: Talker, audio: Path) -> Bytes:
+def emotion_sheet(talker: Talker, audio: tuple[Samples, int]) -> Bytes:
     """Every emotion but neutral in a column, its intensities downwards, at the same moment of the same sentence."""
     moment = speaking_moment(talker.animate(audio, emotion="neutral", still=True), 0.8)
     face = load_face()
-    renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
+    renderer = SoftRenderer(face, SIDE, SIDE, "fine")
     pictures, titles = [], []
     for level in LEVELS:
         for label in LABELS[1:]:
@@ -77,7 +82,7 @@ def emotion_sheet(talker: Talker, audio: Path) -> Bytes:
     return grid(pictures, len(LABELS) - 1, titles)
 
 
-def people_sheet(talker: Talker, audio: Path) -> Bytes:
+def people_sheet(talker: Talker, audio: tuple[Samples, int]) -> Bytes:
     """Every identity at rest, and below it a happy speaking frame."""
     rest, speaking = [], []
     for name in identities():
@@ -106,6 +111,22 @@ def avatar_sheet(talker: Talker, audio: Path) -> Bytes:
         moments = [int(opening[start : start + AVATAR_SPAN].argmax()) + start for start in AVATAR_STARTS]
         pictures = [renderer.frame(next(animation.frames(k, k + 1)), animation.head[k]) for k in moments]
     return grid(pictures, len(pictures))
+
+
+def closeup_sheet() -> Bytes:
+    """Eyes and mouth of the default head, below them at quality "fine"."""
+    face = load_face()
+    eyes = (face.template[face.parts["eye_left"]].mean(0) + face.template[face.parts["eye_right"]].mean(0)) / 2
+    x, y, z = eyes.tolist()
+    near_eyes = replace(front_camera(face), target=(x, y + 0.008, z), distance=0.40)
+    shown = [(near_eyes, label) for label in ("neutral", "happy", "angry", "surprise")]
+    shown += [(mouth_camera(face), label) for label in ("happy", "disgust", "fear")]
+    pictures = []
+    for quality in QUALITIES:
+        for camera, label in shown:
+            weights = np.clip(emotion_weights()[LABELS.index(label)], 0, 1)
+            pictures.append(SoftRenderer(face, SIDE, SIDE, quality, camera).frame(face.pose(weights)))
+    return grid(pictures, len(shown), [f"{label}, {quality}" for quality in QUALITIES for _, label in shown])
 
 
 def words_sheet(talker: Talker, audio: Path) -> Bytes:
@@ -152,15 +173,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: renders/readme",
     )
 
+    parser.add_argument("--only", nargs="+", choices=PICTURES, help="pictures to render (default: all)")
+
 
 def run(arguments: argparse.Namespace) -> None:
     folder = arguments.output
     talker, audio = load(device="cpu"), asset("demo.wav")
-    for name, sheet in (
-        ("emotions", emotion_sheet), ("people", people_sheet), ("words", words_sheet), ("avatar", avatar_sheet),
-    ):  # fmt: skip
+    sentence = first_sentence(audio)
+    sheets: dict[str, Callable[[], Bytes]] = {
+        "emotions": lambda: emotion_sheet(talker, sentence),
+        "people": lambda: people_sheet(talker, sentence),
+        "closeups": closeup_sheet,
+        "words": lambda: words_sheet(talker, audio),
+        "avatar": lambda: avatar_sheet(talker, audio),
+    }
+    chosen = arguments.only or PICTURES
+    for name in sheets.keys() & set(chosen):
         with atomic_write(folder / f"{name}.webp") as temp_path:
-            Image.fromarray(sheet(talker, audio)).save(temp_path, quality=82)
+            Image.fromarray(sheets[name]()).save(temp_path, quality=82)
+    if "demo" not in chosen:
+        return
     frames = demo_frames(talker, audio)
     with atomic_write(folder / "demo.webp") as temp_path:
         options: Any = {"duration": round(1000 / DEMO_FPS), "loop": 0, "quality": 60, "method": 4}

@@ -22,6 +22,10 @@ from sedtalker.face.visemes import OPENERS
 from sedtalker.speech import FRAME_RATE
 
 ONSET = 0.11  # seconds, time constant of each of two poles: 10 to 90 % in 0.37 s (RAVDESS' actors: 0.4 to 0.8 s)
+GROWTH = 0.64
+"""An intensity i shows i (1 + GROWTH (1 - i)) of the full expression: .37, .66, .81 and 1 at .25, .5, .67 and 1.
+RAVDESS' actors show .66 of a strong performance's action units in a normal one, whose intensity is .5 in training
+(mean over the emotions; OpenFace's units, projected on those of the strong performances)."""
 FREE_GAP = 3.0  # mm between the lips from which the expression may part them as far as it likes
 FULL_ROUNDING = 0.6  # weight of full rounding
 ROUNDING_DAMPING = 0.6  # share of a smile or stretch that full rounding removes
@@ -69,6 +73,7 @@ class ExpressionRules(nn.Module):
     kernel: Tensor  # (H,)
     table: Tensor  # (C, 52), weights of each emotion
     effort: Tensor  # (C,)
+    emotional: Tensor  # (C,), 0 for neutral
     share: Tensor  # (52,), of an expression that speech leaves
     gap: Tensor  # (52,), mm between the lips for a weight of 1
     jaw: Tensor  # (52,), 1 for jawOpen
@@ -84,6 +89,7 @@ class ExpressionRules(nn.Module):
             "kernel": onset_kernel(frames),
             "table": torch.from_numpy(emotion_weights(labels)),
             "effort": torch.tensor([EFFORT_OF_EMOTION.get(label, 0.0) for label in labels]),
+            "emotional": torch.tensor([float(any(EMOTIONS[label])) for label in labels]),
             "share": torch.tensor([MOUTH_SHARE.get(_plain(name), 1.0) for name in ARKIT_NAMES]),
             "gap": torch.from_numpy(np.ascontiguousarray(measures[:, GAP])),
             "jaw": torch.eye(len(ARKIT_NAMES))[JAW_OPEN],
@@ -100,6 +106,8 @@ class ExpressionRules(nn.Module):
     def forward(self, lips: Tensor, activation: Tensor) -> Tensor:
         """ARKit weights (..., 52) of lips (..., 52) with the expression of activations (..., C)."""
         lips = lips.clamp(0, 1)
+        intensity = (activation @ self.emotional).clamp(max=1)
+        activation = activation * (1 + GROWTH * (1 - intensity))[..., None]
         opening = (lips @ self.gap).clamp(min=0)
         rounded = ((lips[..., MOUTH_PUCKER] + lips[..., MOUTH_FUNNEL]) / FULL_ROUNDING).clamp(max=1)
         contact = (lips[..., ROLL_LOWER] / FULL_CONTACT).clamp(max=1)

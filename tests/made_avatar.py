@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sedtalker.face.rig import Face
 Tree = dict[str, Any]
 
 
+@cache
 def small_head() -> Face:
     """The default head with small textures and without hair and cloth."""
     face = load_face("default")
@@ -42,6 +44,12 @@ def made_glb(face: Face) -> bytes:
     tree, data = split_glb(b"".join(encode_glb(still)))
     del tree["animations"]
     return join_glb(tree, data)
+
+
+@cache
+def head_glb() -> bytes:
+    """The avatar of the small head; made once, as it takes seconds."""
+    return made_glb(small_head())
 
 
 def split_glb(glb: bytes) -> tuple[Tree, bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 import pygltflib
 import pytest
 from made_animation import made_animation
-from made_avatar import as_vrm, join_glb, made_glb, small_head, split_glb, write_gltf
+from made_avatar import as_vrm, head_glb, join_glb, split_glb, write_gltf
 
 from sedtalker.animation import Animation, load_animation
 from sedtalker.cli.main import main
@@ -33,7 +33,7 @@ def animation(tmp_path_factory: pytest.TempPathFactory) -> Animation:
 
 @pytest.fixture(scope="module")
 def glb() -> bytes:
-    return made_glb(small_head())
+    return head_glb()
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_face import sphere
 from PIL import Image
 
 from sedtalker import resources
-from sedtalker.errors import FaceError
+from sedtalker.errors import FaceError, FaceWarning
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import identities, load_face, replace_skin
+from sedtalker.face.mesh import format_obj
 from sedtalker.face.orientation import STATEMENT
 from sedtalker.face.rig import Face
 
@@ -301,3 +303,14 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         load_face("unknown")
     with pytest.raises(FaceError, match="no such mesh"):
         load_face(tmp_path / "missing.obj")
+
+
+def test_flame_is_recognised_by_its_counts(tmp_path: Path) -> None:
+    points, triangles, _ = sphere(60, 84)
+    points = (points * [1.0, 1.3, 1.1]).astype(np.float32)[:5023]
+    triangles = triangles[(triangles < 5023).all(axis=1)][:9976]
+    triangles = np.concatenate([triangles, np.tile(triangles[:1], (9976 - len(triangles), 1))])
+    (tmp_path / "flame.obj").write_bytes(format_obj(points, triangles))
+    with pytest.warns(FaceWarning, match="FLAME's topology"):
+        face = load_face(tmp_path / "flame.obj")
+    np.testing.assert_allclose(face.template, points, atol=1e-5)

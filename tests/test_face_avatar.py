@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_avatar import as_vrm, join_glb, made_glb, quantised, rename, small_head, snake, split_glb, write_gltf
+from made_avatar import as_vrm, head_glb, join_glb, quantised, rename, small_head, snake, split_glb, write_gltf
 
 from sedtalker.errors import FaceError, SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
@@ -25,8 +25,8 @@ def head() -> Face:
 
 
 @pytest.fixture(scope="module")
-def glb(head: Face) -> bytes:
-    return made_glb(head)
+def glb() -> bytes:
+    return head_glb()
 
 
 @pytest.fixture(scope="module")

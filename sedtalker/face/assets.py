@@ -86,6 +86,9 @@ def _from_mesh(path: Path) -> Face:
     vertices, triangles = read_mesh(path)
     default = read_face(resources.asset("face"), DEFAULT)
     pose = find_pose(path, vertices, triangles)
+    if pose is None and is_flame(vertices, triangles):
+        warnings.warn(f"FLAME's topology is taken to be in {STATEMENT}: {path}", FaceWarning, stacklevel=3)
+        pose = UPRIGHT
     if pose is None:
         raise FaceError(
             f"unit and axes of this mesh are not known: {path}. If it is in metres, y up and facing +z, add a comment "
@@ -131,6 +134,14 @@ def find_pose(path: Path, vertices: Float, triangles: Index) -> Pose | None:
             raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
         return UPRIGHT
     return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles)
+
+
+def is_flame(vertices: Float, triangles: Index) -> bool:
+    """Whether a mesh has FLAME's numbers of vertices and triangles, and the size of a head in metres."""
+    from sedtalker.face.vertex_masks import FLAME_FACES, FLAME_VERTICES  # which imports this module
+
+    size = float(np.ptp(vertices, axis=0).max())
+    return (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES) and _MIN_SIZE <= size <= _MAX_SIZE
 
 
 def _has_default_topology(vertices: Float, triangles: Index, default: Face) -> bool:

@@ -102,6 +102,7 @@ class _Piece:
     uv_sets: dict[int, Float]
     joints: Index | None  # (N, J) nodes
     weights: Float | None  # (N, J)
+    light: Float | None = None  # (N,) mean of the vertex colours, where they vary
     moves_mouth: bool = False
     shapes: Float = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))  # (52, N, 3)
 
@@ -275,6 +276,11 @@ def _read_pieces(gltf: Gltf, world: NDArray[np.float64]) -> list[_Piece]:
             len(values) != len(positions) for values in (*uv_sets.values(), *([] if normals is None else [normals]))
         ):
             raise ValueError("the attributes of a mesh differ in number")
+        light = None
+        if "COLOR_0" in attributes:
+            light = gltf.array(attributes["COLOR_0"]).astype(np.float32)[:, :3].mean(axis=1)
+            if len(light) != len(positions):
+                raise ValueError("the colours of a mesh differ in number")
         material = gltf.item("materials", primitive["material"]) if "material" in primitive else {}
         pieces.append(
             _Piece(
@@ -289,6 +295,7 @@ def _read_pieces(gltf: Gltf, world: NDArray[np.float64]) -> list[_Piece]:
                 uv_sets=uv_sets,
                 joints=joints,
                 weights=weights,
+                light=None if light is None or np.ptp(light) < 0.02 else light,
             )
         )
     return pieces
@@ -528,6 +535,7 @@ def _join(
     pictures = Pictures(gltf)
     surfaces: list[Surface] = []
     points, shapes, shares_of_head, parts = [], [], [], defaultdict(list)
+    darkness = []
     first = 0
     for piece, triangles in _near_head(pieces, middle):
         used, inverse = np.unique(triangles.ravel(), return_inverse=True)
@@ -543,6 +551,8 @@ def _join(
             Surface(name, (welded[corners] + first).astype(np.int32), look.uv, look.uv_triangles, material, None)
         )
         points.append(own)
+        lit = np.ones(len(own), np.float32) if piece.light is None else np.clip(piece.light[used][rows], 0, 1)
+        darkness.append(1 - lit)
         shapes.append(piece.shapes[:, used][:, rows])
         share = piece.share_of(bones.nodes_of_head) if bones.nodes_of_head else np.ones(len(piece.points), np.float32)
         shares_of_head.append(share[used][rows])
@@ -555,6 +565,7 @@ def _join(
             if ball.any() and kind in ("eye", "plain", "skin"):
                 parts[f"eye_{side}"].append(ids[ball])
         first += len(own)
+    surfaces = _with_vertex_light(surfaces, np.concatenate(darkness).astype(np.float32))
     order = sorted(
         range(len(surfaces)), key=lambda k: ("opaque", "hair", "blend", "add").index(surfaces[k].material.mode)
     )
@@ -593,6 +604,17 @@ def _join(
         source=str(gltf.path),
     )
     return Avatar(gltf, rig, face)
+
+
+def _with_vertex_light(surfaces: list[Surface], darkness: Float) -> list[Surface]:
+    """Surfaces whose vertex colours vary are darkened by them, and get no other occlusion: it is in the colours."""
+    result = []
+    for surface in surfaces:
+        if darkness[surface.triangles].any():
+            light = np.ones(len(darkness), np.float32)
+            surface = replace(surface, scalp=darkness, scalp_color=(0.0, 0.0, 0.0), occlusion=light)
+        result.append(surface)
+    return result
 
 
 def _near_head(pieces: list[_Piece], eyes: NDArray[np.float64]) -> list[tuple[_Piece, Index]]:

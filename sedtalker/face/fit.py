@@ -18,16 +18,16 @@ from sedtalker import resources
 from sedtalker.errors import FaceError, require
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.asset_io import read_face
-from sedtalker.face.assets import DEFAULT, find_pose
+from sedtalker.face.assets import DEFAULT, find_pose, is_flame
 from sedtalker.face.avatar import EYE_TURNS, turn_matrix
 from sedtalker.face.deformation_transfer import transfer
 from sedtalker.face.fit_landmarks import NAMES, find_landmarks
 from sedtalker.face.identity import shape_modes
 from sedtalker.face.mesh import read_mesh, vertex_normals
-from sedtalker.face.orientation import Pose
+from sedtalker.face.orientation import UPRIGHT, Pose
 from sedtalker.face.registration import Anchors, Match, SurfaceIndex, register, similarity, smoothness
 from sedtalker.face.rig import MESH, Face, Float, Index, Material, Surface
-from sedtalker.face.vertex_masks import FLAME_FACES, FLAME_VERTICES, rig_regions
+from sedtalker.face.vertex_masks import rig_regions
 
 _NAME = "own"  # in the folder; a folder's head.npz is not a head's name
 _TRUSTED = (0.004, 0.010)  # metres to the registered head: fully, and not at all
@@ -38,9 +38,14 @@ _MOUTH_REACH = 0.008  # metres from the registered inside of the mouth to that o
 _LAST_STEPS = -3  # of the registration, repeated with the inside of the mouth
 _SAME_SIZE = (0.85, 1.18)  # relative sizes of adult heads, whose faces move by the same millimetres
 _OPEN_LIPS = 0.009  # metres along the surface between facing vertices of parted lips
+_EYE_REACH = 0.012  # metres from the place of an eye to the middle of an eyeball
+_BAG_VERTICES = 30  # vertices inside the mouth with which a mesh has one
 _EYEBALL = (0.009, 0.02)  # metres, radius
 _SCALE = (0.7, 1.5)  # limits of the factors that close lids and lips
 _SKIN = Material(kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10)
+
+
+_Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]  # rotation, scale, translation
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,43 @@ class _Source:
         return np.searchsorted(self.used, vertices)
 
 
+@dataclass(frozen=True)
+class _Mesh:
+    """The user's mesh in metres, y up, facing +z."""
+
+    path: Path
+    points: Float  # (N, 3) vertices of the file
+    triangles: Index  # (F, 3) of the file
+    whole: Float  # (M, 3) distinct positions
+    unique: Index  # (N,) position of each vertex
+    main: Index  # (G, 3) triangles between positions of the component with the face
+    others: list[NDArray[np.int64]]  # positions of each other component
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The registered head, and the shapes of the mesh's component with the face."""
+
+    source: _Source
+    mesh: _Mesh
+    fitted: NDArray[np.float64]  # (N,) positions of the source on the mesh
+    scale: float  # of the displacements
+    used: NDArray[np.int64]  # (U,) positions of the component
+    match: Match  # of the component on the registered head
+    moved: Float  # (52, U, 3) displacements
+    nearest: NDArray[np.int64]  # (N,) row of the component for each vertex of the source
+    upper: NDArray[np.int64]  # rows of the lip pairs
+    lower: NDArray[np.int64]
+    blink: tuple[float, float]  # factors that close the lids
+    close: float  # factor that closes the lips
+    distances: NDArray[np.float64]  # (N,) metres from the source to the mesh
+
+    @property
+    def surface(self) -> Float:
+        """Positions (U, 3) of the component."""
+        return self.mesh.whole[self.used]
+
+
 def fit_mesh(
     path: Path, landmarks: Mapping[str, int | tuple[float, float, float]] | None = None
 ) -> tuple[Face, FitReport]:
@@ -95,27 +137,25 @@ def fit_mesh(
     vertices, triangles = read_mesh(path)
     if len(vertices) > _MAX_VERTICES:
         raise FaceError(f"a mesh of {len(vertices)} vertices: {path}. Reduce it to at most {_MAX_VERTICES}")
-    notes = []
-    if (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES):
-        notes.append("FLAME's topology: a vertex talker of this topology needs no fitting")
-    pose = find_pose(path, vertices, triangles)
+    flame = is_flame(vertices, triangles)
+    pose = find_pose(path, vertices, triangles) or (UPRIGHT if flame else None)
     if pose is None:
         raise FaceError(
             f"no single head was recognised: {path}. Cut off the body, leave one head, and check with a viewer that "
             "it is closed from neck to crown; or state its axes as `sedtalker animate --face` asks for"
         )
-    points = pose.apply(vertices)
+    source, points = _source(), pose.apply(vertices)
     given = {name: _position(value, vertices, pose, path) for name, value in (landmarks or {}).items()}
-    source = _source()
     aligned = _align(source, points, triangles)
     found = _landmarks(source, aligned, points, triangles, given)
-    whole, unique = _weld(points, triangles)
-    main, others = _components(unique, triangles, whole, aligned, source, path)
-    target = SurfaceIndex(whole, main)
+    mesh = _split_mesh(path, points, triangles, aligned, source)
     anchors = _anchors(source, found, given)
     aligned = _fit_modes(source, aligned, points, triangles, anchors)
-    fitted = _register(source, aligned, target, anchors)
-    return _rig(path, pose, points, triangles, source, aligned, fitted, found, main, others, whole, unique, notes)
+    fitted = _register(source, aligned, SurfaceIndex(mesh.whole, mesh.main), anchors)
+    _, size, _ = similarity(source.face.template, aligned)
+    fit = _transfer_shapes(source, mesh, fitted, size)
+    notes = ["FLAME's topology: a vertex talker of this topology needs no fitting"] if flame else []
+    return _assemble(fit, pose, found, notes)
 
 
 def _source() -> _Source:
@@ -273,10 +313,9 @@ def _weld(points: Float, triangles: Index) -> tuple[Float, Index]:
     return points[first], inverse.ravel().astype(np.int32)
 
 
-def _components(
-    unique: Index, triangles: Index, whole: Float, aligned: Float, source: _Source, path: Path
-) -> tuple[Index, list[NDArray[np.int64]]]:
-    """Triangles of the component that has the face, and the positions of each other component."""
+def _split_mesh(path: Path, points: Float, triangles: Index, aligned: Float, source: _Source) -> _Mesh:
+    """Join equal positions, and separate the component that has the face from the others."""
+    whole, unique = _weld(points, triangles)
     graph, sparse = require("scipy.sparse.csgraph", "fit"), require("scipy.sparse", "fit")
     spatial = require("scipy.spatial", "fit")
     corners = unique[triangles]
@@ -304,7 +343,8 @@ def _components(
     apart = [n for n in heads if abs(whole[label == n].mean(axis=0)[0] - mine.mean(axis=0)[0]) > 0.1]
     if apart:
         raise FaceError(f"two heads in one mesh: {path}. Leave one of them")
-    return corners[label[corners[:, 0]] == face], others
+    main = corners[label[corners[:, 0]] == face]
+    return _Mesh(path, points, triangles, whole, unique, main, others)
 
 
 @dataclass
@@ -318,33 +358,26 @@ class _Added:
     rows: dict[int, int]  # vertex of the default head -> vertex of the face
 
 
-def _rig(
-    path: Path, pose: Pose, points: Float, triangles: Index, source: _Source, aligned: Float,
-    fitted: NDArray[np.float64], found: Mapping[str, Float], main: Index, others: list[NDArray[np.int64]],
-    whole: Float, unique: Index, notes: list[str],
-) -> tuple[Face, FitReport]:  # fmt: skip
+def _transfer_shapes(source: _Source, mesh: _Mesh, fitted: NDArray[np.float64], size: float) -> _Fit:
+    """Correspondences and displacements of the component with the face. `size` is relative to the default head."""
     blendshapes = source.face.blendshapes
     assert blendshapes is not None
     shapes = blendshapes[:, source.used]
-    _, size, _ = similarity(source.face.template, aligned)
     scale = size / float(np.clip(size, *_SAME_SIZE))
-    used, inverse = np.unique(main.ravel().astype(np.int64), return_inverse=True)
+    used, inverse = np.unique(mesh.main.ravel().astype(np.int64), return_inverse=True)
     corners = inverse.reshape(-1, 3).astype(np.int32)
-    surface = whole[used]
+    surface = mesh.whole[used]
     normals = vertex_normals(surface, corners).astype(np.float64)
     head = SurfaceIndex(fitted, source.triangles)
     match = _match_sides(source, head, surface, corners, normals, shapes)
     trust = np.clip((_TRUSTED[1] - match.distances) / (_TRUSTED[1] - _TRUSTED[0]), 0, 1) * (match.facing > 0.2)
-    face_distance = _distances(source, fitted, surface, corners)
-    lips = np.isin(source.used, source.face.parts["lips"])
-    face_mean, lips_mean = float(face_distance[source.front].mean()), float(face_distance[lips].mean())
-    if face_mean > _BAD:
+    distances = SurfaceIndex(surface, corners).closest(fitted).distances
+    mean = float(distances[source.front].mean())
+    if mean > _BAD:
         raise FaceError(
-            f"the default head does not fit: {path} (mean distance {1000 * face_mean:.1f} mm over the face). Give "
+            f"the default head does not fit: {mesh.path} (mean distance {1000 * mean:.1f} mm over the face). Give "
             "landmarks with --landmarks, or check that it is a human head"
         )
-    if face_mean > _GOOD:
-        notes.append(f"a loose fit, {1000 * face_mean:.1f} mm over the face: correct the landmarks with --landmarks")
     middles = surface[corners].mean(axis=1)
     facing = np.cross(surface[corners[:, 1]] - surface[corners[:, 0]], surface[corners[:, 2]] - surface[corners[:, 0]])
     facing = facing / np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-18)
@@ -354,19 +387,12 @@ def _rig(
     )  # fmt: skip
     nearest = _nearest(surface, normals, fitted, vertex_normals(fitted.astype(np.float32), source.triangles))
     upper, lower = _lip_rows(source, shapes, match, nearest, surface, fitted)
-    _check_lips(path, surface, corners, upper, lower)
-    blink = [_close_lids(source, fitted, moved, nearest, side) for side in ("Left", "Right")]
+    _check_lips(mesh.path, surface, corners, upper, lower)
+    left, right = (_close_lids(source, fitted, moved, nearest, side) for side in ("Left", "Right"))
     close = _close_lips(moved, upper, lower)
-    return _assemble(
-        path, pose, points, triangles, source, fitted, found, others, whole, unique, notes, scale, used, moved, match,
-        upper, lower, nearest, (blink[0], blink[1]), close, face_mean,
-        float(np.quantile(face_distance[source.front], 0.99)), lips_mean,
+    return _Fit(
+        source, mesh, fitted, scale, used, match, moved, nearest, upper, lower, (left, right), close, distances
     )  # fmt: skip
-
-
-def _distances(source: _Source, fitted: NDArray[np.float64], surface: Float, corners: Index) -> NDArray[np.float64]:
-    """Distances (N,) from the registered head to the mesh."""
-    return SurfaceIndex(surface, corners).closest(fitted).distances
 
 
 def _match_sides(
@@ -528,122 +554,130 @@ def _close_lips(moved: Float, upper: NDArray[np.int64], lower: NDArray[np.int64]
     return factor
 
 
-def _assemble(
-    path: Path, pose: Pose, points: Float, triangles: Index, source: _Source, fitted: NDArray[np.float64],
-    found: Mapping[str, Float], others: list[NDArray[np.int64]], whole: Float, unique: Index, notes: list[str],
-    scale: float, used: NDArray[np.int64], moved: Float, match: Match, upper: NDArray[np.int64],
-    lower: NDArray[np.int64], nearest: NDArray[np.int64], blink: tuple[float, float], close: float, face_mean: float,
-    face_worst: float, lips_mean: float,
-) -> tuple[Face, FitReport]:  # fmt: skip
-    face = source.face
-    shapes = np.zeros((len(ARKIT_NAMES), len(whole), 3), np.float32)
-    shapes[:, used] = moved
-    kept: dict[str, NDArray[np.int64]] = {}
-    bag: NDArray[np.bool_] = ~np.asarray(source.skin[source.triangles].all(axis=1))
-    has_bag = int((bag[match.triangles] & (match.distances < 0.006)).sum()) > 30
-    inside = fitted[~source.skin]
-    low, high = inside.min(axis=0) - 0.004, inside.max(axis=0) + 0.004
-    spatial = require("scipy.spatial", "fit")
-    moves = {side: similarity(*_ring(source, fitted, side)) for side in ("left", "right")}
-    jaw_move = similarity(*_lower_face(source, fitted))
-    inner_parts = np.concatenate([face.parts[name] for name in ("teeth_upper", "teeth_lower", "tongue")])
-    inner_at = _apply(jaw_move, face.template[inner_parts])
-    blendshapes = face.blendshapes
-    assert blendshapes is not None
-    for ids in others:
-        centre = (whole[ids].min(axis=0) + whole[ids].max(axis=0)) / 2
-        radius = float(np.ptp(whole[ids], axis=0).max()) / 2
-        eye = next((side for side in moves if np.linalg.norm(
-            centre - _apply(moves[side], _eye_centre(face, side))) < 0.012), None)  # fmt: skip
-        if eye is not None and _EYEBALL[0] < radius < _EYEBALL[1]:
-            kept[f"eye_{eye}"] = np.concatenate([kept.get(f"eye_{eye}", np.zeros(0, np.int64)), ids])
-            sign = 1.0 if eye == "left" else -1.0
-            for name, (pitch, yaw) in EYE_TURNS.items():
-                turn = turn_matrix(pitch, sign * yaw) - np.eye(3)
-                shapes[ARKIT_NAMES.index(name + eye.title()), ids] = (whole[ids] - centre) @ turn.T
-        elif ((centre > low) & (centre < high)).all():
-            kept["teeth"] = np.concatenate([kept.get("teeth", np.zeros(0, np.int64)), ids])
-            partner = inner_parts[spatial.cKDTree(inner_at).query(whole[ids])[1]]
-            shapes[:, ids] = blendshapes[:, partner] * np.float32(scale)
-        else:  # lashes, brows, hair: they follow the skin near them
-            distance, partner = spatial.cKDTree(whole[used]).query(whole[ids])
-            share = np.clip((0.03 - distance) / 0.02, 0, 1).astype(np.float32)
-            shapes[:, ids] = moved[:, partner] * share[:, None]
-    start = len(points)
-    added = _Added([], [], [], {}, {})
-    names = []
-    eyes_sealed = _eyes_sealed(source, fitted, whole[used], moves)
+def _assemble(fit: _Fit, pose: Pose, found: Mapping[str, Float], notes: list[str]) -> tuple[Face, FitReport]:
+    """The face of all components and of what the mesh lacks, and the report."""
+    source, mesh = fit.source, fit.mesh
+    moves = {side: similarity(*_ring(source, fit.fitted, side)) for side in ("left", "right")}
+    jaw_move = similarity(*_lower_face(source, fit.fitted))
+    shapes, kept = _move_components(fit, moves, jaw_move)
+    bag = ~np.asarray(source.skin[source.triangles].all(axis=1))
+    has_bag = int((bag[fit.match.triangles] & (fit.match.distances < 0.006)).sum()) > _BAG_VERTICES
+    missing = [] if has_bag else ["mouth"]
     if not {"eye_left", "eye_right"} <= {*kept}:
-        if eyes_sealed:
+        if _eyes_sealed(source, fit.fitted, fit.surface, moves):
             notes.append("the eyes are part of the skin: they cannot turn, and lids may not close over them")
         else:
-            names += ["eyes", "cornea"]
-    if not has_bag:
-        names.append("mouth")
+            missing += ["eyes", "cornea"]
     if "teeth" not in kept:
-        names += ["teeth", "tongue"]
-    for surface in face.surfaces:
-        if surface.name in names:
-            _add_surface(added, source, surface, fitted, moves, jaw_move, start)
-    template = np.concatenate([points, *[part.astype(np.float32) for part in added.points]]).astype(np.float32)
-    all_shapes = np.concatenate([shapes[:, unique], *added.shapes], axis=1).astype(np.float32)
-    surfaces = [*_own_surfaces(triangles, unique, kept, len(whole)), *added.surfaces]
-    original = np.full(len(whole), -1, np.int64)
+        missing += ["teeth", "tongue"]
+    added = _Added([], [], [], {}, {})
+    for surface in source.face.surfaces:
+        if surface.name in missing:
+            _add_surface(added, fit, surface, moves, jaw_move)
+    face = _make_face(fit, shapes[:, mesh.unique], kept, added)
+    mean, worst = fit.distances[source.front].mean(), np.quantile(fit.distances[source.front], 0.99)
+    if mean > _GOOD:
+        notes.append(f"a loose fit, {1000 * mean:.1f} mm over the face: correct the landmarks with --landmarks")
+    lips = np.isin(source.used, source.face.parts["lips"])
+    report = FitReport(
+        vertices=len(mesh.points),
+        triangles=len(mesh.triangles),
+        pose=pose.describe(),
+        landmarks={name: [round(float(x), 5) for x in place] for name, place in found.items()},
+        face_mean=round(1000 * float(mean), 3),
+        face_worst=round(1000 * float(worst), 3),
+        lips_mean=round(1000 * float(fit.distances[lips].mean()), 3),
+        added=tuple(missing),
+        kept=tuple(kept) + (("mouth",) if has_bag else ()),
+        blink_scale=(round(fit.blink[0], 3), round(fit.blink[1], 3)),
+        close_scale=round(fit.close, 3),
+        notes=tuple(notes),
+    )
+    return face, report
+
+
+def _move_components(
+    fit: _Fit, moves: Mapping[str, _Similarity], jaw_move: _Similarity
+) -> tuple[Float, dict[str, NDArray[np.int64]]]:
+    """Displacements (52, M, 3) of all positions of the mesh, and the eyes and teeth that it has."""
+    spatial = require("scipy.spatial", "fit")
+    face, whole = fit.source.face, fit.mesh.whole
+    blendshapes = face.blendshapes
+    assert blendshapes is not None
+    shapes = np.zeros((len(ARKIT_NAMES), len(whole), 3), np.float32)
+    shapes[:, fit.used] = fit.moved
+    inside = fit.fitted[~fit.source.skin]
+    low, high = inside.min(axis=0) - 0.004, inside.max(axis=0) + 0.004
+    inner = np.concatenate([face.parts[name] for name in ("teeth_upper", "teeth_lower", "tongue")])
+    inner_tree = spatial.cKDTree(_apply(jaw_move, face.template[inner]))
+    skin_tree = spatial.cKDTree(fit.surface)
+    kept: dict[str, NDArray[np.int64]] = {}
+    for ids in fit.mesh.others:
+        centre = (whole[ids].min(axis=0) + whole[ids].max(axis=0)) / 2
+        radius = float(np.ptp(whole[ids], axis=0).max()) / 2
+        eyes = [s for s in moves if np.linalg.norm(centre - _apply(moves[s], _eye_centre(face, s))) < _EYE_REACH]
+        if eyes and _EYEBALL[0] < radius < _EYEBALL[1]:
+            name, sign = f"eye_{eyes[0]}", 1.0 if eyes[0] == "left" else -1.0
+            for base, (pitch, yaw) in EYE_TURNS.items():
+                turn = turn_matrix(pitch, sign * yaw) - np.eye(3)
+                shapes[ARKIT_NAMES.index(base + eyes[0].title()), ids] = (whole[ids] - centre) @ turn.T
+        elif ((centre > low) & (centre < high)).all():
+            name = "teeth"
+            shapes[:, ids] = blendshapes[:, inner[inner_tree.query(whole[ids])[1]]] * np.float32(fit.scale)
+        else:  # lashes, brows, hair: they follow the skin near them
+            distance, partner = skin_tree.query(whole[ids])
+            share = np.clip((0.03 - distance) / 0.02, 0, 1).astype(np.float32)
+            shapes[:, ids] = fit.moved[:, partner] * share[:, None]
+            continue
+        kept[name] = np.concatenate([kept.get(name, np.zeros(0, np.int64)), ids])
+    return shapes, kept
+
+
+def _make_face(fit: _Fit, shapes: Float, kept: Mapping[str, NDArray[np.int64]], added: _Added) -> Face:
+    """The face of the file's vertices, with displacements (52, N, 3), and of the added geometry."""
+    source, mesh = fit.source, fit.mesh
+    unique = mesh.unique
+    original = np.full(len(mesh.whole), -1, np.int64)
     original[unique[::-1]] = np.arange(len(unique))[::-1]  # a vertex of the file at each position
 
     def of_file(rows: NDArray[np.int64]) -> Index:
-        return original[used[rows]].astype(np.int32)
+        return original[fit.used[rows]].astype(np.int32)
 
-    lips_source = np.isin(source.used, face.parts["lips"])
-    on_lips = lips_source[source.triangles[match.triangles]].mean(axis=1) > 0.5
+    lips = np.isin(source.used, source.face.parts["lips"])
+    on_lips = lips[source.triangles[fit.match.triangles]].mean(axis=1) > 0.5
     parts: dict[str, Index] = {
         "skin": of_file(np.flatnonzero(~on_lips)), "lips": of_file(np.flatnonzero(on_lips)),
-        MESH: np.arange(len(points), dtype=np.int32),
+        MESH: np.arange(len(mesh.points), dtype=np.int32),
         **{name: np.flatnonzero(np.isin(unique, ids)).astype(np.int32) for name, ids in kept.items()},
         **added.parts,
     }  # fmt: skip
     for side in ("left", "right"):
         if f"eye_{side}" not in parts:
-            parts[f"eye_{side}"] = np.unique(of_file(nearest[_lid_rim(source, side.title())]))
+            parts[f"eye_{side}"] = np.unique(of_file(fit.nearest[_lid_rim(source, side.title())]))
     landmarks = {}
-    for name, vertex in face.landmarks.items():
+    for name, vertex in source.face.landmarks.items():
         if vertex in added.rows:
             landmarks[name] = added.rows[vertex]
         elif vertex in source.used:
-            landmarks[name] = int(of_file(nearest[[int(source.find(np.array(vertex)))]])[0])
-    occlusion_free = [replace(surface, occlusion=None) for surface in surfaces]
-    result = Face(
+            landmarks[name] = int(of_file(fit.nearest[[int(source.find(np.array(vertex)))]])[0])
+    template = np.concatenate([mesh.points, *added.points]).astype(np.float32)
+    blendshapes = np.concatenate([shapes, *added.shapes], axis=1).astype(np.float32)
+    surfaces = [*_own_surfaces(mesh.triangles, unique, kept, len(mesh.whole)), *added.surfaces]
+    names = [surface.material.texture for surface in surfaces if surface.material.texture]
+    return Face(
         name=_NAME,
         template=template,
-        faces=np.concatenate([surface.triangles for surface in occlusion_free]).astype(np.int32),
-        surfaces=tuple(occlusion_free),
-        blendshapes=all_shapes,
+        faces=np.concatenate([surface.triangles for surface in surfaces]).astype(np.int32),
+        surfaces=tuple(surfaces),
+        blendshapes=blendshapes,
         blendshape_names=ARKIT_NAMES,
         parts=parts,
-        masks=rig_regions(template, all_shapes, parts),
+        masks=rig_regions(template, blendshapes, parts),
         landmarks=landmarks,
-        lip_pairs=np.stack([of_file(upper), of_file(lower)], axis=1),
-        textures={s.material.texture: face.textures[s.material.texture] for s in surfaces if s.material.texture},
+        lip_pairs=np.stack([of_file(fit.upper), of_file(fit.lower)], axis=1),
+        textures={name: source.face.textures[name] for name in names},
         colors=np.full((len(template), 3), 190, np.uint8),
     )
-    report = FitReport(
-        vertices=len(points),
-        triangles=len(triangles),
-        pose=pose.describe(),
-        landmarks={name: [round(float(x), 5) for x in place] for name, place in found.items()},
-        face_mean=round(1000 * face_mean, 3),
-        face_worst=round(1000 * face_worst, 3),
-        lips_mean=round(1000 * lips_mean, 3),
-        added=tuple(names),
-        kept=tuple(kept) + (("mouth",) if has_bag else ()),
-        blink_scale=(round(blink[0], 3), round(blink[1], 3)),
-        close_scale=round(close, 3),
-        notes=tuple(notes),
-    )
-    return result, report
-
-
-_Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]
 
 
 def _apply(move: _Similarity, points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -687,19 +721,18 @@ def _eyes_sealed(
 
 
 def _add_surface(
-    added: _Added, source: _Source, surface: Surface, fitted: NDArray[np.float64], moves: Mapping[str, _Similarity],
-    jaw_move: _Similarity, start: int,
-) -> None:  # fmt: skip
+    added: _Added, fit: _Fit, surface: Surface, moves: Mapping[str, _Similarity], jaw_move: _Similarity
+) -> None:
     """Add a surface of the default head, moved as its surroundings."""
-    face = source.face
+    source, face = fit.source, fit.source.face
     blendshapes = face.blendshapes
     assert blendshapes is not None
     vertices, inverse = np.unique(surface.triangles.ravel(), return_inverse=True)
     rest = face.template[vertices]
     shapes = blendshapes[:, vertices].astype(np.float64)
     if surface.name == "mouth":
-        places = fitted[source.find(vertices)]
-        shapes = shapes * jaw_move[1]
+        places = fit.fitted[source.find(vertices)]
+        shapes = shapes * fit.scale
     elif surface.name in ("eyes", "cornea"):
         places = np.empty((len(vertices), 3))
         for side, chosen in (("left", rest[:, 0] > 0), ("right", rest[:, 0] <= 0)):
@@ -707,11 +740,12 @@ def _add_surface(
             shapes[:, chosen] = moves[side][1] * shapes[:, chosen] @ moves[side][0].T
     else:
         places = _apply(jaw_move, rest)
-        shapes = jaw_move[1] * shapes
-    first = start + sum(len(part) for part in added.points)
+        shapes = shapes * fit.scale
+    first = len(fit.mesh.points) + sum(len(part) for part in added.points)
     added.points.append(places)
     added.shapes.append(shapes.astype(np.float32))
-    added.surfaces.append(replace(surface, triangles=(inverse.reshape(-1, 3) + first).astype(np.int32)))
+    triangles = (inverse.reshape(-1, 3) + first).astype(np.int32)
+    added.surfaces.append(replace(surface, triangles=triangles, occlusion=None))
     added.rows.update(zip(vertices.tolist(), range(first, first + len(vertices)), strict=True))
     for name, ids in face.parts.items():
         rows = np.flatnonzero(np.isin(vertices, ids))

@@ -49,7 +49,7 @@ Float = NDArray[np.float32]
 
 ENCODER = "whisper-tiny.en-streaming"
 COMPONENTS = 64  # of the features
-WIDTH, STEPS, BATCH, RATE = 128, 500, 128, 2e-3  # of the networks and their training
+WIDTH, STEPS, BATCH, RATE = 128, 1500, 128, 1e-3  # of the networks and their training
 LEVELS = 100  # of noise
 DRAWS, ATTACK_DRAWS = 16, 6  # noises with which the denoiser classifies and is attacked, the same for every emotion
 MARGIN, MARGIN_WEIGHT = 0.2, 1.0
@@ -167,7 +167,7 @@ def train(system: str, x: Tensor, y: Tensor, seed: int = 0, steps: int = STEPS) 
     torch.manual_seed(seed)
     model: Classifier = Discriminator(x.shape[1]) if system == "discriminative" else Denoiser(x.shape[1])
     # the discriminator is trained for fewer steps, since it fits the training clips sooner
-    count = steps // 5 if isinstance(model, Discriminator) else steps
+    count = steps // 3 if isinstance(model, Discriminator) else steps
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, count)
     present = torch.unique(y)
@@ -272,7 +272,7 @@ def format_table(table: dict[str, dict[str, Figure]]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ravdess", type=Path, help="folder of RAVDESS")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the features and the table")
-    parser.add_argument("--folds", type=int, default=2, help="groups of actors (default: 2)")
+    parser.add_argument("--folds", type=int, default=5, help="groups of actors (default: 5)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -94,7 +94,8 @@ def format_live(report: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _measure(talker: Talker, run: Callable[..., tuple[Float, Float]], data: LiveData) -> dict[str, float]:
-    face, figures = talker.load_rig(), {}
+    face = talker.load_rig()
+    figures: dict[str, float] = {}
 
     def neutral_weights(path: Path) -> Float:
         samples = load_audio(path)

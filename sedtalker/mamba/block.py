@@ -69,6 +69,7 @@ class MambaBlock(nn.Module):
             before = u.new_zeros(u.shape[0], reach, self.inner)
         inputs = torch.cat([before, u], dim=1)
         if u.shape[1] <= SHORT_CHUNK:
+            assert self.conv1d.bias is not None
             mixed = (inputs.unfold(1, reach + 1, 1) * self.conv1d.weight[:, 0]).sum(-1) + self.conv1d.bias
         else:
             mixed = self.conv1d(inputs.transpose(1, 2)).transpose(1, 2)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.emotion.inference import predict_frames
+from sedtalker.evaluation.bench import LIVE_CHUNKS, live_cost, offline_cost
 from sedtalker.mamba.scan import selective_scan_reference
 from sedtalker.pipeline import load
 from sedtalker.resources import asset
@@ -46,6 +47,19 @@ def test_speech_to_vertices_in_parts() -> None:
     costs = {name: cpu_seconds(run, 3) / seconds for name, run in parts.items()}
     listed = ", ".join(f"{name} {cost:.4f}" for name, cost in costs.items())
     print(f"\nspeech to vertices: {sum(costs.values()):.4f} of real time on one core ({listed})")
+
+
+def test_live_against_offline() -> None:
+    talker = load(device="cpu")
+    samples = np.resize(load_audio(asset("demo.wav")), 6 * SAMPLE_RATE)
+    offline = sum(offline_cost(talker, samples))
+    for chunk in LIVE_CHUNKS:
+        cost = live_cost(talker, samples, chunk)
+        assert len(cost.steps) > 0
+        print(
+            f"\nlive in chunks of {1000 * chunk:.0f} ms: {cost.cpu:.4f} of real time, {cost.cpu / offline:.1f} x a whole "
+            f"file; a step {1000 * np.median(cost.steps):.1f} ms"
+        )
 
 
 def test_decoder_against_the_peers_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,8 @@ def test_live_against_offline() -> None:
         cost = live_cost(talker, samples, chunk)
         assert len(cost.steps) > 0
         print(
-            f"\nlive in chunks of {1000 * chunk:.0f} ms: {cost.cpu:.4f} of real time, {cost.cpu / offline:.1f} x a whole "
-            f"file; a step {1000 * np.median(cost.steps):.1f} ms"
+            f"\nlive in chunks of {1000 * chunk:.0f} ms: {cost.cpu:.4f} of real time, {cost.cpu / offline:.1f} x a "
+            f"whole file; a step {1000 * np.median(cost.steps):.1f} ms"
         )
 
 

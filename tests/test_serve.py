@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket as socket_module
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -400,3 +404,55 @@ def test_draining_lets_an_utterance_finish_and_refuses_the_next_client() -> None
             with pytest.raises(ConnectionClosed) as closed:
                 receive_until(open_socket, "never")
             assert closed.value.rcvd.code == 1001 and "stopping" in closed.value.rcvd.reason
+
+
+def test_tls(tmp_path: Any) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    extension = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *extension], check=True, capture_output=True)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    with made_server(tls_cert=certificate, tls_key=key, a2f_port=0) as server:
+        port = server.running.port
+        assert httpx.get(f"https://127.0.0.1:{port}/healthz", verify=trust).status_code == 200
+        with client.connect(f"wss://127.0.0.1:{port}/ws", ssl=trust, proxy=None) as socket:
+            socket.send('{"type": "start"}')
+            assert json.loads(socket.recv(10))["type"] == "ready"
+        grpc = pytest.importorskip("grpc")
+        health = pytest.importorskip("grpc_health.v1.health_pb2")
+        stubs = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
+        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        with grpc.secure_channel(f"localhost:{server.running.a2f_port}", credentials) as channel:
+            check = stubs.HealthStub(channel).Check(health.HealthCheckRequest(), timeout=10)
+        assert check.status == health.HealthCheckResponse.SERVING
+
+
+def test_frames_are_those_of_the_talkers_stream() -> None:
+    import torch
+
+    from sedtalker.emotion.track import EmotionTrack
+    from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
+    from sedtalker.talker.model import TalkerConfig, TalkerModel
+    from sedtalker.talker.streaming import TalkerStream
+
+    torch.manual_seed(0)
+    network = WhisperEncoder(WhisperConfig(width=24, heads=2, feedforward=32, layers=2))
+    encoder = WindowedEncoder("tiny", network, 3, 24, "cpu", Windowing(left=20, hop=8, right=4))
+    config = TalkerConfig(layers=3, feature_width=24, width=32, expert_hidden=32, heads=2, kv_heads=1, window=10)
+    model = TalkerModel(config).eval().requires_grad_(False)
+
+    def open_stream(look_ahead: int | None = None, **options: Any) -> TalkerStream:
+        return TalkerStream(encoder, EmotionTrack.neutral(1.0), model, **options)
+
+    sound = np.random.default_rng(0).integers(-8000, 8000, 20_000).astype("<i2")
+    stream = open_stream(fps=30, seed=5)
+    expected = np.concatenate([stream.push(sound.astype(np.float32) / 32768).weights, stream.finish().weights])
+    with made_server(SimpleNamespace(open_stream=open_stream)) as server, open_session(server, seed=5) as socket:
+        for start in range(0, len(sound), 640):
+            socket.send(sound[start : start + 640].tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        blocks = frames_of(receive_until(socket, "end", 60))
+    weights = np.concatenate([np.array(block["weights"]) for block in blocks])
+    assert weights.shape == expected.shape and np.abs(weights - expected).max() < 1e-3  # JSON has four decimals

@@ -181,3 +181,14 @@ def test_an_interruption_after_any_amount_of_sound(encoder: WindowedEncoder, mod
         count = len(stream.push(sound).time) + len(stream.interrupt().time)
         assert abs(count - samples / 16_000 * 30) <= 1.5
         stream.reset()
+
+
+def test_a_stream_can_be_used_again_after_its_end(encoder: WindowedEncoder, model: TalkerModel) -> None:
+    stream = TalkerStream(encoder, EmotionTrack.neutral(1.0), model)
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    for _ in range(3):
+        motion = [stream.push(sound), stream.finish()]
+        times = np.concatenate([frames.time for frames in motion])
+        np.testing.assert_allclose(times, (np.arange(30) + 0.5) / 30)
+        assert sum(len(frames.weights) for frames in motion) == 30
+        stream.reset()

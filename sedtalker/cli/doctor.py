@@ -170,6 +170,7 @@ def _check_optional() -> list[tuple[str, str, str]]:
         ("transformers", "hub", "WavLM, wav2vec2, HuBERT and other Whispers as speech encoders"),
         ("pocketsphinx", "align", "phone alignment of speech with its text"),
         ("matplotlib", "plot", "pictures of emotion tracks (diarize --plot)"),
+        ("starlette", "serve", "the live server (sedtalker serve)"),
     ]
     return [_cuda(), _mamba(), _pyrender(), *(_extra(*extra) for extra in extras)]
 

@@ -164,7 +164,9 @@ class MotionDecoder:
         if self._state is None:
             return self._combine(np.zeros((0, len(self._last)), np.float32))
         with torch.inference_mode():
-            return self._combine(self._model.finish(self._state)[0].float().cpu().numpy())
+            rows = self._combine(self._model.finish(self._state)[0].float().cpu().numpy())
+        self._forget()
+        return rows
 
     def interrupt(self, frames: int) -> Float:
         """Rows of this number of frames, in which the lips come to rest, instead of those that wait."""
@@ -175,8 +177,12 @@ class MotionDecoder:
         )
         share = _ease(np.arange(1, frames + 1) / REST_FRAMES)[:, None]
         rows = self._combine(self._last * (1 - share * (_LOWER if self._rigged else 1)))
-        self._state, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
+        self._forget()
         return rows
+
+    def _forget(self) -> None:
+        """Start the next sound from the last pose."""
+        self._state, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
 
     def split(self, rows: Float, first: int, fps: float) -> Frames:
         """The frames of rows at `fps`, the first of which has number `first`."""

@@ -105,7 +105,7 @@ def avatar_sheet(talker: Talker, audio: Path) -> Bytes:
         export_animation(still, "glb", path)
         face = load_face(path)
         animation = talker.animate(audio, face=face)
-        renderer = SoftRenderer(face, SIDE, SIDE, "fine", close_camera(face))
+        renderer = SoftRenderer(face, SIDE, SIDE, "fine", front_camera(face))
         assert animation.blendshapes is not None and animation.head is not None
         opening = animation.blendshapes[:, JAW_OPEN] - animation.blendshapes[:, MOUTH_CLOSE]
         moments = [int(opening[start : start + AVATAR_SPAN].argmax()) + start for start in AVATAR_STARTS]

@@ -38,9 +38,10 @@ _MOUTH_REACH = 0.008  # metres from the registered inside of the mouth to that o
 _LAST_STEPS = -3  # of the registration, repeated with the inside of the mouth
 _SAME_SIZE = (0.85, 1.18)  # relative sizes of adult heads, whose faces move by the same millimetres
 _OPEN_LIPS = 0.009  # metres along the surface between facing vertices of parted lips
-_EYE_REACH = 0.012  # metres from the place of an eye to the middle of an eyeball
+_EYE_REACH = 0.018  # metres from the place of an eye to the middle of an eyeball
 _BAG_VERTICES = 30  # vertices inside the mouth with which a mesh has one
-_EYEBALL = (0.009, 0.02)  # metres, radius
+_EYEBALL = (0.009, 0.028)  # metres, radius
+_ROUND = 0.35  # least depth of an eyeball, which may be a shell, by its width; lashes are flatter
 _SCALE = (0.7, 1.5)  # limits of the factors that close lids and lips
 _SKIN = Material(kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10)
 
@@ -614,9 +615,10 @@ def _move_components(
     kept: dict[str, NDArray[np.int64]] = {}
     for ids in fit.mesh.others:
         centre = (whole[ids].min(axis=0) + whole[ids].max(axis=0)) / 2
-        radius = float(np.ptp(whole[ids], axis=0).max()) / 2
+        extent = np.ptp(whole[ids], axis=0)
+        ball = extent.min() > _ROUND * extent.max() and _EYEBALL[0] < extent.max() / 2 < _EYEBALL[1]
         eyes = [s for s in moves if np.linalg.norm(centre - _apply(moves[s], _eye_centre(face, s))) < _EYE_REACH]
-        if eyes and _EYEBALL[0] < radius < _EYEBALL[1]:
+        if eyes and ball:
             name, sign = f"eye_{eyes[0]}", 1.0 if eyes[0] == "left" else -1.0
             for base, (pitch, yaw) in EYE_TURNS.items():
                 turn = turn_matrix(pitch, sign * yaw) - np.eye(3)

@@ -1,8 +1,8 @@
 """Speech encoders: mono 16 kHz -> 50 feature vectors a second.
 
-The built-in encoders are that of Whisper tiny.en, the same fine-tuned for emotion, and the lower four of the six blocks
-of Whisper base (Radford et al. 2022, MIT). They run on overlapping windows without padding to 30 s, so that the
-features of a frame depend on a bounded stretch of audio and the cost grows linearly.
+The built-in encoders are that of Whisper tiny.en (Radford et al. 2022, MIT), which runs on overlapping windows without
+padding to 30 s, and one made from it that computes each frame once (`sedtalker.streaming_encoder`). The features of a
+frame depend on a bounded stretch of audio, and the cost grows linearly.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Windowing:
                 raise SEDTalkerError(f"windows with {name} of {value!r}: give whole frames of 20 ms, {least} or more")
 
 
-BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-emotion", "whisper-tiny.en-streaming", "whisper-base-lower")
+BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-streaming")
 """Encoders of the package."""
 LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: less overlap
 

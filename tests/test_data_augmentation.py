@@ -12,7 +12,6 @@ pytest.importorskip("torchaudio")
 from sedtalker.audio import load_audio
 from sedtalker.data.augmentation import (
     add_noise,
-    augment,
     change_level,
     change_speed,
     perturb_voice,
@@ -20,6 +19,7 @@ from sedtalker.data.augmentation import (
     reverberate,
     simulate_telephone,
 )
+from sedtalker.data.negative_audio import augment_speech
 from sedtalker.emotion.vad import loudness
 
 SPEECH = Path(__file__).parent / "data" / "1001_IEO_ANG_HI.opus"
@@ -94,9 +94,9 @@ def test_a_room_adds_decaying_echoes_after_the_sound():
 
 
 def test_augmentation_is_seeded_finite_and_does_not_clip():
-    one, other = (augment(tone(), np.random.default_rng(5)) for _ in range(2))
+    one, other = (augment_speech(tone(), np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one, other)
     for seed in range(30):
-        augmented = augment(tone(), np.random.default_rng(seed))
+        augmented = augment_speech(tone(), np.random.default_rng(seed))
         assert np.isfinite(augmented).all() and np.abs(augmented).max() <= 1.01
         assert RATE / 1.2 <= len(augmented) <= RATE * 1.2

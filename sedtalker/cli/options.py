@@ -293,7 +293,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_diarizer(parser: argparse.ArgumentParser) -> None:
     """Add the option `--diarizer NAME|DIR`."""
     parser.add_argument(
-        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, base, open, or a folder"
+        "--diarizer", default="default", metavar="NAME|DIR", help="diarizer: default, open, or a folder"
     )
 
 

@@ -28,27 +28,6 @@ TELEPHONE_BAND = (300.0, 3400.0)  # Hz
 MU_LAW_LEVELS = 256
 
 
-def augment(samples: Samples, rng: np.random.Generator) -> Samples:
-    """Samples after a random chain of augmentations; their length changes by at most a fifth.
-
-    Corpora of acted emotion have few speakers, so most recordings get another voice.
-
-    Raises:
-        MissingExtraError: torchaudio is not installed.
-    """
-    require("torchaudio", "train")  # for every draw, so that a run fails at its start
-    if rng.random() < 0.75:
-        pitch, formants, tempo = np.exp(rng.uniform([-0.25, -0.15, -0.18], [0.25, 0.15, 0.18]))
-        samples = perturb_voice(samples, pitch, formants, tempo)
-    if rng.random() < 0.3:
-        samples = reverberate(samples, rng.uniform(0.15, 0.6), (0.3, 1.0), rng)
-    if rng.random() < 0.6:
-        samples = add_noise(samples, rng.uniform(5, 30), rng.uniform(0, 2), rng)
-    if rng.random() < 0.1:
-        samples = simulate_telephone(samples)
-    return change_level(samples, rng.uniform(-12, 12))
-
-
 def change_speed(samples: Samples, speed: float) -> Samples:
     """Samples played `speed` times as fast; pitch and formants rise by the same factor."""
     return load_audio((samples, round(SAMPLE_RATE * speed)))
@@ -115,6 +94,13 @@ def reverberate(samples: Samples, seconds: float, strengths: tuple[float, float]
     response[0] = 1.0
     convolve = require("torchaudio.functional", "train").fftconvolve
     return convolve(torch.from_numpy(samples), torch.from_numpy(response).float())[: len(samples)].numpy()
+
+
+def cut_high_frequencies(samples: Samples, frequency: float) -> Samples:
+    """Samples without what is above a frequency in Hz, as narrow-band codecs leave them."""
+    spectrum = np.fft.rfft(samples)
+    spectrum[np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) > frequency] = 0
+    return np.fft.irfft(spectrum, n=len(samples)).astype(np.float32)
 
 
 def simulate_telephone(samples: Samples) -> Samples:

@@ -23,7 +23,6 @@ from torch import Tensor
 from sedtalker.curves import dilate
 from sedtalker.data.manifest import Utterance
 from sedtalker.data.spec_augment import mel_level
-from sedtalker.emotion.causal import running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE
 from sedtalker.emotion.vad import detect_speech
 from sedtalker.emotion.voice import VoiceEstimate
@@ -84,8 +83,15 @@ class Mixture:
 
     def part(self, first: int, last: int) -> Mixture:
         """The steps from `first` until `last`."""
-        parts = (getattr(self, name)[first:last] for name in ("steps", "target", "intensity", "weight", "speech"))
-        return Mixture(*parts, self.corpus, self.reference)
+        part = slice(first, last)
+        return replace(
+            self,
+            steps=self.steps[part],
+            target=self.target[part],
+            intensity=self.intensity[part],
+            weight=self.weight[part],
+            speech=self.speech[part],
+        )
 
 
 @dataclass
@@ -124,10 +130,11 @@ class CachedClip:
         """The whole clip of one variant with its targets."""
         steps, corpus = self.steps(variant), self.utterance.corpus
         speech = self.speech_of(len(steps))
-        of_clip = frame_targets(self.utterance, speech, mixing.perceived_weight, len(steps) / len(self.speech))
-        mixture = Mixture(
-            steps, *(torch.from_numpy(values) for values in of_clip), torch.from_numpy(speech).float(), corpus
+        target, intensity, weight = map(
+            torch.from_numpy,
+            frame_targets(self.utterance, speech, mixing.perceived_weight, len(steps) / len(self.speech)),
         )
+        mixture = Mixture(steps, target, intensity, weight, torch.from_numpy(speech).float(), corpus)
         if corpus == NON_SPEECH:
             mixture.weight, mixture.speech = torch.zeros(len(steps)), torch.zeros(len(steps))
         elif corpus in mixing.wordless:
@@ -137,11 +144,11 @@ class CachedClip:
     def voice(self, variant: int) -> VoiceEstimate:
         """The estimate () of the voice from one variant's speech, computed once."""
         if variant not in self._voices:
-            steps = self.steps(variant).float().flatten(1)
-            activity = torch.from_numpy(self.speech_of(len(steps))).float()
-            start = VoiceEstimate.empty(steps.shape[1], 1)
-            _, whole = running_estimates(steps[None], activity[None], start, 1 / STEP_RATE)
-            self._voices[variant] = VoiceEstimate(*(part[0] for part in whole))
+            steps = self.steps(variant).flatten(1)
+            spoken = steps[torch.from_numpy(self.speech_of(len(steps)))].float() / STEP_RATE**0.5
+            seconds = torch.tensor(len(spoken) / STEP_RATE)
+            sums = spoken.sum(0) / STEP_RATE**0.5
+            self._voices[variant] = VoiceEstimate(sums, spoken.square().sum(0), seconds, torch.tensor(0.0))
         return self._voices[variant]
 
     @cached_property

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.data.augmentation import perturb_voice, power_law_noise, reverberate
+from sedtalker.data.augmentation import (
+    add_noise,
+    change_level,
+    cut_high_frequencies,
+    perturb_voice,
+    power_law_noise,
+    reverberate,
+    simulate_telephone,
+)
+from sedtalker.errors import require
 from sedtalker.speech import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
@@ -73,6 +82,35 @@ def degrade(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
         noise *= level / (_rms(noise) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
         speech = speech + noise
     return np.clip(speech * 10 ** (rng.uniform(*GAINS) / 20), -1, 1).astype(np.float32), lead / SAMPLE_RATE
+
+
+def augment_speech(samples: Float, rng: np.random.Generator) -> Float:
+    """Speech after a random chain of augmentations for a diarizer; its length changes by at most a fifth.
+
+    Corpora of acted emotion have few speakers, so most recordings get another voice.
+
+    Raises:
+        MissingExtraError: torchaudio is not installed.
+    """
+    require("torchaudio", "train")  # for every draw, so that a run fails at its start
+    if rng.random() < 0.75:
+        pitch, formants, tempo = np.exp(rng.uniform([-0.25, -0.15, -0.18], [0.25, 0.15, 0.18]))
+        samples = perturb_voice(samples, pitch, formants, tempo)
+    if rng.random() < 0.3:
+        samples = reverberate(samples, rng.uniform(0.15, 0.6), (0.3, 1.0), rng)
+    if rng.random() < 0.65:
+        kind = str(rng.choice(["noise", "music", "hum", "chirps"], p=[0.6, 0.25, 0.1, 0.05]))
+        if kind == "noise":
+            samples = add_noise(samples, rng.uniform(5, 30), rng.uniform(0, 2), rng)
+        else:
+            sound = synthesize_non_speech(kind, len(samples) / SAMPLE_RATE, rng)[: len(samples)]
+            samples = samples + sound * _rms(samples) / (_rms(sound) + 1e-6) * 10 ** (-rng.uniform(5, 25) / 20)
+    channel = rng.random()
+    if channel < 0.1:
+        samples = simulate_telephone(samples)
+    elif channel < 0.25:
+        samples = cut_high_frequencies(samples, rng.uniform(2500, 7500))
+    return change_level(samples.astype(np.float32), rng.uniform(-18, 12))
 
 
 def convert_voice(

@@ -1,10 +1,10 @@
 """A causal network of the diarizer that takes a running estimate of the voice off its input.
 
-A step's projection W x becomes (W x - g W (m - m0)) s + b: m is the mean of the voice's states so far and m0 that of an
-average voice. The gates g depend on the seconds of evidence and were trained with little and with much of it. s
-depends on the spread of the voice's states relative to the average voice's. Causal convolutions, a forward recurrent
-layer and statistics of the past follow. Offline, a backward recurrent layer and statistics of the future refine the
-result.
+States are standardised with the mean and deviation of an average voice. A step's projection W x becomes
+(W x - g W m) s + b: m is the mean of the voice's states so far. The gates g depend on the seconds of evidence, at first
+as n / (n + 5), and were trained with little and with much of it. s depends on the spread of the voice's states relative
+to the average voice's. Causal convolutions, a forward recurrent layer and statistics of the past follow. Offline, a
+backward recurrent layer and statistics of the future refine the result.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 BLOCK = 10  # steps after which the estimate of the voice is updated, 0.4 s
 GATE_WIDTH = 16
+HALF_EVIDENCE = 5.0  # s; before training, a gate is half open with this evidence
 
 
 class VoiceContext(NamedTuple):
     """The voice that a network knows in each of K blocks."""
 
-    shift: Tensor  # (B, K, size), mean of the voice minus that of an average voice
+    shift: Tensor  # (B, K, size), standardised mean of the voice
     spread: Tensor  # (B, K, L), log ratio of the deviations, mean over each layer
     evidence: Tensor  # (B, K, 2), log(1 + seconds), in total and of the reference
 
@@ -51,7 +52,10 @@ class CausalMember(nn.Module):
         super().__init__()
         width, hidden, outputs = config.width, config.hidden, len(config.labels) + 1
         self.project = nn.Linear(config.layers * config.feature_width, width)
-        self.gates = nn.Sequential(nn.Linear(2, GATE_WIDTH), nn.GELU(), nn.Linear(GATE_WIDTH, 2 * width))
+        opening = nn.Linear(GATE_WIDTH, 2 * width)
+        nn.init.zeros_(opening.weight)
+        nn.init.zeros_(opening.bias)
+        self.gates = nn.Sequential(nn.Linear(2, GATE_WIDTH), nn.GELU(), opening)
         self.spread = nn.Linear(config.layers, width, bias=False)
         nn.init.zeros_(self.spread.weight)
         self.convolutions = nn.ModuleList(CausalConvolution(config) for _ in range(config.convolutions))
@@ -66,12 +70,14 @@ class CausalMember(nn.Module):
         self.offline_head = nn.Linear(hidden + statistics, outputs, bias=False)
 
     def project_steps(self, steps: Tensor) -> Tensor:
-        """Projection (B, S, width) of flat steps (B, S, size), without its bias."""
+        """Projection (B, S, width) of standardised flat steps (B, S, size), without its bias."""
         return F.linear(steps, self.project.weight)
 
     def adapt(self, projected: Tensor, voice: VoiceContext, block: Tensor) -> Tensor:
         """Embedding (B, S, width) of projected steps for the voice of each step's block (S,)."""
-        mean_gate, spread_gate = torch.sigmoid(self.gates(voice.evidence)).chunk(2, dim=-1)
+        seconds = voice.evidence[..., :1].expm1().clamp(min=1e-3)
+        opening = self.gates(voice.evidence) + (seconds / HALF_EVIDENCE).log()
+        mean_gate, spread_gate = opening.sigmoid().chunk(2, dim=-1)
         shift = mean_gate * F.linear(voice.shift, self.project.weight)
         scale = torch.exp(torch.tanh(spread_gate * self.spread(voice.spread)))
         return F.gelu((projected - shift[:, block]) * scale[:, block] + self.project.bias)
@@ -150,7 +156,7 @@ def voice_context(estimate: VoiceEstimate, average: Tensor, deviation: Tensor, l
     """The context of estimates (B, K): relative to an average voice of mean and deviation (size,)."""
     mean, spread = estimate.statistics()
     known = (estimate.seconds > 0)[..., None]
-    shift = torch.where(known, mean - average, 0.0)
+    shift = torch.where(known, (mean - average) / deviation, 0.0)
     ratio = (spread / deviation).log().unflatten(-1, (layers, -1)).mean(-1)
     evidence = torch.stack([estimate.seconds, estimate.reference], dim=-1).log1p()
     return VoiceContext(shift, torch.where(known, ratio, 0.0), evidence)

@@ -202,7 +202,7 @@ class Diarizer(nn.Module):
         before, after = running_estimates(flat, activity, start, 1 / STEP_RATE)
         block = torch.arange(size, device=steps.device) // (size if whole else BLOCK)
         estimate = VoiceEstimate(*(part[:, None] for part in after)) if whole else before
-        context = self.voice_context(estimate)
+        context, flat = self.voice_context(estimate), self.standardise(steps)
         if mask is not None:
             flat, context = flat * mask[:, None], context._replace(shift=context.shift * mask[:, None])
         live, refined = [], []
@@ -212,9 +212,13 @@ class Diarizer(nn.Module):
             refined.append(member_refined)
         return self._combine(torch.stack(live)), self._combine(torch.stack(refined))
 
+    def standardise(self, steps: Tensor) -> Tensor:
+        """Flat steps (B, S, size) relative to an average voice, of steps (B, S, L, D)."""
+        return (steps.flatten(2) - self.average_voice) / self.average_deviation
+
     def speech_logits(self, steps: Tensor) -> Tensor:
         """Logit of speech activity (B, S) of steps (B, S, L, D), each from its step alone."""
-        logits: Tensor = self.speech_head(steps.flatten(2))
+        logits: Tensor = self.speech_head(self.standardise(steps))
         return logits[..., 0]
 
     def voice_context(self, estimate: VoiceEstimate) -> VoiceContext:
@@ -286,7 +290,8 @@ class Diarizer(nn.Module):
         Of a causal diarizer it is the projection, from which the voice was not subtracted yet.
         """
         if self.config.causal:
-            return torch.cat([member.project_steps(steps.flatten(2)) for member in self.causal_members], dim=-1)
+            flat = self.standardise(steps)
+            return torch.cat([member.project_steps(flat) for member in self.causal_members], dim=-1)
         return torch.cat([member.embed(steps) for member in self._networks], dim=-1)
 
     def mean_logits(self, embedded: Tensor, voice: VoiceEstimate | None = None) -> Tensor:
@@ -389,7 +394,7 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
 
 
 def load_diarizer(name: Path | str = "default") -> Diarizer:
-    """A packaged diarizer ("default", "base", "open") or one in a folder, ready to use.
+    """A packaged diarizer ("default", "open") or one in a folder, ready to use.
 
     Raises:
         CheckpointError: no such diarizer, or one that does not fit this version.

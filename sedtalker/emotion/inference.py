@@ -204,7 +204,7 @@ class DiarizerStream:
         block = torch.zeros(steps.shape[1], dtype=torch.long, device=steps.device)
         raw = []
         for number, member in enumerate(diarizer.causal_members):
-            embedded = member.adapt(member.project_steps(flat), context, block)
+            embedded = member.adapt(member.project_steps(diarizer.standardise(steps)), context, block)
             outputs, _, self._members[number] = member.run_past(embedded, self._members[number])
             raw.append(outputs)
         posterior, intensity = diarizer.finish(diarizer.average(raw)[0])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from sedtalker.data.augmentation import augment
 from sedtalker.data.features import Features, cache_features, diarizer_features, frozen_features, read_recordings
+from sedtalker.data.negative_audio import augment_speech
 from sedtalker.errors import UsageError
 from sedtalker.speech import DEFAULT_ENCODER, load_encoder
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the cache")
     parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="name or folder of a speech encoder")
     parser.add_argument(
-        "--augment", action="store_true", help="random voice, noise, level, reverberation and telephone"
+        "--augment", action="store_true", help="random voice, noise, music, level, reverberation and telephone"
     )
     read = parser.add_mutually_exclusive_group()
     read.add_argument("--steps", action="store_true", help="features for diarizer training, at half the frame rate")
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError("--first-layer needs --steps")
     torch.set_num_threads(1)
     shard, shards = map(int, arguments.shard.split("/"))
-    augmentation = augment if arguments.augment else None
+    augmentation = augment_speech if arguments.augment else None
     clips = read_recordings(arguments.manifest)[shard::shards]
     encoder = load_encoder(arguments.encoder)
     features: Features = encoder.encode

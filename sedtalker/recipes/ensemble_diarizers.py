@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from sedtalker.data.emotion_mixtures import CachedClip
@@ -30,6 +31,12 @@ def make_ensemble(diarizers: Sequence[Diarizer]) -> Diarizer:
     members = [member for diarizer in diarizers for member in diarizer.members]
     ensemble = Diarizer(replace(configs[0], members=len(members)))
     ensemble.members = nn.ModuleList(members)
+    if configs[0].causal:
+        if any(not torch.equal(diarizer.average_voice, diarizers[0].average_voice) for diarizer in diarizers):
+            raise DataError("diarizers with different average voices cannot be combined. Train all from one")
+        ensemble.average_voice.copy_(diarizers[0].average_voice)
+        ensemble.average_deviation.copy_(diarizers[0].average_deviation)
+        ensemble.speech_head.load_state_dict(diarizers[-1].speech_head.state_dict())
     return ensemble.eval()
 
 

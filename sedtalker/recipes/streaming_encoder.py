@@ -51,7 +51,7 @@ from sedtalker.streaming_encoder import (
 
 Float = NDArray[np.float64]
 
-TEACHERS = ("whisper-tiny.en", "whisper-base-lower")
+TEACHERS = ("whisper-tiny.en", "openai/whisper-base")  # the second from the hub, its lower four blocks
 PARTS = (384, 384, 384, 384, 512, 512)  # widths of a frame's targets: tiny.en after blocks 1 to 4, base after 2 and 4
 PART_WEIGHTS = (0.3, 0.6, 1.0, 0.5, 0.6, 0.6)
 SLOW_WEIGHT, SLOW_FRAMES = 1.0, 50  # of the error's mean over 1 s, which carries the voice and its emotion
@@ -178,6 +178,7 @@ class Store:
 def write_store(folder: Path, clips: Sequence[tuple[str, str]], voices: Sequence[tuple[str, str]], most: int) -> None:
     """Write the first `most` frames of the clips, up to `VOICE_FRAMES` of the voices, and the teachers' states."""
     tiny, base = (load_encoder(name).network for name in TEACHERS)
+    base.layers = base.layers[:4]
     room = most + VOICE_FRAMES
     targets = np.lib.format.open_memmap(folder / "targets.npy", "w+", np.float16, (room, sum(PARTS)))
     sound = np.lib.format.open_memmap(folder / "sound.npy", "w+", np.int16, (room * FRAME_SAMPLES,))

@@ -106,6 +106,9 @@ class DiarizerTraining:
 
 
 LEAST_PRIOR = 0.03  # of a label that a corpus lacks
+NEUTRAL_COST = 0.005  # unweighted average recall, mean over corpora
+SINGLE_PRIOR = 0.5  # of the label of a corpus with one label, as of ordinary speech
+NEUTRAL_LABEL = torch.eye(len(LABELS))[LABELS.index("neutral")]
 SORTED_BATCHES = 8  # batches whose utterances are drawn together and then sorted by length
 
 
@@ -187,7 +190,11 @@ class DiarizerModule(lightning.LightningModule):
         kept = torch.rand(len(blend.steps), size, device=blend.steps.device) >= self.settings.channel_dropout
         mask = kept / (1 - self.settings.channel_dropout)
         whole = bool(torch.rand(()) < 0.5)
-        outputs = self.diarizer.run_batch(blend.steps, blend.activity, blend.voice, whole, mask)
+        masked = (blend.steps == 0).flatten(2).all(-1)[..., None, None]  # these are like an average voice
+        average = self.diarizer.average_voice.unflatten(0, blend.steps.shape[2:])
+        outputs = self.diarizer.run_batch(
+            torch.where(masked, average, blend.steps), blend.activity, blend.voice, whole, mask
+        )
         known = ~batch.speech.isnan()
         logits = self.diarizer.speech_logits(batch.steps.float())[known]
         speech = F.binary_cross_entropy_with_logits(logits, batch.speech[known])
@@ -403,8 +410,8 @@ def check_cached_features(training: DiarizerTraining, clip: CachedClip) -> None:
 def estimate_log_priors(mixer: Mixer, draws: int = 1000) -> dict[str, Tensor]:
     """Estimate the log prior (C,) of the labels in the mixer's frames of each corpus, weighted as in the loss.
 
-    A label that a corpus lacks gets `LEAST_PRIOR`, because a sound of the corpus could have it. Corpora with one label
-    alone get a constant prior, so that they are learned as such.
+    A label that a corpus lacks gets `LEAST_PRIOR`, because a sound of the corpus could have it. If a corpus has one
+    label alone, that has `SINGLE_PRIOR`, or nothing would be learned from it.
     """
     totals: dict[str, NDArray[np.float64]] = {corpus: np.zeros(len(LABELS)) for corpus in mixer.corpora}
     for _ in range(draws):
@@ -413,8 +420,9 @@ def estimate_log_priors(mixer: Mixer, draws: int = 1000) -> dict[str, Tensor]:
     priors = {}
     for corpus, total in totals.items():
         share = np.maximum(total / max(total.sum(), 1e-9), LEAST_PRIOR)
-        several = (total > LEAST_PRIOR * total.sum()).sum() > 1
-        priors[corpus] = torch.from_numpy(np.log(share) if several else np.zeros(len(LABELS))).float()
+        if (total > LEAST_PRIOR * total.sum()).sum() == 1:
+            share = np.where(share > 0.5, SINGLE_PRIOR, (1 - SINGLE_PRIOR) / (len(LABELS) - 1))
+        priors[corpus] = torch.from_numpy(np.log(share)).float()
     return priors
 
 
@@ -448,15 +456,47 @@ def select_calibration_clips(manifest: Manifest, model: DiarizerConfig) -> list[
     return [item for item in manifest.select("validation") if item.corpus in suitable and not item.segments]
 
 
-@torch.no_grad()
+class HeldOut(NamedTuple):
+    """Frames of speech of held-out clips."""
+
+    logits: Tensor  # (N, C)
+    truth: Tensor  # (N,), label numbers
+    weight: Tensor  # (N,): corpora have equal weight, and so have the speakers of a corpus
+    corpora: list[str]  # (N,)
+
+
 def calibrate(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None) -> Diarizer:
     """Set the temperature that maximizes the likelihood of the speech frames of held-out clips (Guo et al. 2017).
 
-    Corpora have equal weight, and so have the speakers of a corpus; this generalises better to unseen corpora.
+    A causal diarizer gets a bias towards neutral before, see `find_neutral_bias`. Corpora have equal weight, and so
+    have the speakers of a corpus; this generalises better to unseen corpora.
     """
+    held_out = predict_held_out(diarizer, clips, encoder)
+    logits, scale = held_out.logits, diarizer.config.temperature
+    tempered = Diarizer(diarizer.config)
+    tempered.load_state_dict(diarizer.state_dict())
+    if diarizer.config.causal:
+        bias = find_neutral_bias(held_out, scale)
+        logits = logits + bias / scale * NEUTRAL_LABEL
+        with torch.no_grad():
+            for member in tempered.causal_members:
+                member.live_head.bias[0] -= bias  # the first output is the activation
+    candidates = torch.linspace(0.5, 4.0, 71)
+    losses = [
+        (F.cross_entropy(logits / value, held_out.truth, reduction="none") * held_out.weight).sum()
+        for value in candidates
+    ]
+    temperature = scale * float(candidates[torch.stack(losses).argmin()])
+    tempered.config = replace(diarizer.config, temperature=round(temperature, 3))
+    return tempered.eval()
+
+
+@torch.no_grad()
+def predict_held_out(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None) -> HeldOut:
+    """Logits of about 20 frames of speech of each clip."""
     clips_of = Counter(clip.utterance.speaker for clip in clips)
     speakers_of = Counter(corpus for corpus, _ in {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips})
-    logits, truths, weights = [], [], []
+    logits, truths, weights, corpora = [], [], [], []
     for clip in clips:
         steps = clip.steps().float()[None].to(diarizer.absent.device)
         clip_logits = diarizer(encoder(steps) if encoder else steps)[0].mean(0)[0].cpu()
@@ -465,10 +505,24 @@ def calibrate(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Modul
         truths.append(torch.full((len(logits[-1]),), LABELS.index(clip.utterance.emotion)))
         share = 1 / (speakers_of[clip.utterance.corpus] * clips_of[clip.utterance.speaker] * len(logits[-1]))
         weights.append(torch.full((len(logits[-1]),), share))
-    stacked, truth, weight = torch.cat(logits), torch.cat(truths), torch.cat(weights)
-    candidates = torch.linspace(0.5, 4.0, 71)
-    losses = [(F.cross_entropy(stacked / value, truth, reduction="none") * weight).sum() for value in candidates]
-    temperature = diarizer.config.temperature * float(candidates[torch.stack(losses).argmin()])
-    tempered = Diarizer(replace(diarizer.config, temperature=round(temperature, 3)))
-    tempered.load_state_dict(diarizer.state_dict())
-    return tempered.eval()
+        corpora += [clip.utterance.corpus] * len(logits[-1])
+    return HeldOut(torch.cat(logits), torch.cat(truths), torch.cat(weights), corpora)
+
+
+def find_neutral_bias(held_out: HeldOut, temperature: float) -> float:
+    """The largest bias of the neutral logit that costs at most `NEUTRAL_COST` of the recall of held-out speakers.
+
+    Most speech is ordinary, and acted corpora say little about it.
+    """
+    corpora, biases = np.array(held_out.corpora), np.linspace(0, 2, 41)
+
+    def recall(bias: float) -> float:
+        predicted = (held_out.logits + bias / temperature * NEUTRAL_LABEL).argmax(-1).numpy()
+        parts = [
+            unweighted_average_recall(held_out.truth.numpy()[corpora == name], predicted[corpora == name])
+            for name in sorted(set(held_out.corpora))
+        ]
+        return float(np.mean(parts))
+
+    recalls = np.array([recall(float(bias)) for bias in biases])
+    return float(biases[recalls >= recalls.max() - NEUTRAL_COST].max())

@@ -1,0 +1,130 @@
+"""Train a packaged diarizer from its corpora; a stopped run resumes:
+
+    python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
+        --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK -o WORK
+
+    WORK/manifest.json    corpora split by speaker, ordinary speech (neutral, for training alone) and sounds
+    WORK/recordings/      pieces of long ordinary recordings, and synthetic sounds without speech
+    WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
+    WORK/run/model        the diarizer
+
+Existing results are reused: use another folder for other sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
+from sedtalker.data.emotion_mixtures import NON_SPEECH as SOUNDS
+from sedtalker.data.features import Features, cache_features, diarizer_features
+from sedtalker.data.manifest import Manifest, Utterance, audio_files, load_manifest, merge
+from sedtalker.data.negative_audio import NON_SPEECH, augment_speech, synthesize_non_speech
+from sedtalker.data.speech_corpora.registry import add_corpus
+from sedtalker.errors import DataError
+from sedtalker.speech import StreamingEncoder, load_encoder
+from sedtalker.streaming_encoder import LOOK_AHEAD
+from sedtalker.training.config import read_config
+from sedtalker.training.diarizer import DiarizerTraining, run_training
+
+PIECE = 12.0  # s, longest piece of an ordinary recording
+SOUND_COUNT = 160
+SOUND_SECONDS = (3.0, 10.0)
+
+
+def ordinary_speech(folder: Path, recordings: Path) -> Manifest:
+    """Recordings below a folder as neutral speech for training; long ones are cut into pieces below `recordings`.
+
+    Each recording counts as a speaker.
+    """
+    corpus, items = folder.name.lower(), []
+    for path in audio_files(folder):
+        name = f"{corpus}/{path.relative_to(folder).with_suffix('')}"
+        samples = load_audio(path)
+        for number, start in enumerate(range(0, len(samples), round(PIECE * SAMPLE_RATE))):
+            piece = samples[start : start + round(PIECE * SAMPLE_RATE)]
+            if len(piece) < SAMPLE_RATE // 2:
+                continue
+            file = recordings / f"{name}-{number}.wav"
+            if not file.exists():
+                write_wav(file, [piece])
+            identity = f"{name}-{number}"
+            items.append(
+                Utterance(identity, str(file.relative_to(recordings)), corpus, name, "unknown", "und", "neutral", 0.0)
+            )
+    return Manifest(str(recordings.resolve()), items)
+
+
+def sounds_without_speech(recordings: Path, seed: int = 0) -> Manifest:
+    """Synthetic sounds without speech, written below `recordings`."""
+    items = []
+    for number in range(SOUND_COUNT):
+        rng, kind = np.random.default_rng([seed, number]), NON_SPEECH[number % len(NON_SPEECH)]
+        name = f"{SOUNDS}/{kind}-{number}"
+        file = recordings / f"{name}.wav"
+        if not file.exists():
+            write_wav(file, [synthesize_non_speech(kind, float(rng.uniform(*SOUND_SECONDS)), rng)])
+        items.append(Utterance(name, f"{name}.wav", SOUNDS, SOUNDS, "unknown", "zxx", "neutral", 0.0))
+    return Manifest(str(recordings.resolve()), items)
+
+
+def draw_look_ahead(encoder: StreamingEncoder, first_layer: int, seed: int) -> Features:
+    """Features for a diarizer, with a look-ahead drawn for each recording."""
+    choices = [diarizer_features(encoder.with_look_ahead(dial), first_layer) for dial in LOOK_AHEAD]
+
+    def features(samples: np.ndarray) -> torch.Tensor:
+        return choices[zlib.crc32(samples.tobytes(), seed) % len(choices)](samples)
+
+    return features
+
+
+def train_packaged(
+    work: Path,
+    config: Path,
+    corpora: Sequence[tuple[str, Path]],
+    ordinary: Sequence[Path],
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Make manifest and features, and train; returns the diarizer's folder.
+
+    Raises:
+        DataError: a corpus cannot be read, or the diarizer's encoder has no look-ahead to draw.
+    """
+    manifest, recordings = work / "manifest.json", work / "recordings"
+    settings = (f"manifest={manifest}", f"output={work / 'run'}", *overrides)
+    training = read_config(config, settings, DiarizerTraining)
+    encoder = load_encoder(training.model.encoder)
+    if not isinstance(encoder, StreamingEncoder):
+        raise DataError(f"not a streaming encoder: {encoder.name}. Set model.encoder to one")
+    for name, folder in corpora:
+        add_corpus(manifest, name, folder)
+    parts = [load_manifest(manifest), *(ordinary_speech(folder, recordings) for folder in ordinary)]
+    whole = merge([*parts, sounds_without_speech(recordings)])
+    whole.save(manifest)
+    for number, cache in enumerate(training.features):
+        items = [item for item in whole if number == 0 or (item.split == "train" and item.corpus != SOUNDS)]
+        clips = [(item.id, whole.audio(item)) for item in items]
+        features = draw_look_ahead(encoder, training.model.first_layer, number)
+        cache_features(clips, Path(cache), features, augment_speech if number else None, number)
+    return run_training(training)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="configs/diarizer/default.yaml or open.yaml")
+    parser.add_argument(
+        "--corpus", nargs=2, action="append", default=[], metavar=("NAME", "DIR"), help="of acted emotion; repeatable"
+    )
+    parser.add_argument("--ordinary", type=Path, action="append", default=[], help="folder of speech without emotion")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of all results")
+    parser.add_argument("overrides", nargs="*", help="settings of the configuration, key=value")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    corpora = [(name, Path(folder)) for name, folder in arguments.corpus]
+    print(train_packaged(arguments.output, arguments.config, corpora, arguments.ordinary, arguments.overrides))

@@ -1,0 +1,54 @@
+"""The recipe of the packaged diarizers: ordinary speech, sounds, and the drawn look-ahead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sedtalker.audio import write_wav
+from sedtalker.data.emotion_mixtures import NON_SPEECH
+from sedtalker.errors import DataError
+from sedtalker.recipes.default_diarizer import (
+    SOUND_COUNT,
+    draw_look_ahead,
+    ordinary_speech,
+    sounds_without_speech,
+    train_packaged,
+)
+from sedtalker.speech import load_encoder
+
+
+def test_ordinary_recordings_are_neutral_pieces_of_training(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 30).astype(np.float32)
+    write_wav(tmp_path / "Talks" / "a" / "long.wav", [noise])
+    write_wav(tmp_path / "Talks" / "short.wav", [noise[:16_000]])
+    manifest = ordinary_speech(tmp_path / "Talks", tmp_path / "recordings")
+    assert [item.id for item in manifest] == [*(f"talks/a/long-{k}" for k in range(3)), "talks/short-0"]
+    assert {(i.corpus, i.emotion, i.intensity, i.split) for i in manifest} == {("talks", "neutral", 0.0, "train")}
+    assert len({item.speaker for item in manifest}) == 2
+    assert all(manifest.audio(item).is_file() for item in manifest)
+
+
+def test_sounds_are_written_once(tmp_path):
+    manifest = sounds_without_speech(tmp_path)
+    assert len(manifest) == SOUND_COUNT and {item.corpus for item in manifest} == {NON_SPEECH}
+    file = manifest.audio(manifest.utterances[-1])
+    before = file.stat().st_mtime_ns
+    sounds_without_speech(tmp_path)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_the_look_ahead_depends_on_the_recording():
+    features = draw_look_ahead(load_encoder("whisper-tiny.en-streaming"), 1, seed=0)
+    samples = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
+    first = features(samples)
+    assert first.shape == (13, 3, 384)
+    torch.testing.assert_close(first, features(samples))
+
+
+def test_other_encoders_are_refused(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("manifest: m\nfeatures: [f]\noutput: o\nmodel: {encoder: whisper-tiny.en, layers: 5}\n")
+    with pytest.raises(DataError, match="not a streaming encoder"):
+        train_packaged(tmp_path, config, [], [])

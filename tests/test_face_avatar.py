@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_avatar import as_vrm, head_glb, join_glb, quantised, rename, small_head, snake, split_glb, write_gltf
 
-from sedtalker.errors import FaceError, SEDTalkerError
+from sedtalker.errors import FaceError, FaceWarning, SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import load_face
 from sedtalker.face.avatar import load_avatar, turn_matrix
@@ -194,6 +194,17 @@ def test_eye_bones_turn_where_no_shape_does(glb: bytes, head: Face, tmp_path: Pa
     assert face.blendshapes[ARKIT_NAMES.index("eyeLookOutLeft"), front, 0] > 0.002  # outwards is to the left
     assert face.blendshapes[ARKIT_NAMES.index("eyeLookUpLeft"), front, 1] > 0.001
     assert not face.blendshapes[ARKIT_NAMES.index("eyeLookOutRight"), ball].any()
+
+
+def test_textures_in_ktx2_are_left_out(glb: bytes, plain: Face, tmp_path: Path) -> None:
+    tree, data = split_glb(glb)
+    tree["textures"] = [{"extensions": {"KHR_texture_basisu": {"source": t["source"]}}} for t in tree["textures"]]
+    tree["extensionsRequired"] = ["KHR_texture_basisu"]
+    with pytest.warns(FaceWarning, match="KTX2"):
+        face = load(join_glb(tree, data), tmp_path)
+    np.testing.assert_array_equal(face.template, plain.template)
+    skin = next(surface.material for surface in face.surfaces if surface.material.kind == "skin")
+    assert skin.texture is None and max(skin.tint) < 0.6
 
 
 def test_a_head_without_a_mouth_is_refused(glb: bytes, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sedtalker.errors import FaceWarning
 from sedtalker.face.gltf import Gltf
 from sedtalker.face.rig import Float, Index, Material
 
 _SIZE = 2048  # pixels, the longest side of a texture; the renderer reduces it to its size on the screen
 _MAX_TILES = 4  # repetitions of a texture along each side
 _GLOSS = 158  # alpha of a skin's texture: 0.62, as on the packaged heads
+_BARE_SKIN = (0.56, 0.43, 0.36)  # linear RGB of skin whose texture cannot be read
 _RELIEF = 24.0  # texels; longer waves of a normal map are left to the mesh
 _STEEPEST = 0.95  # sine of the steepest slope of a normal map
 
@@ -88,6 +91,8 @@ class Pictures:
         mode = {"MASK": "hair", "BLEND": "hair" if kind == "hair" else "blend"}.get(alpha_mode, "opaque")
         if mode != "opaque" and kind == "skin":
             kind = "plain"  # the fourth channel of a skin's texture is its gloss
+        if kind == "skin" and reference is not None and self._image(reference) is None and factor[:3].min() == 1:
+            factor[:3] = _BARE_SKIN
         material = replace(_LOOKS[kind], mode=mode, tint=tuple(np.clip(factor[:3], 0, 1).astype(float).tolist()))
         uv, tiles = self._coordinates(reference, uv_sets, triangles)
         pixels = self._pixels(reference)
@@ -119,6 +124,12 @@ class Pictures:
         texture = self._gltf.item("textures", reference["index"])
         webp = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source")
         source = texture.get("source") if webp is None else webp
+        if source is None and "KHR_texture_basisu" in texture.get("extensions", {}):
+            warnings.warn(
+                f"textures in KTX2 are not read: {self._gltf.path}. Export them as PNG, JPEG or WebP",
+                FaceWarning,
+                stacklevel=2,
+            )
         return None if source is None else int(source)
 
     def _pixels(self, reference: dict[str, Any] | None) -> NDArray[np.uint8] | None:

@@ -33,7 +33,8 @@ _COMPONENTS: dict[int, type] = {
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 _KNOWN = frozenset(
-    (*_MESHOPT, "KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "KHR_materials_unlit",
+    (*_MESHOPT, "KHR_mesh_quantization", "KHR_texture_transform", "KHR_texture_basisu", "EXT_texture_webp",
+     "KHR_materials_unlit",
      "KHR_materials_specular", "KHR_materials_ior", "KHR_materials_clearcoat", "KHR_materials_sheen",
      "KHR_materials_transmission", "KHR_materials_volume", "KHR_materials_emissive_strength",
      "KHR_materials_iridescence", "KHR_materials_anisotropy", "KHR_materials_pbrSpecularGlossiness",

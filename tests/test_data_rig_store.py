@@ -16,6 +16,7 @@ from sedtalker.data.rig_store import (
     RigClip,
     mark_openings_applied,
     read_arrays,
+    read_features,
     read_rig_manifest,
     write_arrays,
     write_rig_store,
@@ -93,7 +94,7 @@ def test_training_reads_what_was_written(store) -> None:
 def test_evaluation_reads_what_was_written(store) -> None:
     root, written = store
     for clip in read_rig_manifest(root).clips:
-        tracked = load_tracked_clip(root, clip, ())
+        tracked = load_tracked_clip(root, clip, read_features(root, clip.id).float(), ())
         np.testing.assert_array_equal(tracked.truth, written[clip.id].weights)
         np.testing.assert_array_equal(tracked.known, written[clip.id].loss_weight.max(axis=1) > 0)
         assert len(tracked.features) == clip.frames and len(tracked.decibels) == clip.frames

@@ -137,10 +137,9 @@ def test_a_stream_equals_animate_for_any_chunk_sizes(talker, samples: np.ndarray
     track.set("happy", 0.8, start=0.5, end=1.2)
     size = round(seconds * SAMPLE_RATE)
     chunks = [samples[first : first + size] for first in range(0, len(samples), size)]
-    windows = talker.encoder.windows
-    streamed = np.concatenate(list(talker.stream(chunks, emotion=track, windows=windows, seed=3)))
-    whole = talker.animate((samples, SAMPLE_RATE), emotion=track, seed=3)
-    np.testing.assert_allclose(streamed, whole.vertices, atol=1e-5)
+    streamed = np.concatenate(list(talker.stream(chunks, emotion=track, look_ahead=120, seed=3)))
+    whole = talker.animate((samples, SAMPLE_RATE), emotion=track, look_ahead=120, seed=3)
+    np.testing.assert_allclose(streamed, whole.vertices, atol=2e-4)  # metres; the encoder rounds to 8 bits
 
 
 def test_a_live_stream_yields_frames_before_the_audio_ends(talker, samples: np.ndarray) -> None:

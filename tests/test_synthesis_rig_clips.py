@@ -35,7 +35,9 @@ def test_contacts_bring_the_lower_lip_of_a_tracked_face_to_the_teeth():
     gap = measures.of_weights(touched.weights[5:])[:, GAP] - measures.rest[GAP]
     assert gap == pytest.approx(rig_clips.TRACKED_CONTACT * measures.matrix[JAW, GAP], abs=0.01)
     roll = ARKIT_NAMES.index("mouthRollLower")
-    assert touched.weights[5:, roll].min() > 0.2 and touched.loss_weight[5:, roll].min() == 1
+    assert (
+        touched.weights[5:, roll].min() > 0.2 and touched.loss_weight[5:, roll].min() == rig_clips.CONTACT_LOSS_WEIGHT
+    )
 
 
 def test_only_the_opening_of_a_tracked_face_gets_a_larger_loss_weight():

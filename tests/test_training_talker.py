@@ -25,11 +25,12 @@ from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
-from sedtalker.recipes.pseudo_label_jaw import pseudo_label_jaw_opening
+from sedtalker.recipes.lip_teacher import TeacherTraining, label_openings, label_with_teacher
 from sedtalker.synthesis.rig_clips import LOSS_WEIGHTS
-from sedtalker.talker.model import TalkerConfig, TalkerModel, load_talker_model, save_talker_model
+from sedtalker.talker.model import INJECTIONS, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import (
+    USUAL,
     Lips,
     Mouth,
     Target,
@@ -472,7 +473,7 @@ def test_contour_and_shape_amplitude_depend_on_gap_and_width() -> None:
     assert contour_error(blinking, target, mouth) == 0
     wider = true.clone()
     wider[..., stretch] += 0.1
-    gap, width = mouth.gap_and_width(wider - true)[0, 0]
+    gap, width = mouth.gap_and_width(wider - true)[0, 0] / torch.tensor(USUAL[:2])
     assert contour_error(wider, target, mouth) == pytest.approx(float(gap**2 + width**2) / 2, rel=1e-3)
     assert shape_amplitude_error(wider, target, mouth) < 1e-4  # the spread is that of the truth
     errors = [float(shape_amplitude_error(share * true, target, mouth)) for share in (0.9, 0.6, 0.3)]
@@ -509,17 +510,19 @@ def test_pseudo_labels_replace_openings_of_synthetic_motion(store: Path, tmp_pat
         arrays["weights"][:, jaw] += 0.05
         np.savez(path, **{name: values.astype(np.float16) for name, values in arrays.items()})
     before = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
-    torch.manual_seed(0)
-    teacher = TalkerModel(TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",))).eval()
-    torch.nn.init.normal_(teacher.lips.weight, std=0.3)
+
+    def predict(features: torch.Tensor) -> np.ndarray:
+        steps = np.arange(len(features))
+        return np.stack([4 + 3 * np.sin(steps / 5), 2 * np.cos(steps / 7)], axis=1).astype(np.float32)
+
     (tmp_path / "bare").mkdir()
     shutil.copy(root / "manifest.json", tmp_path / "bare" / "manifest.json")
-    asked = [clip.id for clip in pseudo_label_jaw_opening(root, teacher)]
+    asked = [clip.id for clip in label_openings(root, predict)]
     assert asked == ["clip0", "clip1", "clip2", "clip3"]  # not the one for testing
     with pytest.raises(DataError, match="no features"):  # found before a clip is changed
-        pseudo_label_jaw_opening(root.parent / "bare", teacher)
+        label_openings(root.parent / "bare", predict)
     changed = {path.name: path.read_bytes() for path in (root / "clips").iterdir()}
-    pseudo_label_jaw_opening(root, teacher)  # again: what is there stays
+    label_openings(root, predict)  # again: what is there stays
     assert {path.name: path.read_bytes() for path in (root / "clips").iterdir()} == changed
     said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
     assert said[:, 0].max() > 1  # mm
@@ -541,12 +544,55 @@ def test_pseudo_labels_replace_openings_of_synthetic_motion(store: Path, tmp_pat
     assert after.loss_weight[40, jaw] == 1
 
 
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_a_new_talker_with_closed_lips_learns_to_open_them(injection: str) -> None:
+    model = TalkerModel(
+        TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",), injection=injection)
+    )
+    posterior = torch.eye(8)[:1].expand(1, 5, 8)
+    motion = model.motion(torch.randn(1, 5, LAYERS, WIDTH), posterior, torch.zeros(1, 5))
+    (motion.coefficients - 0.3).square().mean().backward()
+    gradient = model.lips.bias.grad
+    assert gradient is not None and (gradient < 0).all()
+
+
+def test_a_teacher_learns_tracked_lips_and_labels_other_voices(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    with pytest.raises(DataError, match="no training clips of grid"):
+        label_with_teacher(root)
+    manifest = json.loads((root / "manifest.json").read_text())
+    manifest["clips"][0]["source"] = "grid"
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    labelled = [clip.id for clip in label_with_teacher(root, TeacherTraining(steps=2, width=8))]
+    assert labelled == ["clip1", "clip2", "clip3"]
+    written = {path: path.read_bytes() for path in (root / "openings").iterdir()}
+    assert label_with_teacher(root, TeacherTraining(steps=2, width=8, seed=1))  # nothing is left to label
+    assert {path: path.read_bytes() for path in (root / "openings").iterdir()} == written
+
+
+def test_windows_are_cut_from_the_features_of_every_look_ahead(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    clips = len(RigStore(root).clips)
+    shutil.copytree(root / "features", root / "features-80")
+    for path in (root / "features-80").glob("clip*.npy"):
+        np.save(path, 0 * np.load(path))
+    opened = RigStore(root)
+    assert len(opened.clips) == 2 * clips
+    folders = {clip.features: opened.example(clip, 0, 20, 0).features for clip in opened.clips if clip.id == "clip0"}
+    assert folders["features"].any() and not folders["features-80"].any()
+    next((root / "features-80").glob("clip*.npy")).unlink()
+    with pytest.raises(DataError, match="features-80"):
+        RigStore(root)
+
+
 def test_a_folder_of_openings_changes_no_targets_by_itself(store: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(store, root)
     (root / "openings").mkdir()
     np.save(root / "openings" / "clip0.npy", np.zeros(90, np.float16))
-    with pytest.raises(DataError, match=r"not applied to all clips.*pseudo_label_jaw"):
+    with pytest.raises(DataError, match=r"not applied to all clips.*lip_teacher"):
         RigStore(root)
 
 

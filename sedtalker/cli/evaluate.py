@@ -9,6 +9,7 @@ from typing import Any
 from sedtalker.cli.options import (
     LOOK_AHEADS,
     add_diarizer,
+    add_look_ahead,
     add_seed,
     decibels,
     integer,
@@ -134,6 +135,7 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
         help="maximum number of clips per source of the store (default: 60)",
     )
     parser.add_argument("--split", help="split of the store (default: test)")
+    add_look_ahead(parser, 400)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
     parser.set_defaults(run=run_motion)
 
@@ -386,7 +388,7 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DataError(f"--text works only for animations (.npz): {arguments.inputs[0]}. A store has phones.tsv")
     talker, store = arguments.inputs
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
-    limits = {name: value for name in ("most", "split") if (value := getattr(arguments, name))}
+    limits = {name: value for name in ("most", "split", "look_ahead") if (value := getattr(arguments, name))}
     return evaluate(talker, store, tables, tracked_folders=arguments.tracked, **limits)
 
 

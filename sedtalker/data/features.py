@@ -23,13 +23,22 @@ from tqdm import tqdm
 
 from sedtalker.audio import load_audio
 from sedtalker.data.manifest import load_manifest
-from sedtalker.data.rig_store import read_rig_manifest
+from sedtalker.data.rig_store import FEATURES, features_folder, read_rig_manifest
 from sedtalker.data.vertex_store import Store
 from sedtalker.emotion.diarizer import STRIDE, pool_frames
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write, read_text
-from sedtalker.speech import DEFAULT_ENCODER, FRAME_SAMPLES, MEL_HOP, WindowedEncoder, load_encoder, log_mel
+from sedtalker.speech import (
+    DEFAULT_ENCODER,
+    FRAME_SAMPLES,
+    MEL_HOP,
+    StreamingEncoder,
+    WindowedEncoder,
+    load_encoder,
+    log_mel,
+)
+from sedtalker.streaming_encoder import LOOK_AHEAD
 from sedtalker.talker.model import TalkerConfig
 
 MEL_STRIDE = STRIDE * FRAME_SAMPLES // MEL_HOP  # log-mel frames of 10 ms in one step of the diarizer
@@ -123,6 +132,35 @@ def cache_features(
         )
 
 
+def cache_look_aheads(clips: list[tuple[str, Path]], root: Path, encoder: str) -> None:
+    """Write the features of every recording (id, path) of a rig store, in one folder for each look-ahead.
+
+    Raises:
+        DataError: the store has features of another encoder, or recordings cannot be read.
+        CheckpointError: the encoder does not exist.
+    """
+    _record_encoder(root / FEATURES, encoder)
+    network = load_encoder(encoder)
+    if not isinstance(network, StreamingEncoder):
+        cache_features(clips, root / FEATURES, network.encode)
+        return
+    longest = max(LOOK_AHEAD)
+    for look_ahead in LOOK_AHEAD:
+        folder = root / features_folder(None if look_ahead == longest else look_ahead)
+        cache_features(clips, folder, network.with_look_ahead(look_ahead).encode)
+
+
+def _record_encoder(folder: Path, encoder: str) -> None:
+    """Write the encoder's name to a folder of features. Raises DataError if it has another one."""
+    record = folder / RECORD
+    if record.is_file() and (earlier := json.loads(record.read_text(encoding="utf-8"))["encoder"]) != encoder:
+        raise DataError(
+            f"the folder has features of {earlier}, not of {encoder}: {folder}. Delete it, or use --encoder {earlier}"
+        )
+    with atomic_write(record) as temp_path:
+        temp_path.write_text(json.dumps({"encoder": encoder}) + "\n", encoding="utf-8")
+
+
 def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
     """Write `features/KEY.npy` (T, L, D) at 50 Hz for every recording of a store of vertices; returns their number.
 
@@ -133,13 +171,7 @@ def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
         CheckpointError: the encoder does not exist.
     """
     folder = store.root / "features"
-    record = folder / RECORD
-    if record.is_file() and (earlier := json.loads(record.read_text(encoding="utf-8"))["encoder"]) != encoder:
-        raise DataError(
-            f"the folder has features of {earlier}, not of {encoder}: {folder}. Delete it, or use --encoder {earlier}"
-        )
-    with atomic_write(record) as temp_path:
-        temp_path.write_text(json.dumps({"encoder": encoder}) + "\n", encoding="utf-8")
+    _record_encoder(folder, encoder)
     sounds = {clip.audio: store.sound(clip) for clip in store}
     cache_features(sorted(sounds.items()), folder, load_encoder(encoder).encode)
     return len(sounds)

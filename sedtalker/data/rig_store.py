@@ -5,6 +5,8 @@
     STORE/clips/ID.npz    float16: weights, trust, expression (T, 52), posterior (T, C), intensity, closed (T,) and,
                           where the lips were pseudo-labelled, opening (T, 2). `trust` holds `RigArrays.loss_weight`
     STORE/features/ID.npy (T, L, D) float16 hidden states of the speech encoder (`sedtalker.data.features`)
+    STORE/features-MS/    the same with a look-ahead of MS milliseconds, for an encoder whose look-ahead can be chosen;
+                          `features` then has the longest one
     STORE/openings/ID.npy (T, 2) float16 lip gap and widening in mm of the pseudo-labelling teacher, before they are
                           applied to clips
     STORE/phones.tsv      phones of the clips that were aligned (`sedtalker.data.alignment`)
@@ -32,6 +34,7 @@ from sedtalker.files import atomic_write
 from sedtalker.speech import FRAME_RATE
 
 VERSION = 1
+FEATURES = "features"  # folder of the features, and with a suffix of those with other look-aheads
 OPENINGS = "openings"  # folder of the teacher's openings, and the manifest's mark that every clip has its own
 STORED_NAMES = {"loss_weight": "trust"}  # array -> its key in the .npz, where the two differ
 
@@ -156,22 +159,32 @@ def read_arrays(root: Path, clip_id: str) -> RigArrays:
         raise DataError(f"clip cannot be read: {path} ({error}). Make the store again") from error
 
 
-def features_path(root: Path, clip_id: str) -> Path:
+def feature_folders(root: Path) -> list[str]:
+    """Names of the folders of features of a store, `features` first, then those of shorter look-aheads."""
+    return [FEATURES, *sorted(path.name for path in root.glob(f"{FEATURES}-*") if path.is_dir())]
+
+
+def features_folder(look_ahead: int | None = None) -> str:
+    """Name of the folder of features with a look-ahead in ms; of the longest, or only, one by default."""
+    return FEATURES if look_ahead is None else f"{FEATURES}-{look_ahead}"
+
+
+def features_path(root: Path, clip_id: str, folder: str = FEATURES) -> Path:
     """Path of the cached speech features of a clip."""
-    return root / "features" / f"{clip_id}.npy"
+    return root / folder / f"{clip_id}.npy"
 
 
-def read_features(root: Path, clip_id: str, start: int = 0, stop: int | None = None) -> Tensor:
+def read_features(root: Path, clip_id: str, start: int = 0, stop: int | None = None, folder: str = FEATURES) -> Tensor:
     """Frames start..stop of a clip's features (T, L, D) float16; only these are read from the disk."""
-    stored = np.load(features_path(root, clip_id), mmap_mode="r", allow_pickle=False)
+    stored = np.load(features_path(root, clip_id, folder), mmap_mode="r", allow_pickle=False)
     return torch.from_numpy(np.array(stored[start:stop]))
 
 
-def require_features(root: Path, clip_ids: Sequence[str]) -> None:
+def require_features(root: Path, clip_ids: Sequence[str], folder: str = FEATURES) -> None:
     """Check that every clip has features. Raises DataError if a clip lacks them."""
-    missing = [clip_id for clip_id in clip_ids if not features_path(root, clip_id).is_file()]
+    missing = [clip_id for clip_id in clip_ids if not features_path(root, clip_id, folder).is_file()]
     if missing:
         raise DataError(
-            f"no features of {missing[0]} and {len(missing) - 1} more of {len(clip_ids)} clips: {root / 'features'}. "
-            f"Compute them: python -m sedtalker.recipes cache_features {root / 'manifest.json'} -o {root / 'features'}"
+            f"no features of {missing[0]} and {len(missing) - 1} more of {len(clip_ids)} clips: {root / folder}. "
+            f"Compute them: python -m sedtalker.recipes cache_features {root / 'manifest.json'} -o {root / folder}"
         )

@@ -8,8 +8,9 @@ table or by alignment of a text. `NORMS` has the values of measured faces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from sedtalker.animation import Animation, load_animation
 from sedtalker.audio import load_audio
 from sedtalker.curves import resample
 from sedtalker.data.alignment import Aligner
-from sedtalker.data.rig_store import RigClip, read_arrays, read_features, read_rig_manifest
+from sedtalker.data.rig_store import (
+    RigClip,
+    features_folder,
+    read_arrays,
+    read_features,
+    read_rig_manifest,
+    require_features,
+)
 from sedtalker.data.speech_corpora.readers import CREMAD_SENTENCES
 from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech, loudness
@@ -36,7 +44,8 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import SILENCE, Phone, read_phones
-from sedtalker.speech import FRAME_RATE, load_encoder
+from sedtalker.speech import FRAME_RATE, StreamingEncoder, WindowedEncoder, load_encoder
+from sedtalker.streaming_encoder import LOOK_AHEAD
 from sedtalker.synthesis.rig_clips import TEST_SENTENCES
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
@@ -277,17 +286,23 @@ def evaluate(
     most: int = 60,
     split: str = "test",
     tracked_folders: Sequence[Path] = (),
+    look_ahead: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model on a split of a rig store; metrics by source, of at most `most` evenly spaced clips each.
 
-    The mouth shape is also compared with the tracked clips of folders (`sedtalker.evaluation.mouth_shape`).
+    The mouth shape is also compared with the tracked clips of folders (`sedtalker.evaluation.mouth_shape`). A
+    `look_ahead` in ms chooses the features of a streaming encoder; by default it is the longest one.
 
     Raises:
         DataError: the store, a table or a tracked clip cannot be read.
+        CheckpointError: the encoder has no such look-ahead.
     """
     runner = TalkerRunner(load_talker_model(model).eval(), load_face("default"))
     phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
     clips = [clip for clip in read_rig_manifest(store).clips if clip.split == split]
+    folder_name = features_folder(None if look_ahead == max(LOOK_AHEAD) else look_ahead)
+    require_features(store, [clip.id for clip in clips], folder_name)
+    read = partial(_features, store, folder_name)
     report: dict[str, Any] = {}
     spoken = []
     folders = {folder: tracked_pairs(folder) for folder in tracked_folders}
@@ -295,13 +310,13 @@ def evaluate(
         chosen = [clip for clip in clips if _group_name(clip) == source]
         chosen = chosen[:: max(1, len(chosen) // most)][:most]
         if source == "foreign":
-            report[source] = nonspeech_gaps(runner, [(clip, _features(store, clip)) for clip in chosen])
+            report[source] = nonspeech_gaps(runner, [(clip, read(clip)) for clip in chosen])
         elif source in MEASURED:
-            tracked = [load_tracked_clip(store, clip, phones.get(clip.id, ())) for clip in chosen]
+            tracked = [load_tracked_clip(store, clip, read(clip), phones.get(clip.id, ())) for clip in chosen]
             report[source] = tracked_metrics(runner, tracked)
-            if source == "grid" and (shape := _grid_shape(runner, store, chosen, phones)):
+            if source == "grid" and (shape := _grid_shape(runner, store, chosen, read, phones)):
                 report["grid, mouth shape"] = shape
-        elif aligned := [(clip, _features(store, clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
+        elif aligned := [(clip, read(clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
             report[source] = aligned_metrics(runner, aligned)
             neutral = [
                 (runner.with_emotion(features, LABELS[NEUTRAL], 0.0), clip_phones)
@@ -313,7 +328,7 @@ def evaluate(
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:
         report["emotion"] = emotion_metrics(runner, spoken)
-    encoder = load_encoder(runner.model.config.encoder) if folders else None
+    encoder = load_for_look_ahead(runner.model.config.encoder, look_ahead) if folders else None
     for folder, pairs in folders.items():
         assert encoder is not None
         moved = [
@@ -342,7 +357,11 @@ def tracked_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _grid_shape(
-    runner: TalkerRunner, store: Path, clips: Sequence[RigClip], phones: Mapping[str, tuple[Phone, ...]]
+    runner: TalkerRunner,
+    store: Path,
+    clips: Sequence[RigClip],
+    read: Callable[[RigClip], torch.Tensor],
+    phones: Mapping[str, tuple[Phone, ...]],
 ) -> dict[str, mouth_shape.Interval]:
     """Mouth shape of GRID's sentences against the tracked ones; the viseme reader is trained on the training split."""
 
@@ -350,7 +369,7 @@ def _grid_shape(
         return Path(clip.audio).with_suffix(".npz")
 
     judged = [
-        (runner.with_emotion(_features(store, clip), LABELS[NEUTRAL], 0.0), tracked(clip), phones.get(clip.id, ()))
+        (runner.with_emotion(read(clip), LABELS[NEUTRAL], 0.0), tracked(clip), phones.get(clip.id, ()))
         for clip in clips
         if tracked(clip).is_file()
     ]
@@ -388,15 +407,23 @@ def _voice_groups(
     return voice_figures(voices)
 
 
-def _features(store: Path, clip: RigClip) -> torch.Tensor:
-    return read_features(store, clip.id).float()
+def _features(store: Path, folder: str, clip: RigClip) -> torch.Tensor:
+    return read_features(store, clip.id, folder=folder).float()
 
 
-def load_tracked_clip(store: Path, clip: RigClip, phones: tuple[Phone, ...]) -> TrackedClip:
+def load_for_look_ahead(name: str, look_ahead: int | None) -> WindowedEncoder:
+    """An encoder with a look-ahead in ms; of a streaming encoder, by default, with the longest one."""
+    encoder = load_encoder(name)
+    if look_ahead is None and not isinstance(encoder, StreamingEncoder):
+        return encoder
+    return encoder.with_look_ahead(max(LOOK_AHEAD) if look_ahead is None else look_ahead)
+
+
+def load_tracked_clip(store: Path, clip: RigClip, features: torch.Tensor, phones: tuple[Phone, ...]) -> TrackedClip:
     arrays = read_arrays(store, clip.id)
     known = arrays.loss_weight.max(axis=1) > 0
     truth = arrays.weights.astype(np.float32)
-    return TrackedClip(_features(store, clip), truth, known, phones, loudness(load_audio(clip.audio)))
+    return TrackedClip(features, truth, known, phones, loudness(load_audio(clip.audio)))
 
 
 def _group_name(clip: RigClip) -> str:

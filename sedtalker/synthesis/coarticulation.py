@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from sedtalker.curves import smooth
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, TONGUE_OUT, arkit_columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, TONGUE_OUT, arkit_columns
 from sedtalker.face.mouth_fit import fit_gap
 from sedtalker.face.mouth_measures import GAP, default_measures
 from sedtalker.face.visemes import (
@@ -54,7 +54,10 @@ CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # closed part of t
 FULLY = 0.999  # closure from which the lips must meet
 CONTACT_OPENING = 0.085  # opening of /f v/: the lower lip at the upper teeth, which stay visible
 TONGUE_RAMP = 0.05  # seconds in which the tip of the tongue appears and disappears
-TONGUE_OPENING = 0.36  # least opening for tongueOut 1, at which the tip is visible on the default head
+TONGUE_OPENING = 0.18  # least opening at a visible tip of the tongue on the default head
+TONGUE_HIDDEN, TONGUE_SHOWN = 0.30, 0.50  # tongueOut up to which the lips need not part, and at which they must
+CONTACT_UNROUNDING = 0.8  # share of the rounding, which moves the lower lip forward, that /f v/ remove
+LABIODENTAL = "f"  # the viseme of /f v/
 QUIET_OPENING, QUIET_CLOSING = 0.09, 0.11  # seconds of the ramps before the first sound and after the last one
 SHUT = 0.02  # share of the opening below which the lips count as closed in silence
 
@@ -237,10 +240,29 @@ def _articulate(
         gain = style.rounding if name in ("mouthPucker", "mouthFunnel") else 1.0
         yields = constraints.openable if name in OPENERS else 1 - constraints.silence
         lips[:, arkit_columns(name)] = (values * gain * yields)[:, None]
+    lips = tuck_lower_lip(lips, constraints.contact)
     lips[:, TONGUE_OUT] = constraints.openable * (1 - constraints.contact) * tongue_curve(phones, times)
-    opening = np.maximum(opening, TONGUE_OPENING * lips[:, TONGUE_OUT])
+    opening = np.maximum(opening, least_opening(lips[:, TONGUE_OUT]))
     measures = default_measures()
     return fit_gap(opening * measures.matrix[JAW_OPEN, GAP], lips, speaking, measures)
+
+
+def tuck_lower_lip(lips: Float, contact: Float) -> Float:
+    """Weights (T, 52) with the lower lip under the upper teeth by the contact (T,) in 0..1.
+
+    A blend of neighbouring visemes would not tuck the lip in fast speech.
+    """
+    tucked = lips.copy()
+    tucked[:, (MOUTH_PUCKER, MOUTH_FUNNEL)] *= (1 - CONTACT_UNROUNDING * contact)[:, None]
+    for name, value in VISEMES[LABIODENTAL].shape.items():
+        for column in arkit_columns(name):
+            tucked[:, column] = np.maximum(tucked[:, column], value * contact)
+    return tucked
+
+
+def least_opening(tongue: Float) -> Float:
+    """Least opening (T,) of the lips at which a tongueOut (T,) is visible."""
+    return TONGUE_OPENING * np.clip((tongue - TONGUE_HIDDEN) / (TONGUE_SHOWN - TONGUE_HIDDEN), 0, 1)
 
 
 def lip_motion(phones: Sequence[Phone], decibels: Float) -> Float:

@@ -26,20 +26,20 @@ import numpy as np
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.curves import resample
-from sedtalker.data.features import cache_features
+from sedtalker.data.features import cache_look_aheads
 from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, synthesize_non_speech
 from sedtalker.data.rig_store import RigArrays, RigClip, write_rig_store
 from sedtalker.data.tables import Row
 from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import require
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, TONGUE_OUT, arkit_columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, TONGUE_OUT, arkit_columns
 from sedtalker.face.mouth_fit import fit_gap, fit_mouth
 from sedtalker.face.mouth_measures import GAP
 from sedtalker.face.visemes import JAW_REST_IN_SPEECH, VISEMES
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import SILENCE, Phone, read_phones, write_phones
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, load_encoder
+from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.synthesis.aligned_speech import (
     AlignedUtterance,
     PhoneTable,
@@ -51,6 +51,7 @@ from sedtalker.synthesis.aligned_speech import (
     select_aligned,
 )
 from sedtalker.synthesis.coarticulation import (
+    LABIODENTAL,
     Float,
     Performance,
     SpeakerStyle,
@@ -58,9 +59,11 @@ from sedtalker.synthesis.coarticulation import (
     contact_curve,
     default_measures,
     full_closures,
+    least_opening,
     limit_to_contact,
     lip_motion,
     perform,
+    tuck_lower_lip,
 )
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
 
@@ -70,8 +73,9 @@ class LossWeights:
     """Loss weights that differ from 1."""
 
     rule_opening: float = 0.15  # opening made by rules where no closure, contact or silence determines it
-    pseudo_opening: float = 1.0  # the same from a teacher (`sedtalker.recipes.pseudo_label_jaw`)
-    silent_lips: float = 0.5  # closed lips in silence, relative to those at /p b m/
+    pseudo_opening: float = 1.0  # the same from a teacher (`sedtalker.recipes.lip_teacher`)
+    tucked_opening: float = 4.0  # the same at /f v/
+    silent_lips: float = 2.0  # closed lips in silence, relative to those at /p b m/
     tracked_closure: float = 0.25  # /p b m/ of a tracked face: its own gap determines when and how it closes
 
 
@@ -85,8 +89,9 @@ class SourceRules:
     opening_weight: float = 1.0  # loss weight of a tracked opening
 
 
+TALKER_ENCODER = "whisper-tiny.en-streaming"  # of the default talker
 LOSS_WEIGHTS = LossWeights()
-RULE_LOSS_WEIGHTS = {"tongueOut": 8.0, "mouthRollLower": 4.0, "mouthUpperUp": 2.0}
+RULE_LOSS_WEIGHTS = {"tongueOut": 30.0, "mouthRollLower": 16.0, "mouthUpperUp": 4.0}
 """Of channels that only a few phones move: with equal weights they would stay at rest."""
 SOURCE_RULES = {
     "tts": SourceRules(repeats=2),
@@ -94,15 +99,15 @@ SOURCE_RULES = {
     "grid": SourceRules(repeats=2, pitches=(0.75, 2.0), opening_weight=8.0),  # one man; only his lips are known
     "facegood": SourceRules(repeats=4, pitches=(0.6, 1.3), opening_weight=4.0),  # one woman
 }
+ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
 RANDOM_TRACK_SHARE = 1 / 3  # of acted clips, so that the face follows the track and not the voice
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 NON_SPEECH_CLIPS = 720
 TEST_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, left out of training
+CONTACT_LOSS_WEIGHT = 6.0  # of the shape of /f v/ in a tracked face
 TRACKED_CONTACT = 0.085  # opening between the tracked lips at /f v/, where the upper teeth fill the gap
-TONGUE_GAP = 12.0  # mm of lip gap for tongueOut 1, at which the tip is visible on the default head
 CLOSING_SECONDS = 0.2  # of added silence, after which a tracked mouth counts as closed
-LABIODENTAL = "f"  # the viseme of /f v/
-GRID_MARGIN = 0.1  # seconds around a sentence of GRID in which the mouth belongs to it
+GRID_MARGIN = 0.25  # seconds around a sentence of GRID in which the mouth belongs to it
 
 RigExample = tuple[RigClip, RigArrays]
 
@@ -136,11 +141,15 @@ def replace_opening(arrays: RigArrays, opening: Float) -> RigArrays:
     lips = np.clip(weights - expression, 0, 1)
     lips[:, JAW_OPEN], lips[:, MOUTH_CLOSE] = jaw, close
     rule_gap = np.maximum(lips @ measures.matrix[:, GAP], 0)
-    gap = np.maximum(free * opening[:, 0] + (1 - free) * rule_gap, TONGUE_GAP * lips[:, TONGUE_OUT])
+    tongue_gap = least_opening(lips[:, TONGUE_OUT]) * measures.matrix[JAW_OPEN, GAP]
+    gap = np.maximum(free * opening[:, 0] + (1 - free) * rule_gap, tongue_gap)
     widening = np.where(free > 0.5, opening[:, 1], np.nan)
     speaking = np.minimum(jaw / JAW_REST_IN_SPEECH, 1)
     weights = np.clip(fit_mouth(gap, widening, lips, speaking, measures) + expression, 0, 1)
-    loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_loss_weight(free, LOSS_WEIGHTS.pseudo_opening)
+    tucked = np.clip((weights[:, ROLL_LOWER] - 0.4) / 0.4, 0, 1)[:, None]  # /f v/, where the lips must come near
+    loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_loss_weight(free, LOSS_WEIGHTS.pseudo_opening) * (
+        1 + (LOSS_WEIGHTS.tucked_opening - 1) * tucked
+    )
     return replace(arrays, weights=weights, loss_weight=loss_weight, opening=opening)
 
 
@@ -324,15 +333,15 @@ def scale_opening_weight(motion: FaceMotion, factor: float) -> FaceMotion:
 
 def add_contacts(motion: FaceMotion, contact: Float) -> FaceMotion:
     """Bring the lower lip of a tracked face to the upper teeth by the contact (T,) in 0..1, with the viseme's shape."""
-    weights, loss_weight = motion.weights.copy(), motion.loss_weight.copy()
+    weights, loss_weight = motion.weights, motion.loss_weight.copy()
     measures = default_measures()
     per_jaw = measures.matrix[JAW_OPEN, GAP]
     opening = limit_to_contact(np.maximum(weights @ measures.matrix[:, GAP], 0) / per_jaw, contact, TRACKED_CONTACT)
     speaking = np.minimum(weights[:, JAW_OPEN] / JAW_REST_IN_SPEECH, 1)
-    for name, value in VISEMES[LABIODENTAL].shape.items():
+    weights = tuck_lower_lip(weights, contact)
+    for name in VISEMES[LABIODENTAL].shape:
         for column in arkit_columns(name):
-            weights[:, column] = np.maximum(weights[:, column], value * contact)
-            loss_weight[:, column] = np.maximum(loss_weight[:, column], contact)
+            loss_weight[:, column] = np.maximum(loss_weight[:, column], CONTACT_LOSS_WEIGHT * contact)
     return FaceMotion(fit_gap(opening * per_jaw, weights, speaking, measures), loss_weight)
 
 
@@ -347,15 +356,17 @@ class StoreSources:
     tables: tuple[Path, ...] = ()  # tables of phones of recordings that were aligned before
 
 
-def build_store(folder: Path, sources: StoreSources, limit: int | None = None) -> list[RigClip]:
+def build_store(
+    folder: Path, sources: StoreSources, limit: int | None = None, encoder: str = TALKER_ENCODER
+) -> list[RigClip]:
     """Write a talker's training store with its speech features; features from an earlier run are kept.
 
     Args:
         limit: most recordings of each corpus that is animated by rules.
+        encoder: of the features; they are written for every look-ahead that it has.
     """
     clips = build_clips(folder, sources, limit)
-    recordings = [(clip.id, Path(clip.audio)) for clip in clips]
-    cache_features(recordings, folder / "features", load_encoder().encode)
+    cache_look_aheads([(clip.id, Path(clip.audio)) for clip in clips], folder, encoder)
     return clips
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sedtalker.curves import dilate, resample, smooth
 from sedtalker.errors import DataError
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, arkit_columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, arkit_columns
 from sedtalker.face.mouth_fit import fit_mouth
 from sedtalker.face.mouth_measures import GAP, MILLIMETRES
 from sedtalker.face.visemes import split_opening
@@ -28,8 +28,8 @@ Float = NDArray[np.float32]
 EYE_DISTANCE = 0.0872  # metres between the outer corners of the default head's eyes
 GRID_CLOSED = 0.004  # lip gap over the eye distance that the tracker reads at closed lips
 GRID_LOSS_WEIGHTS = {
-    "jawOpen": 1.0, "mouthClose": 1.0, "mouthPucker": 1.0, "mouthStretch": 1.0, "mouthFunnel": 0.6, "mouthSmile": 0.5,
-    "mouthRollLower": 0.3, "mouthRollUpper": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 0.3, "tongueOut": 0.3,
+    "jawOpen": 1.0, "mouthClose": 1.0, "mouthPucker": 2.0, "mouthStretch": 6.0, "mouthFunnel": 0.6, "mouthSmile": 2.0,
+    "mouthRollLower": 4.0, "mouthRollUpper": 0.3, "mouthLowerDown": 0.3, "mouthUpperUp": 1.2, "tongueOut": 6.0,
 }  # fmt: skip
 """Loss weights: larger for weights determined by the tracked gap and width, smaller for those from the phones."""
 FACEGOOD_LOSS_WEIGHTS = {
@@ -54,6 +54,8 @@ class FaceMotion:
 def read_facegood(path: Path | str) -> FaceMotion:
     """Read one of FACEGOOD's recordings: sixteen mouth weights with `FACEGOOD_LOSS_WEIGHTS`, 1 for jawOpen.
 
+    mouthClose, which is 0 in the recordings, compensates the gap that the lip shapes add on the default head.
+
     Raises:
         DataError: the file is missing or is another kind of file.
     """
@@ -66,6 +68,11 @@ def read_facegood(path: Path | str) -> FaceMotion:
         loss_weight[:, ARKIT_NAMES.index(name)] = mouth * FACEGOOD_LOSS_WEIGHTS.get(both_sides, 1.0)
     jaw = weights[:, JAW_OPEN].copy()
     _set_opening(weights, loss_weight, jaw)
+    # Her jaw alone sets the gap: the default head's mouthFunnel parts the lips by 11 mm, hers does not.
+    per_weight = default_measures().matrix[:, GAP].copy()
+    per_weight[[JAW_OPEN, MOUTH_CLOSE]] = 0.0
+    excess = np.maximum(weights @ per_weight, 0) / default_measures().matrix[JAW_OPEN, GAP]
+    weights[:, MOUTH_CLOSE] = np.clip(weights[:, MOUTH_CLOSE] + excess, 0, jaw)
     return FaceMotion(weights, loss_weight)
 
 
@@ -81,7 +88,8 @@ def read_grid(path: Path | str, prior: Float | None = None) -> FaceMotion:
     """
     data = _arrays(path, "lip_gap", "lip_width", "fps")
     gap, width = (
-        resample(data[name].astype(np.float32), float(data["fps"]), FRAME_RATE) for name in ("lip_gap", "lip_width")
+        resample(_sharpen(data[name].astype(np.float32)), float(data["fps"]), FRAME_RATE)
+        for name in ("lip_gap", "lip_width")
     )
     eyes = EYE_DISTANCE * MILLIMETRES
     gap_mm, widening = np.clip(gap - GRID_CLOSED, 0, None) * eyes, (width - np.median(width)) * eyes
@@ -96,6 +104,16 @@ def read_grid(path: Path | str, prior: Float | None = None) -> FaceMotion:
     for name, value in GRID_LOSS_WEIGHTS.items():
         loss_weight[:, arkit_columns(name)] = value
     return FaceMotion(weights, loss_weight)
+
+
+def _sharpen(curve: Float) -> Float:
+    """A curve (T,) that linear interpolation to twice the frame rate does not smooth.
+
+    The mean of the two new frames around an old one would be (1, 6, 1) / 8 of the old frames; this is its inverse to
+    first order.
+    """
+    padded = np.pad(curve, 1, mode="edge")
+    return 1.25 * curve - 0.125 * (padded[:-2] + padded[2:])
 
 
 def _set_opening(weights: Float, loss_weight: Float, opening: Float) -> None:

@@ -104,8 +104,7 @@ class ExpressionRules(nn.Module):
         return history.unfold(1, len(self.kernel), 1) @ self.kernel.to(history.dtype)
 
     def forward(self, lips: Tensor, activation: Tensor) -> Tensor:
-        """ARKit weights (..., 52) of lips (..., 52) with the expression of activations (..., C)."""
-        lips = lips.clamp(0, 1)
+        """ARKit weights (..., 52) of lips (..., 52) in 0..1 with the expression of activations (..., C)."""
         intensity = (activation @ self.emotional).clamp(max=1)
         activation = activation * (1 + GROWTH * (1 - intensity))[..., None]
         opening = (lips @ self.gap).clamp(min=0)

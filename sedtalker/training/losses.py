@@ -37,7 +37,7 @@ class LossWeights:
     lips: float = 1e-3  # mm^2 at the lip vertices: the visible effect of the values on the mouth
     closure: float = 1e-3  # mm^2 of lip gap at /p b m/, the most noticeable error, and in silence
     amplitude: float = 0.0  # mm^2 of the standard deviation of the gap: regression to the mean opens too little
-    contour: float = 0.0  # mm^2 of lip gap and mouth width: the visible result, whatever weights produce it
+    contour: float = 0.0  # lip gap and mouth width over USUAL: the visible result, whatever weights produce it
     shape_amplitude: float = 0.0  # spread and speed of gap, width and lip shapes: regression to the mean moves less
     neutral: float = 0.5  # squared error at intensity 0: separates content from emotion, so that tracks can be swapped
     emotion: float = 0.5  # squared error of the emotion's contribution: an expression does not depend on the words
@@ -51,7 +51,7 @@ class Target(NamedTuple):
     values: Tensor  # (B, T, K)
     loss_weight: Tensor  # (B, T, K); 0 where the true value is unknown
     neutral: Tensor | None  # (B, T, K), values without the emotion's contribution, if known
-    closed: Tensor  # (B, T), weight of closed lips: 1 at /p b m/, less in silence
+    closed: Tensor  # (B, T), weight of closed lips: 1 at /p b m/, another in silence
 
 
 class Lips(nn.Module):
@@ -162,11 +162,11 @@ def amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
 
 
 def contour_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
-    """Squared error () in mm^2 of the lip gap and the mouth width.
+    """Squared error () of the lip gap and the mouth width, each over its usual standard deviation (USUAL).
 
     The gap counts with the loss weight of jawOpen, the width with that of mouthStretch.
     """
-    error = mouth.gap_and_width(values) - mouth.gap_and_width(target.values)
+    error = mouth.gap_and_width(values - target.values) / values.new_tensor(USUAL[:2])
     return (target.loss_weight[..., (JAW_OPEN, STRETCH)] * error.square()).mean()
 
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sedtalker.data.rig_store import (
+    FEATURES,
     OPENINGS,
     RigArrays,
+    feature_folders,
     read_arrays,
     read_features,
     read_rig_manifest,
@@ -49,6 +51,7 @@ class ClipInfo:
     source: str
     split: str
     frames: int  # of 20 ms
+    features: str = FEATURES  # folder of its features
 
 
 class MotionStore(Protocol):
@@ -63,7 +66,10 @@ class MotionStore(Protocol):
 
 
 class RigStore:
-    """Clips of a rig store, whose values are blendshape weights."""
+    """Clips of a rig store, whose values are blendshape weights.
+
+    A clip occurs once for every folder of features, so that a talker learns all look-aheads of its encoder.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         """Open a store.
@@ -76,10 +82,12 @@ class RigStore:
         if (root / OPENINGS).is_dir() and not manifest.openings_applied:
             raise DataError(
                 f"pseudo-labelled openings that are not applied to all clips: {root}. "
-                "Run python -m sedtalker.recipes pseudo_label_jaw (again), or delete the folder openings"
+                "Run python -m sedtalker.recipes lip_teacher (again), or delete the folder openings"
             )
-        self.clips = [ClipInfo(c.id, c.speaker, c.source, c.split, c.frames) for c in manifest.clips]
-        require_features(root, [clip.id for clip in self.clips])
+        self.clips = []
+        for name in feature_folders(root):
+            require_features(root, [clip.id for clip in manifest.clips], name)
+            self.clips += [ClipInfo(c.id, c.speaker, c.source, c.split, c.frames, name) for c in manifest.clips]
         self._cache: dict[str, RigArrays] = {}
 
     def _arrays(self, clip_id: str) -> RigArrays:
@@ -98,7 +106,7 @@ class RigStore:
             torch.from_numpy(getattr(arrays, name)[start:stop].astype(np.float32)) for name in names
         )
         target = Target(weights, loss_weight, (weights - expression).clamp(0, 1), closed)
-        features = read_features(self.root, clip.id, start, stop)
+        features = read_features(self.root, clip.id, start, stop, clip.features)
         return Example(features, posterior, intensity, torch.tensor(style), target)
 
 

@@ -26,7 +26,8 @@ GROWTH = 0.64
 """An intensity i shows i (1 + GROWTH (1 - i)) of the full expression: .37, .66, .81 and 1 at .25, .5, .67 and 1.
 RAVDESS' actors show .66 of a strong performance's action units in a normal one, whose intensity is .5 in training
 (mean over the emotions; OpenFace's units, projected on those of the strong performances)."""
-FREE_GAP = 3.0  # mm between the lips from which the expression may part them as far as it likes
+CLOSED_GAP = 0.8  # mm between the lips up to which the expression does not part them
+FREE_GAP = 3.0  # mm more between the lips from which the expression may part them as far as it likes
 FULL_ROUNDING = 0.6  # weight of full rounding
 ROUNDING_DAMPING = 0.6  # share of a smile or stretch that full rounding removes
 FULL_CONTACT = 0.6  # mouthRollLower of /f v/, where the lower lip touches the teeth
@@ -110,7 +111,7 @@ class ExpressionRules(nn.Module):
         opening = (lips @ self.gap).clamp(min=0)
         rounded = ((lips[..., MOUTH_PUCKER] + lips[..., MOUTH_FUNNEL]) / FULL_ROUNDING).clamp(max=1)
         contact = (lips[..., ROLL_LOWER] / FULL_CONTACT).clamp(max=1)
-        free = (opening / FREE_GAP).clamp(max=1) * (1 - CONTACT_DAMPING * contact)
+        free = ((opening - CLOSED_GAP) / FREE_GAP).clamp(0, 1) * (1 - CONTACT_DAMPING * contact)
         expression = (activation @ self.table) * self.share
         expression = expression * (1 - ROUNDING_DAMPING * rounded[..., None] * self.widen)
         expression = expression * (1 - (1 - free)[..., None] * self.part)

@@ -45,24 +45,26 @@ def train_default(
     """
     store = work / "store"
 
-    def settings(name: str, configuration: str, start: str) -> TalkerTraining:
-        own = (f"store={store}", f"output={work / name}", f"init_from={start}", *overrides)
+    def settings(name: str, configuration: str, start: Path | None) -> TalkerTraining:
+        begin = () if start is None else (f"init_from={start}",)
+        own = (f"store={store}", f"output={work / name}", *begin, *overrides)
         return read_config(configurations / configuration, own, TalkerTraining)
 
     for name, configuration in RUNS:  # report errors before the store is made
-        settings(name, configuration, "")
+        settings(name, configuration, None)
     made = work / "store-made"  # a store has a manifest before it has features
     if not made.exists():
         build_store(store, sources, limit)
         made.touch()
     label_with_teacher(store)
-    start = ""
+    start: Path | None = None
     for name, configuration in RUNS:
         exported = work / name / "model"
         if not (exported / "config.json").is_file():  # written last
             run_training(settings(name, configuration, start))
-        start = str(exported)
-    return Path(start)
+        start = exported
+    assert start is not None
+    return start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ from sedtalker.audio import load_audio
 from sedtalker.pipeline import Talker, load
 from sedtalker.recipes import streaming_parity
 from sedtalker.recipes.streaming_parity import live_opening, timing_shift
-from sedtalker.speech import FRAME_RATE, Windowing
-from sedtalker.talker.streaming import TalkerStream
+from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.streaming import OFFLINE_LOOK_AHEAD, TalkerStream
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def talker() -> Talker:
     return load(device="cpu")
 
 
-def test_one_window_over_the_whole_file_gives_the_same_gap(talker: Talker, speech_file: Path) -> None:
+def test_the_look_ahead_of_whole_files_gives_their_gap(talker: Talker, speech_file: Path) -> None:
     samples = load_audio(speech_file)[: 2 * 16_000]
-    opening = live_opening(talker, [samples], Windowing(left=0, hop=10 * FRAME_RATE, right=0))
+    opening = live_opening(talker, [samples], look_ahead=OFFLINE_LOOK_AHEAD)
     assert (opening.mean, opening.wide, opening.spread) == pytest.approx((1, 1, 1), abs=1e-3)
     assert opening.correlation > 0.9999
 

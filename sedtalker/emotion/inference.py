@@ -81,13 +81,17 @@ def predict_frames(
                 speech = diarizer.speech_logits(steps).sigmoid()
                 estimate = running_estimates(steps.flatten(2), speech, estimate, 1 / STEP_RATE)[1].limited()
                 activity.append(speech[0].cpu())
-            yield diarizer.embed(steps)[0]
+            embedded = diarizer.embed(steps)[0]
+            yield embedded.half() if causal else embedded  # a causal diarizer keeps those of the whole recording
 
     training = diarizer.training
     diarizer.eval()
     embedded: Iterable[Tensor] = list(embed_blocks()) if causal else embed_blocks()
     windows = overlap_add(
-        embedded, lambda part: diarizer.mean_logits(part[None], estimate if causal else None)[0], WINDOW, OVERLAP
+        embedded,
+        lambda part: diarizer.mean_logits(part[None].float(), estimate if causal else None)[0],
+        WINDOW,
+        OVERLAP,
     )
     posterior, intensity = diarizer.finish(torch.cat(list(windows))[None].cpu())
     diarizer.train(training)

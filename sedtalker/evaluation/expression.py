@@ -284,7 +284,8 @@ class PictureJudge:
 
     def read(self, picture: NDArray[np.uint8], box: tuple[float, float, float, float]) -> Float:
         """Probabilities (7,) over JUDGE_LABELS of the face in a box (left, top, right, bottom) of a picture."""
-        face = Image.fromarray(picture).convert("L").crop(tuple(map(round, box))).resize((JUDGE_SIDE, JUDGE_SIDE))
+        left, top, right, bottom = map(round, box)
+        face = Image.fromarray(picture).convert("L").crop((left, top, right, bottom)).resize((JUDGE_SIDE, JUDGE_SIDE))
         values = np.repeat(np.asarray(face, np.float32)[None, ..., None] / 255, 3, 3)
         self._network.set_tensor(self._input, values)
         self._network.invoke()

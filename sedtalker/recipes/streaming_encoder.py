@@ -178,6 +178,7 @@ class Store:
 def write_store(folder: Path, clips: Sequence[tuple[str, str]], voices: Sequence[tuple[str, str]], most: int) -> None:
     """Write the first `most` frames of the clips, up to `VOICE_FRAMES` of the voices, and the teachers' states."""
     tiny, base = (load_encoder(name).network for name in TEACHERS)
+    assert isinstance(base.layers, nn.ModuleList)
     base.layers = base.layers[:4]
     room = most + VOICE_FRAMES
     targets = np.lib.format.open_memmap(folder / "targets.npy", "w+", np.float16, (room, sum(PARTS)))

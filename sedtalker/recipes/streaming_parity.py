@@ -21,7 +21,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.evaluation.lips import audio_lip_offset, lip_gap_of_weights
 from sedtalker.face.assets import load_face
 from sedtalker.pipeline import Talker, load
-from sedtalker.speech import FRAME_RATE, Windowing
+from sedtalker.speech import FRAME_RATE
 
 Array = NDArray[np.floating]
 
@@ -38,13 +38,13 @@ class Opening:
     correlation: float  # of the two gaps
 
 
-def live_opening(talker: Talker, sounds: Sequence[Samples], windows: Windowing | None = None) -> Opening:
+def live_opening(talker: Talker, sounds: Sequence[Samples], look_ahead: int | None = None) -> Opening:
     """Compare streamed and whole-file lip gaps over all sounds together."""
     live, whole = [], []
     for samples in sounds:
         track = EmotionTrack.neutral(len(samples) / SAMPLE_RATE)
         size = round(CHUNK * SAMPLE_RATE)
-        live_stream = talker.open_stream(emotion=track, fps=FRAME_RATE, still=True, windows=windows)
+        live_stream = talker.open_stream(emotion=track, fps=FRAME_RATE, still=True, look_ahead=look_ahead)
         parts = [live_stream.push(samples[start : start + size]) for start in range(0, len(samples), size)]
         whole.append(animation_gap(talker, samples, track))
         live.append(_gap(np.concatenate([frames.weights for frames in (*parts, live_stream.finish())])))

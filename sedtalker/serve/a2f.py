@@ -71,7 +71,7 @@ def message_class(name: str) -> Any:
 
 @cache
 def _pool() -> descriptor_pool.DescriptorPool:
-    data = files("sedtalker.serve").joinpath("a2f_protos", "descriptors.binpb").read_bytes()
+    data = files("sedtalker.serve").joinpath("a2f_protos/descriptors.binpb").read_bytes()
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         pool.Add(file)
@@ -182,7 +182,7 @@ def _by_name(values: Mapping[str, float], default: float) -> NDArray[np.float32]
 
 def read_emotions(entries: Any, first: float) -> list[tuple[float, str | None, float]]:
     """Time, label and intensity of a message's emotions; `first` is the earliest time at which one can begin."""
-    result = []
+    result: list[tuple[float, str | None, float]] = []
     for entry in entries:
         unknown = set(entry.emotion) - set(LABELS)
         if unknown or not all(0 <= value <= 1 for value in entry.emotion.values()) or not entry.time_code >= 0:

@@ -59,7 +59,7 @@ def make_app(config: ServeConfig, manager: SessionManager, studio: StudioClient)
             WebSocketRoute("/ws", handlers.websocket(serve_websocket)),
             WebSocketRoute("/ws/lam_data_stream/{name}", handlers.websocket(jbin.serve_jbin)),
         ],
-        exception_handlers={SEDTalkerError: _say, Exception: _say_nothing},  # type: ignore[dict-item]
+        exception_handlers={SEDTalkerError: _say, Exception: _say_nothing},
     )
     return _Guard(app, config, manager)
 

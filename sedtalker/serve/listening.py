@@ -106,5 +106,5 @@ def lips_to_rest(pose: FrameBlock, row: int, start: float) -> FrameBlock:
         hold(pose.head),
         hold(pose.gaze),
         hold(pose.posterior),
-        hold(pose.intensity) * left,
+        (hold(pose.intensity) * left).astype(np.float32),
     )

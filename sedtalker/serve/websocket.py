@@ -20,7 +20,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -193,11 +193,11 @@ class SocketWriter:
 
     async def send(self, message: str | bytes) -> None:
         """Send a message. Raises SlowReader after `Limits.send` seconds."""
-        send: Callable[[Any], Awaitable[None]]
-        send = self._socket.send_text if isinstance(message, str) else self._socket.send_bytes
+        socket = self._socket
         async with self._lock:
+            sending = socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message)
             try:
-                await asyncio.wait_for(send(message), self._limits.send)
+                await asyncio.wait_for(sending, self._limits.send)
             except asyncio.TimeoutError:
                 raise SlowReader from None
 

@@ -176,7 +176,7 @@ def _occlude(picture: Bytes, scene: _Scene) -> tuple[Bytes, NDArray[np.bool_]]:
     covered = np.zeros(picture.shape[:2], bool)
     if scene.occlusion != "none":
         height, width = covered.shape
-        left, top, right, bottom = (round(v * s) for v, s in zip(scene.box, (width, height) * 2, strict=True))
+        left, top, right, bottom = np.multiply(scene.box, (width, height, width, height)).round().astype(int)
         covered[top:bottom, left:right] = True
         picture[covered] = scene.color
     return picture, covered

@@ -149,7 +149,10 @@ class MixedUtterances(IterableDataset[Batch]):
         priors = torch.stack([self.log_priors[part.corpus][None] for part in parts])
         references = [part.reference or VoiceEstimate.empty(part.steps[0].numel()) for part in parts]
         voice = VoiceEstimate(*map(torch.stack, zip(*references, strict=True)))
-        return Batch(*(torch.stack([getattr(part, name) for part in parts]) for name in names), priors, voice)
+        steps, target, intensity, weight, speech = (
+            torch.stack([getattr(part, name) for part in parts]) for name in names
+        )
+        return Batch(steps, target, intensity, weight, speech, priors, voice)
 
 
 class DiarizerModule(lightning.LightningModule):

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.serve.cancelling import cancel_tasks
 from sedtalker.serve.config import Limits, ServeConfig
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.incoming import PcmReader
@@ -141,9 +142,8 @@ class Controller:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_tasks(tasks)
+            await answer.finish_writing()
         return "done"
 
 
@@ -237,6 +237,12 @@ class _Answer:
         self._session, self._request, self._context, self._limits = session, request, context, limits
         self.sound = bytearray()  # that is not yet sent back
         self._sent = 0  # samples of it that were sent
+        self._writing: asyncio.Future[None] | None = None
+
+    async def finish_writing(self) -> None:
+        """Wait for a message that is being written: gRPC cannot end a call whose write was cancelled."""
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait({self._writing}, timeout=self._limits.send)
 
     async def send_events(self) -> None:
         await self._write(animation_data_stream_header=self._header())
@@ -256,7 +262,8 @@ class _Answer:
 
     async def _write(self, **part: Any) -> None:
         message = message_class("controller.v1.AnimationDataStream")(**part)
-        await asyncio.wait_for(self._context.write(message), self._limits.send)
+        self._writing = asyncio.ensure_future(self._context.write(message))
+        await asyncio.wait_for(asyncio.shield(self._writing), self._limits.send)
 
     def _header(self) -> dict[str, Any]:
         audio = self._request.audio

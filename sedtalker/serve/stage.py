@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 from sedtalker.errors import SEDTalkerError
+from sedtalker.serve.cancelling import cancel_tasks
 from sedtalker.serve.config import ServeConfig
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.listening import RestingFace
@@ -107,9 +108,7 @@ async def send_datagrams(config: ServeConfig, manager: SessionManager) -> AsyncI
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await cancel_tasks([task])
     finally:
         for output in opened:
             output.close()

@@ -29,6 +29,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.serve.cancelling import cancel_tasks
 from sedtalker.serve.config import FRAME_RATES, Limits
 from sedtalker.serve.incoming import (
     ENCODINGS,
@@ -164,9 +165,7 @@ async def run_conversation(
     except SEDTalkerError as error:
         reason, message = "bad message", str(error)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_tasks(tasks)
         await manager.close(session, reason)
     if message is not None:
         await close_socket(socket, _CODES.get(reason, code), message, tell=reason != "slow reader")

@@ -175,9 +175,10 @@ def _occlude(picture: Bytes, scene: _Scene) -> tuple[Bytes, NDArray[np.bool_]]:
     """The picture behind the occlusion, and where it is (H, W)."""
     covered = np.zeros(picture.shape[:2], bool)
     if scene.occlusion != "none":
-        height, width = covered.shape
-        left, top, right, bottom = np.multiply(scene.box, (width, height, width, height)).round().astype(int)
-        covered[top:bottom, left:right] = True
+        height, width = picture.shape[:2]
+        left, top, right, bottom = scene.box
+        rows = slice(round(top * height), round(bottom * height))
+        covered[rows, round(left * width) : round(right * width)] = True
         picture[covered] = scene.color
     return picture, covered
 

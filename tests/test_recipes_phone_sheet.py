@@ -10,8 +10,8 @@ from sedtalker.recipes.phone_sheet import EXAMPLES, find_examples, mouth_camera
 
 def test_examples_are_of_many_clips_and_of_phones_that_are_long_enough() -> None:
     clips = [RigClip(f"c{i}", "", "someone", "tts", "validation", "en") for i in range(20)]
-    said = (Phone("a", "AA", 0.0, 0.02), Phone("two", "T", 0.1, 0.2), Phone("two", "UW", 0.2, 0.4))
-    found = find_examples(clips, {clip.id: said for clip in clips})
+    phones = (Phone("a", "AA", 0.0, 0.02), Phone("two", "T", 0.1, 0.2), Phone("two", "UW", 0.2, 0.4))
+    found = find_examples(clips, {clip.id: phones for clip in clips})
     assert len({clip for clip, _ in found["UW"]}) == len(found["UW"]) == EXAMPLES
     assert not found["AA"] and "T" not in found
 

@@ -40,8 +40,8 @@ def test_states_through_the_trained_blocks_equal_the_encoders():
     states = encoder.encode(speech_like(1.0, 150, 0))  # (50, 5, 384), the last layer-normed
     steps = load_tunable_encoder("whisper-tiny.en", BELOW)(pair_frames(states[:, BELOW])[None])
     assert torch.equal(steps[0, :, 0], pool_frames(states[None])[0, :, BELOW])
-    said = pool_frames(states[None])[0, :, BELOW + 1]
-    assert torch.nn.functional.cosine_similarity(steps[0, :, 1], said, dim=-1).min() > 0.995
+    expected = pool_frames(states[None])[0, :, BELOW + 1]
+    assert torch.nn.functional.cosine_similarity(steps[0, :, 1], expected, dim=-1).min() > 0.995
 
 
 def test_states_from_log_mels_equal_the_encoders():
@@ -49,9 +49,9 @@ def test_states_from_log_mels_equal_the_encoders():
     with torch.no_grad():
         steps = load_tunable_encoder("whisper-tiny.en", 0)(mel_steps(sound)[None])
     padded = torch.nn.functional.pad(sound, (0, 26 * 640 - len(sound)))
-    said = pool_frames(load_encoder("whisper-tiny.en").network(padded)[None])
-    assert steps.shape == said.shape == (1, 26, 5, 384)
-    assert torch.nn.functional.cosine_similarity(steps, said, dim=-1).min() > 0.99
+    expected = pool_frames(load_encoder("whisper-tiny.en").network(padded)[None])
+    assert steps.shape == expected.shape == (1, 26, 5, 384)
+    assert torch.nn.functional.cosine_similarity(steps, expected, dim=-1).min() > 0.99
 
 
 def test_only_an_encoder_with_blocks_above_is_tuned():

@@ -524,14 +524,14 @@ def test_pseudo_labels_replace_openings_of_synthetic_motion(store: Path, tmp_pat
     changed = {path.name: path.read_bytes() for path in (root / "clips").iterdir()}
     label_openings(root, predict)  # again: what is there stays
     assert {path.name: path.read_bytes() for path in (root / "clips").iterdir()} == changed
-    said = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
-    assert said[:, 0].max() > 1  # mm
+    teacher = torch.from_numpy(np.load(root / "openings" / "clip0.npy").astype(np.float32))
+    assert teacher[:, 0].max() > 1  # mm
     after = RigStore(root).example(RigStore(root).clips[0], 0, 90, 0).target
     mouth = Mouth(load_face("default"))
     gap, width = mouth.gap_and_width(after.neutral).T
-    inside = said[:40, 0] < 28  # mm, what jawOpen can do
-    torch.testing.assert_close(gap[:40].clamp(min=0)[inside], said[:40, 0][inside], atol=0.4, rtol=0.05)
-    wide = said[:40, 1] > 0
+    inside = teacher[:40, 0] < 28  # mm, what jawOpen can do
+    torch.testing.assert_close(gap[:40].clamp(min=0)[inside], teacher[:40, 0][inside], atol=0.4, rtol=0.05)
+    wide = teacher[:40, 1] > 0
     assert width[:40][wide].mean() > width[:40][~wide].mean()
     before_gap = mouth.gap_and_width(before.neutral)[40:, 0].clamp(min=0)
     torch.testing.assert_close(gap[40:].clamp(min=0), before_gap, atol=0.3, rtol=0)

@@ -1,6 +1,7 @@
 """Running a diarizer: windows with overlap-add over long audio, the emotion track, and streams.
 
-Memory does not grow with the length of the audio, except for the result.
+Memory does not grow with the length of the audio, except for the result, and for the embedded steps that a causal
+diarizer keeps of a whole recording.
 """
 
 from __future__ import annotations

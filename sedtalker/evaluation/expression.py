@@ -77,29 +77,36 @@ class MeasuredUnits:
         return pattern(self.units[chosen]), np.array(self.emotions)[chosen]
 
 
-def read_measured_units(ravdess: Path) -> MeasuredUnits:
-    """The action units of RAVDESS.
+def read_unit_excess(ravdess: Path, units: Sequence[int]) -> tuple[NDArray[np.float64], list[list[str]]]:
+    """Action units (N, U) of RAVDESS' clips minus their actor's neutral ones, and the fields of the clips' names.
 
     Raises:
-        DataError: the table does not exist or lacks a column.
+        DataError: the table does not exist, lacks a column, or an actor has no neutral performance.
     """
     path = ravdess / "action_units" / "per_clip.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        values = np.array([[float(row[f"AU{unit:02d}_r"]) for unit in UNITS] for row in rows])
+        values = np.array([[float(row[f"AU{unit:02d}_r"]) for unit in units] for row in rows])
         codes = [row["name"].split("-") for row in rows]
         actors = np.array([int(code[6]) for code in codes])
     except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"no action units of RAVDESS: {path} ({reason}). Put OpenFace's table there") from error
-    names = np.array([CODES.get(code[2], "") for code in codes])
+    neutral = np.array([CODES.get(code[2]) == "neutral" for code in codes])  # not calm
     for actor in np.unique(actors):
         own = actors == actor
-        rest = own & (names == "neutral")
-        if not rest.any():
+        if not (own & neutral).any():
             raise DataError(f"no neutral performance of actor {actor}: {path}. Add the rows of that actor")
-        values[own] -= values[rest].mean(0)
+        values[own] -= values[own & neutral].mean(0)
+    return values, codes
+
+
+def read_measured_units(ravdess: Path) -> MeasuredUnits:
+    """The action units of RAVDESS. Raises DataError as `read_unit_excess`."""
+    values, codes = read_unit_excess(ravdess, UNITS)
+    names = np.array([CODES.get(code[2], "") for code in codes])
+    actors = np.array([int(code[6]) for code in codes])
     kept = np.isin(names, EMOTIONS)
     strong = np.array([code[3] == STRONG for code in codes])
     return MeasuredUnits(values[kept], tuple(names[kept].tolist()), actors[kept], strong[kept])

@@ -7,7 +7,6 @@ assets/face/association.json and prints a table of both labelling schemes beside
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import DataError
+from sedtalker.evaluation.expression import read_unit_excess
 from sedtalker.face.association import (
     PROTOTYPES,
     UNITS,
@@ -49,17 +49,9 @@ class MeasuredUnits:
 
 def read_clips(folder: Path) -> MeasuredUnits:
     """Means over clips, with the labels of the clips. Raises DataError if there are none."""
-    path = folder / "action_units" / "per_clip.csv"
-    if not path.is_file():
-        raise DataError(f"no measured action units: {path}. Put OpenFace's means over the clips there")
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    units = np.array([[float(row[f"AU{unit:02d}_r"]) for unit in UNITS] for row in rows])
-    fields = [_fields(row["name"]) for row in rows]
-    actors = np.array([field[2] for field in fields])
-    rest = np.array([field[3] == 1 for field in fields])  # neutral, not calm
-    for actor in np.unique(actors):
-        units[actors == actor] -= units[(actors == actor) & rest].mean(0)
-    return MeasuredUnits(units, [f[0] for f in fields], np.array([f[1] for f in fields]), actors.tolist())
+    units, codes = read_unit_excess(folder, UNITS)
+    emotions, levels, actors, _ = zip(*(_fields("-".join(code)) for code in codes), strict=True)
+    return MeasuredUnits(units, list(emotions), np.array(levels), list(actors))
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ class _Handlers:
                 raise _TooLarge(f"more than {limit >> 20} MB. Send less")
             await asyncio.wait_for(read(), UPLOAD_SECONDS)
         except ValueError:
-            raise SEDTalkerError("a content-length that is no number") from None
+            raise SEDTalkerError("a content-length that is not a number") from None
         except ClientDisconnect:
             raise SEDTalkerError("the request is incomplete") from None
         except asyncio.TimeoutError:

@@ -107,8 +107,8 @@ class Client:
                     self.first.append(now - self._start)
                 self._count += count
                 self.frames += count
-                heard = self._start + message["start"] + count / message["fps"]
-                self.delays.append(now - heard)
+                sound_end = self._start + message["start"] + count / message["fps"]
+                self.delays.append(now - sound_end)
             elif message["type"] == "end":
                 self._ended.set()
 

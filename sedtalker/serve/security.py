@@ -29,7 +29,7 @@ def matches(token: str, given: str) -> bool:
 
 
 def same_origin(config: ServeConfig, headers: Mapping[str, str]) -> bool:
-    """Whether a request comes from this server's page, an allowed page, or a program that is no browser."""
+    """Whether a request comes from this server's page, an allowed page, or a program other than a browser."""
     origin = headers.get("origin")
     if origin is None or origin in config.origins:
         return True

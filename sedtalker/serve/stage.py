@@ -1,7 +1,7 @@
 """Datagrams in real time: the face of one session at a time, the resting face while no one speaks.
 
-The session that has been open longest is on the stage. Its frames are sent when they are heard: the first one at once,
-the others on the clock of its audio.
+The session that has been open longest is on the stage. Its frames are sent when their sound is
+played: the first one at once, the others on the clock of its audio.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A client sends `{"type": "start", ...}` first, then binary messages with audio, 
     start      sampleRate (Hz), encoding (pcm16, webm, ogg), format (json, binary, talkinghead), fps (30, 60),
                resting (frames between utterances, too), lookAhead (ms), seed, still
     end        the utterance is complete
-    interrupt  at: s of the utterance's audio that is heard now
+    interrupt  at: s of the utterance's audio that is played now
     listen     on: the face listens; audio is not animated meanwhile
     emotion    emotion, intensity (0..1), share (0..1, of the hand over the voice); emotion null: the voice alone
     ping       id: answered by a pong with the same id

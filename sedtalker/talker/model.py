@@ -4,7 +4,7 @@
     posterior, intensity  -> a_k(t) = i(t) p_k(t)         -> expression by rule (`sedtalker.talker.expression`)
     coefficients = lips + expression
 
-The expression can be learned instead, for faces that are no rig and for emotions without a rule:
+The expression can be learned instead, for faces without a rig and for emotions without a rule:
 
     c(t) = e_neutral + sum_k a_k(t) (e_k - e_neutral) -> emotion residual, damped in the lower face while speaking
 

@@ -154,6 +154,8 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     assert "no phones of utterance" in capsys.readouterr().err
     assert main(["evaluate", "motion", str(spoken), "--most", "3"]) == 1
     assert "--most and --split work only for a store" in capsys.readouterr().err
+    assert main(["evaluate", "motion", str(spoken), "--tracked", str(tmp_path)]) == 1
+    assert "--tracked works only for a talker" in capsys.readouterr().err
 
 
 def test_silence_has_only_metrics_of_the_closed_mouth(spoken: Path, tmp_path: Path):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_seed, integer, real
+from sedtalker.cli.options import add_count, add_seed, integer, real
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import PrepareReport
@@ -104,18 +104,12 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
     faces.add_argument("--grid", type=Path, metavar="DIR", help="folder with s1/ and s1_words.tsv")
     faces.add_argument("--facegood", type=Path, metavar="DIR", help="folder of FACEGOOD-Audio2Face")
     heads = parser.add_argument_group("heads, for --to emovoca")
-    heads.add_argument("--sentences", type=integer(1, 20), default=4, metavar="N", help="per subject (default: 4)")
+    add_count(heads, "--sentences", 1, 20, 4, "per subject")
     heads.add_argument("--identities", nargs="*", metavar="NAME", help="packaged heads (default: all)")
     heads.add_argument(
         "--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second, with speech (default: 30)"
     )
-    heads.add_argument(
-        "--subjects",
-        type=integer(1, 12),
-        default=4,
-        metavar="N",
-        help="number of subjects, without speech (default: 4)",
-    )
+    add_count(heads, "--subjects", 1, 12, 4, "number of subjects, without speech")
     heads.add_argument(
         "--seconds", type=real(0.5, 60, "s"), default=2.0, help="length of a sentence, without speech (default: 2)"
     )
@@ -131,7 +125,7 @@ def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Writes videos with action units, weights, landmarks, emotion, intensity, masks and descriptions.",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the result")
-    parser.add_argument("--clips", type=integer(1, 10_000_000), default=100, metavar="N", help="default: 100")
+    add_count(parser, "--clips", 1, 10_000_000, 100, "number of clips")
     parser.add_argument(
         "--emotions",
         type=lambda text: tuple(name.strip() for name in text.split(",")),
@@ -140,7 +134,7 @@ def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=real(0.6, 60, "s"), default=2.0, help="length of a clip (default: 2)")
     parser.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second (default: 30)")
-    parser.add_argument("--size", type=integer(64, 2048), default=256, metavar="PIXELS", help="default: 256")
+    add_count(parser, "--size", 64, 2048, 256, "width and height", "PIXELS")
     parser.add_argument(
         "--format", choices=("json", "parquet"), default="json", help="of the tables; parquet needs pyarrow"
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sedtalker.cli.options import (
     LOOK_AHEADS,
+    add_count,
     add_diarizer,
     add_look_ahead,
+    add_report,
     add_seed,
     decibels,
     integer,
@@ -45,6 +48,27 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_mark(models, common)
 
 
+def _add_split(parser: argparse.ArgumentParser, of: str) -> None:
+    parser.add_argument("--split", default="test", help=f"split of {of} (default: test)")
+
+
+def _add_most(parser: argparse.ArgumentParser, of: str, default: str | int = "all") -> None:
+    parser.add_argument(
+        "--most", type=integer(1, 10**9), metavar="N", help=f"maximum number of clips {of} (default: {default})"
+    )
+
+
+def _add_tracked(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tracked",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of tracked lips (NAME.npz) and their sound, to compare the mouth's shape with; repeatable",
+    )
+
+
 def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("talker", parents=[common], help="compare predicted with true animations")
     parser.add_argument(
@@ -65,7 +89,7 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="report (.json, .md or .html); repeatable",
     )
-    parser.add_argument("--split", default="test", help="split of a store (default: test)")
+    _add_split(parser, "a store")
     parser.add_argument(
         "--masks", type=Path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertex indices as .json"
     )
@@ -76,13 +100,7 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
         "--phones", type=Path, metavar="FILE", help="table of phone times (.tsv), to measure lip closures"
     )
     parser.add_argument("--fps", type=real(1, 240, "Hz"), help="frame rate, if TRUTH_DIR is not a store (default: 30)")
-    parser.add_argument(
-        "--tolerance",
-        type=integer(0, 10_000),
-        default=0,
-        metavar="FRAMES",
-        help="allowed difference of lengths (default: 0)",
-    )
+    add_count(parser, "--tolerance", 0, 10_000, 0, "allowed difference of lengths", "FRAMES")
     parser.add_argument(
         "--baselines",
         type=name_list(*BASELINES, "none"),
@@ -120,23 +138,11 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
         "--phones", type=Path, nargs="*", metavar="TSV", help="tables of phone times (default: phones.tsv of the store)"
     )
     parser.add_argument("--text", metavar="WORDS", help="text of the animations, to align its phones")
-    parser.add_argument(
-        "--tracked",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder of tracked lips (NAME.npz) and their sound, to compare a talker's mouth shape with; repeatable",
-    )
-    parser.add_argument(
-        "--most",
-        type=integer(1, 100_000),
-        metavar="N",
-        help="maximum number of clips per source of the store (default: 60)",
-    )
+    _add_tracked(parser)
+    _add_most(parser, "of each source of the store", 60)
     parser.add_argument("--split", help="split of the store (default: test)")
     add_look_ahead(parser, 400)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    add_report(parser)
     parser.set_defaults(run=run_motion)
 
 
@@ -155,7 +161,7 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge", action="store_true", help="read rendered pictures too: needs pip install 'sedtalker[judge]'"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    add_report(parser)
     parser.set_defaults(run=run_expression)
 
 
@@ -171,20 +177,11 @@ def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
     add_diarizer(parser)
     parser.add_argument("--spoken", type=Path, metavar="DIR", help="recordings whose phones are known")
     parser.add_argument("--phones", type=Path, metavar="TSV", help="their phones, by the names of the files")
-    parser.add_argument(
-        "--tracked",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder of tracked lips (NAME.npz) and their sound; repeatable",
-    )
+    _add_tracked(parser)
     parser.add_argument("--manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
-    parser.add_argument("--split", default="test", help="split of the manifest (default: test)")
-    parser.add_argument(
-        "--most", type=integer(1, 10**9), metavar="N", help="maximum number of clips of each folder and corpus"
-    )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    _add_split(parser, "the manifest")
+    _add_most(parser, "of each folder and corpus")
+    add_report(parser)
     parser.set_defaults(run=run_live)
 
 
@@ -207,10 +204,8 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         metavar="CORPUS=DIR",
         help="instead: measure each corpus with the diarizer that was trained without it",
     )
-    parser.add_argument("--split", default="test", help="split to measure (default: test)")
-    parser.add_argument(
-        "--most", type=integer(1, 10**9), metavar="N", help="maximum number of clips per corpus (default: all)"
-    )
+    _add_split(parser, "the manifest")
+    _add_most(parser, "of each corpus")
     add_diarizer(parser)
     parser.add_argument(
         "--noise",
@@ -247,13 +242,8 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="additional tests with music, laughter, breath, barks and sounds from folders next to the speech",
     )
-    parser.add_argument(
-        "--per-speaker",
-        type=integer(0, 10_000),
-        default=20,
-        metavar="N",
-        help="number of recordings with changing emotion that are joined from each speaker's clips (default: 20)",
-    )
+    joined = "number of recordings with changing emotion that are joined from each speaker's clips"
+    add_count(parser, "--per-speaker", 0, 10_000, 20, joined)
     parser.add_argument(
         "--crossfade",
         type=real(0, 1, "s"),
@@ -284,42 +274,40 @@ def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:
         help="score emotion segments of any system against true ones",
         description="Each side is RTTM (the emotion in its 8th field), a table of frames, or a folder of track files.",
     )
-    parser.add_argument(
-        "reference",
-        type=Path,
-        metavar="REFERENCE",
-        help="true segments, such as the folder of python -m sedtalker.recipes frame_benchmark",
-    )
+    benchmark = "true segments, such as the folder of python -m sedtalker.recipes frame_benchmark"
+    parser.add_argument("reference", type=Path, metavar="REFERENCE", help=benchmark)
     parser.add_argument("hypothesis", type=Path, metavar="HYPOTHESIS", help="segments of a system")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report (.json or .md)")
+    add_report(parser, "report (.json or .md)")
     add_seed(parser, "the bootstrap")
     parser.set_defaults(run=run_diarization)
 
 
 def _add_mark(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("mark", parents=[common], help="measure the mark in pictures")
-    parser.add_argument(
-        "--frames",
-        type=integer(1, 10_000_000),
-        default=10_000,
-        metavar="N",
-        help="unmarked pictures, for false alarms (default: 10000)",
-    )
+    add_count(parser, "--frames", 1, 10_000_000, 10_000, "unmarked pictures, for false alarms")
     add_seed(parser, "the pictures")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report as JSON")
+    add_report(parser)
     parser.set_defaults(run=run_mark)
+
+
+def _print_report(
+    text: str, report: Mapping[str, Any], output: Path | None, formats: Mapping[str, Callable[[Any], str]] | None = None
+) -> int:
+    """Print the text of a report, write the report to `output` if one is given, and return exit code 0."""
+    from sedtalker.evaluation.report import write_report
+
+    print(text)
+    if output:
+        write_report(report, output, formats)
+    return 0
 
 
 def run_mark(arguments: argparse.Namespace) -> int:
     """Measure false alarms, visibility, time and survival of the mark."""
     from sedtalker.evaluation.picture_mark import format_mark, measure_mark
-    from sedtalker.evaluation.report import write_report
 
     report = measure_mark(arguments.frames, arguments.seed)
-    print(format_mark(report))
-    if arguments.output:
-        write_report(report.plain(), arguments.output)
-    return 0
+    return _print_report(format_mark(report), report.plain(), arguments.output)
 
 
 def run_talker(arguments: argparse.Namespace) -> int:
@@ -353,27 +341,19 @@ def run_talker(arguments: argparse.Namespace) -> int:
 def run_expression(arguments: argparse.Namespace) -> int:
     """Measure the expressions of a talker."""
     from sedtalker.evaluation.expression import evaluate_expression, format_expression
-    from sedtalker.evaluation.report import write_report
     from sedtalker.pipeline import load
 
     talker = load(arguments.talker, device="cpu")
     report = evaluate_expression(talker, arguments.recordings, arguments.ravdess, arguments.judge)
-    print(format_expression(report))
-    if arguments.output:
-        write_report(report, arguments.output)
-    return 0
+    return _print_report(format_expression(report), report, arguments.output)
 
 
 def run_motion(arguments: argparse.Namespace) -> int:
     """Analyse the motion of a talker or of animations."""
     from sedtalker.evaluation.motion import format_motion
-    from sedtalker.evaluation.report import write_report
 
     report = _model_motion(arguments) if arguments.inputs[0].is_dir() else _animations_motion(arguments)
-    print(format_motion(report))
-    if arguments.output:
-        write_report(report, arguments.output)
-    return 0
+    return _print_report(format_motion(report), report, arguments.output)
 
 
 def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -402,7 +382,7 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--most and --split work only for a store: {arguments.inputs[0]}. Name the animations to measure"
         )
     if arguments.tracked:
-        raise DataError(f"--tracked works only for a talker: {arguments.what[0]}. Name its folder and a store")
+        raise DataError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     return evaluate_animations(arguments.inputs, phones, arguments.text)
 
@@ -413,7 +393,6 @@ def run_live(arguments: argparse.Namespace) -> int:
     from sedtalker.errors import UsageError
     from sedtalker.evaluation.live import LiveData, evaluate_live, find_emotional, find_spoken, format_live
     from sedtalker.evaluation.motion import tracked_pairs
-    from sedtalker.evaluation.report import write_report
     from sedtalker.phones import read_phones
     from sedtalker.pipeline import load
     from sedtalker.speech import StreamingEncoder
@@ -429,10 +408,7 @@ def run_live(arguments: argparse.Namespace) -> int:
     talker = load(arguments.talker, diarizer=arguments.diarizer)
     look_aheads = LOOK_AHEADS if isinstance(talker.encoder, StreamingEncoder) else (None,)
     report = evaluate_live(talker, LiveData(tracked, spoken, emotional), look_aheads)
-    print(format_live(report))
-    if arguments.output:
-        write_report(report, arguments.output)
-    return 0
+    return _print_report(format_live(report), report, arguments.output)
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:
@@ -476,13 +452,9 @@ def run_diarizer(arguments: argparse.Namespace) -> int:
 def run_diarization(arguments: argparse.Namespace) -> int:
     """Score emotion segments against true ones."""
     from sedtalker.evaluation.benchmark import format_scores, read_segmentation, score
-    from sedtalker.evaluation.report import write_report
 
     report = score(read_segmentation(arguments.reference), read_segmentation(arguments.hypothesis), arguments.seed)
-    print(format_scores(report))
-    if arguments.output:
-        write_report(report, arguments.output, {".md": format_scores})
-    return 0
+    return _print_report(format_scores(report), report, arguments.output, {".md": format_scores})
 
 
 def _run_cross_corpus(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sedtalker.batch import BatchConfig
 
 Options = TypeVar("Options")
+Group = argparse._ActionsContainer  # a parser or a group of options
 
 LOOK_AHEADS = (80, 120, 200, 400)  # ms, settings of the streaming encoder's dial
 EXPORTS = ("mp4", "npz", *FORMATS)  # formats of `animate`; json is the emotion track
@@ -56,6 +57,13 @@ def real(low: float, high: float, unit: str = "") -> Callable[[str], float]:
 def real_list(low: float, high: float, unit: str = "") -> Callable[[str], tuple[float, ...]]:
     """Option type: comma-separated real numbers in [low, high]."""
     return lambda text: tuple(real(low, high, unit)(part) for part in text.split(","))
+
+
+def add_count(parser: Group, name: str, low: int, high: int, default: int, text: str, metavar: str = "N") -> None:
+    """Add an option with an integer in [low, high]; `text` is its help, to which the default is added."""
+    parser.add_argument(
+        name, type=integer(low, high), default=default, metavar=metavar, help=f"{text} (default: %(default)s)"
+    )
 
 
 decibels = real_list(-20, 60, "dB")
@@ -138,15 +146,14 @@ def add_output(parser: argparse.ArgumentParser, contents: str) -> None:
     )
 
 
+def add_report(parser: argparse.ArgumentParser, contents: str = "report as JSON") -> None:
+    """Add the option `-o FILE` of commands that measure."""
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=contents)
+
+
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that render."""
-    parser.add_argument(
-        "--size",
-        type=integer(64, 4096),
-        default=RenderConfig.width,
-        metavar="PIXELS",
-        help="width and height (default: %(default)s)",
-    )
+    add_count(parser, "--size", 64, 4096, RenderConfig.width, "width and height", "PIXELS")
     parser.add_argument(
         "--quality",
         choices=tuple(QUALITIES),
@@ -265,12 +272,13 @@ def add_voice_options(parser: argparse.ArgumentParser) -> None:
 
 def add_batch_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that process many files."""
-    parser.add_argument(
+    add_count(
+        parser,
         "--jobs",
-        type=integer(1, 1024),
-        default=1,
-        metavar="N",
-        help="worker processes; the default 1 runs in the main process, where a crash ends the whole run",
+        1,
+        1024,
+        1,
+        "worker processes; with 1, files run in the main process, where a crash ends the run",
     )
     parser.add_argument(
         "--resume",

@@ -84,7 +84,7 @@ class PictureOptions:
 
 @dataclass(frozen=True)
 class VoiceOptions:
-    """What is known of the speakers before their recordings are read; field names are those of the command line."""
+    """Prior knowledge of the speakers, from options; field names are those of the command line."""
 
     voice_reference: Path | None = None  # recording or voice profile of the speaker of all inputs
     same_speaker: str | None = None  # "all", "folder" or a table: whose voices `batch` pools

@@ -72,7 +72,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Critique:
-    """What the critic sees in one file."""
+    """Expressions of one file over time, with their evidence."""
 
     file: str
     fps: float

@@ -40,7 +40,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class LiveData:
-    """What to measure on; each part may be empty."""
+    """Recordings to measure on; each part may be empty."""
 
     tracked: Sequence[tuple[Path, Path]] = ()  # tracked mouths and their recordings
     spoken: Sequence[tuple[Path, Sequence[Phone]]] = ()  # recordings and their phones

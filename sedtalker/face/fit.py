@@ -51,7 +51,7 @@ _Similarity = tuple[NDArray[np.float64], float, NDArray[np.float64]]  # rotation
 
 @dataclass(frozen=True)
 class FitReport:
-    """What was found and how well it fits; lengths in millimetres."""
+    """Result of a fit: landmarks, residuals and remarks; lengths in millimetres."""
 
     vertices: int
     triangles: int

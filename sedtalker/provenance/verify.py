@@ -28,7 +28,7 @@ _MOST_FRAMES = 96  # that are added
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a file."""
+    """Manifest, metadata and mark found in a file."""
 
     file: str
     status: str  # intact, altered or none

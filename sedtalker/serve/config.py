@@ -14,7 +14,7 @@ FRAME_RATES = (30, 60)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may use."""
+    """Limits of one client."""
 
     sessions: int = 16  # at a time
     message_bytes: int = 1 << 20  # of a WebSocket or gRPC message; 10 s of 48 kHz PCM are 0.96 MB

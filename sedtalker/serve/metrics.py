@@ -30,7 +30,7 @@ class Latency:
 
 
 class Metrics:
-    """What the server counts. No value depends on the content of the speech."""
+    """Counters and histograms of the server. No value depends on the content of the speech."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

@@ -59,7 +59,7 @@ class Event(NamedTuple):
 
 @dataclass
 class SessionOptions:
-    """What a client asks for."""
+    """Options of a session, as the client sends them."""
 
     protocol: str
     fps: int = 30

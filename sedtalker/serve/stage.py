@@ -26,7 +26,7 @@ SECONDS = 60.0  # of frames that wait at most
 
 
 class Stage:
-    """What is sent: frames of the session on the stage, at their time, or of the resting face."""
+    """Frames to send: those of the session on the stage, at their time, or of the resting face."""
 
     def __init__(self, manager: SessionManager, fps: int) -> None:
         assert manager.description is not None

@@ -130,7 +130,7 @@ def draw_identity(rng: np.random.Generator, faces: Sequence[Face]) -> tuple[Face
 
 @dataclass(frozen=True)
 class _Scene:
-    """What surrounds a face in a clip."""
+    """Light, view, background and occlusion of a clip."""
 
     camera: Camera
     background: tuple[float, float, float]

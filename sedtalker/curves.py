@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -59,14 +58,6 @@ def dilate(mask: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
     """Binary dilation of a mask (T,) by `frames` frames on both sides."""
     reach = np.ones(2 * frames + 1)
     return np.convolve(mask, reach, mode="full")[frames : frames + len(mask)] > 0
-
-
-def resample_blocks(blocks: Iterable[Float], fps: float, rate: float) -> Iterator[Float]:
-    """`resample` of curves in blocks (n, K): each frame as soon as both of its neighbours are there."""
-    resampler = Resampler(fps, rate)
-    for block in blocks:
-        yield resampler.push(block)
-    yield resampler.finish()
 
 
 class Resampler:

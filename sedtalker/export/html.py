@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
 
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:; "
+    "connect-src blob:"
+)
 PAGE_FOLDER = Path(__file__).parent / "page"
 _BLOCK = 1 << 20  # bytes of sound in memory at a time
 _SELECTED = 5  # curves that the page shows at first
@@ -54,22 +59,32 @@ def html_page(animation: Animation) -> Iterator[str]:
 
 
 def _fill_template(animation: Animation, sound: IO[bytes], sound_seconds: float) -> Iterator[str]:
-    """The pieces of the template page.html and the contents of its fields."""
+    """The pieces of the page of an animation."""
     title = Path(animation.meta.get("audio") or animation.face.name).name
-    fields: dict[str, Iterable[str]] = {
-        "title": [escape(title)],
-        "subtitle": [escape(_subtitle(animation))],
-        "css": [_read_part("page.css")],
-        "data": [script_safe(json.dumps(_data(animation, sound_seconds), separators=(",", ":")))],
-        "head": _encode_base64(_compress(encode_glb(animation))),
-        "sound": _encode_base64(iter(partial(sound.read, _BLOCK), b"")),
-        "three": [_read_part("three.min.js")],
-        "viewer": [_read_part("viewer.js")],
-    }
+    return fill_page(
+        title=escape(title),
+        subtitle=escape(_subtitle(animation)),
+        policy=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        style=f"<style>\n{_read_part('page.css')}\n</style>",
+        data=script_safe(json.dumps(_data(animation, sound_seconds), separators=(",", ":"))),
+        scripts=chain(
+            ['<script type="application/octet-stream" id="head">'],
+            _encode_base64(_compress(encode_glb(animation))),
+            ['</script>\n<script type="application/octet-stream" id="sound">'],
+            _encode_base64(iter(partial(sound.read, _BLOCK), b"")),
+            [f"</script>\n<script>\n{_read_part('three.min.js')}\n</script>\n"],
+            [f"<script>\n{_read_part('viewer.js')}\n</script>"],
+        ),
+    )
+
+
+def fill_page(**fields: str | Iterable[str]) -> Iterator[str]:
+    """The pieces of the template page.html, with HTML for its fields; a field that is not given is empty."""
     first, *pieces = _read_part("page.html").split("{{")
     yield first
     for name, _, rest in (piece.partition("}}") for piece in pieces):
-        yield from fields[name]
+        content = fields.get(name, "")
+        yield from [content] if isinstance(content, str) else content
         yield rest
 
 

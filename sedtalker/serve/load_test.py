@@ -3,9 +3,10 @@
     python -m sedtalker.serve.load_test URL --sessions 8 --seconds 60       real-time clients: latency, errors
     python -m sedtalker.serve.load_test URL --interruptions 1000            in a row: time to closed lips
     python -m sedtalker.serve.load_test URL --hostile 200                   dropped and hostile clients
-    python -m sedtalker.serve.load_test URL --sessions 4 --seconds 3600 --pid PID   and the memory of the server
+    python -m sedtalker.serve.load_test URL --soak 3600 --sessions 4 --pid PID   the server's memory over an hour
 
-Prints JSON. Clients are in one process, which takes a part of the machine: give it a core of its own.
+Prints JSON; a soak also prints a line a minute to stderr. Clients are in one process, which takes a part of the
+machine: give it a core of its own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from sedtalker.resources import asset
 RATE = 16_000
 CHUNK = 0.04  # s of audio a message
 MOUTH = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
+RECONNECT = 600.0  # s after which a client of a soak opens a new session; a server ends those of an hour
+FLAT = 0.03  # share of the memory by which it may differ between the second quarter of a soak and the last one
 KINDS = ("drop", "half-open", "slow", "random", "oversized", "order", "refused")
 
 
@@ -63,20 +66,25 @@ class Client:
         self.error: str | None = None
         self._start = 0.0
 
-    async def run(self, seconds: float) -> None:
-        """Speak for this time."""
+    async def run(self, seconds: float, session: float = np.inf) -> None:
+        """Speak for this time, in sessions of `session` seconds."""
         try:
             await asyncio.sleep(random.uniform(0, 1.5))
-            socket = await open_session(self._url, self._token, seed=self._number)
-            reading = asyncio.create_task(self._read(socket))
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                await self._speak(socket)
-                await asyncio.sleep(self._pause)
-            await socket.close()
-            await reading
+            while time.monotonic() < end and self.error is None:
+                await self._converse(min(end, time.monotonic() + session))
         except (ConnectionClosed, ConnectionError, OSError, TimeoutError) as error:
-            self.error = str(error)
+            self.error = str(error) or type(error).__name__
+
+    async def _converse(self, end: float) -> None:
+        """One session, until a monotonic time."""
+        socket = await open_session(self._url, self._token, seed=self._number)
+        reading = asyncio.create_task(self._read(socket))
+        while time.monotonic() < end and self.error is None:
+            await self._speak(socket)
+            await asyncio.sleep(self._pause)
+        await socket.close()
+        await reading
 
     async def _speak(self, socket: ClientConnection) -> None:
         self._ended, self._count = asyncio.Event(), 0
@@ -113,19 +121,24 @@ class Client:
                 self._ended.set()
 
 
-async def measure_load(url: str, token: str | None, sessions: int, seconds: float, pid: int | None) -> dict[str, Any]:
+async def measure_load(url: str, token: str | None, sessions: int, seconds: float) -> dict[str, Any]:
     """Real-time clients in parallel."""
-    speech = demo_speech()
-    clients = [Client(url, token, np.roll(speech, number * RATE), number) for number in range(sessions)]
-    memory: list[float] = []
-    watching = asyncio.create_task(_watch_memory(pid, memory, seconds))
+    clients = make_clients(url, token, sessions)
     await asyncio.gather(*(client.run(seconds) for client in clients))
-    watching.cancel()
+    return {"sessions": sessions, "seconds": seconds, **summarize(clients)}
+
+
+def make_clients(url: str, token: str | None, sessions: int) -> list[Client]:
+    """Clients, each of which begins at another second of the recording."""
+    speech = demo_speech()
+    return [Client(url, token, np.roll(speech, number * RATE), number) for number in range(sessions)]
+
+
+def summarize(clients: list[Client]) -> dict[str, Any]:
+    """Counts, errors and delays of clients that ran."""
     delays = np.array([delay for client in clients for delay in client.delays] or [np.nan])
     first = np.array([delay for client in clients for delay in client.first] or [np.nan])
-    result: dict[str, Any] = {
-        "sessions": sessions,
-        "seconds": seconds,
+    return {
         "utterances": sum(client.utterances for client in clients),
         "frames": sum(client.frames for client in clients),
         "wrong utterances": sum(client.wrong for client in clients),
@@ -134,14 +147,45 @@ async def measure_load(url: str, token: str | None, sessions: int, seconds: floa
         "first frame ms": _percentiles(first),
         "in real time": bool(np.nanquantile(delays, 0.99) < 0.5),
     }
-    if memory:
-        quarter = max(1, len(memory) // 4)
-        result["memory MB"] = {
-            "start": round(memory[0]),
-            "second quarter": round(float(np.median(memory[quarter : 2 * quarter] or memory))),
-            "last quarter": round(float(np.median(memory[-quarter:]))), "most": round(max(memory)),
-        }  # fmt: skip
-    return result
+
+
+async def measure_soak(
+    url: str, token: str | None, sessions: int, seconds: float, pid: int, reconnect: float = RECONNECT
+) -> dict[str, Any]:
+    """Real-time clients that open a new session every `reconnect` seconds, and the memory of the server's processes.
+
+    The memory is sampled 60 times an hour at least, and is flat if the median of the last quarter of the time is within
+    FLAT of that of the second quarter; the first quarter fills caches.
+    """
+    clients = make_clients(url, token, sessions)
+    running = asyncio.gather(*(client.run(seconds, reconnect) for client in clients))
+    start, step = time.monotonic(), min(60.0, seconds / 24)
+    samples: list[tuple[float, float]] = []  # seconds, MB
+    while not running.done():
+        samples.append((time.monotonic() - start, memory_of(pid)))
+        utterances, wrong = (sum(getattr(client, key) for client in clients) for key in ("utterances", "wrong"))
+        line = {"seconds": round(samples[-1][0]), "MB": round(samples[-1][1], 1), "utterances": utterances}
+        print(json.dumps({**line, "wrong": wrong}), file=sys.stderr, flush=True)
+        await asyncio.wait([running], timeout=step)
+    await running
+    values = np.array([memory for _, memory in samples])
+    if len(values) < 8 or not values.all():
+        raise SystemExit(
+            f"error: the memory of process {pid} could not be read to the end. Check --pid, or soak longer"
+        )
+    quarter = len(values) // 4
+    second, last = np.median(values[quarter : 2 * quarter]), np.median(values[-quarter:])
+    slope = np.polyfit([moment / 3600 for moment, _ in samples[quarter:]], values[quarter:], 1)[0]
+    return {
+        "sessions": sessions,
+        "seconds": seconds,
+        **summarize(clients),
+        "memory MB": {
+            "start": round(values[0]), "second quarter": round(second), "last quarter": round(last),
+            "most": round(values.max()), "trend an hour": round(slope, 1),
+        },
+        "flat": bool(abs(last - second) <= FLAT * second),
+    }  # fmt: skip
 
 
 def _percentiles(seconds: np.ndarray) -> dict[str, float]:
@@ -159,12 +203,6 @@ def memory_of(pid: int) -> float:
             for child in (task / "children").read_text().split():
                 total += memory_of(int(child))
     return total
-
-
-async def _watch_memory(pid: int | None, values: list[float], seconds: float) -> None:
-    while pid is not None:
-        values.append(memory_of(pid))
-        await asyncio.sleep(min(10.0, seconds / 20))
 
 
 async def measure_interruptions(url: str, token: str | None, count: int) -> dict[str, Any]:
@@ -299,27 +337,31 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--interruptions", type=int, default=0)
     parser.add_argument("--hostile", type=int, default=0)
+    parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="with --sessions and --pid")
     parser.add_argument("--pid", type=int, help="of the server, for its memory")
     arguments = parser.parse_args()
     if not (arguments.sessions or arguments.interruptions or arguments.hostile):
         parser.error("give --sessions, --interruptions or --hostile")
+    if arguments.soak and not (arguments.sessions and arguments.pid):
+        parser.error("--soak needs --sessions and --pid")
     before = None if arguments.pid is None else memory_of(arguments.pid)
+    server = arguments.url, arguments.token
     results: list[dict[str, Any]] = []
-    if arguments.sessions:
-        results.append(
-            asyncio.run(
-                measure_load(arguments.url, arguments.token, arguments.sessions, arguments.seconds, arguments.pid)
-            )
-        )
+    if arguments.soak:
+        results.append(asyncio.run(measure_soak(*server, arguments.sessions, arguments.soak, arguments.pid)))
+    elif arguments.sessions:
+        results.append(asyncio.run(measure_load(*server, arguments.sessions, arguments.seconds)))
     if arguments.interruptions:
-        results.append(asyncio.run(measure_interruptions(arguments.url, arguments.token, arguments.interruptions)))
+        results.append(asyncio.run(measure_interruptions(*server, arguments.interruptions)))
     if arguments.hostile:
-        results.append(asyncio.run(measure_hostility(arguments.url, arguments.token, arguments.hostile)))
+        results.append(asyncio.run(measure_hostility(*server, arguments.hostile)))
     for result in results:
         if before is not None and arguments.pid is not None:
             result["memory MB before and after"] = [round(before), round(memory_of(arguments.pid))]
         print(json.dumps(result, indent=2))
-    failed = any(result.get("errors") or result.get("wrong utterances") for result in results)
+    failed = any(
+        result.get("errors") or result.get("wrong utterances") or not result.get("flat", True) for result in results
+    )
     return int(failed)
 
 

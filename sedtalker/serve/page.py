@@ -14,7 +14,7 @@ from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import FaceError
 from sedtalker.export.glb import encode_glb
-from sedtalker.export.html import PAGE_FOLDER, portrait, script_safe
+from sedtalker.export.html import PAGE_FOLDER, fill_page, portrait, script_safe
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
@@ -30,6 +30,8 @@ _PARTS = {  # name in the address -> file
     "live.css": _OWN / "live.css",
     "capture.js": _OWN / "capture.js",
 }
+_STYLES = ("viewer.css", "live.css")
+_SCRIPTS = ("three.min.js", "viewer.js", "live.js")  # of the page; capture.js is for the audio thread
 _MEDIA = {".js": "text/javascript", ".css": "text/css"}
 WINDOW = 8.0  # s of the past that the page plots
 
@@ -40,7 +42,7 @@ class Page:
     def __init__(self, config: ServeConfig) -> None:
         self._config = config
         self.faces = list(dict.fromkeys([config.face, *identities()]))
-        self._template = (_OWN / "live.html").read_text(encoding="utf-8")
+        self._panel = (_OWN / "panel.html").read_text(encoding="utf-8")
 
     def html(self, number: str | None, labels: Sequence[str]) -> str:
         """The page for a face and the labels of the talker. Raises FaceError: no such face."""
@@ -49,8 +51,19 @@ class Page:
             f'<option value="{index}"{" selected" if name == chosen else ""}>{escape(Path(name).stem)}</option>'
             for index, name in enumerate(self.faces)
         ]
-        text = self._template.replace("{{faces}}", "".join(options))
-        return text.replace("{{data}}", script_safe(json.dumps(self._data(chosen, labels))))
+        return "".join(
+            fill_page(
+                title="SEDTalker",
+                style="".join(
+                    f'<link rel="stylesheet" href="page/{name}">' for name in _PARTS if name.endswith(".css")
+                ),
+                state='<p id="state" role="status" aria-live="polite"></p>',
+                panel=self._panel.replace("{{faces}}", "".join(options)),
+                data=script_safe(json.dumps(self._data(chosen, labels))),
+                scripts="".join(f'<script src="page/{name}"></script>' for name in _SCRIPTS),
+                **{"class": ' class="live"'},
+            )
+        )
 
     def part(self, name: str) -> tuple[bytes, str] | None:
         """Content and media type of a script or style; None if there is none of this name."""

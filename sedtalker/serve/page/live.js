@@ -508,6 +508,8 @@ function wavOf(pieces, rate) {
 // Controls.
 
 function connectControls() {
+  byId("transport").hidden = true;
+  byId("emotion").setAttribute("aria-label", "Emotion over time. The segments of a take can be dragged here, or edited in the list");
   for (const label of data.labels) {
     byId("hand-emotion").append(new Option(label, label));
     byId("segment-emotion").append(new Option(label, label));

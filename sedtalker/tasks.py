@@ -369,7 +369,7 @@ def _(options: AnimateOptions, folder: Path) -> FileTask:
         raise AnimationError(
             f"csv holds blendshape weights, but the talker has none: {options.model}. Export npy or obj"
         )
-    return partial(animate_file, talker, folder, options, voice=_read_reference(talker, options))
+    return partial(animate_file, talker, folder, options, voice=read_reference(talker, options.voice_reference))
 
 
 @load_task.register
@@ -379,7 +379,7 @@ def _(options: DiarizeOptions, folder: Path) -> FileTask:
     talker = load(diarizer=options.diarizer, device=options.device)
     if options.look_ahead is not None:
         talker.diarizer_encoder.with_look_ahead(options.look_ahead)
-    return partial(diarize_file, talker, folder, options, voice=_read_reference(talker, options))
+    return partial(diarize_file, talker, folder, options, voice=read_reference(talker, options.voice_reference))
 
 
 @load_task.register
@@ -489,12 +489,11 @@ def enroll_file(
     return FileResult(_write_results(paths, lambda name, temp_path: profile.save(temp_path), on_commit))
 
 
-def _read_reference(talker: Talker, options: VoiceOptions) -> VoiceProfile | None:
-    """The profile that `voice_reference` holds, or of the voice in it."""
+def read_reference(talker: Talker, reference: Path | None) -> VoiceProfile | None:
+    """The profile that a file holds, or of the voice in it. Raises SEDTalkerError if it cannot be used."""
     from sedtalker.emotion.inference import check_voice
     from sedtalker.emotion.voice import VoiceProfile
 
-    reference = options.voice_reference
     if reference is None:
         return None
     if reference.suffix.lower() != PROFILE_ENDING:

@@ -49,7 +49,7 @@ class MadeStream:
     def interrupt(self) -> MadeFrames:
         return self.reset()
 
-    def reset(self) -> MadeFrames:
+    def reset(self, from_rest: bool = False) -> MadeFrames:
         self.samples = np.zeros(0, np.float32)
         self.done, self.seconds, self.first = 0, 0.0, 0  # first: number of samples[0]
         return self._frames_until(0)

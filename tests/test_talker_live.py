@@ -199,6 +199,8 @@ def test_a_thousand_interruptions_leave_the_next_sound_right(talker, sound, trac
     got = push_all(stream, sound, 1280)
     np.testing.assert_allclose(got.weights[8:], wanted.weights[8:], atol=1e-3)
     np.testing.assert_allclose(got.time, wanted.time)
+    stream.reset(from_rest=True)
+    np.testing.assert_allclose(push_all(stream, sound, 1280).weights, wanted.weights, atol=1e-5)
 
 
 def test_the_clock_does_not_drift_with_interruptions(talker, sound) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_diarizer, integer
+from sedtalker.cli.options import add_diarizer, add_look_ahead, add_voice_reference, integer
 from sedtalker.errors import require
 
 
@@ -36,12 +36,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--face", default=default.face, metavar="NAME|MESH", help="face of the page (%(default)s)")
     parser.add_argument("--model", default=default.model, metavar="NAME|DIR", help="talker (%(default)s)")
     add_diarizer(parser)
-    parser.add_argument(
-        "--look-ahead",
-        type=integer(0, 1000),
-        metavar="MS",
-        help="sound that a frame waits for: more is more exact and later (default: the encoder's)",
-    )
+    add_look_ahead(parser, 120)
+    add_voice_reference(parser)
     parser.add_argument("--token", metavar="SECRET", help="clients must send it; also from SEDTALKER_TOKEN")
     parser.add_argument(
         "--origin",
@@ -75,6 +71,7 @@ def address(text: str) -> tuple[str, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
+    import gc
     import os
     from dataclasses import replace
 
@@ -91,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         diarizer=arguments.diarizer,
         look_ahead=arguments.look_ahead,
+        voice_reference=arguments.voice_reference,
         token=arguments.token or os.environ.get("SEDTALKER_TOKEN") or None,
         origins=tuple(arguments.origin),
         tls_cert=arguments.tls_cert,
@@ -116,5 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     log_to_stderr()
-    run_server(config, announce)
+    try:
+        run_server(config, announce)
+    finally:
+        gc.freeze()  # the interpreter's last collections would visit all objects of the libraries, which takes seconds
     return 0

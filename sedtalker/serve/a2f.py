@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.serve.cancelling import cancel_tasks
+from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.config import Limits, ServeConfig
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.incoming import PcmReader

@@ -59,7 +59,7 @@ def make_app(config: ServeConfig, manager: SessionManager, studio: StudioClient)
             WebSocketRoute("/ws", handlers.websocket(serve_websocket)),
             WebSocketRoute("/ws/lam_data_stream/{name}", handlers.websocket(jbin.serve_jbin)),
         ],
-        exception_handlers={SEDTalkerError: _say, Exception: _say_nothing},
+        exception_handlers={SEDTalkerError: _respond_with_error, Exception: _respond_without_detail},
     )
     return _Guard(app, config, manager)
 
@@ -106,12 +106,12 @@ async def _send_with_headers(send: Send, message: Any) -> None:
     await send(message)
 
 
-async def _say(_: Request, error: Exception) -> Response:
+async def _respond_with_error(_: Request, error: Exception) -> Response:
     status = 503 if isinstance(error, Busy) else 404 if isinstance(error, FaceError) else 400
     return JSONResponse({"error": str(error)}, status)
 
 
-async def _say_nothing(_: Request, error: Exception) -> Response:
+async def _respond_without_detail(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": "internal error"}, 500)
 
 

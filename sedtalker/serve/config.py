@@ -35,7 +35,7 @@ class ServeConfig:
     """Settings of a server.
 
     Raises:
-        UsageError: a host other than loopback without a token, or half of a TLS key pair.
+        UsageError: a host other than loopback without a token, half of a TLS key pair, or a file that does not exist.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +48,7 @@ class ServeConfig:
     model: str = "default"
     diarizer: str = "default"
     look_ahead: int | None = None  # ms; None: the encoder's default
+    voice_reference: Path | None = None  # recording or profile of the voice of all sessions and takes
     token: str | None = None
     origins: tuple[str, ...] = ()  # of pages on other hosts that may connect, and of a proxy before this server
     tls_cert: Path | None = None
@@ -64,7 +65,8 @@ class ServeConfig:
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise UsageError("TLS needs both --tls-cert and --tls-key. Give the other one, too")
-        for name, path in (("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):
+        files = {"--tls-cert": self.tls_cert, "--tls-key": self.tls_key, "--voice-reference": self.voice_reference}
+        for name, path in files.items():
             if path is not None and not path.is_file():
                 raise UsageError(f"no such file: {name} {path}. Check the path")
 

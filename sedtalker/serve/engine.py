@@ -5,11 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sedtalker.serve.config import ServeConfig
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.voice import VoiceProfile
+    from sedtalker.pipeline import Talker
 
 Float = NDArray[np.float32]
 
@@ -38,6 +45,7 @@ class StreamOptions:
     seed: int = 0
     still: bool = False  # no blinks, gaze and head motion
     intensity_scale: float = 1.0
+    resting: bool = False  # the client shows a resting face between utterances
 
 
 class Description(NamedTuple):
@@ -50,26 +58,30 @@ class Description(NamedTuple):
 class Engine:
     """A talker and its streams by session."""
 
-    def __init__(self, talker: Any, look_ahead: int | None = None) -> None:
-        self.talker, self.look_ahead = talker, look_ahead
+    def __init__(self, talker: Any, look_ahead: int | None = None, voice: VoiceProfile | None = None) -> None:
+        """`voice` is the VoiceProfile of all sessions' speaker."""
+        self.talker, self.look_ahead, self._voice = talker, look_ahead, voice
         self._streams: dict[str, Any] = {}
-        self._next: dict[str, float] = {}  # s, start of the next frame of each stream
+        self._resting: set[str] = set()  # sessions whose client shows a resting face between utterances
 
     def describe(self) -> Description:
         """Labels and latency of the talker; compiles what the first client would wait for."""
-        stream = self.talker.open_stream(look_ahead=self.look_ahead)
+        stream = self.talker.open_stream(look_ahead=self.look_ahead, voice=self._voice)
         for _ in range(_WARM_UP):
             stream.push(np.zeros(1280, np.float32))
         return Description(tuple(stream.labels), float(stream.latency))
 
     def open(self, session: str, options: StreamOptions) -> None:
         """Open a stream. Raises SEDTalkerError for an unknown look-ahead."""
+        if options.resting:
+            self._resting.add(session)
         self._streams[session] = self.talker.open_stream(
             look_ahead=self.look_ahead if options.look_ahead is None else options.look_ahead,
             fps=options.fps,
             seed=options.seed,
             still=options.still,
             intensity_scale=options.intensity_scale,
+            voice=self._voice,
         )
 
     def push(self, session: str, samples: Float, fps: float) -> FrameBlock:
@@ -82,12 +94,12 @@ class Engine:
         start = time.perf_counter()
         stream = self._streams[session]
         block = _to_block(stream.finish(), fps, start)
-        stream.reset()
+        self.reset(session)
         return block
 
     def reset(self, session: str) -> None:
         """Drop the utterance."""
-        self._streams[session].reset()
+        self._streams[session].reset(from_rest=session in self._resting)
 
     def set_emotion(self, session: str, emotion: str | None, intensity: float, share: float) -> None:
         """Mix an emotion chosen by hand into that of the voice; None: the voice alone."""
@@ -100,6 +112,7 @@ class Engine:
     def close(self, session: str) -> None:
         """Forget a session."""
         self._streams.pop(session, None)
+        self._resting.discard(session)
 
 
 def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
@@ -117,6 +130,7 @@ def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
 
 
 _engine: Engine | None = None  # of this worker process
+_load: Callable[[], Engine] | None = None
 
 
 def prepare_worker() -> None:
@@ -131,16 +145,31 @@ def prepare_worker() -> None:
     torch.set_num_threads(1)
 
 
-def start_engine(model: str, diarizer: str, look_ahead: int | None) -> None:
-    """Load the talker in a worker process."""
-    global _engine
+def load_talker(config: ServeConfig) -> tuple[Talker, VoiceProfile | None]:
+    """The talker of a server, and the profile of its voice reference. Raises SEDTalkerError if one cannot be used."""
     import sedtalker
+    from sedtalker.tasks import read_reference
 
+    talker = sedtalker.load(config.model, diarizer=config.diarizer, device="cpu")
+    return talker, read_reference(talker, config.voice_reference)
+
+
+def start_engine(config: ServeConfig) -> None:
+    """Prepare a worker process; `call_engine` loads the talker, so that its caller gets the error if it cannot."""
+    global _load
     prepare_worker()
-    _engine = Engine(sedtalker.load(model, diarizer=diarizer, device="cpu"), look_ahead)
+
+    def load() -> Engine:
+        talker, voice = load_talker(config)
+        return Engine(talker, config.look_ahead, voice)
+
+    _load = load
 
 
 def call_engine(method: str, *arguments: Any) -> Any:
     """Call a method of the engine of this process."""
-    assert _engine is not None
+    global _engine
+    if _engine is None:
+        assert _load is not None
+        _engine = _load()
     return getattr(_engine, method)(*arguments)

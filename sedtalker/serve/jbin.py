@@ -92,6 +92,7 @@ class _Talk:
         self._sound = bytearray()  # that was received and is not yet sent back; bounded by the session's backlog
         self._held: FrameBlock | None = None  # the last frames, which may be the end of the batch
         self._batch, self._frames_sent, self._first, self._start = 0, 0, True, True
+        self._pose = np.zeros((1, len(ARKIT_NAMES)), np.float32)  # the last frame that was sent
 
     async def receive(self, socket: WebSocket) -> None:
         speaking = False
@@ -152,6 +153,9 @@ class _Talk:
         if silent:
             sound = bytes(size)
         del self._sound[:size]
+        if not sound:  # OpenAvatarChat's player fails on a message without sound
+            weights, sound = weights[-1:] if len(weights) else self._pose, bytes(2 * AUDIO_RATE // FPS)
+        self._pose = weights[-1:]
         message = frames_message(
             self.session.name, self._batch, weights, sound, first=self._first, start=self._start, end=end
         )

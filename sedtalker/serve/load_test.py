@@ -209,13 +209,14 @@ async def measure_interruptions(url: str, token: str | None, count: int) -> dict
     """Interruptions in a row, each in the middle of speech; then an utterance that must be as in a new session."""
     speech = demo_speech()
     delays, open_mouths = [], 0
-    reference = await _utterance(await open_session(url, token, still=True), speech[: 2 * RATE])
-    socket = await open_session(url, token, still=True)
+    options = {"still": True, "resting": True}  # with rest between, an utterance does not start from the last pose
+    reference = await _utterance(await open_session(url, token, **options), speech[: 2 * RATE])
+    socket = await open_session(url, token, **options)
     for number in range(count):
         start = (number * 977) % (len(speech) - RATE)
         await socket.send(speech[start : start + RATE].tobytes())
         with suppress(asyncio.TimeoutError):  # silence gives frames, too; a busy server may be late
-            await asyncio.wait_for(_next(socket, "frames"), 2)
+            await asyncio.wait_for(_next(socket, "frames", "speaking"), 2)
         sent = time.monotonic()
         await socket.send('{"type":"interrupt"}')
         message = await asyncio.wait_for(_next(socket, "interrupted"), 10)
@@ -225,19 +226,21 @@ async def measure_interruptions(url: str, token: str | None, count: int) -> dict
             open_mouths += bool(np.array(message["weights"])[-1, MOUTH].max() > 1e-3)
         delays.append(time.monotonic() - sent + rest)
     last = await _utterance(socket, speech[: 2 * RATE])
+    session = await _utterance(await open_session(url, token, **options), speech[: 2 * RATE])
     return {
         "interruptions": count,
         "lips at rest ms": _percentiles(np.array(delays)),
         "within 100 ms": int(np.sum(np.array(delays) <= 0.1)),
         "mouths left open": open_mouths,
         "next utterance differs by": round(float(np.abs(last - reference).max()), 4),
+        "next session differs by": round(float(np.abs(session - reference).max()), 4),
     }
 
 
-async def _next(socket: ClientConnection, kind: str) -> dict[str, Any]:
+async def _next(socket: ClientConnection, kind: str, state: str = "idle") -> dict[str, Any]:
     while True:
         message: dict[str, Any] = json.loads(await socket.recv())
-        if message["type"] == kind:
+        if message["type"] == kind and message["state"] == state:
             return message
 
 
@@ -248,7 +251,7 @@ async def _utterance(socket: ClientConnection, speech: np.ndarray) -> np.ndarray
         await socket.send(speech[first : first + RATE // 5].tobytes())
     await socket.send('{"type":"end"}')
     while (message := json.loads(await asyncio.wait_for(socket.recv(), 60)))["type"] != "end":
-        if message["type"] == "frames":
+        if message["type"] == "frames" and message["state"] == "speaking":
             rows += message["weights"]
     await socket.close()
     return np.array(rows)
@@ -283,7 +286,7 @@ async def measure_hostility(url: str, token: str | None, count: int) -> dict[str
     return {
         "clients": count,
         "outcomes": outcomes,
-        "next utterance differs by": round(float(np.abs(last - reference).max()), 4),
+        "next session differs by": round(float(np.abs(last - reference).max()), 4),
         "jaw opens": round(float(last[:, JAW_OPEN].max()), 3),
     }
 

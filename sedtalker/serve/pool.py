@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from typing import Any
 
+from sedtalker.serve.config import ServeConfig
 from sedtalker.serve.engine import Description, Engine, call_engine, start_engine
 
 logger = logging.getLogger("sedtalker.serve")
@@ -52,18 +53,16 @@ class WorkerPool:
         self.workers = workers
 
     @classmethod
-    def of_processes(cls, count: int, model: str, diarizer: str, look_ahead: int | None) -> WorkerPool:
+    def of_processes(cls, config: ServeConfig) -> WorkerPool:
         """Start processes that load the same talker."""
 
         def start() -> tuple[Executor, Callable[..., Any]]:
             with one_thread_each():
-                executor = ProcessPoolExecutor(
-                    1, get_context("spawn"), initializer=start_engine, initargs=(model, diarizer, look_ahead)
-                )
-                executor.submit(os.getpid)  # starts the process now
+                executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=start_engine, initargs=(config,))
+                executor.submit(call_engine, "describe")  # starts the process, and loads the talker, now
             return executor, call_engine
 
-        return cls([Worker(start) for _ in range(count)])
+        return cls([Worker(start) for _ in range(max(1, config.workers))])
 
     @classmethod
     def of_threads(cls, talker: Any, look_ahead: int | None = None, count: int = 1) -> WorkerPool:
@@ -87,12 +86,18 @@ class WorkerPool:
         return worker
 
     def close(self) -> None:
-        """End the workers after the calls that run."""
+        """End the workers."""
         for worker in self.workers:
-            worker.executor.shutdown(wait=False, cancel_futures=True)
-            for process in list((getattr(worker.executor, "_processes", None) or {}).values()):
-                with suppress(OSError, ValueError):
-                    process.kill()
+            stop_executor(worker.executor)
+
+
+def stop_executor(executor: Executor) -> None:
+    """End an executor and its processes, whose calls are not waited for; a thread ends after its call."""
+    processes = list((getattr(executor, "_processes", None) or {}).values())  # `shutdown` forgets them
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        with suppress(OSError, ValueError):
+            process.kill()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ def neurosync(motion: Motion) -> dict[str, Any]:
 def azure(motion: Motion) -> dict[str, Any]:
     """Viseme events as Azure's speech synthesis sends them, with 55 columns a frame at 60 fps.
 
-    The columns are the 52 ARKit weights, headRoll, leftEyeRoll and rightEyeRoll. `audioOffset` is in 100 ns.
+    `animation` is JSON in a string, as in the event of Azure's SDK, whose handlers parse it. The columns are the 52
+    ARKit weights, headRoll, leftEyeRoll and rightEyeRoll. `audioOffset` is in 100 ns.
     """
     rolls = np.array([[head_angles(rotation)[2], 0.0, 0.0] for rotation in motion.head], np.float32).reshape(-1, 3)
     rows = np.concatenate([motion.weights, rolls], axis=1)
@@ -54,7 +56,9 @@ def azure(motion: Motion) -> dict[str, Any]:
             {
                 "audioOffset": round(first / FPS * _TICKS),
                 "visemeId": _AZURE_VISEMES[visemes[first]],
-                "animation": {"FrameIndex": first, "BlendShapes": _rounded(rows[first : first + _EVENT_FRAMES])},
+                "animation": json.dumps(
+                    {"FrameIndex": first, "BlendShapes": _rounded(rows[first : first + _EVENT_FRAMES])}
+                ),
             }
             for first in range(0, len(rows), _EVENT_FRAMES)
         ]

@@ -166,8 +166,8 @@ def run_server(config: ServeConfig, announce: Callable[[RunningServer], None] = 
 async def _run(config: ServeConfig, announce: Callable[[RunningServer], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    pool = WorkerPool.of_processes(max(1, config.workers), config.model, config.diarizer, config.look_ahead)
-    studio = StudioClient.of_process(config.model, config.diarizer, config.limits)
+    pool = WorkerPool.of_processes(config)
+    studio = StudioClient.of_process(config)
     running: RunningServer | None = None
 
     def end() -> None:

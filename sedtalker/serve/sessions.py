@@ -234,6 +234,7 @@ class Session:
                 self.options.seed,
                 self.options.still,
                 self.options.intensity_scale,
+                self.options.resting,
             )
             await self._worker.call("open", self.name, options)
             while True:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 from sedtalker.errors import SEDTalkerError
-from sedtalker.serve.cancelling import cancel_tasks
+from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.config import ServeConfig
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.listening import RestingFace

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sedtalker.errors import SEDTalkerError, TrackError
-from sedtalker.serve.config import Limits
+from sedtalker.serve.config import Limits, ServeConfig
+from sedtalker.serve.pool import one_thread_each, stop_executor
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
+    from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.pipeline import Talker
 
 Result = TypeVar("Result")
@@ -53,9 +55,9 @@ class _Take:
 class Studio:
     """The takes, in the process that computes them."""
 
-    def __init__(self, talker: Talker, limits: Limits, folder: Path) -> None:
-        """`folder` is for the sounds of the takes."""
-        self.talker, self.limits, self._folder = talker, limits, folder
+    def __init__(self, talker: Talker, limits: Limits, folder: Path, voice: VoiceProfile | None = None) -> None:
+        """`folder` is for the sounds of the takes; `voice` is what is known of the speaker of all."""
+        self.talker, self.limits, self._folder, self._voice = talker, limits, folder, voice
         self._takes: OrderedDict[str, _Take] = OrderedDict()
 
     def add(self, data: bytes, fps: float, face: str) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Studio:
         sound = self._folder / f"{name}.wav"
         try:
             _convert(data, sound, self.limits.take_seconds)
-            animation = self.talker.animate(sound, fps=fps, face=face)
+            animation = self.talker.animate(sound, fps=fps, face=face, voice=self._voice)
         except BaseException:
             sound.unlink(missing_ok=True)
             raise
@@ -106,7 +108,7 @@ class Studio:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             sound = Path(folder, "sound.wav")
             _convert(data, sound, self.limits.take_seconds)
-            animation = self.talker.animate(sound, fps=fps)
+            animation = self.talker.animate(sound, fps=fps, voice=self._voice)
         assert animation.blendshapes is not None
         posterior, intensity = animation.emotion.at_rate(fps, len(animation))
         head = np.tile(np.eye(3, dtype=np.float32), (len(animation), 1, 1))
@@ -223,14 +225,14 @@ def _encode(values: np.ndarray) -> str:
 _studio: Studio | None = None  # of this process
 
 
-def start_studio(model: str, diarizer: str, limits: Limits, folder: Path) -> None:
+def start_studio(config: ServeConfig, folder: Path) -> None:
     """Load the talker in the studio's process."""
     global _studio
-    import sedtalker
-    from sedtalker.serve.engine import prepare_worker
+    from sedtalker.serve.engine import load_talker, prepare_worker
 
     prepare_worker()
-    _studio = Studio(sedtalker.load(model, diarizer=diarizer, device="cpu"), limits, folder)
+    talker, voice = load_talker(config)
+    _studio = Studio(talker, config.limits, folder, voice)
 
 
 def call_studio(method: str, *arguments: Any) -> Any:
@@ -251,20 +253,18 @@ class StudioClient:
         self._jobs = 0
 
     @classmethod
-    def of_process(cls, model: str, diarizer: str, limits: Limits) -> StudioClient:
+    def of_process(cls, config: ServeConfig) -> StudioClient:
         """A studio in a process of its own."""
 
         def start(folder: Path) -> tuple[Executor, Callable[..., Any]]:
-            from sedtalker.serve.pool import one_thread_each
-
             with one_thread_each():
                 executor = ProcessPoolExecutor(
-                    1, get_context("spawn"), initializer=start_studio, initargs=(model, diarizer, limits, folder)
+                    1, get_context("spawn"), initializer=start_studio, initargs=(config, folder)
                 )
                 executor.submit(time.time)
             return executor, call_studio
 
-        return cls(start, limits)
+        return cls(start, config.limits)
 
     @classmethod
     def of_thread(cls, talker: Talker, limits: Limits) -> StudioClient:
@@ -298,7 +298,5 @@ class StudioClient:
     def close(self) -> None:
         """End the process, and delete the sounds."""
         if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            for process in list((getattr(self._executor, "_processes", None) or {}).values()):
-                process.kill()
+            stop_executor(self._executor)
         self._folder.cleanup()

@@ -29,7 +29,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.serve.cancelling import cancel_tasks
+from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.config import FRAME_RATES, Limits
 from sedtalker.serve.incoming import (
     ENCODINGS,

@@ -184,6 +184,10 @@ class MotionDecoder:
         """Start the next sound from the last pose."""
         self._state, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
 
+    def start_from_rest(self) -> None:
+        """Start the next sound as if it were the first, without a transition from the last pose."""
+        self._resumed = RESUME_FRAMES
+
     def split(self, rows: Float, first: int, fps: float) -> Frames:
         """The frames of rows at `fps`, the first of which has number `first`."""
         parts = np.split(rows, self._columns, axis=1)
@@ -296,9 +300,14 @@ class TalkerStream:
             self._emotion.start = self._rows
         return motion
 
-    def reset(self) -> Frames:
-        """As `interrupt`; then the stream is as before the first sample, except that the idle motion goes on."""
+    def reset(self, from_rest: bool = False) -> Frames:
+        """As `interrupt`; then the stream is as before the first sample, except that the idle motion goes on.
+
+        The next sound starts from the last pose, or `from_rest`, for callers that show a resting face meanwhile.
+        """
         motion = self._emit(self._no_rows) if self._finished else self.interrupt()
+        if from_rest:
+            self._decoder.start_from_rest()
         self._start()
         return motion
 

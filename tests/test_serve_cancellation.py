@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from sedtalker.serve.cancelling import cancel_tasks
+from sedtalker.serve.cancellation import cancel_tasks
 
 
 def test_a_task_that_loses_one_cancellation_ends() -> None:

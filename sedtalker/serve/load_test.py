@@ -3,6 +3,7 @@
     python -m sedtalker.serve.load_test URL --sessions 8 --seconds 60       real-time clients: latency, errors
     python -m sedtalker.serve.load_test URL --interruptions 1000            in a row: time to closed lips
     python -m sedtalker.serve.load_test URL --hostile 200                   dropped and hostile clients
+    python -m sedtalker.serve.load_test URL --onsets BENCHMARK/audio         time from an emotion to its frames
     python -m sedtalker.serve.load_test URL --soak 3600 --sessions 4 --pid PID   the server's memory over an hour
 
 Prints JSON; a soak also prints a line a minute to stderr. Clients are in one process, which takes a part of the
@@ -19,8 +20,9 @@ import random
 import sys
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,6 +30,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from sedtalker.audio import load_audio, to_int16
+from sedtalker.data.frame_benchmark import read_pieces, segments_of
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.resources import asset
 
@@ -35,7 +38,11 @@ RATE = 16_000
 CHUNK = 0.04  # s of audio a message
 MOUTH = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
 RECONNECT = 600.0  # s after which a client of a soak opens a new session; a server ends those of an hour
-FLAT = 0.03  # share of the memory by which it may differ between the second quarter of a soak and the last one
+SHORTEST_ONSET = 1.0  # s of the emotions whose onsets are measured
+SHOWN = 0.1  # intensity above which a frame shows its emotion
+ONSET_CLIENTS = 3  # at a time
+QUANTILES = {"median": 0.5, "p90": 0.9}
+FLAT = 0.03  # share of the memory by which it may grow from the second quarter of a soak to the last one
 KINDS = ("drop", "half-open", "slow", "random", "oversized", "order", "refused")
 
 
@@ -46,13 +53,27 @@ def demo_speech() -> np.ndarray:
 
 async def open_session(url: str, token: str | None, **options: Any) -> ClientConnection:
     """A session that has received `ready`."""
+    return (await start_session(url, token, **options))[0]
+
+
+async def start_session(url: str, token: str | None, **options: Any) -> tuple[ClientConnection, dict[str, Any]]:
+    """A session, and its message `ready`."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     socket = await connect(url, additional_headers=headers, proxy=None, max_size=None)
     await socket.send(json.dumps({"type": "start", **options}))
     ready = json.loads(await socket.recv())
     if ready["type"] != "ready":
         raise ConnectionError(ready)
-    return socket
+    return socket, ready
+
+
+async def speak(socket: ClientConnection, sound: np.ndarray) -> None:
+    """Send int16 samples (N,) as a microphone would, and the end of the utterance."""
+    size, start = int(CHUNK * RATE), time.monotonic()
+    for number, first in enumerate(range(0, len(sound), size)):
+        await asyncio.sleep(max(0.0, start + (number + 1) * CHUNK - time.monotonic()))
+        await socket.send(sound[first : first + size].tobytes())
+    await socket.send('{"type":"end"}')
 
 
 class Client:
@@ -88,12 +109,8 @@ class Client:
 
     async def _speak(self, socket: ClientConnection) -> None:
         self._ended, self._count = asyncio.Event(), 0
-        size = int(CHUNK * RATE)
         self._start = time.monotonic()
-        for number, first in enumerate(range(0, len(self._speech), size)):
-            await asyncio.sleep(max(0.0, self._start + (number + 1) * CHUNK - time.monotonic()))
-            await socket.send(self._speech[first : first + size].tobytes())
-        await socket.send('{"type":"end"}')
+        await speak(socket, self._speech)
         await asyncio.wait_for(self._ended.wait(), 300)  # an overloaded server throttles
         self.utterances += 1
         self.wrong += self._count != round(len(self._speech) / RATE * 30)
@@ -154,8 +171,8 @@ async def measure_soak(
 ) -> dict[str, Any]:
     """Real-time clients that open a new session every `reconnect` seconds, and the memory of the server's processes.
 
-    The memory is sampled 60 times an hour at least, and is flat if the median of the last quarter of the time is within
-    FLAT of that of the second quarter; the first quarter fills caches.
+    The memory is flat if the median of the last quarter of the time is not above that of the second quarter by more than
+    FLAT of it; the first quarter fills caches.
     """
     clients = make_clients(url, token, sessions)
     running = asyncio.gather(*(client.run(seconds, reconnect) for client in clients))
@@ -184,7 +201,7 @@ async def measure_soak(
             "start": round(values[0]), "second quarter": round(second), "last quarter": round(last),
             "most": round(values.max()), "trend an hour": round(slope, 1),
         },
-        "flat": bool(abs(last - second) <= FLAT * second),
+        "flat": bool(last - second <= FLAT * second),
     }  # fmt: skip
 
 
@@ -193,16 +210,85 @@ def _percentiles(seconds: np.ndarray) -> dict[str, float]:
 
 
 def memory_of(pid: int) -> float:
-    """Resident memory in MB of a process and its children; Linux only."""
+    """Memory in MB of a process and its children, without pages of files, which the system can drop; Linux only."""
     total = 0.0
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
+            if line.startswith(("RssAnon", "RssShmem", "VmSwap")):
                 total += int(line.split()[1]) / 1024
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
                 total += memory_of(int(child))
     return total
+
+
+class Onset(NamedTuple):
+    """A change to an emotion in a recording."""
+
+    recording: str
+    emotion: str
+    start: float  # s
+    end: float  # s
+
+
+def benchmark_onsets(shortest: float = SHORTEST_ONSET) -> list[Onset]:
+    """The changes from neutral to an emotion, of this length at least, in the packaged frame-level benchmark."""
+    onsets = []
+    for name, pieces in read_pieces().items():
+        segments = segments_of(pieces)
+        onsets += [
+            Onset(name, segment.emotion, segment.start, segment.end)
+            for before, segment in pairwise(segments)
+            if before.emotion == "neutral" != segment.emotion and segment.end - segment.start >= shortest
+        ]
+    return onsets
+
+
+async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folder: Path) -> dict[str, Any]:
+    """Seconds from the start of an emotion in a recording to the first frame that shows it, as it arrives in real time.
+
+    A frame shows an emotion that has the largest share, at an intensity above SHOWN. An emotion that is not seen within
+    a second after its end is missed; an onset counts only if the frames before it are of another emotion.
+
+    Args:
+        folder: holds `RECORDING.wav` for each of the onsets.
+    """
+    free = asyncio.Semaphore(ONSET_CLIENTS)
+
+    async def measure(onset: Onset) -> float | None:
+        async with free:
+            return await measure_onset(url, token, onset, to_int16(load_audio(folder / f"{onset.recording}.wav")))
+
+    delays = await asyncio.gather(*(measure(onset) for onset in onsets))
+    found = np.array([delay for delay in delays if delay is not None] or [np.nan])
+    return {
+        "onsets": len(onsets),
+        "found": sum(delay is not None for delay in delays),
+        "within 1 s": int(np.sum(found <= 1)),
+        "seconds": {name: round(float(np.quantile(found, share)), 2) for name, share in QUANTILES.items()},
+    }
+
+
+async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray) -> float | None:
+    socket, ready = await start_session(url, token)
+    column = ready["labels"].index(onset.emotion)
+    sending = asyncio.create_task(speak(socket, sound))
+    start, result, shown_before = time.monotonic(), None, False
+    async for text in socket:
+        message, now = json.loads(text), time.monotonic() - start
+        if message["type"] == "end":
+            break
+        if message["type"] != "frames":
+            continue
+        shares, intensity = np.array(message["posterior"]), np.array(message["intensity"])
+        times = message["start"] + (np.arange(len(shares)) + 0.5) / message["fps"]
+        shown = (shares.argmax(axis=1) == column) & (intensity > SHOWN)
+        shown_before |= bool(np.any(shown & (times > onset.start - 0.5) & (times < onset.start)))
+        if result is None and np.any(shown & (times >= onset.start) & (times < onset.end + 1)):
+            result = now - onset.start
+    await sending
+    await socket.close()
+    return None if shown_before else result
 
 
 async def measure_interruptions(url: str, token: str | None, count: int) -> dict[str, Any]:
@@ -340,11 +426,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--interruptions", type=int, default=0)
     parser.add_argument("--hostile", type=int, default=0)
+    parser.add_argument("--onsets", type=Path, metavar="DIR", help="recordings of the recipe frame_benchmark")
+    parser.add_argument("--most", type=int, help="onsets to measure at most")
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="with --sessions and --pid")
     parser.add_argument("--pid", type=int, help="of the server, for its memory")
     arguments = parser.parse_args()
-    if not (arguments.sessions or arguments.interruptions or arguments.hostile):
-        parser.error("give --sessions, --interruptions or --hostile")
+    if not (arguments.sessions or arguments.interruptions or arguments.hostile or arguments.onsets):
+        parser.error("give --sessions, --interruptions, --hostile or --onsets")
     if arguments.soak and not (arguments.sessions and arguments.pid):
         parser.error("--soak needs --sessions and --pid")
     before = None if arguments.pid is None else memory_of(arguments.pid)
@@ -358,6 +446,9 @@ def main() -> int:
         results.append(asyncio.run(measure_interruptions(*server, arguments.interruptions)))
     if arguments.hostile:
         results.append(asyncio.run(measure_hostility(*server, arguments.hostile)))
+    if arguments.onsets:
+        onsets = benchmark_onsets()[: arguments.most]
+        results.append(asyncio.run(measure_onsets(*server, onsets, arguments.onsets)))
     for result in results:
         if before is not None and arguments.pid is not None:
             result["memory MB before and after"] = [round(before), round(memory_of(arguments.pid))]

@@ -17,7 +17,7 @@ const say = (text, wrong = false) => {
 const rest = () => ({ weights: new Float32Array(COUNT), head: [0, 0, 0], posterior: null, intensity: 0 });
 const live = {
   on: true,
-  queue: [], // { due: ms, weights, head, posterior, intensity }
+  queue: [], // { due: ms, at: s of the utterance or null, weights, head, posterior, intensity }
   shown: rest(),
   history: [],
   start: 0, // ms, at which the utterance's first sample was recorded
@@ -28,7 +28,8 @@ const live = {
 function enqueue(message, due) {
   message.weights.forEach((weights, i) => {
     const [head, posterior, intensity] = [message.head[i], message.posterior[i], message.intensity[i]];
-    live.queue.push({ due: due(i), weights, head, posterior, intensity });
+    const at = message.state === "speaking" ? message.start + i / message.fps : null;
+    live.queue.push({ due: due(i), at, weights, head, posterior, intensity });
   });
   if (live.queue.length > 60 * FPS) live.queue.splice(0, live.queue.length - 60 * FPS);
 }
@@ -44,7 +45,8 @@ function receiveFrames(message) {
   } else if (message.state === "speaking") {
     live.clock = null;
     const end = start + message.weights.length * step;
-    live.delay = Math.max(live.delay, now - live.start - end + step);
+    const needed = now - live.start - end + step;
+    live.delay = Math.max(needed, live.delay - 0.02 * (live.delay - needed)); // a late message delays the next seconds only
     enqueue(message, (i) => live.start + start + i * step + live.delay);
   } else {
     if (live.clock === null || live.clock + start < now - 200) live.clock = now - start + 20;

@@ -171,8 +171,8 @@ async def measure_soak(
 ) -> dict[str, Any]:
     """Real-time clients that open a new session every `reconnect` seconds, and the memory of the server's processes.
 
-    The memory is flat if the median of the last quarter of the time is not above that of the second quarter by more than
-    FLAT of it; the first quarter fills caches.
+    The memory is flat if the median of the last quarter of the time is above that of the second quarter by FLAT of it
+    at most; the first quarter fills caches.
     """
     clients = make_clients(url, token, sessions)
     running = asyncio.gather(*(client.run(seconds, reconnect) for client in clients))

@@ -14,6 +14,7 @@ from sedtalker.errors import DataError
 from sedtalker.files import atomic_write, read_number, read_text
 
 SILENCE = "SIL"
+LONG_PAUSE = 0.6  # seconds; the lips close in a pause of this length, in a shorter one they stay parted
 COLUMNS = ("id", "word", "phone", "start", "end")
 
 

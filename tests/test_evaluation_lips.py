@@ -25,7 +25,7 @@ from sedtalker.evaluation.lips import (
 )
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
-from sedtalker.phones import Phone
+from sedtalker.phones import LONG_PAUSE, Phone
 
 FPS = 50
 
@@ -134,6 +134,14 @@ def test_silence_leaves_the_lips_time_to_close():
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0.002
     levels[175:184] = -35.0  # the speech ends later than the aligned phones
     assert silence_opening(gap, SENTENCE, levels, FPS) == 0
+
+
+def test_lips_may_stay_parted_in_a_short_pause_but_not_in_a_long_one():
+    levels = np.full(100, -70.0)
+    levels[:25] = levels[75:] = -20.0
+    for pause, expected in ((LONG_PAUSE - 0.1, np.nan), (LONG_PAUSE + 0.1, 0.004)):
+        phones = [Phone("a", "AA", 0.0, 0.6), Phone("", "SIL", 0.6, 0.6 + pause), Phone("a", "AA", 0.6 + pause, 2.0)]
+        np.testing.assert_equal(silence_opening(np.full(100, 0.004), phones, levels, 50.0), expected)
 
 
 def test_rounding_compares_rounded_with_open_vowels():

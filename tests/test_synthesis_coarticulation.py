@@ -9,7 +9,7 @@ from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.mouth_measures import GAP
 from sedtalker.labels import LABELS, NEUTRAL
-from sedtalker.phones import Phone
+from sedtalker.phones import LONG_PAUSE, Phone
 from sedtalker.synthesis.coarticulation import (
     Performance,
     SpeakerStyle,
@@ -110,6 +110,14 @@ def test_silence_lasts_to_the_end_of_a_recording_with_a_partial_frame():
 def test_lips_close_within_an_eighth_of_a_second_after_the_sound():
     performance = animate(ABA)
     assert opening(performance)[round((0.98 + 0.125) * 50) :].max() < 0.02  # the last vowel ends at 0.98 s
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(LONG_PAUSE - 0.1, False), (LONG_PAUSE + 0.1, True)])
+def test_lips_close_in_long_pauses_only(seconds: float, closed: bool):
+    performance = animate(phones_of(("AA", 0.3), ("SIL", seconds), ("AA", 0.3)))
+    pause = slice(round(0.8 * 50), round((0.8 + seconds) * 50))
+    assert bool(performance.quiet[pause].any()) == closed
+    assert (performance.free[pause].min() == 0) == closed
 
 
 def test_a_mouth_closes_for_a_bilabial_faster_than_it_opens():

@@ -10,17 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sedtalker.audio import load_audio
 from sedtalker.data.negative_audio import NON_SPEECH
 from sedtalker.data.rig_store import read_rig_manifest, write_rig_store
 from sedtalker.errors import MissingExtraError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.mouth_measures import GAP
+from sedtalker.phones import Phone
 from sedtalker.synthesis import rig_clips
-from sedtalker.synthesis.coarticulation import default_measures
+from sedtalker.synthesis.aligned_speech import AlignedUtterance
+from sedtalker.synthesis.coarticulation import default_measures, least_opening
 from sedtalker.synthesis.tracked_faces import FaceMotion
 
-JAW, CLOSE, PUCKER, STRETCH, BLINK = (
-    ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "eyeBlinkLeft")
+JAW, CLOSE, PUCKER, STRETCH, BLINK, TONGUE = (
+    ARKIT_NAMES.index(name)
+    for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthStretchLeft", "eyeBlinkLeft", "tongueOut")
 )
 SPEECH = Path(__file__).parent / "data" / "1001_IEO_ANG_HI.opus"  # "It's eleven o'clock."
 
@@ -38,6 +42,31 @@ def test_contacts_bring_the_lower_lip_of_a_tracked_face_to_the_teeth():
     assert (
         touched.weights[5:, roll].min() > 0.2 and touched.loss_weight[5:, roll].min() == rig_clips.CONTACT_LOSS_WEIGHT
     )
+
+
+def test_a_tracked_mouth_parts_its_lips_for_a_visible_tongue():
+    weights = np.zeros((4, 52), np.float32)
+    weights[:, TONGUE] = (0.0, 0.2, 0.6, 0.6)
+    weights[:, JAW] = (0.05, 0.05, 0.05, 0.6)
+    motion = FaceMotion(weights, np.ones_like(weights))
+    parted = rig_clips.part_lips_for_tongue(motion).weights
+    np.testing.assert_array_equal(parted[[0, 1, 3]], weights[[0, 1, 3]])
+    gap = parted[2] @ default_measures().matrix[:, GAP]
+    least = float(least_opening(weights[2:3, TONGUE])[0])
+    assert gap == pytest.approx(least * default_measures().matrix[JAW, GAP], abs=0.01)
+
+
+def test_joined_sentences_begin_and_end_in_speech_and_keep_their_pauses(tmp_path: Path):
+    phones = (Phone("", "SIL", 0.0, 0.5), Phone("it", "IH", 0.5, 1.5), Phone("", "SIL", 1.5, 2.0))
+    spoken = [
+        AlignedUtterance(f"u{number}", str(SPEECH), "1001", "crema-d", "train", "en", phones) for number in range(7)
+    ]
+    clips = list(rig_clips.joined_clips(spoken, tmp_path))
+    assert [clip.id for clip, _ in clips] == ["joined_1001_0", "joined_1001_1"]  # three sentences each
+    for clip, arrays in clips:
+        assert clip.source == "crema-d-joined"
+        assert len(arrays.weights) == pytest.approx(len(load_audio(clip.audio)) / 320, abs=1)
+        assert not arrays.closed[:15].any() and not arrays.closed[-15:].any()
 
 
 def test_only_the_opening_of_a_tracked_face_gets_a_larger_loss_weight():

@@ -71,6 +71,15 @@ def test_facegood_has_sixteen_mouth_weights_with_a_loss_weight(tmp_path: Path):
     np.testing.assert_allclose(motion.weights[:, JAW] - motion.weights[:, CLOSE], 0.4, atol=1e-3)
 
 
+def test_the_closed_lips_of_facegood_in_a_pause_have_no_loss_weight(tmp_path: Path):
+    weights = np.zeros((90, 52), np.float16)
+    weights[:30, JAW] = 0.4
+    np.savez(tmp_path / "b.npz", weights=weights, fps=np.float32(30))
+    loss_weight = read_facegood(tmp_path / "b.npz").loss_weight
+    assert loss_weight[:45, JAW].min() == 1 and loss_weight[80:, (JAW, CLOSE)].max() < 1e-3
+    assert loss_weight[80:, ARKIT_NAMES.index("mouthFunnel")].min() > 1
+
+
 def test_another_file_is_an_error_that_names_it(tmp_path: Path):
     (tmp_path / "c.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"c\.npz"):

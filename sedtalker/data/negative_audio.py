@@ -78,10 +78,14 @@ def degrade(samples: Float, rng: np.random.Generator) -> tuple[Float, float]:
     if rng.uniform() < REVERBERANT:
         speech = reverberate(speech, float(rng.uniform(*REVERBERATION)), ECHO_STRENGTHS, rng)
     if rng.uniform() < NOISY:
-        noise = synthesize_non_speech(str(rng.choice(BACKGROUNDS)), len(speech) / SAMPLE_RATE, rng)
-        noise *= level / (_rms(noise) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
-        speech = speech + noise
+        speech = add_background(speech, level, rng)
     return np.clip(speech * 10 ** (rng.uniform(*GAINS) / 20), -1, 1).astype(np.float32), lead / SAMPLE_RATE
+
+
+def add_background(samples: Float, level: float, rng: np.random.Generator) -> Float:
+    """Speech (N,) of a root mean square `level` with a random background."""
+    noise = synthesize_non_speech(str(rng.choice(BACKGROUNDS)), len(samples) / SAMPLE_RATE, rng)
+    return samples + noise * level / (_rms(noise) + 1e-6) * 10 ** (-rng.uniform(*SIGNAL_TO_NOISE) / 20)
 
 
 def augment_speech(samples: Float, rng: np.random.Generator) -> Float:

@@ -19,7 +19,7 @@ from sedtalker.errors import DataError
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.rig import Face
 from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
-from sedtalker.phones import SILENCE, Phone
+from sedtalker.phones import LONG_PAUSE, SILENCE, Phone
 
 Array = NDArray[np.floating]
 
@@ -193,12 +193,15 @@ def silence_opening(
 ) -> float:
     """Largest gap in metres in silences, from `settling_time` s after a sound to 0.1 s before the next; NaN if none.
 
+    A pause within speech counts from `LONG_PAUSE` on: in a shorter one people's lips stay parted.
     Frames that are loud by their loudness (T,) in dB do not count as silence, as aligners make errors.
     """
     times = (np.arange(len(gap)) + 0.5) / fps
     within = np.zeros(len(gap), bool)
+    last = phones[-1].end if phones else 0.0
     for phone in phones:
-        if phone.name == SILENCE:
+        inner = phone.start > 0 and phone.end < last
+        if phone.name == SILENCE and (not inner or phone.end - phone.start >= LONG_PAUSE):
             start = phone.start + (settling_time if phone.start > 0 else 0.0)
             within |= (times > start) & (times < phone.end - 0.1)
     quietest, loudest = np.percentile(decibels, (5, 95))

@@ -508,16 +508,24 @@ def reader_figures(
     """Balanced accuracy of a reader fitted to tracked clips, on other tracked clips and on animations of their sound.
 
     `viseme_reader` is of the animations, `viseme_reader_real` of the real mouths, `viseme_reader_ratio` their ratio.
+    `viseme_confusions_differ` is the share of phones that the two are read as different classes, the mean over the
+    true classes of half the absolute difference of their rows of `confusions`.
     """
     learned = [reader_inputs(real_outline(read_tracked_mouth(path)), phones) for path, phones in real]
     reader = VisemeReader.fit(np.concatenate([rows for rows, _ in learned]), [n for _, names in learned for n in names])
     figures: dict[str, Interval] = {}
+    read: list[Array] = []
     for key, outlines in (
         ("viseme_reader", [(curves_of_weights(weights, face, fps), phones) for weights, _, phones in judged]),
         ("viseme_reader_real", [(real_outline(read_tracked_mouth(path)), phones) for _, path, phones in judged]),
     ):
         seen = [reader_inputs(curves, phones) for curves, phones in outlines]
         truth = [name for _, names in seen for name in names]
-        figures[key] = balanced_accuracy(truth, reader.read(np.concatenate([rows for rows, _ in seen])))
+        named = reader.read(np.concatenate([rows for rows, _ in seen]))
+        figures[key] = balanced_accuracy(truth, named)
+        read.append(confusions(truth, named))
     ratio = figures["viseme_reader"][0] / max(figures["viseme_reader_real"][0], 1e-9)
-    return figures | {"viseme_reader_ratio": (ratio, float("nan"), float("nan"))}
+    known = read[0].any(axis=1)
+    differ = float(np.abs(read[0] - read[1])[known].sum(axis=1).mean() / 2)
+    unknown = (float("nan"), float("nan"))
+    return figures | {"viseme_reader_ratio": (ratio, *unknown), "viseme_confusions_differ": (differ, *unknown)}

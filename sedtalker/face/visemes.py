@@ -82,7 +82,7 @@ PHONES: dict[str, tuple[str, ...]] = {
 
 BILABIALS = frozenset({"P", "B", "M"})
 LABIODENTALS = frozenset({"F", "V"})
-TONGUE_TIP = {"TH": 0.50, "DH": 0.50, "L": 0.30, "N": 0.30, "T": 0.30, "D": 0.30}
+TONGUE_TIP = {"TH": 0.58, "DH": 0.58, "L": 0.38, "N": 0.38, "T": 0.38, "D": 0.38}
 """tongueOut of the phones whose tongue tip is at the teeth; neighbours do not blend with it."""
 NARROW = frozenset({"R", "W", "UW", "OW", "AO", "UH", "OY", "AW", "ER"})  # rounded enough to look closed
 OPEN_VOWELS = frozenset({"AA", "AE", "AY", "AW", "EH", "EY"})

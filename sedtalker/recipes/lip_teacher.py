@@ -48,7 +48,7 @@ from sedtalker.synthesis.rig_clips import replace_opening
 MEASURED_SOURCES = ("grid", "facegood", "foreign")  # sources (by prefix) whose openings are measured
 TEACHING_SOURCE = "grid"
 WINDOW, BATCH = 140, 12  # frames, windows
-GAINS = (1.08, 1.6)  # of gap and widening: predictions for other voices vary less than those people's mouths
+GAINS = (1.2, 2.1)  # of gap and widening: predictions for other voices vary less than those people's mouths
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from sedtalker.face.visemes import (
     shape_targets,
 )
 from sedtalker.labels import LABELS
-from sedtalker.phones import SILENCE, Phone
+from sedtalker.phones import LONG_PAUSE, SILENCE, Phone
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.expression import ExpressionRules, activate, repeat_first
 
@@ -47,15 +47,15 @@ AMPLITUDE_CORRECTION = 1.12  # least squares shrinks predictions; this restores 
 ANTICIPATION = 0.35  # share by which a gesture's rise is longer and its fall shorter
 SHAPE_SPREAD, SHAPE_FLOOR = 0.40, 0.060
 SHAPE_LEAD = 0.010  # seconds by which rounding and spreading precede the sound
-SHORT_PAUSE = 0.12  # seconds; the mouth stays open in a shorter pause
+SHORT_PAUSE = 0.12  # seconds; a shorter pause does not change the shape of the lips
 
 CLOSING, RELEASE = 0.065, 0.105  # seconds of a closure's ramps; lips close a third faster than they open
 CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # closed part of the phone, and its limits in seconds
 FULLY = 0.999  # closure from which the lips must meet
-CONTACT_OPENING = 0.085  # opening of /f v/: the lower lip at the upper teeth, which stay visible
+CONTACT_OPENING = 0.072  # opening of /f v/: the lower lip at the upper teeth, which stay visible
 TONGUE_RAMP = 0.05  # seconds in which the tip of the tongue appears and disappears
 TONGUE_OPENING = 0.18  # least opening at a visible tip of the tongue on the default head
-TONGUE_HIDDEN, TONGUE_SHOWN = 0.30, 0.50  # tongueOut up to which the lips need not part, and at which they must
+TONGUE_HIDDEN, TONGUE_SHOWN = 0.38, 0.58  # tongueOut up to which the lips need not part, and at which they must
 CONTACT_UNROUNDING = 0.8  # share of the rounding, which moves the lower lip forward, that /f v/ remove
 LABIODENTAL = "f"  # the viseme of /f v/
 QUIET_OPENING, QUIET_CLOSING = 0.09, 0.11  # seconds of the ramps before the first sound and after the last one
@@ -174,11 +174,16 @@ def tongue_curve(phones: Sequence[Phone], times: Float) -> Float:
 def silence_curve(phones: Sequence[Phone], times: Float) -> Float:
     """Closure (T,) of the lips in silence: 0 free, 1 closed.
 
-    The lips open shortly before a sound and close shortly after it. A recording counts as silent beyond its ends.
+    The lips open shortly before a sound and close shortly after it. In a pause within speech that is shorter than
+    `LONG_PAUSE` they stay parted, as those of most people do. A recording counts as silent beyond its ends.
     """
     shut = np.zeros(len(times), np.float32)
-    pauses = [p for p in merge_silences(phones) if p.end - p.start >= SHORT_PAUSE]
     last = phones[-1].end if phones else np.inf  # a recording may be longer than its phones
+    pauses = [
+        pause
+        for pause in merge_silences(phones)
+        if pause.end - pause.start >= (LONG_PAUSE if pause.start > 0 and pause.end < last else SHORT_PAUSE)
+    ]
     for pause in pauses or ([Phone("", SILENCE, 0.0, np.inf)] if not phones else []):
         start = pause.start + QUIET_CLOSING if pause.start > 0 else -np.inf
         end = pause.end - QUIET_OPENING if pause.end < last else np.inf

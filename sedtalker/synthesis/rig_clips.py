@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,15 @@ import numpy as np
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
 from sedtalker.curves import resample
 from sedtalker.data.features import cache_look_aheads
-from sedtalker.data.negative_audio import NON_SPEECH, PITCHES, convert_voice, degrade, synthesize_non_speech
+from sedtalker.data.negative_audio import (
+    NOISY,
+    NON_SPEECH,
+    PITCHES,
+    add_background,
+    convert_voice,
+    degrade,
+    synthesize_non_speech,
+)
 from sedtalker.data.rig_store import RigArrays, RigClip, write_rig_store
 from sedtalker.data.tables import Row
 from sedtalker.emotion.track import constant_track, random_track
@@ -91,7 +99,7 @@ class SourceRules:
 
 TALKER_ENCODER = "whisper-tiny.en-streaming"  # of the default talker
 LOSS_WEIGHTS = LossWeights()
-RULE_LOSS_WEIGHTS = {"tongueOut": 30.0, "mouthRollLower": 16.0, "mouthUpperUp": 4.0}
+RULE_LOSS_WEIGHTS = {"tongueOut": 45.0, "mouthRollLower": 16.0, "mouthUpperUp": 4.0}
 """Of channels that only a few phones move: with equal weights they would stay at rest."""
 SOURCE_RULES = {
     "tts": SourceRules(repeats=2),
@@ -104,8 +112,10 @@ RANDOM_TRACK_SHARE = 1 / 3  # of acted clips, so that the face follows the track
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 NON_SPEECH_CLIPS = 720
 TEST_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, left out of training
+JOINED, JOINED_PAUSES = 3, (0.1, 1.2)  # sentences of a joined clip, and seconds of silence between them
+CUT_SHARE = 0.3  # largest share of the first and the last sentence of a joined clip that is cut off
 CONTACT_LOSS_WEIGHT = 6.0  # of the shape of /f v/ in a tracked face
-TRACKED_CONTACT = 0.085  # opening between the tracked lips at /f v/, where the upper teeth fill the gap
+TRACKED_CONTACT = 0.072  # opening between the tracked lips at /f v/, where the upper teeth fill the gap
 CLOSING_SECONDS = 0.2  # of added silence, after which a tracked mouth counts as closed
 GRID_MARGIN = 0.25  # seconds around a sentence of GRID in which the mouth belongs to it
 
@@ -181,13 +191,69 @@ def tracked_arrays(motion: FaceMotion, frames: int, lead: int = 0, silence: bool
 def speech_clips(utterances: Iterable[AlignedUtterance], audio: Path) -> Iterator[RigExample]:
     """Clips of aligned speech animated by rules, some of them repeated with converted voices, written to `audio`."""
     for number, utterance in enumerate(utterances):
-        acted = utterance.acted
-        if acted is not None and acted.transcript in TEST_SENTENCES and utterance.split == "train":
+        if utterance.split == "train" and _is_test_sentence(utterance):
             continue
         yield _animate(utterance)
         if number % _rules(utterance.source).repeat_every == 0:
             for conversion in _convert_voices(_clip(utterance), audio):
                 yield _animate(_retime(utterance, conversion))
+
+
+def joined_clips(utterances: Iterable[AlignedUtterance], audio: Path) -> Iterator[RigExample]:
+    """Clips of several sentences of one speaker with pauses of different lengths between them, written to `audio`.
+
+    They begin and end within speech. Most recordings of a corpus hold one sentence between silences, so that a talker
+    that learns them alone closes the mouth in every pause and at both ends.
+    """
+    speakers: dict[tuple[str, str], list[AlignedUtterance]] = defaultdict(list)
+    for utterance in utterances:
+        if utterance.split != "test" and not _is_test_sentence(utterance):
+            speakers[utterance.split, utterance.speaker].append(utterance)
+    for (_, speaker), spoken in speakers.items():
+        rng = np.random.default_rng([zlib.crc32(speaker.encode()), 5])
+        order = rng.permutation(len(spoken))
+        for number, start in enumerate(range(0, len(order) - JOINED + 1, JOINED)):
+            parts = [spoken[index] for index in order[start : start + JOINED]]
+            yield _animate(_join(parts, audio / f"joined_{speaker}_{number}.wav", rng))
+
+
+def _join(parts: Sequence[AlignedUtterance], path: Path, rng: np.random.Generator) -> AlignedUtterance:
+    """Write utterances one after the other, cut to half a random pause on both sides of the speech."""
+    sound: list[Float] = []
+    phones: list[Phone] = []
+    end = 0.0
+    for place, part in enumerate(parts):
+        spoken = [phone for phone in part.phones if phone.name != SILENCE]
+        first, last = spoken[0].start, spoken[-1].end
+        inside = CUT_SHARE * (last - first)
+        before, after = -rng.uniform(JOINED_PAUSES[0], JOINED_PAUSES[1], 2) / 2
+        if place == 0:
+            before = rng.uniform(0, inside)
+        if place == len(parts) - 1:
+            after = rng.uniform(0, inside)
+        samples = load_audio(part.audio)
+        low, high = round(max(0.0, first + before) * SAMPLE_RATE), round((last - after) * SAMPLE_RATE)
+        samples = samples[low:high]
+        offset = end - low / SAMPLE_RATE
+        until = end + len(samples) / SAMPLE_RATE
+        shifted = (replace(phone, start=phone.start + offset, end=phone.end + offset) for phone in part.phones)
+        phones += [
+            replace(phone, start=max(phone.start, end), end=min(phone.end, until))
+            for phone in shifted
+            if phone.end > end and phone.start < until
+        ]
+        sound.append(samples)
+        end = until
+    joined = np.concatenate(sound)
+    if rng.uniform() < NOISY:
+        joined = np.clip(add_background(joined, float(np.sqrt(np.mean(np.square(joined)))), rng), -1, 1)
+    write_wav(path, [joined])
+    source = f"{parts[0].source}-joined"
+    return replace(parts[0], id=path.stem, audio=str(path), source=source, phones=tuple(phones), acted=None)
+
+
+def _is_test_sentence(utterance: AlignedUtterance) -> bool:
+    return utterance.acted is not None and utterance.acted.transcript in TEST_SENTENCES
 
 
 def _animate(utterance: AlignedUtterance) -> RigExample:
@@ -296,6 +362,8 @@ def grid_clips(folder: Path, phone_table: PhoneTable, audio: Path) -> Iterator[R
         if split != "train":
             phones = ()
         motion = add_contacts(motion, contact_curve(phones, times))
+        if phones:
+            motion = part_lips_for_tongue(motion)
         closed = LOSS_WEIGHTS.tracked_closure * full_closures(closure_curve(phones, times))
         motion = FaceMotion(motion.weights, motion.loss_weight * in_sentence[:, None], closed)
         yield from _tracked_clips(
@@ -345,6 +413,16 @@ def add_contacts(motion: FaceMotion, contact: Float) -> FaceMotion:
     return FaceMotion(fit_gap(opening * per_jaw, weights, speaking, measures), loss_weight)
 
 
+def part_lips_for_tongue(motion: FaceMotion) -> FaceMotion:
+    """Part the lips of a tracked face where its tongueOut needs it, so that the tongue is visible at /th/."""
+    measures, weights = default_measures(), motion.weights
+    tracked = np.maximum(weights @ measures.matrix[:, GAP], 0)
+    least = least_opening(weights[:, TONGUE_OUT]) * measures.matrix[JAW_OPEN, GAP]
+    speaking = np.minimum(weights[:, JAW_OPEN] / JAW_REST_IN_SPEECH, 1)
+    fitted = fit_gap(np.maximum(tracked, least), weights, speaking, measures)
+    return replace(motion, weights=np.where((least > tracked)[:, None], fitted, weights))
+
+
 @dataclass(frozen=True)
 class StoreSources:
     """Folders and files to build a store from; None leaves one out."""
@@ -392,6 +470,7 @@ def build_clips(folder: Path, sources: StoreSources, limit: int | None = None) -
             yield from facegood_clips(sources.facegood, audio)
         if acted:
             yield from speech_clips(select_aligned(acted, phone_table), audio)
+            yield from joined_clips(select_aligned(acted, phone_table), audio)
 
     clips = write_rig_store(folder, examples())
     spoken = read_phones(sources.spoken / "phones.tsv") if sources.spoken else {}

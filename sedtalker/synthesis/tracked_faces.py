@@ -67,7 +67,9 @@ def read_facegood(path: Path | str) -> FaceMotion:
         both_sides = name.removesuffix("Left").removesuffix("Right")
         loss_weight[:, ARKIT_NAMES.index(name)] = mouth * FACEGOOD_LOSS_WEIGHTS.get(both_sides, 1.0)
     jaw = weights[:, JAW_OPEN].copy()
-    _set_opening(weights, loss_weight, jaw)
+    speaking = _set_opening(weights, loss_weight, jaw)
+    # She closes her lips in every pause, which others do not.
+    loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] *= speaking[:, None]
     # Her jaw alone sets the gap: the default head's mouthFunnel parts the lips by 11 mm, hers does not.
     per_weight = default_measures().matrix[:, GAP].copy()
     per_weight[[JAW_OPEN, MOUTH_CLOSE]] = 0.0
@@ -116,12 +118,16 @@ def _sharpen(curve: Float) -> Float:
     return 1.25 * curve - 0.125 * (padded[:-2] + padded[2:])
 
 
-def _set_opening(weights: Float, loss_weight: Float, opening: Float) -> None:
-    """Write jawOpen and mouthClose with the loss weight 1, divided as in motion made by rules."""
+def _set_opening(weights: Float, loss_weight: Float, opening: Float) -> Float:
+    """Write jawOpen and mouthClose with the loss weight 1, divided as in motion made by rules.
+
+    Returns where she speaks, (T,) in 0..1.
+    """
     speaking = smooth(dilate(opening > SPEAKING_OPENING, FRAME_RATE // 5).astype(np.float32), 2.0)
     for name, values in zip(("jawOpen", "mouthClose"), split_opening(opening, speaking), strict=True):
         column = ARKIT_NAMES.index(name)
         weights[:, column], loss_weight[:, column] = values, 1.0
+    return speaking
 
 
 def _arrays(path: Path | str, *names: str) -> Mapping[str, NDArray]:

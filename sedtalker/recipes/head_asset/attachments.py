@@ -45,8 +45,8 @@ def make_materials(identity: Identity) -> dict[str, Material]:
             gloss=60, ambient=1.7,
         ),
         "tongue": Material(
-            kind="tongue", texture="tongue", tint=(0.75, 0.5, 0.5), wrap=(0.3, 0.15, 0.15), specular=0.8, gloss=40,
-            ambient=0.9,
+            kind="tongue", texture="tongue", tint=(1.1, 0.8, 0.8), wrap=(0.3, 0.15, 0.15), specular=0.8, gloss=40,
+            ambient=1.6,
         ),
         "brows": Material(kind="card", mode="blend", texture=f"{own}_brows", wrap=(0.6, 0.6, 0.6), gloss=10),
         "lashes": Material(kind="card", mode="blend", texture=f"{own}_lashes", wrap=(0.6, 0.6, 0.6), gloss=10),

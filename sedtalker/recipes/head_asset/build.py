@@ -49,6 +49,7 @@ OPEN_SHARE = 0.7  # factor of the occlusion with the mouth open, for all other v
 STRIPS_BLUR = 0.012  # metres, radius over which the hair's occlusion is averaged, to hide the seams of its strips
 TEETH_LIGHT = 0.6  # least occlusion value of the front teeth, which are translucent
 TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # factor of the molars, and their depth behind the front teeth in metres
+TONGUE_LIGHT, TONGUE_DEPTH = 0.6, 0.034  # least occlusion value of the tongue's tip; 0 this far behind it in metres
 
 # Poses that show as much of the teeth as any expression, and the views in degrees.
 _OPEN_MOUTHS: Sequence[dict[str, float]] = (
@@ -196,6 +197,8 @@ def _bake_occlusion(
     inner = np.concatenate([topology.parts[name] for name in ("mouth", "tongue")])
     teeth = np.concatenate([topology.parts[name] for name in ("teeth_upper", "teeth_lower")])
     light[inner] = open_[inner]
+    tongue = topology.parts["tongue"]
+    light[tongue] = light_tongue(body.template[tongue, 2], light[tongue])
     depth = np.clip((body.template[teeth, 2].max() - body.template[teeth, 2]) / TEETH_DEPTH, 0, 1)
     light[teeth] = (TEETH_LIGHT + (1 - TEETH_LIGHT) * open_[teeth]) * (1 - (1 - TEETH_DARK) * depth)
     baked = {
@@ -203,6 +206,15 @@ def _bake_occlusion(
         for name, attachment in attachments.items()
     }
     return light, baked
+
+
+def light_tongue(depth: Array, light: Array) -> Array:
+    """Occlusion (N,) of a tongue's vertices from their depth (N,) in metres, forwards, and their baked values (N,).
+
+    Baked at rest, the tip would stay black when it comes forward between the teeth.
+    """
+    behind = np.clip((depth.max() - depth) / TONGUE_DEPTH, 0, 1)
+    return np.maximum(light, TONGUE_LIGHT * (1 - behind))
 
 
 def _compute_occlusion(

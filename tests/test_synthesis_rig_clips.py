@@ -90,7 +90,7 @@ def test_every_split_has_every_kind_of_sound_without_speech(tmp_path: Path, monk
     monkeypatch.setattr(rig_clips, "synthesize_non_speech", lambda kind, seconds, rng: np.zeros(1600, np.float32))
     clips = [clip for clip, _ in rig_clips.non_speech_clips(tmp_path, rig_clips.NON_SPEECH_CLIPS)]
     counts = Counter((clip.id.rsplit("_", 1)[1], clip.split) for clip in clips)
-    sides = {"train": 64, "validation": 8, "test": 8}
+    sides = {"train": 24, "validation": 3, "test": 3}
     assert counts == {(kind, side): count for kind in NON_SPEECH for side, count in sides.items()}
 
 

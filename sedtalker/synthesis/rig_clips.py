@@ -3,7 +3,8 @@
 The store's format is in `sedtalker.data.rig_store`. There are five kinds of clips: speech with known phones and acted
 speech, both animated by rules (`sedtalker.synthesis.coarticulation`); GRID and FACEGOOD, whose faces were tracked; and
 sounds without speech under a face at rest. Clips are repeated with converted voices, in noise, in rooms and between
-silences, because few people were tracked and most sentences come from few speakers (`SOURCE_RULES`).
+silences, because few people were tracked and most sentences come from few speakers (`SOURCE_RULES`). Acted sentences
+also occur one after the other, with short pauses.
 
 Splits are by speaker. A tracked corpus has one speaker, so it is split by recording.
 
@@ -91,7 +92,7 @@ class LossWeights:
 class SourceRules:
     """Repetitions and weights of the clips of one source."""
 
-    repeats: int = 1  # times that a training clip is repeated with a converted voice; 1 in the other splits
+    repeats: int = 1  # times that a training clip is repeated with a converted voice; at most 1 in the other splits
     repeat_every: int = 1  # one clip in so many is repeated
     pitches: tuple[float, float] = PITCHES  # range of the pitch factor of a converted voice
     opening_weight: float = 1.0  # loss weight of a tracked opening
@@ -102,15 +103,15 @@ LOSS_WEIGHTS = LossWeights()
 RULE_LOSS_WEIGHTS = {"tongueOut": 45.0, "mouthRollLower": 16.0, "mouthUpperUp": 4.0}
 """Of channels that only a few phones move: with equal weights they would stay at rest."""
 SOURCE_RULES = {
-    "tts": SourceRules(repeats=2),
-    "crema-d": SourceRules(repeat_every=6),  # many speakers, few sentences
-    "grid": SourceRules(repeats=2, pitches=(0.75, 2.0), opening_weight=8.0),  # one man; only his lips are known
-    "facegood": SourceRules(repeats=4, pitches=(0.6, 1.3), opening_weight=4.0),  # one woman
+    "tts": SourceRules(repeat_every=4),
+    "crema-d": SourceRules(repeats=0),  # many speakers, few sentences
+    "grid": SourceRules(pitches=(0.75, 2.0), opening_weight=8.0),  # one man; only his lips are known
+    "facegood": SourceRules(repeats=2, pitches=(0.6, 1.3), opening_weight=4.0),  # one woman
 }
 ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
 RANDOM_TRACK_SHARE = 1 / 3  # of acted clips, so that the face follows the track and not the voice
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
-NON_SPEECH_CLIPS = 720
+NON_SPEECH_CLIPS = 270
 TEST_SENTENCES = ("Maybe tomorrow it will be cold.",)  # of CREMA-D, left out of training
 JOINED, JOINED_PAUSES = 3, (0.1, 1.2)  # sentences of a joined clip, and seconds of silence between them
 CUT_SHARE = 0.3  # largest share of the first and the last sentence of a joined clip that is cut off
@@ -293,7 +294,7 @@ class Conversion(NamedTuple):
 def _convert_voices(clip: RigClip, audio: Path) -> Iterator[Conversion]:
     """Write a clip's recording with converted voices to `audio`, as often as its source's rules say."""
     rules, recording = _rules(clip.source), load_audio(clip.audio)
-    for number in range(rules.repeats if clip.split == "train" else 1):
+    for number in range(rules.repeats if clip.split == "train" else min(rules.repeats, 1)):
         rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 3, number])
         samples, speed = convert_voice(recording, rng, rules.pitches)
         samples, delay = degrade(samples, rng)

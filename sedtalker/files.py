@@ -65,6 +65,13 @@ def final_name(path: Path) -> Path:
     return path
 
 
+def remove_temporary(folder: Path) -> None:
+    """Delete the temporary files that killed runs left in a folder."""
+    for path in folder.glob(".*~*"):
+        if final_name(path) != path and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def replace_into(temp_path: Path, path: Path) -> None:
     """Rename a file or folder; it replaces an existing file, or an existing folder with files of the same names.
 

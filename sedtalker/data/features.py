@@ -28,7 +28,7 @@ from sedtalker.data.vertex_store import Store
 from sedtalker.emotion.diarizer import STRIDE, pool_frames
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
-from sedtalker.files import atomic_write, read_text
+from sedtalker.files import atomic_write, read_text, remove_temporary
 from sedtalker.speech import (
     DEFAULT_ENCODER,
     FRAME_SAMPLES,
@@ -171,6 +171,7 @@ def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
         CheckpointError: the encoder does not exist.
     """
     folder = store.root / "features"
+    remove_temporary(folder)
     _record_encoder(folder, encoder)
     sounds = {clip.audio: store.sound(clip) for clip in store}
     cache_features(sorted(sounds.items()), folder, load_encoder(encoder).encode)

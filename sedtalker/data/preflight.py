@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import DataError
+from sedtalker.face.motion_bounds import MotionBounds
 
 HEAD_SIZE = (0.08, 2.5)  # metres, the longest side of the box around a head, with or without shoulders
 LARGEST_MOTION = 0.10  # metres from the template; an open jaw moves the chin by 0.04
@@ -75,6 +76,15 @@ def _unit_problem(size: float) -> str | None:
         if low <= size * factor <= min(high, 1.0):
             return f"a head {size:.3g} units large, probably in {unit}. Scale it to metres with --scale {factor:g}"
     return f"a head {size:.3g} units large; one in metres measures about 0.25. Scale it to metres with --scale"
+
+
+def within_bounds(bounds: MotionBounds) -> bool:
+    """Whether the extremes of a sequence suffice to know that `motion_problem` finds none; conservative."""
+    if not bounds.finite:
+        return False
+    reach = np.square(np.maximum(-bounds.low, bounds.high)).reshape(-1, 3).sum(axis=1)  # (V,) square metres, or more
+    far = reach.max() > LARGEST_MOTION**2 or reach.mean() > FAR_FROM_TEMPLATE**2
+    return not far and bounds.step.max() <= 0.99 * LARGEST_STEP  # steps of differences are rounded
 
 
 def motion_problem(frames: Float, template: Float) -> str | None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -20,12 +25,14 @@ from sedtalker.data.preflight import (
     motion_problem,
     sound_problem,
     template_problem,
+    within_bounds,
 )
 from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.sequences import UNUSED, Template, VertexSequence, VertexSource
 from sedtalker.data.vertex_store import DTYPES, Store, VertexClip, is_store, read_manifest, write_manifest
 from sedtalker.errors import AudioError, DataError
-from sedtalker.files import atomic_write
+from sedtalker.face.motion_bounds import MotionBounds, motion_bounds
+from sedtalker.files import atomic_write, remove_temporary
 
 PREFERRED_FPS = 30.0
 BLOCK = 256  # frames in memory at a time: 15 MB of FLAME's vertices
@@ -69,6 +76,8 @@ def prepare(source: VertexSource, destination: Path | str, options: PrepareOptio
     root, options = Path(destination), _set_unit(options or PrepareOptions(), source)
     report = _plan(source, options)
     settings = _settings(source, options, report)
+    for folder in (root, root / "clips", root / "audio"):
+        remove_temporary(folder)  # of a run that was killed
     _check_same_settings(root, settings)
     is_new = not is_store(root)
     write_manifest(root, settings, [], complete=False)
@@ -103,8 +112,8 @@ def check_store(store: Store) -> dict[str, str]:
                 seconds[clip.audio] = len(load_audio(store.sound(clip))) / SAMPLE_RATE
             problem = sound_problem(clip.frames, store.fps, seconds[clip.audio])
             for first in range(0, clip.frames, BLOCK):
-                block = np.asarray(frames[first : first + BLOCK], np.float32) + template
-                problem = problem or motion_problem(block, template)
+                stored = torch.from_numpy(np.array(frames[first : first + BLOCK]))
+                _check_block(stored.float().numpy() + template, template)
         except KeyError:
             problem = f"no template of subject {clip.subject}. Prepare the store again"
         except (DataError, AudioError) as error:
@@ -242,7 +251,8 @@ def _add_all(source: VertexSource, root: Path | None, options: PrepareOptions, r
     """Check every sequence, write the valid ones, and add notes to the report."""
     sounds = _Sounds(source, root / "audio" if root else None)
     reader = f"{source.corpus} -> {root}" if root else f"checking {source.root}"
-    for sequence in tqdm(source.sequences, desc=reader, unit="clip"):
+    for number, sequence in enumerate(tqdm(source.sequences, desc=reader, unit="clip")):
+        _read_ahead(source.sequences[number + 1 : number + 2])
         try:
             report.clips.append(_add(sequence, source, root, options, report, sounds))
         except (DataError, AudioError) as error:
@@ -257,6 +267,16 @@ def _add_all(source: VertexSource, root: Path | None, options: PrepareOptions, r
         report.notes.append(f"{report.kept} clips were there from an earlier run")
     if report.rounding:
         report.notes.append(f"{options.dtype} moves a coordinate by at most {report.rounding:.1e} m")
+
+
+def _read_ahead(sequences: Sequence[VertexSequence]) -> None:
+    """Let the operating system read the files of the next sequences while this one is converted."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for sequence in sequences:
+        if sequence.rows is None:
+            with suppress(OSError), sequence.vertices.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _add(
@@ -314,32 +334,45 @@ def _copy(
 ) -> float:
     """Check positions block by block and write their displacements; returns the rounding error in metres."""
     if target is None:
-        _check_and_copy(frames, template, source, options, np.empty(frames.shape, options.dtype))
+        _check_and_copy(frames, template, source, options, None)
         return 0.0
-    with atomic_write(target) as temp_path:
-        temp_path.parent.mkdir(parents=True, exist_ok=True)
-        array = np.lib.format.open_memmap(temp_path, "w+", np.dtype(options.dtype), frames.shape)
-        rounding = _check_and_copy(frames, template, source, options, array)
-        array.flush()
-        del array  # Windows renames no file that is still mapped
-    return rounding
+    with atomic_write(target) as temp_path, temp_path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, options.dtype)) | {"shape": frames.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        return _check_and_copy(frames, template, source, options, file)
 
 
 def _check_and_copy(
-    frames: Read, template: Template, source: VertexSource, options: PrepareOptions, target: NDArray[Any]
+    frames: Read, template: Template, source: VertexSource, options: PrepareOptions, file: IO[bytes] | None
 ) -> float:
-    rounding = 0.0
-    low, high = np.full_like(template, np.inf), np.full_like(template, -np.inf)
+    low, high = np.full(template.size, np.inf, np.float32), np.full(template.size, -np.inf, np.float32)
     for first in range(0, len(frames), BLOCK):
         before = max(first - 1, 0)  # one frame more, to detect a jump between blocks
         block = _in_metres(np.asarray(frames[before : first + BLOCK], np.float32), source, options)
-        problem = motion_problem(block, template)
-        if problem:
-            raise DataError(problem)
-        block = block[first - before :] - template
-        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-        target[first : first + len(block)] = block
-        rounding = max(rounding, float(np.abs(target[first : first + len(block)] - block).max()))
+        bounds = _check_block(block, template)
+        low, high = np.minimum(low, bounds.low), np.maximum(high, bounds.high)
+        if file is not None:
+            file.write(_as_stored(bounds.moved[first - before :], options.dtype).data)
     if (high - low).max() < LEAST_MOTION:
         raise DataError("it does not move. Remove it, or export it again")
-    return rounding
+    return _rounding(float(np.maximum(-low, high).max()), options.dtype)
+
+
+def _check_block(block: NDArray[np.float32], template: Template) -> MotionBounds:
+    """Bounds of a block of positions (T, V, 3) in metres. Raises DataError if it has a problem."""
+    bounds = motion_bounds(block, template)
+    if not within_bounds(bounds) and (problem := motion_problem(block, template)):
+        raise DataError(problem)
+    return bounds
+
+
+def _as_stored(moved: NDArray[np.float32], dtype: str) -> NDArray[np.floating]:
+    """Values of the store's type; torch's conversion to float16 is faster than numpy's."""
+    return moved if dtype == "float32" else torch.from_numpy(moved).half().numpy()
+
+
+def _rounding(largest: float, dtype: str) -> float:
+    """The most that the store's type changes a value of up to this size: half a unit in the last place."""
+    if dtype == "float32" or largest == 0:
+        return 0.0
+    return 2.0 ** (max(math.floor(math.log2(largest)), -14) - 11)

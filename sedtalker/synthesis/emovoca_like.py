@@ -71,15 +71,15 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
         raise DataError(f"no ARKit blendshapes: {face.name}. Use the default face")
     if root.exists():
         raise DataError(f"the folder exists: {root}. Choose another folder with -o")
-    templates = {subject: _template(face, subject, seed) for subject in size.subjects}
+    templates = {subject: stretch_template(face.template, subject, seed) for subject in size.subjects}
     write_shared(root, templates, face.faces)
     count = 0
     for subject in size.subjects:
         for sentence in size.sentences:
             rng = np.random.default_rng([seed, *f"{subject}{sentence}".encode()])
-            openness, width = _gestures(round(size.seconds * SOURCE_FPS), rng)
-            sound = _sound(openness, width, rng)
-            speech = _speech_weights(openness, width)
+            openness, width = make_gestures(round(size.seconds * SOURCE_FPS), rng)
+            sound = make_sound(openness, width, rng)
+            speech = speech_weights(openness, width)
             for expression in size.expressions:
                 for level in size.levels:
                     weights = np.clip(speech + _pose(expression) * level / 3, 0, 1)
@@ -89,13 +89,13 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
     return count
 
 
-def _template(face: Face, subject: str, seed: int) -> NDArray[np.float64]:
-    """The face, stretched by a few per cent along each axis, so that subjects differ."""
+def stretch_template(template: NDArray[np.floating], subject: str, seed: int) -> NDArray[np.float64]:
+    """A template (V, 3) stretched by a few per cent along each axis, so that subjects differ."""
     rng = np.random.default_rng([seed, *subject.encode()])
-    return face.template.astype(np.float64) * rng.uniform(0.95, 1.05, 3)
+    return template.astype(np.float64) * rng.uniform(0.95, 1.05, 3)
 
 
-def _gestures(frames: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def make_gestures(frames: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Opening and width (frames,) of the mouth in 0..1: three to five syllables a second, closed at both ends."""
     time = np.arange(frames) / SOURCE_FPS
     rate = rng.uniform(3, 5)
@@ -106,7 +106,7 @@ def _gestures(frames: int, rng: np.random.Generator) -> tuple[NDArray[np.float64
     return syllables * strength * ends, width
 
 
-def _speech_weights(openness: NDArray[np.float64], width: NDArray[np.float64]) -> NDArray[np.float64]:
+def speech_weights(openness: NDArray[np.float64], width: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights (T, 52) of a mouth that opens and spreads."""
     weights = np.zeros((len(openness), len(ARKIT_NAMES)))
     shapes = {
@@ -127,11 +127,13 @@ def _pose(expression: str) -> NDArray[np.float64]:
     return weights
 
 
-def _sound(openness: NDArray[np.float64], width: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
+def make_sound(
+    openness: NDArray[np.float64], width: NDArray[np.float64], rng: np.random.Generator, fps: int = SOURCE_FPS
+) -> NDArray[np.float32]:
     """Harmonics of a voice, (N,) at `SOUND_RATE`: loud where the mouth is open, bright where it is wide."""
-    count = round(len(openness) / SOURCE_FPS * SOUND_RATE)
+    count = round(len(openness) / fps * SOUND_RATE)
     time = np.arange(count) / SOUND_RATE
-    frames = np.arange(len(openness)) / SOURCE_FPS
+    frames = np.arange(len(openness)) / fps
     loudness, upper = np.interp(time, frames, openness), np.interp(time, frames, 900 + 1500 * width)
     pitch = rng.uniform(110, 220)
     sound = np.zeros(count)

@@ -1,0 +1,97 @@
+"""A preparation that is killed at any moment continues, and ends with the same bytes as one that ran through."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vertex_corpora as made
+
+from sedtalker import files
+from sedtalker.data.preflight import motion_problem, within_bounds
+from sedtalker.data.prepare import prepare
+from sedtalker.data.vertex_corpora.emovoca import read_emovoca
+from sedtalker.data.vertex_store import open_store
+from sedtalker.errors import DataError
+from sedtalker.face.motion_bounds import motion_bounds
+
+
+def prepare_until(corpus: Path, store: Path, moment: int, late: bool) -> None:
+    """Prepare, and end this process by SIGKILL at its n-th file: before or after the file gets its name."""
+    rename, count = files.replace_into, 0
+
+    def killing(temp_path: Path, path: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == moment and not late:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(temp_path, path)
+        if count == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    files.replace_into = killing
+    prepare(read_emovoca(corpus), store)
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+@pytest.mark.parametrize("moment, late", [(1, False), (1, True), (2, False), (4, True), (9, False), (-1, False)])
+def test_a_killed_preparation_continues(moment: int, late: bool, tmp_path: Path) -> None:
+    made.generator_layout(tmp_path)
+    prepare(read_emovoca(tmp_path), tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
+    if moment < 0:
+        moment = len(whole) + 1  # the manifest is written twice; this is the last time
+    store = tmp_path / "killed"
+    process = multiprocessing.get_context("fork").Process(target=prepare_until, args=(tmp_path, store, moment, late))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(DataError):  # no half store is opened
+        open_store(store)
+    prepare(read_emovoca(tmp_path), store)
+    killed = contents(store)
+    assert killed.keys() == whole.keys()  # no temporary file is left
+    different = {name for name in whole if whole[name] != killed[name]}
+    assert different <= {"manifest.json"}  # its notes name the clips that were there
+    assert open_store(store).clips == open_store(tmp_path / "whole").clips
+
+
+def bounded(frames: np.ndarray, template: np.ndarray) -> bool:
+    return within_bounds(motion_bounds(frames.astype(np.float32), template.astype(np.float32)))
+
+
+def test_the_fast_check_lets_no_problem_pass() -> None:
+    rest = made.template()
+    good = made.motion(rest, 40)
+    assert bounded(good, rest) and motion_problem(good, rest) is None
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        frames, (frame, vertex, axis) = good.copy(), (rng.integers(40), rng.integers(made.VERTICES), rng.integers(3))
+        kind = rng.integers(4)
+        if kind == 0:
+            frames[frame, vertex, axis] = rng.choice([np.nan, np.inf, -np.inf])
+        elif kind == 1:
+            frames[frame, vertex, axis] += rng.uniform(-0.2, 0.2)
+        elif kind == 2:
+            frames += rng.uniform(-0.05, 0.05, 3)
+        else:
+            frames[frame:] *= rng.uniform(0.7, 1.3)
+        assert not (bounded(frames, rest) and motion_problem(frames, rest))
+
+
+def test_displacements_and_bounds_are_those_of_numpy() -> None:
+    rest = made.template().astype(np.float32)
+    frames = made.motion(rest, 30).astype(np.float32)
+    bounds, moved = motion_bounds(frames, rest), (frames - rest).reshape(30, -1)
+    np.testing.assert_array_equal(bounds.moved, moved)
+    np.testing.assert_array_equal(bounds.low, moved.min(axis=0))
+    np.testing.assert_array_equal(bounds.high, moved.max(axis=0))
+    np.testing.assert_allclose(bounds.step, np.abs(np.diff(moved, axis=0)).max(axis=0), rtol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -41,7 +42,16 @@ from sedtalker.training.losses import (
     talker_losses,
 )
 from sedtalker.training.talker import TalkerModule, TalkerTraining, load_initial_weights, train_talker
-from sedtalker.training.windows import Batches, ClipInfo, Example, RigStore, WholeClips, Windows, collate
+from sedtalker.training.windows import (
+    Batches,
+    ClipInfo,
+    Example,
+    RigStore,
+    WholeClips,
+    Windows,
+    collate,
+    device_share,
+)
 
 LAYERS, WIDTH = 2, 12
 TINY = {
@@ -103,6 +113,11 @@ def configured(store: Path, tmp_path: Path):
     return path, overrides
 
 
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def logged(output: Path) -> list[dict[str, float]]:
     """Rows of the validation metrics."""
     header, *rows = [
@@ -140,6 +155,71 @@ def test_a_resumed_run_ends_with_the_same_weights(configured, tmp_path: Path) ->
     assert whole["global_step"] == stopped["global_step"] == 30
     for name, value in whole["state_dict"].items():
         torch.testing.assert_close(stopped["state_dict"][name], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [1.0, 0])
+def test_two_processes_follow_the_curve_of_one_and_it_resumes_their_run(
+    configured, tmp_path: Path, window: float
+) -> None:
+    """Two processes make half of the steps, then one process makes the others."""
+    path, overrides = configured
+    changes = {"window": window, "steps": 12, "validate_every": 6, "trainer.log_every_n_steps": 1}
+    train_talker(path, overrides("one", **changes))
+    devices = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu", "trainer.max_epochs": 1}
+    command = [sys.executable, "-m", "sedtalker", "train", "talker", "--config", str(path)]
+    finished = subprocess.run([*command, *overrides("two", **changes, **devices)], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    half = torch.load(tmp_path / "two" / "last.ckpt", weights_only=True)
+    assert half["global_step"] == 6
+    train_talker(path, overrides("two", **changes))
+
+    def curve(run: str, name: str) -> list[float]:
+        rows = [row for log in sorted((tmp_path / run / "log").glob("*/metrics.csv")) for row in csv_rows(log)]
+        return [float(row[name]) for row in rows if row.get(name)]
+
+    for name, length in (("train/loss", 12), ("val/loss", 2)):
+        assert len(curve("one", name)) == len(curve("two", name)) == length
+        np.testing.assert_allclose(curve("two", name), curve("one", name), rtol=2e-3)
+    whole, resumed = (torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("one", "two"))
+    for name, weights in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], weights, rtol=1e-2, atol=2e-4)
+
+
+def test_mixed_precision_and_accumulated_gradients_train_on_the_cpu(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    settings = {"trainer.precision": "bf16-mixed", "accumulate_grad_batches": 2, "model.order": "[mamba, attention]"}
+    train_talker(path, overrides("half", steps=4, validate_every=2, **settings))
+    first, last = logged(tmp_path / "half")
+    assert last["step"] == 3 and np.isfinite(last["val/loss"]) and last["val/loss"] < 2 * first["val/loss"]
+    assert next(load_talker_model(tmp_path / "half" / "model").parameters()).dtype == torch.float32
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.Trainer.world_size", 3)
+    path, overrides = configured
+    with pytest.raises(DataError, match="batch_size 4 for 3 devices"):
+        train_talker(path, overrides("shared", steps=2))
+
+
+def test_devices_share_the_batches_of_one() -> None:
+    shares = [device_share(24, 6, rank, 3) for rank in range(3)]
+    assert sorted(index for share in shares for index in share) == list(range(24))
+    for first in range(0, 8, 2):
+        together = {index for share in shares for index in share[first : first + 2]}
+        assert together == set(range(3 * first, 3 * first + 6))
+
+
+def test_a_run_is_logged_twice_with_a_line_of_progress(
+    configured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    path, overrides = configured
+    shown = {"logger": "both", "trainer.enable_progress_bar": True, "accumulate_grad_batches": 2}
+    train_talker(path, overrides("run", steps=4, **shown))
+    files = {path.name.split(".")[0] for path in (tmp_path / "run" / "log" / "version_0").iterdir()}
+    assert {"metrics", "events"} <= files
+    assert "training: 100%" in capsys.readouterr().err
 
 
 def test_a_run_that_no_longer_improves_ends_early(configured, tmp_path: Path) -> None:
@@ -226,7 +306,7 @@ def test_a_checkpoint_to_start_from_is_read_without_running_its_code(configured,
 def test_training_leaves_the_process_generators_alone(store: Path) -> None:
     model = TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",), dropout=0.5)
     module = TalkerModule(TalkerTraining("store", "output", model=model))
-    module.log_dict = lambda figures: None
+    module.log_dict = lambda figures, sync_dist: None
     torch.nn.init.normal_(module.talker.lips.weight)
     opened = RigStore(store)
     batch = collate([opened.example(opened.clips[0], 0, 50, 0)])
@@ -241,7 +321,7 @@ def test_training_leaves_the_process_generators_alone(store: Path) -> None:
 def test_devices_draw_different_dropout(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TalkerConfig(layers=LAYERS, feature_width=WIDTH, width=16, order=("mamba",), dropout=0.5)
     module = TalkerModule(TalkerTraining("store", "output", model=model))
-    module.log_dict = lambda figures: None
+    module.log_dict = lambda figures, sync_dist: None
     torch.nn.init.normal_(module.talker.lips.weight)
     opened = RigStore(store)
     batch = collate([opened.example(opened.clips[0], 0, 50, 0)])

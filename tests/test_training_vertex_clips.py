@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import vertex_corpora as made
 
 pytest.importorskip("lightning")
@@ -14,6 +16,7 @@ from sedtalker.data.prepare import prepare
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.errors import DataError
+from sedtalker.labels import LABELS
 from sedtalker.training.vertex_clips import BLEND, VertexClips, fit_basis, make_changing_tracks
 
 HALF = round(BLEND * 50 / 2) + 1  # frames from the middle of a change to its end
@@ -70,6 +73,28 @@ def test_emotion_changes_within_a_sentence(store: Store) -> None:
     assert example.posterior.diff(dim=0).abs().max() < 0.1  # no sharp switch
     assert example.intensity[[0, -1]].tolist() == pytest.approx([first.clip.intensity, second.clip.intensity])
     np.testing.assert_array_equal(example.features[:, 0, 0].diff(), 1)  # the speech is not changed
+
+
+def test_the_emotion_can_be_that_of_a_diarizer(store: Store) -> None:
+    with pytest.raises(DataError, match="no emotion track: "):
+        VertexClips(store, emotion="diarizer")
+    (store.root / "emotion").mkdir()
+    for number, key in enumerate(sorted({clip.audio for clip in store})):
+        posterior = np.zeros((50, len(LABELS)))
+        posterior[:25, LABELS.index("happy")] = posterior[25:, LABELS.index("sad")] = 1
+        np.savez(store.root / "emotion" / f"{key}.npz", posterior=posterior, intensity=np.full(50, 0.1 * number))
+    labelled, heard = VertexClips(store), VertexClips(store, emotion="diarizer")
+    info, sounds = heard.clips[0], sorted({clip.audio for clip in store})
+    example = heard.example(info, 10, 40, style=0)
+    assert (example.posterior[:15, LABELS.index("happy")] == 1).all()
+    assert (example.posterior[15:, LABELS.index("sad")] == 1).all()
+    level = 0.1 * sounds.index(store.clips[0].audio)
+    np.testing.assert_allclose(example.intensity, level, atol=1e-6)
+    torch.testing.assert_close(example.target.values, labelled.example(info, 10, 40, style=0).target.values)
+    followed = next(clip for clip in heard.clips if clip.frames > 90)  # two sentences
+    example = heard.example(followed, 0, followed.frames, style=0)
+    np.testing.assert_allclose(example.posterior.sum(1), 1, atol=1e-6)
+    shutil.rmtree(store.root / "emotion")
 
 
 def test_two_sentences_follow_each_other(store: Store) -> None:

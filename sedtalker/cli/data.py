@@ -56,6 +56,12 @@ def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="speech encoder whose features the store gets, or none (default: whisper-tiny.en)",
     )
+    parser.add_argument(
+        "--diarizer",
+        default="none",
+        metavar="NAME|DIR",
+        help="diarizer that is run on the sound, for a training with emotion=diarizer (default: none)",
+    )
     _add_reading(parser)
     parser.set_defaults(run=run_prepare)
 
@@ -201,6 +207,11 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
         sounds = cache_store_features(open_store(arguments.output), arguments.encoder)
         print(f"features: {arguments.encoder}, {sounds} audio files, shared by the variants of a sentence")
+    if arguments.diarizer != "none":
+        from sedtalker.data.vertex_emotion import cache_store_emotions
+
+        sounds = cache_store_emotions(open_store(arguments.output), arguments.diarizer)
+        print(f"emotion tracks: diarizer {arguments.diarizer}, {sounds} audio files")
     print(f"{arguments.output}: {len(outcome.clips)} clips at {outcome.fps:g} fps, {len(outcome.refused)} refused")
     return 1 if outcome.refused else 0
 

@@ -1,7 +1,8 @@
-"""Pictures in a training log: predicted above true frames of a validation clip."""
+"""The progress line of a training, and pictures: predicted above true frames of a validation clip."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
+from tqdm import tqdm
 
 from sedtalker.errors import RenderError
 from sedtalker.face.rig import Face
@@ -22,7 +24,39 @@ from sedtalker.training.windows import Example
 INSTANTS = 6  # evenly spaced frames of the clip
 SIZE = 192  # pixels per face
 
+LOGGED_EVERY = 30.0  # s between two lines of progress in a file
+
 Pose = Callable[[np.ndarray], np.ndarray]  # (n, K) -> vertices (n, V, 3)
+
+
+class Progress(Callback):
+    """One line for the whole run: steps, seconds a step, time left and loss."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Show the line in the first process only."""
+        self.line = tqdm(
+            desc="training",
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            unit="step",
+            mininterval=0.5 if sys.stderr.isatty() else LOGGED_EVERY,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Advance by the optimizer's steps; with accumulated gradients some batches have none."""
+        if trainer.global_step > self.line.n and not self.line.disable:
+            self.line.set_postfix(loss=f"{float(outputs['loss']):.4g}", refresh=False)
+            self.line.update(trainer.global_step - self.line.n)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Show the final state."""
+        self.line.close()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Close the line, so that the error gets its own."""
+        if hasattr(self, "line"):
+            self.line.close()
 
 
 class SamplePictures(Callback):
@@ -46,8 +80,9 @@ class SamplePictures(Callback):
                 return
             with atomic_write(self.folder / f"step_{trainer.global_step:06d}.png") as temp_path:
                 Image.fromarray(sheet).save(temp_path, format="png")
-            if isinstance(trainer.logger, TensorBoardLogger):
-                trainer.logger.experiment.add_image("face", sheet, trainer.global_step, dataformats="HWC")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("face", sheet, trainer.global_step, dataformats="HWC")
 
     @torch.inference_mode()
     def predict(self, module: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sedtalker.data.features import check_features
+from sedtalker.data.vertex_emotion import EMOTION_SOURCES
 from sedtalker.data.vertex_store import is_store, open_store
 from sedtalker.errors import DataError
 from sedtalker.evaluation.masks import read_masks
@@ -30,18 +31,28 @@ from sedtalker.face.vertex_masks import LIPS, default_masks
 from sedtalker.labels import LABELS
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
-from sedtalker.training.callbacks import Pose, SamplePictures
+from sedtalker.training.callbacks import Pose, Progress, SamplePictures
 from sedtalker.training.config import read_config, require_within
 from sedtalker.training.losses import MILLIMETRES, Lips, LossWeights, Mouth, motion_spread, talker_losses, weighted_sum
 from sedtalker.training.resume import check_fits, last_checkpoint, read_lightning_checkpoint
 from sedtalker.training.schedule import OneCycle
 from sedtalker.training.vertex_clips import VertexClips
-from sedtalker.training.windows import Batches, ClipInfo, Example, MotionStore, RigStore, WholeClips, Windows, collate
+from sedtalker.training.windows import (
+    Batches,
+    ClipInfo,
+    Example,
+    MotionStore,
+    RigStore,
+    WholeClips,
+    Windows,
+    collate,
+    device_share,
+)
 
 TrainingStore: TypeAlias = RigStore | VertexClips
 
 COLLAPSED = 0.25  # ratio of predicted to true motion below which a warning is printed
-LOGGERS = ("csv", "tensorboard")
+LOGGERS = ("csv", "tensorboard", "both")
 TRAINABLE = ("all", "head")
 IRRELEVANT_WARNINGS = (".*smaller than the logging interval", ".*LeafSpec", ".*exists and is not empty", ".*`srun`")
 """Warnings of Lightning, some in every epoch, that require no action."""
@@ -61,7 +72,7 @@ class TalkerTraining:
     masks: str = ""  # FLAME_masks.pkl or lists of vertices, for the lips of a vertex corpus
     source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
     steps: int = 3000
-    batch_size: int = 8  # windows
+    batch_size: int = 8  # windows of a batch, over all devices
     window: float = 4.0  # seconds; 0: whole clips, in batches of similar length
     accumulate_grad_batches: int = 1  # batches per optimizer step
     lr: float = 2e-3
@@ -74,7 +85,8 @@ class TalkerTraining:
     validation_window: float = 12.0  # seconds from the start of each clip
     patience: int = 8  # validations without improvement before the run ends
     overfit_one: bool = False  # train and validate on one clip, as a check of the setup
-    logger: str = "csv"  # csv or tensorboard
+    emotion: str = "labels"  # of a vertex corpus: its labels, or diarizer: the track of the sound, frame by frame
+    logger: str = "csv"  # csv, tensorboard or both
     pictures: bool = True  # draw a validation clip after each validation, if the store has triangles
     trainer: dict[str, Any] = field(default_factory=dict)  # arguments of Lightning's Trainer, as devices
     threads: int = 1
@@ -102,7 +114,9 @@ class TalkerTraining:
         if self.trainable not in TRAINABLE:
             raise DataError(f"trainable is {self.trainable!r}. Set it to {' or '.join(TRAINABLE)}")
         if self.logger not in LOGGERS:
-            raise DataError(f"logger is {self.logger!r}. Set it to {' or '.join(LOGGERS)}")
+            raise DataError(f"logger is {self.logger!r}. Set it to {', '.join(LOGGERS[:-1])} or {LOGGERS[-1]}")
+        if self.emotion not in EMOTION_SOURCES:
+            raise DataError(f"emotion is {self.emotion!r}. Set it to {' or '.join(EMOTION_SOURCES)}")
         known = signature(lightning.Trainer.__init__).parameters
         if unknown := sorted(set(self.trainer) - set(known)):
             raise DataError(f"trainer.{unknown[0]} is not a flag of Lightning's Trainer. Check its spelling")
@@ -126,11 +140,15 @@ class TalkerModule(lightning.LightningModule):
 
     def training_step(self, batch: Example, index: int) -> Tensor:
         with self._seeded_dropout(index):
-            motion = self._motion(batch)
-        terms = self._terms(motion, batch)
-        loss = weighted_sum(terms, self.settings.losses)
-        self.log_dict({f"train/{name}": term for name, term in terms.items()} | {"train/loss": loss})
+            loss, terms = self.loss(batch)
+        figures = {f"train/{name}": term for name, term in terms.items()} | {"train/loss": loss}
+        self.log_dict(figures, sync_dist=torch.distributed.is_available() and torch.distributed.is_initialized())
         return loss
+
+    def loss(self, batch: Example) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss () of a batch, and its terms by name, without their weights."""
+        terms = self._terms(self._motion(batch), batch)
+        return weighted_sum(terms, self.settings.losses), terms
 
     @contextmanager
     def _seeded_dropout(self, index: int) -> Iterator[None]:
@@ -210,16 +228,29 @@ class TalkerData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Example]:
         settings = self.settings
         epoch = self.trainer.current_epoch if self.trainer else 0
+        rank, devices = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if settings.batch_size % devices:
+            raise DataError(
+                f"batch_size {settings.batch_size} for {devices} devices. Set it to a multiple of {devices}"
+            )
         batches = settings.validation_interval * settings.accumulate_grad_batches
         sampling = (settings.seed, epoch, settings.source_weights, settings.style_dropout)
         if settings.window == 0:
             clips = Batches(self.store, self.train_clips, self.styles, settings.batch_size, batches, *sampling)
+            clips.rank, clips.devices = rank, devices
             return DataLoader(clips, None, num_workers=settings.workers)
         frames, count = round(settings.window * FRAME_RATE), batches * settings.batch_size
         windows = Windows(self.store, self.train_clips, self.styles, frames, count, *sampling)
-        return DataLoader(windows, settings.batch_size, collate_fn=collate, num_workers=settings.workers)
+        return DataLoader(
+            windows,
+            settings.batch_size // devices,
+            sampler=device_share(count, settings.batch_size, rank, devices),
+            collate_fn=collate,
+            num_workers=settings.workers,
+        )
 
     def val_dataloader(self) -> DataLoader[Example]:
+        """The same clips on every device, so that the figures do not depend on their number."""
         return DataLoader(self._validation(), 1, collate_fn=collate)
 
     def validation_example(self) -> Example:
@@ -284,7 +315,8 @@ def open_training_store(training: TalkerTraining) -> TrainingStore:
             raise DataError(
                 f"a store of {vertex_store.vertices} vertices: {root}. Set model.vertices={vertex_store.vertices}"
             )
-        store = VertexClips(vertex_store, model.coefficients if model.head == "pca" else None, training.seed)
+        components = model.coefficients if model.head == "pca" else None
+        store = VertexClips(vertex_store, components, training.seed, training.emotion)
     check_features(model, root, *store.example(store.clips[0], 0, 1, MEAN_STYLE).features.shape[1:])
     return store
 
@@ -360,6 +392,8 @@ def make_callbacks(
         ModelCheckpoint(output, "last", **options),
         EarlyStopping("val/loss", patience=training.patience, check_on_train_epoch_end=False),
     ]
+    if training.trainer.get("enable_progress_bar", True):
+        callbacks.append(Progress())
     if training.pictures and (inputs := sample_picture_inputs(store, data, module.talker)) is not None:
         callbacks.append(SamplePictures(*inputs, data.validation_example(), output / "pictures"))
     return callbacks
@@ -390,7 +424,10 @@ def _trainer_arguments(training: TalkerTraining, callbacks: list[Callback]) -> d
     """Arguments of Lightning's Trainer: defaults, mixed precision on a GPU, and those of the configuration."""
     mixed = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     output = Path(training.output)
-    logger: Logger = CSVLogger(output, "log") if training.logger == "csv" else TensorBoardLogger(output, "log")
+    csv = CSVLogger(output, "log")
+    loggers: list[Logger] = [csv] if training.logger in ("csv", "both") else []
+    if training.logger in ("tensorboard", "both"):
+        loggers.append(TensorBoardLogger(output, "log", version=csv.version))
     return {
         "max_steps": training.steps,
         "accumulate_grad_batches": training.accumulate_grad_batches,
@@ -403,8 +440,10 @@ def _trainer_arguments(training: TalkerTraining, callbacks: list[Callback]) -> d
         "log_every_n_steps": 25,
         "default_root_dir": output,
         "callbacks": callbacks,
-        "logger": logger,
+        "logger": loggers,
+        "use_distributed_sampler": False,  # `TalkerData` divides the batches
         **training.trainer,
+        "enable_progress_bar": False,  # its bar begins anew in every epoch; `Progress` shows the whole run
     }
 
 

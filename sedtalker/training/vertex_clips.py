@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.curves import interpolate_frames
+from sedtalker.data.vertex_emotion import DIARIZER, EMOTION_SOURCES, read_emotions
 from sedtalker.data.vertex_store import Store, VertexClip
 from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
@@ -48,8 +49,14 @@ Track = tuple[Piece, ...]
 class VertexClips:
     """Clips of one emotion, and for training also tracks in which it changes."""
 
-    def __init__(self, store: Store, components: int | None = None, seed: int = 0) -> None:
-        """Values are coefficients of a PCA basis of `components`; None: displacements in mm."""
+    def __init__(
+        self, store: Store, components: int | None = None, seed: int = 0, emotion: str = EMOTION_SOURCES[0]
+    ) -> None:
+        """Values are coefficients of a PCA basis of `components`; None: displacements in mm.
+
+        Raises:
+            DataError: speech features, or with `emotion` "diarizer" the tracks, are missing.
+        """
         self.store = store
         self.basis = fit_basis(store, components, seed) if components else None
         self.tracks: dict[str, Track] = {clip.id: (Piece(clip, 0, 0),) for clip in store}
@@ -60,6 +67,7 @@ class VertexClips:
             self.tracks[name] = track
             self.clips.append(ClipInfo(name, track[0].clip.subject, f"{store.corpus}-changing", "train", frames))
         _require_features(store)
+        self._emotions = read_emotions(store) if emotion == DIARIZER else None  # key of a sound -> track
         self._cache: dict[str, NDArray[np.float16]] = {}  # coefficients by clip, 16 kB each
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
@@ -71,8 +79,14 @@ class VertexClips:
         posterior = np.zeros((len(times), len(labels)), np.float32)
         intensity = np.zeros(len(times), np.float32)
         for piece, weight in zip(track, weights, strict=True):
-            posterior[:, labels.index(piece.clip.emotion)] += weight
-            intensity += weight * np.float32(piece.clip.intensity)
+            if self._emotions is None:
+                posterior[:, labels.index(piece.clip.emotion)] += weight
+                intensity += weight * np.float32(piece.clip.intensity)
+                continue
+            emotion = self._emotions[piece.clip.audio]
+            own = np.clip(times - piece.offset, 0, len(emotion.intensity) - 1)
+            posterior[:, : emotion.posterior.shape[1]] += weight[:, None] * emotion.posterior[own]
+            intensity += weight * emotion.intensity[own]
         target = torch.from_numpy(np.asarray(values, np.float32))
         return Example(
             self._features(track, times),

@@ -149,7 +149,10 @@ class Windows(Dataset[Example]):
 
 @dataclass
 class Batches(Dataset[Example]):
-    """Batches of whole clips of similar length, to limit padding; an epoch is the same in any number of workers."""
+    """Batches of whole clips of similar length, to limit padding; an epoch is the same in any number of workers.
+
+    Each device loads its share of every batch, padded to the longest clip of the batch.
+    """
 
     store: MotionStore
     clips: Sequence[ClipInfo]
@@ -160,6 +163,8 @@ class Batches(Dataset[Example]):
     epoch: int = 0
     source_weights: dict[str, float] = field(default_factory=dict)  # source -> sampling weight (default 1)
     style_dropout: float = 0.2
+    rank: int = 0  # of this device
+    devices: int = 1
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -173,11 +178,11 @@ class Batches(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        examples = []
-        for clip in (self.clips[number] for number in self.batches[index]):
-            style = _draw_style(clip, self.styles, self.style_dropout, rng)
-            examples.append(self.store.example(clip, 0, clip.frames, style))
-        return collate(examples)
+        clips = [self.clips[number] for number in self.batches[index]]
+        styles = [_draw_style(clip, self.styles, self.style_dropout, rng) for clip in clips]
+        own = list(zip(clips, styles, strict=True))[self.rank :: self.devices]
+        examples = [self.store.example(clip, 0, clip.frames, style) for clip, style in own]
+        return collate(examples, max(clip.frames for clip in clips))
 
 
 @dataclass
@@ -229,9 +234,14 @@ def _pad(example: Example, frames: int) -> Example:
     return Example(features, posterior, intensity, example.style, target)
 
 
-def collate(examples: Sequence[Example]) -> Example:
-    """Stack examples to a batch, padded to the longest."""
-    frames = max(len(example.intensity) for example in examples)
+def device_share(count: int, batch_size: int, rank: int, devices: int) -> list[int]:
+    """Indices of the examples of one device, so that the devices' batches together are those of a single device."""
+    return [first + place for first in range(0, count, batch_size) for place in range(rank, batch_size, devices)]
+
+
+def collate(examples: Sequence[Example], frames: int = 0) -> Example:
+    """Stack examples to a batch, padded to the longest, or to `frames`."""
+    frames = max(frames, *(len(example.intensity) for example in examples))
     examples = [_pad(example, frames) for example in examples]
     features, posterior, intensity, style = (torch.stack(parts) for parts in list(zip(*examples, strict=True))[:4])
     targets = [example.target for example in examples]

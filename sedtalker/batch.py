@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 import traceback
@@ -26,6 +24,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from sedtalker import __version__
+from sedtalker.cluster import map_on_cluster
 from sedtalker.errors import AnimationError, AudioError, DataError, SEDTalkerError, one_line, require, warnings_as_lines
 from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256
 from sedtalker.tasks import (
@@ -44,9 +43,7 @@ from sedtalker.tasks import (
 from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
-CLUSTER_POLL = 2.0  # s between two looks at a cluster job
 MAX_STEM = 220  # bytes; the names of results and temporary files are longer, and file systems allow 255
-ABSENT_POLLS = 3  # of a job that is not in the queue before it counts as ended
 ONE_SPEAKER = "all"  # of `same_speaker`
 _SIMPLE_ENDING = re.compile(r"\.\w+")
 
@@ -279,55 +276,23 @@ def _run_on_cluster(
     paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
 ) -> Iterator[FileOutcome]:
     """Submit shares of the files as Slurm jobs, through submitit. All nodes must be able to write the folder."""
-    submitit = require("submitit", "cluster")
-    executor = submitit.AutoExecutor(folder=folder / RECORDS_FOLDER / "cluster", cluster=config.cluster)
-    executor.update_parameters(name="sedtalker", timeout_min=24 * 60, cpus_per_task=max(1, (os.cpu_count() or 1) // 2))
     shares = [paths[first :: config.jobs] for first in range(min(config.jobs, len(paths)))]
-    try:
-        with executor.batch():
-            submitted = [executor.submit(_run_cluster_share, share, folder, options, config, keys) for share in shares]
-    except (RuntimeError, OSError) as error:  # sbatch is missing or refuses the jobs
-        reason = " ".join(str(error).split())
-        raise SEDTalkerError(
-            f"the jobs cannot be submitted: {reason}. Check Slurm with sinfo, or run without --executor"
-        ) from error
-    for share, job in zip(shares, submitted, strict=True):
-        try:
-            _wait_for(job)
-            outcomes = job.result()
-        except Exception as error:  # the job was cancelled or its node died; its finished files have records
-            first, *_ = str(error).splitlines() or [type(error).__name__]
-            for path in share:
-                if path in keys and _is_finished(path, folder, keys[path]):
-                    yield FileOutcome(str(path), "done", made=_recorded_results(path, folder))
-                else:
-                    yield FileOutcome(
-                        str(path), "failed", reason=f"its cluster job failed: {path} ({first}). Run again with --resume"
-                    )
-        else:
-            if isinstance(outcomes, SEDTalkerError):
-                raise outcomes
+    run_share = partial(_run_cluster_share, folder=folder, options=options, config=config, keys=keys)
+    results = map_on_cluster(run_share, shares, folder / RECORDS_FOLDER / "cluster", config.cluster)
+    for share, outcomes in zip(shares, results, strict=True):
+        if isinstance(outcomes, SEDTalkerError):  # it concerns all files
+            raise outcomes
+        if not isinstance(outcomes, Exception):
             yield from outcomes
-
-
-def _wait_for(job: Any) -> None:
-    """Wait until a cluster job has ended; without Slurm's accounting, submitit never sees a cancelled job end."""
-    absent = 0
-    while not job.done():
-        time.sleep(CLUSTER_POLL)
-        absent = 0 if _may_be_queued(job.job_id) else absent + 1
-        if absent > ABSENT_POLLS and not job.paths.result_pickle.exists():
-            raise RuntimeError(f"job {job.job_id} left the queue without a result")
-
-
-def _may_be_queued(job_id: str) -> bool:
-    """False if the queue of Slurm does not contain the job."""
-    try:
-        listing = subprocess.run(["squeue", "--noheader", "--jobs", job_id], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return True
-    answered = listing.returncode == 0 or "Invalid job id" in listing.stderr
-    return bool(listing.stdout.strip()) or not answered
+            continue
+        first, *_ = str(outcomes).splitlines() or [type(outcomes).__name__]
+        for path in share:  # the finished files of the job have records
+            if path in keys and _is_finished(path, folder, keys[path]):
+                yield FileOutcome(str(path), "done", made=_recorded_results(path, folder))
+            else:
+                yield FileOutcome(
+                    str(path), "failed", reason=f"its cluster job failed: {path} ({first}). Run again with --resume"
+                )
 
 
 def _run_cluster_share(

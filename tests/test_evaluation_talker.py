@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
+import sys
 from pathlib import Path
 
 import av
@@ -18,7 +21,7 @@ from sedtalker.data.prepare import prepare
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, SEDTalkerError
 from sedtalker.evaluation import talker as evaluation
 from sedtalker.evaluation.masks import read_masks
 from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
@@ -220,6 +223,40 @@ def test_baselines(store: Store, masks) -> None:
     np.testing.assert_allclose(systems["mean"](item)[3] - store.templates[made.TEST], train.mean(axis=0), atol=1e-7)
     figures = {name: evaluate(name, predict, truth, masks).figures[item.id]["mve"] for name, predict in systems.items()}
     assert all(np.isfinite(list(figures.values()))) and len(set(figures.values())) == 3
+
+
+def plain(results: list[Result]) -> dict:
+    return {result.name: (result.figures, result.frames, result.bad, result.cut) for result in results}
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_processes_and_a_cluster_measure_the_same(
+    store: Store, masks, executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if executor == "slurm":
+        pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    folder, truth = write_predictions(store, tmp_path / "pred"), open_truth(store.root)
+    (folder / f"{truth.items[0].id}.npy").unlink()
+    systems = {"talker": read_predictions(folder, truth.fps), "mean": evaluation.mean_motion(truth)}
+    systems |= {"linear": evaluation.linear_regression(truth), "truth": truth.motion}
+    alone = evaluation.evaluate_systems(systems, truth, masks)
+    workload = evaluation.Workload(2, executor, tmp_path / "jobs", "local" if executor == "slurm" else None)
+    shared = evaluation.evaluate_systems(systems, truth, masks, workload=workload)
+    assert plain(shared) == plain(alone)
+    assert "no prediction" in alone[0].bad[truth.items[0].id] and len(alone[1].figures) == len(truth.items)
+
+
+def test_a_crash_of_a_process_is_an_error_of_one_line(store: Store, masks) -> None:
+    truth = open_truth(store.root)
+    with pytest.raises(SEDTalkerError, match="was killed by SIGKILL"):
+        evaluation.evaluate_systems({"dying": _Dying()}, truth, masks, workload=evaluation.Workload(2))
+
+
+class _Dying:
+    def __call__(self, item: evaluation.Item) -> np.ndarray:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
 
 
 def test_linear_regression_learns_a_linear_relation(store: Store) -> None:

@@ -14,6 +14,7 @@ from sedtalker.cli.options import (
     add_look_ahead,
     add_report,
     add_seed,
+    add_workload,
     decibels,
     integer,
     integer_list,
@@ -37,9 +38,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    kinds = "talker|motion|live|expression|diarizer|diarization|mark"
+    kinds = "talker|papers|motion|live|expression|diarizer|diarization|mark"
     models = parser.add_subparsers(dest="model", metavar=kinds, required=True)
     _add_talker(models, common)
+    _add_papers(models, common)
     _add_motion(models, common)
     _add_live(models, common)
     _add_expression(models, common)
@@ -107,6 +109,14 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
         metavar=",".join(BASELINES),
         help="baselines to compare with (default: all that TRUTH_DIR allows)",
     )
+    parser.add_argument(
+        "--emotion",
+        choices=("labels", "diarizer"),
+        default="labels",
+        help="emotion that a talker gets: the labels of the store, or the tracks of data prepare --diarizer "
+        "(default: labels)",
+    )
+    add_workload(parser)
     add_seed(parser, "the bootstrap")
     parser.add_argument(
         "--render",
@@ -118,6 +128,27 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
         "--face", metavar="NAME|MESH", help="face of --render (default: the default head, or the mesh of the truth)"
     )
     parser.set_defaults(run=run_talker)
+
+
+def _add_papers(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser(
+        "papers", parents=[common], help="show the metrics of a talker in the formulas and units of papers"
+    )
+    parser.add_argument("report", type=Path, metavar="REPORT", help="report of evaluate talker -o REPORT.json")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report (.json or .md)")
+    parser.set_defaults(run=run_papers)
+
+
+def run_papers(arguments: argparse.Namespace) -> int:
+    """Print the metrics of a report beside published ones."""
+    from sedtalker.evaluation.papers import compare_with_papers, format_papers, read_summary
+    from sedtalker.evaluation.report import write_report
+
+    report = compare_with_papers(read_summary(arguments.report))
+    print(format_papers(report))
+    if arguments.output:
+        write_report(report, arguments.output, {".md": format_papers})
+    return 0
 
 
 def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
@@ -314,15 +345,18 @@ def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a sequence could not be measured."""
     from sedtalker.evaluation.masks import read_masks
     from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
-    from sedtalker.evaluation.talker import evaluate, make_systems, open_truth, summarise
+    from sedtalker.evaluation.talker import Workload, evaluate_systems, make_systems, open_truth, summarise
     from sedtalker.face.vertex_masks import default_masks
+    from sedtalker.files import RECORDS_FOLDER
     from sedtalker.phones import read_phones
 
     truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
     vertices = truth.motion(truth.items[0]).shape[1]
     masks = read_masks(arguments.masks, vertices) if arguments.masks else default_masks(vertices)
-    systems = make_systems(arguments.predicted, truth, arguments.baselines)
-    results = [evaluate(name, predict, truth, masks, arguments.tolerance) for name, predict in systems.items()]
+    systems = make_systems(arguments.predicted, truth, arguments.baselines, arguments.emotion)
+    folder = (arguments.output[0].parent if arguments.output else Path.cwd()) / RECORDS_FOLDER
+    workload = Workload(arguments.jobs, arguments.executor, folder)
+    results = evaluate_systems(systems, truth, masks, arguments.tolerance, workload)
     phones = read_phones(arguments.phones) if arguments.phones else None
     summary = summarise(results, truth, masks, arguments.seed, phones)
     print(format_text(summary))

@@ -280,11 +280,21 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
         1,
         "worker processes; with 1, files run in the main process, where a crash ends the run",
     )
+    _add_executor(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
         help="skip files that an earlier run finished with the same input, options and weights",
     )
+
+
+def add_workload(parser: argparse.ArgumentParser) -> None:
+    """Add the options `--jobs N` and `--executor NAME` of commands that divide one task."""
+    add_count(parser, "--jobs", 1, 1024, 1, "worker processes; 1 is the main process alone")
+    _add_executor(parser)
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor",
         choices=("local", "slurm"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,16 +12,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, load_audio
+from sedtalker.cluster import map_on_cluster
 from sedtalker.curves import resample
 from sedtalker.data.features import check_features
 from sedtalker.data.preflight import as_frames
 from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.emovoca import emotion_of, parse_name
 from sedtalker.data.vertex_corpora.templates import read_template_mesh, read_templates
+from sedtalker.data.vertex_emotion import LABELLED, read_emotion
 from sedtalker.data.vertex_store import Store, VertexClip, is_store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, SEDTalkerError
@@ -31,10 +34,12 @@ from sedtalker.evaluation.vertices import ALL, MEASURES, Measure, lip_opening, m
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import LIP_PAIR, VertexMasks
+from sedtalker.files import RECORDS_FOLDER
 from sedtalker.render.animation_video import render_comparison
 from sedtalker.render.video import Audio
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
+from sedtalker.workers import WorkerDeath, map_in_workers
 
 Float = NDArray[np.floating]
 
@@ -44,6 +49,7 @@ SLCC_FORMULA = (
 )
 GROUPS = ("emotion", "level", "emotion and level", "subject")
 RIDGE = 1e-3  # penalty of the linear baseline, relative to the mean power of its inputs
+REGRESSION_FRAMES = 1000  # frames of a product of the linear baseline; 60 MB for FLAME
 RANKED_BY = ("lve_l2", "mve")  # measures that clips are ranked by; the first available one is used
 
 
@@ -186,18 +192,23 @@ def read_predictions(folder: Path | str, fps: float) -> Predict:
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"no such folder: {root}. Give the predicted sequences, named as the true ones")
+    return _PredictedFiles(root, fps)
 
-    def read(item: Item) -> Float:
-        paths = [root / f"{item.id}.npz", root / f"{item.id}.npy"]
+
+@dataclass(frozen=True)
+class _PredictedFiles:
+    root: Path
+    fps: float
+
+    def __call__(self, item: Item) -> Float:
+        paths = [self.root / f"{item.id}.npz", self.root / f"{item.id}.npy"]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise DataError(f"no prediction: {root / item.id}.npz or .npy. Predict it, or remove its true file")
+            raise DataError(f"no prediction: {self.root / item.id}.npz or .npy. Predict it, or remove its true file")
         motion, own_fps = read_motion(path, None)
-        if own_fps is not None and own_fps != fps:
-            raise DataError(f"{own_fps:g} fps predicted, {fps:g} true: {path}. Animate it with --fps {fps:g}")
+        if own_fps is not None and own_fps != self.fps:
+            raise DataError(f"{own_fps:g} fps predicted, {self.fps:g} true: {path}. Animate it with --fps {self.fps:g}")
         return motion
-
-    return read
 
 
 @dataclass
@@ -219,28 +230,141 @@ def evaluate(name: str, predict: Predict, truth: Truth, masks: VertexMasks | Non
         predict: gives (T, V, 3) in metres for an item.
         tolerance: allowed difference of lengths in frames; the longer sequence is cut, and the report lists it.
     """
-    result = Result(name)
-    for item in tqdm(truth.items, desc=f"measuring {name}", unit="clip"):
-        try:
-            pred, true = predict(item), truth.motion(item)
-            frames = _common_length(pred, true, tolerance)
-            template = truth.template(item)
-            regions = masks.regions if masks else {}
-            known = tuple(one for one in MEASURES if template is not None or not one.name.startswith("fdd"))
-            rest = true[0] if template is None else template
-            if template is not None and LIP_PAIR in regions:
-                result.gaps[item.id] = lip_opening(pred[:frames], rest, regions[LIP_PAIR])
-            result.figures[item.id] = measure(pred[:frames], true[:frames], rest, regions, truth.fps, known)
-        except SEDTalkerError as error:
-            result.bad[item.id] = str(error)
-            continue
-        result.frames[item.id] = frames
-        if len(pred) != len(true):
-            result.cut[item.id] = abs(len(pred) - len(true))
-    if not result.figures:
-        name, reason = next(iter(result.bad.items()))
-        raise DataError(f"no pair could be measured (the first, {name}: {reason})")
-    return result
+    return evaluate_systems({name: predict}, truth, masks, tolerance)[0]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How the sequences of an evaluation are divided."""
+
+    jobs: int = 1  # processes, or jobs on the cluster
+    executor: str = "local"  # or slurm
+    folder: Path = Path(RECORDS_FOLDER)  # for the files of cluster jobs
+    cluster: str | None = None  # type of cluster, as submitit names it; None: detect it
+
+
+def evaluate_systems(
+    systems: Mapping[str, Predict],
+    truth: Truth,
+    masks: VertexMasks | None,
+    tolerance: int = 0,
+    workload: Workload | None = None,
+) -> list[Result]:
+    """Measure the predictions of systems by name, in processes or on a cluster if the workload demands it.
+
+    The memory does not grow with the number of sequences.
+
+    Raises:
+        DataError: a system could not be measured on any sequence.
+        SEDTalkerError: a process or a cluster job failed.
+    """
+    workload = workload or Workload()
+    measurer = _Measurer(dict(systems), truth, masks, tolerance)
+    results = {name: Result(name) for name in systems}
+    done = _measure_all(measurer, list(truth.items), workload)
+    for measured in tqdm(done, total=len(truth.items), desc=f"measuring {', '.join(systems)}", unit="clip"):
+        for name, one in measured.outcomes.items():
+            result = results[name]
+            if isinstance(one, str):
+                result.bad[measured.id] = one
+                continue
+            result.figures[measured.id], result.frames[measured.id] = one.figures, one.frames
+            if one.gaps is not None:
+                result.gaps[measured.id] = one.gaps
+            if one.cut:
+                result.cut[measured.id] = one.cut
+    for result in results.values():
+        if not result.figures:
+            first, reason = next(iter(result.bad.items()))
+            raise DataError(f"no pair could be measured (the first, {first}: {reason})")
+    return list(results.values())
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Metrics of one sequence and system."""
+
+    figures: dict[str, float]
+    frames: int
+    gaps: Float | None  # opening of the lips (T,) in metres
+    cut: int  # removed frames
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Metrics of one sequence by system, or the reason why it was not measured."""
+
+    id: str
+    outcomes: dict[str, _Outcome | str]
+
+
+@dataclass(frozen=True)
+class _Measurer:
+    """Measures all systems on a sequence. It is picklable, for worker processes and cluster jobs."""
+
+    systems: dict[str, Predict]
+    truth: Truth
+    masks: VertexMasks | None
+    tolerance: int
+
+    def __call__(self, item: Item) -> _Measured:
+        outcomes: dict[str, _Outcome | str] = {}
+        for name, predict in self.systems.items():
+            try:
+                outcomes[name] = self._measure(item, predict)
+            except SEDTalkerError as error:
+                outcomes[name] = str(error)
+        return _Measured(item.id, outcomes)
+
+    def _measure(self, item: Item, predict: Predict) -> _Outcome:
+        pred, true = predict(item), self.truth.motion(item)
+        frames = _common_length(pred, true, self.tolerance)
+        template = self.truth.template(item)
+        regions = self.masks.regions if self.masks else {}
+        known = tuple(one for one in MEASURES if template is not None or not one.name.startswith("fdd"))
+        rest = true[0] if template is None else template
+        gaps = None
+        if template is not None and LIP_PAIR in regions:
+            gaps = lip_opening(pred[:frames], rest, regions[LIP_PAIR])
+        figures = measure(pred[:frames], true[:frames], rest, regions, self.truth.fps, known)
+        return _Outcome(figures, frames, gaps, abs(len(pred) - len(true)))
+
+    def share(self, items: Sequence[Item]) -> list[_Measured]:
+        """Measure the share of a cluster job."""
+        return [self(item) for item in items]
+
+
+@dataclass(frozen=True)
+class _MakeMeasurer:
+    """Prepares a worker process; calling it returns the measurer."""
+
+    measurer: _Measurer
+    jobs: int
+
+    def __call__(self) -> _Measurer:
+        torch.set_num_threads(max(1, torch.get_num_threads() // self.jobs))
+        return self.measurer
+
+
+def _measure_all(measurer: _Measurer, items: list[Item], workload: Workload) -> Iterator[_Measured]:
+    """Metrics of every item, in any order."""
+    jobs = min(workload.jobs, len(items))
+    if workload.executor == "slurm":
+        shares = [items[first::jobs] for first in range(jobs)]
+        for measured in map_on_cluster(measurer.share, shares, workload.folder / "cluster", workload.cluster):
+            if isinstance(measured, Exception):
+                reason = " ".join(str(measured).split()) or type(measured).__name__
+                raise SEDTalkerError(f"a cluster job of the evaluation failed: {reason}. Run it again") from measured
+            yield from measured
+    elif jobs > 1:
+        for item, measured in map_in_workers(_MakeMeasurer(measurer, jobs), items, jobs, lambda item: None):
+            if isinstance(measured, WorkerDeath):
+                raise SEDTalkerError(
+                    f"the process that measured {item.id} {measured.reason}. Use fewer --jobs, or free memory"
+                )
+            yield measured
+    else:
+        yield from map(measurer, items)
 
 
 def _common_length(pred: Float, truth: Float, tolerance: int) -> int:
@@ -276,6 +400,8 @@ def summarise(
         measures[SLCC] = {**measures["lip_intensity"], "formula": SLCC_FORMULA, "unit": "1", "mean_over": "the set"}
     return {
         "version": 1,
+        "corpus": truth.store.corpus if isinstance(truth, StoreTruth) else "a folder",
+        "vertices": truth.motion(items[common[0]]).shape[1] if common else 0,
         "fps": truth.fps,
         "split": truth.split,
         "sequences": len(common),
@@ -386,33 +512,52 @@ def _read_templates(path: Path | None) -> Mapping[str, Float]:
     return {"": read_template_mesh(path)[0]}
 
 
-def still_face(truth: Truth) -> Predict:
-    """Baseline: the template, as long as the truth."""
+@dataclass(frozen=True)
+class _StillFace:
+    truth: Truth
 
-    def predict(item: Item) -> Float:
-        template = truth.template(item)
+    def __call__(self, item: Item) -> Float:
+        template = self.truth.template(item)
         if template is None:
             raise DataError("the baseline still needs a template. Name it with --templates")
-        return np.broadcast_to(template, truth.motion(item).shape)
+        return np.broadcast_to(template, self.truth.motion(item).shape)
 
-    return predict
+
+def still_face(truth: Truth) -> Predict:
+    """Baseline: the template, as long as the truth."""
+    return _StillFace(truth)
+
+
+@dataclass(frozen=True)
+class _MeanMotion:
+    truth: StoreTruth
+    mean: Float  # (V, 3) displacement in metres
+
+    def __call__(self, item: Item) -> Float:
+        clip = self.truth.clips[item.id]
+        posture = self.truth.store.templates[clip.subject] + self.mean
+        return np.broadcast_to(posture, (clip.frames, *self.mean.shape))
 
 
 def mean_motion(truth: StoreTruth) -> Predict:
     """Baseline: the template plus the mean displacement of the training frames, the best constant prediction."""
     store, total, frames = truth.store, None, 0
     for clip in tqdm(_training_clips(store), desc="mean motion", unit="clip"):
-        moved = store.displacements(clip).sum(axis=0, dtype=np.float64)
+        moved = store.displacements(clip).sum(axis=0).astype(np.float64)
         total, frames = moved if total is None else total + moved, frames + clip.frames
     assert total is not None
-    mean = (total / frames).astype(np.float32)
+    return _MeanMotion(truth, (total / frames).astype(np.float32))
 
-    def predict(item: Item) -> Float:
-        clip = truth.clips[item.id]
-        posture = store.templates[clip.subject] + mean
-        return np.broadcast_to(posture, (clip.frames, *mean.shape))
 
-    return predict
+@dataclass(frozen=True)
+class _LinearRegression:
+    truth: StoreTruth
+    weights: Float  # (D, 3 V)
+
+    def __call__(self, item: Item) -> Float:
+        store, clip = self.truth.store, self.truth.clips[item.id]
+        moved = _regression_inputs(store, clip) @ self.weights
+        return moved.reshape(clip.frames, -1, 3) + store.templates[clip.subject]
 
 
 def linear_regression(truth: StoreTruth) -> Predict:
@@ -421,24 +566,18 @@ def linear_regression(truth: StoreTruth) -> Predict:
     It is fitted to the training split by its normal equations, whose memory does not grow with the corpus.
     """
     store = truth.store
-    gram: Float | None = None
-    for clip in tqdm(_training_clips(store), desc="linear regression", unit="clip"):
-        inputs = _regression_inputs(store, clip)
-        outputs = store.displacements(clip).reshape(clip.frames, -1)
-        if gram is None:
-            gram = np.zeros((inputs.shape[1], inputs.shape[1]))
-            cross = np.zeros((inputs.shape[1], outputs.shape[1]))
-        gram += inputs.T @ inputs
-        cross += inputs.T @ outputs
-    assert gram is not None
-    weights = solve_ridge(gram, cross, RIDGE).astype(np.float32)
-
-    def predict(item: Item) -> Float:
-        clip = truth.clips[item.id]
-        moved = _regression_inputs(store, clip).astype(np.float32) @ weights
-        return moved.reshape(clip.frames, -1, 3) + store.templates[clip.subject]
-
-    return predict
+    gram, cross = np.zeros(()), np.zeros(())
+    inputs: list[Float] = []
+    outputs: list[Float] = []
+    clips = _training_clips(store)
+    for number, clip in enumerate(tqdm(clips, desc="linear regression", unit="clip"), start=1):
+        inputs.append(_regression_inputs(store, clip))
+        outputs.append(store.displacements(clip).reshape(clip.frames, -1))
+        if sum(map(len, inputs)) >= REGRESSION_FRAMES or number == len(clips):  # larger products are faster
+            x, y = np.concatenate(inputs), np.concatenate(outputs)
+            gram, cross = gram + np.float64(x.T) @ x, cross + x.T @ y
+            inputs, outputs = [], []
+    return _LinearRegression(truth, solve_ridge(gram, cross, RIDGE).astype(np.float32))
 
 
 def solve_ridge(gram: Float, cross: Float, penalty: float) -> Float:
@@ -452,13 +591,16 @@ def solve_ridge(gram: Float, cross: Float, penalty: float) -> Float:
 BASELINES = ("still", "mean", "linear")
 
 
-def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = None) -> dict[str, Predict]:
+def make_systems(
+    predicted: Path, truth: Truth, names: Sequence[str] | None = None, emotion: str = LABELLED
+) -> dict[str, Predict]:
     """Systems by name: the talker first, then the baselines, then the truth.
 
     Args:
         predicted: folder of a trained talker, or of its predicted sequences.
         truth: true sequences; a talker's folder and the fitted baselines need a store.
         names: baselines out of `BASELINES`; None: all that the truth allows.
+        emotion: of a talker, see `predict_with_talker`.
 
     Raises:
         DataError: the talker or a named baseline does not work with this truth.
@@ -467,7 +609,7 @@ def make_systems(predicted: Path, truth: Truth, names: Sequence[str] | None = No
     if (predicted / "config.json").is_file():
         if not isinstance(truth, StoreTruth):
             raise DataError(f"a talker's folder needs a store as the truth: {predicted}. Run sedtalker data prepare")
-        systems["talker"] = predict_with_talker(predicted, truth)
+        systems["talker"] = predict_with_talker(predicted, truth, emotion=emotion)
     else:
         systems["talker"] = read_predictions(predicted, truth.fps)
     selected = BASELINES if names is None else names
@@ -497,14 +639,14 @@ def load_features(store: Store, clip: VertexClip) -> NDArray[np.float16]:
     return np.load(path, allow_pickle=False)
 
 
-def _regression_inputs(store: Store, clip: VertexClip) -> NDArray[np.float64]:
+def _regression_inputs(store: Store, clip: VertexClip) -> Float:
     """Inputs (T, D + C + 1): features, intensity in the column of the emotion, and 1."""
-    last_layer = load_features(store, clip)[:, -1].astype(np.float64)
+    last_layer = load_features(store, clip)[:, -1].astype(np.float32)
     nearest = ((np.arange(clip.frames) + 0.5) / store.fps * FRAME_RATE).astype(int)
     features = last_layer[np.minimum(nearest, len(last_layer) - 1)]
-    emotion = np.zeros((clip.frames, len(store.labels)))
+    emotion = np.zeros((clip.frames, len(store.labels)), np.float32)
     emotion[:, store.labels.index(clip.emotion)] = clip.intensity
-    return np.concatenate([features, emotion, np.ones((clip.frames, 1))], axis=1)
+    return np.concatenate([features, emotion, np.ones((clip.frames, 1), np.float32)], axis=1)
 
 
 def _training_clips(store: Store) -> list[VertexClip]:
@@ -514,34 +656,68 @@ def _training_clips(store: Store) -> list[VertexClip]:
     return clips
 
 
-def predict_with_talker(folder: Path | str, truth: StoreTruth, device: str = "cpu") -> Predict:
+def predict_with_talker(folder: Path | str, truth: StoreTruth, device: str = "cpu", emotion: str = LABELLED) -> Predict:
     """Function that predicts positions (T, V, 3) at the frame rate of the store by a talker with its mean style.
+
+    Args:
+        emotion: out of `EMOTION_SOURCES`: the labels of the clips, or the tracks of a diarizer on their sounds.
 
     Raises:
         CheckpointError: the talker cannot be read.
         DataError: its topology, emotions or features differ from those of the store.
     """
-    model = load_talker_model(folder).to(device)
-    store = truth.store
-    unknown = [label for label in {clip.emotion for clip in truth.clips.values()} if label not in model.config.labels]
-    if unknown:
-        raise DataError(f"the talker does not know {unknown[0]!r}: {folder}. Train one with it, or use another store")
-    displacements = _displacement_function(model, store.vertices)
+    prediction = _TalkerPrediction(Path(folder), truth, device, emotion)
+    prediction.load()
+    return prediction
+
+
+@dataclass
+class _TalkerPrediction:
+    """Predictions of a talker, which each process loads for itself."""
+
+    folder: Path
+    truth: StoreTruth
+    device: str
+    emotion: str
+    model: TalkerModel | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": None}
+
+    def load(self) -> TalkerModel:
+        """Load and check the talker at first use."""
+        if self.model is None:
+            model = load_talker_model(self.folder).to(self.device)
+            labels = {clip.emotion for clip in self.truth.clips.values()}
+            if unknown := sorted(labels - set(model.config.labels)):
+                raise DataError(
+                    f"the talker does not know {unknown[0]!r}: {self.folder}. Train one with it, or use another store"
+                )
+            _displacement_function(model, self.truth.store.vertices)  # raises if it has another topology
+            self.model = model
+        return self.model
 
     @torch.inference_mode()
-    def predict(item: Item) -> Float:
-        clip = truth.clips[item.id]
-        features = torch.from_numpy(load_features(store, clip).astype(np.float32))[None].to(device)
+    def __call__(self, item: Item) -> Float:
+        model, store, clip = self.load(), self.truth.store, self.truth.clips[item.id]
+        features = torch.from_numpy(load_features(store, clip).astype(np.float32))[None].to(self.device)
         check_features(model.config, store.root, *features.shape[2:])
-        frames = features.shape[1]
-        posterior = torch.zeros(1, frames, len(model.config.labels), device=device)
-        posterior[..., model.config.labels.index(clip.emotion)] = 1
-        intensity = torch.full((1, frames), clip.intensity, device=device)
+        posterior, intensity = self._emotion(clip, features.shape[1], model.config.labels)
         coefficients = model(features, posterior, intensity)[0].float().cpu().numpy()
+        displacements = _displacement_function(model, store.vertices)
         moved = displacements(resample(coefficients, FRAME_RATE, store.fps, clip.frames))
         return moved + store.templates[clip.subject]
 
-    return predict
+    def _emotion(self, clip: VertexClip, frames: int, labels: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Posterior (1, T, C) and intensity (1, T)."""
+        posterior = torch.zeros(1, frames, len(labels), device=self.device)
+        if self.emotion == LABELLED:
+            posterior[..., labels.index(clip.emotion)] = 1
+            return posterior, torch.full((1, frames), clip.intensity, device=self.device)
+        track = read_emotion(self.truth.store, clip.audio)
+        own = np.minimum(np.arange(frames), len(track.intensity) - 1)
+        posterior[0, :, : track.posterior.shape[1]] = torch.from_numpy(track.posterior[own])
+        return posterior, torch.from_numpy(track.intensity[own])[None].to(self.device)
 
 
 def _displacement_function(model: TalkerModel, vertices: int) -> Callable[[Float], Float]:

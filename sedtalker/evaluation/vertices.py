@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +35,21 @@ class Sample:
     template: Float  # (R, 3), the face at rest
     fps: float
 
+    @cached_property
+    def difference(self) -> Float:
+        """pred - truth, (T, R, 3) metres."""
+        return self.pred - self.truth
+
+    @cached_property
+    def distance(self) -> Float:
+        """d, (T, R) metres."""
+        return _norm(self.difference)
+
+    @cached_property
+    def velocity_difference(self) -> Float:
+        """delta pred - delta truth, (T - 1, R, 3) metres per frame."""
+        return np.diff(self.difference, axis=0)
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -47,24 +63,19 @@ class Measure:
     weighting: str = "frames"  # the metric of a set is the mean over frames, or over sequences
 
 
-def distances(sample: Sample) -> Float:
-    """d, (T, R) metres."""
-    return np.sqrt(np.square(sample.pred - sample.truth).sum(axis=-1))
-
-
 def mean_distance(sample: Sample) -> float:
     """Mean over frames and vertices of d, metres."""
-    return float(distances(sample).mean())
+    return float(sample.distance.mean())
 
 
 def worst_squared(sample: Sample) -> float:
     """Mean over frames of the largest d^2, square metres."""
-    return float(np.square(distances(sample)).max(axis=1).mean())
+    return float(np.square(sample.distance).max(axis=1).mean())
 
 
 def worst_distance(sample: Sample) -> float:
     """Mean over frames of the largest d, metres."""
-    return float(distances(sample).max(axis=1).mean())
+    return float(sample.distance.max(axis=1).mean())
 
 
 def dynamics_deviation(sample: Sample) -> float:
@@ -82,12 +93,12 @@ def absolute_dynamics_deviation(sample: Sample) -> float:
 
 def velocity_error(sample: Sample) -> float:
     """Mean of |delta pred - delta truth|, metres per frame."""
-    return _mean_norm(np.diff(sample.pred - sample.truth, axis=0))
+    return _mean_norm(sample.velocity_difference)
 
 
 def acceleration_error(sample: Sample) -> float:
     """Mean of |delta^2 pred - delta^2 truth|, metres per frame squared."""
-    return _mean_norm(np.diff(sample.pred - sample.truth, n=2, axis=0))
+    return _mean_norm(np.diff(sample.velocity_difference, axis=0))
 
 
 def temporal_change(sample: Sample) -> float:
@@ -100,8 +111,7 @@ def frequency_error(sample: Sample) -> float:
 
     By Parseval the sum over the T frequencies is T times the sum over the frames, so no transform is needed.
     """
-    difference = sample.truth - sample.pred
-    return float(np.square(difference).sum() / (3 * difference.shape[1]))
+    return float(np.square(sample.distance).sum() / (3 * sample.distance.shape[1]))
 
 
 def dtw_distance(sample: Sample) -> float:
@@ -148,6 +158,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("lve_l2", "mean_t max_L d", "m", LIPS, worst_distance),
     Measure("lip_mve", "mean_t mean_L d", "m", LIPS, mean_distance),
     Measure("eve", "mean_t mean_E d", "m", EMOTION, mean_distance),
+    Measure("uve", "mean_t mean_U d", "m", UPPER, mean_distance),
     Measure("fdd", "mean_U (std_t |truth - template|^2 - std_t |pred - template|^2)", "m^2", UPPER, dynamics_deviation,
             "sequences"),
     Measure("fdd_abs", "| fdd |", "m^2", UPPER, absolute_dynamics_deviation, "sequences"),
@@ -197,7 +208,12 @@ def measure(
 
 
 def _mean_norm(vectors: Float) -> float:
-    return float(np.sqrt(np.square(vectors).sum(axis=-1)).mean())
+    return float(_norm(vectors).mean())
+
+
+def _norm(vectors: Float) -> Float:
+    """Euclidean norm (...) of vectors (..., 3)."""
+    return np.sqrt(np.einsum("...c,...c->...", vectors, vectors))
 
 
 def _squared_distances(sample: Sample) -> Float:

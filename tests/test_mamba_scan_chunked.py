@@ -99,3 +99,14 @@ def test_launches_grow_with_the_root_of_the_length_and_memory_is_bounded() -> No
         assert operations.largest <= steps * 32 * 16 / 10
     assert counted[6400] < 4.5 * counted[400]
     assert counted[1600] < 1600  # the formula needs several operations a step
+
+
+@pytest.mark.slow
+def test_it_can_be_compiled() -> None:
+    """torch.compile traces it without its own code generator, which would need a C++ compiler."""
+    inputs = [x.requires_grad_() for x in scan_inputs(1, 9, 4, 3)]
+    compiled = torch.compile(chunked_scan, backend="aot_eager")
+    expected, given = (scan(*inputs) for scan in (chunked_scan, compiled))
+    torch.testing.assert_close(given, expected)
+    wanted, gradients = (torch.autograd.grad(y.sum() + last.sum(), inputs) for y, last in (expected, given))
+    torch.testing.assert_close(gradients, wanted)

@@ -23,6 +23,7 @@ RECIPES = {
     "fit_expression_timing": "onset and offset of expressions on measured faces",
     "fit_visemes": "opening and dominance of visemes, fitted to tracked lips",
     "frame_benchmark": "the frame-level benchmark of emotion diarization, from CREMA-D",
+    "full_size_corpus": "a synthetic corpus of the size and layout of EmoVOCA, VOCASET or BIWI",
     "generative_classifier": "a comparison of a diffusion classifier with a discriminative one, clean and disturbed",
     "head_asset": "the head, from the files of MakeHuman",
     "head_axes": "the shapes of the head by sex, age, ancestry, weight and muscle",
@@ -33,6 +34,7 @@ RECIPES = {
     "self_made_certificate": "the certificate of self-made C2PA manifests",
     "streaming_encoder": "the streaming speech encoder, fine-tuned from Whisper tiny.en",
     "streaming_parity": "mouth opening streamed against whole-file, and lip timing by emotion",
+    "training_cost": "speed, memory and FLOPs of a talker's training, and an estimate of its time on a GPU",
     "tune_encoder": "an interpolation of a fine-tuned speech encoder and its original",
 }
 """Name of a recipe and what it makes. Each is a module with `add_arguments(parser)` and `run(arguments)`."""

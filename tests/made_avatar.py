@@ -141,6 +141,47 @@ def as_vrm(glb: bytes, version: int) -> bytes:
     return join_glb(tree, data)
 
 
+_MPFB = {
+    "skin": "Human.body", "lips": "Human.body", "eyes": "Human.high-poly", "teeth": "Human.teeth_base",
+    "tongue": "Human.tongue01", "brows": "Human.eyebrow001", "lashes": "Human.eyelashes02",
+}  # fmt: skip
+
+
+def as_mpfb(glb: bytes) -> bytes:
+    """The avatar with the skeleton and the names that MPFB (MakeHuman for Blender) exports.
+
+    Its bones point along y of their own axes, so that the rest pose has rotations, and the meshes are bound to them.
+    """
+    tree, data = split_glb(glb)
+    nodes, skin = tree["nodes"], tree["skins"][0]
+    head = next(index for index, node in enumerate(nodes) if node["name"] == "head")
+    body = next(index for index, node in enumerate(nodes) if node["name"] == "body")
+    places = [np.zeros(3), np.array(nodes[head].get("translation", (0, 0, 0)), float)]
+    angle = 0.35  # of the neck, forwards
+    turn = [np.sin(angle / 2), 0.0, 0.0, np.cos(angle / 2)]
+    rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    for node in nodes:
+        node.pop("children", None)
+    nodes[body] = {"name": "spine01", "children": [len(nodes)]}
+    neck = places[1] / 2
+    nodes.append({"name": "neck01", "translation": neck.tolist(), "rotation": turn, "children": [head]})
+    nodes[head] = {"name": "head", "translation": (rotation.T @ (places[1] - neck)).tolist()}
+    nodes.append({"name": "Human.rig", "children": [body, *(n for n, node in enumerate(nodes) if "mesh" in node)]})
+    tree["scenes"][0]["nodes"] = [len(nodes) - 1]
+    bind = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
+    world = np.eye(4)
+    world[:3, :3], world[:3, 3] = rotation, places[1]
+    bind[skin["joints"].index(head)] = np.linalg.inv(world).T
+    tree["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": bind.nbytes})
+    data += bind.tobytes()
+    tree["buffers"][0]["byteLength"] = len(data)
+    tree["accessors"][skin["inverseBindMatrices"]]["bufferView"] = len(tree["bufferViews"]) - 1
+    for material in tree["materials"]:
+        material["name"] = _MPFB.get(material["name"], material["name"])
+        material["alphaMode"] = "BLEND" if material["name"] == "Human.body" else material.get("alphaMode", "OPAQUE")
+    return join_glb(tree, data)
+
+
 def quantised(glb: bytes, compress: bool) -> bytes:
     """The avatar with 16-bit positions (KHR_mesh_quantization), optionally compressed by meshoptimizer."""
     tree, data = split_glb(glb)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from made_avatar import as_vrm, head_glb, join_glb, quantised, rename, small_head, snake, split_glb, write_gltf
+from lids import exposed_eye, lid_gaps, lip_gaps, moving_weights
+from made_avatar import as_mpfb, as_vrm, head_glb, join_glb, quantised, rename, small_head, snake, split_glb, write_gltf
 
 from sedtalker.errors import FaceError, FaceWarning, SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import load_face
-from sedtalker.face.avatar import load_avatar, turn_matrix
+from sedtalker.face.avatar import _closing_factor, _find_axes, is_rigged, load_avatar, turn_matrix
 from sedtalker.face.mouth_measures import GAP, mouth_measures
 from sedtalker.face.rig import Face
 from sedtalker.face.shape_names import arkit_shares, canonical_name, control_weights
 
+GIVEN = Path(os.environ.get("SEDTALKER_AVATAR", "brunette-t.glb"))  # a full avatar, for the test of its lids
 LEFT = ARKIT_NAMES.index("eyeBlinkLeft")
 
 
@@ -194,6 +198,110 @@ def test_eye_bones_turn_where_no_shape_does(glb: bytes, head: Face, tmp_path: Pa
     assert face.blendshapes[ARKIT_NAMES.index("eyeLookOutLeft"), front, 0] > 0.002  # outwards is to the left
     assert face.blendshapes[ARKIT_NAMES.index("eyeLookUpLeft"), front, 1] > 0.001
     assert not face.blendshapes[ARKIT_NAMES.index("eyeLookOutRight"), ball].any()
+
+
+def test_an_mpfb_export(glb: bytes, plain: Face, tmp_path: Path) -> None:
+    (tmp_path / "mpfb.glb").write_bytes(as_mpfb(glb))
+    avatar = load_avatar(tmp_path / "mpfb.glb")
+    face = avatar.face
+    assert np.abs(face.template.max(0) - plain.template.max(0)).max() < 1e-4
+    assert avatar.gltf.tree["nodes"][avatar.rig.head]["name"] == "head"
+    np.testing.assert_allclose(face.blendshapes[JAW_OPEN], plain.blendshapes[JAW_OPEN], atol=1e-5)
+    kinds = {surface.material.kind: surface.material.mode for surface in face.surfaces}
+    assert kinds["skin"] == "opaque"  # in the file it blends, but has no holes
+    assert {"eye", "teeth", "tongue", "card"} <= {*kinds}
+    lids_and_lips_stay_apart(face)
+
+
+def lids_and_lips_stay_apart(face: Face, bordered: bool = True) -> None:
+    """Check frame by frame that neither the lids nor the lips pass through each other, and that the eyes close."""
+    points = face.pose(moving_weights())
+    rest = lip_gaps(face, face.template[None]).min()
+    assert lip_gaps(face, points).min() > min(rest, 0) - 0.002
+    closed = points[moving_weights()[:, LEFT].argmax()]
+    for side in ("left", "right"):
+        assert exposed_eye(face, closed, side) <= 0.15 * exposed_eye(face, face.template, side)
+        if not bordered:
+            continue
+        gaps, opening = lid_gaps(face, points, side), lid_gaps(face, face.template[None], side)
+        assert gaps.min() > -0.002  # the thickness of a lid
+        assert np.median(gaps, axis=1).min() < 0.15 * np.median(opening)
+
+
+def test_lids_and_lips_stay_apart(plain: Face) -> None:
+    lids_and_lips_stay_apart(plain)
+
+
+@pytest.mark.skipif(not GIVEN.is_file(), reason="the given avatar is not here")
+def test_lids_and_lips_of_the_given_avatar() -> None:
+    lids_and_lips_stay_apart(load_face(GIVEN), bordered=False)  # its lids go on behind the eyes
+
+
+def test_empty_morph_targets_do_not_hide_visemes(glb: bytes, plain: Face, tmp_path: Path) -> None:
+    names = {"jawOpen": "viseme_aa", "cheekPuff": "jawOpen", "mouthClose": "unused", "noseSneerLeft": "mouthClose"}
+    tree, data = split_glb(rename(glb, lambda name: names.get(name, name)))
+    for mesh in tree["meshes"]:
+        titles = mesh.get("extras", {}).get("targetNames", [])
+        for primitive in mesh["primitives"]:
+            for title, target in zip(titles, primitive.get("targets", []), strict=True):
+                if title in ("jawOpen", "mouthClose"):  # as exporters write shapes that a head lacks
+                    old = tree["accessors"][target["POSITION"]]
+                    empty = {"componentType": 5126, "type": "VEC3", "count": old["count"]}
+                    tree["accessors"].append(empty)
+                    target["POSITION"] = len(tree["accessors"]) - 1
+    face = load(join_glb(tree, data), tmp_path)
+    assert face.blendshapes[JAW_OPEN].min() == pytest.approx(plain.blendshapes[JAW_OPEN].min(), abs=1e-5)
+    measures = mouth_measures(face)
+    closed = measures.of_weights(weights(jawOpen=0.4, mouthClose=0.4))[GAP]
+    assert abs(closed - measures.rest[GAP]) < 0.3
+
+
+def test_a_mouth_close_that_closes_too_little_is_replaced() -> None:
+    template = np.array([(0, 0.001, 0), (0, 0, 0)] * 4, np.float32)
+    shapes = np.zeros((52, 8, 3), np.float32)
+    shapes[JAW_OPEN, 1::2, 1] = -0.03
+    pairs = np.arange(8, dtype=np.int32).reshape(4, 2)
+    for closing, expected in ((0.03, 1.0), (0.02, 1.5), (0.001, None), (0.0, None)):
+        shapes[MOUTH_CLOSE, 1::2, 1] = closing
+        assert _closing_factor(template, shapes, pairs) == (None if expected is None else pytest.approx(expected))
+
+
+def test_deep_eye_bones_do_not_turn_the_head() -> None:
+    """VRoid's eye bones are as far behind the mouth as they are above it."""
+    points = np.array([(x, y, z) for x in (-0.1, 0.1) for y in (1.4, 1.7) for z in (-0.1, 0.09)], np.float32)
+    shapes = np.zeros((52, len(points) + 1, 3), np.float32)
+    shapes[JAW_OPEN, -1] = 0.01
+    points = np.concatenate([points, [(0, 1.51, 0.08)]]).astype(np.float32)
+    piece = SimpleNamespace(points=points, shapes=shapes, primitive={"targets": [1]}, share_of=lambda nodes: 0)
+    world = np.tile(np.eye(4), (2, 1, 1))
+    world[:, :3, 3] = (0.016, 1.585, 0.002), (-0.016, 1.585, 0.002)
+    bones = SimpleNamespace(left_eye=0, right_eye=1, nodes_of_head=set())
+    rotation, metres = _find_axes([piece], bones, world)
+    np.testing.assert_array_equal(rotation, np.eye(3))
+    assert metres == 1.0
+
+
+def test_a_skeleton_with_a_jaw_is_an_avatar(glb: bytes, tmp_path: Path) -> None:
+    tree, data = split_glb(glb)
+    for mesh in tree["meshes"]:
+        mesh.pop("extras", None)
+        for primitive in mesh["primitives"]:
+            primitive.pop("targets", None)
+        mesh.pop("weights", None)
+    for node in tree["nodes"]:
+        node.pop("weights", None)
+    (tmp_path / "still.glb").write_bytes(join_glb(tree, data))
+    assert not is_rigged(tmp_path / "still.glb")
+    next(node for node in tree["nodes"] if node["name"] == "head")["name"] = "Jaw"
+    (tmp_path / "jaw.glb").write_bytes(join_glb(tree, data))
+    assert is_rigged(tmp_path / "jaw.glb")
+    face = load_face(tmp_path / "jaw.glb")
+    assert face.blendshapes[JAW_OPEN].any()
+    tree["extensions"] = {"VRM": {}}
+    next(node for node in tree["nodes"] if node["name"] == "Jaw")["name"] = "head"
+    (tmp_path / "still.vrm").write_bytes(join_glb(tree, data))
+    with pytest.raises(FaceError, match="nothing opens the mouth"):
+        load_face(tmp_path / "still.vrm")
 
 
 def test_textures_in_ktx2_are_left_out(glb: bytes, plain: Face, tmp_path: Path) -> None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_avatar import head_glb, split_glb
 from made_face import sphere
+from PIL import Image
 
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.errors import FaceError
+from sedtalker.errors import FaceError, FaceWarning
+from sedtalker.export.glb import encode_glb
 from sedtalker.export.retarget import mesh_of, retarget
+from sedtalker.face import fit
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.asset_io import write_faces
 from sedtalker.face.assets import load_face
 from sedtalker.face.deformation_transfer import transfer
 from sedtalker.face.fit import FitReport, _check_lips, fit_mesh
 from sedtalker.face.fit_landmarks import read_landmarks
-from sedtalker.face.mesh import format_obj, vertex_normals
+from sedtalker.face.mesh import format_obj, read_mesh, vertex_normals
+from sedtalker.face.mesh_looks import read_looks
 from sedtalker.face.mouth_measures import GAP, mouth_measures
 from sedtalker.face.registration import SurfaceIndex
 from sedtalker.face.rig import Face
@@ -56,20 +63,40 @@ def truth(head: Face) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return remeshed(head)
 
 
+def textured_obj(points: np.ndarray, triangles: np.ndarray, folder: Path) -> Path:
+    """An OBJ file with a material library and a picture, texture coordinates from the front, and flaws of scans.
+
+    The triangles face inwards, some of them are degenerate, and some occur twice.
+    """
+    rng = np.random.default_rng(1)
+    picture = np.full((64, 64, 3), (70, 160, 90), np.uint8)
+    picture[:, 32:] = (160, 90, 70)
+    Image.fromarray(picture).save(folder / "skin 1.png")
+    (folder / "head.mtl").write_text("newmtl Skin 1\nKd 0.8 0.8 0.8\nmap_Kd -s 1 1 1 skin 1.png\n")
+    low, high = points.min(axis=0), points.max(axis=0)
+    uv = (points - low)[:, :2] / (high - low)[:2]
+    chosen = triangles[rng.integers(0, len(triangles), 20)]
+    faces = np.concatenate([triangles[:, [0, 2, 1]], chosen[:, [0, 0, 1]], chosen[:10]])
+    stored = points[:, [0, 2, 1]] * [100, -100, 100]  # centimetres, z up
+    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in stored] + [f"vt {u:.6f} {v:.6f}" for u, v in uv]
+    lines += ["f " + " ".join(f"{corner}/{corner}" for corner in face) for face in (faces + 1).tolist()]
+    (folder / "head.obj").write_text("\n".join(["mtllib head.mtl", "usemtl Skin 1", *lines]) + "\n")
+    return folder / "head.obj"
+
+
 @pytest.fixture(scope="module")
 def fitted(
     truth: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Face, FitReport]:
     points, triangles, _ = truth
-    path = tmp_path_factory.mktemp("mesh") / "head.obj"
-    path.write_bytes(format_obj(points[:, [0, 2, 1]] * [100, -100, 100], triangles))  # centimetres, z up
-    return fit_mesh(path)
+    return fit_mesh(textured_obj(points, triangles, tmp_path_factory.mktemp("mesh")))
 
 
 def test_the_mesh_is_fitted(fitted: tuple[Face, FitReport], truth: tuple[np.ndarray, ...], head: Face) -> None:
     face, report = fitted
     assert report.pose == "in centimetres, +z up, facing -y"
     assert report.face_mean < 0.5 and report.lips_mean < 0.5  # mm; the goal is 1
+    assert any("face inwards" in note for note in report.notes)
     assert report.kept == ("mouth",) and {*report.added} == {"eyes", "cornea", "teeth", "tongue"}
     np.testing.assert_allclose(face.template[: len(truth[0])], truth[0], atol=1e-5)
     for name in ("nose_tip", "mouth_left", "lid_left_upper"):
@@ -104,6 +131,136 @@ def test_lips_close_and_lids_too(fitted: tuple[Face, FitReport]) -> None:
         upper, lower = (face.landmarks[f"lid_{side}_{half}"] for half in ("upper", "lower"))
         gap = face.template[upper, 1] - face.template[lower, 1]
         assert abs(gap + shape[upper, 1] - shape[lower, 1]) < 0.35 * gap
+
+
+def test_the_texture_of_the_mesh_is_kept(fitted: tuple[Face, FitReport], tmp_path: Path) -> None:
+    write_faces(tmp_path / "rig", [lit(fitted[0])])
+    face = load_face(tmp_path / "rig")
+    skin = face.surfaces[0]
+    assert skin.material.kind == "skin" and skin.material.mode == "opaque"
+    texture = face.textures[skin.material.texture]
+    assert texture.shape == (64, 64, 4) and np.abs(texture[5, 5, :3].astype(int) - (70, 160, 90)).max() < 12
+    # The corners of the triangles keep their own coordinates, though the triangles were turned.
+    at = face.template[skin.triangles]
+    low, high = face.template[face.parts["mesh"]].min(axis=0), face.template[face.parts["mesh"]].max(axis=0)
+    np.testing.assert_allclose(skin.uv[skin.uv_triangles], ((at - low) / (high - low))[..., :2], atol=1e-3)
+    still = Animation(
+        face.template, face.faces, 30.0, EmotionTrack.neutral(1 / 30), np.zeros((1, 52), np.float32), ARKIT_NAMES,
+        rig=face,
+    )  # fmt: skip
+    tree, _ = split_glb(b"".join(encode_glb(still)))
+    material = next(material for material in tree["materials"] if material["name"] == skin.name)
+    assert "baseColorTexture" in material["pbrMetallicRoughness"]
+
+
+def test_a_textured_glb_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.glb").write_bytes(head_glb())
+    _, triangles = read_mesh(tmp_path / "a.glb")
+    looks = read_looks(tmp_path / "a.glb")
+    rows = np.concatenate([part.triangles for part in looks.parts])
+    assert len(rows) == len(triangles) and len(np.unique(rows)) == len(rows)
+    skin = next(part for part in looks.parts if part.kind == "skin")
+    assert looks.textures[skin.look.material.texture].ndim == 3
+    assert len(skin.look.uv_triangles) == len(skin.triangles)
+
+
+@pytest.mark.parametrize("name", ["../skin.png", "/etc/skin.png", "missing.png"])
+def test_pictures_outside_of_the_folder_are_not_read(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "mesh"
+    folder.mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "skin.png")
+    (folder / "a.mtl").write_text(f"newmtl m\nmap_Kd {name}\n")
+    (folder / "a.obj").write_text("mtllib a.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1 3/1\n")
+    with pytest.warns(FaceWarning, match="has no texture"):
+        assert not read_looks(folder / "a.obj").textures
+
+
+def test_a_wrong_landmark_is_corrected(head: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of the lips that was found 9 mm too high spoils the fit of the lips; the given one repairs it."""
+    skin = np.concatenate([surface.triangles for surface in head.surfaces if surface.name in ("skin", "mouth")])
+    used, inverse = np.unique(skin.ravel(), return_inverse=True)
+    points = head.template[used]
+    (tmp_path / "a.obj").write_bytes(format_obj(points, inverse.reshape(-1, 3)))
+    upper, lower = head.lip_pairs[len(head.lip_pairs) // 2]
+    line = head.template[[upper, lower]].mean(axis=0)
+    wrong = {"mouth_middle": line + np.array([0, 0.009, 0.001], np.float32)}
+    monkeypatch.setattr(fit, "find_landmarks", lambda *_: wrong)
+
+    def misplaced(landmarks: dict[str, int]) -> float:
+        """Metres between the lips of the fitted rig and those of the head."""
+        face, _ = fit_mesh(tmp_path / "a.obj", landmarks)
+        middle = face.lip_pairs[len(face.lip_pairs) // 2]
+        return float(np.linalg.norm(face.template[middle].mean(axis=0) - line))
+
+    assert misplaced({"mouth_middle": int(np.searchsorted(used, upper))}) < 0.003
+    with contextlib.suppress(FaceError):  # it may also be refused
+        assert misplaced({}) > 0.004
+
+
+def test_landmarks_state_the_axes(head: Face, tmp_path: Path) -> None:
+    names = ("nose_tip", "mouth_left", "mouth_right", "eye_left_inner")
+    turned = head.template[:, [1, 2, 0]] / 0.0254  # inches, other axes
+    given = {name: tuple(turned[head.landmarks[name]].tolist()) for name in names}
+    source = fit._source()
+    pose, _ = fit._find_pose(tmp_path / "a.stl", turned, head.faces, source, given)
+    assert pose.unit == "inches"
+    moved = pose.apply(turned)
+    np.testing.assert_allclose(moved - moved.mean(axis=0), head.template - head.template.mean(axis=0), atol=1e-4)
+    swapped = {**given, "mouth_left": given["nose_tip"], "nose_tip": given["eye_left_inner"], "mouth_right": (0, 0, 9)}
+    with pytest.raises(FaceError, match="not those of a face"):
+        fit._find_pose(tmp_path / "a.stl", turned, head.faces, source, swapped)
+
+
+def skin_of(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    used, inverse = np.unique(face.surfaces[0].triangles.ravel(), return_inverse=True)
+    return face.template[used], inverse.reshape(-1, 3)
+
+
+def write_two_heads(head: Face, path: Path) -> None:
+    points, triangles = skin_of(head)
+    both = np.concatenate([points, points + np.array([0.35, 0, 0])])
+    path.write_bytes(format_obj(both, np.concatenate([triangles, triangles + len(points)])))
+
+
+def write_body(head: Face, path: Path) -> None:
+    points, triangles = skin_of(head)
+    ball, sides, _ = sphere()
+    body = ball * [2.5, 8, 2] + [0, points[:, 1].min() - 0.75, 0]
+    path.write_bytes(format_obj(np.concatenate([points, body]), np.concatenate([triangles, sides + len(points)])))
+
+
+def write_back(head: Face, path: Path) -> None:
+    points, triangles = skin_of(head)
+    behind = (points[triangles][..., 2] < 0.02).all(axis=1)
+    path.write_bytes(format_obj(points, triangles[behind]))
+
+
+def write_cloud(head: Face, path: Path) -> None:
+    points, _ = skin_of(head)
+    path.write_text("\n".join(f"v {x} {y} {z}" for x, y, z in points.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (write_two_heads, r"two heads|no single head"), (write_body, "no single head"),
+        (write_back, r"no single head|does not fit|no mouth"), (write_cloud, "no triangles"),
+    ],
+)  # fmt: skip
+def test_meshes_that_are_not_one_head(
+    write: Callable[[Face, Path], None], words: str, head: Face, tmp_path: Path
+) -> None:
+    write(head, tmp_path / "a.obj")
+    with pytest.raises(FaceError, match=words) as caught:
+        fit_mesh(tmp_path / "a.obj")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_very_dense_mesh_is_refused(head: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "_MAX_VERTICES", 1000)
+    (tmp_path / "a.obj").write_bytes(format_obj(*skin_of(head)))
+    with pytest.raises(FaceError, match="Reduce it to at most 1000"):
+        fit_mesh(tmp_path / "a.obj")
 
 
 def lit(face: Face) -> Face:
@@ -151,8 +308,8 @@ def test_transfer_to_the_same_surface_is_exact() -> None:
     index = SurfaceIndex(points, triangles)
     match = index.closest(points, vertex_normals(points, triangles), facing=0.2)
     middles = index.closest(points[triangles].mean(axis=1))
-    trust = np.ones(len(points))
-    moved = transfer(points, triangles, shape, points, triangles, match, middles, trust, 1.0, 1.0)
+    confidence = np.ones(len(points))
+    moved = transfer(points, triangles, shape, points, triangles, match, middles, confidence, 1.0, 1.0)
     assert np.abs(moved - shape).max() < 1e-4
 
 

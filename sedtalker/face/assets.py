@@ -16,7 +16,15 @@ from sedtalker.face.avatar import is_rigged, load_avatar
 from sedtalker.face.gltf import SUFFIXES
 from sedtalker.face.identity import HEADS, is_person, parse_person, vary_face
 from sedtalker.face.mesh import has_comment, read_mesh
-from sedtalker.face.orientation import STATEMENT, UPRIGHT, AlignmentError, Pose, align_vertices, match_surface
+from sedtalker.face.orientation import (
+    HEAD_DISTANCE,
+    STATEMENT,
+    UPRIGHT,
+    AlignmentError,
+    Pose,
+    align_vertices,
+    match_surface,
+)
 from sedtalker.face.rig import Face, Float, Index
 
 DEFAULT = "default"
@@ -104,12 +112,13 @@ def _from_mesh(path: Path) -> Face:
     return Face(path.stem, vertices, triangles)
 
 
-def find_pose(path: Path, vertices: Float, triangles: Index) -> Pose | None:
+def find_pose(path: Path, vertices: Float, triangles: Index, limit: float = HEAD_DISTANCE) -> Pose | None:
     """Unit and orientation of a mesh; None if its shape leaves them uncertain.
 
     Args:
         path: the mesh file, which may have a comment with the words of `STATEMENT`.
         vertices, triangles: (V, 3) and (F, 3) of the mesh, as in the file.
+        limit: largest distance to the default head in metres, see `match_surface`.
 
     Raises:
         FaceError: the mesh is mirrored, in an unknown unit, or has the default head's number of vertices in another
@@ -133,7 +142,7 @@ def find_pose(path: Path, vertices: Float, triangles: Index) -> Pose | None:
         if not _MIN_SIZE <= size <= _MAX_SIZE:
             raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
         return UPRIGHT
-    return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles)
+    return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles, limit)
 
 
 def is_flame(vertices: Float, triangles: Index) -> bool:

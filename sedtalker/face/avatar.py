@@ -29,6 +29,8 @@ from sedtalker.face.shape_names import Shares, arkit_shares, canonical_name, con
 _EYE_DISTANCE = 0.063  # metres between the eyes of an adult
 _UNIT_RATIO = 2.2  # a file whose eyes are within this ratio of it is in metres, as glTF requires
 _BELOW, _BESIDE = 0.45, 0.40  # metres from the eyes; farther triangles are never in a portrait
+_STILL = 1e-4  # of the size of a mesh; a morph target that moves it less is empty
+_UPRIGHT = 0.6  # least share of +y in the direction from mouth to eyes with which +y is up
 _SMALL = 2e-4  # metres; a shape that moves an eyeball less does not turn it
 _MAX_CLOSE = 2.0  # largest factor by which mouthClose is scaled to close the lips
 _MAX_VALUES = 400_000_000  # numbers in the blendshapes of a face
@@ -36,6 +38,7 @@ _MAX_VALUES = 400_000_000  # numbers in the blendshapes of a face
 EYE_TURNS: dict[str, tuple[float, float]] = {  # name without side -> pitch down and yaw to the person's left in degrees
     "eyeLookUp": (-9.8, 0.0), "eyeLookDown": (11.4, 0.0), "eyeLookIn": (0.0, -15.0), "eyeLookOut": (0.0, 15.0),
 }  # fmt: skip
+_JAW = re.compile(r"(?=.*jaw)(?!.*(end|top))")
 _JAW_TURN = 21.0  # degrees of the jaw bone at jawOpen 1: 34 mm between the lips
 
 
@@ -115,9 +118,17 @@ class _Piece:
 
 
 def is_rigged(path: Path) -> bool:
-    """Whether a glTF file has morph targets."""
+    """Whether a glTF file has morph targets, is a VRM, or has a skeleton with a jaw."""
     gltf = Gltf(path)
-    return any(primitive.get("targets") for _, primitive in gltf_primitives(gltf))
+    try:
+        if {"VRM", "VRMC_vrm"} & {*gltf.tree.get("extensions", {})}:
+            return True
+        joints = {joint for skin in gltf.tree.get("skins", []) for joint in skin.get("joints", [])}
+        names = [str(node.get("name", "")).lower() for node in gltf.tree.get("nodes", [])]
+    except MALFORMED as error:
+        raise gltf.damaged(error) from error
+    jaws = {index for index, name in enumerate(names) if _JAW.match(name)}
+    return bool(joints & jaws) or any(primitive.get("targets") for _, primitive in gltf_primitives(gltf))
 
 
 def load_avatar(path: Path) -> Avatar:
@@ -146,17 +157,20 @@ def _load(path: str, modified: int, size: int) -> Avatar:
 def _build(gltf: Gltf) -> Avatar:
     world = gltf.matrices()
     targets = _find_targets(gltf)
-    shares = arkit_shares(targets)
     pieces = _read_pieces(gltf, world)
     if not pieces:
         raise FaceError(f"no triangles in this avatar: {gltf.path}. Export its meshes")
     if sum(len(piece.points) for piece in pieces) * len(ARKIT_NAMES) * 3 > _MAX_VALUES:
         raise FaceError(f"an avatar of too many vertices: {gltf.path}. Reduce it to less than 2 million")
-    for piece in pieces:
-        piece.shapes = _arkit_displacements(gltf, piece, targets, shares)
+    moved = [_displacements(gltf, piece, targets) for piece in pieces]
+    targets = {name: bound for name, bound in targets.items() if _moves(name, pieces, moved)}
+    shares = arkit_shares(targets)
+    for piece, displacements in zip(pieces, moved, strict=True):
+        piece.shapes = _arkit_displacements(piece, displacements, shares)
         piece.moves_mouth = bool(np.abs(piece.shapes[JAW_OPEN]).max(initial=0) > 0)
     bones = _Bones(gltf, pieces)
-    if "jawOpen" not in shares and bones.jaw is None:
+    jaw = bones.below(bones.jaw)
+    if "jawOpen" not in shares and not any(piece.share_of(jaw).any() for piece in pieces):
         raise FaceError(
             f"nothing opens the mouth of this avatar: {gltf.path}. It needs ARKit blendshapes, visemes or a jaw bone; "
             "make a rig with: sedtalker face fit"
@@ -331,11 +345,8 @@ def _skin(
     return nodes[joints], weights, blended[:, :3, :3], blended[:, :3, 3]
 
 
-def _arkit_displacements(
-    gltf: Gltf, piece: _Piece, targets: dict[str, tuple[Target, ...]], shares: dict[str, Shares]
-) -> Float:
-    """Displacements (52, N, 3) of a primitive at weight 1, in the file's axes and units."""
-    result = np.zeros((len(ARKIT_NAMES), len(piece.points), 3), np.float32)
+def _displacements(gltf: Gltf, piece: _Piece, targets: dict[str, tuple[Target, ...]]) -> dict[str, Float]:
+    """Displacements (N, 3) of a primitive by canonical name, before its skin."""
     stored = piece.primitive.get("targets", [])
     moved: dict[str, Float] = {}
     for name, bound in targets.items():
@@ -345,6 +356,22 @@ def _arkit_displacements(
                 if values.shape != piece.points.shape:
                     raise ValueError(f"the morph target {name} differs from its mesh in number")
                 moved[name] = moved.get(name, 0) + np.float32(target.share) * values
+    return moved
+
+
+def _moves(name: str, pieces: list[_Piece], moved: list[dict[str, Float]]) -> bool:
+    """Whether a shape moves something. Some exporters write empty morph targets for the shapes that they lack."""
+    for piece, displacements in zip(pieces, moved, strict=True):
+        if name in displacements:
+            travel = np.abs(_transform(piece.matrices, displacements[name])).max(initial=0)
+            if travel > _STILL * np.ptp(piece.points, axis=0).max():
+                return True
+    return False
+
+
+def _arkit_displacements(piece: _Piece, moved: dict[str, Float], shares: dict[str, Shares]) -> Float:
+    """Displacements (52, N, 3) of a primitive at weight 1, in the file's axes and units."""
+    result = np.zeros((len(ARKIT_NAMES), len(piece.points), 3), np.float32)
     for column, name in enumerate(ARKIT_NAMES):
         for control, share in shares.get(name, {}).items():
             if control in moved:
@@ -373,7 +400,7 @@ class _Bones:
         self._movable = movable
         self.left_eye = humanoid.get("leftEye", self._find(r"(?=.*eye)(?!.*(lid|brow|lash|end|top|corner))", "left"))
         self.right_eye = humanoid.get("rightEye", self._find(r"(?=.*eye)(?!.*(lid|brow|lash|end|top|corner))", "right"))
-        self.jaw = humanoid.get("jaw", self._find(r"(?=.*jaw)(?!.*(end|top))", None))
+        self.jaw = humanoid.get("jaw", self._find(_JAW.pattern, None))
         self.head = humanoid.get("head")
         if self.head is None:
             self.head = self._heaviest(r"(^|.*[^a-z])(head|cc_base_head)$|.*[a-z0-9_ :.]head$|^head", pieces)
@@ -439,15 +466,15 @@ def _centre(pieces: list[_Piece], names: tuple[str, ...]) -> NDArray[np.float64]
 
 def _find_axes(pieces: list[_Piece], bones: _Bones, world: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Rotation to y up, facing +z, and metres in one unit."""
-    eyes = [
-        (world[node, :3, 3] if node is not None else _centre(pieces, (f"eyeBlink{side}",)))
-        for node, side in ((bones.left_eye, "Left"), (bones.right_eye, "Right"))
-    ]
+    eyes = [_centre(pieces, (f"eyeBlink{side}",)) for side in ("Left", "Right")]  # at the depth of the mouth
+    if eyes[0] is None or eyes[1] is None or np.allclose(eyes[0], eyes[1]):
+        eyes = [world[node, :3, 3] if node is not None else None for node in (bones.left_eye, bones.right_eye)]
     mouth = _centre(pieces, ("mouthPucker", "mouthFunnel", "jawOpen"))
     heads = [piece.points[piece.share_of(bones.nodes_of_head) > 0.5] for piece in pieces] if bones.nodes_of_head else []
     head = np.concatenate([*heads, np.zeros((0, 3))])
     if not len(head):
-        head = np.concatenate([piece.points for piece in pieces if piece.primitive.get("targets")])
+        with_targets = [piece for piece in pieces if piece.primitive.get("targets")]
+        head = np.concatenate([piece.points for piece in with_targets or pieces])
     low, high = head.min(axis=0), head.max(axis=0)
     centre = (low + high) / 2
     eye_line = eyes[0] - eyes[1] if eyes[0] is not None and eyes[1] is not None else None
@@ -457,7 +484,7 @@ def _find_axes(pieces: list[_Piece], bones: _Bones, world: NDArray[np.float64]) 
     up = np.array([0.0, 1.0, 0.0])
     if distance > 0 and eyes[0] is not None and eyes[1] is not None:
         rise = (eyes[0] + eyes[1]) / 2 - mouth
-        up = _nearest_axis(rise)
+        up = _nearest_axis(rise) if rise[1] < _UPRIGHT * np.linalg.norm(rise) else up
     front = mouth - centre
     front = _nearest_axis(front - up * (front @ up))
     left = np.cross(up, front)
@@ -581,9 +608,13 @@ def _join(
     shares = dict(shares)
     if mouth is not None:
         factor = _closing_factor(template, blendshapes, mouth.pairs)
-        blendshapes[MOUTH_CLOSE] *= np.float32(factor)
-        if "mouthClose" in shares:
-            shares["mouthClose"] = {name: share * factor for name, share in shares["mouthClose"].items()}
+        if factor is None and "jawOpen" in shares:  # no mouthClose that would undo this jawOpen
+            blendshapes[MOUTH_CLOSE] = -blendshapes[JAW_OPEN]
+            shares["mouthClose"] = {name: -share for name, share in shares["jawOpen"].items()}
+        elif factor is not None:
+            blendshapes[MOUTH_CLOSE] *= np.float32(factor)
+            if "mouthClose" in shares:
+                shares["mouthClose"] = {name: share * factor for name, share in shares["mouthClose"].items()}
         indices["lips"] = mouth.lips
     pivot = origins[bones.head] if bones.head is not None else middle + np.array([0.0, -0.135, -0.09])
     rig = AvatarRig(targets, shares, turns, bones.head, rotation, metres, pivot)
@@ -677,13 +708,18 @@ def _eye_centres(pieces: list[_Piece], bones: _Bones, origins: NDArray[np.float6
     return np.stack(centres)
 
 
-def _closing_factor(template: Float, blendshapes: Float, pairs: Index) -> float:
-    """The factor of mouthClose with which equal weights of jawOpen and mouthClose leave the lips as at rest."""
+def _closing_factor(template: Float, blendshapes: Float, pairs: Index) -> float | None:
+    """The factor of mouthClose with which equal weights of jawOpen and mouthClose leave the lips as at rest.
+
+    None if mouthClose does not close the lips, or by far too little.
+    """
     middle = pairs[len(pairs) // 4 : len(pairs) - len(pairs) // 4]
     opening, closing = (
         float((blendshapes[column][middle[:, 0], 1] - blendshapes[column][middle[:, 1], 1]).mean())
         for column in (JAW_OPEN, MOUTH_CLOSE)
     )
-    if not opening > 0 or not closing < 0:
+    if not opening > 0:
         return 1.0
-    return float(np.clip(-opening / closing, 1 / _MAX_CLOSE, _MAX_CLOSE))
+    if not closing < 0 or -opening / closing > _MAX_CLOSE:
+        return None
+    return max(-opening / closing, 1 / _MAX_CLOSE)

@@ -17,8 +17,10 @@ from sedtalker.face.rig import Float, Index, Material
 
 _SIZE = 2048  # pixels, the longest side of a texture; the renderer reduces it to its size on the screen
 _MAX_TILES = 4  # repetitions of a texture along each side
-_GLOSS = 158  # alpha of a skin's texture: 0.62, as on the packaged heads
+GLOSS = 158  # alpha of a skin's texture: 0.62, as on the packaged heads
 _BARE_SKIN = (0.56, 0.43, 0.36)  # linear RGB of skin whose texture cannot be read
+_SOLID = 0.98  # least opacity of a surface without holes
+_HOLES = 0.002  # share of the sampled places of a surface that may be less opaque: filtered borders
 _RELIEF = 24.0  # texels; longer waves of a normal map are left to the mesh
 _STEEPEST = 0.95  # sine of the steepest slope of a normal map
 
@@ -29,12 +31,12 @@ _WORDS = (
     ("tongue", r"tongue"),
     ("teeth", r"teeth|tooth|gum"),
     ("mouth", r"mouth|oral"),
-    ("eye", r"eye|iris|pupil|sclera"),
+    ("eye", r"eye|iris|pupil|sclera|(high|low).?poly"),  # MakeHuman's eyes are named high-poly
     ("hair", r"hair|beard|mustache|moustache|scalp|bangs|ponytail"),
     ("cloth", r"cloth|outfit|shirt|top|dress|jacket|suit|pants|shoe|foot"),
     ("skin", r"skin|head|face|body|neck"),
 )
-_LOOKS = {
+LOOKS = {
     "skin": Material(kind="skin", wrap=(0.42, 0.26, 0.18), specular=1.0, gloss=24.0, sheen=0.1),
     "eye": Material(kind="eye", wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90.0, ambient=0.9),
     "teeth": Material(kind="teeth", wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60.0),
@@ -89,19 +91,21 @@ class Pictures:
         reference = surface.get("baseColorTexture", specular_glossiness.get("diffuseTexture"))
         alpha_mode = entry.get("alphaMode", "OPAQUE")
         mode = {"MASK": "hair", "BLEND": "hair" if kind == "hair" else "blend"}.get(alpha_mode, "opaque")
+        pixels = self._pixels(reference)
+        uv, tiles = self._coordinates(reference, uv_sets, triangles)
+        if mode != "opaque" and factor[3] > _SOLID and (pixels is None or _is_solid(pixels, uv, tiles)):
+            mode = "opaque"  # many programs write one alpha mode for all materials
         if mode != "opaque" and kind == "skin":
             kind = "plain"  # the fourth channel of a skin's texture is its gloss
         if kind == "skin" and reference is not None and self._image(reference) is None and factor[:3].min() == 1:
             factor[:3] = _BARE_SKIN
-        material = replace(_LOOKS[kind], mode=mode, tint=tuple(np.clip(factor[:3], 0, 1).astype(float).tolist()))
-        uv, tiles = self._coordinates(reference, uv_sets, triangles)
-        pixels = self._pixels(reference)
+        material = replace(LOOKS[kind], mode=mode, tint=tuple(np.clip(factor[:3], 0, 1).astype(float).tolist()))
         if pixels is None and mode != "opaque":
             pixels = np.full((1, 1, 4), 255, np.uint8)
         if pixels is not None:
-            cutoff = float(entry.get("alphaCutoff", 0.5)) if alpha_mode == "MASK" else 0.0
+            cutoff = float(entry.get("alphaCutoff", 0.5)) if alpha_mode == "MASK" and mode != "opaque" else 0.0
             pixels = _with_alpha(pixels, kind, mode, float(factor[3]), cutoff)
-            name = self._store(_tile(pixels, tiles), f"{entry.get('name', 'texture')}")
+            name = self._store(tile_picture(pixels, tiles), f"{entry.get('name', 'texture')}")
             material = replace(material, texture=name)
         relief = self._relief(entry.get("normalTexture"), uv, triangles, tiles)
         if relief is not None:
@@ -136,16 +140,11 @@ class Pictures:
         image = None if reference is None else self._image(reference)
         if image is None:
             return None
-        pixels = self._gltf.picture(image)
-        if max(pixels.shape[:2]) > _SIZE:
-            picture = Image.fromarray(pixels)
-            picture.thumbnail((_SIZE, _SIZE), Image.Resampling.BOX)
-            pixels = np.asarray(picture)
-        return pixels
+        return fit_picture(self._gltf.picture(image))
 
     def _coordinates(
         self, reference: dict[str, Any] | None, uv_sets: dict[int, Float], triangles: Index
-    ) -> tuple[_Coordinates, _Tiles]:
+    ) -> tuple[Coordinates, Tiles]:
         """Coordinates within the picture, or within a picture of some repetitions of it."""
         reference = reference or {}
         transform = reference.get("extensions", {}).get("KHR_texture_transform", {})
@@ -159,7 +158,7 @@ class Pictures:
             turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
             uv = (uv * scale) @ turn.T + offset
         wraps = self._wraps(reference)
-        return _wrap(uv, triangles, wraps)
+        return wrap_coordinates(uv, triangles, wraps)
 
     def _wraps(self, reference: dict[str, Any]) -> tuple[int, int]:
         if "index" not in reference:
@@ -169,7 +168,7 @@ class Pictures:
         return int(sampler.get("wrapS", 10497)), int(sampler.get("wrapT", 10497))
 
     def _relief(
-        self, reference: dict[str, Any] | None, uv: _Coordinates, triangles: Index, tiles: _Tiles
+        self, reference: dict[str, Any] | None, uv: Coordinates, triangles: Index, tiles: Tiles
     ) -> tuple[NDArray[np.uint8], float] | None:
         """Bump map (H, W, 1) of a normal map, and its height in units of the texture's side; scaled by the caller."""
         pixels = self._pixels(reference)
@@ -180,15 +179,15 @@ class Pictures:
         if not high - low > 1e-9:
             return None
         scaled = np.clip((heights - low) / (high - low), 0, 1)
-        return _tile((scaled * 255 + 0.5).astype(np.uint8)[..., None], tiles), float(high - low)
+        return tile_picture((scaled * 255 + 0.5).astype(np.uint8)[..., None], tiles), float(high - low)
 
 
-class _Coordinates(NamedTuple):
+class Coordinates(NamedTuple):
     uv: NDArray[np.float64]  # (U, 2), v down, in [0, 1]
     triangles: Index  # (F, 3)
 
 
-class _Tiles(NamedTuple):
+class Tiles(NamedTuple):
     """How often a texture is repeated along u and v, and whether every second copy is mirrored."""
 
     counts: tuple[int, int] = (1, 1)
@@ -226,10 +225,36 @@ def metres_per_texel(points: Float, triangles: Index, uv: Float, uv_triangles: I
     return float(np.sqrt(np.median(areas[used] / texels[used]))) if used.any() else 0.0
 
 
+def _is_solid(pixels: NDArray[np.uint8], uv: Coordinates, tiles: Tiles) -> bool:
+    """Whether the places of a texture that a surface shows are opaque."""
+    if int(pixels[..., 3].min()) >= _SOLID * 255:
+        return True
+    if not len(uv.triangles):
+        return False
+    corners = uv.uv[uv.triangles]
+    shares = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)], np.float64)
+    places = np.einsum("pk,fkc->fpc", shares / shares.sum(axis=1, keepdims=True), corners).reshape(-1, 2)
+    turns = np.floor(places * tiles.counts)
+    inside = places * tiles.counts - turns
+    inside = np.where(np.array(tiles.mirrored) & (turns % 2 == 1), 1 - inside, inside)
+    size = np.array(pixels.shape[1::-1])
+    columns, rows = np.clip((inside * size).astype(int), 0, size - 1).T
+    return bool((pixels[rows, columns, 3] < _SOLID * 255).mean() <= _HOLES)
+
+
+def fit_picture(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture (H, W, 4), reduced to at most `_SIZE` pixels on a side."""
+    if max(pixels.shape[:2]) <= _SIZE:
+        return pixels
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_SIZE, _SIZE), Image.Resampling.BOX)
+    return np.asarray(picture)
+
+
 def _with_alpha(pixels: NDArray[np.uint8], kind: str, mode: str, factor: float, cutoff: float) -> NDArray[np.uint8]:
     result = pixels.copy()
     if mode == "opaque":
-        result[..., 3] = _GLOSS if kind == "skin" else 255
+        result[..., 3] = GLOSS if kind == "skin" else 255
         return result
     alpha = result[..., 3] * np.float32(np.clip(factor, 0, 1))
     if cutoff > 0:  # the renderer's hair is solid above its own threshold
@@ -238,14 +263,14 @@ def _with_alpha(pixels: NDArray[np.uint8], kind: str, mode: str, factor: float, 
     return result
 
 
-def _wrap(uv: NDArray[np.float64], triangles: Index, wraps: tuple[int, int]) -> tuple[_Coordinates, _Tiles]:
+def wrap_coordinates(uv: NDArray[np.float64], triangles: Index, wraps: tuple[int, int]) -> tuple[Coordinates, Tiles]:
     """Shift each triangle to the first tile that it touches; the picture is repeated for those that span several."""
     clamp = [wrap == 33071 for wrap in wraps]
     mirror = [wrap == 33648 for wrap in wraps]
     tolerance = 1e-3
     inside = (uv >= -tolerance) & (uv <= 1 + tolerance)
     if all(clamped or bool(inside[:, axis].all()) for axis, clamped in enumerate(clamp)):
-        return _Coordinates(np.clip(uv, 0, 1), triangles), _Tiles()
+        return Coordinates(np.clip(uv, 0, 1), triangles), Tiles()
     corners = uv[triangles]  # (F, 3, 2)
     counts = [1, 1]
     for axis in (0, 1):
@@ -260,12 +285,13 @@ def _wrap(uv: NDArray[np.float64], triangles: Index, wraps: tuple[int, int]) -> 
         corners[..., axis] = np.minimum(corners[..., axis] / counts[axis], 1)
     unique, ids = np.unique(corners.reshape(-1, 2).round(7), axis=0, return_inverse=True)
     return (
-        _Coordinates(unique, ids.reshape(-1, 3).astype(np.int32)),
-        _Tiles((counts[0], counts[1]), (mirror[0], mirror[1])),
+        Coordinates(unique, ids.reshape(-1, 3).astype(np.int32)),
+        Tiles((counts[0], counts[1]), (mirror[0], mirror[1])),
     )
 
 
-def _tile(pixels: NDArray[np.uint8], tiles: _Tiles) -> NDArray[np.uint8]:
+def tile_picture(pixels: NDArray[np.uint8], tiles: Tiles) -> NDArray[np.uint8]:
+    """The picture, repeated as often as the coordinates of `wrap_coordinates` need it."""
     for axis, count, mirrored in ((1, tiles.counts[0], tiles.mirrored[0]), (0, tiles.counts[1], tiles.mirrored[1])):
         if count > 1:
             copies = [np.flip(pixels, axis) if mirrored and number % 2 else pixels for number in range(count)]

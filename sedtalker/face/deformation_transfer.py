@@ -42,7 +42,7 @@ def transfer(
     target_triangles: Index,
     match: Match,
     triangle_match: Match,
-    trust: NDArray[np.floating],
+    confidence: NDArray[np.floating],
     scale: float,
     size: float,
 ) -> Float:
@@ -53,7 +53,7 @@ def transfer(
         blendshapes: (K, V, 3) displacements of the head.
         target, target_triangles: of the mesh at rest; every vertex is used by a triangle.
         match, triangle_match: for the target's vertices and the middles of its triangles, points of the head.
-        trust: (N,) in [0, 1], 0 for vertices without a corresponding point.
+        confidence: (N,) in [0, 1], 0 for vertices without a corresponding point.
         scale: of the displacements.
         size: of the target relative to the head; gradients are displacements per size.
     """
@@ -67,16 +67,18 @@ def transfer(
     stiffness = sparse.csr_matrix((weights.ravel(), (rows, columns)), (count, count))
     mass = np.bincount(target_triangles.ravel(), np.repeat(areas / 3, 3), minlength=count)
     mass = np.maximum(mass, 1e-12)
-    pull = mass * (np.asarray(trust, np.float64) / _REACH**2 + 1e-3 / _REACH**2)
+    pull = mass * (np.asarray(confidence, np.float64) / _REACH**2 + 1e-3 / _REACH**2)
     factor = solvers.splu((stiffness + sparse.diags(pull)).tocsc())
-    trusted = np.asarray(trust)[target_triangles].min(axis=1) > 0
-    goals = copy_displacements(blendshapes, source_triangles, match, scale) * np.asarray(trust, np.float32)[:, None]
+    confident = np.asarray(confidence)[target_triangles].min(axis=1) > 0
+    goals = (
+        copy_displacements(blendshapes, source_triangles, match, scale) * np.asarray(confidence, np.float32)[:, None]
+    )
     result = np.zeros_like(goals)
     for shape, displacement in enumerate(blendshapes):
         if not displacement.any():
             continue
         wanted = deformation_gradients(source, source_triangles, displacement)[triangle_match.triangles]
-        wanted = np.where(trusted[:, None, None], wanted * (scale / size), 0.0)
+        wanted = np.where(confident[:, None, None], wanted * (scale / size), 0.0)
         flux = np.einsum("fab,fib->fia", wanted, basis) * areas[:, None, None]  # (F, corner, xyz)
         right = np.zeros((count, 3))
         for axis in range(3):

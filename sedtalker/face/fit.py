@@ -20,18 +20,26 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.asset_io import read_face
 from sedtalker.face.assets import DEFAULT, find_pose, is_flame
 from sedtalker.face.avatar import EYE_TURNS, turn_matrix
+from sedtalker.face.avatar_materials import GLOSS, LOOKS
 from sedtalker.face.deformation_transfer import transfer
 from sedtalker.face.fit_landmarks import NAMES, find_landmarks
+from sedtalker.face.gltf import SUFFIXES
 from sedtalker.face.identity import shape_modes
 from sedtalker.face.mesh import read_mesh, vertex_normals
-from sedtalker.face.orientation import UPRIGHT, Pose
+from sedtalker.face.mesh_looks import MeshLooks, read_looks
+from sedtalker.face.orientation import UPRIGHT, Pose, pose_of_landmarks
 from sedtalker.face.registration import Anchors, Match, SurfaceIndex, register, similarity, smoothness
 from sedtalker.face.rig import MESH, Face, Float, Index, Material, Surface
 from sedtalker.face.vertex_masks import rig_regions
 
 _NAME = "own"  # in the folder; a folder's head.npz is not a head's name
-_TRUSTED = (0.004, 0.010)  # metres to the registered head: fully, and not at all
+_CONFIDENT = (0.004, 0.010)  # metres to the registered head: fully, and not at all
+_GIVEN = 30.0  # weight of a landmark that is given
+_FOUND = {"mouth_left": 0.7, "mouth_right": 0.7}  # weights of landmarks that are found, 2 for others
 _GOOD, _BAD = 0.0015, 0.004  # metres, mean distance over face and lips: good, refused
+_FAR_HEAD = 0.032  # metres between a head of another person and the default one, see `match_surface`
+_HEAD_SIZES = (0.17, 0.75)  # metres, the longest side of a head with or without neck and shoulders
+_POSE_LANDMARKS = 3  # with which unit and axes are determined
 _MAX_VERTICES = 400_000
 _MODES, _MODE_STEPS = 12, 16  # modes of the shape, and steps of their fit
 _MOUTH_REACH = 0.008  # metres from the registered inside of the mouth to that of the mesh
@@ -41,6 +49,7 @@ _OPEN_LIPS = 0.009  # metres along the surface between facing vertices of parted
 _EYE_REACH = 0.018  # metres from the place of an eye to the middle of an eyeball
 _BAG_VERTICES = 30  # vertices inside the mouth with which a mesh has one
 _EYEBALL = (0.009, 0.028)  # metres, radius
+_MIXED = 0.35  # least share of the other jaw's vertices in a piece with both
 _ROUND = 0.35  # least depth of an eyeball, which may be a shell, by its width; lashes are flatter
 _SCALE = (0.7, 1.5)  # limits of the factors that close lids and lips
 _SKIN = Material(kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10)
@@ -93,6 +102,7 @@ class _Mesh:
     path: Path
     points: Float  # (N, 3) vertices of the file
     triangles: Index  # (F, 3) of the file
+    looks: MeshLooks  # materials and textures of the file
     whole: Float  # (M, 3) distinct positions
     unique: Index  # (N,) position of each vertex
     main: Index  # (G, 3) triangles between positions of the component with the face
@@ -139,24 +149,59 @@ def fit_mesh(
     if len(vertices) > _MAX_VERTICES:
         raise FaceError(f"a mesh of {len(vertices)} vertices: {path}. Reduce it to at most {_MAX_VERTICES}")
     flame = is_flame(vertices, triangles)
-    pose = find_pose(path, vertices, triangles) or (UPRIGHT if flame else None)
-    if pose is None:
-        raise FaceError(
-            f"no single head was recognised: {path}. Cut off the body, leave one head, and check with a viewer that "
-            "it is closed from neck to crown; or state its axes as `sedtalker animate --face` asks for"
-        )
-    source, points = _source(), pose.apply(vertices)
+    source = _source()
+    pose, notes = _find_pose(path, vertices, triangles, source, landmarks or {})
+    if flame:
+        notes.append("FLAME's topology: a vertex talker of this topology needs no fitting")
+    points, looks = pose.apply(vertices), read_looks(path)
+    if _signed_volume(points, triangles) < 0:
+        triangles, looks = triangles[:, [0, 2, 1]], looks.turned()
+        notes.append("the triangles face inwards, as after mirroring: they were turned")
     given = {name: _position(value, vertices, pose, path) for name, value in (landmarks or {}).items()}
     aligned = _align(source, points, triangles)
-    found = _landmarks(source, aligned, points, triangles, given)
-    mesh = _split_mesh(path, points, triangles, aligned, source)
+    mesh = _split_mesh(path, points, triangles, looks, aligned, source)
+    found = _landmarks(source, aligned, mesh.whole, mesh.main, given)
     anchors = _anchors(source, found, given)
     aligned = _fit_modes(source, aligned, points, triangles, anchors)
     fitted = _register(source, aligned, SurfaceIndex(mesh.whole, mesh.main), anchors)
     _, size, _ = similarity(source.face.template, aligned)
     fit = _transfer_shapes(source, mesh, fitted, size)
-    notes = ["FLAME's topology: a vertex talker of this topology needs no fitting"] if flame else []
     return _assemble(fit, pose, found, notes)
+
+
+def _find_pose(
+    path: Path, vertices: Float, triangles: Index, source: _Source, landmarks: Mapping[str, int | tuple[float, ...]]
+) -> tuple[Pose, list[str]]:
+    """Unit and axes of a mesh by its landmarks, its shape or its format, and notes for the report."""
+    places = {name: vertices[v] if isinstance(v, int) else v for name, v in landmarks.items() if _exists(v, vertices)}
+    known = [name for name in places if name in source.face.landmarks]
+    if len(known) >= _POSE_LANDMARKS:
+        template = source.face.template[[source.face.landmarks[name] for name in known]]
+        pose = pose_of_landmarks(np.array([places[name] for name in known]), template)
+        if pose is None:
+            raise FaceError(f"the landmarks are not those of a face: {path}. Check their names and the sides")
+        return pose, []
+    pose = find_pose(path, vertices, triangles, _FAR_HEAD)
+    if pose is None and (is_flame(vertices, triangles) or path.suffix.lower() in SUFFIXES):
+        low, high = _HEAD_SIZES
+        if low <= float(np.ptp(vertices, axis=0).max()) <= high:
+            return UPRIGHT, ["the axes were not recognised: metres, y up, facing +z are taken, as the format states"]
+    if pose is None:
+        raise FaceError(
+            f"no single head was recognised: {path}. Cut off the body, leave one head, or give nose_tip, mouth_left, "
+            "mouth_right and eye_left_inner with --landmarks"
+        )
+    return pose, []
+
+
+def _exists(landmark: int | tuple[float, ...], vertices: Float) -> bool:
+    return not isinstance(landmark, int) or landmark < len(vertices)
+
+
+def _signed_volume(points: Float, triangles: Index) -> float:
+    """Volume between a surface and its middle in cubic metres, negative if the triangles face inwards."""
+    a, b, c = np.moveaxis(points[triangles].astype(np.float64) - points.mean(axis=0), 1, 0)
+    return float((np.cross(a, b) * c).sum()) / 6
 
 
 def _source() -> _Source:
@@ -291,7 +336,7 @@ def _anchors(source: _Source, found: Mapping[str, Float], given: Mapping[str, Fl
         for vertex in vertices:
             ids.append(int(source.find(np.array(vertex))))
             places.append(place)
-            weights.append(30.0 if name in given else 2.0)
+            weights.append(_GIVEN if name in given else _FOUND.get(name, 2.0))
     return Anchors(np.array(ids, np.int32), np.array(places, np.float64).reshape(-1, 3), np.array(weights))
 
 
@@ -314,7 +359,9 @@ def _weld(points: Float, triangles: Index) -> tuple[Float, Index]:
     return points[first], inverse.ravel().astype(np.int32)
 
 
-def _split_mesh(path: Path, points: Float, triangles: Index, aligned: Float, source: _Source) -> _Mesh:
+def _split_mesh(
+    path: Path, points: Float, triangles: Index, looks: MeshLooks, aligned: Float, source: _Source
+) -> _Mesh:
     """Join equal positions, and separate the component that has the face from the others."""
     whole, unique = _weld(points, triangles)
     graph, sparse = require("scipy.sparse.csgraph", "fit"), require("scipy.sparse", "fit")
@@ -345,7 +392,7 @@ def _split_mesh(path: Path, points: Float, triangles: Index, aligned: Float, sou
     if apart:
         raise FaceError(f"two heads in one mesh: {path}. Leave one of them")
     main = corners[label[corners[:, 0]] == face]
-    return _Mesh(path, points, triangles, whole, unique, main, others)
+    return _Mesh(path, points, triangles, looks, whole, unique, main, others)
 
 
 @dataclass
@@ -371,7 +418,8 @@ def _transfer_shapes(source: _Source, mesh: _Mesh, fitted: NDArray[np.float64], 
     normals = vertex_normals(surface, corners).astype(np.float64)
     head = SurfaceIndex(fitted, source.triangles)
     match = _match_sides(source, head, surface, corners, normals, shapes)
-    trust = np.clip((_TRUSTED[1] - match.distances) / (_TRUSTED[1] - _TRUSTED[0]), 0, 1) * (match.facing > 0.2)
+    near, far = _CONFIDENT
+    confidence = np.clip((far - match.distances) / (far - near), 0, 1) * (match.facing > 0.2)
     distances = SurfaceIndex(surface, corners).closest(fitted).distances
     mean = float(distances[source.front].mean())
     if mean > _BAD:
@@ -384,7 +432,7 @@ def _transfer_shapes(source: _Source, mesh: _Mesh, fitted: NDArray[np.float64], 
     facing = facing / np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-18)
     triangle_match = _match_triangles(source, head, match, middles, facing, corners)
     moved = transfer(
-        source.points, source.triangles, shapes, surface, corners, match, triangle_match, trust, scale, size,
+        source.points, source.triangles, shapes, surface, corners, match, triangle_match, confidence, scale, size,
     )  # fmt: skip
     nearest = _nearest(surface, normals, fitted, vertex_normals(fitted.astype(np.float32), source.triangles))
     upper, lower = _lip_rows(source, shapes, match, nearest, surface, fitted)
@@ -609,8 +657,8 @@ def _move_components(
     shapes[:, fit.used] = fit.moved
     inside = fit.fitted[~fit.source.skin]
     low, high = inside.min(axis=0) - 0.004, inside.max(axis=0) + 0.004
-    inner = np.concatenate([face.parts[name] for name in ("teeth_upper", "teeth_lower", "tongue")])
-    inner_tree = spatial.cKDTree(_apply(jaw_move, face.template[inner]))
+    jaws = [face.parts["teeth_upper"], np.concatenate([face.parts["teeth_lower"], face.parts["tongue"]])]
+    jaw_trees = [spatial.cKDTree(_apply(jaw_move, face.template[part])) for part in jaws]
     skin_tree = spatial.cKDTree(fit.surface)
     kept: dict[str, NDArray[np.int64]] = {}
     for ids in fit.mesh.others:
@@ -625,7 +673,12 @@ def _move_components(
                 shapes[ARKIT_NAMES.index(base + eyes[0].title()), ids] = (whole[ids] - centre) @ turn.T
         elif ((centre > low) & (centre < high)).all():
             name = "teeth"
-            shapes[:, ids] = blendshapes[:, inner[inner_tree.query(whole[ids])[1]]] * np.float32(fit.scale)
+            near = [tree.query(whole[ids]) for tree in jaw_trees]
+            below = near[1][0] < near[0][0]
+            if not _MIXED < below.mean() < 1 - _MIXED:  # a tooth or a row of teeth moves with one jaw
+                below = np.full(len(ids), below.mean() > 0.5)
+            partners = np.where(below, jaws[1][near[1][1]], jaws[0][near[0][1]])
+            shapes[:, ids] = blendshapes[:, partners] * np.float32(fit.scale)
         else:  # lashes, brows, hair: they follow the skin near them
             distance, partner = skin_tree.query(whole[ids])
             share = np.clip((0.03 - distance) / 0.02, 0, 1).astype(np.float32)
@@ -664,8 +717,9 @@ def _make_face(fit: _Fit, shapes: Float, kept: Mapping[str, NDArray[np.int64]], 
             landmarks[name] = int(of_file(fit.nearest[[int(source.find(np.array(vertex)))]])[0])
     template = np.concatenate([mesh.points, *added.points]).astype(np.float32)
     blendshapes = np.concatenate([shapes, *added.shapes], axis=1).astype(np.float32)
-    surfaces = [*_own_surfaces(mesh.triangles, unique, kept, len(mesh.whole)), *added.surfaces]
-    names = [surface.material.texture for surface in surfaces if surface.material.texture]
+    own, textures = _own_surfaces(mesh, kept, fit.used)
+    surfaces = sorted([*own, *added.surfaces], key=lambda surface: surface.material.mode != "opaque")
+    names = [surface.material.texture for surface in added.surfaces if surface.material.texture]
     return Face(
         name=_NAME,
         template=template,
@@ -677,7 +731,7 @@ def _make_face(fit: _Fit, shapes: Float, kept: Mapping[str, NDArray[np.int64]], 
         masks=rig_regions(template, blendshapes, parts),
         landmarks=landmarks,
         lip_pairs=np.stack([of_file(fit.upper), of_file(fit.lower)], axis=1),
-        textures={name: source.face.textures[name] for name in names},
+        textures=textures | {name: source.face.textures[name] for name in names},
         colors=np.full((len(template), 3), 190, np.uint8),
     )
 
@@ -756,20 +810,67 @@ def _add_surface(
             added.parts[name] = np.concatenate([known, rows + first]).astype(np.int32)
 
 
-def _own_surfaces(triangles: Index, unique: Index, kept: Mapping[str, NDArray[np.int64]], count: int) -> list[Surface]:
-    """The surfaces of the mesh: skin, and eyes and teeth that it has."""
-    kind = np.zeros(count, np.int32)
+def _own_surfaces(
+    mesh: _Mesh, kept: Mapping[str, NDArray[np.int64]], skin: NDArray[np.int64]
+) -> tuple[list[Surface], dict[str, NDArray[np.uint8]]]:
+    """The surfaces of the mesh by kind and material, the skin first, and their textures."""
+    component, on_skin = np.zeros(len(mesh.whole), np.int32), np.zeros(len(mesh.whole), bool)
+    on_skin[skin] = True
     for name, ids in kept.items():
-        kind[ids] = 1 if name.startswith("eye") else 2
-    of_triangle = kind[unique[triangles[:, 0]]]
-    materials = (
-        ("skin", _SKIN),
-        ("own_eyes", Material(kind="eye", tint=(0.75, 0.74, 0.72), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90.0)),
-        ("own_teeth", Material(kind="teeth", tint=(0.7, 0.66, 0.58), wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60.0)),
-    )
+        component[ids] = 1 if name.startswith("eye") else 2
+    corner = mesh.unique[mesh.triangles[:, 0]]
+    of_part = np.full(len(mesh.triangles), -1, np.int32)
+    for number, part in enumerate(mesh.looks.parts):
+        of_part[part.triangles] = number
+    surfaces, textures = [], {}
+    for number in range(-1, len(mesh.looks.parts)):
+        for kind, (name, plain) in enumerate(_OWN.items()):
+            for is_skin in (True, False):
+                chosen = (of_part == number) & (component[corner] == kind) & (on_skin[corner] == is_skin)
+                rows = np.flatnonzero(chosen).astype(np.int32)
+                if len(rows):
+                    title = f"{name if is_skin or kind else 'own_other'}_{number + 1}".removesuffix("_0")
+                    surface, pixels = _own_surface(mesh, rows, number, plain, is_skin)
+                    surfaces.append(replace(surface, name=title))
+                    textures.update(pixels)
+    surfaces.sort(key=lambda surface: (surface.material.mode != "opaque", surface.material.kind != "skin"))
+    return surfaces, textures
+
+
+def _own_surface(
+    mesh: _Mesh, rows: Index, number: int, plain: Material, is_skin: bool
+) -> tuple[Surface, dict[str, NDArray[np.uint8]]]:
+    """A surface of some triangles with the material of a part of the mesh, or -1 for none, and its texture.
+
+    Skin and teeth without a texture and a colour have those of `plain`.
+    """
+    triangles = mesh.triangles[rows].astype(np.int32)
     uv = np.zeros((1, 2), np.float32)
-    return [
-        Surface(name, own, uv, np.zeros_like(own), material, None, smooth=number == 0)
-        for number, (name, material) in enumerate(materials)
-        if len(own := triangles[of_triangle == number].astype(np.int32))
-    ]
+    surface = Surface("", triangles, uv, np.zeros_like(triangles), plain, None, smooth=is_skin)
+    if number < 0:
+        return surface, {}
+    part = mesh.looks.parts[number]
+    used, inverse = np.unique(part.look.uv_triangles[np.searchsorted(part.triangles, rows)], return_inverse=True)
+    surface = replace(surface, uv=part.look.uv[used], uv_triangles=inverse.reshape(-1, 3).astype(np.int32))
+    if not part.colored:
+        return surface, {}
+    own = part.look.material
+    pixels = {} if own.texture is None else {own.texture: mesh.looks.textures[own.texture]}
+    if is_skin:
+        own = replace(LOOKS["skin"], tint=own.tint, texture=own.texture)
+        if own.texture is not None:  # the fourth channel of a skin's texture is its gloss
+            shiny = pixels.pop(own.texture).copy()
+            shiny[..., 3] = GLOSS
+            own = replace(own, texture=f"{own.texture}_skin")
+            pixels[str(own.texture)] = shiny
+    elif plain.kind != "skin":
+        own = replace(plain, mode=own.mode, tint=own.tint, texture=own.texture)
+    return replace(surface, material=own), pixels
+
+
+_OWN = {
+    "skin": _SKIN,
+    "own_eyes": Material(kind="eye", tint=(0.75, 0.74, 0.72), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90.0),
+    "own_teeth": Material(kind="teeth", tint=(0.7, 0.66, 0.58), wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60.0),
+}
+"""Materials of the mesh's own parts."""

@@ -1,7 +1,8 @@
-"""Landmarks of a bare head by geometry: the tip of the nose, and the line between the lips.
+"""Landmarks of a bare head by geometry: the tip of the nose, the line between the lips, and the corners of the mouth.
 
-The head is looked at from the front as a map of heights (the nearest z at each x and y). On the profile of its middle
-the nose and the line of the lips are extrema, as in craniometry, and the valley between the lips goes on to both sides.
+The head is seen from the front as a map of heights (the nearest z at each x and y). Lips that can part are two pieces
+of the visible surface, connected only around the corners of the mouth. Where they are not, the line between them is a
+valley of the profile, as in craniometry, that goes on to both sides.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import FaceError, require
+from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import Float, Index
 
 NAMES = ("nose_tip", "mouth_middle", "chin", "mouth_left", "mouth_right", "eye_left_inner", "eye_right_inner")
@@ -21,6 +23,15 @@ _SAMPLES = 400_000  # points on the surface
 _VALLEY = 0.00012  # metres; a shallower valley has ended
 _EXPECTED = 0.007  # metres from the expected line of the lips
 _SHORTEST = 0.008  # metres of the line between the lips to each side
+_FRONT = 0.15  # least z of the normal of a vertex that is seen from the front
+_HIDDEN = 0.0025  # metres behind the map of heights
+_ABOVE, _BELOW = 0.014, 0.020  # metres around the expected line between the lips
+_STRIP = 0.005  # metres, half the width of a strip of the face from top to bottom
+_PARTED = 0.02  # metres, the widest gap between lips at rest
+_LIP_HEIGHT = 0.0025  # metres, least height of a lip
+_LIP_VERTICES = 3  # in a strip
+_CORNER_STEP = 0.0015  # metres between the strips in which the lips are followed to the corners
+_HALF_WIDTHS = (0.014, 0.045)  # metres from the middle to a corner of the mouth
 
 
 def read_landmarks(path: Path) -> dict[str, int | tuple[float, float, float]]:
@@ -54,7 +65,72 @@ def find_landmarks(vertices: Float, triangles: Index, guess: dict[str, NDArray[n
         guess: positions of the landmarks on an aligned head, off by up to 2 cm.
     """
     heights = _HeightMap(vertices, triangles, guess)
-    return heights.landmarks()
+    found = heights.landmarks()
+    return found | _parted_lips(vertices, triangles, heights, found, guess)
+
+
+def _parted_lips(
+    vertices: Float, triangles: Index, heights: _HeightMap, found: dict[str, Float],
+    guess: dict[str, NDArray[np.floating]],
+) -> dict[str, Float]:  # fmt: skip
+    """Middle and corners of a mouth whose lips are two pieces of the visible surface."""
+    if not heights.usable or "nose_tip" not in found:
+        return {}
+    seen = (vertex_normals(vertices, triangles)[:, 2] > _FRONT) & heights.shows(vertices)
+    sides = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    sides = sides[seen[sides].all(axis=1)]
+    middle = float(found["nose_tip"][0])
+    line = _gap_between_lips(vertices, sides, middle, float(guess["mouth_middle"][1]))
+    if line is None:
+        return {}
+    corners = {}
+    surface = vertices[seen]
+    for name, sign in (("mouth_left", 1.0), ("mouth_right", -1.0)):
+        x, last, step = middle, line, sign * _CORNER_STEP
+        while abs(x - middle) < _HALF_WIDTHS[1]:
+            x += step
+            place = _gap_between_lips(vertices, sides, x, float(last[1]))
+            if place is None or abs(place[1] - last[1]) > 4 * _CORNER_STEP:
+                break
+            last = place
+        # The first strip whose pieces are connected reaches over the corner.
+        end = np.array([last[0] + sign * (_STRIP + _CORNER_STEP), last[1]])
+        if _HALF_WIDTHS[0] < abs(end[0] - middle) < _HALF_WIDTHS[1]:
+            corners[name] = surface[np.square(surface[:, :2] - end).sum(axis=1).argmin()]
+    return {"mouth_middle": line} | (corners if len(corners) == 2 else {})
+
+
+def _gap_between_lips(vertices: Float, sides: Index, x: float, y: float) -> Float | None:
+    """The place in a strip around `x` where two pieces of the visible surface are one above the other, nearest to `y`.
+
+    Args:
+        vertices: (V, 3) metres.
+        sides: (E, 2) edges between visible vertices.
+        x, y: metres.
+    """
+    graph, sparse = require("scipy.sparse.csgraph", "fit"), require("scipy.sparse", "fit")
+    near = (np.abs(vertices[:, 0] - x) < _STRIP) & (vertices[:, 1] < y + _ABOVE) & (vertices[:, 1] > y - _BELOW)
+    own = sides[near[sides].all(axis=1)]
+    if not len(own):
+        return None
+    used, inverse = np.unique(own, return_inverse=True)
+    pairs = inverse.reshape(-1, 2)
+    matrix = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(used), len(used)))
+    count, label = graph.connected_components(matrix, directed=False)
+    pieces = [vertices[used[label == number]] for number in range(count)]
+    pieces = [piece for piece in pieces if len(piece) >= _LIP_VERTICES and np.ptp(piece[:, 1]) > _LIP_HEIGHT]
+    best: Float | None = None
+    for upper in pieces:
+        for lower in pieces:
+            top, bottom = upper[upper[:, 1].argmin()], lower[lower[:, 1].argmax()]
+            if upper[:, 1].max() <= lower[:, 1].max() or upper[:, 1].min() <= lower[:, 1].min():
+                continue
+            if not -_LIP_HEIGHT < top[1] - bottom[1] < _PARTED:
+                continue
+            place = np.array([x, (top[1] + bottom[1]) / 2, max(top[2], bottom[2])], np.float32)
+            if best is None or abs(place[1] - y) < abs(best[1] - y):
+                best = place
+    return best
 
 
 class _HeightMap:
@@ -88,6 +164,13 @@ class _HeightMap:
         if self.usable:
             floor = self.map[np.isfinite(self.map)].min()
             self.map = self._image.gaussian_filter(np.where(np.isfinite(self.map), self.map, floor), 1.0)
+
+    def shows(self, points: Float) -> NDArray[np.bool_]:
+        """Whether points (N, 3) are on the surface that is seen from the front."""
+        x, y = np.clip(((points[:, :2] - self._low) / _CELL).astype(int), 0, np.array(self.map.shape) - 1).T
+        inside = ((points[:, :2] >= self._low) & (points[:, :2] < self._low + np.array(self.map.shape) * _CELL)).all(1)
+        visible: NDArray[np.bool_] = inside & (points[:, 2] > self.map[x, y] - _HIDDEN)
+        return visible
 
     def _cell(self, name: str) -> tuple[int, int]:
         x, y = np.clip(((self._guess[name][:2] - self._low) / _CELL).astype(int), 0, np.array(self.map.shape) - 1)

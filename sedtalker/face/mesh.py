@@ -6,6 +6,7 @@ import codecs
 import io
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,20 +83,82 @@ def has_comment(path: Path, words: str) -> bool:
     return any(words in " ".join(line.split()) for line in head.splitlines() if line.startswith(marks))
 
 
-def _read_obj(path: Path) -> tuple[Float, Index]:
+class ObjCorners(NamedTuple):
+    """Triangles of an OBJ file with their texture coordinates and materials."""
+
+    vertices: Float  # (V, 3)
+    triangles: Index  # (F, 3)
+    uv: Float  # (U, 2), v up
+    uv_triangles: Index  # (F, 3) into `uv`; -1 for corners without
+    material: Index  # (F,) into `materials`
+    materials: tuple[str, ...]
+    libraries: tuple[str, ...]  # files of materials
+
+
+def read_obj_corners(path: Path) -> ObjCorners:
+    """Read an OBJ file; polygons become triangle fans. Raises ValueError or IndexError if it is damaged."""
     vertices: list[list[float]] = []
-    triangles: list[tuple[int, int, int]] = []
+    coordinates: list[list[float]] = []
+    corners: list[tuple[tuple[int, int], ...]] = []
+    of_triangle: list[int] = []
+    materials: dict[str, int] = {}
+    libraries: list[str] = []
+    material = ""
     for line in re.split(r"[\r\n]+", _decode(path.read_bytes())):  # splitlines splits at other bytes too
         kind, _, rest = line.strip().replace("\t", " ").partition(" ")
         if kind == "v":
             vertices.append([float(x) for x in rest.split()[:3]])
+        elif kind == "vt":
+            coordinates.append(_texture_coordinates(rest))
+        elif kind == "usemtl":
+            material = rest.strip()
+        elif kind == "mtllib":
+            libraries.append(rest.strip())
         elif kind == "f":
-            corners = [int(corner.split("/")[0]) for corner in rest.split()]
-            # OBJ counts from 1, and negative numbers count back from the last vertex read
-            ids = [corner - 1 if corner > 0 else len(vertices) + corner for corner in corners]
-            triangles.extend((ids[0], ids[k], ids[k + 1]) for k in range(1, len(ids) - 1))
+            places = [_corner(word, len(vertices), len(coordinates)) for word in rest.split()]
+            for k in range(1, len(places) - 1):
+                corners.append((places[0], places[k], places[k + 1]))
+                of_triangle.append(materials.setdefault(material, len(materials)))
+    ids = np.array(corners, np.int32).reshape(-1, 3, 2)
     with np.errstate(over="ignore"):  # a coordinate too large for float32 becomes infinite, which is refused
-        return np.array(vertices, np.float32).reshape(-1, 3), np.array(triangles, np.int32).reshape(-1, 3)
+        points, uv = np.array(vertices, np.float32).reshape(-1, 3), np.array(coordinates, np.float32).reshape(-1, 2)
+    places_of_uv = np.where(ids[..., 1] < len(uv), ids[..., 1], -1)
+    if not np.isfinite(uv).all():
+        places_of_uv[:], uv = -1, np.zeros((0, 2), np.float32)
+    numbers = np.array(of_triangle, np.int32)
+    return ObjCorners(points, ids[..., 0], uv, places_of_uv, numbers, tuple(materials), tuple(libraries))
+
+
+def _texture_coordinates(text: str) -> list[float]:
+    """u and v; NaN if they are not numbers."""
+    try:
+        u, v = (float(x) for x in (*text.split()[:2], "0")[:2])
+    except ValueError:
+        return [float("nan")] * 2
+    return [u, v]
+
+
+def _corner(word: str, vertices: int, coordinates: int) -> tuple[int, int]:
+    """Vertex and texture coordinates of a word such as `3/4/5`; -1 for no texture coordinates, or wrong ones.
+
+    OBJ counts from 1, and negative numbers count back from the last one read.
+    """
+    first, _, rest = word.partition("/")
+    vertex = int(first)
+    vertex = vertex - 1 if vertex > 0 else vertices + vertex
+    text = rest.partition("/")[0]
+    try:
+        place = int(text) if text else 0
+    except ValueError:
+        place = 0
+    if place < 0:
+        place += coordinates + 1
+    return vertex, max(place, 0) - 1
+
+
+def _read_obj(path: Path) -> tuple[Float, Index]:
+    corners = read_obj_corners(path)
+    return corners.vertices, corners.triangles
 
 
 def _decode(data: bytes) -> str:

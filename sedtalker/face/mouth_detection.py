@@ -71,9 +71,9 @@ def find_mouth(template: Float, faces: Index, blendshapes: Float, skin: Index) -
     line = middle[len(middle) // 2]
     ends = {}
     for name, sign in (("mouth_left", 1), ("mouth_right", -1)):
-        beside = skin[(np.abs(template[skin, 1] - line[1]) < 0.012) & (template[skin, 2] > line[2] - 0.03)]
+        neighbour = skin[(np.abs(template[skin, 1] - line[1]) < 0.012) & (template[skin, 2] > line[2] - 0.03)]
         wanted = middle[:, 0].max() if sign > 0 else middle[:, 0].min()
-        ends[name] = int(beside[np.abs(template[beside, 0] - wanted - sign * 0.003).argmin()])
+        ends[name] = int(neighbour[np.abs(template[neighbour, 0] - wanted - sign * 0.003).argmin()])
     front = skin[np.abs(template[skin, 0] - line[0]) < 0.01]
     above = front[(template[front, 1] > line[1] + 0.01) & (template[front, 1] < line[1] + 0.07)]
     below = front[(template[front, 1] < line[1] - 0.02) & (template[front, 1] > line[1] - 0.07)]

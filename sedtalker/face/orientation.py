@@ -129,6 +129,13 @@ def _umeyama(points: NDArray[np.float64], template: NDArray[np.float64]) -> _Fit
     return _Fit(rotation, scale, float(np.sqrt(error / radius)) if scale > 0 else np.inf)
 
 
+def pose_of_landmarks(points: NDArray[np.floating], template: NDArray[np.floating]) -> Pose | None:
+    """The pose of a mesh by at least three landmarks (N, 3) and their places (N, 3) on a head; None if they differ."""
+    fit = _umeyama(np.asarray(points, np.float64), np.asarray(template, np.float64))
+    unit = _unit_of(fit.scale)
+    return None if unit is None or not fit.residual <= _MAX_RESIDUAL else Pose(_snap(fit.rotation), unit)
+
+
 def _count_stretched_edges(points: NDArray[np.float64], template: NDArray[np.float64], triangles: Index) -> int:
     edges = np.unique(np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0)
     lengths, expected = (np.linalg.norm(at[edges[:, 0]] - at[edges[:, 1]], axis=1) for at in (points, template))
@@ -175,10 +182,12 @@ _ITERATIONS = 8  # of ICP
 _MATCHED = 0.8  # share of the mesh's points that are matched, nearest first; hair and clothes have no counterpart
 _COVERED = 0.6  # share of the packaged head that the mesh must cover: it may have no shoulders
 _MIN_RATIO = 1.15  # of the second best score to the best
-_MAX_SCORE = 0.022  # metres, the sum of both distances
+HEAD_DISTANCE = 0.022  # metres, the sum of both distances
 
 
-def match_surface(vertices: Float, triangles: Index, head: Float, head_triangles: Index) -> Pose | None:
+def match_surface(
+    vertices: Float, triangles: Index, head: Float, head_triangles: Index, limit: float = HEAD_DISTANCE
+) -> Pose | None:
     """The pose of a head of any topology by its surface, among all units and axis rotations; None if uncertain.
 
     Each unit and rotation is refined by trimmed iterative closest points (ICP, Besl and McKay 1992) with translation
@@ -187,6 +196,7 @@ def match_surface(vertices: Float, triangles: Index, head: Float, head_triangles
     Args:
         vertices, triangles: (V, 3) and (F, 3) of the mesh.
         head, head_triangles: those of a packaged head's skin, in metres, y up, facing +z.
+        limit: largest distance between the surfaces in metres, summed over both directions.
     """
     random = np.random.default_rng(0)
     points = _sample(vertices, triangles, _SAMPLES[0], random)
@@ -204,7 +214,7 @@ def match_surface(vertices: Float, triangles: Index, head: Float, head_triangles
         return None
     scores = np.array([_surface_distance(pose.apply(points), target) for pose in poses])
     first, second = np.argsort(scores)[:2]
-    certain = scores[first] <= _MAX_SCORE and scores[second] >= _MIN_RATIO * scores[first]
+    certain = scores[first] <= limit and scores[second] >= _MIN_RATIO * scores[first]
     return poses[int(first)] if certain else None
 
 

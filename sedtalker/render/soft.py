@@ -215,6 +215,8 @@ def _sort_back_to_front(prepared: PreparedFace, screen: Float) -> tuple[Index, N
     count = np.zeros(len(prepared.scene.surfaces) + 1, np.int32)
     ordered = []
     for s, triangles in prepared.blended:
+        if not len(triangles):
+            continue  # a texture that is cut out has no soft edge to blend
         inverse_depth = screen[prepared.scene.triangles[triangles], 2].sum(1)
         low, high = float(inverse_depth.min()), float(inverse_depth.max())
         steps = ((inverse_depth - low) * (_SORT_STEPS / max(high - low, 1e-9))).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Compilation of functions by numba, with the machine code cached in a folder that can be written."""
+"""Compilation by numba, with the machine code cached in a folder that can be written, and a fast exponential."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
 
 from sedtalker.resources import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FOLDERS = ("face", "mamba", "recipes", "render")  # of the modules with compiled functions
+_FOLDERS = ("emotion", "face", "mamba", "recipes", "render", "talker")  # of the modules with compiled functions
+
+LOG2_E = 1.4426950408889634
 
 
 def compiler(**options: Any) -> Callable[[Function], Function]:
@@ -44,5 +50,44 @@ def _cache_folder() -> str:
     """
     package = Path(__file__).parent
     sources = sorted(path for folder in _FOLDERS for path in (package / folder).rglob("*.py"))
+    sources += sorted(package.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return str(cache_folder("numba", digest))
+
+
+@intrinsic
+def _bits_of(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32 as an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def _float_of(typing_context: Any, value: Any) -> Any:
+    """The float32 with the bits of an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@njit(inline="always", fastmath=True)
+def exp2(x: float) -> float:
+    """2 ** x of a float32 x <= 0 to 2e-7: the integer part is the exponent, a polynomial gives the rest.
+
+    The polynomial is the minimax polynomial of degree 5 on [-0.5, 0.5] for the relative error.
+    """
+    x = max(x, np.float32(-126.0))
+    whole = np.int32(x - np.float32(0.5))
+    f = x - np.float32(whole)
+    p = np.float32(0.00132764818)
+    p = p * f + np.float32(0.00967554655)
+    p = p * f + np.float32(0.0555071346)
+    p = p * f + np.float32(0.240221202)
+    p = p * f + np.float32(0.693146944)
+    p = p * f + np.float32(1.00000012)
+    return _float_of(np.int32(_bits_of(p) + (whole << np.int32(23))))

@@ -38,6 +38,7 @@ from sedtalker.errors import (
 )
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import neck_pivot
+from sedtalker.face.pose_cpu import FEW, pose_few
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.labels import label_columns
@@ -397,7 +398,8 @@ class Talker:
             for block in speech.blocks():
                 ahead = prosody[start : start + len(block)]
                 start += len(block)
-                yield decoder.push(torch.from_numpy(block), *emotion.push(torch.from_numpy(block), ahead[:, 0]), ahead)
+                posterior, intensity = emotion.push(torch.from_numpy(block), ahead[:, 0])
+                yield decoder.push(block, posterior.numpy(), intensity.numpy(), ahead)
             yield decoder.finish()
 
         for curves in chain(map(resampler.push, rows()), (resampler.finish() for _ in range(1))):
@@ -426,6 +428,8 @@ class Talker:
 
     def pose(self, curves: Float, rig: Face) -> Float:
         """Vertices (T, V, 3) in metres of the weights or other coefficients (T, K) of an animation or a stream."""
+        if rig.blendshapes is not None and 0 < len(curves) <= FEW and np.ndim(curves) == 2:
+            return pose_few(curves, rig.blendshapes, rig.template)
         if rig.blendshapes is not None:
             return rig.pose(curves)
         return rig.template + self.model.predict_displacements(curves)

@@ -238,7 +238,7 @@ class StreamingEncoder(WindowedEncoder):
 
     def blocks(self, chunks: Iterable[NDArray[np.float32] | Tensor]) -> Iterator[Tensor]:
         """The same of samples that come in chunks of any size, in blocks (n, layers, width) of about `windows.hop`."""
-        stream, size, held = self.stream(), self.windows.hop * FRAME_SAMPLES, torch.zeros(0)
+        stream, size, held = self._long_stream(), self.windows.hop * FRAME_SAMPLES, torch.zeros(0)
         for chunk in chunks:
             new = torch.as_tensor(chunk, dtype=torch.float32)
             held = torch.cat([held, new]) if len(held) else new
@@ -252,8 +252,16 @@ class StreamingEncoder(WindowedEncoder):
             if len(block):
                 yield block
 
-    def stream(self) -> EncoderStream:
+    def stream(self) -> FeatureStream:
         """A stream of live sound, before its first sample."""
+        if self.device.type != "cpu":
+            return self._long_stream()
+        from sedtalker.streaming_encoder_cpu import PackedEncoder, PackedStream, share_packed
+
+        return PackedStream(share_packed(self.network, PackedEncoder), LOOK_AHEAD[self.look_ahead])
+
+    def _long_stream(self) -> EncoderStream:
+        """A stream for chunks of seconds."""
         return EncoderStream(self.network, LOOK_AHEAD[self.look_ahead])
 
 

@@ -19,6 +19,7 @@ from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
 from sedtalker.speech import StreamingEncoder
 from sedtalker.streaming_encoder import LOOK_AHEAD, EncoderStream, StreamingConfig, StreamingNetwork
+from sedtalker.streaming_encoder_cpu import PackedStream
 from sedtalker.talker.model import LOWER_FACE, TalkerConfig, TalkerModel
 from sedtalker.talker.streaming import Frames, TalkerStream
 
@@ -108,14 +109,19 @@ def test_the_look_ahead_changes_the_features_and_has_defaults(talker, sound, tra
 
 def test_talker_and_diarizer_share_one_encoding(talker, sound, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = 0
-    push = EncoderStream.push
 
-    def count(stream: EncoderStream, samples: Any) -> Tensor:
-        nonlocal encoded
-        encoded += len(samples)
-        return push(stream, samples)
+    def count(kind: type[EncoderStream] | type[PackedStream]) -> None:
+        push = kind.push
 
-    monkeypatch.setattr(EncoderStream, "push", count)
+        def push_and_count(stream: Any, samples: Any) -> Tensor:
+            nonlocal encoded
+            encoded += len(samples)
+            return push(stream, samples)
+
+        monkeypatch.setattr(kind, "push", push_and_count)
+
+    count(EncoderStream)  # of recordings
+    count(PackedStream)  # of streams
     talker.animate((sound, 16_000))
     assert encoded == len(sound)
     push_all(talker.open_stream(), sound, 1280)

@@ -15,6 +15,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker.model import TalkerConfig, TalkerModel
+from sedtalker.talker.model_cpu import supports
 from sedtalker.talker.streaming import (
     SPOOLED,
     STEP,
@@ -23,6 +24,7 @@ from sedtalker.talker.streaming import (
     Spool,
     TalkerStream,
     embed_speech,
+    find_steps,
 )
 
 CONFIG = TalkerConfig(
@@ -74,7 +76,7 @@ def decode(model: TalkerModel, frames: int, size: int) -> list[np.ndarray]:
     """Coefficients of each block."""
     decoder, prosody = MotionDecoder(model, still=True), torch.zeros(frames, 2)
     parts_of = zip(*(part.split(size) for part in (*parts(frames), prosody)), strict=True)
-    rows = [decoder.push(embed_speech(model, x), p, i, v.numpy()) for x, p, i, v in parts_of]
+    rows = [decoder.push(embed_speech(model, x).numpy(), *(part.numpy() for part in rest)) for x, *rest in parts_of]
     return [decoder.split(part, 0, 50).weights for part in (*rows, decoder.finish())]
 
 
@@ -95,6 +97,23 @@ def open_stream(encoder: WindowedEncoder, emotion: Diarizer | EmotionTrack, mode
 def test_blocks_equal_the_whole(model: TalkerModel, size: int) -> None:
     wanted = model(*(part[None] for part in parts(151)))[0].numpy()
     np.testing.assert_allclose(np.concatenate(decode(model, 151, size)), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 200])
+def test_compiled_steps_are_those_of_the_model(size: int) -> None:
+    torch.manual_seed(0)
+    sizes = {"layers": 3, "feature_width": 24, "width": 32, "heads": 2, "kv_heads": 1, "window": 7, "states": 4}
+    order = ("mamba", "mamba+moe", "attention", "mamba")
+    model = TalkerModel(TalkerConfig(**sizes, order=order, injection="rules", look_ahead=2, styles=3)).eval()
+    for value in (model.styles.weight, model.lips.weight, model.layer_weights):
+        torch.nn.init.normal_(value, std=0.3)
+    embed, start_steps = find_steps(model.requires_grad_(False))
+    assert supports(model)
+    steps, (features, *emotion) = start_steps(), parts(151)
+    blocks = zip(*(part.split(size) for part in (features, *emotion)), strict=True)
+    got = [steps.push(embed(x), *(part.numpy() for part in rest)) for x, *rest in blocks]
+    wanted = model(features[None], *(part[None] for part in emotion))[0].numpy()
+    np.testing.assert_allclose(np.concatenate([*got, steps.finish()]), wanted, rtol=0, atol=1e-5)
 
 
 def test_a_frame_comes_out_as_soon_as_its_look_ahead_is_there(model: TalkerModel) -> None:

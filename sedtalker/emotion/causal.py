@@ -75,12 +75,16 @@ class CausalMember(nn.Module):
 
     def adapt(self, projected: Tensor, voice: VoiceContext, block: Tensor) -> Tensor:
         """Embedding (B, S, width) of projected steps for the voice of each step's block (S,)."""
+        shift, scale = self.voice_terms(voice)
+        return F.gelu((projected - shift[:, block]) * scale[:, block] + self.project.bias)
+
+    def voice_terms(self, voice: VoiceContext) -> tuple[Tensor, Tensor]:
+        """What a block's steps subtract, and the factor of the rest, (B, K, width) each."""
         seconds = voice.evidence[..., :1].expm1().clamp(min=1e-3)
         opening = self.gates(voice.evidence) + (seconds / HALF_EVIDENCE).log()
         mean_gate, spread_gate = opening.sigmoid().chunk(2, dim=-1)
         shift = mean_gate * F.linear(voice.shift, self.project.weight)
-        scale = torch.exp(torch.tanh(spread_gate * self.spread(voice.spread)))
-        return F.gelu((projected - shift[:, block]) * scale[:, block] + self.project.bias)
+        return shift, torch.exp(torch.tanh(spread_gate * self.spread(voice.spread)))
 
     def run_past(self, embedded: Tensor, state: MemberState | None = None) -> tuple[Tensor, Tensor, MemberState]:
         """Raw outputs (B, S, C + 1) from the past alone, local features (B, S, width), and the state after them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.emotion.causal import BLOCK as VOICE_BLOCK
-from sedtalker.emotion.causal import MemberState, running_estimates
+from sedtalker.emotion.causal import running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, STRIDE, Diarizer, pool_frames
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import loudness, silence_weight
 from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError
 from sedtalker.speech import FRAME_RATE, Windowing
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.causal_cpu import PackedSteps
 
 WINDOW = 40 * STEP_RATE  # steps that the network sees at once
 OVERLAP = 8 * STEP_RATE  # steps of the cross-fade between two windows
@@ -159,10 +161,11 @@ class DiarizerStream:
         """Return to the state before the first frame."""
         labels = self.diarizer.config.labels
         self._state: StreamState | None = None
-        self._estimate = _start(self.diarizer, self._voice)  # until the start of the running block
-        self._block_sum = VoiceEstimate.empty(self._estimate.sums.shape[-1], 1)  # of the running block
-        self._members: list[MemberState | None] = [None] * len(self.diarizer.members)
-        self._steps = 0
+        self._steps: PackedSteps | None = None
+        if self.diarizer.config.causal:
+            from sedtalker.emotion.causal_cpu import PackedSteps  # it loads compiled code that recordings do not need
+
+            self._steps = PackedSteps(self.diarizer, _start(self.diarizer, self._voice))
         self._waiting: Tensor | None = None  # first frame of a step, (1, L, D)
         neutral = torch.eye(len(labels))[labels.index("neutral")]
         self._last = torch.cat([neutral, torch.zeros(2)])[None]  # posterior, intensity and speech of the last step
@@ -172,55 +175,25 @@ class DiarizerStream:
         """The voice so far."""
         config = self.diarizer.config
         check_voice(self.diarizer)
-        whole = self._estimate.add(self._block_sum)
-        return VoiceEstimate(*(part[0] for part in whole)).profile(config.encoder, config.layers)
+        assert self._steps is not None
+        estimate = VoiceEstimate(*(part[0] for part in self._steps.estimate))
+        return estimate.profile(config.encoder, config.layers)
 
     @torch.inference_mode()
     def push(self, features: Tensor) -> Prediction:
         """The prediction for the next frames, features (n, L, D); n may be 0."""
-        if not self.diarizer.config.causal:
+        if self._steps is None:
             posterior, intensity, self._state = diarize_piece(self.diarizer, features, self._state, look_ahead=0)
             return Prediction(posterior, intensity, None)
-        waiting = [] if self._waiting is None else [self._waiting]
-        frames = torch.cat([*waiting, features])
+        waiting = 0 if self._waiting is None else 1
+        frames = features if self._waiting is None else torch.cat([self._waiting, features])
         whole = len(frames) // STRIDE * STRIDE
-        rows = [self._last]
-        if whole:
-            steps = pool_frames(
-                frames[None, :whole, self.diarizer.config.first_layer :].to(self.diarizer.absent.device)
-            )
-            done = 0
-            while done < steps.shape[1]:  # up to the end of a block, where the estimate of the voice changes
-                size = min(VOICE_BLOCK - self._steps % VOICE_BLOCK, steps.shape[1] - done)
-                rows.append(self._run_steps(steps[:, done : done + size]))
-                done += size
+        values = torch.cat([self._last, self._steps.run(frames[:whole].numpy())]) if whole else self._last
         self._waiting = frames[whole:] if whole < len(frames) else None
-        values = torch.cat(rows)
         self._last = values[-1:]
         # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s.
-        shown = values[(torch.arange(len(features)) + len(waiting) + 1) // STRIDE]
+        shown = values[(torch.arange(len(features)) + waiting + 1) // STRIDE]
         return Prediction(shown[:, :-2], shown[:, -2], shown[:, -1])
-
-    def _run_steps(self, steps: Tensor) -> Tensor:
-        """Posterior, intensity and speech (n, C + 2) of steps (1, n, L, D) within a block."""
-        diarizer, flat = self.diarizer, steps.flatten(2)
-        activity = diarizer.speech_logits(steps).sigmoid()
-        context = diarizer.voice_context(VoiceEstimate(*(part[:, None] for part in self._estimate)))
-        block = torch.zeros(steps.shape[1], dtype=torch.long, device=steps.device)
-        raw = []
-        for number, member in enumerate(diarizer.causal_members):
-            embedded = member.adapt(member.project_steps(diarizer.standardise(steps)), context, block)
-            outputs, _, self._members[number] = member.run_past(embedded, self._members[number])
-            raw.append(outputs)
-        posterior, intensity = diarizer.finish(diarizer.average(raw)[0])
-        empty = VoiceEstimate(*(torch.zeros_like(part) for part in self._estimate))
-        added = running_estimates(flat, activity, empty, 1 / STEP_RATE)[1]
-        self._block_sum = self._block_sum.add(added)
-        self._steps += steps.shape[1]
-        if self._steps % VOICE_BLOCK == 0:
-            self._estimate = self._estimate.add(self._block_sum).limited()
-            self._block_sum = empty
-        return torch.cat([posterior, intensity[:, None], activity[0][:, None]], dim=-1).cpu()
 
 
 def build_track(

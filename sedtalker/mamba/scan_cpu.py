@@ -11,60 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.kernels import compiler
+from sedtalker.kernels import LOG2_E, compiler, exp2
 
 Array = NDArray[np.float32]
 
 LANES = 128  # channels a block: enough to fill the vector units, few enough for the first-level cache
 CHUNK = 16  # steps between two saved states
 
-LOG2_E = 1.4426950408889634
-
 compiled = compiler(nogil=True, error_model="numpy", fastmath=True)
-
-
-@intrinsic
-def _bits_of(typing_context: Any, value: Any) -> Any:
-    """The bits of a float32 as an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-@intrinsic
-def _float_of(typing_context: Any, value: Any) -> Any:
-    """The float32 with the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
-@njit(inline="always", fastmath=True)
-def _exp2(x: float) -> float:
-    """2 ** x of a float32 x <= 0 to 2e-7: the integer part is the exponent, a polynomial gives the rest.
-
-    The polynomial is the minimax polynomial of degree 5 on [-0.5, 0.5] for the relative error.
-    """
-    x = max(x, np.float32(-126.0))
-    whole = np.int32(x - np.float32(0.5))
-    f = x - np.float32(whole)
-    p = np.float32(0.00132764818)
-    p = p * f + np.float32(0.00967554655)
-    p = p * f + np.float32(0.0555071346)
-    p = p * f + np.float32(0.240221202)
-    p = p * f + np.float32(0.693146944)
-    p = p * f + np.float32(1.00000012)
-    return _float_of(np.int32(_bits_of(p) + (whole << np.int32(23))))
 
 
 @compiled
@@ -113,7 +70,7 @@ def _forward(
                 for n in range(states):
                     into, out = B[b, t, n], C[b, t, n]
                     for i in range(width):
-                        h[n, i] = _exp2(step[i] * rate[n, i]) * h[n, i] + entering[i] * into
+                        h[n, i] = exp2(step[i] * rate[n, i]) * h[n, i] + entering[i] * into
                         read[i] += out * h[n, i]
                 for i in range(width):
                     y[b, t, first + i] = read[i]
@@ -158,7 +115,7 @@ def _backward(
                     for n in range(states):
                         into = B[b, t, n]
                         for i in range(width):
-                            decay[k, n, i] = _exp2(step[i] * rate[n, i])
+                            decay[k, n, i] = exp2(step[i] * rate[n, i])
                             h[k + 1, n, i] = decay[k, n, i] * h[k, n, i] + entering[i] * into
                 for k in range(length - 1, -1, -1):
                     t = start + k

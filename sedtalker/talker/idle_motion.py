@@ -17,7 +17,9 @@ published or measured:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +127,7 @@ def apply_idle_motion(weights: Float, brows: Float, lids: Float, gaze: Float) ->
     _move_brows(result, brows)
     _turn_eyes(result, gaze)
     _close_lids(result, lids)
-    return np.clip(result, 0, 1)
+    return np.minimum(np.maximum(result, 0), 1)
 
 
 class Drift:
@@ -144,7 +146,7 @@ class Drift:
 
 
 class _Voice:
-    """What loudness and pitch say of a frame: speech, stress and intonation."""
+    """Speech, stress and intonation of a frame, from loudness and pitch."""
 
     def __init__(self) -> None:
         self.speaking, self.accent, self.intonation = False, 0.0, 0.0  # accent: 0..1; intonation: semitones
@@ -313,6 +315,7 @@ class IdleMotionGenerator:
         )
 
 
+@lru_cache(maxsize=32)
 def _share(seconds: float) -> float:
     """Share of the difference that a low pass of this time constant takes in one frame."""
     return 1 - math.exp(-1 / (seconds * FRAME_RATE))
@@ -335,30 +338,38 @@ def _lid_curve(pace: float) -> Float:
 
 
 def _move_brows(weights: Float, raised: Float) -> None:
-    for shares, amount in ((BROW_RAISE, np.clip(raised, 0, 1)), (BROW_LOWER, np.clip(-raised, 0, 1))):
-        for name, share in shares.items():
-            column = ARKIT_NAMES.index(name)
-            weights[:, column] += share * amount * (1 - weights[:, column])
-    for name, share in BROW_LOWER.items():  # raising relaxes brows that are down
-        weights[:, ARKIT_NAMES.index(name)] *= 1 - share * np.clip(raised, 0, 1)
+    up, down = np.minimum(np.maximum(raised, 0), 1), np.minimum(np.maximum(-raised, 0), 1)
+    for columns, shares, amount in ((_BROW_RAISE, _RAISE_SHARES, up), (_BROW_LOWER, _LOWER_SHARES, down)):
+        weights[:, columns] += shares * amount[:, None] * (1 - weights[:, columns])
+    weights[:, _BROW_LOWER] *= 1 - _LOWER_SHARES * up[:, None]  # raising relaxes brows that are down
 
 
 def _turn_eyes(weights: Float, degrees: Float) -> None:
     """Rotate both eyes by degrees (T, 2) to the person's left and up."""
     left, up = degrees.T
-    angles = {
-        "LookOutLeft": left, "LookInRight": left, "LookInLeft": -left, "LookOutRight": -left,
-        "LookUpLeft": up, "LookUpRight": up, "LookDownLeft": -up, "LookDownRight": -up,
-    }  # fmt: skip
-    for name, angle in angles.items():
-        side = name.removeprefix("Look").removesuffix("Left").removesuffix("Right")
-        weights[:, ARKIT_NAMES.index(f"eye{name}")] += np.maximum(angle, 0) / EYE_DEGREES[side]
+    angles = np.stack([left, left, -left, -left, up, up, -up, -up], axis=1)
+    weights[:, _EYES] += np.maximum(angles, 0) / _EYE_DEGREES
 
 
 def _close_lids(weights: Float, closed: Float) -> None:
     """Close the open part of the lids by `closed` (T,); wide and narrowed eyes relax, or the lids would intersect."""
-    for side in ("Left", "Right"):
-        blink, wide, squint = (ARKIT_NAMES.index(f"eye{name}{side}") for name in ("Blink", "Wide", "Squint"))
-        weights[:, blink] += closed * (1 - weights[:, blink])
-        weights[:, wide] *= 1 - closed
-        weights[:, squint] *= 1 - 0.7 * closed
+    closed = closed[:, None]
+    weights[:, _BLINK] += closed * (1 - weights[:, _BLINK])
+    weights[:, _WIDE] *= 1 - closed
+    weights[:, _SQUINT] *= 1 - 0.7 * closed
+
+
+def _columns(names: Iterable[str]) -> list[int]:
+    return [ARKIT_NAMES.index(name) for name in names]
+
+
+_BROW_RAISE, _BROW_LOWER = _columns(BROW_RAISE), _columns(BROW_LOWER)
+_RAISE_SHARES, _LOWER_SHARES = (np.array(list(table.values()), np.float32) for table in (BROW_RAISE, BROW_LOWER))
+_EYE_DIRECTIONS = ("OutLeft", "InRight", "InLeft", "OutRight", "UpLeft", "UpRight", "DownLeft", "DownRight")
+_EYES = _columns(f"eyeLook{name}" for name in _EYE_DIRECTIONS)
+_EYE_DEGREES = np.array(
+    [EYE_DEGREES[name.removesuffix("Left").removesuffix("Right")] for name in _EYE_DIRECTIONS], np.float32
+)
+_BLINK, _WIDE, _SQUINT = (
+    _columns(f"eye{name}{side}" for side in ("Left", "Right")) for name in ("Blink", "Wide", "Squint")
+)

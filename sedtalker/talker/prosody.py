@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import LEVEL_FLOOR, SAMPLE_RATE, Samples, loudness
-from sedtalker.speech import FRAME_SAMPLES
+from sedtalker.kernels import compiler
+from sedtalker.mel import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
 
@@ -17,6 +18,8 @@ LAGS = (10, 57)  # periods that are searched, in samples at 4 kHz: 400 to 70 Hz
 VOICED = 0.6  # least correlation of a voiced frame with itself a period later
 FIRST_PEAK = 0.9  # of the highest correlation: a shorter period above it is taken, as multiples correlate as well
 AUDIBLE = -50.0  # dB of full scale, least loudness of a voiced frame
+
+compiled = compiler(nogil=True, error_model="numpy", fastmath=True)
 
 
 class ProsodyTracker:
@@ -32,9 +35,11 @@ class ProsodyTracker:
         self._held = held[frames * FRAME_SAMPLES :]
         if not frames:
             return np.zeros((0, 2), np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(held, WINDOW)[::FRAME_SAMPLES][:frames]
         levels = loudness(held[WINDOW - FRAME_SAMPLES :][: frames * FRAME_SAMPLES])
-        return np.stack([levels, np.where(levels > AUDIBLE, estimate_pitch(windows), 0)], axis=1)
+        prosody = np.zeros((frames, 2), np.float32)
+        prosody[:, 0] = levels
+        _find_pitch(np.ascontiguousarray(held), FRAME_SAMPLES, levels > AUDIBLE, prosody[:, 1])
+        return prosody
 
     def finish(self) -> Float:
         """The last frame, if it is incomplete, with silence after it."""
@@ -44,21 +49,49 @@ class ProsodyTracker:
 
 def estimate_pitch(windows: Float) -> Float:
     """Pitch (n,) in Hz of windows (n, WINDOW), 0 if unvoiced: the first high peak of the normalised autocorrelation."""
-    low, high = LAGS
-    x = windows.reshape(len(windows), -1, DECIMATION).mean(axis=2)
-    x = x - x.mean(axis=1, keepdims=True)
-    length = x.shape[1]
-    spectrum = np.fft.rfft(x, 2 * length)
-    products = np.fft.irfft(spectrum.real**2 + spectrum.imag**2)[:, low - 1 : high + 2]
-    energy = np.pad(np.cumsum(np.square(x, dtype=np.float64), axis=1), [(0, 0), (1, 0)])
-    lags = np.arange(low - 1, high + 2)
-    power = energy[:, length - lags] * (energy[:, -1:] - energy[:, lags])
-    r = products / np.sqrt(np.maximum(power, 1e-20))
-    before, middle, after = r[:, :-2], r[:, 1:-1], r[:, 2:]
-    best = np.where((middle >= before) & (middle >= after), middle, 0)
-    first = (best >= FIRST_PEAK * np.maximum(best.max(axis=1, keepdims=True), 1e-9)).argmax(axis=1)
-    row = np.arange(len(r))
-    a, b, c = before[row, first], middle[row, first], after[row, first]
-    curvature = np.minimum(a - 2 * b + c, -1e-9)
-    lag = low + first + np.clip(0.5 * (a - c) / curvature, -0.5, 0.5)  # vertex of the parabola through three points
-    return np.where(best[row, first] > VOICED, SAMPLE_RATE / DECIMATION / lag, 0).astype(np.float32)
+    pitch = np.zeros(len(windows), np.float32)
+    _find_pitch(np.ascontiguousarray(windows, np.float32).reshape(-1), WINDOW, np.ones(len(windows), np.bool_), pitch)
+    return pitch
+
+
+@compiled
+def _find_pitch(samples: Float, hop: int, audible: NDArray[np.bool_], pitch: Float) -> None:
+    """Fill pitch (n,) of the audible windows of samples that begin `hop` apart, as `estimate_pitch`."""
+    length, low, count = WINDOW // DECIMATION, LAGS[0] - 1, LAGS[1] - LAGS[0] + 3
+    x = np.empty(length, np.float32)
+    energy = np.empty(length + 1, np.float64)
+    r = np.empty(count, np.float64)
+    for window in range(pitch.shape[0]):
+        if not audible[window]:
+            continue
+        mean = np.float32(0.0)
+        for i in range(length):
+            total, at = np.float32(0.0), window * hop + i * DECIMATION
+            for k in range(DECIMATION):
+                total += samples[at + k]
+            x[i] = total / np.float32(DECIMATION)
+            mean += x[i]
+        mean /= np.float32(length)
+        energy[0] = 0.0
+        for i in range(length):
+            x[i] -= mean
+            energy[i + 1] = energy[i] + np.float64(x[i]) * np.float64(x[i])
+        for number in range(count):
+            lag = low + number
+            product = np.float32(0.0)
+            for i in range(length - lag):
+                product += x[i] * x[i + lag]
+            power = energy[length - lag] * (energy[length] - energy[lag])
+            r[number] = product / np.sqrt(max(power, 1e-20))
+        highest = 1e-9
+        for number in range(1, count - 1):
+            if r[number] >= r[number - 1] and r[number] >= r[number + 1]:
+                highest = max(highest, r[number])
+        for number in range(1, count - 1):
+            a, b, c = r[number - 1], r[number], r[number + 1]
+            if b >= a and b >= c and b >= FIRST_PEAK * highest:
+                if b > VOICED:
+                    curvature = min(a - 2 * b + c, -1e-9)
+                    shift = min(max(0.5 * (a - c) / curvature, -0.5), 0.5)  # vertex of the parabola through the three
+                    pitch[window] = SAMPLE_RATE / DECIMATION / (low + number + shift)
+                break

@@ -9,7 +9,7 @@ depend on the sizes of the chunks. `TalkerStream.latency` is the longest delay o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -40,7 +40,7 @@ STEP = 480  # samples that are computed at once, at least: a step of 20 ms costs
 LONGEST_STEP = 8 * SAMPLE_RATE  # samples that are computed at once, at most
 REST_FRAMES = 3  # frames in which an interruption brings the lips to rest
 RESUME_FRAMES = 6  # frames in which the motion goes over to that of the next sound
-DIARIZER_FRAMES = 12  # frames that the diarizer reads at once: emotions change slowly, and each call has its cost
+DIARIZER_FRAMES = 12  # frames that a diarizer reads at once if it reads the last seconds again with each piece
 NEUTRAL_FRAMES = 10  # frames in which the emotion of the voice ends in long silence
 
 SPOOLED = 1 << 24  # bytes that a spool holds in memory
@@ -97,11 +97,17 @@ class DiarizedEmotion:
     def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
         """As `EmotionSource`, of the features of the diarizer's encoder."""
         posterior, intensity = self._predict(features)
-        silence = torch.tensor([self._silence_weight(level) for level in loudness.tolist()])
+        weights = [self._silence_weight(level) for level in loudness.tolist()]
+        if not any(weights):
+            return posterior, intensity
+        silence = torch.tensor(weights)
         return posterior + silence[:, None] * (self._neutral - posterior), intensity * (1 - silence)
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior (n, C) and intensity (n,): of each frame, or the last ones known."""
+        if self._stream.diarizer.config.causal:
+            posterior, intensity, _ = self._stream.push(features)
+            return posterior @ self._matrix, intensity
         waiting = features[:0] if self._waiting is None else self._waiting
         shown = (torch.arange(len(features)) + len(waiting) + 1) // DIARIZER_FRAMES  # pieces that a frame knows
         frames, posteriors, intensities = torch.cat([waiting, features]), [self._last[0]], [self._last[1]]
@@ -120,6 +126,49 @@ class DiarizedEmotion:
         return self._silence
 
 
+class MotionSteps(Protocol):
+    """Coefficients of embedded speech that comes in chunks."""
+
+    def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
+        """Coefficients (m, K) of the frames that become complete with n more; arguments as `MotionDecoder.push`."""
+
+    def finish(self) -> Float:
+        """Coefficients of the last frames, after the last chunk."""
+
+
+class ModelSteps:
+    """`MotionSteps` of a model on any device, for long chunks."""
+
+    def __init__(self, model: TalkerModel) -> None:
+        self._model = model
+        self._state: TalkerState | None = None
+
+    @torch.inference_mode()
+    def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
+        """As `MotionSteps`."""
+        device = self._model.layer_weights.device
+        x, p, i = (torch.from_numpy(part)[None].to(device) for part in (speech, posterior, intensity))
+        coefficients, self._state = self._model.step_embedded(x, p, i, self._state)
+        return coefficients[0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def finish(self) -> Float:
+        """As `MotionSteps`."""
+        if self._state is None:
+            return np.zeros((0, self._model.config.coefficients), np.float32)
+        return self._model.finish(self._state)[0].float().cpu().numpy()
+
+
+def find_steps(model: TalkerModel) -> tuple[Callable[[Tensor], Float], Callable[[], MotionSteps]]:
+    """Functions that embed features (n, L, D), and that start the steps of a stream: compiled ones if they can."""
+    from sedtalker.talker.model_cpu import PackedMotion, PackedTalker, share_packed, supports  # compiled code
+
+    if not supports(model):
+        return lambda features: embed_speech(model, features).numpy(), lambda: ModelSteps(model)
+    packed: PackedTalker = share_packed(model, PackedTalker)
+    return lambda features: packed.embed(features.numpy()), lambda: PackedMotion(packed)
+
+
 @torch.inference_mode()
 def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
     """The talker's input (n, width) of features (n, L, D), in the mean style."""
@@ -129,13 +178,20 @@ def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
 class MotionDecoder:
     """Motion at 50 Hz of embedded speech, emotion and prosody that come in blocks."""
 
-    def __init__(self, model: TalkerModel, seed: int = 0, still: bool = False) -> None:
-        """`seed` is of the idle motion; `still` disables it."""
-        self._model, self._rigged = model, model.config.head == "blendshapes"
+    def __init__(
+        self,
+        model: TalkerModel,
+        seed: int = 0,
+        still: bool = False,
+        start_steps: Callable[[], MotionSteps] | None = None,
+    ) -> None:
+        """`seed` is of the idle motion; `still` disables it. `start_steps` is of `find_steps`, for short blocks."""
+        self._start_steps = start_steps or (lambda: ModelSteps(model))
+        self._rigged = model.config.head == "blendshapes"
         labels, coefficients = model.config.labels, model.config.coefficients
         self._columns = np.cumsum([coefficients, 3, 2, len(labels), 1])
         self._idle = IdleMotionGenerator(labels, seed, None if self._rigged and not still else STILL)
-        self._state: TalkerState | None = None
+        self._steps: MotionSteps | None = None
         self._waiting = np.zeros((0, 9 + len(labels)), np.float32)  # of the frames whose coefficients are not known yet
         self._emotion: tuple[Float, Float] = np.eye(len(labels), dtype=np.float32)[model.neutral], np.float32(0)
         self._last = np.zeros(coefficients, np.float32)  # coefficients of the last frame
@@ -143,7 +199,7 @@ class MotionDecoder:
         self.no_rows = np.zeros((0, self._columns[-1] + 1), np.float32)
         self._resumed = RESUME_FRAMES  # frames since an interruption
 
-    def push(self, speech: Tensor, posterior: Tensor, intensity: Tensor, prosody: Float) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, prosody: Float) -> Float:
         """Rows (n', columns) of the frames that become complete with n more; see `split`.
 
         Args:
@@ -152,19 +208,15 @@ class MotionDecoder:
             intensity: (n,).
             prosody: (n, 2), `LOOK_AHEAD` frames later.
         """
-        self._push_idle(prosody, posterior.numpy(), intensity.numpy())
-        device = self._model.layer_weights.device
-        x, posterior, intensity = (part[None].to(device) for part in (speech, posterior, intensity))
-        with torch.inference_mode():
-            coefficients, self._state = self._model.step_embedded(x, posterior, intensity, self._state)
-        return self._combine(coefficients[0].float().cpu().numpy())
+        self._push_idle(prosody, posterior, intensity)
+        self._steps = self._steps or self._start_steps()
+        return self._combine(self._steps.push(speech, posterior, intensity))
 
     def finish(self) -> Float:
         """Rows of the frames after the last block."""
-        if self._state is None:
+        if self._steps is None:
             return self._combine(np.zeros((0, len(self._last)), np.float32))
-        with torch.inference_mode():
-            rows = self._combine(self._model.finish(self._state)[0].float().cpu().numpy())
+        rows = self._combine(self._steps.finish())
         self._forget()
         return rows
 
@@ -182,7 +234,7 @@ class MotionDecoder:
 
     def _forget(self) -> None:
         """Start the next sound from the last pose."""
-        self._state, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
+        self._steps, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
 
     def start_from_rest(self) -> None:
         """Start the next sound as if it were the first, without a transition from the last pose."""
@@ -253,12 +305,13 @@ class TalkerStream:
         """
         self.labels, self.fps = model.config.labels, fps
         self._finished, self._held = False, np.zeros(0, np.float32)  # samples that wait for a step
-        self._model, self._encoder = model, encoder
+        self._encoder = encoder
         shared = diarizer_encoder is None or diarizer_encoder is encoder or not isinstance(emotion, Diarizer)
         self._diarizer_encoder = None if shared else diarizer_encoder
         self._given, self._voice, self._scale = emotion, voice, intensity_scale
         self._hand: tuple[Tensor, float, float] | None = None
-        self._decoder = MotionDecoder(model, seed, still)
+        self._embed, start_steps = find_steps(model)
+        self._decoder = MotionDecoder(model, seed, still, start_steps)
         self.latency = (encoder.delay + model.config.look_ahead) / FRAME_RATE + STEP / SAMPLE_RATE
         self._start()
 
@@ -367,7 +420,8 @@ class TalkerStream:
             posterior, intensity = posterior + share * (emotion - posterior), intensity + share * (strength - intensity)
         intensity = (intensity * self._scale).clamp(0, 1)
         prosody_ahead = self._prosody[LOOK_AHEAD : ready + LOOK_AHEAD]
-        rows = self._decoder.push(embed_speech(self._model, features[0]), posterior, intensity, prosody_ahead)
+        speech = self._embed(features[0])
+        rows = self._decoder.push(speech, posterior.numpy(), intensity.numpy(), prosody_ahead)
         self._features, self._prosody = [part[ready:] for part in self._features], self._prosody[ready:]
         return rows
 

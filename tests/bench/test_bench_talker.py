@@ -90,7 +90,11 @@ def test_decoder_grows_linearly() -> None:
         def run(features: Sequence[Tensor] = features, controls: Sequence[Sequence[Tensor]] = controls) -> int:
             decoder = MotionDecoder(model, still=True)
             rows = [
-                decoder.push(embed_speech(model, x), *emotion, np.zeros((len(x), 2), np.float32))
+                decoder.push(
+                    embed_speech(model, x).numpy(),
+                    *(part.numpy() for part in emotion),
+                    np.zeros((len(x), 2), np.float32),
+                )
                 for x, *emotion in zip(features, *controls, strict=True)
             ]
             return sum(map(len, rows)) + len(decoder.finish())

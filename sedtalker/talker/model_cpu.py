@@ -1,0 +1,374 @@
+"""The talker's network for a few frames at a time on one CPU core: the coefficients of `TalkerModel`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER
+from sedtalker.kernels import LOG2_E, exp2
+from sedtalker.layers_cpu import (
+    ADD,
+    NORM_EPSILON,
+    SILU,
+    STORE,
+    Float,
+    Linear,
+    Rows,
+    attend,
+    compiled,
+    linear,
+    pack,
+    sigmoid,
+    softplus,
+)
+from sedtalker.layers_cpu import share_packed as share_packed
+from sedtalker.mamba.attention import ROTARY_BASE, WindowedAttention
+from sedtalker.mamba.block import MambaBlock
+from sedtalker.mamba.moe import MixtureOfExperts
+from sedtalker.talker.expression import (
+    CLOSED_GAP,
+    CONTACT_DAMPING,
+    FREE_GAP,
+    FULL_CONTACT,
+    FULL_ROUNDING,
+    GROWTH,
+    ROLL_LOWER,
+    ROUNDING_DAMPING,
+    ExpressionRules,
+)
+from sedtalker.talker.model import HybridLayer, TalkerModel
+
+BLOCK = 32  # frames that are computed at once, at most
+
+
+@compiled
+def _mix_layers(features: Float, weights: Float, y: Float) -> None:
+    """y (n, D) = weighted sum over L of the layer norms of features (n, L, D)."""
+    size = np.float32(features.shape[2])
+    for t in range(y.shape[0]):
+        for i in range(y.shape[1]):
+            y[t, i] = np.float32(0.0)
+        for layer in range(weights.shape[0]):
+            total = np.float32(0.0)
+            for i in range(y.shape[1]):
+                total += features[t, layer, i]
+            mean, square = total / size, np.float32(0.0)
+            for i in range(y.shape[1]):
+                square += (features[t, layer, i] - mean) * (features[t, layer, i] - mean)
+            scale = weights[layer] / np.sqrt(square / size + np.float32(NORM_EPSILON))
+            for i in range(y.shape[1]):
+                y[t, i] += (features[t, layer, i] - mean) * scale
+
+
+@compiled
+def _mamba(
+    inputs: Float, before: Float, taps: Float, bias: Float, project: Float, no_bias: Float, step: Float,
+    step_bias: Float, A: Float, D: Float, h: Float, y: Float,
+) -> None:  # fmt: skip
+    """y (T, E), before its projection, of a Mamba block's projected inputs (T, 2 E): u and the gate.
+
+    Args:
+        before: (conv - 1, E), the last values of u; updated.
+        taps: (conv, E) of the convolution.
+        project: (rank + 2 N, E), to step sizes, B and C.
+        step: (rank, E).
+        A: (N, E) times log2(e).
+        h: (N, E), the state of the scan; updated.
+    """
+    frames, channels = y.shape
+    reach, rank, states = before.shape[0], step.shape[0], A.shape[0]
+    u = np.empty((frames, channels), np.float32)
+    for t in range(frames):
+        for e in range(channels):
+            u[t, e] = bias[e]
+        for tap in range(reach + 1):
+            source = t - reach + tap
+            if source >= 0:
+                for e in range(channels):
+                    u[t, e] += taps[tap, e] * inputs[source, e]
+            else:
+                for e in range(channels):
+                    u[t, e] += taps[tap, e] * before[source + reach, e]
+        for e in range(channels):
+            u[t, e] = u[t, e] * sigmoid(u[t, e])
+    for row in range(reach):
+        source = frames - reach + row
+        for e in range(channels):
+            before[row, e] = inputs[source, e] if source >= 0 else before[source + reach, e]
+    parts = np.empty((frames, rank + 2 * states), np.float32)
+    linear(u, project, no_bias, parts, STORE)
+    delta, entering = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for t in range(frames):
+        for e in range(channels):
+            delta[e] = step_bias[e]
+        for r in range(rank):
+            value = parts[t, r]
+            for e in range(channels):
+                delta[e] += value * step[r, e]
+        for e in range(channels):
+            delta[e] = softplus(delta[e])
+            entering[e] = delta[e] * u[t, e]
+            y[t, e] = D[e] * u[t, e]
+        for n in range(states):
+            into, out = parts[t, rank + n], parts[t, rank + states + n]
+            for e in range(channels):
+                h[n, e] = exp2(delta[e] * A[n, e]) * h[n, e] + entering[e] * into
+                y[t, e] += out * h[n, e]
+        for e in range(channels):
+            gate = inputs[t, channels + e]
+            y[t, e] *= gate * sigmoid(gate)
+
+
+@compiled
+def _rotate(x: Float, column: int, heads: int, cosine: Float, sine: Float, first: int, y: Float) -> None:
+    """y (R, heads x size) = columns from `column` on of x (R, ...), rotated at the positions `first` on."""
+    half = cosine.shape[1]
+    for r in range(y.shape[0]):
+        for h in range(heads):
+            at = 2 * half * h
+            for i in range(half):
+                even, odd = x[r, column + at + i], x[r, column + at + half + i]
+                c, s = cosine[first + r, i], sine[first + r, i]
+                y[r, at + i] = even * c - odd * s
+                y[r, at + half + i] = even * s + odd * c
+
+
+@compiled
+def _mix_experts(routes: Float, inner: Float, gates: Float) -> None:
+    """Multiply the expert k's part of inner (T, experts x hidden) by its share, the softmax of routes (T, experts)."""
+    experts = routes.shape[1]
+    hidden = inner.shape[1] // experts
+    for t in range(routes.shape[0]):
+        most, total = np.float32(-3e38), np.float32(0.0)
+        for k in range(experts):
+            most = max(most, routes[t, k])
+        for k in range(experts):
+            gates[t, k] = exp2((routes[t, k] - most) * np.float32(LOG2_E))
+            total += gates[t, k]
+        for k in range(experts):
+            gates[t, k] /= total
+            for i in range(hidden):
+                inner[t, k * hidden + i] *= gates[t, k]
+
+
+@compiled
+def _add_expression(
+    lips: Float, history: Float, kernel: Float, table: Float, effort: Float, emotional: Float, share: Float, gap: Float,
+    widen: Float, part: Float,
+) -> None:  # fmt: skip
+    """lips (T, 52), clipped to 0..1, with the expression of activations (H - 1 + T, C), as `ExpressionRules`."""
+    activation = np.empty(table.shape[0], np.float32)
+    for t in range(lips.shape[0]):
+        intensity = np.float32(0.0)
+        for c in range(table.shape[0]):
+            total = np.float32(0.0)
+            for age in range(kernel.shape[0]):
+                total += history[t + age, c] * kernel[age]
+            activation[c] = total
+            intensity += total * emotional[c]
+        growth = np.float32(1.0) + np.float32(GROWTH) * (np.float32(1.0) - min(intensity, np.float32(1.0)))
+        opening = change = np.float32(0.0)
+        for i in range(lips.shape[1]):
+            lips[t, i] = min(max(lips[t, i], np.float32(0.0)), np.float32(1.0))
+            opening += lips[t, i] * gap[i]
+        opening = max(opening, np.float32(0.0))
+        for c in range(table.shape[0]):
+            activation[c] *= growth
+            change += activation[c] * effort[c]
+        rounded = min((lips[t, MOUTH_PUCKER] + lips[t, MOUTH_FUNNEL]) / np.float32(FULL_ROUNDING), np.float32(1.0))
+        contact = min(lips[t, ROLL_LOWER] / np.float32(FULL_CONTACT), np.float32(1.0))
+        free = min(max((opening - np.float32(CLOSED_GAP)) / np.float32(FREE_GAP), np.float32(0.0)), np.float32(1.0))
+        shut = np.float32(1.0) - free * (np.float32(1.0) - np.float32(CONTACT_DAMPING) * contact)
+        damped = np.float32(ROUNDING_DAMPING) * rounded
+        change *= opening / gap[JAW_OPEN]
+        for i in range(lips.shape[1]):
+            added = np.float32(0.0)
+            for c in range(table.shape[0]):
+                added += activation[c] * table[c, i]
+            added *= share[i] * (np.float32(1.0) - damped * widen[i]) * (np.float32(1.0) - shut * part[i])
+            if i == JAW_OPEN:
+                added += change
+            lips[t, i] = min(max(lips[t, i] + added, np.float32(0.0)), np.float32(1.0))
+
+
+def supports(model: TalkerModel) -> bool:
+    """Whether the kernels compute this model: on the CPU, with expression by rule, plain positions and all experts."""
+    config = model.config
+    plain = config.rotary == "plain" or not any(name.startswith("attention") for name in config.order)
+    dense = config.top_k == config.experts or not any(name.endswith("moe") for name in config.order)
+    return config.injection == "rules" and plain and dense and model.layer_weights.device.type == "cpu"
+
+
+def _array(values: Any) -> Float:
+    return np.ascontiguousarray(values.detach().float().numpy())
+
+
+class _Mamba:
+    """A `MambaBlock` and its state."""
+
+    def __init__(self, block: MambaBlock) -> None:
+        self._in, self._out = pack(block.in_proj), pack(block.out_proj)
+        assert block.conv1d.bias is not None
+        rows = _array(block.x_proj.weight)
+        self._weights = (
+            _array(block.conv1d.weight[:, 0].t()),
+            _array(block.conv1d.bias),
+            rows,
+            np.zeros(len(rows), np.float32),
+            _array(block.dt_proj.weight.t()),
+            _array(block.dt_proj.bias),
+            _array(-block.A_log.float().exp().t() * LOG2_E),
+            _array(block.D),
+        )
+        self._inner, self._states = block.inner, block.states
+        self._reach = block.conv1d.kernel_size[0] - 1
+
+    def start(self) -> tuple[Float, Float]:
+        """The state before the first frame."""
+        return np.zeros((self._reach, self._inner), np.float32), np.zeros((self._states, self._inner), np.float32)
+
+    def add(self, x: Float, y: Float, state: tuple[Float, Float]) -> None:
+        """Add the output of x (n, width) to y, and update the state."""
+        mixed = np.empty((len(x), self._inner), np.float32)
+        inputs = self._in(x, np.empty((len(x), 2 * self._inner), np.float32))
+        _mamba(inputs, state[0], *self._weights, state[1], mixed)
+        self._out(mixed, y, ADD)
+
+
+class _Attention:
+    """A `WindowedAttention` and its state."""
+
+    def __init__(self, layer: WindowedAttention) -> None:
+        projections = [_array(part.weight) for part in (layer.q_proj, layer.k_proj, layer.v_proj)]
+        self._heads, self._shared, self._size, self._window = layer.heads, layer.kv_heads, layer.size, layer.window
+        self._in, self._out = Linear(np.concatenate(projections)), pack(layer.o_proj)
+        position = np.arange(layer.window + BLOCK)[:, None]
+        angle = position * ROTARY_BASE ** -(np.arange(0, layer.size, 2) / layer.size)
+        self._cosine, self._sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+    def start(self) -> Rows:
+        """The state before the first frame."""
+        return Rows(self._in.outputs)
+
+    def add(self, x: Float, y: Float, state: Rows) -> None:
+        """Add the output of x (n, width) to y, and update the state."""
+        own, heads = len(x), self._heads
+        self._in(x, state.extend(own))
+        rows = state.view(state.first, state.count)
+        first = len(rows) - own
+        queries, width = np.empty((len(rows), heads * self._size), np.float32), heads * self._size
+        keys = np.empty((len(rows), self._shared * self._size), np.float32)
+        _rotate(rows[first:], 0, heads, self._cosine, self._sine, first, queries[first:])
+        _rotate(rows, width, self._shared, self._cosine, self._sine, 0, keys)
+        mixed = np.empty((own, width), np.float32)
+        attend(
+            queries, first, keys, 0, rows, width + keys.shape[1], heads, heads // self._shared, self._size,
+            self._window - 1, 0, mixed,
+        )  # fmt: skip
+        self._out(mixed, y, ADD)
+        state.drop(state.count - self._window + 1)
+
+
+class _Experts:
+    """A `MixtureOfExperts` that uses all experts, as one wide network whose hidden units the router scales."""
+
+    def __init__(self, experts: MixtureOfExperts) -> None:
+        self._router = pack(experts.router)
+        first = [expert[0] for expert in experts.experts if isinstance(expert, nn.Sequential)]
+        last = [expert[2] for expert in experts.experts if isinstance(expert, nn.Sequential)]
+        self._in = Linear(
+            np.concatenate([_array(layer.weight) for layer in first]),
+            np.concatenate([_array(layer.bias) for layer in first]),
+        )
+        self._out = Linear(np.concatenate([_array(layer.weight) for layer in last], axis=1))
+        self._bias = Linear(np.stack([_array(layer.bias) for layer in last], axis=1))
+
+    def add(self, x: Float, y: Float) -> None:
+        """Add the output of x (n, width) to y."""
+        routes = self._router(x, np.empty((len(x), self._router.outputs), np.float32))
+        inner = self._in(x, np.empty((len(x), self._in.outputs), np.float32), SILU)
+        gates = np.empty_like(routes)
+        _mix_experts(routes, inner, gates)
+        self._out(inner, y, ADD)
+        self._bias(gates, y, ADD)
+
+
+class PackedTalker:
+    """The weights of a model; streams share it."""
+
+    def __init__(self, model: TalkerModel) -> None:
+        assert isinstance(model.expression, ExpressionRules)
+        self.config = model.config
+        style = _array(model.styles.weight.mean(0))
+        self._layers = _array(model.layer_weights.softmax(0))
+        self._project = Linear(_array(model.project.weight), _array(model.project.bias) + style)
+        self.mixers: list[_Mamba | _Attention] = []
+        self.experts: list[_Experts | None] = []
+        self.norms: list[tuple[Any, Any]] = []
+        for layer in model.stack:
+            assert isinstance(layer, HybridLayer)
+            mixer = layer.mixer
+            self.mixers.append(_Mamba(mixer) if isinstance(mixer, MambaBlock) else _Attention(mixer))  # type: ignore[arg-type]
+            self.experts.append(None if layer.experts is None else _Experts(layer.experts))
+            self.norms.append((pack(layer.norm), None if layer.experts is None else pack(layer.experts_norm)))
+        self.norm, self.lips = pack(model.norm), pack(model.lips)
+        rules = model.expression
+        names = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")
+        self.rules = tuple(_array(getattr(rules, name)) for name in names)
+
+    def embed(self, features: Float) -> Float:
+        """`TalkerModel.embed` (n, width) of features (n, L, D), in the mean style."""
+        mixed = np.empty((len(features), features.shape[2]), np.float32)
+        _mix_layers(np.ascontiguousarray(features), self._layers, mixed)
+        return self._project(mixed, np.empty((len(features), self.config.width), np.float32))
+
+
+class PackedMotion:
+    """The coefficients of one stream, as `TalkerModel.step_embedded` and `finish`."""
+
+    def __init__(self, talker: PackedTalker) -> None:
+        self._talker = talker
+        self._states: list[Any] = [mixer.start() for mixer in talker.mixers]
+        self._history: Float | None = None  # (H - 1, C), activations of the last frames
+        self._ahead = talker.config.look_ahead  # frames to skip before the first output
+        self._last: tuple[Float, Float] | None = None
+
+    def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
+        """Coefficients (m, K) of the frames that are complete; arguments as `MotionDecoder.push`."""
+        return self._run(speech, intensity[:, None] * posterior)
+
+    def _run(self, speech: Float, activation: Float) -> Float:
+        parts = [
+            self._step(speech[start : start + BLOCK], activation[start : start + BLOCK])
+            for start in range(0, len(speech), BLOCK)
+        ]
+        if not parts:
+            return np.zeros((0, self._talker.config.coefficients), np.float32)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def finish(self) -> Float:
+        """Coefficients (<= look_ahead, K) of the last frames."""
+        frames = self._talker.config.look_ahead
+        if self._last is None or not frames:
+            return np.zeros((0, self._talker.config.coefficients), np.float32)
+        return self._run(*(np.repeat(last, frames, axis=0) for last in self._last))
+
+    def _step(self, speech: Float, activation: Float) -> Float:
+        talker, x = self._talker, speech.copy()
+        normed = np.empty_like(x)
+        for mixer, experts, norms, state in zip(talker.mixers, talker.experts, talker.norms, self._states, strict=True):
+            mixer.add(norms[0](x, normed), x, state)
+            if experts is not None:
+                experts.add(norms[1](x, normed), x)
+        lips = talker.lips(talker.norm(x, normed), np.empty((len(x), talker.config.coefficients), np.float32))
+        before = talker.config.emotion_kernel_frames - 1
+        history = np.repeat(activation[:1], before, axis=0) if self._history is None else self._history
+        history = np.concatenate([history, activation])
+        _add_expression(lips, history, *talker.rules)
+        self._history, self._last = history[len(x) :], (speech[-1:], activation[-1:])
+        skipped = min(self._ahead, len(x))
+        self._ahead -= skipped
+        return lips[skipped:]

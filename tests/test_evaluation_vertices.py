@@ -204,3 +204,13 @@ def test_time_warping_equals_librosa() -> None:
     total, _ = sequence.dtw(pred.reshape(40, -1).T, truth.reshape(40, -1).T, metric="sqeuclidean")
     figures = measure(pred, truth, template, {"lips": np.arange(5)}, fps=25)
     assert figures["dtw"] == pytest.approx(math.sqrt(total[-1, -1]), rel=1e-9)
+
+
+def test_mean_errors_of_a_whole_face_are_those_of_the_formulas() -> None:
+    rng = np.random.default_rng(3)
+    pred, truth = (rng.normal(size=(20, 300, 3)).astype(np.float32) for _ in range(2))
+    figures, errors = measure(pred, truth, truth[0], {}, FPS), pred.astype(float) - truth
+    norms = [np.linalg.norm(np.diff(errors, n=order, axis=0), axis=-1).mean() for order in range(3)]
+    assert [figures[name] for name in ("mve", "mod", "ae")] == pytest.approx(norms, rel=1e-9)
+    assert figures["tc"] == pytest.approx(np.linalg.norm(np.diff(pred.astype(float), axis=0), axis=-1).mean(), rel=1e-9)
+    assert figures["ffe"] == pytest.approx((errors**2).sum() / (3 * 300), rel=1e-9)

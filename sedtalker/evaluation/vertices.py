@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import gaussian
+from sedtalker.face.motion_errors import MeanErrors, mean_errors
 from sedtalker.face.vertex_masks import EMOTION, LIP_PAIR, LIPS, UPPER
 
 Float = NDArray[np.floating]
@@ -36,19 +37,14 @@ class Sample:
     fps: float
 
     @cached_property
-    def difference(self) -> Float:
-        """pred - truth, (T, R, 3) metres."""
-        return self.pred - self.truth
-
-    @cached_property
     def distance(self) -> Float:
         """d, (T, R) metres."""
-        return _norm(self.difference)
+        return np.linalg.norm(self.pred.astype(np.float64) - self.truth, axis=-1)
 
     @cached_property
-    def velocity_difference(self) -> Float:
-        """delta pred - delta truth, (T - 1, R, 3) metres per frame."""
-        return np.diff(self.difference, axis=0)
+    def errors(self) -> MeanErrors:
+        """Mean errors over frames and vertices."""
+        return mean_errors(self.pred, self.truth)
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Measure:
 
 def mean_distance(sample: Sample) -> float:
     """Mean over frames and vertices of d, metres."""
-    return float(sample.distance.mean())
+    return sample.errors.distance
 
 
 def worst_squared(sample: Sample) -> float:
@@ -93,17 +89,17 @@ def absolute_dynamics_deviation(sample: Sample) -> float:
 
 def velocity_error(sample: Sample) -> float:
     """Mean of |delta pred - delta truth|, metres per frame."""
-    return _mean_norm(sample.velocity_difference)
+    return sample.errors.velocity
 
 
 def acceleration_error(sample: Sample) -> float:
     """Mean of |delta^2 pred - delta^2 truth|, metres per frame squared."""
-    return _mean_norm(np.diff(sample.velocity_difference, axis=0))
+    return sample.errors.acceleration
 
 
 def temporal_change(sample: Sample) -> float:
     """Mean of |delta pred|, metres per frame: amount of motion, independent of the truth."""
-    return _mean_norm(np.diff(sample.pred, axis=0))
+    return sample.errors.change
 
 
 def frequency_error(sample: Sample) -> float:
@@ -111,7 +107,7 @@ def frequency_error(sample: Sample) -> float:
 
     By Parseval the sum over the T frequencies is T times the sum over the frames, so no transform is needed.
     """
-    return float(np.square(sample.distance).sum() / (3 * sample.distance.shape[1]))
+    return sample.errors.squared * len(sample.pred) / 3
 
 
 def dtw_distance(sample: Sample) -> float:
@@ -200,20 +196,11 @@ def measure(
     """
     if pred.shape != truth.shape or pred.ndim != 3 or len(pred) < 3:
         raise ValueError(f"shapes {pred.shape} and {truth.shape}: both must be (T, V, 3) with T at least 3")
-    pred, truth, template = (np.asarray(array, np.float64) for array in (pred, truth, template))
     samples = {ALL: Sample(pred, truth, template, fps)}
     for name, index in regions.items():
-        samples[name] = Sample(pred[:, index], truth[:, index], template[index], fps)
+        parts = (pred[:, index], truth[:, index], template[index])
+        samples[name] = Sample(*(np.asarray(part, np.float64) for part in parts), fps)
     return {one.name: one.compute(samples[one.region]) for one in measures if one.region in samples}
-
-
-def _mean_norm(vectors: Float) -> float:
-    return float(_norm(vectors).mean())
-
-
-def _norm(vectors: Float) -> Float:
-    """Euclidean norm (...) of vectors (..., 3)."""
-    return np.sqrt(np.einsum("...c,...c->...", vectors, vectors))
 
 
 def _squared_distances(sample: Sample) -> Float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.mouth_measures import GAP, WIDTH, mouth_measures
@@ -141,11 +141,21 @@ def talker_losses(
         terms["lips"] = mouth.squared_distance(error).mean()
     if isinstance(mouth, Mouth):
         beyond = mouth.beyond_closed(values).square().mean(-1)
-        terms["closure"] = (target.closed * beyond).sum() / target.closed.sum().clamp(min=1)
+        total, devices = sum_over_devices(target.closed.sum())  # their losses are averaged
+        terms["closure"] = devices * (target.closed * beyond).sum() / total.clamp(min=1)
         terms["amplitude"] = amplitude_error(values, target, mouth)
         terms["contour"] = contour_error(values, target, mouth)
         terms["shape_amplitude"] = shape_amplitude_error(values, target, mouth)
     return terms
+
+
+def sum_over_devices(value: Tensor) -> tuple[Tensor, int]:
+    """Sum () of a value () over the devices that share a batch, and their number."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value, 1
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total, distributed.get_world_size()
 
 
 def amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:

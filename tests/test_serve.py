@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -364,6 +365,37 @@ def test_an_open_host_needs_a_token_and_tls_a_pair() -> None:
     ServeConfig(host="0.0.0.0", token="x")
     with pytest.raises(UsageError, match="--tls-key"):
         ServeConfig(tls_cert=__file__)
+
+
+def test_the_voice_reference_is_that_of_all_sessions() -> None:
+    from sedtalker.serve.engine import Engine, StreamOptions
+
+    given: list[Any] = []
+
+    def open_stream(**options: Any) -> Any:
+        given.append(options["voice"])
+        return made_talker().open_stream()
+
+    profile: Any = object()
+    engine = Engine(SimpleNamespace(open_stream=open_stream), voice=profile)
+    engine.describe()
+    engine.open("a", StreamOptions())
+    assert given == [profile, profile]
+    with pytest.raises(UsageError, match=r"--voice-reference none\.wav"):
+        ServeConfig(voice_reference=Path("none.wav"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_load_its_talker_gives_the_reason() -> None:
+    import asyncio
+
+    from sedtalker.errors import CheckpointError
+    from sedtalker.serve.pool import WorkerPool
+
+    pool = WorkerPool.of_processes(ServeConfig(model="no-such-talker", workers=1))
+    with pytest.raises(CheckpointError, match="no-such-talker"):
+        asyncio.run(pool.describe())
+    pool.close()
 
 
 def test_health_and_metrics(server: MadeServer) -> None:

@@ -84,34 +84,40 @@ class Client:
         self.delays: list[float] = []  # s from the end of a frame's sound to its arrival
         self.first: list[float] = []  # s from the first sound to the first frame
         self.utterances = self.frames = self.wrong = 0
-        self.error: str | None = None
+        self.errors: list[str] = []
         self._start = 0.0
+        self._lost: ConnectionClosed | None = None  # the session ended while it spoke
 
     async def run(self, seconds: float, session: float = np.inf) -> None:
-        """Speak for this time, in sessions of `session` seconds."""
-        try:
-            await asyncio.sleep(random.uniform(0, 1.5))
-            end = time.monotonic() + seconds
-            while time.monotonic() < end and self.error is None:
+        """Speak for this time, in sessions of `session` seconds; after an error, in a new session."""
+        await asyncio.sleep(random.uniform(0, 1.5))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
                 await self._converse(min(end, time.monotonic() + session))
-        except (ConnectionClosed, ConnectionError, OSError, TimeoutError) as error:
-            self.error = str(error) or type(error).__name__
+            except (ConnectionClosed, ConnectionError, OSError, TimeoutError) as error:
+                self.errors.append(str(error) or type(error).__name__)
+                await asyncio.sleep(1)
 
     async def _converse(self, end: float) -> None:
         """One session, until a monotonic time."""
         socket = await open_session(self._url, self._token, seed=self._number)
         reading = asyncio.create_task(self._read(socket))
-        while time.monotonic() < end and self.error is None:
-            await self._speak(socket)
-            await asyncio.sleep(self._pause)
-        await socket.close()
-        await reading
+        try:
+            while time.monotonic() < end:
+                await self._speak(socket)
+                await asyncio.sleep(self._pause)
+        finally:
+            await socket.close()
+            await reading
 
     async def _speak(self, socket: ClientConnection) -> None:
-        self._ended, self._count = asyncio.Event(), 0
+        self._ended, self._count, self._lost = asyncio.Event(), 0, None
         self._start = time.monotonic()
         await speak(socket, self._speech)
         await asyncio.wait_for(self._ended.wait(), 300)  # an overloaded server throttles
+        if self._lost is not None:
+            raise self._lost
         self.utterances += 1
         self.wrong += self._count != round(len(self._speech) / RATE * 30)
 
@@ -119,7 +125,7 @@ class Client:
         try:
             await self._read_frames(socket)
         except ConnectionClosed as error:
-            self.error = str(error)
+            self._lost = error
             self._ended.set()
 
     async def _read_frames(self, socket: ClientConnection) -> None:
@@ -159,7 +165,7 @@ def summarize(clients: list[Client]) -> dict[str, Any]:
         "utterances": sum(client.utterances for client in clients),
         "frames": sum(client.frames for client in clients),
         "wrong utterances": sum(client.wrong for client in clients),
-        "errors": [client.error for client in clients if client.error],
+        "errors": [error for client in clients for error in client.errors],
         "delay ms": _percentiles(delays),
         "first frame ms": _percentiles(first),
         "in real time": bool(np.nanquantile(delays, 0.99) < 0.5),

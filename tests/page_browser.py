@@ -77,7 +77,9 @@ def open_browser(microphone: Path, size: str = "480,700", binary: str | None = N
     ):  # fmt: skip
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser.set_script_timeout(180)  # software rendering on a busy machine
+    return browser
 
 
 def until(browser: Any, expression: str, seconds: float = 60) -> None:

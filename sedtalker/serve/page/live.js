@@ -379,7 +379,7 @@ async function animateAgain() {
   try {
     const answer = await post(`takes/${take.id}`, JSON.stringify({ segments, share: Number(byId("take-share").value), face: data.face }));
     if (mine !== take.sequence || live.on) return;
-    showTake({ ...answer, segments: take.edited });
+    showTake({ ...answer, segments: take.edited, sequence: mine });
     say("Animated again.");
   } catch (error) {
     say(error.message, true);

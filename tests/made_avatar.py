@@ -141,6 +141,25 @@ def as_vrm(glb: bytes, version: int) -> bytes:
     return join_glb(tree, data)
 
 
+_BONES = ("hips", "spine", *(f"{side}{bone}" for side in ("left", "right") for bone in (
+    "UpperLeg", "LowerLeg", "Foot", "UpperArm", "LowerArm", "Hand")))  # fmt: skip
+
+
+def for_players(vrm: bytes) -> bytes:
+    """The VRM 1.0 of `as_vrm` with the bones and the licence that players require, and without pictures."""
+    tree, data = split_glb(vrm)
+    for kind in ("images", "textures", "samplers"):
+        tree.pop(kind, None)
+    tree["materials"] = [{"name": material["name"]} for material in tree["materials"]]
+    extension = tree["extensions"]["VRMC_vrm"]
+    extension["meta"] = {"name": "made", "authors": ["tests"], "licenseUrl": "https://vrm.dev/licenses/1.0/"}
+    for bone in _BONES:
+        extension["humanoid"]["humanBones"][bone] = {"node": len(tree["nodes"])}
+        tree["scenes"][0]["nodes"].append(len(tree["nodes"]))
+        tree["nodes"].append({"name": bone})
+    return join_glb(tree, data)
+
+
 _MPFB = {
     "skin": "Human.body", "lips": "Human.body", "eyes": "Human.high-poly", "teeth": "Human.teeth_base",
     "tongue": "Human.tongue01", "brows": "Human.eyebrow001", "lashes": "Human.eyelashes02",

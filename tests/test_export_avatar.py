@@ -6,12 +6,13 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygltflib
 import pytest
 from made_animation import made_animation
-from made_avatar import as_vrm, head_glb, join_glb, split_glb, write_gltf
+from made_avatar import as_mpfb, as_vrm, for_players, head_glb, join_glb, quantised, split_glb, write_gltf
 
 from sedtalker.animation import Animation, load_animation
 from sedtalker.cli.main import main
@@ -22,6 +23,7 @@ from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.avatar import load_avatar
 from sedtalker.face.gltf import Gltf, local_matrix
 from sedtalker.face.neck import move_head
+from sedtalker.rotations import to_quaternions
 
 COMPONENTS = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 
@@ -61,6 +63,46 @@ def validate(path: Path) -> None:
     done = subprocess.run([node, "-e", script, str(path)], capture_output=True, text=True, check=True)
     issues = json.loads(done.stdout)
     assert issues["numErrors"] == 0, issues
+
+
+def play(*files: Path, time: float) -> dict[str, Any]:
+    """Weights by name and the head's rotation that three.js, or for a .vrma a VRM player, shows at a time."""
+    node = shutil.which("node")
+    packages = ("three", *(("@pixiv/three-vrm", "@pixiv/three-vrm-animation") if len(files) > 1 else ()))
+    wanted = ";".join(f'require.resolve("{name}")' for name in packages)
+    if not node or subprocess.run([node, "-e", wanted], capture_output=True).returncode:
+        pytest.skip(f"npm's {' or '.join(packages)} is not installed (or not in NODE_PATH)")
+    script = Path(__file__).with_name("play.mjs")
+    done = subprocess.run([node, script, *files, str(time)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    frame: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["frames"][0]
+    return frame
+
+
+@pytest.mark.parametrize("kind", ["plain", "mpfb", "meshopt"])
+def test_three_js_shows_the_frames(animation: Animation, glb: bytes, tmp_path: Path, kind: str) -> None:
+    if kind == "meshopt":
+        pytest.importorskip("meshoptimizer")
+    made = {"plain": lambda: glb, "mpfb": lambda: as_mpfb(glb), "meshopt": lambda: quantised(glb, True)}[kind]()
+    (tmp_path / "a.glb").write_bytes(made)
+    write_into(animation, tmp_path / "a.glb", tmp_path / "into.glb")
+    validate(tmp_path / "into.glb")
+    shown = play(tmp_path / "into.glb", time=6 / animation.fps)
+    for name in ("jawOpen", "mouthFunnel", "mouthSmileLeft"):
+        expected = animation.blendshapes[6, animation.blendshape_names.index(name)]
+        assert shown["weights"][name] == pytest.approx(expected, abs=1e-4), name
+    rest = Gltf(tmp_path / "a.glb").tree["nodes"]
+    assert shown["head"] != next(node for node in rest if node["name"] == "head").get("rotation", [0, 0, 0, 1])
+
+
+def test_a_vrm_player_shows_the_animation(animation: Animation, glb: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.vrm").write_bytes(for_players(as_vrm(glb, 1)))
+    write_for(animation, tmp_path / "a.vrma", tmp_path / "a.vrm")
+    shown = play(tmp_path / "a.vrm", tmp_path / "a.vrma", time=6 / animation.fps)
+    motion = curves(tmp_path / "a.vrma")
+    for name in ("aa", "oh", "blinkLeft"):
+        assert shown["weights"][name] == pytest.approx(motion[name, "translation"][6, 0], abs=1e-4), name
+    np.testing.assert_allclose(shown["head"], to_quaternions(animation.head[6:7, :3, :3])[0], atol=1e-4)
 
 
 def curves(path: Path) -> dict[tuple[str, str], np.ndarray]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from sedtalker.face.mesh import format_obj, read_mesh, vertex_normals
 from sedtalker.face.mesh_looks import read_looks
 from sedtalker.face.mouth_measures import GAP, mouth_measures
 from sedtalker.face.registration import SurfaceIndex
-from sedtalker.face.rig import Face
+from sedtalker.face.rig import Face, Material, Surface
 
 pytest.importorskip("scipy")
 
@@ -296,6 +297,18 @@ def test_vertices_of_the_mesh_become_weights_and_back(fitted: tuple[Face, FitRep
     vertices, solution = retarget(spoken, tmp_path / "rig")
     assert solution.worst_mm < 0.05
     np.testing.assert_allclose(vertices.vertices, dense, atol=1e-6)
+
+
+def test_eyeballs_without_colours_get_an_iris() -> None:
+    points, triangles, _ = sphere(13, 24, 0.012)
+    mesh = SimpleNamespace(points=points, unique=np.arange(len(points)))
+    bare = Surface("own_eyes", triangles, np.zeros((1, 2), np.float32), 0 * triangles, Material("eye"), None)
+    painted = fit._paint_eyes(bare, mesh, {"eye_left": np.arange(len(points))}, Material("eye", texture="eyes"))
+    corners, uv = points[painted.triangles].reshape(-1, 3), painted.uv[painted.uv_triangles].reshape(-1, 2)
+    front, side = corners[:, 2].argmax(), corners[:, 0].argmax()
+    np.testing.assert_allclose(uv[front], fit._IRIS, atol=1e-3)
+    np.testing.assert_allclose(uv[side] - uv[front], (fit._EYE_IN_TEXTURE, 0), atol=1e-3)
+    assert painted.material.texture == "eyes"
 
 
 def test_transfer_to_the_same_surface_is_exact() -> None:

@@ -51,6 +51,8 @@ _BAG_VERTICES = 30  # vertices inside the mouth with which a mesh has one
 _EYEBALL = (0.009, 0.028)  # metres, radius
 _MIXED = 0.35  # least share of the other jaw's vertices in a piece with both
 _ROUND = 0.35  # least depth of an eyeball, which may be a shell, by its width; lashes are flatter
+_IRIS = np.array([0.293, 0.299], np.float32)  # middle of an iris in the texture of the default head's eyes, v up
+_EYE_IN_TEXTURE = 0.27  # radius of an eyeball in it
 _SCALE = (0.7, 1.5)  # limits of the factors that close lids and lips
 _SKIN = Material(kind="skin", tint=(0.56, 0.43, 0.36), wrap=(0.30, 0.22, 0.18), specular=0.35, gloss=18.0, sheen=0.10)
 
@@ -718,6 +720,11 @@ def _make_face(fit: _Fit, shapes: Float, kept: Mapping[str, NDArray[np.int64]], 
     template = np.concatenate([mesh.points, *added.points]).astype(np.float32)
     blendshapes = np.concatenate([shapes, *added.shapes], axis=1).astype(np.float32)
     own, textures = _own_surfaces(mesh, kept, fit.used)
+    irises = next(surface.material for surface in source.face.surfaces if surface.name == "eyes")
+    if irises.texture is not None:
+        bare = [surface.name for surface in own if surface.material == _OWN["own_eyes"]]
+        own = [_paint_eyes(surface, mesh, kept, irises) if surface.name in bare else surface for surface in own]
+        textures |= {irises.texture: source.face.textures[irises.texture]} if bare else {}
     surfaces = sorted([*own, *added.surfaces], key=lambda surface: surface.material.mode != "opaque")
     names = [surface.material.texture for surface in added.surfaces if surface.material.texture]
     return Face(
@@ -866,6 +873,20 @@ def _own_surface(
     elif plain.kind != "skin":
         own = replace(plain, mode=own.mode, tint=own.tint, texture=own.texture)
     return replace(surface, material=own), pixels
+
+
+def _paint_eyes(surface: Surface, mesh: _Mesh, kept: Mapping[str, NDArray[np.int64]], irises: Material) -> Surface:
+    """Eyeballs of the mesh without colours, with the default head's iris and white projected from the front."""
+    used, inverse = np.unique(surface.triangles, return_inverse=True)
+    points = mesh.points[used]
+    uv = np.empty((len(used), 2), np.float32)
+    is_left = np.isin(mesh.unique[used], kept.get("eye_left", ()))
+    for chosen in (is_left, ~is_left):
+        if chosen.any():
+            low, high = points[chosen].min(axis=0), points[chosen].max(axis=0)
+            radius = float((high - low)[:2].max()) / 2
+            uv[chosen] = _IRIS + _EYE_IN_TEXTURE * (points[chosen, :2] - (low + high)[:2] / 2) / radius
+    return replace(surface, uv=uv, uv_triangles=inverse.reshape(-1, 3).astype(np.int32), material=irises, smooth=True)
 
 
 _OWN = {

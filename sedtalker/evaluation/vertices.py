@@ -198,8 +198,10 @@ def measure(
         raise ValueError(f"shapes {pred.shape} and {truth.shape}: both must be (T, V, 3) with T at least 3")
     samples = {ALL: Sample(pred, truth, template, fps)}
     for name, index in regions.items():
-        parts = (pred[:, index], truth[:, index], template[index])
-        samples[name] = Sample(*(np.asarray(part, np.float64) for part in parts), fps)
+        own_pred, own_truth, rest = (
+            np.asarray(part, np.float64) for part in (pred[:, index], truth[:, index], template[index])
+        )
+        samples[name] = Sample(own_pred, own_truth, rest, fps)
     return {one.name: one.compute(samples[one.region]) for one in measures if one.region in samples}
 
 

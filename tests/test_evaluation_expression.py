@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError
 from sedtalker.evaluation.expression import (
     CODES,
@@ -21,6 +22,7 @@ from sedtalker.evaluation.expression import (
     real_rates,
     units_of_weights,
 )
+from sedtalker.evaluation.expression_chain import agreement, dominant_emotion, intensities_by_level
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.labels import LABELS
 
@@ -94,3 +96,35 @@ def test_a_table_that_cannot_be_used_is_named(ravdess: Path, broken: str) -> Non
         path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("01-01-01")) + "\n")
     with pytest.raises(DataError, match=r"per_clip\.csv"):
         read_measured_units(ravdess)
+
+
+def test_the_dominant_emotion_counts_only_frames_of_speech() -> None:
+    track = EmotionTrack.neutral(1.0)
+    track.set("angry", 0.8, 0.0, 0.4)
+    spoken = np.arange(50) < 20
+    label, intensity = dominant_emotion(track, spoken)
+    assert label == "angry"
+    assert intensity == pytest.approx(0.8, abs=0.1)
+    assert dominant_emotion(track, ~spoken)[0] == "neutral"
+
+
+def test_agreement_counts_strong_tracks_and_neutral_voices() -> None:
+    rows = [
+        {"acted": "angry", "level": 1.0, "label": "angry", "intensity": 0.9, "read": "angry"},
+        {"acted": "angry", "level": 1.0, "label": "disgust", "intensity": 0.8, "read": "disgust"},
+        {"acted": "sad", "level": 1.0, "label": "sad", "intensity": 0.7, "read": "neutral"},
+        {"acted": "fear", "level": 1.0, "label": "fear", "intensity": 0.3, "read": "neutral"},
+        {"acted": "neutral", "level": 0.0, "label": "neutral", "intensity": 0.0, "read": "neutral"},
+        {"acted": "happy", "level": 0.5, "label": "happy", "intensity": 0.5},
+    ]
+    found = agreement(rows)
+    assert (found["strong"], found["strong_read_as_the_track"]) == (3, 0.667)
+    assert (found["neutral"], found["neutral_read_as_neutral"]) == (1, 1.0)
+    assert found["read_as_acted"] == 0.4
+
+
+def test_intensities_are_grouped_by_acted_level() -> None:
+    rows = [{"level": level, "intensity": level * share} for level in (0.0, 1.0) for share in (0.5, 0.6, 0.7)]
+    found = intensities_by_level(rows)
+    assert found["0.0"]["quantiles"]["0.5"] == 0.0
+    assert found["1.0"] == {"clips": 3, "quantiles": {"0.1": 0.52, "0.25": 0.55, "0.5": 0.6, "0.75": 0.65, "0.9": 0.68}}

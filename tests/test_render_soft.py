@@ -231,6 +231,18 @@ def test_hair_is_blended_over_the_face(dressed):
     assert hair[-1] == 0
 
 
+def test_hair_beyond_the_right_edge_is_not_drawn_on_the_next_row():
+    """Pixels are tested eight at a time: the last group of a row extends beyond a width that is no multiple of 8."""
+    face = textured_face()
+    wide = replace(face.attachments["hair"], offsets=face.attachments["hair"].offsets * np.float32([5, 5, 1]))
+    strands = face.textures["strands"].copy()
+    strands[..., 3] = 120
+    face = replace(face, surfaces=(), attachments={"hair": wide}, textures={**face.textures, "strands": strands})
+    frame = SoftRenderer(face, 60, 64, camera=CAMERA, background="transparent").frame(face.template)
+    coverage = frame[40:50, :, 3]
+    assert 0 < coverage.min() == coverage.max() < 255
+
+
 def test_views_turn_around_the_face():
     front = portrait_camera(bare_face())
     left, ahead = view_camera(front, "side").eye(), front.eye()

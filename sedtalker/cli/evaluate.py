@@ -184,13 +184,30 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
         help="measure expressions against real action units, and with an outside classifier of pictures",
         description="Reads the emotion of speaking faces by measures that do not know how they were made.",
     )
-    parser.add_argument("recordings", type=Path, nargs="+", metavar="AUDIO", help="neutral speech, two or more")
+    parser.add_argument("recordings", type=Path, nargs="*", metavar="AUDIO", help="neutral speech, two or more")
+    parser.add_argument(
+        "--chain",
+        type=Path,
+        metavar="MANIFEST",
+        help="emotional recordings (sedtalker data prepare): intensities of the diarizer by acted level and, with "
+        "--judge, whether the face shows what the diarizer names",
+    )
+    parser.add_argument("--split", default="validation", help="of --chain (default: %(default)s)")
+    parser.add_argument(
+        "--most",
+        type=integer(1, 100_000),
+        default=10,
+        metavar="N",
+        help="clips of --chain for each emotion and level (default: %(default)s)",
+    )
     parser.add_argument(
         "--ravdess", type=Path, metavar="DIR", help="RAVDESS with action_units/per_clip.csv, to compare with its actors"
     )
     parser.add_argument("--talker", default="default", metavar="NAME|DIR", help="default: %(default)s")
     parser.add_argument(
-        "--judge", action="store_true", help="read rendered pictures too: needs pip install 'sedtalker[judge]'"
+        "--judge",
+        action="store_true",
+        help="read rendered pictures too: needs pip install 'sedtalker[judge]' and pip install --no-deps facex",
     )
     add_report(parser)
     parser.set_defaults(run=run_expression)
@@ -377,12 +394,25 @@ def run_talker(arguments: argparse.Namespace) -> int:
 
 def run_expression(arguments: argparse.Namespace) -> int:
     """Measure the expressions of a talker."""
+    from sedtalker.data.manifest import load_manifest
+    from sedtalker.errors import DataError
     from sedtalker.evaluation.expression import evaluate_expression, format_expression
+    from sedtalker.evaluation.expression_chain import evaluate_chain, format_chain
     from sedtalker.pipeline import load
 
+    if not arguments.recordings and not arguments.chain:
+        raise DataError("nothing to evaluate. Give neutral recordings, --chain MANIFEST, or both")
+    manifest = load_manifest(arguments.chain) if arguments.chain else None
     talker = load(arguments.talker, device="cpu")
-    report = evaluate_expression(talker, arguments.recordings, arguments.ravdess, arguments.judge)
-    return _print_report(format_expression(report), report, arguments.output)
+    report: dict[str, Any] = {}
+    texts = []
+    if arguments.recordings:
+        report = evaluate_expression(talker, arguments.recordings, arguments.ravdess, arguments.judge)
+        texts.append(format_expression(report))
+    if manifest is not None:
+        report["chain"] = evaluate_chain(talker, manifest, arguments.split, arguments.most, arguments.judge)
+        texts.append(format_chain(report["chain"]))
+    return _print_report("\n".join(texts), report, arguments.output)
 
 
 def run_motion(arguments: argparse.Namespace) -> int:

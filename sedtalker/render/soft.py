@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,6 +226,7 @@ def _sort_back_to_front(prepared: PreparedFace, screen: Float) -> tuple[Index, N
     return np.concatenate(ordered or [np.zeros(0, np.uint32)]), np.cumsum(count, dtype=np.int32)
 
 
+@lru_cache(maxsize=16)
 def _camera_array(camera: Camera, width: int, height: int) -> Float:
     """(15,) camera array, see `arrays`."""
     lens = (1.0 / camera.focal(width, height), width / 2, height / 2)

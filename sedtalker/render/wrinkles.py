@@ -46,6 +46,7 @@ LEAST = 6  # change of a byte below which a texel has no wrinkle
 STEPS = 64  # of an activation: frames with the same steps have the same texels
 FINE_SHADE = 0.6  # share of the darkening at quality "fine", whose bump map shades the grooves
 MOVED = 0.0005  # metres that a vertex moves by some cause to be measured
+MEASURED = 700  # vertices at most, evenly among these
 RIDGE = 1e-3  # of the largest eigenvalue, regularizes the weights
 
 
@@ -58,7 +59,8 @@ class FaceWrinkles:
         self._template = face.template
         shapes = sorted({i for item in WRINKLES.values() for name in item.causes for i in arkit_columns(name)})
         deltas = face.blendshapes[shapes]
-        self._vertices = np.flatnonzero(np.linalg.norm(deltas, axis=2).max(0) > MOVED)
+        moved = np.flatnonzero(np.linalg.norm(deltas, axis=2).max(0) > MOVED)
+        self._vertices = moved[:: -(-len(moved) // MEASURED)]
         # all shapes take part, so that speech is not mistaken for an expression
         every = face.blendshapes[:, self._vertices].reshape(len(ARKIT_NAMES), -1).astype(np.float64)
         gram = every @ every.T

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -20,6 +23,9 @@ SCALP_SHARE = 0.85
 SCALP_SHADE = 0.8  # the skin between hairs is darker than the hair
 SCALP_ABOVE_EYES, SCALP_BEHIND_EYES = 0.012, 0.085  # metres; scalp is only above or behind these
 
+LASH_SHARE, LONGEST_LASH = 0.65, 0.0055  # of the modelled length, and metres; the outer ones reach the brows
+LASH_EYE = 0.03  # metres from an eye's middle: the skin's edges within it are the rims of the lids
+
 SMOOTH = frozenset(("skin", "eyes", "cornea", "hair", "cloth"))
 
 
@@ -32,8 +38,8 @@ def make_materials(identity: Identity) -> dict[str, Material]:
             wrap=(0.42, 0.26, 0.18), specular=1.37, gloss=24, sheen=0.12,
         ),
         "mouth": Material(
-            kind="mouth", texture="mouth", tint=(0.55, 0.38, 0.38), wrap=(0.2, 0.1, 0.1), specular=0.5, gloss=40,
-            ambient=0.8,
+            kind="mouth", texture="mouth", tint=(0.85, 0.56, 0.55), wrap=(0.2, 0.1, 0.1), specular=0.5, gloss=40,
+            ambient=1.1,
         ),
         "eyes": Material(
             kind="eye", texture=f"{own}_eyes", tint=(1.15, 1.14, 1.15), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90,
@@ -41,7 +47,7 @@ def make_materials(identity: Identity) -> dict[str, Material]:
         ),
         "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
         "teeth": Material(
-            kind="teeth", texture="teeth", tint=(1.3, 1.27, 1.2), wrap=(0.5, 0.45, 0.4), specular=0.6,
+            kind="teeth", texture="teeth", tint=(1.4, 1.36, 1.27), wrap=(0.5, 0.45, 0.4), specular=0.6,
             gloss=60, ambient=1.7,
         ),
         "tongue": Material(
@@ -71,10 +77,33 @@ def bind_attachments(
         "cloth": keep_quads(cloth, above),
     }
     materials = make_materials(identity)
-    return {
+    bound = {
         name: _bind_proxy(name, keep_quads(proxy, np.ones(len(proxy.quads), bool)), materials[name], body, topology)
         for name, proxy in proxies.items()
     }
+    eyes = [body.template[topology.parts[name]].mean(0) for name in ("eye_left", "eye_right")]
+    bound["lashes"] = shorten_lashes(bound["lashes"], body.template, eyes, topology.surfaces["skin"][0])
+    return bound
+
+
+def shorten_lashes(lashes: Attachment, template: Array, eyes: Sequence[Array], skin: Ids) -> Attachment:
+    """Lashes whose points are moved towards the rims of the lids.
+
+    Args:
+        lashes: on this template.
+        template: (V, 3) metres.
+        eyes: (3,) the middle of each eye.
+        skin: (F, 3) triangles of the skin.
+    """
+    sides = np.sort(skin[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    edges, count = np.unique(sides, axis=0, return_counts=True)
+    rim = np.unique(edges[count == 1])
+    near = np.min([np.linalg.norm(template[rim] - eye, axis=1) for eye in eyes], axis=0) < LASH_EYE
+    points = lashes.place(template.astype(np.float32))
+    length, nearest = cKDTree(template[rim[near]]).query(points)
+    kept = np.minimum(LASH_SHARE, LONGEST_LASH / np.maximum(length, 1e-6))[:, None]
+    moved = (1 - kept) * (template[rim[near]][nearest] - points)
+    return replace(lashes, offsets=(lashes.offsets + moved).astype(np.float32))
 
 
 def scalp_share(template: Array, hair: Attachment, picture: NDArray[np.uint8], eyes: Array, skin: Ids) -> Array:

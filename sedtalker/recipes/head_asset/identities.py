@@ -29,7 +29,7 @@ class Identity:
     hair_specular: float = 0.22
     hair_strands: float = 0.0  # contrast of strands added along the height of the texture
     brow_tint: Color = (1.0, 1.0, 1.0)
-    lash_strength: float = 1.0  # factor of the lashes' opacity
+    lash_strength: float = 0.8  # factor of the lashes' opacity
     iris_tint: Color = (1.0, 1.0, 1.0)
     skin_tint: Color = (1.0, 1.0, 1.0)
     lip_strength: float = 0.6  # opacity of the painted lips
@@ -78,7 +78,7 @@ IDENTITIES = (
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.4},
         skin="young_asian_female/textures/young_lightskinned_female_diffuse3", eyes="brownlight",
         iris_tint=(0.38, 0.3, 0.27), hair="ponytail01", hair_color=(0.013, 0.011, 0.010), brows="eyebrow001",
-        brow_tint=(0.3, 0.27, 0.27), lashes="eyelashes02", lash_strength=0.8, cloth_color=(0.25, 0.25, 0.23),
+        brow_tint=(0.3, 0.27, 0.27), lashes="eyelashes02", cloth_color=(0.25, 0.25, 0.23),
     ),
 )  # fmt: skip
 

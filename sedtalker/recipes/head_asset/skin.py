@@ -27,6 +27,10 @@ WIDTH, HEAD_HEIGHT, NECK_HEIGHT, NECK_WIDTH = 1024, 1792, 256, 448
 HEIGHT = HEAD_HEIGHT + NECK_HEIGHT
 _NECK_DETAIL = 0.55  # ratio of the neck's pixels to the head's, for the size of details
 
+_EYES = ((0.385, 0.556), (0.479, 0.556))  # row and column in the atlas of the eyes that the source paints
+_EYE_RADII, _EYE_EDGE, _EYE_BLUR = (46.0, 27.0), 5.0, 14.0  # pixels
+_EYE_SHARE = 0.75  # of the painted eye that is removed: its outline is red, and the lids are geometry
+
 GLOSS_SKIN, GLOSS_LIPS = 0.41, 1.0  # the alpha channel
 BUMP_HEIGHT = 0.0003  # metres from black to white of the bump map
 
@@ -61,7 +65,7 @@ def paint_skin(identity: Identity, sources: Sources) -> tuple[NDArray[np.uint8],
     source = sources.skin(identity.skin)
     lips = _crop(sources.mask("lips"), _HEAD, WIDTH, HEAD_HEIGHT)
     painted = _crop(source, _HEAD, WIDTH, HEAD_HEIGHT)
-    head = _repaint_lips(srgb_to_linear(painted), lips, identity)
+    head = erase_painted_eyes(_repaint_lips(srgb_to_linear(painted), lips, identity))
     soft_lips = gaussian_filter(lips, 2.0)
     head, head_bump = _add_detail(head, painted, soft_lips, identity, 1.0, rng)
 
@@ -110,6 +114,20 @@ def _repaint_lips(skin: Picture, lips: Picture, identity: Identity) -> Picture:
     mask = gaussian_filter(lips, 2.0)[..., None]
     repainted = bare * (1 - mask) + color * mask
     return (skin * (1 - identity.lip_strength) + repainted * identity.lip_strength).astype(np.float32)
+
+
+def erase_painted_eyes(skin: Picture) -> Picture:
+    """The atlas (H, W, 3) or its head, with the colour of the surrounding skin in place of the painted eyes."""
+    y, x = np.mgrid[0 : skin.shape[0], 0 : skin.shape[1]].astype(np.float32)
+    inside = np.zeros(skin.shape[:2], np.float32)
+    for row, column in _EYES:
+        distance = np.hypot((y - row * HEIGHT) / _EYE_RADII[0], (x - column * WIDTH) / _EYE_RADII[1])
+        inside = np.maximum(inside, np.clip((1 - distance) * _EYE_RADII[1] / _EYE_EDGE, 0, 1))
+    outside = 1 - inside
+    weight = gaussian_filter(outside, _EYE_BLUR) + 1e-4
+    around = np.stack([gaussian_filter(skin[..., k] * outside, _EYE_BLUR) / weight for k in range(3)], axis=2)
+    share = _EYE_SHARE * gaussian_filter(inside, _EYE_EDGE)[..., None]
+    return (skin * (1 - share) + around * share).astype(np.float32)
 
 
 def _add_detail(

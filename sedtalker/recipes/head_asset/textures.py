@@ -17,7 +17,10 @@ _IRISES = ((0.29, 0.708), (0.705, 0.294))
 _IRIS_RADIUS = 0.118
 
 _TEETH_TINT = (2.0, 1.82, 1.55)  # the texture is grey
+_GUM_RATIO = 1.5  # red over green from which a texel of the teeth is gum
+_GUM_COLOR, _GUM_SHARE = (0.42, 0.17, 0.16), 0.75  # linear RGB of healthy gums, and its share; the source is blood red
 _LASH_TINT = (0.6, 0.5, 0.45)
+_THIN_BROW = 0.45  # of a brow's greatest height: below it the brow fades, or its tail draws a line across the temple
 
 _STRAND = (60, 0.5)  # standard deviation in pixels, along a strand and across it
 _STRAND_SEED = 0
@@ -43,7 +46,16 @@ def paint_eyes(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
 
 def paint_teeth(sources: Sources) -> NDArray[np.uint8]:
     """The texture of the teeth (H, W, 4)."""
-    return _encode_opaque(_read_linear(sources.texture("teeth", "Teeth_Base", "teeth"))[..., :3] * _TEETH_TINT)
+    color = _read_linear(sources.texture("teeth", "Teeth_Base", "teeth"))[..., :3] * _TEETH_TINT
+    return _encode_opaque(soften_gums(color))
+
+
+def soften_gums(color: Picture) -> Picture:
+    """Linear RGB (H, W, 3) of teeth whose gums are pink."""
+    ratio = color[..., 0] / np.maximum(color[..., 1], 1e-3)
+    share = _GUM_SHARE * np.clip((ratio - _GUM_RATIO) / _GUM_RATIO, 0, 1)[..., None]
+    light = np.clip(color[..., :1] / 0.35, 0.5, 1.3)
+    return (color * (1 - share) + light * np.array(_GUM_COLOR, np.float32) * share).astype(np.float32)
 
 
 def paint_tongue(sources: Sources) -> NDArray[np.uint8]:
@@ -71,7 +83,20 @@ def _streaks(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 def paint_brows(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
     """The texture of the brows (H, W, 4)."""
-    return _tint(sources.texture("eyebrows", identity.brows, identity.brows), identity.brow_tint)
+    painted = _tint(sources.texture("eyebrows", identity.brows, identity.brows), identity.brow_tint)
+    return fade_thin_ends(painted)
+
+
+def fade_thin_ends(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A brow texture (H, W, 4), with one brow in each half of its height, whose thin tails fade out."""
+    faded = picture.copy()
+    half = len(picture) // 2
+    for rows in (slice(0, half), slice(half, None)):
+        alpha = picture[rows, :, 3].astype(np.float32)
+        height = gaussian_filter((alpha > 40).sum(0).astype(np.float32), 6)
+        share = np.clip(height / max(_THIN_BROW * float(height.max()), 1.0), 0, 1)
+        faded[rows, :, 3] = np.rint(alpha * share * share)
+    return faded
 
 
 def paint_lashes(identity: Identity, sources: Sources) -> NDArray[np.uint8]:

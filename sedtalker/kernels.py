@@ -18,7 +18,9 @@ from sedtalker.resources import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FOLDERS = ("emotion", "face", "mamba", "recipes", "render", "talker")  # of the modules with compiled functions
+_FOLDERS = ("face", "mamba", "recipes", "render")
+_MODULES = ("kernels.py", "*_cpu.py", "*/*_cpu.py", "talker/expression.py", "talker/prosody.py")
+"""Modules with compiled functions, and with constants of such: whole folders, and files."""
 
 LOG2_E = 1.4426950408889634
 
@@ -50,7 +52,7 @@ def _cache_folder() -> str:
     """
     package = Path(__file__).parent
     sources = sorted(path for folder in _FOLDERS for path in (package / folder).rglob("*.py"))
-    sources += sorted(package.glob("*.py"))
+    sources += sorted({path for pattern in _MODULES for path in package.glob(pattern)})
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return str(cache_folder("numba", digest))
 

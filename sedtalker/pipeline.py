@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ Float = NDArray[np.float32]
 
 SHORTEST_REFERENCE = 2.0  # s of speech from which a voice is known
 SHORTEST_PART = 0.2  # s of speech in one of several recordings of a voice
+WARM_UP = SAMPLE_RATE // 2  # samples of silence that the first stream of a talker runs on
 
 
 def load(model: Path | str = "default", *, diarizer: Path | str = "default", device: str = "auto") -> Talker:
@@ -114,6 +116,7 @@ class Talker:
         self.diarizer_encoder = diarizer_encoder or encoder
         self.weights: dict[str, dict[str, str | None]] = {}  # name and sha256 of each model, for the record of a result
         self._process = os.getpid()
+        self._warm = False  # a stream has run
 
     def diarize(
         self, audio: AudioSource, *, look_ahead: int | None = None, voice: VoiceProfile | None = None
@@ -255,7 +258,8 @@ class Talker:
             self._check_diarizer()
         encoder = _live(self.encoder, look_ahead, windows)
         shared = self.diarizer_encoder is self.encoder
-        return TalkerStream(
+        build = partial(
+            TalkerStream,
             encoder,
             self.diarizer if emotion is None else emotion,
             self.model,
@@ -266,6 +270,10 @@ class Talker:
             seed=seed,
             still=still,
         )
+        if not self._warm:  # compiled code is loaded, or compiled after an installation, before the first sound waits
+            build().push(np.zeros(WARM_UP, np.float32))
+            self._warm = emotion is None
+        return build()
 
     def stream(
         self,

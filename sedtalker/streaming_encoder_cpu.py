@@ -16,6 +16,14 @@ BLOCK = 32  # frames that are computed at once, at most
 
 
 @compiled
+def _cut_windows(samples: Float, window: Float, y: Float) -> None:
+    """y (M, N), windows of samples that begin `MEL_HOP` apart, times `window` (N,)."""
+    for m in range(y.shape[0]):
+        for i in range(y.shape[1]):
+            y[m, i] = samples[m * MEL_HOP + i] * window[i]
+
+
+@compiled
 def _log_mel(spectrum: NDArray[np.complex64], filters: Float, edges: NDArray[np.int64], least: float, y: Float) -> None:
     """y (M, mels), log-mels of spectra (M, bins); filter f of (mels, bins) is 0 outside the bins `edges[f]`."""
     power = np.empty(spectrum.shape[1], np.float32)
@@ -49,23 +57,23 @@ class PackedEncoder:
 
     def embed(self, held: Float, frames: int, position: int, y: Float) -> None:
         """Fill y (frames, width), as `StreamingNetwork._embed`."""
-        windows = np.lib.stride_tricks.as_strided(
-            held, (2 * frames + 3, MEL_WINDOW), (held.strides[0] * MEL_HOP, held.strides[0]), writeable=False
-        )
-        spectrum = np.fft.rfft(windows * self.window).astype(np.complex64, copy=False)
+        windows = np.empty((2 * frames + 3, MEL_WINDOW), np.float32)
+        _cut_windows(held, self.window, windows)
+        spectrum = np.fft.rfft(windows).astype(np.complex64, copy=False)
         mel = np.empty((2 * frames + 3, self.config.mels), np.float32)
         _log_mel(spectrum, self.filters, self.edges, self.least, mel)
         x = np.empty((2 * frames + 1, self.config.width), np.float32)
         self.convolutions[0](_unfold(mel, 1, len(x)), x, GELU)
         self.convolutions[1](_unfold(x, 2, frames), y, GELU)
-        places = (position + np.arange(frames)) % PERIOD
-        y += self.positions[places]
+        if position + frames <= PERIOD:
+            y += self.positions[position : position + frames]
+        else:
+            y += self.positions[(position + np.arange(frames)) % PERIOD]
 
 
 def _unfold(x: Float, step: int, rows: int) -> Float:
     """Row i (rows, 3 width) is the rows `step` i to `step` i + 2 of x (M, width)."""
-    view = np.lib.stride_tricks.as_strided(x, (rows, 3 * x.shape[1]), (step * x.strides[0], x.strides[1]))
-    return np.ascontiguousarray(view)
+    return np.concatenate([x[tap : tap + step * (rows - 1) + 1 : step] for tap in range(3)], axis=1)
 
 
 class PackedLayer:

@@ -109,6 +109,7 @@ def test_the_look_ahead_changes_the_features_and_has_defaults(talker, sound, tra
 
 def test_talker_and_diarizer_share_one_encoding(talker, sound, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = 0
+    talker.open_stream()  # the first one runs for half a second
 
     def count(kind: type[EncoderStream] | type[PackedStream]) -> None:
         push = kind.push

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sedtalker.emotion.causal import BLOCK, CausalConvolution, CausalMember, PastStatistics
-from sedtalker.emotion.diarizer import STEP_RATE, STRIDE, Diarizer
+from sedtalker.emotion.diarizer import ABSENT, LEAST_INTENSITY, STEP_RATE, STRIDE, Diarizer
 from sedtalker.emotion.voice import VoiceEstimate
+from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     GELU,
     NORM_EPSILON,
@@ -131,6 +130,45 @@ def _summarise(
                 y[s, at + width + i] = np.sqrt(max(square - mean * mean, np.float32(LEAST_VARIANCE)))
 
 
+@compiled
+def _decide(
+    raw: Float, neutral: int, absent: NDArray[np.bool_], temperature: float, speech: Float, y: Float
+) -> None:  # fmt: skip
+    """y (S, C + 2), posterior, intensity and speech, of raw outputs (M, S, C + 1) and the logits of speech (S, 1).
+
+    As `Diarizer.average` and `Diarizer.finish`. `absent` is (C,).
+    """
+    labels, members = absent.shape[0], np.float32(raw.shape[0])
+    for s in range(y.shape[0]):
+        for c in range(labels):
+            y[s, c] = np.float32(0.0)
+        level = np.float32(0.0)
+        for m in range(raw.shape[0]):
+            activation, most, total = raw[m, s, 0], np.float32(-3e38), np.float32(0.0)
+            level += raw[m, s, 1] / members
+            for c in range(labels):
+                if c != neutral and not absent[c]:
+                    most = max(most, raw[m, s, 2 + c - (c > neutral)])
+            for c in range(labels):
+                if c != neutral and not absent[c]:
+                    total += exp2((raw[m, s, 2 + c - (c > neutral)] - most) * np.float32(LOG2_E))
+            shift = most + np.log(total) + softplus(-activation)
+            for c in range(labels):
+                logit = -softplus(activation) if c == neutral else raw[m, s, 2 + c - (c > neutral)] - shift
+                y[s, c] += (np.float32(ABSENT) if absent[c] else logit / temperature) / members
+        most, total = np.float32(-3e38), np.float32(0.0)
+        for c in range(labels):
+            most = max(most, y[s, c])
+        for c in range(labels):
+            y[s, c] = exp2((y[s, c] - most) * np.float32(LOG2_E))
+            total += y[s, c]
+        for c in range(labels):
+            y[s, c] /= total
+        least = np.float32(LEAST_INTENSITY)
+        y[s, labels] = (np.float32(1.0) - y[s, neutral]) * (least + (np.float32(1.0) - least) * sigmoid(level))
+        y[s, labels + 1] = sigmoid(speech[s, 0])
+
+
 class _Convolution:
     """A `CausalConvolution`."""
 
@@ -190,6 +228,8 @@ class PackedDiarizer:
         self.copy = None if device == "cpu" else diarizer  # on the CPU
         self.first_layer = diarizer.config.first_layer
         self.average, self.deviation = diarizer.average_voice.numpy(), diarizer.average_deviation.numpy()
+        self.absent, self.neutral = diarizer.absent.numpy(), diarizer.config.labels.index("neutral")
+        self.temperature = np.float32(diarizer.config.temperature)
         self.members = [_Member(member) for member in diarizer.causal_members]
         self.speech = pack(diarizer.speech_head)
         self.project = Linear(np.concatenate([m.project.weight.detach().numpy() for m in diarizer.causal_members]))
@@ -222,40 +262,47 @@ class PackedSteps:
         added = torch.from_numpy(self._sums.copy())[None], torch.from_numpy(self._squares.copy())[None]
         return self._estimate.add(VoiceEstimate(*added, seconds, torch.zeros(1)))
 
-    def run(self, frames: Float) -> Tensor:
+    def run(self, frames: Float) -> Float:
         """Posterior, intensity and speech (S, C + 2) of frames (2 S, layers, D)."""
-        size, done, rows = len(frames) // STRIDE, 0, []
+        size, done = len(frames) // STRIDE, 0
+        rows: list[Float] = []
         while done < size:  # up to the end of a block, where the estimate of the voice changes
             count = min(BLOCK - self._steps % BLOCK, size - done)
             rows.append(self._run_block(frames[STRIDE * done : STRIDE * (done + count)]))
             done += count
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def _run_block(self, frames: Float) -> Tensor:
+    def _run_block(self, frames: Float) -> Float:
         packed, size = self._packed, len(frames) // STRIDE
         steps, standardised = (np.empty((size, len(packed.average)), np.float32) for _ in range(2))
         _pool(frames, packed.first_layer, packed.average, packed.deviation, steps, standardised)
         speech = packed.speech(standardised, np.empty((size, 1), np.float32))
-        activity = 1 / (1 + np.exp(-speech[:, 0]))
         projected = packed.project(standardised, np.empty((size, packed.project.outputs), np.float32))
-        raw, column = [], 0
-        for member, state, terms in zip(packed.members, self._states, self._terms, strict=True):
-            raw.append(torch.from_numpy(self._run_member(member, state, terms, projected, column))[None])
+        raw, column = np.empty((len(packed.members), size, packed.members[0].head.outputs), np.float32), 0
+        for number, (member, state, terms) in enumerate(zip(packed.members, self._states, self._terms, strict=True)):
+            self._run_member(member, state, terms, projected, column, raw[number])
             column += member.width
-        posterior, intensity = self._diarizer.finish(self._diarizer.average(raw)[0])
-        duration = 1 / STEP_RATE
+        rows = np.empty((size, len(packed.absent) + 2), np.float32)
+        _decide(raw, packed.neutral, packed.absent, packed.temperature, speech, rows)
+        activity, duration = np.ascontiguousarray(rows[:, -1]), 1 / STEP_RATE
         _add_evidence(steps, activity * np.float32(duration), self._sums, self._squares)
         self._seconds += float(activity.sum()) * duration
         self._steps += size
         if self._steps % BLOCK == 0:
             self._estimate = self.estimate.limited()
             self._start_block()
-        return torch.cat([posterior, intensity[:, None], torch.from_numpy(activity)[:, None]], dim=-1)
+        return rows
 
     def _run_member(
-        self, member: _Member, state: _MemberState, terms: tuple[Float, Float], projected: Float, column: int
-    ) -> Float:
-        """Raw outputs (S, C + 1) of a member, whose projections begin at `column`."""
+        self,
+        member: _Member,
+        state: _MemberState,
+        terms: tuple[Float, Float],
+        projected: Float,
+        column: int,
+        raw: Float,
+    ) -> None:
+        """Fill the raw outputs (S, C + 1) of a member, whose projections begin at `column`."""
         size = len(projected)
         embedded = np.empty((size, member.width), np.float32)
         _adapt(projected, column, *terms, member.bias, embedded)
@@ -273,5 +320,4 @@ class PackedSteps:
                 statistics,
             )  # fmt: skip
             parts.append(member.join(statistics, np.empty((size, member.join.outputs), np.float32), GELU))
-        outputs: Any = member.head(np.concatenate(parts, axis=1), np.empty((size, member.head.outputs), np.float32))
-        return outputs
+        member.head(np.concatenate(parts, axis=1), raw)

@@ -167,8 +167,8 @@ class DiarizerStream:
 
             self._steps = PackedSteps(self.diarizer, _start(self.diarizer, self._voice))
         self._waiting: Tensor | None = None  # first frame of a step, (1, L, D)
-        neutral = torch.eye(len(labels))[labels.index("neutral")]
-        self._last = torch.cat([neutral, torch.zeros(2)])[None]  # posterior, intensity and speech of the last step
+        neutral = np.eye(len(labels) + 2, dtype=np.float32)[labels.index("neutral")]
+        self._last = neutral[None]  # posterior, intensity and speech of the last step
 
     @property
     def profile(self) -> VoiceProfile:
@@ -188,11 +188,13 @@ class DiarizerStream:
         waiting = 0 if self._waiting is None else 1
         frames = features if self._waiting is None else torch.cat([self._waiting, features])
         whole = len(frames) // STRIDE * STRIDE
-        values = torch.cat([self._last, self._steps.run(frames[:whole].numpy())]) if whole else self._last
+        values = self._last
+        if whole:
+            values = np.concatenate([self._last, self._steps.run(np.ascontiguousarray(frames[:whole].numpy()))])
         self._waiting = frames[whole:] if whole < len(frames) else None
         self._last = values[-1:]
         # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s.
-        shown = values[(torch.arange(len(features)) + waiting + 1) // STRIDE]
+        shown = torch.from_numpy(values[(np.arange(len(features)) + waiting + 1) // STRIDE])
         return Prediction(shown[:, :-2], shown[:, -2], shown[:, -1])
 
 

@@ -11,21 +11,27 @@ Float = NDArray[np.float32]
 
 FEW = 8  # frames up to which this is faster than a matrix product
 
+BLOCK = 1536  # coordinates that are computed at once, so that they stay in the first-level cache
+
 compiled = compiler(nogil=True, error_model="numpy", fastmath=True)
 
 
 @compiled
 def _add_displacements(weights: Float, displacements: Float, template: Float, vertices: Float) -> None:
     """vertices (T, N) = template (N,) plus displacements (K, N) times weights (T, K)."""
-    for t in range(vertices.shape[0]):
-        for i in range(template.shape[0]):
-            vertices[t, i] = template[i]
-    for k in range(displacements.shape[0]):
+    for first in range(0, template.shape[0], BLOCK):
+        last = min(first + BLOCK, template.shape[0])
+        base = template[first:last]
         for t in range(vertices.shape[0]):
-            weight = weights[t, k]
-            if weight != 0:
-                for i in range(template.shape[0]):
-                    vertices[t, i] += weight * displacements[k, i]
+            row = vertices[t, first:last]
+            for i in range(row.shape[0]):
+                row[i] = base[i]
+            for k in range(displacements.shape[0]):
+                weight = weights[t, k]
+                if weight != 0:
+                    moved = displacements[k, first:last]
+                    for i in range(row.shape[0]):
+                        row[i] += weight * moved[i]
 
 
 def pose_few(weights: Float, blendshapes: Float, template: Float) -> Float:

@@ -32,6 +32,7 @@ RECIPES = {
     "phone_sheet": "close-ups of a talker's mouth by phone",
     "readme_pictures": "the pictures of the README",
     "self_made_certificate": "the certificate of self-made C2PA manifests",
+    "spoken_languages": "sentences of eleven languages by espeak-ng, with phones, to count lip closures",
     "streaming_encoder": "the streaming speech encoder, fine-tuned from Whisper tiny.en",
     "streaming_parity": "mouth opening streamed against whole-file, and lip timing by emotion",
     "training_cost": "speed, memory and FLOPs of a talker's training, and an estimate of its time on a GPU",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sedtalker.export.html import portrait
 from sedtalker.face.arkit import arkit_columns
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
@@ -69,3 +70,8 @@ def test_the_face_fills_two_thirds_of_the_picture_and_a_portrait_less(face: Face
     assert 0.4 * 512 < chin - brow < 0.52 * 512  # chin to brows are about seven tenths of chin to hairline
     assert chin < 0.93 * 512
     assert far[0, 1] - far[1, 1] < 0.8 * (chin - brow)
+
+
+def test_the_page_and_the_renderer_have_one_camera(face: Face) -> None:
+    camera = front_camera(face)
+    assert portrait(face) == {"target": list(camera.target), "distance": camera.distance}

@@ -59,6 +59,8 @@ REGIONS: dict[str, tuple[int, ...]] = {
 UNITS = tuple(UNIT_SHAPES)
 JUDGE_LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 JUDGE_PACKAGE, JUDGE_FILE, JUDGE_SIDE = "facex", "assets/model_optimized.tflite", 200
+BOX_ABOVE, BOX_BELOW = 0.45, 0.05  # of the distance from eyes to chin: where MediaPipe's landmarks end
+BOX_SCALE = 1.1  # of the judge's box to these landmarks
 PICTURE = 384  # pixels of a picture for the judge
 FRAMES_OF_CLIP = 4
 
@@ -332,12 +334,16 @@ def judge_figures(talker: Talker, recordings: Sequence[Path], faces: Sequence[st
 
 def face_box(renderer: SoftRenderer, face: Face, vertices: Float) -> tuple[float, float, float, float]:
     """A square around the face from the chin to the forehead: (left, top, right, bottom) in pixels."""
-    screen = renderer.camera.project(vertices.astype(np.float32), renderer.width, renderer.height)
-    chin, eye = (screen[face.landmarks[name]] for name in ("chin", "eye_left_inner"))
-    height = 1.62 * (chin[1] - eye[1])
-    middle = (screen[face.landmarks["nose_tip"], 0], chin[1] + 0.03 * height - height / 2)
-    half = 0.55 * height
-    return middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half
+    rest, screen = (
+        renderer.camera.project(points.astype(np.float32), renderer.width, renderer.height)
+        for points in (face.template, vertices)
+    )
+    chin, eye, nose = (face.landmarks[name] for name in ("chin", "eye_left_inner", "nose_tip"))
+    size = rest[chin, 1] - rest[eye, 1]
+    top, bottom = rest[eye, 1] - BOX_ABOVE * size, screen[chin, 1] + BOX_BELOW * size
+    half = BOX_SCALE * (bottom - top) / 2
+    x, y = float(screen[nose, 0]), float(top + bottom) / 2
+    return x - half, y - half, x + half, y + half
 
 
 def format_expression(report: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from sedtalker.audio import stream_audio
 from sedtalker.export.glb import encode_glb
 from sedtalker.export.sound import find_recording, write_flac
 from sedtalker.face.asset_io import quantize
+from sedtalker.face.framing import FIELD_OF_VIEW, frame_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import label_colors
@@ -39,8 +40,6 @@ POLICY = (
 PAGE_FOLDER = Path(__file__).parent / "page"
 _BLOCK = 1 << 20  # bytes of sound in memory at a time
 _SELECTED = 5  # curves that the page shows at first
-_FIELD_OF_VIEW = 20.0  # degrees, as in viewer.js
-_PORTRAIT = np.array([0.0, -0.045, -0.06])  # metres from between the eyes to the middle of a portrait
 
 
 def write(animation: Animation, path: Path) -> None:
@@ -148,13 +147,13 @@ def _encode_shares(values: NDArray[np.float32]) -> str:
 
 
 def portrait(face: Face) -> dict[str, Any]:
-    """Target of the portrait's camera in metres, and its distance."""
-    if "eye_left" in face.parts and "eye_right" in face.parts:
-        eyes = [face.template[face.parts[name]].mean(0) for name in ("eye_left", "eye_right")]
-        return {"target": ((eyes[0] + eyes[1]) / 2 + _PORTRAIT).tolist(), "distance": 1.0}
+    """Target of the page's camera in metres, and its distance: those of the renderer, or a view of the whole mesh."""
+    framed = frame_face(face)
+    if framed is not None:
+        return {"target": list(framed[0]), "distance": framed[1]}
     low, high = face.template.min(0), face.template.max(0)
     radius = float(np.linalg.norm(high - low)) / 2
-    distance = radius / np.sin(np.radians(_FIELD_OF_VIEW / 2))
+    distance = radius / np.sin(np.radians(FIELD_OF_VIEW / 2))
     return {"target": ((low + high) / 2).astype(float).tolist(), "distance": float(distance)}
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sedtalker.errors import RenderError
-from sedtalker.face.rig import MESH, Face
+from sedtalker.face.framing import FIELD_OF_VIEW, HALF_VIEW, between_eyes, frame_face, has_eyes
+from sedtalker.face.rig import Face
 from sedtalker.render.arrays import Float
 from sedtalker.render.config import VIEWS, RenderConfig
 
@@ -17,9 +18,6 @@ TURN_SECONDS = 8.0  # of one revolution of the turntable
 # Offset in metres from the middle of the eyes to the middle of a portrait with hair, neck and shoulders.
 _PORTRAIT_OFFSET = np.array([0.0, -0.045, -0.06])
 _PORTRAIT_DISTANCE = 1.0
-_FACE_OFFSET = np.array([0.0, -0.006, -0.06])  # the same for the face alone
-_FACE_SHARE = 2 / 3  # of the picture's height from the chin to the hairline
-_FACE_HEIGHT = 1.72  # of the face to the hairline, in distances from the chin to the eyes
 _HEADROOM = 0.95  # share of the picture's upper half that hair may fill
 _FILL = 0.86  # share of the picture that a bare mesh fills
 
@@ -32,7 +30,7 @@ class Camera:
     distance: float = 1.0  # metres from the target
     yaw: float = 0.0  # degrees around the head, towards the person's left
     pitch: float = 0.0  # degrees above the horizon
-    field_of_view: float = 20.0  # degrees across the shorter side of the picture
+    field_of_view: float = FIELD_OF_VIEW  # degrees across the shorter side of the picture
 
     def eye(self) -> Float:
         """Position (3,) in metres."""
@@ -60,21 +58,18 @@ class Camera:
         return np.stack([x, y, inverse], 1).astype(np.float32)
 
 
-_HALF_VIEW = math.tan(math.radians(Camera.field_of_view) / 2)
-
-
 def portrait_camera(face: Face) -> Camera:
     """The front camera of a face: a portrait with shoulders, or a bare mesh that fills the picture."""
-    if _has_eyes(face):
-        x, y, z = (_between_eyes(face) + _PORTRAIT_OFFSET).tolist()
+    if has_eyes(face):
+        x, y, z = (between_eyes(face) + _PORTRAIT_OFFSET).tolist()
         heights = [float(attachment.place(face.template)[:, 1].max()) for attachment in face.attachments.values()]
         top = max(float(face.template[:, 1].max()), *heights) if heights else float(face.template[:, 1].max())
-        return Camera(target=(x, y, z), distance=max(_PORTRAIT_DISTANCE, (top - y) / (_HEADROOM * _HALF_VIEW)))
+        return Camera(target=(x, y, z), distance=max(_PORTRAIT_DISTANCE, (top - y) / (_HEADROOM * HALF_VIEW)))
     used = face.template[np.unique(face.faces)] if len(face.faces) else face.template
     low, high = used.min(0), used.max(0)
     x, y, z = ((low + high) / 2).tolist()
     half = max(float((high - low)[:2].max()) / 2, 1e-6)
-    return Camera(target=(x, y, z), distance=half / (_FILL * _HALF_VIEW) + float(high[2] - z))
+    return Camera(target=(x, y, z), distance=half / (_FILL * HALF_VIEW) + float(high[2] - z))
 
 
 def front_camera(face: Face, framing: str = RenderConfig.framing) -> Camera:
@@ -82,24 +77,8 @@ def front_camera(face: Face, framing: str = RenderConfig.framing) -> Camera:
 
     A bare mesh fills the picture in both.
     """
-    if framing == "portrait" or "chin" not in face.landmarks or not _has_eyes(face):
-        return portrait_camera(face)
-    eyes, chin = _between_eyes(face), face.template[face.landmarks["chin"]]
-    x, y, z = (eyes + _FACE_OFFSET).tolist()
-    half = _FACE_HEIGHT * float(eyes[1] - chin[1]) / _FACE_SHARE / 2
-    return Camera(target=(x, y, z), distance=half / _HALF_VIEW + float(chin[2]) - z)
-
-
-def _has_eyes(face: Face) -> bool:
-    """Whether a face has eyes, and hair or a neck."""
-    complete = bool(face.attachments) or face.head_weights is not None or MESH in face.parts
-    return "eye_left" in face.parts and "eye_right" in face.parts and complete
-
-
-def _between_eyes(face: Face) -> Float:
-    """The middle (3,) of the eyes in metres."""
-    left, right = (face.template[face.parts[name]].mean(0) for name in ("eye_left", "eye_right"))
-    return ((left + right) / 2).astype(np.float32)
+    framed = frame_face(face) if framing == "face" else None
+    return portrait_camera(face) if framed is None else Camera(target=framed[0], distance=framed[1])
 
 
 def view_camera(front: Camera, view: str, seconds: float = 0.0) -> Camera:

@@ -37,6 +37,8 @@ def test_flops_of_a_mamba_layer_are_its_products_and_its_scan() -> None:
     assert difference == pytest.approx(products + scan, rel=0.25)  # gradients that nobody needs are left out
 
 
-def test_the_estimate_divides_by_the_rate_that_is_reached() -> None:
-    cost = Cost(1, 4, 10.0, 1.0, flops=2e12)
-    assert cost.estimate(1000, peak=100e12, utilisation=0.5) == pytest.approx(40)  # seconds
+def test_the_estimate_is_the_slowest_of_compute_launches_and_loader() -> None:
+    cost = Cost(1, windows=4, loader=10.0, seconds=1.0, flops=20e12, launches=1000)
+    assert cost.estimate(1000, peak=100e12, utilisation=0.5, workers=4) == pytest.approx(400)  # s, by the FLOPs
+    assert cost.estimate(1000, peak=1e18, utilisation=0.5, workers=4) == pytest.approx(100)  # by the loader
+    assert cost.estimate(1000, peak=1e18, utilisation=0.5, workers=400) == pytest.approx(10)  # by the launches

@@ -178,6 +178,7 @@ def format_papers(report: Mapping[str, Any]) -> str:
                 [paper["paper"], row["metric"], row["unit"], row["formula"], _show(row["own"]), published or "-"]
             )
     lines = [f"{report['corpus']}, split {report['split']}, {report['fps']:g} fps", "", markdown_table(rows), ""]
+    lines.append("Published figures hold for the published corpora alone, not for synthetic ones of the same layout.")
     for paper in report["papers"]:
         lines += [f"warning, {paper['paper']}: {warning}" for warning in paper["warnings"]]
     return "\n".join(lines)

@@ -49,7 +49,7 @@ class Target(NamedTuple):
     """True values of a batch."""
 
     values: Tensor  # (B, T, K)
-    loss_weight: Tensor  # (B, T, K); 0 where the true value is unknown
+    loss_weight: Tensor  # (B, T, K), or (B, T, 1) for all values of a frame; 0 where the true value is unknown
     neutral: Tensor | None  # (B, T, K), values without the emotion's contribution, if known
     closed: Tensor  # (B, T), weight of closed lips: 1 at /p b m/, another in silence
 

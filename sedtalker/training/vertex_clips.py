@@ -74,7 +74,10 @@ class VertexClips:
         """Cut frames start..stop (20 ms each) from a clip or track."""
         track, times = self.tracks[clip.id], np.arange(start, stop)
         weights = _blend_weights(track, times)
-        values = sum(weight[:, None] * self.values(piece, times) for piece, weight in zip(track, weights, strict=True))
+        parts = [self.values(piece, times) for piece in track]
+        values = parts[0]
+        if len(parts) > 1:
+            values = np.asarray(sum(weight[:, None] * part for weight, part in zip(weights, parts, strict=True)))
         labels = self.store.labels
         posterior = np.zeros((len(times), len(labels)), np.float32)
         intensity = np.zeros(len(times), np.float32)
@@ -93,7 +96,7 @@ class VertexClips:
             torch.from_numpy(posterior),
             torch.from_numpy(intensity),
             torch.tensor(style),
-            Target(target, torch.ones_like(target), None, torch.zeros(len(times))),
+            Target(target, torch.ones(len(times), 1), None, torch.zeros(len(times))),  # one weight for all coordinates
         )
 
     def values(self, piece: Piece, times: NDArray[np.integer]) -> Float:

@@ -17,6 +17,7 @@ from sedtalker.cli.main import main
 from sedtalker.cli.options import decibels
 from sedtalker.data.concatenation import (
     Recipe,
+    TRAINING_PATTERNS,
     draw_recipes,
     join_pieces,
     render_recipe,
@@ -118,6 +119,8 @@ def test_recordings_with_true_segments_are_evaluated_by_time(manifest, tmp_path,
     assert report["groups"]["made"]["clips"] == 12  # recordings with changing emotion are not counted as clips
     assert report["mixes"]["made"]["recordings"] == 8
     assert report["mixes"]["made"]["eder"] < 0.05
+    assert max(len(item.segments) for item in made) > 3
+    assert any(span.end - span.start < 0.45 for item in made for span in item.segments[1:-1])
 
 
 def write_tones(path, *emotions: str) -> None:
@@ -289,7 +292,8 @@ def test_a_crossfade_blends_the_clips_around_its_edge():
 
 def test_a_third_of_the_training_mixtures_is_crossfaded(manifest, tmp_path):
     lengths = [item.segments[-1].end for item in write_recordings(manifest, tmp_path / "a", 12)]
-    cut = [render_recipe(manifest, recipe)[1][-1].end for recipe in draw_recipes(manifest.utterances, 12)]
+    recipes = draw_recipes(manifest.utterances, 12, patterns=TRAINING_PATTERNS)
+    cut = [render_recipe(manifest, recipe)[1][-1].end for recipe in recipes]
     shorter = sum(one < other - 0.015 for one, other in zip(lengths, cut, strict=True))
     assert len(lengths) == len(cut) and shorter >= len(cut) // 5
 

@@ -8,10 +8,13 @@ import torch
 
 from sedtalker.audio import write_wav
 from sedtalker.data.emotion_mixtures import NON_SPEECH
+from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.errors import DataError
+from sedtalker.labels import LABELS
 from sedtalker.recipes.default_diarizer import (
     SOUND_COUNT,
     draw_look_ahead,
+    join_clips,
     ordinary_speech,
     sounds_without_speech,
     train_packaged,
@@ -45,6 +48,25 @@ def test_the_look_ahead_depends_on_the_recording():
     first = features(samples)
     assert first.shape == (13, 3, 384)
     torch.testing.assert_close(first, features(samples))
+
+
+def test_joined_recordings_are_of_training_speakers_with_emotions(tmp_path):
+    tone = np.sin(np.arange(16_000) / 5).astype(np.float32) * 0.3
+    items = []
+    for corpus, emotions in (("acted", ("neutral", "happy", "sad")), ("plain", ("neutral",)), ("bursts", LABELS)):
+        for speaker, split in (("a", "train"), ("b", "test")):
+            for emotion in emotions:
+                path = f"{corpus}/{speaker}-{emotion}.wav"
+                write_wav(tmp_path / path, [tone])
+                items.append(
+                    Utterance(path, path, corpus, f"{corpus}-{speaker}", "female", "en", emotion, split=split)
+                )
+    joined = join_clips(Manifest(str(tmp_path), items), tmp_path / "joined", ("bursts",), 5)
+    assert len(joined) == 5 and len({item.id for item in joined}) == 5
+    assert {(item.corpus, item.speaker, item.split) for item in joined} == {("acted", "acted-a", "train")}
+    assert all(len(item.segments) > 1 and joined.audio(item).is_file() for item in joined)
+    again = join_clips(Manifest(str(tmp_path), []), tmp_path / "joined", ())
+    assert [item.id for item in again] == [item.id for item in joined]
 
 
 def test_other_encoders_are_refused(tmp_path):

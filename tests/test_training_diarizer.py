@@ -268,6 +268,36 @@ def test_a_reference_is_the_speakers_own_voice(tmp_path):
     assert float(none.seconds) == 0
 
 
+def test_a_changed_voice_moves_the_mixture_and_its_reference_alike(tmp_path):
+    """Speakers whose neutral voices differ by a constant: every changed mixture stays between the two voices."""
+    manifest = made_corpus(tmp_path)
+    for item in manifest:
+        if item.speaker == "s1":
+            path = tmp_path / "features" / f"{item.id}.npy"
+            np.save(path, np.load(path) + np.float16(4))
+    settings = {"references": (("mixed", 1.0),), "non_speech": 0.0}
+    draws = [
+        Mixer(manifest.select("train"), [tmp_path / "features"], MixerConfig(voice_change=change, **settings), seed=2)
+        for change in (0.0, 1.0)
+    ]
+    plain, changed = ([mixer.draw() for _ in range(40)] for mixer in draws)
+    assert {round(float(mix.steps.float().mean())) for mix in plain} == {0, 4}
+    means = np.array([float(mix.steps.float().mean()) for mix in changed])
+    assert ((means > 0.5) & (means < 3.5)).sum() > 5 and means.min() > -0.5 and means.max() < 4.5
+    for mix in changed:
+        mean, deviation = mix.reference.statistics()
+        assert float(mean.mean()) == pytest.approx(float(mix.steps.float().mean()), abs=0.2)
+        assert float(deviation.max()) < 3
+
+
+def test_features_kept_in_memory_give_the_same_mixtures(tmp_path):
+    manifest = made_corpus(tmp_path)
+    kept = Mixer(manifest.select("train"), [tmp_path / "features"], MixerConfig(), seed=1, in_memory=True)
+    read = mixer(tmp_path)
+    for _ in range(5):
+        torch.testing.assert_close(kept.draw().steps, read.draw().steps)
+
+
 def test_sounds_between_clips_have_no_label_and_no_speech(tmp_path):
     manifest = made_corpus(tmp_path)
     sound = replace(manifest.utterances[0], corpus="non-speech", speaker="sounds")

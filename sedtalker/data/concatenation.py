@@ -26,20 +26,24 @@ EDGE = 0.05  # s of silence kept around the speech
 FADE = 0.01  # s at each cut, against clicks
 CROSSFADES = (0.02, 0.15)  # s, in a third of the training recordings
 LEVEL = -26.0  # dB of full scale, root mean square of every piece
-SHORT = (0.4, 0.9)  # s, of half of the middle clips of three in training recordings
+SHORT = (0.35, 1.0)  # s, of the inner clips in most training recordings
+CROPPED = 0.6  # share of those recordings
 PATTERNS = ("NE", "EN", "NEN", "EE")  # of Wang et al. (2023), equally likely; N neutral, E another emotion
+TRAINING_PATTERNS = ("NE", "EN", "NEN", "NEN", "EE", "NENEN", "NENEN", "EEEE")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Order of clips of one speaker; the middle one of three may be cropped."""
+    """Order of clips of one speaker; those that are neither first nor last may be cropped."""
 
     clips: tuple[Utterance, ...]
-    crop: float | None = None  # s
+    crop: float | None = None  # s, of each inner clip
     crossfade: float = 0.0  # s; 0: a cut
 
 
-def draw_recipes(utterances: Sequence[Utterance], per_speaker: int, seed: int = 0) -> list[Recipe]:
+def draw_recipes(
+    utterances: Sequence[Utterance], per_speaker: int, seed: int = 0, patterns: Sequence[str] = PATTERNS
+) -> list[Recipe]:
     """Draw recipes for every speaker who has neutral clips and two other emotions."""
     by_speaker: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
     for item in utterances:
@@ -49,7 +53,7 @@ def draw_recipes(utterances: Sequence[Utterance], per_speaker: int, seed: int = 
         rng = np.random.default_rng([seed, number])
         emotions = sorted(set(clips) - {"neutral"})
         if "neutral" in clips and len(emotions) > 1:
-            recipes += [Recipe(_draw_clips(rng, clips, emotions)) for _ in range(per_speaker)]
+            recipes += [Recipe(_draw_clips(rng, clips, emotions, patterns)) for _ in range(per_speaker)]
     return recipes
 
 
@@ -59,11 +63,10 @@ def vary_insertions(recipes: Sequence[Recipe], lengths: Sequence[float], seed: i
 
 
 def _draw_clips(
-    rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions: list[str]
+    rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions: list[str], patterns: Sequence[str]
 ) -> tuple[Utterance, ...]:
-    pattern = PATTERNS[rng.integers(len(PATTERNS))]
-    first, second = rng.permutation(len(emotions))[:2]
-    named = iter((emotions[first], emotions[second]))
+    pattern = patterns[rng.integers(len(patterns))]
+    named = itertools.cycle([emotions[k] for k in rng.permutation(len(emotions))])
     kinds = ["neutral" if kind == "N" else next(named) for kind in pattern]
     return tuple(clips[kind][rng.integers(len(clips[kind]))] for kind in kinds)
 
@@ -73,7 +76,7 @@ def render_recipe(manifest: Manifest, recipe: Recipe) -> tuple[Samples, list[Seg
     pieces = []
     for number, item in enumerate(recipe.clips):
         piece = trim_silence(load_audio(manifest.audio(item)), EDGE)
-        if recipe.crop is not None and number == 1:
+        if recipe.crop is not None and 0 < number < len(recipe.clips) - 1:
             middle, half = len(piece) // 2, int(recipe.crop * SAMPLE_RATE / 2)
             piece = piece[max(0, middle - half) : middle + half]
         pieces.append(normalize_level(piece))
@@ -118,9 +121,9 @@ def fade_ends(samples: Samples, length: int) -> Samples:
 def write_recordings(manifest: Manifest, folder: Path, per_speaker: int, seed: int = 0) -> Manifest:
     """Write joined recordings of every speaker to a folder; returns them as utterances with segments."""
     rng = np.random.default_rng(seed)
-    recipes = draw_recipes([item for item in manifest if not item.segments], per_speaker, seed)
+    recipes = draw_recipes([item for item in manifest if not item.segments], per_speaker, seed, TRAINING_PATTERNS)
     recipes = [
-        replace(recipe, crop=float(rng.uniform(*SHORT))) if len(recipe.clips) == 3 and rng.random() < 0.5 else recipe
+        replace(recipe, crop=float(rng.uniform(*SHORT))) if len(recipe.clips) > 2 and rng.random() < CROPPED else recipe
         for recipe in recipes
     ]
     blends = np.random.default_rng([seed, 1])

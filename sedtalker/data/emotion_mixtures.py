@@ -2,8 +2,9 @@
 
 A mixture is a single clip, neutral and emotional clips in the orders of Wang et al. (2023), two emotions, or a longer
 series of them. Clips are trimmed to their speech with random margins; some are cropped to 0.4 s or more; some keep
-their silence, which is neutral far from speech. Sounds without speech may stand between clips. Clips are joined as
-cached steps, 25 per second. Recordings whose emotion changes (utterances with segments) are used whole.
+their silence, which is neutral far from speech. Sounds without speech may stand between clips. Some mixtures and their
+references get the mean neutral voice of another speaker. Clips are joined as cached steps, 25 per second. Recordings
+whose emotion changes (utterances with segments) are used whole.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ NON_SPEECH = "non-speech"  # corpus of sounds without speech
 REFERENCES = (("mixed", 0.4), ("one", 0.15), ("neutral", 0.1), ("none", 0.35))
 """Kinds of references for the voice and their probabilities: clips of any emotion, of one emotion, neutral, none."""
 
+VOICE_CLIPS = 8  # most neutral clips that give a speaker's mean voice
+
 Item = TypeVar("Item")
 
 
@@ -66,6 +69,7 @@ class MixerConfig:
     reference_seconds: tuple[float, float] = (1.0, 60.0)  # of speech; log-uniform
     non_speech: float = 0.0  # share of the joins between two clips where a sound without speech stands
     wordless: tuple[str, ...] = ("emogator",)  # corpora whose speech activity has no target
+    voice_change: float = 0.0  # share of the mixtures that are moved towards another speaker's neutral voice
     level_match_prob: float = 0.0  # share of the mixtures of log-mels whose clips get the same level
 
 
@@ -96,10 +100,11 @@ class Mixture:
 
 @dataclass
 class CachedClip:
-    """A corpus clip with its cached steps, which are read from the disk at each use."""
+    """A corpus clip with its cached steps, which are read from the disk at each use or kept in memory."""
 
     utterance: Utterance
     caches: Sequence[Path]  # folders, the clean features first; the others may lack the clip
+    keep: bool = False  # keep the steps in memory after the first use
 
     @cached_property
     def variants(self) -> list[Path]:
@@ -114,7 +119,16 @@ class CachedClip:
 
     def steps(self, variant: int = 0) -> Tensor:
         """Steps (T, L, D) float16 of one variant."""
-        return torch.from_numpy(np.load(self.variants[variant]))
+        kept = self._kept.get(variant)
+        if kept is None:
+            kept = torch.from_numpy(np.load(self.variants[variant]))
+            if self.keep:
+                self._kept[variant] = kept
+        return kept
+
+    @cached_property
+    def _kept(self) -> dict[int, Tensor]:
+        return {}
 
     @cached_property
     def speech(self) -> NDArray[np.bool_]:
@@ -166,11 +180,13 @@ class Mixer:
         mixing: MixerConfig | None = None,
         corpora: dict[str, float] | None = None,
         seed: int = 0,
+        in_memory: bool = False,
     ) -> None:
         """
         Args:
             caches: folders of cached features, the clean ones first.
             corpora: share of the mixtures by corpus; equal if None.
+            in_memory: keep features in memory after their first use.
         """
         self.mixing = mixing or MixerConfig()
         self.caches = [Path(cache) for cache in caches]
@@ -180,18 +196,19 @@ class Mixer:
         )
         for utterance in utterances:
             kind = CHANGING if utterance.segments else utterance.emotion
-            self.clips[utterance.corpus][utterance.speaker][kind].append(CachedClip(utterance, self.caches))
+            self.clips[utterance.corpus][utterance.speaker][kind].append(CachedClip(utterance, self.caches, in_memory))
         sounds = self.clips.pop(NON_SPEECH, {})
         self.sounds = [clip for kinds in sounds.values() for clips in kinds.values() for clip in clips]
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
         self.corpora = list(shares)
         self.shares = np.array(list(shares.values())) / sum(shares.values())
+        self._neutral_means: dict[tuple[str, str], Tensor | None] = {}
 
     def draw(self, reference: bool = True) -> Mixture:
         """Draw one mixture, with a reference for the voice if asked for."""
         rng = self.rng
-        speakers = self.clips[self.corpora[rng.choice(len(self.corpora), p=self.shares)]]
-        by_emotion = speakers[_choose(rng, list(speakers))]
+        corpus, speaker = self._draw_speaker()
+        by_emotion = self.clips[corpus][speaker]
         number = int(rng.integers(1 << 16))  # the same for all pieces, so that they have the same augmentation
         if CHANGING in by_emotion and rng.random() < self.mixing.changing:
             clip = _choose(rng, by_emotion[CHANGING])
@@ -200,7 +217,28 @@ class Mixer:
             mixture = concatenate(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
         if reference:
             mixture.reference = self._reference(by_emotion, number, mixture.steps[0].numel())
+        if self.mixing.voice_change and rng.random() < self.mixing.voice_change:
+            own, other = self._neutral_mean(corpus, speaker), self._neutral_mean(*self._draw_speaker())
+            if own is not None and other is not None:
+                mixture = change_voice(mixture, float(rng.uniform(0, 1)) * (other - own))
         return mixture
+
+    def _draw_speaker(self) -> tuple[str, str]:
+        """A random corpus and one of its speakers."""
+        corpus = self.corpora[self.rng.choice(len(self.corpora), p=self.shares)]
+        return corpus, _choose(self.rng, list(self.clips[corpus]))
+
+    def _neutral_mean(self, corpus: str, speaker: str) -> Tensor | None:
+        """Mean (L * D,) of the speech of some neutral clips of a speaker; None if there are none."""
+        if (corpus, speaker) not in self._neutral_means:
+            clips = (
+                [] if corpus in self.mixing.wordless else self.clips[corpus][speaker].get("neutral", [])[:VOICE_CLIPS]
+            )
+            voices = [clip.voice(0) for clip in clips]
+            seconds = sum(float(voice.seconds) for voice in voices)
+            mean = torch.stack([voice.sums for voice in voices]).sum(0) / seconds if seconds else None
+            self._neutral_means[corpus, speaker] = mean
+        return self._neutral_means[corpus, speaker]
 
     def _reference(self, by_emotion: dict[str, list[CachedClip]], number: int, size: int) -> VoiceEstimate:
         """An estimate of the speaker's voice from some clips, which may be among those of the mixture."""
@@ -306,6 +344,19 @@ def _distribution(emotion: str, perceived: dict[str, float], perceived_weight: f
     for name, votes in perceived.items():
         share[LABELS.index(name)] += perceived_weight * votes
     return share
+
+
+def change_voice(mixture: Mixture, offset: Tensor) -> Mixture:
+    """Add an offset (L * D,) to the steps of a mixture and of its reference."""
+    steps = (mixture.steps.float() + offset.unflatten(0, mixture.steps.shape[1:])).half()
+    reference = mixture.reference
+    if reference is not None:
+        seconds = reference.seconds[..., None]
+        reference = reference._replace(
+            sums=reference.sums + offset * seconds,
+            squares=reference.squares + 2 * offset * reference.sums + offset.square() * seconds,
+        )
+    return replace(mixture, steps=steps, reference=reference)
 
 
 def match_levels(pieces: Sequence[Mixture]) -> list[Mixture]:

@@ -3,8 +3,10 @@
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
         --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK -o WORK
 
-    WORK/manifest.json    corpora split by speaker, ordinary speech (neutral, for training alone) and sounds
+    WORK/corpora.json     corpora split by speaker
+    WORK/manifest.json    the same, ordinary speech (neutral, for training alone), joined recordings and sounds
     WORK/recordings/      pieces of long ordinary recordings, and synthetic sounds without speech
+    WORK/joined/          recordings whose emotion changes, joined from clips of training speakers
     WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
     WORK/run/model        the diarizer
 
@@ -14,14 +16,17 @@ Existing results are reused: use another folder for other sources.
 from __future__ import annotations
 
 import argparse
+import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sedtalker.audio import SAMPLE_RATE, load_audio, write_wav
+from sedtalker.data.concatenation import write_recordings
 from sedtalker.data.emotion_mixtures import NON_SPEECH as SOUNDS
 from sedtalker.data.features import Features, cache_features, diarizer_features
 from sedtalker.data.manifest import Manifest, Utterance, audio_files, load_manifest, merge
@@ -36,6 +41,7 @@ from sedtalker.training.diarizer import DiarizerTraining, run_training
 PIECE = 12.0  # s, longest piece of an ordinary recording
 SOUND_COUNT = 160
 SOUND_SECONDS = (3.0, 10.0)
+JOINED = 1000  # joined recordings of each corpus of acted emotion
 
 
 def ordinary_speech(folder: Path, recordings: Path) -> Manifest:
@@ -74,6 +80,29 @@ def sounds_without_speech(recordings: Path, seed: int = 0) -> Manifest:
     return Manifest(str(recordings.resolve()), items)
 
 
+def join_clips(manifest: Manifest, folder: Path, wordless: Sequence[str], count: int = JOINED) -> Manifest:
+    """Recordings whose emotion changes, of the training speakers of each corpus with emotions; reused if they exist.
+
+    The features of mixtures are joined after the encoder, which in real recordings reads across a change.
+    """
+    if (folder / "manifest.json").is_file():
+        return load_manifest(folder / "manifest.json")
+    items: list[Utterance] = []
+    for corpus in dict.fromkeys(item.corpus for item in manifest):
+        clips = [item for item in manifest.select("train") if item.corpus == corpus and not item.segments]
+        if corpus in wordless or len({item.emotion for item in clips}) < 3:
+            continue
+        per_speaker = math.ceil(count / len({item.speaker for item in clips}))
+        joined = write_recordings(Manifest(manifest.root, clips), folder / corpus, per_speaker)
+        items += [
+            replace(item, id=f"joined/{corpus}/{item.id}", path=f"{corpus}/{item.path}", corpus=corpus)
+            for item in joined
+        ]
+    whole = Manifest(str(folder.resolve()), items)
+    whole.save(folder / "manifest.json")
+    return whole
+
+
 def draw_look_ahead(encoder: StreamingEncoder, first_layer: int, seed: int) -> Features:
     """Features for a diarizer, with a look-ahead drawn for each recording."""
     choices = [diarizer_features(encoder.with_look_ahead(dial), first_layer) for dial in LOOK_AHEAD]
@@ -103,9 +132,10 @@ def train_packaged(
     if not isinstance(encoder, StreamingEncoder):
         raise DataError(f"not a streaming encoder: {encoder.name}. Set model.encoder to one")
     for name, folder in corpora:
-        add_corpus(manifest, name, folder)
-    parts = [load_manifest(manifest), *(ordinary_speech(folder, recordings) for folder in ordinary)]
-    whole = merge([*parts, sounds_without_speech(recordings)])
+        add_corpus(work / "corpora.json", name, folder)
+    parts = [load_manifest(work / "corpora.json"), *(ordinary_speech(folder, recordings) for folder in ordinary)]
+    joined = join_clips(parts[0], work / "joined", training.mixing.wordless)
+    whole = merge([*parts, joined, sounds_without_speech(recordings)])
     whole.save(manifest)
     for number, cache in enumerate(training.features):
         items = [item for item in whole if number == 0 or (item.split == "train" and item.corpus != SOUNDS)]

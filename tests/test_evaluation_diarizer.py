@@ -16,8 +16,8 @@ from sedtalker.audio import write_wav
 from sedtalker.cli.main import main
 from sedtalker.cli.options import decibels
 from sedtalker.data.concatenation import (
-    Recipe,
     TRAINING_PATTERNS,
+    Recipe,
     draw_recipes,
     join_pieces,
     render_recipe,

@@ -58,9 +58,7 @@ def test_joined_recordings_are_of_training_speakers_with_emotions(tmp_path):
             for emotion in emotions:
                 path = f"{corpus}/{speaker}-{emotion}.wav"
                 write_wav(tmp_path / path, [tone])
-                items.append(
-                    Utterance(path, path, corpus, f"{corpus}-{speaker}", "female", "en", emotion, split=split)
-                )
+                items.append(Utterance(path, path, corpus, f"{corpus}-{speaker}", "female", "en", emotion, split=split))
     joined = join_clips(Manifest(str(tmp_path), items), tmp_path / "joined", ("bursts",), 5)
     assert len(joined) == 5 and len({item.id for item in joined}) == 5
     assert {(item.corpus, item.speaker, item.split) for item in joined} == {("acted", "acted-a", "train")}

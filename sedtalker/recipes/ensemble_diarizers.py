@@ -53,4 +53,4 @@ def run(arguments: argparse.Namespace) -> None:
         CachedClip(item, [arguments.features])
         for item in select_calibration_clips(load_manifest(arguments.manifest), ensemble.config)
     ]
-    save_diarizer(calibrate(ensemble, clips), arguments.output)
+    save_diarizer(calibrate(ensemble, clips, neutral_bias=False), arguments.output)

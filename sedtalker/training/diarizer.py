@@ -469,25 +469,34 @@ class HeldOut(NamedTuple):
     corpora: list[str]  # (N,)
 
 
-def calibrate(diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None) -> Diarizer:
+def calibrate(
+    diarizer: Diarizer, clips: Sequence[CachedClip], encoder: nn.Module | None = None, neutral_bias: bool = True
+) -> Diarizer:
     """Set the temperature that maximizes the likelihood of the speech frames of held-out clips (Guo et al. 2017).
 
     A causal diarizer gets a bias towards neutral before, see `find_neutral_bias`. Corpora have equal weight, and so
-    have the speakers of a corpus; this generalises better to unseen corpora.
+    have the speakers of a corpus; this generalises better to unseen corpora. A corpus with one held-out speaker is left
+    out of the temperature if others have more.
+
+    Args:
+        neutral_bias: False for an ensemble whose members have their bias.
     """
     held_out = predict_held_out(diarizer, clips, encoder)
     logits, scale = held_out.logits, diarizer.config.temperature
     tempered = Diarizer(diarizer.config)
     tempered.load_state_dict(diarizer.state_dict())
-    if diarizer.config.causal:
+    if diarizer.config.causal and neutral_bias:
         bias = find_neutral_bias(held_out, scale)
         logits = logits + bias / scale * NEUTRAL_LABEL
         with torch.no_grad():
             for member in tempered.causal_members:
                 member.live_head.bias[0] -= bias  # the first output is the activation
+    speakers = {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips}
+    several = Counter(corpus for corpus, _ in speakers)
+    usable = torch.tensor([several[corpus] > 1 or max(several.values()) == 1 for corpus in held_out.corpora])
     candidates = torch.linspace(0.5, 4.0, 71)
     losses = [
-        (F.cross_entropy(logits / value, held_out.truth, reduction="none") * held_out.weight).sum()
+        (F.cross_entropy(logits / value, held_out.truth, reduction="none") * held_out.weight * usable).sum()
         for value in candidates
     ]
     temperature = scale * float(candidates[torch.stack(losses).argmin()])

@@ -65,7 +65,7 @@ def vary_insertions(recipes: Sequence[Recipe], lengths: Sequence[float], seed: i
 def _draw_clips(
     rng: np.random.Generator, clips: dict[str, list[Utterance]], emotions: list[str], patterns: Sequence[str]
 ) -> tuple[Utterance, ...]:
-    pattern = patterns[rng.integers(len(patterns))]
+    pattern = patterns[int(rng.integers(len(patterns)))]
     named = itertools.cycle([emotions[k] for k in rng.permutation(len(emotions))])
     kinds = ["neutral" if kind == "N" else next(named) for kind in pattern]
     return tuple(clips[kind][rng.integers(len(clips[kind]))] for kind in kinds)

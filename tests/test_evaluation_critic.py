@@ -18,7 +18,7 @@ from sedtalker.cli.main import main
 from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import SEDTalkerError
-from sedtalker.evaluation import critic
+from sedtalker.evaluation import critic, critic_groups, face_tracker
 from sedtalker.evaluation.critic import (
     critique_animation,
     critique_weights,
@@ -29,7 +29,8 @@ from sedtalker.evaluation.critic import (
 from sedtalker.evaluation.expression import JUDGE_LABELS, PictureJudge
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.face.association import UNITS, load_association
+from sedtalker.face.association import UNITS, load_association, measured_units
+from sedtalker.recipes import calibrate_tracker
 from sedtalker.render.animation_video import render_animation
 from sedtalker.render.config import RenderConfig
 from sedtalker.render.video import write_video
@@ -111,8 +112,8 @@ def test_a_video_is_read_by_the_tracker_and_the_judge(tmp_path: Path, monkeypatc
         ),
         "mediapipe.tasks.python": SimpleNamespace(BaseOptions=lambda **_: None),
     }
-    monkeypatch.setattr(critic, "require", lambda name, _: modules[name])
-    monkeypatch.setattr(critic, "_tracker_model", lambda: tmp_path / "face_landmarker.task")
+    monkeypatch.setattr(face_tracker, "require", lambda name, _: modules[name])
+    monkeypatch.setattr(face_tracker, "_tracker_model", lambda: tmp_path / "face_landmarker.task")
     boxes = []
 
     def read(_: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -135,6 +136,49 @@ def test_a_rendered_video_is_read(tmp_path: Path) -> None:
     render_animation(animation, tmp_path / "a.mp4", RenderConfig(256, 256), strip=False)
     spans = critic.critique_video(tmp_path / "a.mp4").spans
     assert [span.emotion for span in spans] == ["happy"] and spans[0].start == pytest.approx(0.7, abs=0.15)
+
+
+def test_the_tracker_is_calibrated_on_known_faces() -> None:
+    """Scores that are weak, mixed or silent become units."""
+    rng = np.random.default_rng(0)
+    units = rng.random((400, len(UNITS)))
+    mixing = rng.normal(0, 0.3, (len(UNITS), len(ARKIT_NAMES)))
+    mixing[:, 25:] = 0  # many shapes are never scored
+    mixing[:, : len(UNITS)] += 0.4 * np.eye(len(UNITS))[:, : len(UNITS)]
+    scores = units @ mixing
+    found = face_tracker.apply_calibration(scores, face_tracker.fit_calibration(scores, units, 1e-6))
+    assert np.abs(found - units).max() < 0.05
+    assert face_tracker.load_calibration().shape == (len(ARKIT_NAMES), len(UNITS))
+
+
+def test_generated_videos_are_measured_by_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [
+        {"id": f"{k}", "emotion": "happy", "blend": "", "occlusion": "none", "skin": skin, "video": f"{k}.mp4"}
+        for k, skin in enumerate(["man", "default"] * 6)
+    ]
+    weights = _show({"happy": (0.5, 1.5)}, 2.0)
+    frames = [
+        {"id": clip["id"], "frame": k, "emotion": "happy", "intensity": float(15 <= k < 45), "weights": row.tolist()}
+        for clip in clips
+        for k, row in enumerate(weights)
+    ]
+    (tmp_path / "clips.json").write_text(json.dumps(clips))
+    (tmp_path / "frames.json").write_text(json.dumps(frames))
+    units = measured_units(weights)
+
+    def track(path: Path) -> SimpleNamespace:  # the tracker is blind for one of the heads
+        seen = clips[int(path.stem)]["skin"] == "man"
+        return SimpleNamespace(units=units * seen, scores=weights, fps=FPS)
+
+    monkeypatch.setattr(critic_groups, "track_face", track)
+    report = critic_groups.critic_groups(tmp_path)
+    rates = {name: report["groups"][f"generated/{name}"]["intervals"]["false_negative"] for name in ("man", "default")}
+    assert rates["man"]["happy"]["value"] < 0.2 and rates["default"]["happy"]["value"] == 1.0
+    assert report["gaps"][0]["worst"] == "generated/default"
+    monkeypatch.setattr(calibrate_tracker, "track_face", track)
+    scores, true, heads = calibrate_tracker.read_pairs(tmp_path)
+    assert scores.shape == (12 * 60, 52) and heads[0] == "man"
+    np.testing.assert_allclose(true[:60], units)
 
 
 def test_figures_by_group_name_the_largest_gap_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

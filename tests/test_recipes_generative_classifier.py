@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sedtalker.labels import LABELS
-from sedtalker.recipes.expression_gain import generate, pool_units
 from sedtalker.recipes.generative_classifier import (
     SYSTEMS,
     Denoiser,
@@ -64,9 +63,3 @@ def test_pooled_features_ignore_silence() -> None:
     states[25:50] = 1.0
     pooled = pool_speech(states, samples)
     assert pooled.shape == (12,) and pooled[:6].min() > 0.9
-
-
-def test_generated_sequences_are_pooled_in_openface_units() -> None:
-    x, emotions = generate(20, ("fear", "disgust"), 0)
-    assert x.shape == (20, 51) and set(emotions) == {"fear", "disgust"} and x.max() < 5
-    assert pool_units(np.ones((10, 17)))[:17].tolist() == [1.0] * 17

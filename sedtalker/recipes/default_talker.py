@@ -6,7 +6,9 @@
     WORK/store/            clips, audio, features of every look-ahead, and the teacher's lip gaps and mouth widths
     WORK/store-made        marks a complete store
     WORK/first/model       the talker after `configs/talker/default.yaml`
-    WORK/talker/model      the talker after `configs/talker/default-finish.yaml`
+    WORK/second/model      the talker after `configs/talker/default-finish.yaml`
+    WORK/third/model       the talker after `configs/talker/default-polish.yaml`
+    WORK/talker/model      the talker after `configs/talker/default-last.yaml`
 
 Existing results are reused: use another folder for other sources or settings.
 """
@@ -26,7 +28,12 @@ from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
 
 CONFIGURATIONS = Path("configs/talker")
-RUNS = (("first", "default.yaml"), ("talker", "default-finish.yaml"))
+RUNS = (
+    ("first", "default.yaml"),
+    ("second", "default-finish.yaml"),
+    ("third", "default-polish.yaml"),
+    ("talker", "default-last.yaml"),
+)
 
 
 def train_default(

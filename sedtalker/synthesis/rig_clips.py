@@ -195,7 +195,8 @@ def speech_clips(utterances: Iterable[AlignedUtterance], audio: Path) -> Iterato
         if utterance.split == "train" and _is_test_sentence(utterance):
             continue
         yield _animate(utterance)
-        if number % _rules(utterance.source).repeat_every == 0:
+        rules = _rules(utterance.source)
+        if rules.repeats and number % rules.repeat_every == 0:
             for conversion in _convert_voices(_clip(utterance), audio):
                 yield _animate(_retime(utterance, conversion))
 

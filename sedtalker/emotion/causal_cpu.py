@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sedtalker.emotion.causal import BLOCK, CausalConvolution, CausalMember, PastStatistics
+from sedtalker.emotion.causal import BLOCK, HALF_EVIDENCE, CausalConvolution, CausalMember, PastStatistics
 from sedtalker.emotion.diarizer import ABSENT, LEAST_INTENSITY, STEP_RATE, STRIDE, Diarizer
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.kernels import LOG2_E, exp2
@@ -28,6 +28,8 @@ from sedtalker.layers_cpu import (
 
 LEAST_WEIGHT = 1e-3  # of a step in the statistics, as in `PastStatistics`
 LEAST_VARIANCE = 1e-4
+LEAST_EVIDENCE = 1e-3  # s, as in `CausalMember.voice_terms`
+LEAST_LOGIT = -60.0  # of a gate; less would overflow
 
 
 @compiled
@@ -197,6 +199,7 @@ class _Member:
             _Convolution(block) for block in member.convolutions if isinstance(block, CausalConvolution)
         ]
         weights = {name: value.detach().numpy() for name, value in member.recurrent.named_parameters()}
+        self.voice_gates, self.spread = (pack(member.gates[0]), pack(member.gates[2])), pack(member.spread)
         self.gates = Linear(weights["weight_ih_l0"], weights["bias_ih_l0"])
         self.recurrent = np.ascontiguousarray(weights["weight_hh_l0"].T), weights["bias_hh_l0"]
         self.past: PastStatistics | None = member.past
@@ -205,6 +208,18 @@ class _Member:
             self.weight_bias = np.float32(self.past.weight.bias.item())
             self.sizes, self.join = np.array(self.past.sizes), pack(self.past.join)
         self.head = pack(member.live_head)
+
+    def voice_terms(self, projected: Float, spread: Float, evidence: Float) -> tuple[Float, Float]:
+        """`CausalMember.voice_terms` (width,) each, of a projected mean (width,), spread (1, L) and evidence (1, 2).
+
+        Torch would start threads for these products.
+        """
+        hidden = self.voice_gates[0](evidence, np.empty((1, self.voice_gates[0].outputs), np.float32), GELU)
+        opening = self.voice_gates[1](hidden, np.empty((1, 2 * self.width), np.float32))[0]
+        opening += np.log(max(np.expm1(evidence[0, 0]), LEAST_EVIDENCE) / HALF_EVIDENCE)
+        mean_gate, spread_gate = np.split(1 / (1 + np.exp(-np.maximum(opening, LEAST_LOGIT))), 2)
+        ratio = self.spread(spread, np.empty((1, self.width), np.float32))[0]
+        return mean_gate * projected, np.exp(np.tanh(spread_gate * ratio))
 
 
 class _MemberState:
@@ -250,8 +265,13 @@ class PackedSteps:
     def _start_block(self) -> None:
         """Start a block of `BLOCK` steps: update what the members know of the voice."""
         context = self._diarizer.voice_context(VoiceEstimate(*(part[:, None] for part in self._estimate)))
-        terms = [member.voice_terms(context) for member in self._diarizer.causal_members]
-        self._terms = [(shift[0, 0].numpy(), scale[0, 0].numpy()) for shift, scale in terms]
+        shift, spread, evidence = (np.ascontiguousarray(part[0].numpy()) for part in context)
+        projected = self._packed.project(shift, np.empty((1, self._packed.project.outputs), np.float32))[0]
+        self._terms, column = [], 0
+        for member in self._packed.members:
+            own = projected[column : column + member.width]
+            self._terms.append(member.voice_terms(own, spread, evidence))
+            column += member.width
         self._sums, self._squares = (np.zeros(len(self._packed.average), np.float32) for _ in range(2))
         self._seconds = 0.0
 

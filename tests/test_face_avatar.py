@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from lids import exposed_eye, lid_gaps, lip_gaps, moving_weights
 from made_avatar import as_mpfb, as_vrm, head_glb, join_glb, quantised, rename, small_head, snake, split_glb, write_gltf
+from PIL import Image
 
 from sedtalker.errors import FaceError, FaceWarning, SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
@@ -254,6 +256,37 @@ def test_empty_morph_targets_do_not_hide_visemes(glb: bytes, plain: Face, tmp_pa
     measures = mouth_measures(face)
     closed = measures.of_weights(weights(jawOpen=0.4, mouthClose=0.4))[GAP]
     assert abs(closed - measures.rest[GAP]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("opacity", "mode"), [((255, 255), "opaque"), ((255, 0), "hair"), ((255, 100), "blend"), ((90, 90), "blend")]
+)
+def test_layers_with_holes_are_solid(glb: bytes, tmp_path: Path, opacity: tuple[int, int], mode: str) -> None:
+    """A layer that blends is drawn solid where its texture is opaque: blended triangles show their borders."""
+    tree, data = split_glb(glb)
+    number = next(n for n, material in enumerate(tree["materials"]) if material["name"] == "eyes")
+    picture = np.full((8, 8, 4), 255, np.uint8)
+    picture[..., 3] = opacity[0]
+    picture[::2, :, 3] = opacity[1]
+    packed = io.BytesIO()
+    Image.fromarray(picture).save(packed, "PNG")
+    tree["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": len(packed.getvalue())})
+    tree["images"].append({"bufferView": len(tree["bufferViews"]) - 1, "mimeType": "image/png"})
+    tree["textures"].append({"source": len(tree["images"]) - 1})
+    texture = {"index": len(tree["textures"]) - 1}
+    tree["materials"][number] = {
+        "name": "eyes", "alphaMode": "BLEND", "pbrMetallicRoughness": {"baseColorTexture": texture}
+    }  # fmt: skip
+    tree["buffers"][0]["byteLength"] = len(data) + len(packed.getvalue())
+    face = load(join_glb(tree, data + packed.getvalue()), tmp_path)
+    assert next(surface.material.mode for surface in face.surfaces if surface.material.kind == "eye") == mode
+
+
+def test_missing_shapes_are_named(glb: bytes, tmp_path: Path) -> None:
+    with pytest.warns(
+        FaceWarning, match=r"3 of ARKit's 52 shapes move nothing on this avatar: .*\(eyeBlink, tongueOut\)"
+    ):
+        load(rename(glb, lambda name: "x" if name.startswith("eyeBlink") or name == "tongueOut" else name), tmp_path)
 
 
 def test_a_mouth_close_that_closes_too_little_is_replaced() -> None:

@@ -311,6 +311,14 @@ def test_eyeballs_without_colours_get_an_iris() -> None:
     assert painted.material.texture == "eyes"
 
 
+def test_tears_are_layers_on_an_eyeball() -> None:
+    ball, _, _ = sphere(13, 24, 0.012)
+    front = ball[ball[:, 2] > 0.006]
+    assert fit._covers(1.1 * front, ball)
+    lashes = front + np.array([0, 0.004, 0.008], np.float32)
+    assert not fit._covers(lashes, ball) and not fit._covers(1.6 * front, ball)
+
+
 def test_transfer_to_the_same_surface_is_exact() -> None:
     points, triangles, _ = sphere(12, 24)
     keep, inverse = np.unique(np.round(points, 6), axis=0, return_inverse=True)

@@ -29,6 +29,8 @@ from sedtalker.face.rig import Face, Float, Index
 
 DEFAULT = "default"
 
+_LISTED = 6  # names of missing shapes in a message
+
 # A head measures 0.2 to 0.3 m, with neck and shoulders about 0.6 m. A size far outside means another unit.
 _MIN_SIZE, _MAX_SIZE = 0.08, 2.5  # metres, longest side of a mesh's bounding box
 
@@ -50,7 +52,8 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
             or its unit and axes are uncertain.
 
     Warns:
-        FaceWarning: the mesh was rotated or scaled; the message states its unit and axes in the file.
+        FaceWarning: the mesh was rotated or scaled; the message states its unit and axes in the file. Or an avatar
+            lacks shapes; the message names them.
     """
     path = as_path(name_or_path, "a face", FaceError)
     name = str(name_or_path)
@@ -64,8 +67,25 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     if not path.suffix:
         raise FaceError(f"no head has this name: {name}. Choose one of {', '.join(identities())}, or give a mesh file")
     if path.suffix.lower() in SUFFIXES and is_rigged(path):
-        return load_avatar(path).face
+        face = load_avatar(path).face
+        _warn_of_missing_shapes(face, path)
+        return face
     return _from_mesh(path)
+
+
+def _warn_of_missing_shapes(face: Face, path: Path) -> None:
+    """Warn if ARKit shapes of an avatar move nothing."""
+    assert face.blendshapes is not None
+    still = [name for name, shape in zip(face.blendshape_names, face.blendshapes, strict=True) if not shape.any()]
+    names = dict.fromkeys(name.removesuffix("Left").removesuffix("Right") for name in still)
+    if names:
+        listed = ", ".join([*names][:_LISTED]) + (" and others" if len(names) > _LISTED else "")
+        total = len(face.blendshape_names)
+        warnings.warn(
+            f"{len(still)} of ARKit's {total} shapes move nothing on this avatar: {path} ({listed})",
+            FaceWarning,
+            stacklevel=3,
+        )
 
 
 def replace_skin(face: Face, picture: Path | str) -> Face:

@@ -20,6 +20,8 @@ _MAX_TILES = 4  # repetitions of a texture along each side
 GLOSS = 158  # alpha of a skin's texture: 0.62, as on the packaged heads
 _BARE_SKIN = (0.56, 0.43, 0.36)  # linear RGB of skin whose texture cannot be read
 _SOLID = 0.98  # least opacity of a surface without holes
+_OPAQUE = np.ones(1)
+_FAINT = 0.05  # opacity of what is hardly seen
 _HOLES = 0.002  # share of the sampled places of a surface that may be less opaque: filtered borders
 _RELIEF = 24.0  # texels; longer waves of a normal map are left to the mesh
 _STEEPEST = 0.95  # sine of the steepest slope of a normal map
@@ -93,8 +95,14 @@ class Pictures:
         mode = {"MASK": "hair", "BLEND": "hair" if kind == "hair" else "blend"}.get(alpha_mode, "opaque")
         pixels = self._pixels(reference)
         uv, tiles = self._coordinates(reference, uv_sets, triangles)
-        if mode != "opaque" and factor[3] > _SOLID and (pixels is None or _is_solid(pixels, uv, tiles)):
-            mode = "opaque"  # many programs write one alpha mode for all materials
+        if mode != "opaque" and factor[3] > _SOLID:  # many programs write one alpha mode for all materials
+            opacity = _OPAQUE if pixels is None else _shown_opacity(pixels, uv, tiles)
+            clear = opacity < _SOLID
+            seen = opacity[opacity > _FAINT]
+            if clear.mean() <= _HOLES:
+                mode = "opaque"
+            elif len(seen) and (seen >= _SOLID).mean() > 0.5:
+                mode = "hair"  # solid with soft borders: layers that only blend let the one below through at edges
         if mode != "opaque" and kind == "skin":
             kind = "plain"  # the fourth channel of a skin's texture is its gloss
         if kind == "skin" and reference is not None and self._image(reference) is None and factor[:3].min() == 1:
@@ -225,21 +233,20 @@ def metres_per_texel(points: Float, triangles: Index, uv: Float, uv_triangles: I
     return float(np.sqrt(np.median(areas[used] / texels[used]))) if used.any() else 0.0
 
 
-def _is_solid(pixels: NDArray[np.uint8], uv: Coordinates, tiles: Tiles) -> bool:
-    """Whether the places of a texture that a surface shows are opaque."""
-    if int(pixels[..., 3].min()) >= _SOLID * 255:
-        return True
-    if not len(uv.triangles):
-        return False
-    corners = uv.uv[uv.triangles]
+def _shown_opacity(pixels: NDArray[np.uint8], uv: Coordinates, tiles: Tiles) -> NDArray[np.float64]:
+    """Opacity (N,), 0 to 1, of a texture at the corners of a surface's triangles and inside of them."""
+    if int(pixels[..., 3].min()) >= _SOLID * 255 or not len(uv.triangles):
+        return _OPAQUE
     shares = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)], np.float64)
-    places = np.einsum("pk,fkc->fpc", shares / shares.sum(axis=1, keepdims=True), corners).reshape(-1, 2)
-    turns = np.floor(places * tiles.counts)
-    inside = places * tiles.counts - turns
+    shares /= shares.sum(axis=1, keepdims=True)
+    places = np.einsum("pk,fkc->fpc", shares, uv.uv[uv.triangles]).reshape(-1, 2) * tiles.counts
+    turns = np.floor(places)
+    inside = places - turns
     inside = np.where(np.array(tiles.mirrored) & (turns % 2 == 1), 1 - inside, inside)
     size = np.array(pixels.shape[1::-1])
     columns, rows = np.clip((inside * size).astype(int), 0, size - 1).T
-    return bool((pixels[rows, columns, 3] < _SOLID * 255).mean() <= _HOLES)
+    opacity: NDArray[np.float64] = pixels[rows, columns, 3] / 255
+    return opacity
 
 
 def fit_picture(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -48,6 +48,7 @@ _SAME_SIZE = (0.85, 1.18)  # relative sizes of adult heads, whose faces move by 
 _OPEN_LIPS = 0.009  # metres along the surface between facing vertices of parted lips
 _EYE_REACH = 0.018  # metres from the place of an eye to the middle of an eyeball
 _BAG_VERTICES = 30  # vertices inside the mouth with which a mesh has one
+_TEARS = 0.2  # of the radius of an eyeball, between it and a layer on it
 _EYEBALL = (0.009, 0.028)  # metres, radius
 _MIXED = 0.35  # least share of the other jaw's vertices in a piece with both
 _ROUND = 0.35  # least depth of an eyeball, which may be a shell, by its width; lashes are flatter
@@ -663,31 +664,55 @@ def _move_components(
     jaw_trees = [spatial.cKDTree(_apply(jaw_move, face.template[part])) for part in jaws]
     skin_tree = spatial.cKDTree(fit.surface)
     kept: dict[str, NDArray[np.int64]] = {}
-    for ids in fit.mesh.others:
+    balls = _find_eyeballs(fit, moves)
+    for number, ids in enumerate(fit.mesh.others):
         centre = (whole[ids].min(axis=0) + whole[ids].max(axis=0)) / 2
-        extent = np.ptp(whole[ids], axis=0)
-        ball = extent.min() > _ROUND * extent.max() and _EYEBALL[0] < extent.max() / 2 < _EYEBALL[1]
-        eyes = [s for s in moves if np.linalg.norm(centre - _apply(moves[s], _eye_centre(face, s))) < _EYE_REACH]
-        if eyes and ball:
-            name, sign = f"eye_{eyes[0]}", 1.0 if eyes[0] == "left" else -1.0
+        if number in balls:
+            name, sign = f"eye_{balls[number]}", 1.0 if balls[number] == "left" else -1.0
             for base, (pitch, yaw) in EYE_TURNS.items():
                 turn = turn_matrix(pitch, sign * yaw) - np.eye(3)
-                shapes[ARKIT_NAMES.index(base + eyes[0].title()), ids] = (whole[ids] - centre) @ turn.T
+                shapes[ARKIT_NAMES.index(base + balls[number].title()), ids] = (whole[ids] - centre) @ turn.T
         elif ((centre > low) & (centre < high)).all():
-            name = "teeth"
             near = [tree.query(whole[ids]) for tree in jaw_trees]
             below = near[1][0] < near[0][0]
+            name = "gums"
             if not _MIXED < below.mean() < 1 - _MIXED:  # a tooth or a row of teeth moves with one jaw
-                below = np.full(len(ids), below.mean() > 0.5)
+                name, below = "teeth", np.full(len(ids), below.mean() > 0.5)
             partners = np.where(below, jaws[1][near[1][1]], jaws[0][near[0][1]])
             shapes[:, ids] = blendshapes[:, partners] * np.float32(fit.scale)
-        else:  # lashes, brows, hair: they follow the skin near them
+        else:  # lashes, brows, hair, and tears on the eyes: they follow the skin near them
             distance, partner = skin_tree.query(whole[ids])
             share = np.clip((0.03 - distance) / 0.02, 0, 1).astype(np.float32)
             shapes[:, ids] = fit.moved[:, partner] * share[:, None]
-            continue
+            if not any(_covers(whole[ids], whole[fit.mesh.others[ball]]) for ball in balls):
+                continue
+            name = "tears"
         kept[name] = np.concatenate([kept.get(name, np.zeros(0, np.int64)), ids])
     return shapes, kept
+
+
+def _find_eyeballs(fit: _Fit, moves: Mapping[str, _Similarity]) -> dict[int, str]:
+    """Numbers of the components that are eyeballs, with their side."""
+    result = {}
+    for number, ids in enumerate(fit.mesh.others):
+        points = fit.mesh.whole[ids]
+        extent = np.ptp(points, axis=0)
+        centre = (points.min(axis=0) + points.max(axis=0)) / 2
+        if extent.min() > _ROUND * extent.max() and _EYEBALL[0] < extent.max() / 2 < _EYEBALL[1]:
+            for side, move in moves.items():
+                if np.linalg.norm(centre - _apply(move, _eye_centre(fit.source.face, side))) < _EYE_REACH:
+                    result[number] = side
+    return result
+
+
+def _covers(points: Float, ball: Float) -> bool:
+    """Whether points are a layer on an eyeball, as programs model tears; lashes stand off."""
+    low, high = ball.min(axis=0), ball.max(axis=0)
+    radius = float((high - low)[:2].max()) / 2
+    centre = (low + high) / 2
+    centre[2] = high[2] - radius
+    distance = np.linalg.norm(points - centre, axis=1)
+    return bool((np.abs(distance - radius) < _TEARS * radius).mean() > 0.8)
 
 
 def _make_face(fit: _Fit, shapes: Float, kept: Mapping[str, NDArray[np.int64]], added: _Added) -> Face:
@@ -824,7 +849,7 @@ def _own_surfaces(
     component, on_skin = np.zeros(len(mesh.whole), np.int32), np.zeros(len(mesh.whole), bool)
     on_skin[skin] = True
     for name, ids in kept.items():
-        component[ids] = 1 if name.startswith("eye") else 2
+        component[ids] = [*_OWN].index("own_eyes" if name.startswith("eye") else f"own_{name}")
     corner = mesh.unique[mesh.triangles[:, 0]]
     of_part = np.full(len(mesh.triangles), -1, np.int32)
     for number, part in enumerate(mesh.looks.parts):
@@ -893,5 +918,7 @@ _OWN = {
     "skin": _SKIN,
     "own_eyes": Material(kind="eye", tint=(0.75, 0.74, 0.72), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90.0),
     "own_teeth": Material(kind="teeth", tint=(0.7, 0.66, 0.58), wrap=(0.5, 0.45, 0.4), specular=0.6, gloss=60.0),
+    "own_gums": Material(kind="tongue", tint=(0.35, 0.12, 0.11), wrap=(0.3, 0.15, 0.15), specular=0.5, gloss=40.0),
+    "own_tears": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900.0),
 }
 """Materials of the mesh's own parts."""

@@ -311,12 +311,36 @@ def test_eyeballs_without_colours_get_an_iris() -> None:
     assert painted.material.texture == "eyes"
 
 
+def test_eyeballs_are_spheres() -> None:
+    ball, _, _ = sphere(13, 24, 0.012)
+    bulging = np.where(ball[:, 2:] > 0.010, ball * 1.15, ball)
+    assert fit._is_sphere(ball) and fit._is_sphere(bulging) and fit._is_sphere(ball[ball[:, 2] > 0])
+    lashes = np.concatenate([ball[(ball[:, 2] > 0.004) & (ball[:, 1] > 0)] * scale for scale in (1.0, 1.4, 1.8)])
+    assert not fit._is_sphere(lashes)
+
+
 def test_tears_are_layers_on_an_eyeball() -> None:
     ball, _, _ = sphere(13, 24, 0.012)
     front = ball[ball[:, 2] > 0.006]
     assert fit._covers(1.1 * front, ball)
     lashes = front + np.array([0, 0.004, 0.008], np.float32)
     assert not fit._covers(lashes, ball) and not fit._covers(1.6 * front, ball)
+
+
+def test_sheets_that_touch_a_surface_are_not_joined_to_it() -> None:
+    points, triangles, _ = sphere(9, 12)  # its first and last column are at the same positions: a seam
+    rim = triangles[60, :2]
+    outside = points[rim] * 1.4
+    count = len(points)
+    with_sheet = np.concatenate([points, points[rim], outside])
+    sheet = np.array([[count, count + 1, count + 2], [count + 1, count + 3, count + 2]])
+    whole, joined = fit._weld(with_sheet, np.concatenate([triangles, sheet]))
+    assert len(np.unique(joined[:count])) == len(np.unique(np.round(points, 6), axis=0))  # the seam is closed
+    assert not np.isin(joined[count:], joined[:count]).any()
+    np.testing.assert_allclose(whole[joined], with_sheet, atol=1e-6)
+    apart = points[triangles].reshape(-1, 3)  # as in STL, where no triangles share a vertex
+    _, joined = fit._weld(apart, np.arange(len(apart)).reshape(-1, 3))
+    assert len(np.unique(joined)) == len(np.unique(np.round(points, 6), axis=0))
 
 
 def test_transfer_to_the_same_surface_is_exact() -> None:

@@ -48,6 +48,9 @@ _SAME_SIZE = (0.85, 1.18)  # relative sizes of adult heads, whose faces move by 
 _OPEN_LIPS = 0.009  # metres along the surface between facing vertices of parted lips
 _EYE_REACH = 0.018  # metres from the place of an eye to the middle of an eyeball
 _BAG_VERTICES = 30  # vertices inside the mouth with which a mesh has one
+_SPHERE = 0.12  # of its radius, between a sphere and an eyeball
+_FLAT = 0.6  # of the depth of the deepest eyeball of a side
+_SHEET = 2  # triangles of the smallest sheet
 _TEARS = 0.2  # of the radius of an eyeball, between it and a layer on it
 _EYEBALL = (0.009, 0.028)  # metres, radius
 _MIXED = 0.35  # least share of the other jaw's vertices in a piece with both
@@ -355,11 +358,40 @@ def _register(source: _Source, aligned: Float, target: SurfaceIndex, anchors: An
 
 
 def _weld(points: Float, triangles: Index) -> tuple[Float, Index]:
-    """Distinct positions (M, 3), and the position of each vertex (N,)."""
-    _, first, inverse = np.unique(
-        np.round(points / 1e-6).astype(np.int64), axis=0, return_index=True, return_inverse=True
-    )
-    return points[first], inverse.ravel().astype(np.int32)
+    """Distinct positions (M, 3), and the position of each vertex (N,).
+
+    Vertices at one position are joined, as texture seams split them, but not those of sheets that only touch the rest.
+    """
+    _, inverse = np.unique(np.round(points / 1e-6).astype(np.int64), axis=0, return_inverse=True)
+    keys = np.stack([inverse.ravel(), _sheets(triangles, inverse.ravel().astype(np.int64))], axis=1)
+    _, first, joined = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return points[first], joined.ravel().astype(np.int32)
+
+
+def _sheets(triangles: Index, position: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers (N,) from 1 of the components of the file that touch others but share no seam with them, else 0.
+
+    A seam is an edge of two triangles of different components. Lashes and tears touch edges of the skin that have two
+    triangles already.
+    """
+    graph, sparse = require("scipy.sparse.csgraph", "fit"), require("scipy.sparse", "fit")
+    count = len(position)
+    sides = triangles[:, [0, 1, 1, 2]].reshape(-1, 2)
+    matrix = sparse.coo_matrix((np.ones(len(sides)), (sides[:, 0], sides[:, 1])), (count, count))
+    total, label = graph.connected_components(matrix, directed=False)
+    ends = np.sort(position[triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)], axis=1)
+    ends, owner = ends[ends[:, 0] != ends[:, 1]], np.repeat(label[triangles[:, 0]], 3)[ends[:, 0] != ends[:, 1]]
+    order = np.argsort(ends[:, 0] * count + ends[:, 1], kind="stable")
+    key = (ends[:, 0] * count + ends[:, 1])[order]
+    starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, np.int64)
+    pairs = starts[np.diff(np.r_[starts, len(key)]) == 2]
+    first, second = owner[order[pairs]], owner[order[pairs + 1]]
+    has_seam = np.zeros(total, bool)
+    has_seam[first[first != second]] = has_seam[second[first != second]] = True
+    sheet = ~has_seam & (np.bincount(label[triangles[:, 0]], minlength=total) >= _SHEET)  # in STL each is on its own
+    sheet[np.bincount(label).argmax()] = False
+    result: NDArray[np.int64] = np.where(sheet[label], label + 1, 0)
+    return result
 
 
 def _split_mesh(
@@ -693,16 +725,36 @@ def _move_components(
 
 def _find_eyeballs(fit: _Fit, moves: Mapping[str, _Similarity]) -> dict[int, str]:
     """Numbers of the components that are eyeballs, with their side."""
-    result = {}
+    depths: dict[int, tuple[str, float]] = {}
     for number, ids in enumerate(fit.mesh.others):
         points = fit.mesh.whole[ids]
         extent = np.ptp(points, axis=0)
         centre = (points.min(axis=0) + points.max(axis=0)) / 2
-        if extent.min() > _ROUND * extent.max() and _EYEBALL[0] < extent.max() / 2 < _EYEBALL[1]:
-            for side, move in moves.items():
-                if np.linalg.norm(centre - _apply(move, _eye_centre(fit.source.face, side))) < _EYE_REACH:
-                    result[number] = side
-    return result
+        if not (extent.min() > _ROUND * extent.max() and _EYEBALL[0] < extent.max() / 2 < _EYEBALL[1]):
+            continue
+        near = [
+            side
+            for side, move in moves.items()
+            if np.linalg.norm(centre - _apply(move, _eye_centre(fit.source.face, side))) < _EYE_REACH
+        ]
+        if near and _is_sphere(points):
+            depths[number] = near[0], float(extent.min())
+    # A layer of tears is a flat part of a sphere.
+    return {
+        number: side
+        for number, (side, depth) in depths.items()
+        if depth > _FLAT * max(other for own, other in depths.values() if own == side)
+    }
+
+
+def _is_sphere(points: Float) -> bool:
+    """Whether most of the points (N, 3) are near their least-squares sphere. An iris bulges, lashes are not round."""
+    exact = points.astype(np.float64) - points.mean(axis=0)
+    system = np.column_stack([2 * exact, np.ones(len(exact))])
+    solution = np.linalg.lstsq(system, np.square(exact).sum(axis=1), rcond=None)[0]
+    radius = np.sqrt(max(solution[3] + np.square(solution[:3]).sum(), 1e-12))
+    distance = np.linalg.norm(exact - solution[:3], axis=1)
+    return bool((np.abs(distance - radius) < _SPHERE * radius).mean() > 0.7)
 
 
 def _covers(points: Float, ball: Float) -> bool:

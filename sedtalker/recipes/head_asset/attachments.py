@@ -38,8 +38,8 @@ def make_materials(identity: Identity) -> dict[str, Material]:
             wrap=(0.42, 0.26, 0.18), specular=1.37, gloss=24, sheen=0.12,
         ),
         "mouth": Material(
-            kind="mouth", texture="mouth", tint=(0.85, 0.56, 0.55), wrap=(0.2, 0.1, 0.1), specular=0.5, gloss=40,
-            ambient=1.1,
+            kind="mouth", texture="mouth", tint=(0.65, 0.44, 0.43), wrap=(0.2, 0.1, 0.1), specular=0.5, gloss=40,
+            ambient=0.9,
         ),
         "eyes": Material(
             kind="eye", texture=f"{own}_eyes", tint=(1.15, 1.14, 1.15), wrap=(0.25, 0.2, 0.2), specular=0.5, gloss=90,
@@ -51,8 +51,8 @@ def make_materials(identity: Identity) -> dict[str, Material]:
             gloss=60, ambient=1.7,
         ),
         "tongue": Material(
-            kind="tongue", texture="tongue", tint=(1.1, 0.8, 0.8), wrap=(0.3, 0.15, 0.15), specular=0.8, gloss=40,
-            ambient=1.6,
+            kind="tongue", texture="tongue", tint=(0.92, 0.68, 0.66), wrap=(0.3, 0.15, 0.15), specular=0.8, gloss=40,
+            ambient=1.15,
         ),
         "brows": Material(kind="card", mode="blend", texture=f"{own}_brows", wrap=(0.6, 0.6, 0.6), gloss=10),
         "lashes": Material(kind="card", mode="blend", texture=f"{own}_lashes", wrap=(0.6, 0.6, 0.6), gloss=10),

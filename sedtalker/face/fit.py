@@ -161,8 +161,8 @@ def fit_mesh(
         notes.append("FLAME's topology: a vertex talker of this topology needs no fitting")
     points, looks = pose.apply(vertices), read_looks(path)
     if _signed_volume(points, triangles) < 0:
-        triangles, looks = triangles[:, [0, 2, 1]], looks.turned()
-        notes.append("the triangles face inwards, as after mirroring: they were turned")
+        triangles, looks = triangles[:, [0, 2, 1]], looks.flip()
+        notes.append("the triangles face inwards, as after mirroring: they were flipped")
     given = {name: _position(value, vertices, pose, path) for name, value in (landmarks or {}).items()}
     aligned = _align(source, points, triangles)
     mesh = _split_mesh(path, points, triangles, looks, aligned, source)
@@ -936,7 +936,7 @@ def _own_surface(
     part = mesh.looks.parts[number]
     used, inverse = np.unique(part.look.uv_triangles[np.searchsorted(part.triangles, rows)], return_inverse=True)
     surface = replace(surface, uv=part.look.uv[used], uv_triangles=inverse.reshape(-1, 3).astype(np.int32))
-    if not part.colored:
+    if not part.has_color:
         return surface, {}
     own = part.look.material
     pixels = {} if own.texture is None else {own.texture: mesh.looks.textures[own.texture]}

@@ -34,7 +34,7 @@ class Part:
     kind: str  # of the material by its names, see `classify`
 
     @property
-    def colored(self) -> bool:
+    def has_color(self) -> bool:
         """Whether the material has a texture or a colour: white and grey are what programs write without one."""
         material = self.look.material
         return material.texture is not None or max(material.tint) - min(material.tint) > _GREY
@@ -47,7 +47,7 @@ class MeshLooks:
     parts: tuple[Part, ...] = ()
     textures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
-    def turned(self) -> MeshLooks:
+    def flip(self) -> MeshLooks:
         """The looks of the mesh whose triangles (a, b, c) became (a, c, b)."""
         parts = [
             replace(part, look=part.look._replace(uv_triangles=part.look.uv_triangles[:, [0, 2, 1]]))

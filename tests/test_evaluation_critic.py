@@ -151,7 +151,8 @@ def test_the_tracker_is_calibrated_on_known_faces() -> None:
     assert face_tracker.load_calibration().shape == (len(ARKIT_NAMES), len(UNITS))
 
 
-def test_generated_videos_are_measured_by_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_generated_videos_are_measured_by_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     clips = [
         {"id": f"{k}", "emotion": "happy", "blend": "", "occlusion": "none", "skin": skin, "video": f"{k}.mp4"}
         for k, skin in enumerate(["man", "default"] * 6)
@@ -162,8 +163,12 @@ def test_generated_videos_are_measured_by_head(tmp_path: Path, monkeypatch: pyte
         for clip in clips
         for k, row in enumerate(weights)
     ]
-    (tmp_path / "clips.json").write_text(json.dumps(clips))
-    (tmp_path / "frames.json").write_text(json.dumps(frames))
+    for name, rows in (("clips", clips), ("frames", frames)):
+        if kind == "json":
+            (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+        else:
+            arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+            parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
     units = measured_units(weights)
 
     def track(path: Path) -> SimpleNamespace:  # the tracker is blind for one of the heads

@@ -228,6 +228,17 @@ def test_a_certificate_of_the_user_signs_metadata(tmp_path: Path, animation: Ani
     assert sealed is not None and sealed.manifest is not None
 
 
+def test_export_signs_metadata_with_a_certificate_of_the_user(
+    tmp_path: Path, animation: Animation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = [str(path) for path in _write_pair(tmp_path, "Studio signer")]
+    animation.save(tmp_path / "a.npz")
+    assert main(["export", str(tmp_path / "a.npz"), "--to", "html", "--sign", *pair]) == 0
+    assert verify_file(tmp_path / "a.html").signer == "Studio signer"
+    assert main(["export", str(tmp_path / "a.npz"), "--to", "csv", "--sign", *pair]) == 2
+    assert "--sign does not work" in capsys.readouterr().err
+
+
 def test_unusable_certificates_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chain, key = _write_pair(tmp_path, "Studio signer")
     (tmp_path / "text.pem").write_text("no certificate")

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_texture, real
-from sedtalker.export import FORMATS
+from sedtalker.cli.options import add_sign, add_texture, real
+from sedtalker.export import FORMATS, SEALED
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -48,6 +48,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "the expressions of this .vrm",
     )
     add_texture(parser)
+    add_sign(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,9 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.errors import UsageError
     from sedtalker.export import default_path, export_animation, export_sound
     from sedtalker.export.sound import find_recording
+    from sedtalker.provenance.record import describe
 
     if arguments.into is not None and arguments.to not in ("glb", "vrma"):
         raise UsageError(f"--into does not work with --to {arguments.to}. Use --to glb or vrma")
+    if arguments.sign is not None:
+        from sedtalker.provenance.manifest import check_signer
+
+        if arguments.to not in SEALED:
+            raise UsageError(f"--sign does not work with --to {arguments.to}. Use --to {', '.join(SEALED)}")
+        check_signer(*arguments.sign)
     animation = load_animation(arguments.animation)
     if arguments.audio is not None:
         animation = _replace_audio(animation, arguments.audio)
@@ -75,9 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
         animation = resample_animation(animation, arguments.fps)
     path = arguments.output or default_path(arguments.animation, arguments.to)
     if arguments.into is not None:
-        _write_into(animation, arguments.to, arguments.into, path)
+        _write_into(animation, arguments.to, arguments.into, path, arguments.sign)
     else:
-        export_animation(animation, arguments.to, path)
+        provenance = describe(animation.meta, face=animation.face.name, sign=arguments.sign)
+        export_animation(animation, arguments.to, path, provenance)
     print(path)
     sound = export_sound(animation, arguments.to, path)
     if sound is not None:
@@ -90,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write_into(animation: Animation, name: str, avatar: Path, path: Path) -> None:
+def _write_into(animation: Animation, name: str, avatar: Path, path: Path, sign: tuple[Path, Path] | None) -> None:
     from sedtalker.export.avatar import write_into
     from sedtalker.export.vrma import write_for
     from sedtalker.files import atomic_write
@@ -102,7 +111,7 @@ def _write_into(animation: Animation, name: str, avatar: Path, path: Path) -> No
             write_into(animation, avatar, temp_path)
         else:
             write_for(animation, temp_path, avatar)
-        attach(temp_path, describe(animation.meta, face=avatar.name))
+        attach(temp_path, describe(animation.meta, face=avatar.name, sign=sign))
 
 
 def _replace_audio(animation: Animation, audio: Path) -> Animation:

@@ -191,6 +191,11 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-mark", action="store_false", dest="mark", help="no mark in the pictures; the metadata states that"
     )
+    add_sign(parser)
+
+
+def add_sign(parser: argparse.ArgumentParser) -> None:
+    """Add --sign."""
     parser.add_argument(
         "--sign",
         nargs=2,

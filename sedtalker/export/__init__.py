@@ -27,7 +27,7 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 """Format -> `module:function` with the arguments (animation, path), and the ending of the path."""
 
-_SEALED = ("glb", "html", "vrma")  # with metadata of their provenance
+SEALED = ("glb", "html", "vrma")  # with metadata of their provenance
 _WITH_SOUND_FILE = ("glb", "usd", "vrma")  # played with sound, but unable to hold it
 
 
@@ -41,7 +41,7 @@ def export_animation(animation: Animation, name: str, path: Path | str, provenan
     """
     module, _, function = FORMATS[name][0].partition(":")
     write: Callable[[Animation, Path], None] = getattr(import_module(module), function)
-    if name not in _SEALED:
+    if name not in SEALED:
         write(animation, Path(path))
         return
     from sedtalker.provenance import attach

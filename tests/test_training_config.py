@@ -108,7 +108,7 @@ def test_the_defaults_are_read_back(kind: type) -> None:
         (TalkerTraining, "seed=-1", "seed is -1"),
         (TalkerTraining, "source_weights.grid=-1", "source_weights is -1"),
         (TalkerTraining, "losses.velocity=-1", "velocity is -1"),
-        (TalkerTraining, "logger=wandb", "logger is 'wandb'. Set it to csv or tensorboard"),
+        (TalkerTraining, "logger=wandb", "logger is 'wandb'. Set it to csv, tensorboard or both"),
         (TalkerTraining, "trainer.devises=2", "trainer.devises is not a flag"),
         (TalkerTraining, "model.head=none", "none"),
     ],

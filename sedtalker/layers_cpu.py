@@ -128,6 +128,19 @@ def gelu(x: float) -> float:
     return x * (np.float32(1.0) - tail if x >= 0 else tail)
 
 
+@njit(inline="always", fastmath=True)
+def softmax(x: Float) -> None:
+    """Replace x (N,) by its softmax."""
+    most, total = np.float32(-3e38), np.float32(0.0)
+    for i in range(x.shape[0]):
+        most = max(most, x[i])
+    for i in range(x.shape[0]):
+        x[i] = exp2((x[i] - most) * np.float32(LOG2_E))
+        total += x[i]
+    for i in range(x.shape[0]):
+        x[i] /= total
+
+
 @compiled
 def _activate(y: Float, mode: int) -> None:
     """y (M, N) = its GELU or SiLU."""

@@ -27,6 +27,7 @@ from sedtalker.evaluation.critic import (
     measure_recall,
 )
 from sedtalker.evaluation.expression import JUDGE_LABELS, PictureJudge
+from sedtalker.evaluation.face_tracker import NoFaceError
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.association import UNITS, load_association, measured_units
@@ -180,10 +181,25 @@ def test_generated_videos_are_measured_by_head(tmp_path: Path, monkeypatch: pyte
     rates = {name: report["groups"][f"generated/{name}"]["intervals"]["false_negative"] for name in ("man", "default")}
     assert rates["man"]["happy"]["value"] < 0.2 and rates["default"]["happy"]["value"] == 1.0
     assert report["gaps"][0]["worst"] == "generated/default"
-    monkeypatch.setattr(calibrate_tracker, "track_face", track)
     scores, true, heads = calibrate_tracker.read_pairs(tmp_path)
     assert scores.shape == (12 * 60, 52) and heads[0] == "man"
     np.testing.assert_allclose(true[:60], units)
+
+
+def test_only_clips_without_a_face_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"id": f"{k}", "video": f"{k}.mp4"} for k in range(4)]
+    (tmp_path / "clips.json").write_text(json.dumps(rows))
+    errors = {"1": NoFaceError("no face in the video"), "3": SEDTalkerError("unreadable video")}
+
+    def track(path: Path) -> SimpleNamespace:
+        if path.stem in errors:
+            raise errors[path.stem]
+        return SimpleNamespace()
+
+    monkeypatch.setattr(critic_groups, "track_face", track)
+    assert [row["id"] for row, _ in critic_groups.track_clips(tmp_path, lambda row: row["id"] < "3")] == ["0", "2"]
+    with pytest.raises(SEDTalkerError, match="unreadable"):
+        list(critic_groups.track_clips(tmp_path, lambda row: row["id"] == "3"))
 
 
 def test_figures_by_group_name_the_largest_gap_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,7 +232,7 @@ def test_hair_is_blended_over_the_face(dressed):
 
 
 def test_hair_beyond_the_right_edge_is_not_drawn_on_the_next_row():
-    """Pixels are tested eight at a time: the last group of a row extends beyond a width that is no multiple of 8."""
+    """Pixels are tested eight at a time: the last group of a row extends beyond a width that is not a multiple of 8."""
     face = textured_face()
     hair = face.attachments["hair"]
     wide = replace(hair, offsets=hair.offsets * np.float32([5, 5, 1]))

@@ -83,16 +83,16 @@ def test_the_emotion_can_be_that_of_a_diarizer(store: Store) -> None:
         posterior = np.zeros((50, len(LABELS)))
         posterior[:25, LABELS.index("happy")] = posterior[25:, LABELS.index("sad")] = 1
         np.savez(store.root / "emotion" / f"{key}.npz", posterior=posterior, intensity=np.full(50, 0.1 * number))
-    labelled, heard = VertexClips(store), VertexClips(store, emotion="diarizer")
-    info, sounds = heard.clips[0], sorted({clip.audio for clip in store})
-    example = heard.example(info, 10, 40, style=0)
+    labelled, diarized = VertexClips(store), VertexClips(store, emotion="diarizer")
+    info, sounds = diarized.clips[0], sorted({clip.audio for clip in store})
+    example = diarized.example(info, 10, 40, style=0)
     assert (example.posterior[:15, LABELS.index("happy")] == 1).all()
     assert (example.posterior[15:, LABELS.index("sad")] == 1).all()
     level = 0.1 * sounds.index(store.clips[0].audio)
     np.testing.assert_allclose(example.intensity, level, atol=1e-6)
     torch.testing.assert_close(example.target.values, labelled.example(info, 10, 40, style=0).target.values)
-    followed = next(clip for clip in heard.clips if clip.frames > 90)  # two sentences
-    example = heard.example(followed, 0, followed.frames, style=0)
+    followed = next(clip for clip in diarized.clips if clip.frames > 90)  # two sentences
+    example = diarized.example(followed, 0, followed.frames, style=0)
     np.testing.assert_allclose(example.posterior.sum(1), 1, atol=1e-6)
     shutil.rmtree(store.root / "emotion")
 

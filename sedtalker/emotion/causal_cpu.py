@@ -22,6 +22,7 @@ from sedtalker.layers_cpu import (
     pack,
     share_packed,
     sigmoid,
+    softmax,
     softplus,
     tanh,
 )
@@ -158,14 +159,7 @@ def _decide(
             for c in range(labels):
                 logit = -softplus(activation) if c == neutral else raw[m, s, 2 + c - (c > neutral)] - shift
                 y[s, c] += (np.float32(ABSENT) if absent[c] else logit / temperature) / members
-        most, total = np.float32(-3e38), np.float32(0.0)
-        for c in range(labels):
-            most = max(most, y[s, c])
-        for c in range(labels):
-            y[s, c] = exp2((y[s, c] - most) * np.float32(LOG2_E))
-            total += y[s, c]
-        for c in range(labels):
-            y[s, c] /= total
+        softmax(y[s, :labels])
         least = np.float32(LEAST_INTENSITY)
         y[s, labels] = (np.float32(1.0) - y[s, neutral]) * (least + (np.float32(1.0) - least) * sigmoid(level))
         y[s, labels + 1] = sigmoid(speech[s, 0])

@@ -8,7 +8,7 @@ from the picture is measured; groups are heads and what covers the face).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.data.manifest import Utterance
-from sedtalker.errors import DataError, SEDTalkerError, require
+from sedtalker.errors import DataError, require
 from sedtalker.evaluation.bootstrap import show
 from sedtalker.evaluation.clips import ClipPrediction
 from sedtalker.evaluation.critic import critique_units
 from sedtalker.evaluation.diarizer import SHOWN_GAPS, describe_clips, false_rate_table, gap_table
 from sedtalker.evaluation.expression import CODES, read_unit_excess
-from sedtalker.evaluation.face_tracker import track_face
+from sedtalker.evaluation.face_tracker import NoFaceError, TrackedFace, track_face
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.association import UNITS, cross_validate, load_association
 
@@ -67,15 +67,7 @@ def _read_generated(folder: Path) -> list[ClipPrediction]:
     for row in read_table(folder, "frames"):
         frames.setdefault(row["id"], []).append((row["frame"], row["emotion"], row["intensity"]))
     labels = load_association().labels
-    for row in tqdm(read_table(folder, "clips"), desc="clips", unit="clip", disable=None):
-        if row["blend"] or row["emotion"] not in labels:
-            continue
-        try:
-            tracked = track_face(folder / row["video"])
-        except SEDTalkerError as error:
-            if "no face" not in str(error):
-                raise
-            continue
+    for row, tracked in track_clips(folder, lambda row: not row["blend"] and row["emotion"] in labels):
         probabilities = critique_units(tracked.units, tracked.fps).probabilities.astype(np.float32)
         level = np.array([intensity for _, _, intensity in sorted(frames[row["id"]])])[: len(probabilities)]
         for emotion, chosen in ((row["emotion"], level >= SHOWN), ("neutral", level < RESTING)):
@@ -86,6 +78,23 @@ def _read_generated(folder: Path) -> list[ClipPrediction]:
     if not clips:
         raise DataError(f"no clip that can be read: {folder}. Make some with sedtalker data expressions")
     return clips
+
+
+def track_clips(folder: Path, chosen: Callable[[dict[str, Any]], bool]) -> Iterator[tuple[dict[str, Any], TrackedFace]]:
+    """Rows of the generated clips for which `chosen` is true, with their tracked face; without clips that show no face.
+
+    Raises:
+        DataError: the table of the clips cannot be read.
+        SEDTalkerError: a video cannot be read.
+    """
+    for row in tqdm(read_table(folder, "clips"), desc="clips", unit="clip", disable=None):
+        if not chosen(row):
+            continue
+        try:
+            tracked = track_face(folder / row["video"])
+        except NoFaceError:
+            continue
+        yield row, tracked
 
 
 def read_table(folder: Path, name: str) -> list[dict[str, Any]]:

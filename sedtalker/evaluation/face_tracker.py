@@ -51,6 +51,10 @@ def fit_calibration(scores: Float, units: Float, ridge: float = RIDGE) -> Float:
     return to_units
 
 
+class NoFaceError(SEDTalkerError):
+    """No frame of a video shows a face."""
+
+
 @dataclass(frozen=True)
 class TrackedFace:
     """The face of a video."""
@@ -71,7 +75,8 @@ def track_face(path: Path, judge: PictureJudge | None = None) -> TrackedFace:
     Frames without a face get values between those of their neighbours.
 
     Raises:
-        SEDTalkerError: the video cannot be read, or has no face.
+        NoFaceError: no frame has a face.
+        SEDTalkerError: the video cannot be read.
         MissingExtraError: the face tracker is not installed.
     """
     import av
@@ -101,7 +106,7 @@ def track_face(path: Path, judge: PictureJudge | None = None) -> TrackedFace:
     weights = np.array(rows).reshape(-1, len(ARKIT_NAMES))
     seen: NDArray[np.bool_] = np.atleast_1d(np.isfinite(weights).any(axis=1))
     if not seen.any():
-        raise SEDTalkerError(f"no face in the video: {path}. Name a video of one face")
+        raise NoFaceError(f"no face in the video: {path}. Name a video of one face")
     # the tracker lacks tongueOut, which stays 0
     filled = _fill_rows({row: np.nan_to_num(weights[row]) for row in np.flatnonzero(seen).tolist()}, len(weights))
     rest = np.percentile(filled, REST_PERCENTILE, axis=0)

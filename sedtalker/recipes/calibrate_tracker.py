@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from sedtalker.errors import DataError, SEDTalkerError
-from sedtalker.evaluation.critic_groups import read_table
-from sedtalker.evaluation.face_tracker import apply_calibration, fit_calibration, track_face
+from sedtalker.errors import DataError
+from sedtalker.evaluation.critic_groups import read_table, track_clips
+from sedtalker.evaluation.face_tracker import apply_calibration, fit_calibration
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.association import UNIT_NAMES, UNITS, measured_units
 from sedtalker.files import atomic_write
@@ -36,15 +35,7 @@ def read_pairs(folder: Path) -> tuple[Float, Float, list[str]]:
     for row in sorted(read_table(folder, "frames"), key=lambda row: row["frame"]):
         known.setdefault(row["id"], []).append(row["weights"])
     scores, units, heads = [], [], []
-    for row in tqdm(read_table(folder, "clips"), desc="clips", unit="clip", disable=None):
-        if row["occlusion"] != "none":
-            continue
-        try:
-            tracked = track_face(folder / row["video"])
-        except SEDTalkerError as error:
-            if "no face" not in str(error):
-                raise
-            continue
+    for row, tracked in track_clips(folder, lambda row: row["occlusion"] == "none"):
         true = measured_units(np.array(known[row["id"]]))[: len(tracked.scores)]
         scores.append(tracked.scores[: len(true)])
         units.append(true)

@@ -22,6 +22,7 @@ from sedtalker.layers_cpu import (
     linear,
     pack,
     sigmoid,
+    softmax,
     softplus,
 )
 from sedtalker.layers_cpu import share_packed as share_packed
@@ -142,14 +143,10 @@ def _mix_experts(routes: Float, inner: Float, gates: Float) -> None:
     experts = routes.shape[1]
     hidden = inner.shape[1] // experts
     for t in range(routes.shape[0]):
-        most, total = np.float32(-3e38), np.float32(0.0)
         for k in range(experts):
-            most = max(most, routes[t, k])
+            gates[t, k] = routes[t, k]
+        softmax(gates[t])
         for k in range(experts):
-            gates[t, k] = exp2((routes[t, k] - most) * np.float32(LOG2_E))
-            total += gates[t, k]
-        for k in range(experts):
-            gates[t, k] /= total
             for i in range(hidden):
                 inner[t, k * hidden + i] *= gates[t, k]
 

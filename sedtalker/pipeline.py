@@ -454,7 +454,7 @@ class _EncodedAudio:
         self.complete = False  # the features were read to their end
         self._reading = False
         self._tracker = ProsodyTracker()
-        self._prosody: list[Float] = []
+        self._prosody = bytearray()  # one block: small arrays between the encoder's large ones would fragment the heap
         self._samples = 0
 
     def features(self) -> Iterator[Tensor]:
@@ -465,12 +465,12 @@ class _EncodedAudio:
         for block in self.encoder.blocks(self._measure_chunks()):
             self.consume(block)
             yield block
-        self._prosody.append(self._tracker.finish())
+        self._prosody += self._tracker.finish().tobytes()
         self.complete = True
 
     def _measure_chunks(self) -> Iterator[Samples]:
         for chunk in stream_audio(self.audio):  # of whole seconds, so that no 20 ms frame is divided
-            self._prosody.append(self._tracker.push(chunk))
+            self._prosody += self._tracker.push(chunk).tobytes()
             self._samples += len(chunk)
             yield chunk
 
@@ -488,7 +488,7 @@ class _EncodedAudio:
     def prosody(self) -> Float:
         """Loudness and pitch (T + LOOK_AHEAD, 2), the last row repeated; raises as `loudness_db`."""
         self._check_complete()
-        return extend(np.concatenate(self._prosody), self.frames + LOOK_AHEAD)
+        return extend(np.frombuffer(self._prosody, np.float32).reshape(-1, 2), self.frames + LOOK_AHEAD)
 
     @property
     def duration(self) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 
 from sedtalker.audio import Samples
 from sedtalker.pipeline import Talker
+from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.listening import RestingFace, lips_to_rest
 from sedtalker.talker.streaming import Frames
@@ -35,7 +36,7 @@ class LiveFace:
         self._resting = RestingFace(fps, self.labels, seed)
         self._executor = ThreadPoolExecutor(1, "live-face")
         self._last: FrameBlock | None = None  # the last frame
-        self._interrupted = 0
+        self._stop = asyncio.Event()  # of the current utterance
 
     async def frames(self, chunks: AsyncIterable[Samples]) -> AsyncIterator[Frames]:
         """Frames of one utterance, each as soon as it can be computed; ends early at an interruption.
@@ -46,24 +47,26 @@ class LiveFace:
         Raises:
             AudioError: not samples of this form.
         """
-        number = self._interrupted
+        stop = self._stop = asyncio.Event()
         await self._call("reset")
-        async for chunk in chunks:
-            if number != self._interrupted:
+        source = aiter(chunks)
+        ended = False
+        while not ended and not stop.is_set():
+            chunk = await _next_chunk(source, stop)
+            if stop.is_set():
                 return
-            frames = await self._call("push", chunk)
-            if number == self._interrupted and len(frames.time):
-                self._note(frames)
-                yield frames
-        if number == self._interrupted:
-            frames = await self._call("finish")
-            if number == self._interrupted and len(frames.time):
+            ended = chunk is None
+            frames = await (self._call("finish") if chunk is None else self._call("push", chunk))
+            if not stop.is_set() and len(frames.time):
                 self._note(frames)
                 yield frames
 
     def interrupt(self) -> Frames:
-        """Stop the utterance. The frames replace all later ones, and bring the lips to rest within 100 ms."""
-        self._interrupted += 1
+        """Stop the utterance. The frames replace all later ones, and bring the lips to rest within 100 ms.
+
+        Call it in the thread of the event loop. `frames` ends, also while it waits for a chunk.
+        """
+        self._stop.set()
         if self._last is None:
             return self.rest(0.1)
         block = lips_to_rest(self._last, 0, self._last.start + 1 / self._fps)
@@ -101,6 +104,17 @@ class LiveFace:
             frames.posterior[last],
             frames.intensity[last],
         )
+
+
+async def _next_chunk(source: AsyncIterator[Samples], stop: asyncio.Event) -> Samples | None:
+    """The next chunk; None at the end, or when the utterance stops."""
+    chunk = asyncio.ensure_future(anext(source, None))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([chunk, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return None if stop.is_set() else chunk.result()
+    finally:
+        await cancel_tasks([chunk, stopped])
 
 
 def _to_frames(block: FrameBlock) -> Frames:

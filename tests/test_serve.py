@@ -35,6 +35,7 @@ from sedtalker.errors import UsageError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.serve.config import Limits, ServeConfig
 from sedtalker.serve.visemes import OCULUS
+from sedtalker.serve.websocket import SlowReader, SocketWriter
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,14 @@ def receive_until(socket: Any, kind: str, seconds: float = 10) -> list[dict[str,
         if messages[-1]["type"] == kind:
             return messages
     raise AssertionError(f"no {kind} within {seconds} s")
+
+
+def receive_reason(socket: Any) -> str:
+    """The reason with which the server closes."""
+    with pytest.raises(ConnectionClosed) as closed:
+        receive_until(socket, "nothing")
+    reason: str = closed.value.rcvd.reason
+    return reason
 
 
 def frames_of(messages: list[dict[str, Any]], state: str = "speaking") -> list[dict[str, Any]]:
@@ -229,7 +238,7 @@ def test_a_wrong_start_is_refused_with_a_reason(server: MadeServer, message: str
         '{"type": "dance"}', '{"type": "interrupt", "at": "now"}', '{"type": "emotion", "emotion": "hungry"}',
         '{"type": "emotion", "emotion": "happy", "share": 2}',
         '{"type": "emotion", "emotion": "happy", "intensity": NaN}',
-        '{"type": "ping", "id": {}}', "nonsense",
+        '{"type": "ping", "id": {}}', "nonsense", '{"type": "interrupt", "at": 1' + "0" * 400 + "}",
     ],
 )  # fmt: skip
 def test_a_wrong_command_closes_with_a_reason(server: MadeServer, message: str) -> None:
@@ -272,6 +281,127 @@ def test_limits_of_sessions_utterances_and_silence() -> None:
         closed_by = server.running.manager.metrics.closed
         wait_for(lambda: closed_by["no message"] == 1)
         assert closed_by["utterance too long"] == 1
+
+
+def streams_of(server: MadeServer) -> list[str]:
+    """Sessions whose streams the workers hold."""
+    workers = server.running.manager.pool.workers
+    return [name for worker in workers for name in server.call(worker.call("sessions"))]
+
+
+def test_a_session_that_was_ended_leaves_nothing_in_the_worker() -> None:
+    with made_server(limits=replace(Limits(), utterance=1.0)) as server:
+        manager = server.running.manager
+        for resting in (True, False):
+            with open_session(server, resting=resting) as socket:
+                socket.send(voice(2).tobytes())
+                assert receive_reason(socket) == "utterance too long"
+        wait_for(lambda: not manager.sessions and not manager._freeing)
+        assert streams_of(server) == [] and not any(worker.sessions for worker in manager.pool.workers)
+
+
+def test_a_client_that_leaves_before_ready_frees_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(self: Any, message: str | bytes) -> None:
+        raise SlowReader
+
+    with made_server() as server:
+        monkeypatch.setattr(SocketWriter, "send", send)
+        with client.connect(server.socket_url, proxy=None) as socket:
+            socket.send('{"type": "start"}')
+            assert receive_reason(socket) == "slow reader"
+        wait_for(lambda: not server.running.manager.sessions and not streams_of(server))
+
+
+def test_a_failing_conversation_is_closed_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def push(*_: Any) -> None:
+        raise KeyError("made to fail")
+
+    with made_server() as server:
+        monkeypatch.setattr("sedtalker.serve.websocket.push_audio", push)
+        with open_session(server) as socket:
+            socket.send(voice(1).tobytes())
+            assert receive_reason(socket) == "internal error"
+        wait_for(lambda: server.running.manager.metrics.closed["internal error"] == 1)
+
+
+def test_interruptions_in_a_row_do_not_queue_up(server: MadeServer) -> None:
+    with open_session(server) as socket:
+        receive_session = next(iter(server.running.manager.sessions.values()))
+
+        async def interrupt() -> int:
+            await receive_session.set_emotion("happy")
+            for _ in range(1000):
+                await receive_session.interrupt()
+            return len(receive_session._inbox)
+
+        assert server.call(interrupt()) <= 2
+        socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        block = frames_of(receive_until(socket, "end"))[0]
+        assert block["start"] == 0 and block["posterior"][0][1] == 1  # the emotion by hand was kept
+
+
+def test_an_utterance_without_audio_ends_too(server: MadeServer) -> None:
+    with open_session(server) as socket:
+        socket.send(json.dumps({"type": "end"}))
+        assert receive_until(socket, "end")[-1]["state"] == "idle"
+        socket.send(json.dumps({"type": "listen", "on": True}))
+        socket.send(json.dumps({"type": "end"}))
+        assert receive_until(socket, "end")[-1]["state"] == "listening"
+
+
+def test_the_limit_of_an_utterance_is_for_each_and_excludes_audio_while_listening() -> None:
+    with made_server(limits=replace(Limits(), utterance=1.5)) as server, open_session(server) as socket:
+        for _ in range(4):  # sent at once: the model is behind
+            socket.send(voice(1).tobytes())
+            socket.send(json.dumps({"type": "end"}))
+        for _ in range(4):
+            assert sum(len(block["weights"]) for block in frames_of(receive_until(socket, "end"))) == 30
+        socket.send(json.dumps({"type": "listen", "on": True}))
+        for _ in range(4):
+            socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "listen", "on": False}))
+        receive_until(socket, "idle")
+        socket.send(voice(1).tobytes())
+        socket.send(json.dumps({"type": "end"}))
+        assert sum(len(block["weights"]) for block in frames_of(receive_until(socket, "end"))) == 30
+
+
+def test_ready_has_the_latency_of_the_sessions_own_look_ahead() -> None:
+    def open_stream(look_ahead: int | None = None, **options: Any) -> Any:
+        if look_ahead == 7:
+            raise UsageError("a look-ahead of 7 ms: give 80 or 120")
+        stream = made_talker().open_stream(**options)
+        stream.latency = (look_ahead or 120) / 1000
+        return stream
+
+    with made_server(SimpleNamespace(open_stream=open_stream)) as server:
+        for options, latency in (({}, 0.12), ({"lookAhead": 80}, 0.08)):
+            with client.connect(server.socket_url, proxy=None) as socket:
+                socket.send(json.dumps({"type": "start", **options}))
+                assert json.loads(socket.recv(10))["latency"] == latency
+        with client.connect(server.socket_url, proxy=None) as socket:
+            socket.send(json.dumps({"type": "start", "lookAhead": 7}))
+            assert json.loads(socket.recv(10)) == {"type": "error", "message": "a look-ahead of 7 ms: give 80 or 120"}
+
+
+def test_a_container_is_decoded_up_to_the_limit_of_an_utterance(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from media import write_media
+
+    from sedtalker.errors import AudioError
+    from sedtalker.serve import incoming
+
+    path = tmp_path / "a"
+    write_media(path, np.zeros(4 * 48_000, np.float32), 48_000, "libopus", "webm")
+    monkeypatch.setattr(incoming, "_LONGEST", 2.0)
+    reader = incoming.ContainerReader("webm")
+    reader.push(path.read_bytes())
+    with pytest.raises(AudioError, match="more than 2 s"):
+        reader.finish()
+    reader._thread.join(5)
+    assert not reader._thread.is_alive()
 
 
 class DeafClient:
@@ -351,6 +481,8 @@ def test_pages_of_other_sites_are_refused(server: MadeServer) -> None:
         if not allowed:
             with pytest.raises(InvalidStatus):
                 client.connect(server.socket_url, origin=origin, proxy=None)
+    for headers in ({"Origin": "http://[::1"}, {"Host": "[::1"}):  # no addresses
+        assert httpx.get(f"{server.url}/metrics", headers=headers).status_code in (403, 421), headers
     rebound = {"Host": f"evil.example:{server.running.port}", "Origin": f"http://evil.example:{server.running.port}"}
     assert httpx.get(f"{server.url}/metrics", headers=rebound).status_code == 421
     with made_server(origins=("https://app.example",)) as other:

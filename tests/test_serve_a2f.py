@@ -66,6 +66,11 @@ def aggregate_of(answer: Any) -> Any:
     return messages.EmotionAggregate.FromString(metadata.value)
 
 
+def test_a_stream_without_audio_ends_with_its_status(server: MadeServer) -> None:
+    answers = call(server, [header(), END])
+    assert answers[-1].status.message == "Audio processing completed successfully!"
+
+
 def test_a_clip_returns_its_frames_with_its_sound(server: MadeServer) -> None:
     sound = voice(2.5, 22_050).tobytes()
     pieces = [sound[start : start + 30_000] for start in range(0, len(sound), 30_000)]

@@ -8,6 +8,7 @@ import itertools
 import json
 import socket
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from made_server import MadeServer, made_server
 from made_talker import voice
 
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.labels import LABELS
 
 
 def listen() -> socket.socket:
@@ -72,6 +74,21 @@ def test_live_link_is_read_by_pylivelinkface() -> None:
     assert 1.0 < loud[-1] - loud[0] < 2.0
     frames = [face._frames for _, face in faces]
     assert all(after >= before for before, after in itertools.pairwise(frames))
+
+
+def test_an_interruption_empties_the_stage_also_without_a_pose() -> None:
+    from sedtalker.serve.engine import FrameBlock
+    from sedtalker.serve.sessions import Event
+    from sedtalker.serve.stage import Stage
+
+    manager: Any = SimpleNamespace(sessions={"a": None}, description=SimpleNamespace(labels=LABELS))
+    stage = Stage(manager, 30)
+    wide = np.ones((60, 52), np.float32)
+    none = np.zeros((60, 0), np.float32)
+    manager.watch("a", Event("frames", 1, FrameBlock(0.0, 30, wide, none[:, :3], none, none, none), "speaking"))
+    assert stage.next_frame()[0].weights is wide
+    manager.watch("a", Event("interrupted", 1))
+    assert not stage._queue
 
 
 def test_vmc_is_read_by_python_osc() -> None:

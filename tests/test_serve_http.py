@@ -7,11 +7,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import wave
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import numpy as np
 import pytest
@@ -23,14 +26,20 @@ client = pytest.importorskip("websockets.sync.client")
 
 from made_server import MadeServer, made_server
 from made_talker import JAW, made_talker, voice
+from starlette.websockets import WebSocketDisconnect
 
 from sedtalker.animation import Animation
-from sedtalker.audio import load_audio
+from sedtalker.audio import load_audio, to_int16
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.files import sha256
-from sedtalker.serve.jbin import unpack
+from sedtalker.resources import asset
+from sedtalker.serve.config import Limits
+from sedtalker.serve.engine import FrameBlock
+from sedtalker.serve.jbin import _Talk, unpack
+from sedtalker.serve.listening import MOUTH
+from sedtalker.serve.sessions import Event
 
 
 def animating_talker() -> Any:
@@ -192,6 +201,35 @@ def test_openavatarchats_messages(server: MadeServer) -> None:
     assert rest[-1, JAW] == 0
 
 
+def test_the_sound_after_an_interruption_of_openavatarchat_is_whole() -> None:
+    sound = voice(1, 24_000).tobytes()
+
+    async def converse() -> list[bytes]:
+        """The client's next sound arrives before the answer to its interruption is sent."""
+        received: list[dict[str, Any]] = [
+            {"type": "websocket.receive", "bytes": sound[:9600]},
+            {"type": "websocket.receive", "text": "%interrupt%"},
+            {"type": "websocket.receive", "bytes": sound},
+            {"type": "websocket.receive", "bytes": b""},
+            {"type": "websocket.disconnect"},
+        ]
+        none = np.zeros((30, 0), np.float32)
+        block = FrameBlock(0.0, 30, np.zeros((30, 52), np.float32), none, none, none, none)
+        events = [Event("interrupted", 1), Event("frames", 2, block, "speaking"), Event("end", 2)]
+        sent: list[bytes] = []
+        session = MagicMock(send_audio=AsyncMock(), end=AsyncMock(), interrupt=AsyncMock())
+        session.name, session.next_event = "a", AsyncMock(side_effect=events)
+        talk = _Talk(session, MagicMock(send=AsyncMock(side_effect=sent.append)), Limits())
+        with pytest.raises(WebSocketDisconnect):
+            await talk.receive(MagicMock(receive=AsyncMock(side_effect=received)))
+        with pytest.raises(StopAsyncIteration):
+            await talk.send_events()
+        return sent
+
+    answers = [unpack(message) for message in asyncio.run(converse())]
+    assert b"".join(data[4 * 52 * 30 :] for _, data in answers[1:]) == sound
+
+
 def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None:
     from sedtalker.live import LiveFace
 
@@ -201,6 +239,10 @@ def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None
         for start in range(0, len(sound), 1000):
             yield sound[start : start + 1000]
 
+    async def waiting() -> AsyncIterator[np.ndarray]:
+        yield sound
+        await asyncio.sleep(3600)
+
     async def converse() -> None:
         face = LiveFace(made_talker(), fps=30)
         parts = [frames async for frames in face.frames(chunks())]
@@ -208,6 +250,9 @@ def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None
         stream = made_talker().open_stream(fps=30)
         expected = np.concatenate([stream.push(sound).weights, stream.finish().weights])[:, JAW]
         np.testing.assert_array_equal(jaw, expected)
+        async for frames in face.frames(waiting()):  # ends although no more audio comes
+            if frames.weights[-1, JAW] > 0.3:
+                asyncio.get_running_loop().call_later(0.05, face.interrupt)
         count = 0
         async for frames in face.frames(chunks()):
             count += len(frames.time)
@@ -219,3 +264,44 @@ def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None
         face.close()
 
     asyncio.run(converse())
+
+
+def test_the_readmes_example_of_live_speaks_and_is_interrupted() -> None:
+    """As it stands in the README, with the packaged models, and objects like those of LiveKit."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example, rest = text.split("**In Python**, `sedtalker.live`")[1].split("```python\n")[1].split("```", 1)
+    assert example.count("\n") < 40
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    sound = to_int16(load_audio(asset("demo.wav"))[: 2 * 16_000])
+    published: list[dict[str, Any]] = []
+
+    async def track() -> AsyncIterator[Any]:
+        for start in range(0, len(sound), 160):
+            yield SimpleNamespace(frame=SimpleNamespace(data=sound[start : start + 160].tobytes()))
+        while open_track:
+            await asyncio.sleep(0.01)
+
+    async def publish(message: dict[str, Any]) -> None:
+        published.append(json.loads(json.dumps(message)))
+
+    open_track = False
+
+    async def converse() -> None:
+        nonlocal open_track
+        await names["speak"](track(), publish)
+        assert sum(len(message["time"]) for message in published) == 60
+        assert {len(row) for message in published for row in message["weights"]} == {52}
+        assert max(row[JAW] for message in published for row in message["weights"]) > 0.1
+        open_track = True  # it goes on without sound
+        speaking = asyncio.create_task(names["speak"](track(), publish))
+        while sum(len(message["time"]) for message in published) < 100:
+            await asyncio.sleep(0.01)
+        await names["on_user_started_speaking"](publish)
+        await asyncio.wait_for(speaking, 10)
+
+    asyncio.run(converse())
+    lips = np.array(published[-1]["weights"])[-1, MOUTH]
+    assert published[-1]["interrupt"] and lips.max() == 0
+    for call in re.findall(r"`(face\.[^`]+)`", rest.split("##")[0]):  # the calls that the text names
+        exec(call, names)

@@ -116,12 +116,15 @@ class Controller:
             session = self._manager.open(
                 SessionOptions("a2f", fps=FPS, intensity_scale=request.strength / _DEFAULT_STRENGTH)
             )
-            reason = await self._converse(session, request, context)
+            conversation = self._converse(session, request, context)
+            reason = await asyncio.wait_for(conversation, self._manager.limits.session)
         except Refused as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except asyncio.TimeoutError:
             reason = "no message"
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message came, or none was read, for too long")
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED, "no message came, none was read, or it took too long"
+            )
         except SessionClosed as error:
             reason = str(error)
             code = grpc.StatusCode.UNAVAILABLE if "stopping" in reason else grpc.StatusCode.FAILED_PRECONDITION

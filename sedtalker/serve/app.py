@@ -150,7 +150,8 @@ class _Handlers:
             return response
         if self._manager.description is None:
             return PlainTextResponse("the server is starting\n", 503)
-        html = self._page.html(request.query_params.get("face"), self._manager.description.labels)
+        face, labels = request.query_params.get("face"), self._manager.description.labels
+        html = await asyncio.to_thread(self._page.html, face, labels)  # a face that is read takes a while
         return Response(html, media_type="text/html")
 
     async def part(self, request: Request) -> Response:
@@ -177,7 +178,7 @@ class _Handlers:
         try:
             edit = json.loads(await self._body(request, 1 << 20))
             segments, share, number = edit["segments"], float(edit.get("share", 1)), edit.get("face")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return JSONResponse({"error": "send {segments: [...], share: 0..1}"}, 400)
         face = None if number is None else self._page.face(str(number))
         if not 0 <= share <= 1 or not isinstance(segments, list):

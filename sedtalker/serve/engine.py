@@ -52,7 +52,6 @@ class Description(NamedTuple):
     """Facts about a talker that the front needs."""
 
     labels: tuple[str, ...]
-    latency: float  # s, without computing
 
 
 class Engine:
@@ -65,17 +64,19 @@ class Engine:
         self._resting: set[str] = set()  # sessions whose client shows a resting face between utterances
 
     def describe(self) -> Description:
-        """Labels and latency of the talker; compiles what the first client would wait for."""
+        """The labels of the talker; compiles what the first client would wait for."""
         stream = self.talker.open_stream(look_ahead=self.look_ahead, voice=self._voice)
         for _ in range(_WARM_UP):
             stream.push(np.zeros(1280, np.float32))
-        return Description(tuple(stream.labels), float(stream.latency))
+        return Description(tuple(stream.labels))
 
-    def open(self, session: str, options: StreamOptions) -> None:
-        """Open a stream. Raises SEDTalkerError for an unknown look-ahead."""
-        if options.resting:
-            self._resting.add(session)
-        self._streams[session] = self.talker.open_stream(
+    def open(self, session: str, options: StreamOptions) -> float:
+        """Open a stream; returns its latency in seconds, without computing.
+
+        Raises:
+            SEDTalkerError: an unknown look-ahead.
+        """
+        stream = self.talker.open_stream(
             look_ahead=self.look_ahead if options.look_ahead is None else options.look_ahead,
             fps=options.fps,
             seed=options.seed,
@@ -83,6 +84,10 @@ class Engine:
             intensity_scale=options.intensity_scale,
             voice=self._voice,
         )
+        self._streams[session] = stream
+        if options.resting:
+            self._resting.add(session)
+        return float(stream.latency)
 
     def push(self, session: str, samples: Float, fps: float) -> FrameBlock:
         """Frames that became complete with the next samples (N,) at 16 kHz."""
@@ -108,6 +113,10 @@ class Engine:
             stream.set_emotion(None)
         else:
             stream.set_emotion(emotion, intensity, share=share)
+
+    def sessions(self) -> list[str]:
+        """Names of the sessions that have a stream."""
+        return list(self._streams)
 
     def close(self, session: str) -> None:
         """Forget a session."""

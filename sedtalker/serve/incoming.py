@@ -6,12 +6,14 @@ import asyncio
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import AudioError
+from sedtalker.serve.config import Limits
 from sedtalker.serve.sessions import RATE
 
 Float = NDArray[np.float32]
@@ -21,6 +23,7 @@ ENCODINGS = ("pcm16", "webm", "ogg")
 _CONTAINERS = {"webm": "matroska", "ogg": "ogg"}  # encoding -> FFmpeg's demuxer
 _PIECES = 64  # pieces of a container that wait for the decoder
 _FLUSH = 10.0  # s for the decoder to finish
+_LONGEST = Limits.utterance  # s that a container can hold: a megabyte of silence can decode to an hour
 
 _SIGNATURES = (  # start of the file -> media; playlists and scripts, which can name other files, are not among them
     (0, b"RIFF"), (0, b"RIFX"), (0, b"RF64"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"\x1a\x45\xdf\xa3"),
@@ -109,25 +112,22 @@ class ContainerReader:
 
     def finish(self) -> Float:
         """The rest of the samples (N,); call it in a thread."""
-        self._close()
         pieces = []
-        while (piece := self._output.get(timeout=_FLUSH)) is not None:
-            if isinstance(piece, AudioError):
-                raise piece
-            pieces.append(piece)
+        try:
+            self._input.put(None, timeout=_FLUSH)
+            while (piece := self._output.get(timeout=_FLUSH)) is not None:
+                if isinstance(piece, AudioError):
+                    raise piece
+                pieces.append(piece)
+        except (queue.Full, queue.Empty):
+            raise AudioError("the decoder is behind. Send the audio more slowly") from None
         return np.concatenate([np.zeros(0, np.float32), *pieces])
 
     def close(self) -> None:
         """End the thread."""
         self._ended = True
-        self._close()
-
-    def _close(self) -> None:
-        while True:
-            try:
-                return self._input.put_nowait(None)
-            except queue.Full:
-                self._input.get_nowait()
+        with suppress(queue.Full):  # then it reads a piece, and sees that it must end
+            self._input.put_nowait(None)
 
     def _take(self) -> Float:
         pieces = [np.zeros(0, np.float32)]
@@ -157,10 +157,15 @@ class ContainerReader:
             with av.open(
                 self, "r", format=self._format, options={"probesize": "512", "analyzeduration": "0"}
             ) as source:
-                resampler = av.AudioResampler("flt", "mono", RATE)
+                resampler, count = av.AudioResampler("flt", "mono", RATE), 0
                 for frame in self._frames(source):
                     for part in resampler.resample(frame):
+                        count += part.samples
+                        if count > _LONGEST * RATE:
+                            raise AudioError(f"more than {_LONGEST:g} s of audio in an utterance. End it earlier")
                         self._output.put(part.to_ndarray()[0].copy())
+        except AudioError as error:
+            self._output.put(error)
         except (av.FFmpegError, ValueError, IndexError) as error:
             self._output.put(AudioError(f"not {self._format} audio ({error}). Start a new recording"))
         self._output.put(None)

@@ -82,7 +82,7 @@ async def serve_jbin(socket: WebSocket, manager: SessionManager) -> None:
         return
     writer = SocketWriter(socket, manager.limits)
     talk = _Talk(session, writer, manager.limits)
-    await run_conversation(manager, session, socket, writer, talk.receive(socket), talk.send_events())
+    await run_conversation(manager, session, socket, talk.receive(socket), talk.send_events())
 
 
 class _Talk:
@@ -118,6 +118,7 @@ class _Talk:
             elif message.get("text") == INTERRUPT:
                 speaking = False
                 self._reader = PcmReader(AUDIO_RATE)
+                self._sound = bytearray()  # now: the sound of the next batch may come before `interrupted` is sent
                 await self.session.interrupt()
 
     async def send_events(self) -> None:
@@ -131,9 +132,7 @@ class _Talk:
             elif event.kind == "end":
                 await self._flush(end=True)
             elif event.kind == "interrupted":
-                self._held, self._sound = None, bytearray()
-                if event.block is not None:
-                    self._held = event.block
+                self._held = event.block
                 await self._flush(end=True, silent=True)
 
     async def _flush(self, *, end: bool, silent: bool = False) -> None:
@@ -147,12 +146,12 @@ class _Talk:
         before = round(self._frames_sent * AUDIO_RATE / FPS)
         self._frames_sent += len(weights)
         size = 2 * (round(self._frames_sent * AUDIO_RATE / FPS) - before)
-        if end and not silent:
-            size = len(self._sound) & ~1
-        sound = bytes(self._sound[:size])
         if silent:
             sound = bytes(size)
-        del self._sound[:size]
+        else:
+            size = len(self._sound) & ~1 if end else size
+            sound = bytes(self._sound[:size])
+            del self._sound[:size]
         if not sound:  # OpenAvatarChat's player fails on a message without sound
             weights, sound = weights[-1:] if len(weights) else self._pose, bytes(2 * AUDIO_RATE // FPS)
         self._pose = weights[-1:]

@@ -28,12 +28,10 @@ class Worker:
         self._start = start
         self.executor, self._call = start()
         self.sessions: set[str] = set()
-        self.busy = 0  # calls that wait or run
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the engine. Raises WorkerLost, and the exceptions of the method."""
         executor = self.executor
-        self.busy += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, self._call, method, *arguments)
         except BrokenExecutor as error:
@@ -42,8 +40,6 @@ class Worker:
                 self.sessions.clear()
                 self.executor, self._call = self._start()
             raise WorkerLost("the worker process ended") from error
-        finally:
-            self.busy -= 1
 
 
 class WorkerPool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sedtalker.serve.config import LOOPBACK_NAMES, ServeConfig, is_loopback
 
@@ -33,8 +33,8 @@ def same_origin(config: ServeConfig, headers: Mapping[str, str]) -> bool:
     origin = headers.get("origin")
     if origin is None or origin in config.origins:
         return True
-    parts = urlsplit(origin)
-    return bool(parts.netloc) and parts.netloc == headers.get("host", "")
+    place = _split(origin).netloc
+    return bool(place) and place == headers.get("host", "")
 
 
 def known_host(config: ServeConfig, headers: Mapping[str, str]) -> bool:
@@ -44,5 +44,13 @@ def known_host(config: ServeConfig, headers: Mapping[str, str]) -> bool:
     """
     if not is_loopback(config.host):
         return True
-    host = urlsplit("//" + headers.get("host", "")).hostname or ""
-    return host in (*LOOPBACK_NAMES, config.host, *(urlsplit(origin).hostname for origin in config.origins))
+    host = _split("//" + headers.get("host", "")).hostname or ""
+    return host in (*LOOPBACK_NAMES, config.host, *(_split(origin).hostname for origin in config.origins))
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address, all empty if it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:  # brackets without an IPv6 address
+        return urlsplit("")

@@ -101,6 +101,8 @@ class Session:
         self._resting = RestingFace(options.fps, self.labels, options.seed)
         self._rest_until = self.opened  # monotonic time up to which frames were sent
         self._listening = self._working = False
+        self._ignoring = False  # audio that comes now is the client's own voice, which moves no lips
+        self._latency: float | None = None  # s, known when the worker has opened the stream
         self.watch: Callable[[str, Event], None] | None = None  # called with each event that is queued
         self._pump = asyncio.create_task(self._run(), name=f"session {name}")
 
@@ -113,11 +115,11 @@ class Session:
             SessionClosed: the session ended, or the utterance is too long.
         """
         self._check_open()
-        if not len(samples):
+        if not len(samples) or self._ignoring:
             return
         self._received += len(samples) / RATE
         if self._received > self._limits.utterance:
-            await self._fail("utterance too long")
+            await self.close("utterance too long")
             self._check_open()
         now = time.monotonic()
         for start in range(0, len(samples), int(STEP * RATE)):
@@ -130,11 +132,13 @@ class Session:
                 self._changed.notify_all()
 
     async def end(self) -> None:
-        """The utterance is complete."""
+        """The utterance is complete; the event `end` follows its last frames, also if it had no audio."""
+        self._received = 0.0  # what comes now belongs to the next one
         await self._put("end")
 
     async def listen(self, on: bool) -> None:
         """The face listens, or does not; audio is not animated while it listens."""
+        self._ignoring = on
         await self._put(("listen", on))
 
     async def set_emotion(self, emotion: str | None, intensity: float = 1.0, share: float = 1.0) -> None:
@@ -156,7 +160,8 @@ class Session:
         self._metrics.interruptions += 1
         async with self._changed:
             self._epoch += 1
-            self._inbox = deque(item for item in self._inbox if not isinstance(item, _Audio) and item != "end")
+            dropped = ("end", "interrupt")
+            self._inbox = deque(item for item in self._inbox if not isinstance(item, _Audio) and item not in dropped)
             self._inbox.appendleft("interrupt")
             self._waiting = self._received = 0.0
             pose = self._find_pose(at)
@@ -172,6 +177,19 @@ class Session:
             self._changed.notify_all()
 
     # What a client receives.
+
+    async def latency(self) -> float:
+        """Seconds by which frames follow their sound, without computing; waits until the worker has opened the stream.
+
+        Raises:
+            SessionClosed: it cannot be opened.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._latency is not None or self.closed)
+        if self._latency is None:
+            self._check_open()
+        assert self._latency is not None
+        return self._latency
 
     async def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None after `timeout` seconds without one. Raises SessionClosed after the last one."""
@@ -191,9 +209,8 @@ class Session:
 
     async def close(self, reason: str) -> None:
         """End the session; events that wait are dropped."""
-        if self.closed is None:
-            await self._fail(reason)
-            self._pump.cancel()
+        await self._fail(reason)
+        self._pump.cancel()
 
     @property
     def age(self) -> float:
@@ -236,7 +253,10 @@ class Session:
                 self.options.intensity_scale,
                 self.options.resting,
             )
-            await self._worker.call("open", self.name, options)
+            latency = await self._worker.call("open", self.name, options)
+            async with self._changed:
+                self._latency = latency
+                self._changed.notify_all()
             while True:
                 self._working = False
                 item = await self._next_item()
@@ -284,8 +304,6 @@ class Session:
         return item
 
     async def _animate(self, audio: _Audio) -> None:
-        if self._listening:
-            return  # the client's own voice, which moves no lips
         if self.state != "speaking":
             self.state, self.utterance = "speaking", self.utterance + 1
             self._started, self._animated = None, 0.0
@@ -300,18 +318,7 @@ class Session:
         if item == "interrupt":
             await self._worker.call("reset", self.name)
         elif item == "end":
-            if self.state != "speaking":
-                return
-            block = await self._worker.call("finish", self.name, self.options.fps)
-            self._count(block, 0.0)
-            await self._emit_frames(block, epoch, 0.0)
-            if epoch == self._epoch:
-                await self._emit(Event("end", self.utterance, None, "idle"), epoch)
-                self._rest(block if len(block.weights) else None)
-                if self._started is not None:  # the client still plays what it has
-                    self._rest_until = max(time.monotonic(), self._started + self._animated)
-                self.state = "listening" if self._listening else "idle"
-                self._received = 0.0
+            await self._end(epoch)
         elif item[0] == "listen":
             self._listening = item[1]
             if self.state != "speaking":
@@ -319,6 +326,23 @@ class Session:
                 await self._emit(Event(self.state, self.utterance, None, self.state), epoch)
         elif item[0] == "emotion":
             await self._worker.call("set_emotion", self.name, *item[1:])
+
+    async def _end(self, epoch: int) -> None:
+        """The last frames of the utterance, and its event; the event alone if there was no audio."""
+        state = "listening" if self._listening else "idle"
+        if self.state != "speaking":
+            await self._emit(Event("end", self.utterance, None, state), epoch)
+            return
+        block = await self._worker.call("finish", self.name, self.options.fps)
+        self._count(block, 0.0)
+        await self._emit_frames(block, epoch, 0.0)
+        await self._emit(Event("end", self.utterance, None, state), epoch)
+        if epoch != self._epoch:
+            return
+        self._rest(block if len(block.weights) else None)
+        if self._started is not None:  # the client still plays what it has
+            self._rest_until = max(time.monotonic(), self._started + self._animated)
+        self.state = state
 
     def _count(self, block: FrameBlock, seconds: float) -> None:
         self._metrics.step.add(block.seconds)

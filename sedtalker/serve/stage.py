@@ -49,11 +49,12 @@ class Stage:
             self._session, self._utterance = session, 0
             self._queue.clear()
         self._listening = event.state == "listening"
-        if event.block is None or event.state not in ("speaking", "idle", "listening"):
+        if event.kind == "interrupted":
+            self._queue.clear()
+        if event.block is None:
             return
         now = time.monotonic()
         if event.kind == "interrupted":
-            self._queue.clear()
             self._origin = now - event.block.start
         elif event.state != "speaking":
             return  # this stage has a resting face of its own

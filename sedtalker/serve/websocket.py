@@ -109,8 +109,11 @@ def _choice(message: dict[str, Any], key: str, known: tuple[Any, ...]) -> Any:
 def number(message: dict[str, Any], key: str, default: float, low: float, high: float) -> float:
     """A number of a message. Raises BadMessage if it is none, or outside low..high."""
     value = message.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (low <= value <= high):
-        raise BadMessage(f"{key} must be a number from {low:g} to {high:g}")
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (low <= float(value) <= high):
+            raise BadMessage(f"{key} must be a number from {low:g} to {high:g}")
+    except OverflowError:  # an integer beyond the range of float
+        raise BadMessage(f"{key} must be a number from {low:g} to {high:g}") from None
     return float(value)
 
 
@@ -135,16 +138,16 @@ async def serve_websocket(socket: WebSocket, manager: SessionManager) -> None:
     writer = SocketWriter(socket, limits)
     reader = PcmReader(start.sample_rate) if start.encoding == "pcm16" else ContainerReader(start.encoding)
     conversation = _Conversation(session, writer, start, reader, limits)
-    await writer.send(conversation.ready(manager))
-    await run_conversation(manager, session, socket, writer, conversation.receive(socket), conversation.send_events())
-    if isinstance(conversation.reader, ContainerReader):
-        conversation.reader.close()
+    try:
+        await run_conversation(manager, session, socket, conversation.receive(socket), conversation.send_events())
+    finally:
+        if isinstance(conversation.reader, ContainerReader):
+            conversation.reader.close()
 
 
 async def run_conversation(
-    manager: SessionManager, session: Session, socket: WebSocket, writer: SocketWriter,
-    receiving: Awaitable[None], sending: Awaitable[None],
-) -> None:  # fmt: skip
+    manager: SessionManager, session: Session, socket: WebSocket, receiving: Awaitable[None], sending: Awaitable[None]
+) -> None:
     """Run both directions until one ends, then close the session and the socket with the reason."""
     tasks = [asyncio.ensure_future(receiving), asyncio.ensure_future(sending)]
     reason, code, message = "disconnected", CLOSE_POLICY, None
@@ -164,6 +167,9 @@ async def run_conversation(
         reason = message = "slow reader"
     except SEDTalkerError as error:
         reason, message = "bad message", str(error)
+    except Exception:
+        logger.exception("a conversation failed", extra={"event": "session_failed", "session": session.name})
+        reason = message = "internal error"
     finally:
         await cancel_tasks(tasks)
         await manager.close(session, reason)
@@ -224,8 +230,8 @@ class _Conversation:
     ) -> None:
         self.session, self.writer, self.start, self.reader, self.limits = session, writer, start, reader, limits
 
-    def ready(self, manager: SessionManager) -> str:
-        assert manager.description is not None
+    async def _ready(self) -> str:
+        latency = await self.session.latency()
         return json.dumps(
             {
                 "type": "ready",
@@ -235,7 +241,7 @@ class _Conversation:
                 "blendshapes": ARKIT_NAMES,
                 "columns": columns(self.session.labels),
                 "fps": self.session.options.fps,
-                "latency": manager.description.latency,
+                "latency": latency,
             }
         )
 
@@ -280,6 +286,7 @@ class _Conversation:
             self.reader = PcmReader(self.start.sample_rate)
 
     async def send_events(self) -> None:
+        await self.writer.send(await self._ready())
         while True:
             event = await self.session.next_event()
             if event is not None:

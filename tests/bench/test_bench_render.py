@@ -1,4 +1,4 @@
-"""Cost of a rendered frame. Run with: pytest tests/bench/test_bench_render.py -s
+"""Cost of a rendered frame. Run with: pytest tests/bench/test_bench_render.py -n 0 -s
 
 Wall times vary on a shared machine; ratios are of CPU seconds measured in one process.
 """

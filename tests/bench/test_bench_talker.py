@@ -1,4 +1,4 @@
-"""Cost and memory of speech to vertices, compared with the peers' method: pytest tests/bench/test_bench_talker.py -n 0 -s
+"""Cost and memory of speech to vertices against the peers' method: pytest tests/bench/test_bench_talker.py -n 0 -s
 
 CPU seconds of one thread, the best of a few runs. Times are printed, never asserted.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,46 @@ def test_a_killed_preparation_continues(moment: int, late: bool, tmp_path: Path)
     prepare(read_emovoca(tmp_path), store)
     killed = contents(store)
     assert killed.keys() == whole.keys()  # no temporary file is left
-    different = {name for name in whole if whole[name] != killed[name]}
-    assert different <= {"manifest.json"}  # its notes name the clips that were there
-    assert open_store(store).clips == open_store(tmp_path / "whole").clips
+    assert {name for name in whole if whole[name] != killed[name]} == set()
+
+
+class KillAtCall:
+    """Profiler that counts calls, of Python and of C, and ends this process by SIGKILL at the n-th."""
+
+    def __init__(self, moment: int | None = None) -> None:
+        self.calls, self.moment = 0, moment
+
+    def __call__(self, frame: object, event: str, argument: object) -> None:
+        self.calls += event in ("call", "c_call")
+        if self.calls == self.moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def prepare(self, corpus: Path, store: Path) -> None:
+        source = read_emovoca(corpus)
+        sys.setprofile(self)
+        try:
+            prepare(source, store)
+        finally:
+            sys.setprofile(None)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_twenty_kills_at_random_calls_leave_no_trace(tmp_path: Path) -> None:
+    made.generator_layout(tmp_path)
+    prepare(read_emovoca(tmp_path), tmp_path / "first")  # compiles and imports
+    counter = KillAtCall()
+    counter.prepare(tmp_path, tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
+    context, killed = multiprocessing.get_context("fork"), 0
+    for number, moment in enumerate(np.random.default_rng(0).integers(1, counter.calls, 20).tolist()):
+        store = tmp_path / f"store_{number}"
+        process = context.Process(target=KillAtCall(moment).prepare, args=(tmp_path, store))
+        process.start()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        prepare(read_emovoca(tmp_path), store)
+        assert contents(store) == whole, f"killed at call {moment} of {counter.calls}"
+    assert killed > 15  # a run may need fewer calls than the one that was counted
 
 
 def bounded(frames: np.ndarray, template: np.ndarray) -> bool:

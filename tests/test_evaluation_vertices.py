@@ -121,6 +121,55 @@ def test_warping_forgives_a_delay_and_lve_does_not() -> None:
     assert figures["dtw"] < 1e-4 < 1e-3 < figures["lve_l2"]
 
 
+def test_lips_shifted_by_a_constant_have_known_errors() -> None:
+    shift, lips = np.array([0.003, -0.004, 0.012]), REGIONS["lips"]  # 13 mm
+    pred = TRUTH.copy()
+    pred[:, lips] += shift
+    figures = measure(pred, TRUTH, TEMPLATE, REGIONS, FPS)
+    share = len(lips) / VERTICES
+    assert figures["lve"] == pytest.approx(0.013**2) and figures["lve_l2"] == pytest.approx(0.013)
+    assert figures["lip_mve"] == pytest.approx(0.013) and figures["mve"] == pytest.approx(0.013 * share)
+    assert figures["ffe"] == pytest.approx(0.013**2 * FRAMES * share / 3)  # a constant has one frequency
+    still = ("mod", "lip_mod", "ae", "fdd", "uve")  # velocities and the upper face are those of the truth
+    assert max(abs(figures[name]) for name in still) < 1e-12
+
+
+def test_lve_is_the_worst_lip_vertex_of_each_frame() -> None:
+    pred = TRUTH.copy()
+    size = np.linspace(0.001, 0.02, FRAMES)
+    pred[np.arange(FRAMES), REGIONS["lips"][np.arange(FRAMES) % 3], 2] += size  # another vertex in every frame
+    figures = measure(pred, TRUTH, TEMPLATE, REGIONS, FPS)
+    assert figures["lve"] == pytest.approx(np.mean(size**2)) and figures["lve_l2"] == pytest.approx(np.mean(size))
+    assert figures["lip_mve"] == pytest.approx(np.mean(size) / 3)
+
+
+@pytest.mark.parametrize("posture", [0.0, 0.01])
+def test_fdd_of_a_frozen_upper_face_is_the_spread_of_the_truth(posture: float) -> None:
+    time, amplitude = np.arange(48), np.linspace(0.002, 0.01, len(REGIONS["upper_face"]))
+    truth, pred = (np.repeat(TEMPLATE[None], len(time), axis=0) for _ in range(2))
+    truth[:, REGIONS["upper_face"], 1] += amplitude * np.sin(2 * np.pi * 3 * time / len(time))[:, None]
+    pred[:, REGIONS["upper_face"], 2] += posture  # a posture that is held has no dynamics either
+    figures = measure(pred, truth, TEMPLATE, REGIONS, FPS)
+    assert figures["fdd"] == pytest.approx(np.mean(amplitude**2) / math.sqrt(8))  # of sin^2 over whole periods
+    assert measure(truth, pred, TEMPLATE, REGIONS, FPS)["fdd"] == pytest.approx(-figures["fdd"])
+    assert figures["lve"] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_measures_scale_with_the_unit_and_ignore_the_pose_of_the_head(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    factor, offset = rng.uniform(0.1, 1000), rng.normal(0, 0.2, 3)
+
+    def placed(points: np.ndarray) -> np.ndarray:
+        return factor * (points @ rotation + offset)
+
+    figures = measure(placed(PRED), placed(TRUTH), placed(TEMPLATE), REGIONS, FPS)
+    for one in MEASURES:
+        power = {"ms": 0, "m^2": 2}.get(one.unit, 1)
+        assert figures[one.name] == pytest.approx(FIGURES[one.name] * factor**power, rel=1e-6, nan_ok=True), one.name
+
+
 def test_lip_vertex_error_is_torchmetrics() -> None:
     functional = pytest.importorskip("torchmetrics.functional.multimodal")
     torch = pytest.importorskip("torch")

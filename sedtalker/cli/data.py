@@ -288,7 +288,7 @@ def _synthesize_syllables(arguments: argparse.Namespace) -> None:
 
 
 def _print_outcome(outcome: PrepareReport) -> None:
-    for note in outcome.notes:
+    for note in (*outcome.notes, *outcome.run_notes):
         print(note)
     _print_lines("missing", outcome.missing)
     _print_lines("refused", [f"{name}: {reason}" for name, reason in outcome.refused.items()])

@@ -63,6 +63,7 @@ class PrepareReport:
     missing: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)  # sequence -> problem
     notes: list[str] = field(default_factory=list)
+    run_notes: list[str] = field(default_factory=list)  # on this run, not on the store; they are not stored
 
 
 def prepare(source: VertexSource, destination: Path | str, options: PrepareOptions | None = None) -> PrepareReport:
@@ -264,9 +265,9 @@ def _add_all(source: VertexSource, root: Path | None, options: PrepareOptions, r
     if unassigned := sorted({clip.subject for clip in report.clips} - assigned):
         report.notes.append(f"subjects without a split, kept as {UNUSED!r}: {', '.join(unassigned)}")
     if report.kept:
-        report.notes.append(f"{report.kept} clips were there from an earlier run")
+        report.run_notes.append(f"{report.kept} clips were there from an earlier run")
     if report.rounding:
-        report.notes.append(f"{options.dtype} moves a coordinate by at most {report.rounding:.1e} m")
+        report.run_notes.append(f"{options.dtype} moves a coordinate by at most {report.rounding:.1e} m")
 
 
 def _read_ahead(sequences: Sequence[VertexSequence]) -> None:

@@ -1,7 +1,8 @@
 """Metrics of an evaluation in the formulas and units of papers, beside the figures that they published.
 
 Published figures hold for their own data, split, frame rate and masks; every difference from them is a warning. A paper
-whose figures we have not seen has its formula alone.
+whose figures we do not know in comparable units has its formula alone. Formulas, means and splits were compared with
+the evaluation scripts that the authors published; a note of each paper names the script or says that there is none.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sedtalker.errors import DataError
+from sedtalker.evaluation.bootstrap import Figure
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.vertex_masks import FLAME_VERTICES
 
 FLAME_LIPS = 254  # vertices of FLAME's mask of the lips
+BIWI_VERTICES = 23_370
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class PaperMetric:
     unit: str
     scale: float  # value in the paper's unit of a value in metres or square metres
     published: Mapping[str, float]  # system -> value
+    mean_over: str | None = None  # "sequences" if the paper averages the means of sequences; None: as our measure
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,11 @@ class Paper:
     masks: str
     lips: int | None  # vertices; None: the mask cannot be had
     metrics: tuple[PaperMetric, ...]
-    by_utterance: bool = False  # its test speakers are in its training set too
+    note: str  # the evaluation script that the formulas were compared with, and its differences from them
+    own_split: bool = False  # no split of our stores has the same sequences
 
+
+UNKNOWN = "none known in comparable units"
 
 VOCASET_LVE = {
     "FaceFormer": 4.109, "CodeTalker": 3.945, "SelfTalk": 3.224, "UniTalker": 3.148, "PTalker": 2.886,
@@ -51,17 +60,19 @@ VOCASET_LVE = {
 }  # fmt: skip
 
 _SPEAKERS = "VOCASET's 8, 2, 2 subjects"
+_VOCASET_SPLIT = f"{_SPEAKERS}, sentences 21-40"
 
 PAPERS: tuple[Paper, ...] = (
     Paper(
-        "SEDTalker (ICPR 2026)", "emovoca", "its own, by utterance", 30, FLAME_VERTICES,
+        "SEDTalker (ICPR 2026)", "emovoca", "by utterance, with the test's speakers in training", 30, FLAME_VERTICES,
         "192 numbers of another topology", None,
         (
-            PaperMetric("MVE", "mve", "m", 1, {"SEDTalker": 5.976e-3}),
-            PaperMetric("LVE", "lip_mve", "m", 1, {"SEDTalker": 7.847e-3}),
-            PaperMetric("EVE", "eve", "m", 1, {"SEDTalker": 7.863e-3}),
+            PaperMetric("MVE", "mve", "m", 1, {"SEDTalker": 5.976e-3}, "sequences"),
+            PaperMetric("LVE", "lip_mve", "m", 1, {"SEDTalker": 7.847e-3}, "sequences"),
+            PaperMetric("EVE", "eve", "m", 1, {"SEDTalker": 7.863e-3}, "sequences"),
         ),
-        by_utterance=True,
+        "Evaluation/evaluation_metrics.py averages the means of sequences; it has 61 lip vertices, 58 of the emotion",
+        own_split=True,
     ),
     Paper(
         "EmoVOCA (WACV 2025)", "emovoca", _SPEAKERS, 60, FLAME_VERTICES, "FLAME's lips and upper face", FLAME_LIPS,
@@ -69,26 +80,46 @@ PAPERS: tuple[Paper, ...] = (
             PaperMetric("LVE", "lve_l2", "mm", 1e3, {"best of the paper": 1.845, "E-FaceFormer": 3.134}),
             PaperMetric("UVE", "uve", "mm", 1e3, {"best of the paper": 0.501, "E-FaceFormer": 0.904}),
         ),
+        "its repository has no evaluation script, so the formulas were not compared with code",
     ),
     Paper(
-        "JambaTalk (TOMM 2025)", "vocaset", _SPEAKERS, 30, FLAME_VERTICES, "CodeTalker's lips and upper face", None,
+        "JambaTalk (TOMM 2025)", "vocaset", _VOCASET_SPLIT, 30, FLAME_VERTICES, "192 numbers of another topology", None,
         (PaperMetric("LVE", "lve", "1e-5 m^2", 1e5, {}), PaperMetric("FDD", "fdd", "1e-5 m^2", 1e5, {})),
+        "evaluation/evaluation_metrics.py measures coordinates, not vertices: LVE is the norm of 61 of the 15,069 "
+        "coordinates, FDD the deviation of the squared norm of 131. CodeTalker's formulas are shown",
     ),
     Paper(
-        "ScanTalk (ECCV 2024)", "vocaset", _SPEAKERS, 30, FLAME_VERTICES, "FLAME's lips and upper face", FLAME_LIPS,
+        "ScanTalk (ECCV 2024)", "vocaset", f"{_SPEAKERS}, all sentences", 30, FLAME_VERTICES,
+        "FLAME's lips and its upper_mask.npy", FLAME_LIPS,
         (
             PaperMetric("LVE", "lve", "1e-5 m^2", 1e5, {}),
             PaperMetric("MVE", "mve", "mm", 1e3, {}),
-            PaperMetric("DTW", "dtw", "m", 1, {}),
-            PaperMetric("DFD", "dfd", "m", 1, {}),
+            PaperMetric("FDD", "fdd", "1e-5 m^2", 1e5, {}),
         ),
+        "src/compute_metrics.py has the same formulas and means",
+        own_split=True,
     ),
     Paper(
-        "CodeTalker (CVPR 2023)", "vocaset", _SPEAKERS, 30, FLAME_VERTICES, "CodeTalker's lips and upper face", None,
-        (PaperMetric("LVE", "lve", "1e-5 m^2", 1e5, VOCASET_LVE), PaperMetric("FDD", "fdd", "1e-5 m^2", 1e5, {})),
+        "Unregistered ScanTalk (arXiv 2410.11041)", "vocaset", f"{_SPEAKERS}, all sentences", 30, FLAME_VERTICES,
+        "FLAME's lips", FLAME_LIPS,
+        (PaperMetric("DTW", "dtw", "m", 1, {}), PaperMetric("DFD", "dfd", "m", 1, {})),
+        "ScanTalk's repository has no script of these measures, so the formulas were not compared with code",
+        own_split=True,
+    ),
+    Paper(
+        "CodeTalker (CVPR 2023)", "biwi", "BIWI-Test-A: sentences e37-e40 of the six training subjects", 25,
+        BIWI_VERTICES, "its lve.txt and fdd.txt", None,
+        (PaperMetric("LVE", "lve", "1e-5 m^2", 1e5, {}), PaperMetric("FDD", "fdd", "1e-5 m^2", 1e5, {})),
+        "main/cal_metric.py has the same formulas and means, in BIWI's normalised coordinates, not in metres",
+        own_split=True,
+    ),
+    Paper(
+        "LVE on VOCASET, by later papers", "vocaset", _VOCASET_SPLIT, 30, FLAME_VERTICES, "each paper's own lips", None,
+        (PaperMetric("LVE", "lve", "1e-5 m^2", 1e5, VOCASET_LVE),),
+        "the formula is that of CodeTalker's script; the figures are those that the papers give of each other",
     ),
 )  # fmt: skip
-"""Papers whose metrics are shown; CodeTalker's LVE of others on the same data is in their papers."""
+"""Papers whose metrics are shown."""
 
 
 def read_summary(path: Path | str) -> dict[str, Any]:
@@ -125,24 +156,34 @@ def compare_with_papers(summary: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "paper": paper.name,
                 "protocol": f"{paper.corpus}, {paper.split}, {paper.fps:g} fps, {paper.masks}",
-                "rows": [_row(metric, summary, system["overall"]) for metric in paper.metrics],
+                "rows": [_row(metric, summary, name, system["overall"]) for metric in paper.metrics],
                 "warnings": _warnings(paper, summary),
+                "note": paper.note,
             }
             for paper in PAPERS
         ],
     }
 
 
-def _row(metric: PaperMetric, summary: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+def _row(metric: PaperMetric, summary: Mapping[str, Any], system: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     known = summary["measures"].get(metric.measure)
     own = figures.get(metric.measure) or {"value": None, "low": None, "high": None}
+    formula = known["formula"] if known else f"{metric.measure}: not measured, as its mask is missing"
+    if known and metric.mean_over == "sequences":
+        formula, own = f"mean over sequences of {formula}", _sequence_mean(metric.measure, summary, system)
     return {
         "metric": metric.name,
         "unit": metric.unit,
-        "formula": known["formula"] if known else f"{metric.measure}: not measured, as its mask is missing",
+        "formula": formula,
         "own": {key: None if value is None else value * metric.scale for key, value in own.items()},
         "published": dict(metric.published),
     }
+
+
+def _sequence_mean(measure: str, summary: Mapping[str, Any], system: str) -> Figure:
+    """Mean over sequences of a measure whose own mean is over frames; without an interval, as groups are not known."""
+    values = [figures[measure] for figures in summary.get("by_sequence", {}).get(system, {}).values()]
+    return {"value": float(np.mean(values)) if values else None, "low": None, "high": None}
 
 
 def _warnings(paper: Paper, summary: Mapping[str, Any]) -> list[str]:
@@ -154,8 +195,8 @@ def _warnings(paper: Paper, summary: Mapping[str, Any]) -> list[str]:
         found.append(f"topology: {paper.vertices} vertices in the paper, {summary['vertices']} here")
     if summary["fps"] != paper.fps:
         found.append(f"frame rate: {paper.fps:g} fps in the paper, {summary['fps']:g} here")
-    if paper.by_utterance:
-        found.append(f"split: by utterance in the paper, with the test's speakers in training; here {summary['split']}")
+    if paper.own_split:
+        found.append(f"split: {paper.split} in the paper, {summary['split']} here")
     elif summary["split"] != "test":
         found.append(f"split: the paper's is test, here {summary['split']}")
     lips = next((one["mask"] for one in summary["measures"].values() if "lips" in one["mask"]["name"]), None)
@@ -175,16 +216,19 @@ def format_papers(report: Mapping[str, Any]) -> str:
         for row in paper["rows"]:
             published = ", ".join(f"{name} {value:g}" for name, value in row["published"].items())
             rows.append(
-                [paper["paper"], row["metric"], row["unit"], row["formula"], _show(row["own"]), published or "-"]
+                [paper["paper"], row["metric"], row["unit"], row["formula"], _show(row["own"]), published or UNKNOWN]
             )
     lines = [f"{report['corpus']}, split {report['split']}, {report['fps']:g} fps", "", markdown_table(rows), ""]
     lines.append("Published figures hold for the published corpora alone, not for synthetic ones of the same layout.")
     for paper in report["papers"]:
         lines += [f"warning, {paper['paper']}: {warning}" for warning in paper["warnings"]]
+    lines += [f"note, {paper['paper']}: {paper['note']}" for paper in report["papers"]]
     return "\n".join(lines)
 
 
 def _show(figure: Mapping[str, float | None]) -> str:
     if figure["value"] is None:
         return "-"
+    if figure["low"] is None or figure["high"] is None:
+        return f"{figure['value']:.4g}"
     return f"{figure['value']:.4g} [{figure['low']:.4g}, {figure['high']:.4g}]"

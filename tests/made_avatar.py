@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -313,3 +314,16 @@ def write_gltf(glb: bytes, folder: Path) -> Path:
     path = folder / "avatar.gltf"
     path.write_text(json.dumps(tree))
     return path
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Files of the avatars that the tests make: MPFB's form, and VRM 0.x and 1.0 with visemes alone."""
+    glb = head_glb()
+    made = {"mpfb.glb": as_mpfb(glb), "visemes0.vrm": as_vrm(glb, 0), "visemes1.vrm": as_vrm(glb, 1)}
+    for name, data in made.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in made]
+
+
+if __name__ == "__main__":  # python tests/made_avatar.py DIR
+    print(*write_all(Path(sys.argv[1])), sep="\n")

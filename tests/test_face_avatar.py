@@ -14,6 +14,7 @@ from made_avatar import as_mpfb, as_vrm, head_glb, join_glb, quantised, rename, 
 from PIL import Image
 
 from sedtalker.errors import FaceError, FaceWarning, SEDTalkerError
+from sedtalker.face import mouth_detection
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import load_face
 from sedtalker.face.avatar import _closing_factor, _find_axes, is_rigged, load_avatar, turn_matrix
@@ -351,6 +352,24 @@ def test_textures_in_ktx2_are_left_out(glb: bytes, plain: Face, tmp_path: Path) 
 def test_a_head_without_a_mouth_is_refused(glb: bytes, tmp_path: Path) -> None:
     with pytest.raises(FaceError, match="nothing opens the mouth"):
         load(rename(glb, lambda name: f"x{ARKIT_NAMES.index(name)}"), tmp_path)
+
+
+def test_a_mouth_that_no_shape_opens_is_named(glb: bytes, tmp_path: Path) -> None:
+    tree, data = split_glb(glb)
+    skin = next(mesh for mesh in tree["meshes"] if "mouthPucker" in mesh["extras"]["targetNames"])
+    names = skin["extras"]["targetNames"]
+    skin["extras"]["targetNames"] = ["other" if name == "jawOpen" else name for name in names]
+    with pytest.warns(FaceWarning, match="jawOpen parts no lips of this avatar"):
+        assert load(join_glb(tree, data), tmp_path).lip_pairs is None
+
+
+def test_partners_of_dense_lips_are_found_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    upper, lower = random.random((50, 3), np.float32), random.random((40, 3), np.float32)
+    whole = mouth_detection._find_partners(upper, lower)
+    monkeypatch.setattr(mouth_detection, "_BLOCK", 120)
+    for expected, found in zip(whole, mouth_detection._find_partners(upper, lower), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_head_motion_leaves_the_shoulders(plain: Face) -> None:

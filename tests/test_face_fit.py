@@ -257,6 +257,22 @@ def test_meshes_that_are_not_one_head(
     assert "\n" not in str(caught.value)
 
 
+def test_vertices_without_triangles_do_not_hide_the_head(head: Face) -> None:
+    triangles = head.surfaces[0].triangles
+    points = np.concatenate([head.template, [(0, 40, 0), (-900, 0, 7)]]).astype(np.float32)
+    gathered, strays = fit._gather_strays(points, triangles)
+    assert strays == len(points) - len(np.unique(triangles))
+    np.testing.assert_array_equal(gathered[triangles], points[triangles])
+    pose, _ = fit._find_pose(Path("a.obj"), gathered, triangles, fit._source(), {})
+    assert pose.describe() == "in metres, +y up, facing +z"
+
+
+def test_back_sides_are_found() -> None:
+    points = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0)] * 2, np.float32)  # the back has its own vertices
+    triangles = np.array([(0, 1, 2), (1, 3, 2), (4, 6, 5), (2, 0, 1)], np.int32)
+    assert fit._first_of_each(points, triangles).tolist() == [True, True, False, False]
+
+
 def test_a_very_dense_mesh_is_refused(head: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "_MAX_VERTICES", 1000)
     (tmp_path / "a.obj").write_bytes(format_obj(*skin_of(head)))

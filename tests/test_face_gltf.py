@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_avatar import join_glb, split_glb
+from made_animation import made_animation
+from made_avatar import head_glb, join_glb, split_glb
 
 from sedtalker.errors import FaceError
+from sedtalker.export.avatar import write_into
+from sedtalker.export.vrma import write_for
 from sedtalker.face.assets import load_face
 from sedtalker.face.gltf import Gltf, read_gltf_mesh
 
@@ -103,6 +106,19 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "a sparse index out of range": update(
         "accessors", 0, sparse={"count": 1, "indices": {"bufferView": 0, "byteOffset": 12, "componentType": 5125},
                                 "values": {"bufferView": 0}}),
+    "a negative sparse index": update(
+        "accessors", 0, sparse={"count": 1, "indices": {"bufferView": 0, "byteOffset": 14, "componentType": 5120},
+                                "values": {"bufferView": 0}}),
+    "signed joints": lambda t: (
+        t.update(skins=[{"joints": [1]}]), t["nodes"][0].update(skin=0),
+        t["accessors"].extend({"bufferView": 0, "componentType": k, "count": 3, "type": "VEC4"} for k in (5120, 5121)),
+        t["accessors"][2].update(normalized=True),
+        t["meshes"][0]["primitives"][0]["attributes"].update(JOINTS_0=1, WEIGHTS_0=2)
+    ),
+    "weights that are not numbers": update("meshes", 0, weights=[float("nan")]),
+    "an infinite opacity": lambda t: t.update(materials=[{"alphaCutoff": float("inf")}]),
+    "a vertex far away": update("nodes", 0, scale=[1e30, 1e30, 1e30]),
+    "a mesh without size": update("nodes", 0, scale=[0, 0, 1]),
     "a target of another length": lambda t: (
         t["accessors"].append({**t["accessors"][0], "count": 2}),
         t["meshes"][0]["primitives"][0].update(targets=[{"POSITION": 1}]),
@@ -164,13 +180,14 @@ def test_deeply_nested_json(tmp_path: Path) -> None:
     "uri",
     ["../secret.bin", "/etc/passwd", "folder/../../secret.bin", "%2e%2e/secret.bin", "file:///etc/passwd", "link.bin",
      "http://localhost:9/a.bin", "https://example.org/a.bin", "//example.org/a.bin", "C:\\secret.bin", "missing.bin",
-     "data:application/octet-stream;base64,!!!", "", "pipe"],
+     "data:application/octet-stream;base64,!!!", "", "pipe", "loop", "folder/" + "a" * 3000, "..%2fsecret.bin"],
 )  # fmt: skip
 def test_nothing_is_read_outside_of_the_folder(tmp_path: Path, uri: str) -> None:
     (tmp_path / "secret.bin").write_bytes(TRIANGLE.tobytes())
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "pipe")
     content = tree()
     content["buffers"][0]["uri"] = uri
@@ -182,6 +199,32 @@ def test_nothing_is_read_outside_of_the_folder(tmp_path: Path, uri: str) -> None
     content["textures"], content["images"] = [{"source": 0}], [{"uri": uri}]
     (folder / "a.gltf").write_text(json.dumps(content))
     refused(folder / "a.gltf")
+
+
+def test_a_picture_of_another_format(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"<svg/>")
+    gltf = Gltf(write(tmp_path / "a.glb", lambda content: content.update(images=[{"uri": "a.png"}])))
+    with pytest.raises(FaceError, match="image 0 is not a PNG, JPEG or WebP file"):
+        gltf.picture(0)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t.update(animations="none"), lambda t: t["nodes"][1].update(extras="\ud800")]
+)
+def test_files_into_which_no_animation_can_be_written(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    content, data = split_glb(head_glb())
+    change(content)
+    (tmp_path / "a.glb").write_bytes(join_glb(content, data))
+    with pytest.raises(FaceError, match="cannot be used"):
+        write_into(made_animation(tmp_path, seconds=0.1), tmp_path / "a.glb", tmp_path / "into.glb")
+    assert not (tmp_path / "into.glb").exists()
+
+
+def test_expressions_that_do_not_exist(tmp_path: Path) -> None:
+    expressions = {"preset": {"aa": {"morphTargetBinds": [{"node": 7, "index": 0}]}}}
+    path = write(tmp_path / "a.vrm", lambda t: t.update(extensions={"VRMC_vrm": {"expressions": expressions}}))
+    with pytest.raises(FaceError, match="cannot be used"):
+        write_for(made_animation(tmp_path, seconds=0.1), tmp_path / "a.vrma", path)
 
 
 def test_a_picture_that_claims_gigapixels(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`sedtalker evaluate`: measure a talker, motion, a diarizer, emotion segments, or the mark in pictures."""
+"""`sedtalker evaluate`: measure a talker, motion, faces, a diarizer, emotion segments, or the mark in pictures."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "evaluate", parents=[common], help="measure a talker or a diarizer", description=__doc__
     )
-    kinds = "talker|papers|motion|live|expression|diarizer|diarization|mark"
+    kinds = "talker|papers|motion|faces|live|expression|diarizer|diarization|mark"
     models = parser.add_subparsers(dest="model", metavar=kinds, required=True)
     _add_talker(models, common)
     _add_papers(models, common)
     _add_motion(models, common)
+    _add_faces(models, common)
     _add_live(models, common)
     _add_expression(models, common)
     _add_diarizer(models, common)
@@ -175,6 +176,26 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     add_look_ahead(parser, 400)
     add_report(parser)
     parser.set_defaults(run=run_motion)
+
+
+def _add_faces(models: Any, common: argparse.ArgumentParser) -> None:
+    parser = models.add_parser(
+        "faces",
+        parents=[common],
+        help="measure speech on avatars and fitted heads, compared with the default head",
+        description="Prints lip closures, lips that pass through each other and the speed of drawing as a Markdown "
+        "table. All faces get the same weights.",
+    )
+    parser.add_argument("faces", nargs="+", metavar="FACE", help="avatars (.glb, .gltf, .vrm), fitted heads or names")
+    parser.add_argument("--spoken", type=Path, required=True, metavar="DIR", help="recordings whose phones are known")
+    parser.add_argument(
+        "--phones", type=Path, required=True, metavar="TSV", help="their phones, by the names of the files"
+    )
+    parser.add_argument("--talker", default="default", metavar="NAME|DIR", help="default, or a folder")
+    _add_most(parser, "of the folder")
+    add_count(parser, "--drawn", 0, 100_000, 40, "frames that are drawn, for the speed")
+    add_report(parser)
+    parser.set_defaults(run=run_faces)
 
 
 def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
@@ -452,6 +473,18 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise DataError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     return evaluate_animations(arguments.inputs, phones, arguments.text)
+
+
+def run_faces(arguments: argparse.Namespace) -> int:
+    """Measure speech on faces; the default head is the reference."""
+    from sedtalker.evaluation.faces import evaluate_faces, format_faces
+    from sedtalker.evaluation.live import find_spoken
+    from sedtalker.phones import read_phones
+    from sedtalker.pipeline import load
+
+    spoken = find_spoken(arguments.spoken, read_phones(arguments.phones), arguments.most)
+    report = evaluate_faces(load(arguments.talker), ["default", *arguments.faces], spoken, arguments.drawn)
+    return _print_report(format_faces(report), report, arguments.output)
 
 
 def run_live(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from sedtalker.errors import SEDTalkerError
 from sedtalker.export.motion import require_weights
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.avatar import Avatar, load_avatar, turn_matrix
-from sedtalker.face.gltf import Gltf, local_matrix
+from sedtalker.face.gltf import MALFORMED, Gltf, local_matrix
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Float
 from sedtalker.files import atomic_write
@@ -44,11 +44,15 @@ def write_into(animation: Animation, avatar: Path, path: Path) -> None:
         raise SEDTalkerError(f"the result would replace the avatar: {path}. Name another file with -o")
     weights = arkit_weights(animation)
     loaded = load_avatar(avatar)
-    document = _Copy(loaded.gltf)
-    if len(animation):
-        _animate(document, loaded, animation, weights)
+    try:
+        document = _Copy(loaded.gltf)
+        if len(animation):
+            _animate(document, loaded, animation, weights)
+        encoded = document.encode()
+    except MALFORMED as error:
+        raise loaded.gltf.damaged(error) from error
     with atomic_write(path) as temp_path:
-        temp_path.write_bytes(document.encode())
+        temp_path.write_bytes(encoded)
 
 
 def arkit_weights(animation: Animation) -> Float:
@@ -189,7 +193,7 @@ def _weight_accessors(document: _Copy, avatar: Avatar, weights: Float) -> dict[i
         count = len(mesh["primitives"][0]["targets"])
         rest = np.zeros(count, np.float32)
         given = entry.get("weights") or mesh.get("weights") or []
-        rest[: len(given)] = given
+        rest[: len(given)] = given[:count]
         values = np.tile(rest, (len(weights), 1))
         for (own, index), curve in driven.items():
             if own == number:

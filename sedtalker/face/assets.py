@@ -53,7 +53,7 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
 
     Warns:
         FaceWarning: the mesh was rotated or scaled; the message states its unit and axes in the file. Or an avatar
-            lacks shapes; the message names them.
+            lacks shapes or lips; the message names them.
     """
     path = as_path(name_or_path, "a face", FaceError)
     name = str(name_or_path)
@@ -69,6 +69,12 @@ def load_face(name_or_path: str | Path = DEFAULT) -> Face:
     if path.suffix.lower() in SUFFIXES and is_rigged(path):
         face = load_avatar(path).face
         _warn_of_missing_shapes(face, path)
+        if face.lip_pairs is None:
+            warnings.warn(
+                f"jawOpen parts no lips of this avatar: {path}. Its mouth may stay closed",
+                FaceWarning,
+                stacklevel=2,
+            )
         return face
     return _from_mesh(path)
 

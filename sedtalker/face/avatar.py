@@ -33,6 +33,7 @@ _STILL = 1e-4  # of the size of a mesh; a morph target that moves it less is emp
 _UPRIGHT = 0.6  # least share of +y in the direction from mouth to eyes with which +y is up
 _SMALL = 2e-4  # metres; a shape that moves an eyeball less does not turn it
 _MAX_CLOSE = 2.0  # largest factor by which mouthClose is scaled to close the lips
+_FARTHEST = 1e6  # units from the origin: a kilometre in millimetres
 _MAX_VALUES = 400_000_000  # numbers in the blendshapes of a face
 
 EYE_TURNS: dict[str, tuple[float, float]] = {  # name without side -> pitch down and yaw to the person's left in degrees
@@ -163,6 +164,7 @@ def _build(gltf: Gltf) -> Avatar:
     if sum(len(piece.points) for piece in pieces) * len(ARKIT_NAMES) * 3 > _MAX_VALUES:
         raise FaceError(f"an avatar of too many vertices: {gltf.path}. Reduce it to less than 2 million")
     moved = [_displacements(gltf, piece, targets) for piece in pieces]
+    _check_size(pieces)
     targets = {name: bound for name, bound in targets.items() if _moves(name, pieces, moved)}
     shares = arkit_shares(targets)
     for piece, displacements in zip(pieces, moved, strict=True):
@@ -184,6 +186,16 @@ def _build(gltf: Gltf) -> Avatar:
     origins = world[:, :3, 3] @ rotation.T * metres
     turns = _turn_bones(pieces, bones, shares, origins)
     return _join(gltf, pieces, bones, turns, targets, shares, rotation, metres, origins)
+
+
+def _check_size(pieces: list[_Piece]) -> None:
+    """Raise ValueError if the pieces at rest are too large to be in any unit, or have no width or height."""
+    low = np.min([piece.points.min(axis=0) for piece in pieces], axis=0)
+    high = np.max([piece.points.max(axis=0) for piece in pieces], axis=0)
+    if not np.isfinite(low + high).all() or max(np.abs(low).max(), np.abs(high).max()) > _FARTHEST:
+        raise ValueError(f"a vertex is more than {_FARTHEST:.0e} units away")
+    if np.count_nonzero(high > low) < 2:
+        raise ValueError("its meshes have no size")
 
 
 def _find_targets(gltf: Gltf) -> dict[str, tuple[Target, ...]]:
@@ -243,8 +255,12 @@ def expression_names(gltf: Gltf) -> dict[str, str]:
     """Canonical names of a VRM's expressions, with their own names; presets of VRM 0.x have the names of 1.0."""
     presets = {"a": "aa", "i": "ih", "u": "ou", "e": "ee", "o": "oh", "blink_l": "blinkLeft", "blink_r": "blinkRight",
                "joy": "happy", "sorrow": "sad", "fun": "relaxed"}  # fmt: skip
+    try:
+        expressions = _expressions(gltf)
+    except MALFORMED as error:
+        raise gltf.damaged(error) from error
     found = {}
-    for title, bound in _expressions(gltf):
+    for title, bound in expressions:
         name = canonical_name(title)
         if name is not None and bound:
             found[name] = presets.get(title.lower(), title)
@@ -279,7 +295,7 @@ def _read_pieces(gltf: Gltf, world: NDArray[np.float64]) -> list[_Piece]:
         for weight, target in zip(rest, primitive.get("targets", []), strict=False):
             if weight and "POSITION" in target:
                 positions += np.float32(weight) * gltf.array(target["POSITION"]).astype(np.float32)
-        if np.linalg.det(np.asarray(matrices).reshape(-1, 3, 3)[0]) < 0:
+        if np.linalg.det(np.asarray(matrices, np.float64).reshape(-1, 3, 3)[0]) < 0:
             triangles = triangles[:, [0, 2, 1]]
         uv_sets = {
             number: gltf.array(attributes[f"TEXCOORD_{number}"]).astype(np.float32)
@@ -334,7 +350,10 @@ def _skin(
     if "inverseBindMatrices" in skin:
         inverse[:] = gltf.array(skin["inverseBindMatrices"])[: len(nodes)].reshape(-1, 4, 4).transpose(0, 2, 1)
     sets = [number for number in range(4) if f"JOINTS_{number}" in attributes]
-    joints = np.concatenate([gltf.array(attributes[f"JOINTS_{n}"]) for n in sets], axis=1).astype(np.int64)
+    stored = [gltf.array(attributes[f"JOINTS_{n}"]) for n in sets]
+    if any(values.dtype.kind != "u" for values in stored):
+        raise ValueError("the joints of a mesh are not whole numbers from 0")
+    joints = np.concatenate(stored, axis=1).astype(np.int64)
     weights = np.concatenate([gltf.array(attributes[f"WEIGHTS_{n}"]) for n in sets], axis=1).astype(np.float32)
     if joints.shape != weights.shape or (joints.size and int((joints * (weights > 0)).max()) >= len(nodes)):
         raise ValueError("a vertex refers to a joint that does not exist")

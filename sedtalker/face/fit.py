@@ -154,25 +154,43 @@ def fit_mesh(
     vertices, triangles = read_mesh(path)
     if len(vertices) > _MAX_VERTICES:
         raise FaceError(f"a mesh of {len(vertices)} vertices: {path}. Reduce it to at most {_MAX_VERTICES}")
+    vertices, strays = _gather_strays(vertices, triangles)
     flame = is_flame(vertices, triangles)
     source = _source()
     pose, notes = _find_pose(path, vertices, triangles, source, landmarks or {})
+    if strays:
+        notes.append(f"{strays} vertices belong to no triangle: they were moved to the middle of the mesh")
     if flame:
         notes.append("FLAME's topology: a vertex talker of this topology needs no fitting")
     points, looks = pose.apply(vertices), read_looks(path)
-    if _signed_volume(points, triangles) < 0:
+    once = _first_of_each(points, triangles)
+    if _signed_volume(points, triangles[once]) < 0:
         triangles, looks = triangles[:, [0, 2, 1]], looks.flip()
         notes.append("the triangles face inwards, as after mirroring: they were flipped")
+    if not once.all():
+        notes.append(f"{int((~once).sum())} triangles occur twice, such as back sides: the fit uses each once")
     given = {name: _position(value, vertices, pose, path) for name, value in (landmarks or {}).items()}
-    aligned = _align(source, points, triangles)
+    aligned = _align(source, points, triangles[once])
     mesh = _split_mesh(path, points, triangles, looks, aligned, source)
     found = _landmarks(source, aligned, mesh.whole, mesh.main, given)
     anchors = _anchors(source, found, given)
-    aligned = _fit_modes(source, aligned, points, triangles, anchors)
+    aligned = _fit_modes(source, aligned, points, triangles[once], anchors)
     fitted = _register(source, aligned, SurfaceIndex(mesh.whole, mesh.main), anchors)
     _, size, _ = similarity(source.face.template, aligned)
     fit = _transfer_shapes(source, mesh, fitted, size)
     return _assemble(fit, pose, found, notes)
+
+
+def _gather_strays(vertices: Float, triangles: Index) -> tuple[Float, int]:
+    """Vertices of which those without a triangle are in the middle of the others, and their number.
+
+    Scans and exports of selections have such vertices far away, which would hide unit and axes of the mesh.
+    """
+    stray = np.ones(len(vertices), bool)
+    stray[triangles] = False
+    if not stray.any():
+        return vertices, 0
+    return np.where(stray[:, None], vertices[~stray].mean(axis=0), vertices), int(stray.sum())
 
 
 def _find_pose(
@@ -198,6 +216,15 @@ def _find_pose(
             "mouth_right and eye_left_inner with --landmarks"
         )
     return pose, []
+
+
+def _first_of_each(points: Float, triangles: Index) -> NDArray[np.bool_]:
+    """Which triangles (F,) are the first with their three positions, in any order; back sides come after them."""
+    _, place = np.unique(np.round(points / 1e-6).astype(np.int64), axis=0, return_inverse=True)
+    _, first = np.unique(np.sort(place.ravel()[triangles], axis=1), axis=0, return_index=True)
+    result = np.zeros(len(triangles), bool)
+    result[first] = True
+    return result
 
 
 def _exists(landmark: int | tuple[float, ...], vertices: Float) -> bool:
@@ -427,6 +454,7 @@ def _split_mesh(
     if apart:
         raise FaceError(f"two heads in one mesh: {path}. Leave one of them")
     main = corners[label[corners[:, 0]] == face]
+    main = main[_first_of_each(whole, main)]
     return _Mesh(path, points, triangles, looks, whole, unique, main, others)
 
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from sedtalker.errors import FaceError, require
 from sedtalker.face.rig import Float, Index
@@ -71,7 +71,7 @@ class Gltf:
         data = _read_bytes(path)
         try:
             text, self.chunk = _split_container(data)
-            tree = json.loads(text)
+            tree = json.loads(text, parse_float=_finite, parse_constant=_finite)
             if not isinstance(tree, dict) or str(tree["asset"]["version"]).split(".")[0] != "2":
                 raise ValueError("it is not glTF 2.0")
             self.tree: dict[str, Any] = tree
@@ -117,6 +117,8 @@ class Gltf:
                 if image.width * image.height > _MAX_PIXELS:
                     raise ValueError(f"a picture of {image.width} x {image.height} pixels")
                 return np.asarray(image.convert("RGBA"))
+        except UnidentifiedImageError as error:
+            raise self.damaged(f"image {index} is not a PNG, JPEG or WebP file") from error
         except (*MALFORMED, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise self.damaged(f"image {index}: {error}") from error
 
@@ -205,6 +207,8 @@ class Gltf:
                 raise ValueError("a sparse array is longer than the array")
             ids, stored = sparse["indices"], sparse["values"]
             kind = np.dtype(_COMPONENTS[ids["componentType"]])
+            if kind.kind != "u":
+                raise ValueError("the indices of a sparse array are not whole numbers from 0")
             rows = self._strided(ids["bufferView"], ids.get("byteOffset", 0), changed, kind, 1)[:, 0]
             if len(rows) and int(rows.max()) >= count:
                 raise ValueError("a sparse array changes an element that does not exist")
@@ -258,11 +262,14 @@ class Gltf:
         if uri.startswith("data:"):
             return base64.b64decode(uri.partition(",")[2], validate=True)
         name = unquote(uri)
-        path = (self._folder / name).resolve()
-        if "://" in uri or ":" in name or "\0" in name or not path.is_relative_to(self._folder):
-            raise ValueError(f"it refers to {uri[:60]}, which is not in its folder")
-        if not path.is_file():
-            raise ValueError(f"{name[:60]} is missing")
+        try:
+            path = (self._folder / name).resolve()
+            if "://" in uri or ":" in name or "\0" in name or not path.is_relative_to(self._folder):
+                raise ValueError(f"it refers to {uri[:60]}, which is not in its folder")
+            if not path.is_file():
+                raise ValueError(f"{name[:60]} is missing")
+        except (OSError, RuntimeError) as error:  # before Python 3.13 a loop of links is a RuntimeError
+            raise ValueError(f"{name[:60]} cannot be found") from error
         return _read_bytes(path)
 
     def _decompress(self, packed: dict[str, Any]) -> bytes:
@@ -413,6 +420,14 @@ def _find_parents(tree: dict[str, Any]) -> list[int]:
             index = parents[index]
         checked.update(path)
     return parents
+
+
+def _finite(text: str) -> float:
+    """A number of the tree. Raises ValueError for NaN, infinity and numbers that are too large, which JSON forbids."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is not a number")
+    return value
 
 
 def _natural(value: Any) -> int:

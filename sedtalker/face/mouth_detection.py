@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sedtalker.face.arkit import JAW_OPEN
 from sedtalker.face.rig import Float, Index
@@ -13,6 +14,7 @@ from sedtalker.face.rig import Float, Index
 _STEPS = 17  # lip pairs from corner to corner
 _STILL, _MOVED = 0.25, 0.6  # shares of the largest travel of the jaw: upper lip, lower lip
 _NEAR = 0.012  # metres between the lips at rest
+_BLOCK = 2_000_000  # distances that are computed at once
 _LIPS = 0.012  # metres around the pairs that count as lips
 
 
@@ -45,10 +47,7 @@ def find_mouth(template: Float, faces: Index, blendshapes: Float, skin: Index) -
     upper, lower = skin[region & (travel < _STILL * largest)], skin[region & (travel > _MOVED * largest)]
     if not len(upper) or not len(lower):
         return None
-    distance = np.linalg.norm(template[upper][:, None] - template[lower][None], axis=2)
-    distance += np.abs(template[upper, 0][:, None] - template[lower, 0][None])  # partners face each other
-    partner = distance.argmin(axis=1)
-    gap = distance[np.arange(len(upper)), partner]
+    partner, gap = _find_partners(template[upper], template[lower])
     near = gap < max(_NEAR, 1.5 * float(gap.min()))
     candidates = np.stack([upper[near], lower[partner[near]]], axis=1)
     gap = gap[near]
@@ -80,3 +79,19 @@ def find_mouth(template: Float, faces: Index, blendshapes: Float, skin: Index) -
     ends["nose_tip"] = int(above[template[above, 2].argmax()]) if len(above) else int(pairs[len(pairs) // 2, 0])
     ends["chin"] = int(below[template[below, 2].argmax()]) if len(below) else int(pairs[len(pairs) // 2, 1])
     return Mouth(pairs, lips, ends)
+
+
+def _find_partners(upper: Float, lower: Float) -> tuple[NDArray[np.int64], Float]:
+    """For each point (N, 3) of the upper lip the row of the nearest of the lower lip (M, 3), and the distance.
+
+    Sideways distances count twice, as partners face each other. Blocks bound the memory for dense meshes.
+    """
+    partner, gap = np.empty(len(upper), np.int64), np.empty(len(upper), np.float32)
+    step = max(1, _BLOCK // len(lower))
+    for start in range(0, len(upper), step):
+        block = upper[start : start + step]
+        distance = np.linalg.norm(block[:, None] - lower[None], axis=2)
+        distance += np.abs(block[:, 0][:, None] - lower[:, 0][None])
+        partner[start : start + step] = distance.argmin(axis=1)
+        gap[start : start + step] = distance.min(axis=1)
+    return partner, gap

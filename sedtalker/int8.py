@@ -36,6 +36,15 @@ def is_supported() -> bool:
     return True
 
 
+def use_int8(device: str | torch.device, precision: str) -> bool:
+    """Whether a model computes in 8 bits.
+
+    Args:
+        precision: "int8" (CPU only), "float32", or "auto": int8 where it is supported.
+    """
+    return precision == "int8" or (precision == "auto" and torch.device(device).type == "cpu" and is_supported())
+
+
 class MeasuredLinear(nn.Linear):
     """A linear layer in floating point that stores the range of its inputs for `Int8Linear`."""
 

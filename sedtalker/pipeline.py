@@ -77,7 +77,7 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     """
     torch_device = _find_device(device)
     decoder = load_talker_model(_find_model(model)).to(torch_device)
-    emotion_model = load_diarizer(diarizer).to(torch_device)
+    emotion_model = load_diarizer(diarizer, torch_device)
     encoder = load_encoder(decoder.config.encoder, torch_device)
     name = emotion_model.config.encoder
     diarizer_encoder = encoder if name == encoder.name else load_encoder(name, torch_device)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from sedtalker.errors import CheckpointError
-from sedtalker.int8 import MeasuredLinear, is_supported, to_int8
+from sedtalker.int8 import MeasuredLinear, to_int8, use_int8
 from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters
 
 KIND = "streaming-encoder"
@@ -260,7 +260,7 @@ def load_streaming_network(
     config, state = load_checkpoint(folder, KIND)
     network = StreamingNetwork(StreamingConfig.from_plain(config))
     load_weights(network, state, folder)
-    if precision == "int8" or (precision == "auto" and torch.device(device).type == "cpu" and is_supported()):
+    if use_int8(device, precision):
         to_int8(network)
     return network.to(device).eval().requires_grad_(False)
 

@@ -10,12 +10,13 @@ import torch
 
 from sedtalker.emotion.causal import running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, Diarizer, DiarizerConfig, load_diarizer, pool_frames, save_diarizer
-from sedtalker.emotion.inference import diarize, enroll_voice, predict_frames
+from sedtalker.emotion.inference import diarize, enroll_voice, predict_frames, upsample_steps
 from sedtalker.emotion.voice import LONGEST_EVIDENCE, VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError
 from sedtalker.labels import LABELS
 
 CAUSAL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12, causal=True)
+BLOCKS = replace(CAUSAL, members=2, blocks=2, block_feedforward=20)
 
 
 def causal_diarizer(config: DiarizerConfig = CAUSAL) -> Diarizer:
@@ -44,7 +45,7 @@ def streamed(diarizer: Diarizer, features: torch.Tensor, sizes: list[int], voice
     return [torch.cat(values) for values in zip(*parts, strict=True)]
 
 
-@pytest.mark.parametrize("config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0)])
+@pytest.mark.parametrize("config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS])
 @pytest.mark.parametrize("voice", [None, made_profile()])
 def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
     diarizer, features = causal_diarizer(config), torch.randn(531, 3, 24)
@@ -54,21 +55,23 @@ def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
-def test_a_stream_equals_the_batch_of_training():
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS])
+def test_a_stream_equals_the_batch_of_training(config):
     """Step s of the causal outputs is shown by the frames 2 s + 1 and 2 s + 2."""
-    diarizer, features = causal_diarizer(), torch.randn(400, 3, 24)
+    diarizer, features = causal_diarizer(config), torch.randn(400, 3, 24)
     steps = pool_frames(features[None])
     activity = diarizer.speech_logits(steps).sigmoid()
     live, _ = diarizer.run_batch(steps, activity, VoiceEstimate.empty(72, 1), whole=False)
-    posterior, intensity = diarizer.finish(torch.cat([live.logits, live.intensity[..., None]], -1)[0, 0])
+    posterior, intensity = diarizer.finish(torch.cat([live.logits, live.intensity[..., None]], -1).mean(0)[0])
     stream = streamed(diarizer, features, [3])
     torch.testing.assert_close(stream[0][1::2], posterior, atol=1e-4, rtol=0)
     torch.testing.assert_close(stream[0][2::2], posterior[:-1], atol=1e-4, rtol=0)
     torch.testing.assert_close(stream[1][1::2], intensity, atol=1e-4, rtol=0)
 
 
-def test_a_stream_reads_no_future():
-    diarizer, features = causal_diarizer(), torch.randn(200, 3, 24)
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS])
+def test_a_stream_reads_no_future(config):
+    diarizer, features = causal_diarizer(config), torch.randn(200, 3, 24)
     other = features.clone()
     other[101:] = torch.randn(99, 3, 24)
     one, changed = streamed(diarizer, features, [8])[0], streamed(diarizer, other, [8])[0]
@@ -85,8 +88,9 @@ def test_reset_forgets_everything_but_the_profile():
     torch.testing.assert_close(stream.push(features).posterior, first.posterior)
 
 
-def test_offline_blocks_of_any_length_equal_the_whole():
-    diarizer, features = causal_diarizer(), torch.randn(2_711, 3, 24)
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS])
+def test_offline_blocks_of_any_length_equal_the_whole(config):
+    diarizer, features = causal_diarizer(config), torch.randn(2_711, 3, 24)
     whole = predict_frames(diarizer, features, made_profile())
     blocks = predict_frames(diarizer, iter(features.split([1, 200, 333, 1700, 477])), made_profile())
     for one, other in zip(whole, blocks, strict=True):
@@ -97,6 +101,18 @@ def test_offline_blocks_of_any_length_equal_the_whole():
     emotional = 1 - posterior[:, LABELS.index("neutral")]
     assert (intensity <= emotional + 1e-5).all() and (intensity >= 0.19 * emotional).all()
     assert posterior[:, LABELS.index("upset")].max() < 1e-9
+
+
+def test_a_recording_gives_the_outputs_of_training():
+    """Offline, blocks of features pass through the blocks with a look-ahead as the whole does in training."""
+    diarizer, features = causal_diarizer(BLOCKS), torch.randn(1_500, 3, 24)
+    steps = pool_frames(features[None])
+    outputs = diarizer.run_batch(
+        steps, diarizer.speech_logits(steps).sigmoid(), VoiceEstimate.empty(72, 1), whole=True
+    )[1]
+    posterior, _ = diarizer.finish(torch.cat([outputs.logits, outputs.intensity[..., None]], -1).mean(0))
+    predicted = predict_frames(diarizer, features).posterior
+    torch.testing.assert_close(predicted, upsample_steps(posterior, 1_500)[0], atol=0.01, rtol=0)
 
 
 def test_the_voice_changes_the_result_and_its_constant_part_cancels():

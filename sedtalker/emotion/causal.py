@@ -5,6 +5,10 @@ States are standardised with the mean and deviation of an average voice. A step'
 as n / (n + 5), and were trained with little and with much of it. s depends on the spread of the voice's states relative
 to the average voice's. Causal convolutions, a forward recurrent layer and statistics of the past follow. Offline, a
 backward recurrent layer and statistics of the future refine the result.
+
+With `DiarizerConfig.blocks` the last states that the networks read come from blocks of the encoder that were tuned for
+emotion (`EmotionBlocks`). The voice is still estimated from the encoder's own states, and its part in the projection has
+weights of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sedtalker.emotion.voice import VoiceEstimate
+from sedtalker.streaming_encoder import LayerState, StreamingConfig, StreamingLayer
 
 if TYPE_CHECKING:
     from sedtalker.emotion.diarizer import DiarizerConfig
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
 BLOCK = 10  # steps after which the estimate of the voice is updated, 0.4 s
 GATE_WIDTH = 16
 HALF_EVIDENCE = 5.0  # s; before training, a gate is half open with this evidence
+BLOCK_LEFT = 50  # steps before a step that the blocks tuned for emotion read, 2 s
+BLOCK_AHEAD = 25  # steps after it, in each block, where the future is known
+HEAD_WIDTH = 64  # of the blocks' attention, as in Whisper
+STATE_SCALE = 0.69  # deviation of the streaming encoder's first state; the cached states have deviation 1
 
 
 class VoiceContext(NamedTuple):
@@ -41,6 +50,37 @@ class MemberState(NamedTuple):
     past: Tensor  # (B, n, width), steps that the statistics read again
 
 
+class EmotionBlocks(nn.Module):
+    """Blocks of the speech encoder that were tuned for emotion, on steps instead of frames."""
+
+    def __init__(self, config: DiarizerConfig) -> None:
+        super().__init__()
+        width = config.feature_width
+        sizes = StreamingConfig(
+            width=width, heads=max(1, width // HEAD_WIDTH), feedforward=config.block_feedforward, left=BLOCK_LEFT
+        )
+        self.scale = nn.Parameter(torch.full((width,), STATE_SCALE))
+        self.layers = nn.ModuleList(StreamingLayer(sizes) for _ in range(config.blocks))
+
+    def forward(
+        self, states: Tensor, ahead: int, carried: tuple[LayerState, ...] | None = None, last: bool = True
+    ) -> tuple[list[Tensor], tuple[LayerState, ...]]:
+        """Layer-normed outputs (B, m, D) of each block for the next steps (B, n, D), and the state after them.
+
+        Args:
+            ahead: steps that each block looks ahead.
+            carried: state after the steps before; None: these are the first.
+            last: no steps follow. Otherwise the outputs of a block stop `ahead` steps before the end of its input.
+        """
+        x, outputs, after = states * self.scale, [], []
+        for number, layer in enumerate(self.layers):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+                x, state = layer(x, ahead, None if carried is None else carried[number], last)
+            outputs.append(F.layer_norm(x.float(), x.shape[-1:]))
+            after.append(state)
+        return outputs, tuple(after)
+
+
 class CausalMember(nn.Module):
     """One network: projected steps (B, S, width) and the voice -> raw outputs (B, S, C + 1).
 
@@ -52,6 +92,7 @@ class CausalMember(nn.Module):
         super().__init__()
         width, hidden, outputs = config.width, config.hidden, len(config.labels) + 1
         self.project = nn.Linear(config.layers * config.feature_width, width)
+        self.voice = nn.Linear(config.layers * config.feature_width, width, bias=False) if config.blocks else None
         opening = nn.Linear(GATE_WIDTH, 2 * width)
         nn.init.zeros_(opening.weight)
         nn.init.zeros_(opening.bias)
@@ -83,7 +124,8 @@ class CausalMember(nn.Module):
         seconds = voice.evidence[..., :1].expm1().clamp(min=1e-3)
         opening = self.gates(voice.evidence) + (seconds / HALF_EVIDENCE).log()
         mean_gate, spread_gate = opening.sigmoid().chunk(2, dim=-1)
-        shift = mean_gate * F.linear(voice.shift, self.project.weight)
+        weight = self.project.weight if self.voice is None else self.voice.weight
+        shift = mean_gate * F.linear(voice.shift, weight)
         return shift, torch.exp(torch.tanh(spread_gate * self.spread(voice.spread)))
 
     def run_past(self, embedded: Tensor, state: MemberState | None = None) -> tuple[Tensor, Tensor, MemberState]:

@@ -17,6 +17,7 @@ from sedtalker.layers_cpu import (
     NORM_EPSILON,
     Float,
     Linear,
+    Rows,
     compiled,
     gelu,
     pack,
@@ -26,6 +27,8 @@ from sedtalker.layers_cpu import (
     softplus,
     tanh,
 )
+from sedtalker.streaming_encoder import StreamingLayer
+from sedtalker.streaming_encoder_cpu import PackedLayer
 
 LEAST_WEIGHT = 1e-3  # of a step in the statistics, as in `PastStatistics`
 LEAST_VARIANCE = 1e-4
@@ -52,6 +55,22 @@ def _pool(frames: Float, first_layer: int, average: Float, deviation: Float, ste
             for i in range(size):
                 steps[s, at + i] *= scale
                 standardised[s, at + i] = (steps[s, at + i] - average[at + i]) / deviation[at + i]
+
+
+@compiled
+def _standardise(x: Float, at: int, average: Float, deviation: Float, y: Float) -> None:
+    """Columns from `at` on of y (S, size) = layer norm of x (S, D), relative to an average voice."""
+    size = x.shape[1]
+    for s in range(x.shape[0]):
+        total, square = np.float32(0.0), np.float32(0.0)
+        for i in range(size):
+            total += x[s, i]
+        mean = total / np.float32(size)
+        for i in range(size):
+            square += (x[s, i] - mean) * (x[s, i] - mean)
+        scale = np.float32(1.0) / np.sqrt(square / np.float32(size) + np.float32(NORM_EPSILON))
+        for i in range(size):
+            y[s, at + i] = ((x[s, i] - mean) * scale - average[at + i]) / deviation[at + i]
 
 
 @compiled
@@ -242,6 +261,33 @@ class PackedDiarizer:
         self.members = [_Member(member) for member in diarizer.causal_members]
         self.speech = pack(diarizer.speech_head)
         self.project = Linear(np.concatenate([m.project.weight.detach().numpy() for m in diarizer.causal_members]))
+        self.voice, self.blocks = self.project, None  # `voice` projects the mean of the voice
+        if diarizer.blocks is not None:
+            layers = [PackedLayer(layer) for layer in diarizer.blocks.layers if isinstance(layer, StreamingLayer)]
+            self.blocks, self.scale = layers, diarizer.blocks.scale.detach().numpy()
+            weights = [m.voice.weight.detach().numpy() for m in diarizer.causal_members if m.voice is not None]
+            self.voice = Linear(np.concatenate(weights))
+
+    def run_blocks(self, steps: Float, standardised: Float, memory: list[Rows]) -> Float:
+        """Inputs of the networks (S, size) of steps (S, size): the last states are replaced by outputs of the blocks.
+
+        Args:
+            standardised: (S, size), the steps relative to an average voice; overwritten.
+            memory: queries, keys and values of the last steps, of each block; updated.
+        """
+        assert self.blocks is not None
+        width = len(self.scale)
+        at = steps.shape[1] - len(self.blocks) * width
+        x = steps[:, at - width : at] * self.scale
+        for block, qkv in zip(self.blocks, memory, strict=True):
+            start, y = qkv.count, np.empty_like(x)
+            block.qkv(block.attention_norm(x, y), qkv.extend(len(x)))
+            block.read(x, qkv.view(qkv.first, qkv.count), start - qkv.first, 0, y)
+            qkv.drop(qkv.count - block.left)
+            x = y
+            _standardise(x, at, self.average, self.deviation, standardised)
+            at += width
+        return standardised
 
 
 class PackedSteps:
@@ -252,6 +298,7 @@ class PackedSteps:
         self._packed: PackedDiarizer = share_packed(diarizer, PackedDiarizer)
         self._diarizer = self._packed.copy or diarizer
         self._states = [_MemberState(member) for member in self._packed.members]
+        self._memory = [Rows(block.qkv.outputs) for block in self._packed.blocks or ()]
         self._estimate, self._steps = VoiceEstimate(*(part.cpu() for part in start)), 0
         self._terms: list[tuple[Float, Float]] = []
         self._start_block()
@@ -260,7 +307,7 @@ class PackedSteps:
         """Start a block of `BLOCK` steps: update what the members know of the voice."""
         context = self._diarizer.voice_context(VoiceEstimate(*(part[:, None] for part in self._estimate)))
         shift, spread, evidence = (np.ascontiguousarray(part[0].numpy()) for part in context)
-        projected = self._packed.project(shift, np.empty((1, self._packed.project.outputs), np.float32))[0]
+        projected = self._packed.voice(shift, np.empty((1, self._packed.voice.outputs), np.float32))[0]
         self._terms, column = [], 0
         for member in self._packed.members:
             own = projected[column : column + member.width]
@@ -291,7 +338,8 @@ class PackedSteps:
         steps, standardised = (np.empty((size, len(packed.average)), np.float32) for _ in range(2))
         _pool(frames, packed.first_layer, packed.average, packed.deviation, steps, standardised)
         speech = packed.speech(standardised, np.empty((size, 1), np.float32))
-        projected = packed.project(standardised, np.empty((size, packed.project.outputs), np.float32))
+        inputs = standardised if packed.blocks is None else packed.run_blocks(steps, standardised, self._memory)
+        projected = packed.project(inputs, np.empty((size, packed.project.outputs), np.float32))
         raw, column = np.empty((len(packed.members), size, packed.members[0].head.outputs), np.float32), 0
         for number, (member, state, terms) in enumerate(zip(packed.members, self._states, self._terms, strict=True)):
             self._run_member(member, state, terms, projected, column, raw[number])

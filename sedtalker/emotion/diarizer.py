@@ -30,13 +30,23 @@ from sedtalker.checkpoint import (
     raise_problem,
     save_checkpoint,
 )
-from sedtalker.emotion.causal import BLOCK, CausalMember, VoiceContext, running_estimates, voice_context
+from sedtalker.emotion.causal import (
+    BLOCK,
+    BLOCK_AHEAD,
+    CausalMember,
+    EmotionBlocks,
+    VoiceContext,
+    running_estimates,
+    voice_context,
+)
 from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError, TrackError, as_path
 from sedtalker.files import atomic_write
+from sedtalker.int8 import to_int8, use_int8
 from sedtalker.labels import LABELS, label_columns
 from sedtalker.resources import asset
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, WindowedEncoder, load_encoder
+from sedtalker.streaming_encoder import LayerState
 
 if TYPE_CHECKING:
     from sedtalker.emotion.inference import DiarizerStream
@@ -69,9 +79,11 @@ class DiarizerConfig:
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
     causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
+    blocks: int = 0  # blocks tuned for emotion, which replace that many of the last hidden states; causal diarizers only
+    block_feedforward: int = 1536
 
     def __post_init__(self) -> None:
-        check_settings(self, "diarizer", zero=("first_layer", "convolutions"))
+        check_settings(self, "diarizer", zero=("first_layer", "convolutions", "blocks"))
         problems = {
             f"labels {self.labels} need different names with neutral among them": "neutral" not in self.labels
             or len(set(self.labels)) < len(self.labels),
@@ -83,6 +95,8 @@ class DiarizerConfig:
             ),
             f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
+            f"blocks {self.blocks} need a causal diarizer": self.blocks > 0 and not self.causal,
+            f"blocks {self.blocks} must be fewer than the {self.layers} layers": self.blocks >= self.layers,
         }
         raise_problem("diarizer", problems)
 
@@ -166,10 +180,13 @@ class Diarizer(nn.Module):
         self.config = config = config or DiarizerConfig()
         absent = torch.tensor([label in config.absent for label in config.labels])
         self.register_buffer("absent", absent, persistent=False)
+        self.blocks: EmotionBlocks | None = None
         if not config.causal:
             self.members = nn.ModuleList(Member(config) for _ in range(config.members))
             return
         self.members = nn.ModuleList(CausalMember(config, STEP_RATE) for _ in range(config.members))
+        if config.blocks:
+            self.blocks = EmotionBlocks(config)
         size = config.layers * config.feature_width
         self.speech_head = nn.Linear(size, 1)
         self.register_buffer("average_voice", torch.zeros(size))
@@ -187,7 +204,13 @@ class Diarizer(nn.Module):
         return self._stack([member(steps) for member in self._networks])
 
     def run_batch(
-        self, steps: Tensor, activity: Tensor, start: VoiceEstimate, whole: bool, mask: Tensor | None = None
+        self,
+        steps: Tensor,
+        activity: Tensor,
+        start: VoiceEstimate,
+        whole: bool,
+        mask: Tensor | None = None,
+        ahead: int | None = None,
     ) -> tuple[Outputs, Outputs]:
         """Outputs of a causal diarizer without and with the future.
 
@@ -197,20 +220,42 @@ class Diarizer(nn.Module):
             start: (B,), estimates before the first step.
             whole: use the estimate from all steps at every step, not the running one.
             mask: (B, size), factors of the input channels, for dropout.
+            ahead: steps that the blocks look ahead for both outputs; None: 0 without and `BLOCK_AHEAD` with the future.
         """
         flat, size = steps.flatten(2), steps.shape[1]
         before, after = running_estimates(flat, activity, start, 1 / STEP_RATE)
         block = torch.arange(size, device=steps.device) // (size if whole else BLOCK)
         estimate = VoiceEstimate(*(part[:, None] for part in after)) if whole else before
-        context, flat = self.voice_context(estimate), self.standardise(steps)
+        context = self.voice_context(estimate)
         if mask is not None:
-            flat, context = flat * mask[:, None], context._replace(shift=context.shift * mask[:, None])
-        live, refined = [], []
-        for member in self.causal_members:
-            member_live, member_refined = member(member.adapt(member.project_steps(flat), context, block))
-            live.append(member_live)
-            refined.append(member_refined)
-        return self._combine(torch.stack(live)), self._combine(torch.stack(refined))
+            context = context._replace(shift=context.shift * mask[:, None])
+
+        def run(ahead: int) -> list[tuple[Tensor, Tensor]]:
+            inputs = self.member_inputs(steps, ahead)
+            inputs = inputs if mask is None else inputs * mask[:, None]
+            return [
+                member(member.adapt(member.project_steps(inputs), context, block)) for member in self.causal_members
+            ]
+
+        without = run(ahead or 0)
+        with_future = run(BLOCK_AHEAD) if self.blocks is not None and ahead is None else without
+        live, refined = torch.stack([raw for raw, _ in without]), torch.stack([raw for _, raw in with_future])
+        return self._combine(live), self._combine(refined)
+
+    def member_inputs(self, steps: Tensor, ahead: int) -> Tensor:
+        """Standardised inputs of the networks (B, S, size), of whole recordings' steps (B, S, L, D).
+
+        Args:
+            ahead: steps that the blocks tuned for emotion look ahead.
+        """
+        if self.blocks is None:
+            return self.standardise(steps)
+        kept = self.config.layers - self.config.blocks
+        return self.join_states(steps[:, :, :kept], self.blocks(steps[:, :, kept - 1], ahead)[0])
+
+    def join_states(self, steps: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """Standardised inputs of the networks (B, S, size): the encoder's states (B, S, l, D) and the blocks' outputs."""
+        return self.standardise(torch.cat([steps, torch.stack(list(outputs), 2)], 2))
 
     def standardise(self, steps: Tensor) -> Tensor:
         """Flat steps (B, S, size) relative to an average voice, of steps (B, S, L, D)."""
@@ -285,20 +330,18 @@ class Diarizer(nn.Module):
         return matrix
 
     def embed(self, steps: Tensor) -> Tensor:
-        """Each member's embedding of steps (B, S, L, D) without their context, side by side: (B, S, M * width).
-
-        Of a causal diarizer it is the projection, from which the voice was not subtracted yet.
-        """
-        if self.config.causal:
-            flat = self.standardise(steps)
-            return torch.cat([member.project_steps(flat) for member in self.causal_members], dim=-1)
+        """Each member's embedding of steps (B, S, L, D) without their context, side by side: (B, S, M * width)."""
         return torch.cat([member.embed(steps) for member in self._networks], dim=-1)
+
+    def project_inputs(self, inputs: Tensor) -> Tensor:
+        """The same of a causal diarizer's inputs (B, S, size), from which the voice was not subtracted yet."""
+        return torch.cat([member.project_steps(inputs) for member in self.causal_members], dim=-1)
 
     def mean_logits(self, embedded: Tensor, voice: VoiceEstimate | None = None) -> Tensor:
         """Mean over the members of the logits and of the intensity before its sigmoid (B, S, C + 1).
 
         Args:
-            embedded: (B, S, M * width) of `embed`.
+            embedded: (B, S, M * width) of `embed` or `project_inputs`.
             voice: (B,), of a causal diarizer.
         """
         parts = embedded.chunk(len(self.members), dim=-1)
@@ -356,6 +399,28 @@ class Diarizer(nn.Module):
         return DiarizerStream(self, voice)
 
 
+class InputStream:
+    """Inputs of a causal diarizer's networks for steps that arrive in pieces, as of `Diarizer.member_inputs`."""
+
+    def __init__(self, diarizer: Diarizer, ahead: int) -> None:
+        self._diarizer, self._ahead = diarizer, ahead
+        self._carried: tuple[LayerState, ...] | None = None
+        self._waiting: list[Tensor] = []  # states of the encoder, and outputs of each block, without an input so far
+
+    def push(self, steps: Tensor, last: bool = False) -> Tensor:
+        """Inputs (B, m, size) for the next steps (B, n, L, D); with blocks they lag by the blocks' look-ahead."""
+        diarizer = self._diarizer
+        if diarizer.blocks is None:
+            return diarizer.standardise(steps)
+        kept = diarizer.config.layers - diarizer.config.blocks
+        outputs, self._carried = diarizer.blocks(steps[:, :, kept - 1], self._ahead, self._carried, last)
+        new = [steps[:, :, :kept], *outputs]
+        held = [torch.cat(pair, 1) for pair in zip(self._waiting, new, strict=True)] if self._waiting else new
+        count = held[-1].shape[1]
+        self._waiting = [part[:, count:] for part in held]
+        return diarizer.join_states(held[0][:, :count], [part[:, :count] for part in held[1:]])
+
+
 class ConvolutionBlock(nn.Module):
     """Residual convolution over neighbouring steps: (B, S, width) -> (B, S, width)."""
 
@@ -393,8 +458,13 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
     save_checkpoint(folder, KIND, asdict(config), diarizer.state_dict())
 
 
-def load_diarizer(name: Path | str = "default") -> Diarizer:
+def load_diarizer(
+    name: Path | str = "default", device: str | torch.device = "cpu", precision: str = "auto"
+) -> Diarizer:
     """A packaged diarizer ("default", "open") or one in a folder, ready to use.
+
+    Args:
+        precision: of the blocks tuned for emotion, as in `load_streaming_network`.
 
     Raises:
         CheckpointError: no such diarizer, or one that does not fit this version.
@@ -408,4 +478,6 @@ def load_diarizer(name: Path | str = "default") -> Diarizer:
         sizes = replace(sizes, encoder=str((folder / OWN_ENCODER).resolve()))
     diarizer = Diarizer(sizes)
     load_weights(diarizer, state, folder)
-    return diarizer.eval().requires_grad_(False)
+    if diarizer.config.blocks and use_int8(device, precision):
+        to_int8(diarizer)
+    return diarizer.to(device).eval().requires_grad_(False)

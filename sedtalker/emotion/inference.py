@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.emotion.causal import running_estimates
-from sedtalker.emotion.diarizer import STEP_RATE, STRIDE, Diarizer, pool_frames
+from sedtalker.emotion.causal import BLOCK_AHEAD, running_estimates
+from sedtalker.emotion.diarizer import STEP_RATE, STRIDE, Diarizer, InputStream, pool_frames
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import loudness, silence_weight
 from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
@@ -73,6 +73,7 @@ def predict_frames(
     `voice`. `DiarizerStream` knows the voice up to a frame only.
     """
     causal, count = diarizer.config.causal, 0
+    inputs = InputStream(diarizer, BLOCK_AHEAD) if causal else None
     estimate, activity = _start(diarizer, voice), [torch.zeros(0)]
 
     def embed_blocks() -> Iterator[Tensor]:
@@ -80,12 +81,15 @@ def predict_frames(
         for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
             count += len(block)
             steps = pool_frames(block[None, :, diarizer.config.first_layer :].to(diarizer.absent.device))
-            if causal:
+            if inputs is not None:
                 speech = diarizer.speech_logits(steps).sigmoid()
                 estimate = running_estimates(steps.flatten(2), speech, estimate, 1 / STEP_RATE)[1].limited()
                 activity.append(speech[0].cpu())
-            embedded = diarizer.embed(steps)[0]
-            yield embedded.half() if causal else embedded  # a causal diarizer keeps those of the whole recording
+                yield diarizer.project_inputs(inputs.push(steps))[0].half()  # those of the whole recording are kept
+            else:
+                yield diarizer.embed(steps)[0]
+        if inputs is not None and count:
+            yield diarizer.project_inputs(inputs.push(steps[:, :0], last=True))[0].half()
 
     training = diarizer.training
     diarizer.eval()

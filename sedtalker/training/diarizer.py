@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
+from sedtalker.checkpoint import is_checkpoint
 from sedtalker.data.spec_augment import spec_augment
-from sedtalker.emotion.causal import running_estimates
+from sedtalker.emotion.causal import BLOCK_AHEAD, running_estimates
 from sedtalker.emotion.diarizer import (
     LEAST_INTENSITY,
     OWN_ENCODER,
@@ -39,7 +40,10 @@ from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.labels import LABELS
-from sedtalker.speech import WhisperConfig
+from sedtalker.resources import asset
+from sedtalker.speech import BUILT_IN, WhisperConfig
+from sedtalker.streaming_encoder import KIND as STREAMING_KIND
+from sedtalker.streaming_encoder import load_streaming_network
 from sedtalker.training.config import read_config, require_within
 from sedtalker.training.encoder_tuning import TunedEncoder, load_tunable_encoder, save_tuned_encoder
 from sedtalker.training.resume import last_checkpoint
@@ -56,7 +60,7 @@ class DiarizerTraining:
     init_from: str = ""  # folder of a diarizer whose weights are loaded; empty: random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
     frozen_layers: int | None = None  # blocks of the encoder kept frozen; None: all, features are cached
-    encoder_lr: float = 5e-5  # of the blocks above them
+    encoder_lr: float = 5e-5  # of the blocks above them, or of the diarizer's own (`model.blocks`)
     spec_augment_prob: float = 0.0  # share of the utterances with SpecAugment; for frozen_layers 0
     mixing: MixerConfig = field(default_factory=MixerConfig)
     corpus_weights: dict[str, float] = field(default_factory=dict)  # sampling weights (default 1); 0 excludes a corpus
@@ -106,6 +110,7 @@ class DiarizerTraining:
                 raise DataError(f"{name} is empty. Name one or more")
 
 
+BLOCK_LOOK_AHEAD = (0, 0, 5, BLOCK_AHEAD, BLOCK_AHEAD)  # steps; each batch has one of them
 LEAST_PRIOR = 0.03  # of a label that a corpus lacks
 NEUTRAL_COST = 0.005  # unweighted average recall, mean over corpora
 SINGLE_PRIOR = 0.5  # of the label of a corpus with one label, as of ordinary speech
@@ -196,8 +201,9 @@ class DiarizerModule(lightning.LightningModule):
         whole = bool(torch.rand(()) < 0.5)
         masked = (blend.steps == 0).flatten(2).all(-1)[..., None, None]  # these are like an average voice
         average = self.diarizer.average_voice.unflatten(0, blend.steps.shape[2:])
+        ahead = BLOCK_LOOK_AHEAD[int(torch.randint(len(BLOCK_LOOK_AHEAD), ()))] if self.diarizer.blocks else None
         outputs = self.diarizer.run_batch(
-            torch.where(masked, average, blend.steps), blend.activity, blend.voice, whole, mask
+            torch.where(masked, average, blend.steps), blend.activity, blend.voice, whole, mask, ahead
         )
         known = ~batch.speech.isnan()
         logits = self.diarizer.speech_logits(batch.steps.float())[known]
@@ -227,7 +233,10 @@ class DiarizerModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        groups = [{"params": self.diarizer.parameters()}, {"params": self.encoder.parameters()}]
+        blocks = set() if self.diarizer.blocks is None else set(self.diarizer.blocks.parameters())
+        others = [parameter for parameter in self.diarizer.parameters() if parameter not in blocks]
+        tuned = [*blocks, *self.encoder.parameters()]
+        groups = [{"params": others}, {"params": tuned}]
         rates = [settings.lr, settings.encoder_lr]
         optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
         schedule = OneCycle(optimiser, rates, settings.steps, settings.warmup)
@@ -236,6 +245,8 @@ class DiarizerModule(lightning.LightningModule):
 
 def init_diarizer(training: DiarizerTraining) -> Diarizer:
     """Create the network with random weights, or with those of `init_from`.
+
+    If that has no blocks of its own and `model` has some, they start with the weights of the encoder's.
 
     Raises:
         DataError: the labels of `init_from` differ.
@@ -247,8 +258,31 @@ def init_diarizer(training: DiarizerTraining) -> Diarizer:
             raise DataError(
                 f"labels differ from model.labels: {training.init_from}. Set model.labels={list(earlier.config.labels)}"
             )
-        diarizer.load_state_dict(earlier.state_dict())
+        if diarizer.blocks is None or earlier.blocks is not None:
+            diarizer.load_state_dict(earlier.state_dict())
+        else:
+            diarizer.load_state_dict(earlier.state_dict(), strict=False)
+            copy_encoder_blocks(diarizer)
     return diarizer
+
+
+def copy_encoder_blocks(diarizer: Diarizer) -> None:
+    """Start the blocks of a diarizer with the last blocks of its streaming encoder.
+
+    Raises:
+        DataError: the encoder is not a streaming encoder.
+    """
+    config = diarizer.config
+    assert diarizer.blocks is not None
+    folder = asset("speech", config.encoder) if config.encoder in BUILT_IN else Path(config.encoder)
+    if not is_checkpoint(folder, STREAMING_KIND):
+        raise DataError(f"model.blocks need a streaming encoder, not {config.encoder}. Set model.encoder")
+    network = load_streaming_network(folder, precision="float32")
+    for own, layer in zip(diarizer.blocks.layers, network.layers[-config.blocks :], strict=True):
+        own.load_state_dict(layer.state_dict())
+    for member in diarizer.causal_members:
+        assert member.voice is not None
+        member.voice.load_state_dict({"weight": member.project.weight})
 
 
 class Blend(NamedTuple):

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 Config = TypeVar("Config")
 
 VERSION = 1
+INTEGERS, SCALE = ".int8", ".scale"  # a tensor in 8 bits is stored as integers and a scale for each row
+LEVELS = 127  # largest magnitude of the integers
 
 
-def save_checkpoint(folder: Path | str, kind: str, config: dict[str, Any], state: dict[str, Tensor]) -> None:
+def save_checkpoint(
+    folder: Path | str, kind: str, config: dict[str, Any], state: dict[str, Tensor], eight_bits: Collection[str] = ()
+) -> None:
     """Write a model folder that `load_checkpoint` reads.
 
     Args:
@@ -28,6 +32,7 @@ def save_checkpoint(folder: Path | str, kind: str, config: dict[str, Any], state
         kind: of the model: "diarizer", "talker", "speech-encoder" ...
         config: plain types, enough to build the model.
         state: tensors by name; floating-point ones are stored as float16.
+        eight_bits: names of the tensors (rows, ...) that are stored in 8 bits.
 
     Raises:
         CheckpointError: a tensor contains NaN or infinity.
@@ -43,6 +48,12 @@ def save_checkpoint(folder: Path | str, kind: str, config: dict[str, Any], state
     }
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
         raise CheckpointError(f"weights with NaN or infinity: nothing written to {folder}. Train again with a lower lr")
+    for name in eight_bits:
+        weight = state[name].detach().cpu().float()
+        scale = (weight.flatten(1).abs().amax(1) / LEVELS).clamp(min=1e-12)
+        rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        del tensors[name]
+        tensors |= {name + INTEGERS: (weight / rows).round().to(torch.int8), name + SCALE: scale}
     with atomic_write(folder / "model.safetensors") as temp_path:
         save_file(tensors, temp_path)
     described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}
@@ -70,6 +81,9 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error
+    for name in [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]:
+        integers, scale = state.pop(name + INTEGERS), state.pop(name + SCALE)
+        state[name] = integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
     return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 

@@ -27,6 +27,15 @@ def test_round_trip_is_float32_of_float16(folder: Path) -> None:
     torch.testing.assert_close(state["a"], torch.linspace(-1, 1, 5).half().float(), atol=0, rtol=0)
 
 
+def test_tensors_in_8_bits_have_a_scale_for_each_row(tmp_path: Path) -> None:
+    weight = torch.randn(4, 3, 50) * torch.tensor([1e-3, 1.0, 30.0, 0.0])[:, None, None]
+    save_checkpoint(tmp_path, "talker", {}, {"a": torch.ones(2, 2), "b.weight": weight}, eight_bits=["b.weight"])
+    _, state = load_checkpoint(tmp_path, "talker")
+    assert set(state) == {"a", "b.weight"} and state["b.weight"].shape == weight.shape
+    error = (state["b.weight"] - weight).abs().amax((1, 2))
+    assert (error <= weight.abs().amax((1, 2)) / 253).all()
+
+
 def test_other_kinds_missing_and_damaged_files_are_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="not a diarizer"):
         load_checkpoint(folder, "diarizer")

@@ -45,7 +45,9 @@ def streamed(diarizer: Diarizer, features: torch.Tensor, sizes: list[int], voice
     return [torch.cat(values) for values in zip(*parts, strict=True)]
 
 
-@pytest.mark.parametrize("config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS])
+@pytest.mark.parametrize(
+    "config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS]
+)
 @pytest.mark.parametrize("voice", [None, made_profile()])
 def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
     diarizer, features = causal_diarizer(config), torch.randn(531, 3, 24)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 pytest.importorskip("lightning")
 
-from sedtalker.audio import write_wav
+from sedtalker.audio import load_audio, write_wav
 from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, frame_targets
 from sedtalker.data.features import cache_features, diarizer_features, read_recordings
 from sedtalker.data.manifest import Manifest, Span, Utterance
@@ -21,12 +21,14 @@ from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 from sedtalker.recipes.ensemble_diarizers import make_ensemble
+from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
     Batch,
     DiarizerTraining,
     MixedUtterances,
     category_loss,
+    copy_encoder_blocks,
     estimate_log_priors,
     intensity_loss,
     mixup_and_mask,
@@ -319,12 +321,14 @@ def test_priors_are_of_each_corpus(tmp_path):
     assert priors["plain"].exp()[LABELS.index("neutral")] == pytest.approx(0.5)
 
 
-def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path):
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks):
     made_corpus(tmp_path)
     config = tmp_path / "causal.yaml"
     config.write_text(
         f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
-        "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, causal: true}\n"
+        "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, causal: true,\n"
+        f"        blocks: {blocks}, block_feedforward: 24}}\nencoder_lr: 1e-3\n"
         "steps: 80\nbatch_size: 8\nvalidate_every: 80\nlr: 1e-2\nwarmup: 5\nchannel_dropout: 0.05\n"
     )
     diarizer = load_diarizer(train_diarizer(config, ["seed=3"]))
@@ -335,6 +339,17 @@ def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path):
         posterior, _ = diarizer.finish(torch.cat([outputs.logits, outputs.intensity[..., None]], -1)[0, 0])
         assert posterior[12:20, LABELS.index("angry")].mean() > 0.6
     assert float(diarizer.average_voice.abs().max()) > 0.1
+
+
+def test_copied_blocks_give_the_states_of_the_encoder(speech_file):
+    """Before they are tuned, blocks that read layer-normed pairs of frames reproduce the encoder's own states."""
+    encoder = load_encoder("whisper-tiny.en-streaming")
+    diarizer = Diarizer(DiarizerConfig(encoder=encoder.name, first_layer=1, layers=3, causal=True, blocks=2))
+    copy_encoder_blocks(diarizer.eval())
+    steps = pool_frames(encoder.encode(load_audio(speech_file))[None, :, 1:])
+    outputs, _ = diarizer.blocks(steps[:, :, 0], ahead=1)
+    for number, output in enumerate(outputs, 1):
+        assert F.cosine_similarity(output, steps[:, :, number], dim=-1).mean() > 0.97
 
 
 def test_configuration_errors_are_one_line(tmp_path):

@@ -6,9 +6,9 @@ as n / (n + 5), and were trained with little and with much of it. s depends on t
 to the average voice's. Causal convolutions, a forward recurrent layer and statistics of the past follow. Offline, a
 backward recurrent layer and statistics of the future refine the result.
 
-With `DiarizerConfig.blocks` the last states that the networks read come from blocks of the encoder that were tuned for
-emotion (`EmotionBlocks`). The voice is still estimated from the encoder's own states, and its part in the projection has
-weights of its own.
+With `DiarizerConfig.blocks` the last states that the networks read come from blocks of the encoder that were tuned
+for emotion (`EmotionBlocks`). The voice is still estimated from the encoder's own states, and its part in the
+projection has weights of its own.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from sedtalker.emotion.causal import (
 from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError, TrackError, as_path
 from sedtalker.files import atomic_write
-from sedtalker.int8 import to_int8, use_int8
+from sedtalker.int8 import Int8Linear, to_int8, use_int8
 from sedtalker.labels import LABELS, label_columns
 from sedtalker.resources import asset
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, WindowedEncoder, load_encoder
@@ -57,6 +57,7 @@ OWN_ENCODER = "encoder"  # subfolder of a diarizer whose encoder was tuned toget
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
 STEP_RATE = FRAME_RATE // STRIDE  # steps a second
 ABSENT = -30.0  # logit of a label without training data
+LARGE = 4096  # weights of a matrix that a diarizer with blocks stores in 8 bits
 LEAST_INTENSITY = 0.2  # of an emotion that is certain; a causal diarizer adds the rest by the strength
 
 
@@ -79,7 +80,9 @@ class DiarizerConfig:
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
     causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
-    blocks: int = 0  # blocks tuned for emotion, which replace that many of the last hidden states; causal diarizers only
+    blocks: int = (
+        0  # blocks tuned for emotion, which replace that many of the last hidden states; causal diarizers only
+    )
     block_feedforward: int = 1536
 
     def __post_init__(self) -> None:
@@ -254,7 +257,7 @@ class Diarizer(nn.Module):
         return self.join_states(steps[:, :, :kept], self.blocks(steps[:, :, kept - 1], ahead)[0])
 
     def join_states(self, steps: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-        """Standardised inputs of the networks (B, S, size): the encoder's states (B, S, l, D) and the blocks' outputs."""
+        """Standardised inputs of the networks (B, S, size): states (B, S, l, D) and the blocks' outputs."""
         return self.standardise(torch.cat([steps, torch.stack(list(outputs), 2)], 2))
 
     def standardise(self, steps: Tensor) -> Tensor:
@@ -446,16 +449,20 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
     """Write a diarizer to a folder that `load_diarizer` reads, and the encoder that was tuned together with it.
 
     Raises:
-        CheckpointError: the weights contain NaN or infinity.
+        CheckpointError: the weights contain NaN or infinity, or the blocks are in 8 bits.
         SEDTalkerError: the folder cannot be written, or the encoder's folder is missing.
     """
+    if any(isinstance(module, Int8Linear) for module in diarizer.modules()):
+        raise CheckpointError('a diarizer in 8 bits cannot be written. Load it with precision="float32"')
     config, encoder, own = diarizer.config, Path(diarizer.config.encoder), Path(folder, OWN_ENCODER)
     if encoder.is_absolute() and encoder.name == OWN_ENCODER:
         if encoder != own.resolve():
             with atomic_write(own) as temp_path:
                 shutil.copytree(encoder, temp_path)
         config = replace(config, encoder=OWN_ENCODER)
-    save_checkpoint(folder, KIND, asdict(config), diarizer.state_dict())
+    state = diarizer.state_dict()
+    large = [name for name, tensor in state.items() if tensor.ndim > 1 and tensor.numel() >= LARGE]
+    save_checkpoint(folder, KIND, asdict(config), state, large if config.blocks else ())
 
 
 def load_diarizer(

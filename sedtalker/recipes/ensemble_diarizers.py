@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    ensemble = make_ensemble([load_diarizer(model) for model in arguments.models])
+    ensemble = make_ensemble([load_diarizer(model, precision="float32") for model in arguments.models])
     clips = [
         CachedClip(item, [arguments.features])
         for item in select_calibration_clips(load_manifest(arguments.manifest), ensemble.config)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from sedtalker.checkpoint import is_checkpoint
 from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
-from sedtalker.checkpoint import is_checkpoint
 from sedtalker.data.spec_augment import spec_augment
-from sedtalker.emotion.causal import BLOCK_AHEAD, running_estimates
+from sedtalker.emotion.causal import BLOCK_AHEAD, EmotionBlocks, running_estimates
 from sedtalker.emotion.diarizer import (
     LEAST_INTENSITY,
     OWN_ENCODER,
@@ -39,6 +39,7 @@ from sedtalker.emotion.diarizer import (
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
+from sedtalker.int8 import measure_ranges
 from sedtalker.labels import LABELS
 from sedtalker.resources import asset
 from sedtalker.speech import BUILT_IN, WhisperConfig
@@ -253,7 +254,7 @@ def init_diarizer(training: DiarizerTraining) -> Diarizer:
     """
     diarizer = Diarizer(training.model)
     if training.init_from:
-        earlier = load_diarizer(training.init_from)
+        earlier = load_diarizer(training.init_from, precision="float32")
         if earlier.config.labels != training.model.labels:
             raise DataError(
                 f"labels differ from model.labels: {training.init_from}. Set model.labels={list(earlier.config.labels)}"
@@ -418,8 +419,17 @@ def run_training(training: DiarizerTraining) -> Path:
         own = (exported / OWN_ENCODER).resolve()
         save_tuned_encoder(training.model.encoder, module.encoder, own)
         diarizer.config = replace(diarizer.config, encoder=str(own))
+    if diarizer.blocks is not None:
+        measure_blocks(diarizer.blocks, mixer)
     save_diarizer(diarizer, exported)
     return exported
+
+
+def measure_blocks(blocks: EmotionBlocks, mixer: Mixer, draws: int = 100) -> None:
+    """Measure the ranges of the inputs of the blocks' layers on mixtures, for 8 bits."""
+    below = -1 - len(blocks.layers)  # the state that the blocks read, from the end
+    mixes = [mixer.draw(reference=False).steps.float() for _ in range(draws)]
+    measure_ranges(blocks, ((steps[None, :, below], BLOCK_AHEAD) for steps in mixes))
 
 
 def check_cached_features(training: DiarizerTraining, clip: CachedClip) -> None:

@@ -57,7 +57,7 @@ OWN_ENCODER = "encoder"  # subfolder of a diarizer whose encoder was tuned toget
 STRIDE = 2  # feature frames of 20 ms that share one step of the network
 STEP_RATE = FRAME_RATE // STRIDE  # steps a second
 ABSENT = -30.0  # logit of a label without training data
-LARGE = 4096  # weights of a matrix that a diarizer with blocks stores in 8 bits
+LARGE = 4096  # weights of a matrix that a causal diarizer stores in 8 bits
 LEAST_INTENSITY = 0.2  # of an emotion that is certain; a causal diarizer adds the rest by the strength
 
 
@@ -462,7 +462,7 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
         config = replace(config, encoder=OWN_ENCODER)
     state = diarizer.state_dict()
     large = [name for name, tensor in state.items() if tensor.ndim > 1 and tensor.numel() >= LARGE]
-    save_checkpoint(folder, KIND, asdict(config), state, large if config.blocks else ())
+    save_checkpoint(folder, KIND, asdict(config), state, large if config.causal else ())
 
 
 def load_diarizer(

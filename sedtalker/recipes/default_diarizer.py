@@ -1,7 +1,7 @@
 """Train a packaged diarizer from its corpora; a stopped run resumes:
 
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
-        --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK -o WORK
+        --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK --tune configs/diarizer/blocks.yaml -o WORK
 
     WORK/corpora.json     corpora split by speaker
     WORK/manifest.json    the same, ordinary speech (neutral, for training alone), joined recordings and sounds
@@ -9,6 +9,7 @@
     WORK/joined/          recordings whose emotion changes, joined from clips of training speakers
     WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
     WORK/run/model        the diarizer
+    WORK/tuned/model      with --tune: the same with blocks of the encoder that are tuned for emotion
 
 Existing results are reused: use another folder for other sources.
 """
@@ -119,8 +120,13 @@ def train_packaged(
     corpora: Sequence[tuple[str, Path]],
     ordinary: Sequence[Path],
     overrides: Sequence[str] = (),
+    tuning: Path | None = None,
 ) -> Path:
     """Make manifest and features, and train; returns the diarizer's folder.
+
+    Args:
+        overrides: settings of the configuration, key=value.
+        tuning: configuration of a second training, which starts with the result of the first.
 
     Raises:
         DataError: a corpus cannot be read, or the diarizer's encoder has no look-ahead to draw.
@@ -142,7 +148,11 @@ def train_packaged(
         clips = [(item.id, whole.audio(item)) for item in items]
         features = draw_look_ahead(encoder, training.model.first_layer, number)
         cache_features(clips, Path(cache), features, augment_speech if number else None, number)
-    return run_training(training)
+    trained = run_training(training)
+    if tuning is None:
+        return trained
+    second = (f"manifest={manifest}", f"output={work / 'tuned'}", f"init_from={trained}")
+    return run_training(replace(read_config(tuning, second, DiarizerTraining), features=training.features))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,10 +161,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corpus", nargs=2, action="append", default=[], metavar=("NAME", "DIR"), help="of acted emotion; repeatable"
     )
     parser.add_argument("--ordinary", type=Path, action="append", default=[], help="folder of speech without emotion")
+    parser.add_argument("--tune", type=Path, help="configs/diarizer/blocks.yaml, of a second training")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of all results")
     parser.add_argument("overrides", nargs="*", help="settings of the configuration, key=value")
 
 
 def run(arguments: argparse.Namespace) -> None:
     corpora = [(name, Path(folder)) for name, folder in arguments.corpus]
-    print(train_packaged(arguments.output, arguments.config, corpora, arguments.ordinary, arguments.overrides))
+    trained = train_packaged(
+        arguments.output, arguments.config, corpora, arguments.ordinary, arguments.overrides, arguments.tune
+    )
+    print(trained)

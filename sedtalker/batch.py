@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from sedtalker.tasks import (
     RenderOptions,
     check_options,
     load_task,
+    open_video_process,
     option_files,
 )
 from sedtalker.workers import WorkerDeath, map_in_workers
@@ -57,6 +58,7 @@ class BatchConfig:
     executor: str = "local"  # or "slurm": `jobs` array tasks, each with a share of the files
     debug: bool = False  # show tracebacks
     cluster: str | None = None  # type of cluster, as submitit names it; None: detect it
+    video_process: bool = False  # of `open_video_process`; its child imports the main module, as every spawned one does
 
 
 @dataclass(frozen=True)
@@ -212,9 +214,13 @@ def _iterate_outcomes(
     elif config.jobs > 1 and len(paths) > 1:
         yield from _run_in_processes(paths, folder, options, config, keys)
     else:
-        run_task = load_task(options, folder)
-        for path in paths:
-            yield _run_task(run_task, path, folder, keys.get(path), config.debug)
+        opened = open_video_process(options) if config.video_process and not config.debug else nullcontext()
+        with opened as video_process:
+            run_task = load_task(options, folder)
+            if video_process is not None:
+                run_task = partial(run_task, video_process=video_process)
+            for path in paths:
+                yield _run_task(run_task, path, folder, keys.get(path), config.debug)
 
 
 def _run_task(run_task: FileTask, path: Path, folder: Path, key: str | None, debug: bool) -> FileOutcome:

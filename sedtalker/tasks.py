@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from pathlib import Path
@@ -20,10 +21,14 @@ from sedtalker.errors import (
     SEDTalkerWarning,
     UsageError,
     require,
+    warnings_as_lines,
 )
 from sedtalker.export import FORMATS
 from sedtalker.files import atomic_write, check_replaceable
 from sedtalker.render.config import Background, RenderConfig
+from sedtalker.render.parallel import available_threads
+from sedtalker.resources import pause_collection
+from sedtalker.workers import BackgroundWorker, WorkerDeath
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from sedtalker.face.rig import Face
     from sedtalker.pipeline import Talker
     from sedtalker.provenance.record import Provenance
+    from sedtalker.render.animation_video import Renderer
 
 PICTURE_ENDINGS = {
     "mp4": ".mp4",
@@ -334,6 +340,7 @@ def _write_results(
     write: Callable[[str, Path], None],
     on_commit: CommitCallback,
     write_extra: Callable[[], list[Path]] = list,
+    meanwhile: AbstractContextManager[Any] | None = None,
 ) -> list[Path]:
     """Write all results or none; returns their paths.
 
@@ -342,9 +349,11 @@ def _write_results(
         write: called with a format and the temporary path for it.
         on_commit: called when all results are complete, before they are renamed.
         write_extra: writes additional files of the results and returns their paths.
+        meanwhile: entered while the temporary paths exist.
     """
     with ExitStack() as stack:
         temp_paths = {name: stack.enter_context(atomic_write(path)) for name, path in paths.items()}
+        stack.enter_context(meanwhile or nullcontext())
         for name, temp_path in temp_paths.items():
             write(name, temp_path)
         more = write_extra()
@@ -360,9 +369,10 @@ def load_task(options: Any, folder: Path) -> FileTask:
 
 @load_task.register
 def _(options: AnimateOptions, folder: Path) -> FileTask:
-    from sedtalker.pipeline import load
+    with pause_collection():
+        from sedtalker.pipeline import load
 
-    talker = load(options.model, diarizer=options.diarizer, device=options.device)
+        talker = load(options.model, diarizer=options.diarizer, device=options.device)
     if options.look_ahead is not None:
         talker.encoder.with_look_ahead(options.look_ahead)  # raises if there is none
     if "csv" in options.exports and talker.model.config.head != "blendshapes":
@@ -374,9 +384,10 @@ def _(options: AnimateOptions, folder: Path) -> FileTask:
 
 @load_task.register
 def _(options: DiarizeOptions, folder: Path) -> FileTask:
-    from sedtalker.pipeline import load
+    with pause_collection():
+        from sedtalker.pipeline import load
 
-    talker = load(diarizer=options.diarizer, device=options.device)
+        talker = load(diarizer=options.diarizer, device=options.device)
     if options.look_ahead is not None:
         talker.diarizer_encoder.with_look_ahead(options.look_ahead)
     return partial(diarize_file, talker, folder, options, voice=read_reference(talker, options.voice_reference))
@@ -404,9 +415,9 @@ def animate_file(
     audio: Path,
     on_commit: CommitCallback,
     voice: VoiceProfile | None = None,
+    video_process: VideoProcess | None = None,
 ) -> FileResult:
-    """Animate one audio file and write every format in `options.exports`."""
-    from sedtalker.audio import load_audio
+    """Animate one audio file and write every format in `options.exports`; the .mp4 in `video_process` if given."""
     from sedtalker.emotion.track_io import write_json
     from sedtalker.export import export_animation, export_sound
     from sedtalker.face.assets import load_face
@@ -428,9 +439,16 @@ def animate_file(
         voice=_voice_of(audio, options, voice),
     )
 
+    drawing: list[VideoTask] = []  # in the other process
+
     def write(name: str, temp_path: Path) -> None:
         if name == "mp4":
-            _write_video(animation, temp_path, load_audio(source), options, audio)
+            task = VideoTask(replace(animation, rig=None), temp_path, source, audio)
+            if video_process is None:
+                _draw_video(task, options, animation.face)
+            else:
+                drawing.append(task)
+                video_process.submit(task)
         elif name == "npz":
             animation.save(temp_path, dense=options.dense)
         elif name == "json":
@@ -439,10 +457,87 @@ def animate_file(
             export_animation(animation, name, temp_path, _provenance(animation, options))
 
     def write_audio_copies() -> list[Path]:
+        for task in drawing:
+            if video_process is not None and isinstance(video_process.wait(), WorkerDeath):
+                _draw_video(task, options, animation.face)
         played = [export_sound(animation, name, path) for name, path in paths.items()]
         return [sound for sound in dict.fromkeys(played) if sound is not None]
 
-    return FileResult(_write_results(paths, write, on_commit, write_audio_copies))
+    stop_drawing = None if video_process is None else video_process.close_on_error()
+    return FileResult(_write_results(paths, write, on_commit, write_audio_copies, stop_drawing))
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """What the process of `open_video_process` needs for the .mp4 of one input."""
+
+    animation: Animation  # without its face, which the process has
+    path: Path
+    source: AudioFile
+    audio: Path  # the input
+
+
+VideoProcess = BackgroundWorker["VideoTask", None]
+
+
+@contextmanager
+def open_video_process(options: Options) -> Iterator[VideoProcess | None]:
+    """A process that gets ready to draw videos while this one imports torch and animates the first input.
+
+    None if that saves no time: for other tasks, where torch is imported already, or on one processor.
+    """
+    wanted = isinstance(options, AnimateOptions) and "mp4" in options.exports and options.backend == "soft"
+    if not wanted or "torch" in sys.modules or available_threads() < 2:
+        yield None
+        return
+    assert isinstance(options, AnimateOptions)
+    try:
+        process = BackgroundWorker(_VideoDrawer(options))
+    except OSError:  # no memory or permission for another process
+        yield None
+        return
+    with process:
+        yield process
+
+
+@dataclass(frozen=True)
+class _VideoDrawer:
+    """Arguments of the process of `open_video_process`."""
+
+    options: AnimateOptions
+
+    def __call__(self) -> Callable[[VideoTask], None]:
+        """Load the face, and compiled code by means of a video of two frames; returns the function of the tasks."""
+        from tempfile import TemporaryDirectory
+
+        from sedtalker.face.assets import load_face
+        from sedtalker.provenance.record import describe
+        from sedtalker.render.animation_video import prepare_renderer
+        from sedtalker.render.parallel import map_in_order
+        from sedtalker.render.video import write_video
+
+        options = self.options
+        with pause_collection(), warnings.catch_warnings(), TemporaryDirectory() as folder:
+            warnings.simplefilter("ignore", SEDTalkerWarning)  # the main process prints them
+            face = _apply_texture(load_face(options.face), options)
+            renderer = prepare_renderer(face, _render_config(options, options.size))
+            frames = map_in_order(renderer.frame, 2 * [face.template], 1)
+            write_video(Path(folder, "first.mp4"), frames, options.fps, None, describe({}, mark=options.mark))
+
+        def draw(task: VideoTask) -> None:
+            with warnings_as_lines():
+                _draw_video(task, options, face, renderer)
+
+        return draw
+
+
+def _draw_video(task: VideoTask, options: AnimateOptions, face: Face, renderer: Renderer | None = None) -> None:
+    from sedtalker.audio import load_audio
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SEDTalkerWarning)  # the animation read the same recording
+        samples = load_audio(task.source)
+    _write_video(replace(task.animation, rig=face), task.path, samples, options, task.audio, renderer)
 
 
 def diarize_file(
@@ -610,7 +705,12 @@ def _check_captions(options: PictureOptions, source: Path) -> None:
 
 
 def _write_video(
-    animation: Animation, path: Path, samples: Samples | None, options: PictureOptions, source: Path
+    animation: Animation,
+    path: Path,
+    samples: Samples | None,
+    options: PictureOptions,
+    source: Path,
+    renderer: Renderer | None = None,
 ) -> None:
     from tqdm import tqdm
 
@@ -636,4 +736,5 @@ def _write_video(
             audio=None if samples is None else (samples, SAMPLE_RATE),
             progress=show,
             provenance=_provenance(animation, options),
+            renderer=renderer,
         )

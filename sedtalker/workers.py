@@ -129,6 +129,55 @@ def map_in_workers(
         _stop(workers, stopping)
 
 
+class BackgroundWorker(Generic[Task, Result]):
+    """One process that gets ready while the caller computes, and ends with the block: submit a task, wait for it."""
+
+    def __init__(self, make: Callable[[], Callable[[Task], Result]]) -> None:
+        """`make` is called in the process; returns the function of the tasks. All of them are pickled."""
+        self._worker: _Worker[Task] = _start(make)
+
+    def __enter__(self) -> BackgroundWorker[Task, Result]:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; a task that was submitted afterwards has the result of a dead process."""
+        _stop([self._worker], [])
+
+    @contextmanager
+    def close_on_error(self) -> Iterator[None]:
+        """End the process if the block raises, so that it no longer writes."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, task: Task) -> None:
+        """Give the process its next task; `wait` first for the one before."""
+        self._worker.attempt = _Attempt(task)
+        with suppress(OSError):  # the process has died, which `wait` reports
+            self._worker.pipe.send(task)
+
+    def wait(self) -> Result | WorkerDeath:
+        """The result of the submitted task. Exceptions of `make` and of the function are raised unchanged."""
+        while True:
+            try:
+                kind, value = self._worker.pipe.recv()
+            except (EOFError, OSError):
+                return WorkerDeath(_exit_reason(self._worker))
+            if kind == "ready":
+                self._worker.ready = True
+                continue
+            self._worker.attempt = None
+            if kind == "done":
+                result: Result = value
+                return result
+            raise value
+
+
 def _assign(worker: _Worker[Task], queue: deque[_Attempt[Task]]) -> None:
     attempt = queue.popleft()
     try:

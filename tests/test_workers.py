@@ -1,4 +1,4 @@
-"""`map_in_workers`: how worker processes end."""
+"""How worker processes end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sedtalker.workers import map_in_workers
+from sedtalker.workers import BackgroundWorker, WorkerDeath, map_in_workers
 
 
 def terminate_itself() -> None:
@@ -67,3 +67,36 @@ def test_a_second_sigterm_does_not_interrupt_the_cleanup(tmp_path: Path) -> None
     ((task, result),) = map_in_workers(make_slow_cleanup, [tmp_path], 1)
     assert task == tmp_path and "exit code 143" in result.reason
     assert not (tmp_path / "temporary").exists()
+
+
+def divide_ten_by(number: int) -> float:
+    if number < 0:
+        os._exit(9)
+    return 10 / number
+
+
+def make_divider():
+    return divide_ten_by
+
+
+def test_background_worker_returns_results_and_raises_errors() -> None:
+    with BackgroundWorker(make_divider) as worker:
+        worker.submit(4)
+        assert worker.wait() == 2.5
+        worker.submit(0)
+        with pytest.raises(ZeroDivisionError):
+            worker.wait()
+        worker.submit(5)
+        assert worker.wait() == 2.0
+        worker.submit(-1)
+        assert worker.wait() == WorkerDeath("ended with exit code 9")
+        worker.submit(5)
+        assert isinstance(worker.wait(), WorkerDeath)
+
+
+def test_background_worker_ends_where_the_caller_fails() -> None:
+    worker = BackgroundWorker(make_divider)
+    with pytest.raises(OSError, match="disk full"), worker, worker.close_on_error():
+        raise OSError("disk full")
+    worker.submit(5)
+    assert isinstance(worker.wait(), WorkerDeath)

@@ -20,4 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.resources import asset
     from sedtalker.tasks import AnimateOptions
 
-    return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), BatchConfig(debug=arguments.debug))
+    config = BatchConfig(debug=arguments.debug, video_process=True)
+    return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), config)

@@ -329,4 +329,4 @@ def batch_config(arguments: argparse.Namespace) -> BatchConfig:
     """The values of the options of `add_batch_options`."""
     from sedtalker.batch import BatchConfig
 
-    return BatchConfig(arguments.jobs, arguments.resume, arguments.executor, arguments.debug)
+    return BatchConfig(arguments.jobs, arguments.resume, arguments.executor, arguments.debug, video_process=True)

@@ -69,6 +69,11 @@ def make_renderer(face: Face, config: RenderConfig, camera: Camera | None = None
     return SoftRenderer(face, *size, config.quality, camera, background)
 
 
+def prepare_renderer(face: Face, config: RenderConfig = VIDEO) -> Renderer:
+    """The renderer of `render_frames` and `render_animation`, for a face that is known before its animation."""
+    return make_renderer(face, config, view_camera(front_camera(face, config.framing), config.view))
+
+
 def render_frames(
     animation: Animation,
     config: RenderConfig = VIDEO,
@@ -76,12 +81,14 @@ def render_frames(
     start: int = 0,
     stop: int | None = None,
     threads: int | None = None,
+    renderer: Renderer | None = None,
 ) -> Iterator[Bytes]:
     """Draw an animation's frames in order, several at a time.
 
     Args:
         start, stop: the frames to draw, `stop` excluded.
         threads: by default one for each processor.
+        renderer: of `prepare_renderer` for the animation's face; None: a new one.
 
     Yields:
         (H, W, 3) uint8 sRGB, or (H, W, 4) with a transparent background.
@@ -90,7 +97,7 @@ def render_frames(
         RenderError: a frame that cannot be drawn, with its number and time.
     """
     front = front_camera(animation.face, config.framing)
-    renderer = make_renderer(animation.face, config, view_camera(front, config.view))
+    renderer = renderer or prepare_renderer(animation.face, config)
 
     def draw(item: tuple[int, tuple[Float, Float | None]]) -> Bytes:
         index, (vertices, head) = item
@@ -116,6 +123,7 @@ def render_animation(
     audio: Audio | None = None,
     progress: Progress | None = None,
     provenance: Provenance | None = None,
+    renderer: Renderer | None = None,
 ) -> None:
     """Draw an animation into a video file, with captions, sound and the emotion strip below the face.
 
@@ -125,7 +133,8 @@ def render_animation(
     if audio is not None:
         check_sound_length(len(animation), animation.fps, audio)  # before the frames are drawn
     emotion_strip = EmotionStrip(animation.emotion, config.width) if strip else None
-    frames = _add_overlays(render_frames(animation, config), animation.fps, emotion_strip, captions, font)
+    drawn = render_frames(animation, config, renderer=renderer)
+    frames = _add_overlays(drawn, animation.fps, emotion_strip, captions, font)
     shown = _report_progress(frames, len(animation), progress)
     write_video(path, shown, animation.fps, audio, provenance or describe(animation.meta, face=animation.face.name))
 
@@ -212,8 +221,7 @@ def _save_png(picture: Bytes, path: Path | str, provenance: Provenance) -> None:
 
 def _render_stills(animation: Animation, indices: Sequence[int], config: RenderConfig) -> list[Bytes]:
     """Draw single frames."""
-    front = front_camera(animation.face, config.framing)
-    renderer = make_renderer(animation.face, config, view_camera(front, config.view))
+    front, renderer = front_camera(animation.face, config.framing), prepare_renderer(animation.face, config)
     pictures = []
     for index in indices:
         (vertices,) = animation.frames(index, index + 1)

@@ -218,7 +218,7 @@ def _iterate_outcomes(
         with opened as video_process:
             run_task = load_task(options, folder)
             if video_process is not None:
-                run_task = partial(run_task, video_process=video_process)
+                run_task = partial(run_task, video_process=video_process)  # type: ignore[call-arg]
             for path in paths:
                 yield _run_task(run_task, path, folder, keys.get(path), config.debug)
 

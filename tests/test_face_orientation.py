@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_face import sphere
 from vertex_corpora import write_wav
 
 from sedtalker.data.prepare import prepare
@@ -164,6 +165,19 @@ def test_another_topology_is_aligned_by_its_surface(tmp_path: Path, man: Face, r
         face = load_face(path)
     np.testing.assert_allclose(face.template, vertices, atol=1e-5)
     assert face.blendshapes is None
+
+
+@pytest.mark.parametrize("back", [1, -1])
+def test_a_bust_with_shoulders_is_aligned_by_its_head(man: Face, back: int) -> None:
+    woman = load_face("woman_african")
+    ball, sides, _ = sphere()
+    shoulders = ball * np.array([2.3, 0.8, 1.2], np.float32) + np.array([0, woman.template[:, 1].min() - 0.06, -0.05])
+    points = np.concatenate([woman.template, shoulders]) * np.array([back, 1, back])
+    triangles = np.concatenate([woman.faces, sides + len(woman.template)])
+    assert np.ptp(points, axis=0)[1] > 0.42
+    pose = match_surface(points.astype(np.float32), triangles, man.template, man.surfaces[0].triangles, 0.032)
+    assert pose is not None
+    assert pose.describe() == f"in metres, +y up, facing {'+' if back > 0 else '-'}z"
 
 
 def test_uncertain_shapes_are_refused_until_the_file_states_its_axes(tmp_path: Path, man: Face) -> None:

@@ -178,6 +178,8 @@ def _axis(direction: NDArray[np.float64]) -> str:
 # rotation score 1.2 to 1.8 times better than in any other, face masks only 1.0 times.
 _HEAD_SIZE = (0.17, 0.75)  # metres, the longest side of a head with or without neck and shoulders
 _SAMPLES = (250, 600)  # points on the mesh and on the packaged head
+_BUST_HEIGHT, _HEAD_HEIGHT = 0.36, 0.27  # metres: what is taller has shoulders; the part of it that is compared
+_BUST_SAMPLES = 4  # times as many points on a bust
 _ITERATIONS = 8  # of ICP
 _MATCHED = 0.8  # share of the mesh's points that are matched, nearest first; hair and clothes have no counterpart
 _COVERED = 0.6  # share of the packaged head that the mesh must cover: it may have no shoulders
@@ -201,7 +203,8 @@ def match_surface(
     random = np.random.default_rng(0)
     points = _sample(vertices, triangles, _SAMPLES[0], random)
     target = _sample(head, head_triangles, _SAMPLES[1], random)
-    if points is None or target is None:
+    more = _sample(vertices, triangles, _SAMPLES[0] * _BUST_SAMPLES, random)
+    if points is None or target is None or more is None:
         return None
     size = float(np.ptp(vertices, axis=0).max())
     poses = [
@@ -212,10 +215,21 @@ def match_surface(
     ]
     if not poses:
         return None
-    scores = np.array([_surface_distance(pose.apply(points), target) for pose in poses])
+    scores = np.array(
+        [_surface_distance(_without_shoulders(pose.apply(points), pose.apply(more)), target) for pose in poses]
+    )
     first, second = np.argsort(scores)[:2]
     certain = scores[first] <= limit and scores[second] >= _MIN_RATIO * scores[first]
     return poses[int(first)] if certain else None
+
+
+def _without_shoulders(points: Float, more: Float) -> Float:
+    """Points (N, 3) of a head; those of a bust, which is taller, are replaced by `more` of its upper part."""
+    top = points[:, 1].max()
+    if top - points[:, 1].min() <= _BUST_HEIGHT:
+        return points
+    head = more[more[:, 1] > top - _HEAD_HEIGHT]
+    return head[:: max(1, len(head) // len(points))]
 
 
 def _sample(vertices: Float, triangles: Index, count: int, random: np.random.Generator) -> Float | None:

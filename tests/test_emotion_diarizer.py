@@ -82,6 +82,16 @@ def test_temperature_softens():
     assert predict_frames(hot, features)[0].max() < predict_frames(small_diarizer(), features)[0].max()
 
 
+def test_the_range_of_the_intensity_is_shown_as_0_to_1():
+    means = torch.randn(1, 100, len(LABELS) + 1)
+    posterior, raw = small_diarizer().finish(means)
+    low, high = (float(raw.quantile(share)) for share in (0.2, 0.8))
+    same, shown = small_diarizer(replace(SMALL, intensity_range=(low, high))).finish(means)
+    torch.testing.assert_close(shown, ((raw - low) / (high - low)).clamp(0, 1))
+    assert (shown == 0).float().mean() > 0.1 and (shown == 1).float().mean() > 0.1
+    torch.testing.assert_close(same, posterior)
+
+
 @pytest.mark.parametrize("config", [SMALL, PAIR])
 def test_a_saved_diarizer_is_loaded(tmp_path, config):
     diarizer = small_diarizer(config)

@@ -247,6 +247,8 @@ def test_invalid_settings_are_refused_in_one_line(change: dict[str, Any], messag
         ({"kernel": 4}, "kernel"),
         ({"hidden": 0}, "hidden"),
         ({"temperature": 0.0}, "temperature"),
+        ({"intensity_range": (0.5, 0.5)}, "intensity_range"),
+        ({"intensity_range": (0.5,)}, "intensity_range"),
         ({"absent": ("neutral",)}, "absent"),
         ({"absent": ("boredom",)}, "absent"),
         ({"labels": ("happy",)}, "labels"),

@@ -12,7 +12,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.mouth_measures import GAP, mouth_measures
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
-from sedtalker.talker.expression import ExpressionRules, activate, repeat_first
+from sedtalker.talker.expression import ExpressionRules, activate, repeat_first, sharpen
 
 EMOTIONS = [label for label in LABELS if label != "neutral"]
 UPPER = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("brow", "eye", "cheekSquint", "nose"))]
@@ -79,7 +79,7 @@ def test_half_the_intensity_shows_two_thirds_of_the_expression_as_in_actors(rule
 def test_rounded_lips_smile_less_than_spread_ones(rules: ExpressionRules):
     smile = arkit_columns("mouthSmile")[0]
     spread, rounded = (rules(mouth, emotion("happy", 1.0)) for mouth in (SPEECH[2], SPEECH[3]))
-    assert rounded[smile] < 0.6 * spread[smile]
+    assert rounded[smile] < 0.75 * spread[smile]
     assert rounded[MOUTH_PUCKER] == SPEECH[3][MOUTH_PUCKER]
 
 
@@ -124,3 +124,11 @@ def test_expression_shapes_move_as_far_as_an_actor_and_leave_the_gap_of_the_lips
     gap = mouth_measures(face).matrix[:, GAP]
     for name in ("noseSneer", "mouthSmile", "mouthFrown"):
         assert np.abs(gap[list(arkit_columns(name))]).max() < 0.3
+
+
+def test_an_uncertain_posterior_shows_mostly_its_first_emotion():
+    uncertain = torch.tensor([[0.5, 0.3, 0.2], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    shown = sharpen(uncertain)
+    torch.testing.assert_close(shown[0], torch.tensor([0.25, 0.09, 0.04]) / 0.38)
+    torch.testing.assert_close(shown[1:], uncertain[1:])  # one emotion, or none that the talker knows
+    np.testing.assert_allclose(sharpen(uncertain.numpy()), shown)

@@ -154,11 +154,12 @@ def _summarise(
 
 @compiled
 def _decide(
-    raw: Float, neutral: int, absent: NDArray[np.bool_], temperature: float, speech: Float, y: Float
+    raw: Float, neutral: int, absent: NDArray[np.bool_], temperature: float, low: float, high: float,
+    speech: Float, y: Float,
 ) -> None:  # fmt: skip
     """y (S, C + 2), posterior, intensity and speech, of raw outputs (M, S, C + 1) and the logits of speech (S, 1).
 
-    As `Diarizer.average` and `Diarizer.finish`. `absent` is (C,).
+    As `Diarizer.average` and `Diarizer.finish`. `absent` is (C,); `low` and `high` are the range of the intensity.
     """
     labels, members = absent.shape[0], np.float32(raw.shape[0])
     for s in range(y.shape[0]):
@@ -180,7 +181,8 @@ def _decide(
                 y[s, c] += (np.float32(ABSENT) if absent[c] else logit / temperature) / members
         softmax(y[s, :labels])
         least = np.float32(LEAST_INTENSITY)
-        y[s, labels] = (np.float32(1.0) - y[s, neutral]) * (least + (np.float32(1.0) - least) * sigmoid(level))
+        level = (np.float32(1.0) - y[s, neutral]) * (least + (np.float32(1.0) - least) * sigmoid(level))
+        y[s, labels] = min(max((level - low) / (high - low), np.float32(0.0)), np.float32(1.0))
         y[s, labels + 1] = sigmoid(speech[s, 0])
 
 
@@ -258,6 +260,7 @@ class PackedDiarizer:
         self.average, self.deviation = diarizer.average_voice.numpy(), diarizer.average_deviation.numpy()
         self.absent, self.neutral = diarizer.absent.numpy(), diarizer.config.labels.index("neutral")
         self.temperature = np.float32(diarizer.config.temperature)
+        self.low, self.high = map(np.float32, diarizer.config.intensity_range)
         self.members = [_Member(member) for member in diarizer.causal_members]
         self.speech = pack(diarizer.speech_head)
         self.project = Linear(np.concatenate([m.project.weight.detach().numpy() for m in diarizer.causal_members]))
@@ -345,7 +348,7 @@ class PackedSteps:
             self._run_member(member, state, terms, projected, column, raw[number])
             column += member.width
         rows = np.empty((size, len(packed.absent) + 2), np.float32)
-        _decide(raw, packed.neutral, packed.absent, packed.temperature, speech, rows)
+        _decide(raw, packed.neutral, packed.absent, packed.temperature, packed.low, packed.high, speech, rows)
         activity, duration = np.ascontiguousarray(rows[:, -1]), 1 / STEP_RATE
         _add_evidence(steps, activity * np.float32(duration), self._sums, self._squares)
         self._seconds += float(activity.sum()) * duration

@@ -79,6 +79,7 @@ class DiarizerConfig:
     statistics_windows: tuple[float, ...] = (1.0, 4.0)  # s, windows of the statistics pooling
     dropout: float = 0.3
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
+    intensity_range: tuple[float, ...] = (0.0, 1.0)  # raw intensities shown as 0 and 1; `recipes calibrate_intensity`
     causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
     blocks: int = (
         0  # blocks tuned for emotion, which replace that many of the last hidden states; causal diarizers only
@@ -100,8 +101,15 @@ class DiarizerConfig:
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
             f"blocks {self.blocks} need a causal diarizer": self.blocks > 0 and not self.causal,
             f"blocks {self.blocks} must be fewer than the {self.layers} layers": self.blocks >= self.layers,
+            f"intensity_range {self.intensity_range} must be two numbers, the first one lower": not _is_range(
+                self.intensity_range
+            ),
         }
         raise_problem("diarizer", problems)
+
+
+def _is_range(values: Sequence[float]) -> bool:
+    return len(values) == 2 and values[0] < values[1]
 
 
 class Member(nn.Module):
@@ -304,13 +312,14 @@ class Diarizer(nn.Module):
         """Posterior (..., C) and intensity (...) of the members' mean outputs (..., C + 1), as of `mean_logits`.
 
         The intensity of a causal diarizer is at most the posterior of all emotions, and at least `LEAST_INTENSITY`
-        times it: an emotion that is certain has some intensity, and neutral speech has none.
+        times it: an emotion that is certain has some intensity, and neutral speech has none. `intensity_range` follows.
         """
         posterior, level = means[..., :-1].softmax(-1), means[..., -1].sigmoid()
         if self.config.causal:
             emotional = 1 - posterior[..., self.config.labels.index("neutral")]
             level = emotional * (LEAST_INTENSITY + (1 - LEAST_INTENSITY) * level)
-        return posterior, level
+        low, high = self.config.intensity_range
+        return posterior, ((level - low) / (high - low)).clamp(0, 1)
 
     def label_matrix(self, labels: Sequence[str]) -> Tensor:
         """The matrix (C, C') that maps this diarizer's posterior (T, C) to other labels (T, C').
@@ -465,6 +474,13 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
     save_checkpoint(folder, KIND, asdict(config), state, large if config.causal else ())
 
 
+def find_diarizer(name: Path | str) -> Path:
+    """The folder of a packaged diarizer or of one in a folder. Raises CheckpointError if the name is not a text."""
+    path = as_path(name, "a diarizer", CheckpointError)
+    packaged = asset("diarizer", str(name))
+    return packaged if packaged.is_dir() and not path.is_absolute() else path
+
+
 def load_diarizer(
     name: Path | str = "default", device: str | torch.device = "cpu", precision: str = "auto"
 ) -> Diarizer:
@@ -476,9 +492,7 @@ def load_diarizer(
     Raises:
         CheckpointError: no such diarizer, or one that does not fit this version.
     """
-    path = as_path(name, "a diarizer", CheckpointError)
-    packaged = asset("diarizer", str(name))
-    folder = packaged if packaged.is_dir() and not path.is_absolute() else path
+    folder = find_diarizer(name)
     config, state = load_checkpoint(folder, KIND)
     sizes = config_from_plain(DiarizerConfig, config, KIND)
     if sizes.encoder == OWN_ENCODER:

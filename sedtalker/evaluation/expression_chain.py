@@ -53,13 +53,7 @@ def evaluate_chain(talker: Talker, manifest: Manifest, split: str, most: int, ju
         DataError: the split has no clip with an intensity.
         MissingExtraError: `judge` without the extra [judge].
     """
-    groups: dict[tuple[str, float], list[Utterance]] = defaultdict(list)
-    for item in manifest.select(split):
-        if item.intensity is not None and not item.segments:
-            groups[item.emotion, round(item.intensity, 2)].append(item)
-    chosen = [item for group in groups.values() for item in thin_out(group, most)]
-    if not chosen:
-        raise DataError(f"no clip with an intensity in the split {split!r}. Choose another with --split")
+    chosen = select_levels(manifest, split, most)
     reader = _FaceReader(talker) if judge else None
     rows = []
     for item in tqdm(chosen, desc="clips", unit="clip"):
@@ -72,6 +66,28 @@ def evaluate_chain(talker: Talker, manifest: Manifest, split: str, most: int, ju
         rows.append(row)
     report = {"clips": len(rows), "intensity_by_level": intensities_by_level(rows)}
     return {**report, **({"pictures": agreement(rows)} if judge else {})}
+
+
+def select_levels(manifest: Manifest, split: str, most: int, least: int = 1) -> list[Utterance]:
+    """At most some clips of each corpus, emotion and acted level, drawn at random.
+
+    Args:
+        least: clips of a corpus and level below which they are left out.
+
+    Raises:
+        DataError: no level of the split has that many clips.
+    """
+    groups: dict[tuple[str, str, float], list[Utterance]] = defaultdict(list)
+    for item in manifest.select(split):
+        if item.intensity is not None and not item.segments:
+            groups[item.corpus, item.emotion, round(item.intensity, 2)].append(item)
+    of_level: dict[tuple[str, float], int] = defaultdict(int)
+    for (corpus, _, level), group in groups.items():
+        of_level[corpus, level] += len(group)
+    kept = [group for (corpus, _, level), group in groups.items() if of_level[corpus, level] >= least]
+    if not kept:
+        raise DataError(f"no level of intensity with {least} clips in the split {split!r}. Choose another with --split")
+    return [item for group in kept for item in thin_out(group, most)]
 
 
 def dominant_emotion(track: EmotionTrack, spoken: NDArray[np.bool_]) -> tuple[str, float]:

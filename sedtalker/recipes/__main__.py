@@ -13,6 +13,7 @@ RECIPES = {
     "align": "phones with times from recordings and their words",
     "average_weights": "the mean of talkers that were fine-tuned from the same one",
     "cache_features": "speech features of a manifest or store",
+    "calibrate_intensity": "the range of a diarizer's intensities, from the levels that actors and listeners gave",
     "concatenate": "recordings whose emotion changes at known times",
     "default_talker": "the default talker's weights",
     "demo_audio": "the demo's audio",

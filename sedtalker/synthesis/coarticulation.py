@@ -33,7 +33,7 @@ from sedtalker.face.visemes import (
 from sedtalker.labels import LABELS
 from sedtalker.phones import LONG_PAUSE, SILENCE, Phone
 from sedtalker.speech import FRAME_RATE
-from sedtalker.talker.expression import ExpressionRules, activate, repeat_first
+from sedtalker.talker.expression import ExpressionRules, activate, repeat_first, sharpen
 
 Float = NDArray[np.float32]
 
@@ -318,7 +318,7 @@ def _speech_envelope(phones: Sequence[Phone], times: Float) -> Float:
 def add_expression(lips: Float, posterior: Float, intensity: Float) -> Float:
     """ARKit weights (T, 52) of lips (T, 52) with the expression of an emotion track, as the default talker adds it."""
     rules = _expression_rules()
-    activation = activate(torch.from_numpy(posterior[None]), torch.from_numpy(intensity[None]))
+    activation = activate(sharpen(torch.from_numpy(posterior[None])), torch.from_numpy(intensity[None]))
     weights = rules(torch.from_numpy(lips[None]), rules.average(repeat_first(activation, ONSET_FRAMES - 1)))
     return weights[0].clamp(0, 1).numpy()
 

@@ -10,9 +10,11 @@ of the three. Rises and falls are causal: the expression is an average over the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.face.action_units import EMOTIONS, MOUTH_SHARE, emotion_weights
@@ -29,12 +31,16 @@ RAVDESS' actors show .66 of a strong performance's action units in a normal one,
 CLOSED_GAP = 0.8  # mm between the lips up to which the expression does not part them
 FREE_GAP = 3.0  # mm more between the lips from which the expression may part them as far as it likes
 FULL_ROUNDING = 0.6  # weight of full rounding
-ROUNDING_DAMPING = 0.6  # share of a smile or stretch that full rounding removes
+ROUNDING_DAMPING = 0.3  # share of a smile or stretch that full rounding removes
 FULL_CONTACT = 0.6  # mouthRollLower of /f v/, where the lower lip touches the teeth
 CONTACT_DAMPING = 0.6  # share of the expression's opening that this contact removes
-EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.20, "happy": 0.10, "fear": 0.12, "upset": -0.08, "sad": -0.12}
+EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.50, "happy": 0.10, "fear": 0.12, "upset": -0.08, "sad": -0.12}
 """Relative change of the mouth's opening at full intensity. By RAVDESS' action units 25 and 26 the mouth opens wider in
 angry, surprised, happy and fearful speech, and less in sad speech."""
+
+LEAST_SQUARE = 1e-9  # of a posterior whose labels are all absent
+
+Values = TypeVar("Values", Tensor, NDArray[np.float32])
 
 ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
 WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in arkit_columns(name))
@@ -56,6 +62,17 @@ def onset_kernel(frames: int) -> Tensor:
 def activate(posterior: Tensor, intensity: Tensor) -> Tensor:
     """Activations (B, T, C) of the emotions: intensity (B, T) times posterior (B, T, C)."""
     return intensity[..., None].float() * posterior.float()
+
+
+def sharpen(posterior: Values) -> Values:
+    """Squared and normalised posterior (..., C), a tensor or an array: what a face shows of it.
+
+    A diarizer that reads half anger, a third fear and some sadness is uncertain of one emotion. The sum of the three
+    expressions is not that of anger, and no observer reads it.
+    """
+    squared = posterior * posterior
+    sharp: Values = squared / (squared.sum(-1) + LEAST_SQUARE)[..., None]
+    return sharp
 
 
 def repeat_first(activation: Tensor, frames: int) -> Tensor:

@@ -36,7 +36,7 @@ from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState
 from sedtalker.mamba.moe import MixtureOfExperts
-from sedtalker.talker.expression import ExpressionRules, activate, has_rules, repeat_first
+from sedtalker.talker.expression import ExpressionRules, activate, has_rules, repeat_first, sharpen
 
 KIND = "talker"
 MEAN_STYLE = -1  # index of the mean of all styles, for speakers without a style
@@ -171,12 +171,12 @@ class TalkerModel(nn.Module):
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
         x = self._pad_lookahead(self.embed(features, style))
-        return self._run_utterance(x, self._pad_lookahead(activate(posterior, intensity)))[0]
+        return self._run_utterance(x, self._pad_lookahead(self._activate(posterior, intensity)))[0]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the coefficients at intensity 0 and the load-balancing loss, for training."""
         x = self._pad_lookahead(self.embed(features, style))
-        activation = self._pad_lookahead(activate(posterior, intensity))
+        activation = self._pad_lookahead(self._activate(posterior, intensity))
         neutral = torch.zeros_like(activation)
         coefficients, hidden, balance = self._run_utterance(x, activation)
         if self.config.injection == "added":
@@ -204,7 +204,7 @@ class TalkerModel(nn.Module):
         self, x: Tensor, posterior: Tensor, intensity: Tensor, state: TalkerState | None = None
     ) -> tuple[Tensor, TalkerState]:
         """`step` for x (B, T, width) of `embed`."""
-        activation = activate(posterior, intensity)
+        activation = self._activate(posterior, intensity)
         if state is None:
             history = self._pad_history(activation[:, :1])[:, :-1]
             state = TalkerState((), history, x[:, :1], activation[:, :1], self.config.look_ahead)
@@ -230,6 +230,10 @@ class TalkerModel(nn.Module):
         if style is None:
             return mean
         return torch.where((style == MEAN_STYLE)[:, None], mean, self.styles(style.clamp(min=0)))
+
+    def _activate(self, posterior: Tensor, intensity: Tensor) -> Tensor:
+        """Activations (B, T, C) of the emotions; rules show one emotion clearly rather than several a little."""
+        return activate(posterior if self.expression is None else sharpen(posterior), intensity)
 
     def emotion_offset(self, activation: Tensor) -> Tensor:
         """c(t) - e_neutral = sum_k a_k(t) (e_k - e_neutral), (B, T, emotion_width), of activations a (B, T, C)."""

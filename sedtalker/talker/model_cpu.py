@@ -39,6 +39,7 @@ from sedtalker.talker.expression import (
     ROLL_LOWER,
     ROUNDING_DAMPING,
     ExpressionRules,
+    sharpen,
 )
 from sedtalker.talker.model import HybridLayer, TalkerModel
 
@@ -335,7 +336,7 @@ class PackedMotion:
 
     def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
         """Coefficients (m, K) of the frames that are complete; arguments as `MotionDecoder.push`."""
-        return self._run(speech, intensity[:, None] * posterior)
+        return self._run(speech, intensity[:, None] * sharpen(posterior))
 
     def _run(self, speech: Float, activation: Float) -> Float:
         parts = [

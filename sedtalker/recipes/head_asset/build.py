@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, arkit_columns
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import Attachment, Face, Surface
 from sedtalker.face.vertex_masks import rig_regions
@@ -100,6 +100,9 @@ def shape_body(
     rest, adapted = adapt_blendshapes(shaped, blendshapes, anatomy)
     template = topology.fit(shaped, rest)
     moved = raise_tongue_tip(template, topology.transfer(adapted), topology.parts["tongue"])
+    blinks = list(arkit_columns("eyeBlink"))
+    template = template + identity.lids * moved[blinks].sum(0)
+    moved[blinks] *= 1 - identity.lids
     return Body(shaped, rest, adapted, template, moved)
 
 

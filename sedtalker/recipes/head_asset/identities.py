@@ -34,6 +34,7 @@ class Identity:
     skin_tint: Color = (1.0, 1.0, 1.0)
     lip_strength: float = 0.6  # opacity of the painted lips
     lip_tint: Color = (1.0, 1.0, 1.0)
+    lids: float = 0.0  # share of a blink by which the lids are lower at rest; wide eyes read as surprise
     wrinkles: float = 0.0  # strength of the wrinkles in the bump map
     shape: Mapping[str, float] = field(default_factory=dict)  # further MakeHuman targets and their weights
 
@@ -62,7 +63,7 @@ IDENTITIES = (
         skin="young_african_female/textures/young_darkskinned_female_diffuse", eyes="brownlight",
         iris_tint=(0.3, 0.22, 0.2), hair="afro01", hair_color=(0.016, 0.013, 0.011), hair_specular=0.05,
         brows="eyebrow008", brow_tint=(0.25, 0.2, 0.2), lashes="eyelashes02", cloth_color=(0.35, 0.12, 0.04),
-        lip_strength=0.75, lip_tint=(1.45, 0.85, 0.85),
+        lip_strength=0.75, lip_tint=(1.45, 0.85, 0.85), lids=0.12,
     ),
     Identity(
         name="man_old",

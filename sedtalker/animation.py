@@ -94,7 +94,11 @@ class Animation:
         """(T, V, 3) metres, all at once; `frames` yields them in constant memory."""
         if self.dense is not None:
             return self.dense
-        return np.concatenate([np.zeros((0, *self.template.shape), np.float32), *self._chunks(0, len(self))])
+        vertices, start = np.empty((len(self), *self.template.shape), np.float32), 0
+        for chunk in self._chunks(0, len(self)):
+            vertices[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return vertices
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Float]:
         """Yield vertices (V, 3) in metres, frame by frame."""

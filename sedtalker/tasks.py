@@ -28,7 +28,6 @@ from sedtalker.files import atomic_write, check_replaceable
 from sedtalker.render.config import Background, RenderConfig
 from sedtalker.render.parallel import available_threads
 from sedtalker.resources import pause_collection
-from sedtalker.workers import BackgroundWorker, WorkerDeath
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
     from sedtalker.pipeline import Talker
     from sedtalker.provenance.record import Provenance
     from sedtalker.render.animation_video import Renderer
+    from sedtalker.workers import BackgroundWorker
+
+    VideoProcess = BackgroundWorker["VideoTask", None]
 
 PICTURE_ENDINGS = {
     "mp4": ".mp4",
@@ -457,6 +459,8 @@ def animate_file(
             export_animation(animation, name, temp_path, _provenance(animation, options))
 
     def write_audio_copies() -> list[Path]:
+        from sedtalker.workers import WorkerDeath
+
         for task in drawing:
             if video_process is not None and isinstance(video_process.wait(), WorkerDeath):
                 _draw_video(task, options, animation.face)
@@ -477,9 +481,6 @@ class VideoTask:
     audio: Path  # the input
 
 
-VideoProcess = BackgroundWorker["VideoTask", None]
-
-
 @contextmanager
 def open_video_process(options: Options) -> Iterator[VideoProcess | None]:
     """A process that gets ready to draw videos while this one imports torch and animates the first input.
@@ -490,6 +491,8 @@ def open_video_process(options: Options) -> Iterator[VideoProcess | None]:
     if not wanted or "torch" in sys.modules or available_threads() < 2:
         yield None
         return
+    from sedtalker.workers import BackgroundWorker
+
     assert isinstance(options, AnimateOptions)
     try:
         process = BackgroundWorker(_VideoDrawer(options))

@@ -33,6 +33,7 @@ def test_each_setting_has_its_figures(speech_file: Path, tmp_path: Path) -> None
     assert report["live, 400 ms"]["closures"] == report["offline"]["closures"]
     assert report["live, 80 ms"]["width_r"] != pytest.approx(report["offline"]["width_r"], abs=1e-6)
     assert all(0 <= row["frame_uar"] <= 1 for row in report.values())
+    assert all(0 <= row["late_uar"] <= 1 for row in report.values())
     assert report["live, 80 ms"]["latency_ms"] < 120
     table = format_live(report).splitlines()
     assert len(table) == 5 and len({line.count("|") for line in table}) == 1

@@ -15,6 +15,7 @@ from made_animation import made_animation
 from sedtalker import tasks
 from sedtalker.face.assets import load_face
 from sedtalker.tasks import AnimateOptions, animate_file, open_video_process
+from sedtalker.workers import BackgroundWorker
 
 OPTIONS = AnimateOptions(size=64, exports=("mp4", "json"))
 
@@ -30,7 +31,7 @@ def test_the_video_of_the_process_is_that_of_the_caller(tmp_path: Path, monkeypa
     talker = SimpleNamespace(animate=lambda source, **options: animation)
     sound, done = tmp_path / "made.wav", []
 
-    def animate(name: str, process: tasks.VideoProcess | None) -> np.ndarray:
+    def animate(name: str, process: BackgroundWorker | None) -> np.ndarray:
         animate_file(talker, tmp_path / name, OPTIONS, sound, done.append, video_process=process)
         return decode(tmp_path / name / "made.mp4")
 

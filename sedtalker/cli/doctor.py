@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import platform
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +209,8 @@ def _pyrender() -> tuple[str, str, str]:
 
 
 def _extra(module: str, extra: str, use: str) -> tuple[str, str, str]:
+    from importlib.metadata import version
+
     if find_spec(module) is None:
         return ABSENT, module, f"optional, for {use}: pip install 'sedtalker[{extra}]'"
     return GOOD, module, f"{version(module)}: {use}"

@@ -35,7 +35,9 @@ COLUMNS = {
     "gap_r": "lip gap, r",
     "width_r": "lip width, r",
     "frame_uar": "frame UAR",
+    "late_uar": "frame UAR after 1 s of speech",
 }
+ONSET = FRAME_RATE  # frames from the first speech on, in which a stream does not know the voice yet
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,27 @@ def _measure(talker: Talker, run: Callable[..., tuple[Float, Float]], data: Live
         shape = tracked_figures(pairs, face, FRAME_RATE)
         figures |= {name: shape[name][0] for name in ("gap_r", "width_r")}
     if data.emotional:
-        figures["frame_uar"] = _frame_uar(talker, run, data.emotional)
+        figures |= _frame_uar(talker, run, data.emotional)
     return figures
 
 
-def _frame_uar(talker: Talker, run: Callable[..., tuple[Float, Float]], clips: Sequence[tuple[Path, str]]) -> float:
-    """Unweighted average recall over the frames of speech."""
-    truth, predicted = [], []
+def _frame_uar(
+    talker: Talker, run: Callable[..., tuple[Float, Float]], clips: Sequence[tuple[Path, str]]
+) -> dict[str, float]:
+    """Unweighted average recall over the frames of speech, all of them and without the first second of each clip."""
+    truth, predicted, late = [], [], []
     for path, emotion in tqdm(clips, desc="emotion"):
         samples = load_audio(path)
         posterior = run(samples, None)[1]
-        spoken = detect_speech(loudness(samples))[: len(posterior)]
-        predicted.append(posterior[: len(spoken)][spoken].argmax(axis=1))
-        truth.append(np.full(len(predicted[-1]), talker.model.config.labels.index(emotion)))
-    return unweighted_average_recall(np.concatenate(truth), np.concatenate(predicted))
+        spoken = np.flatnonzero(detect_speech(loudness(samples))[: len(posterior)])
+        predicted.append(posterior[spoken].argmax(axis=1))
+        truth.append(np.full(len(spoken), talker.model.config.labels.index(emotion)))
+        late.append(spoken >= spoken[:1].sum() + ONSET)
+    true, shown, after = (np.concatenate(parts) for parts in (truth, predicted, late))
+    figures = {"frame_uar": unweighted_average_recall(true, shown)}
+    if after.any():
+        figures["late_uar"] = unweighted_average_recall(true[after], shown[after])
+    return figures
 
 
 def _run_offline(talker: Talker, samples: Samples, track: EmotionTrack | None) -> tuple[Float, Float]:

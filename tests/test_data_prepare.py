@@ -343,6 +343,25 @@ def test_check_finds_a_damaged_clip(tmp_path: Path) -> None:
     assert list(check_store(store)) == [store.clips[3].id]
 
 
+@pytest.mark.parametrize("size", [1, 480 * 7, 480 * 10])  # bytes; a frame has 480
+def test_blocks_of_any_size_give_the_same_store_and_find_a_jump(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.generator_layout(tmp_path)
+    prepare(read_emovoca(tmp_path), tmp_path / "whole")
+    monkeypatch.setattr("sedtalker.data.prepare.BLOCK_BYTES", size)
+    prepare(read_emovoca(tmp_path), tmp_path / "store")
+    for path in (tmp_path / "whole" / "clips").iterdir():
+        assert (tmp_path / "store" / "clips" / path.name).read_bytes() == path.read_bytes()
+    store = open_store(tmp_path / "store")
+    path = tmp_path / "store" / "clips" / f"{store.clips[1].id}.npy"
+    frames = np.load(path)
+    frames[20:, 3, 1] += 0.06  # frame 20 begins a block of 10
+    np.save(path, frames)
+    assert list(check_store(store)) == [store.clips[1].id]
+    assert "jump" in check_store(store)[store.clips[1].id]
+
+
 def test_expressions_without_a_label(tmp_path: Path) -> None:
     made.generator_layout(tmp_path, variants=(("Smile2", 4, 3), ("Drunk2", 5, 2)))
     source = read_emovoca(tmp_path)

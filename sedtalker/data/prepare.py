@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +35,8 @@ from sedtalker.face.motion_bounds import MotionBounds, motion_bounds
 from sedtalker.files import atomic_write, remove_temporary
 
 PREFERRED_FPS = 30.0
-BLOCK = 256  # frames in memory at a time: 15 MB of FLAME's vertices
+BLOCK = 256  # most frames in memory at a time
+BLOCK_BYTES = 16_000_000  # most bytes of an array of a block; for larger ones the system maps new pages every time
 PROBES = 12  # sequences whose lengths are compared with their sounds to find the rate
 
 Read = NDArray[np.floating]  # (T, V, 3), a memory map
@@ -112,8 +113,8 @@ def check_store(store: Store) -> dict[str, str]:
             if clip.audio not in seconds:
                 seconds[clip.audio] = len(load_audio(store.sound(clip))) / SAMPLE_RATE
             problem = sound_problem(clip.frames, store.fps, seconds[clip.audio])
-            for first in range(0, clip.frames, BLOCK):
-                stored = torch.from_numpy(np.array(frames[first : first + BLOCK]))
+            for _, before, after in _blocks(clip.frames, store.vertices):
+                stored = torch.from_numpy(np.array(frames[before:after]))
                 _check_block(stored.float().numpy() + template, template)
         except KeyError:
             problem = f"no template of subject {clip.subject}. Prepare the store again"
@@ -131,7 +132,7 @@ def _set_unit(options: PrepareOptions, source: VertexSource) -> PrepareOptions:
 
 def _in_metres(points: NDArray[np.floating], source: VertexSource, options: PrepareOptions) -> NDArray[np.float32]:
     """Points (..., 3) of a corpus in metres, y up, facing +z."""
-    return source.pose.rotate(points * np.float32(options.scale))
+    return source.pose.rotate(points * np.float32(options.scale) if options.scale != 1 else points)
 
 
 def _plan(source: VertexSource, options: PrepareOptions) -> PrepareReport:
@@ -347,9 +348,8 @@ def _check_and_copy(
     frames: Read, template: Template, source: VertexSource, options: PrepareOptions, file: IO[bytes] | None
 ) -> float:
     low, high = np.full(template.size, np.inf, np.float32), np.full(template.size, -np.inf, np.float32)
-    for first in range(0, len(frames), BLOCK):
-        before = max(first - 1, 0)  # one frame more, to detect a jump between blocks
-        block = _in_metres(np.asarray(frames[before : first + BLOCK], np.float32), source, options)
+    for first, before, after in _blocks(len(frames), len(template)):
+        block = _in_metres(np.asarray(frames[before:after], np.float32), source, options)
         bounds = _check_block(block, template)
         low, high = np.minimum(low, bounds.low), np.maximum(high, bounds.high)
         if file is not None:
@@ -357,6 +357,13 @@ def _check_and_copy(
     if (high - low).max() < LEAST_MOTION:
         raise DataError("it does not move. Remove it, or export it again")
     return _rounding(float(np.maximum(-low, high).max()), options.dtype)
+
+
+def _blocks(frames: int, vertices: int) -> Iterator[tuple[int, int, int]]:
+    """First frame of each block, the frame before it, to detect a jump between blocks, and the frame after it."""
+    size = max(1, min(BLOCK, BLOCK_BYTES // (vertices * 3 * np.float32().itemsize)))
+    for first in range(0, frames, size):
+        yield first, max(first - 1, 0), min(first + size, frames)
 
 
 def _check_block(block: NDArray[np.float32], template: Template) -> MotionBounds:

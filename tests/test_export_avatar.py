@@ -23,6 +23,7 @@ from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.avatar import load_avatar
 from sedtalker.face.gltf import Gltf, local_matrix
 from sedtalker.face.neck import move_head
+from sedtalker.provenance.verify import INTACT, verify_file
 from sedtalker.rotations import to_quaternions
 
 COMPONENTS = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -228,6 +229,14 @@ def test_vrm_animation_for_an_avatar_with_arkit_expressions(animation: Animation
     expressions = written["extensions"]["VRMC_vrm_animation"]["expressions"]
     assert {*expressions["custom"]} == {"BrowDownLeft"}
     assert {*expressions["preset"]} == {"aa", "ou", "oh", "ih", "blinkLeft", "blinkRight"}
+
+
+def test_a_vrm_with_an_animation_states_its_origin(animation: Animation, glb: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.vrm").write_bytes(as_vrm(glb, 1))
+    animation.save(tmp_path / "a.npz")
+    arguments = ["export", str(tmp_path / "a.npz"), "--to", "glb", "--into", str(tmp_path / "a.vrm")]
+    assert main([*arguments, "-o", str(tmp_path / "b.vrm")]) == 0
+    assert verify_file(tmp_path / "b.vrm").status == INTACT
 
 
 def test_command_line(animation: Animation, avatar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

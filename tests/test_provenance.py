@@ -64,12 +64,10 @@ def test_every_format_states_its_origin_and_a_changed_byte_is_found(
     if name not in ("a.glb", "a.html", "a.gif"):  # a palette of 256 colours may drop the mark
         assert found.mark == describe(animation.meta).digest[:HASH_BYTES].hex()
     changed = bytearray((folder / name).read_bytes())
-    changed[-100] ^= 1
-    (tmp_path / name).write_bytes(changed)
-    try:
+    for place in (-100, len(changed) // 2):  # in the middle it makes a picture unreadable
+        changed[place] ^= 1
+        (tmp_path / name).write_bytes(changed)
         assert verify_file(tmp_path / name).status == ALTERED
-    except SEDTalkerError as error:  # the changed byte makes a picture unreadable
-        assert "unreadable" in str(error)
 
 
 def test_the_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path, animation: Animation) -> None:

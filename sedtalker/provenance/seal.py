@@ -52,13 +52,13 @@ def statement(provenance: Provenance, path: Path | None = None) -> str:
 
 
 def seal_file(path: Path, provenance: Provenance) -> None:
-    """Add the statement to a .glb, .vrma or .html file; in other files, complete the one that the writer has put in.
+    """Add the statement to a .glb, .vrm, .vrma or .html file; in others, complete the one that the writer has put in.
 
     Raises:
         SEDTalkerError: the certificate or key cannot sign.
     """
     suffix = path.suffix.lower()
-    if suffix in (".glb", ".vrma"):
+    if suffix in (".glb", ".vrm", ".vrma"):
         _add_to_glb(path, statement(provenance, path))
     elif suffix == ".html":
         text = statement(provenance, path).replace("&", "\\u0026").replace("<", "\\u003c").replace("'", "\\u0027")

@@ -20,7 +20,7 @@ from sedtalker.provenance.seal import read_seal
 INTACT, ALTERED, NONE = "intact", "altered", "none"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".m4v", ".avi")
-SEALED = (".webm", ".glb", ".vrma", ".html")
+SEALED = (".webm", ".glb", ".vrm", ".vrma", ".html")
 _STEP = 5  # frames; neighbours add little to the mark
 _READ_EVERY = 8  # frames that are added between two attempts to read
 _MOST_FRAMES = 96  # that are added
@@ -58,8 +58,15 @@ def verify_file(path: Path) -> Verification:
     suffix = path.suffix.lower()
     manifest = read_manifest(path) if suffix in (*PICTURES, *VIDEOS) else None
     sealed = read_seal(path) if suffix in SEALED else None
-    mark = _read_mark(path) if suffix in (*PICTURES, *VIDEOS) else None
     notes: list[str] = []
+    mark, readable = None, True
+    if suffix in (*PICTURES, *VIDEOS):
+        try:
+            mark = _read_mark(path)
+        except SEDTalkerError:
+            if manifest is None and sealed is None:
+                raise
+            readable = False  # a changed byte can make the pictures unreadable and leave the statement as it is
     record, intact, kind = None, False, ""
     if manifest is not None and manifest.record is None and manifest.intact:
         notes.append(f"a C2PA manifest of another program: {manifest.generator}, signed by {manifest.signer}")
@@ -76,6 +83,9 @@ def verify_file(path: Path) -> Verification:
     if mark is not None:
         notes += _compare(mark, record)
         intact = intact and (record is None or Provenance(record).digest[:HASH_BYTES] == mark.digest)
+    elif not readable:
+        intact = False
+        notes.append("its pictures are damaged and cannot be read")
     elif record is not None and suffix in (*PICTURES, *VIDEOS):
         stated = record.get("mark")
         notes.append("made without a mark, as stated" if stated == NO_MARK else "the mark in the picture is not found")

@@ -18,6 +18,7 @@ from sedtalker.face.assets import identities, load_face, replace_skin
 from sedtalker.face.mesh import format_obj
 from sedtalker.face.orientation import STATEMENT
 from sedtalker.face.rig import Face
+from sedtalker.recipes.head_asset.blendshapes import sphere_centre
 
 NAMES = ("default", "man", "woman_african", "man_old", "woman_asian")
 MILLIMETRE = 0.001
@@ -215,6 +216,18 @@ def test_jaw_moves_only_the_lower_teeth(face: Face) -> None:
     jaw = face.blendshapes[ARKIT_NAMES.index("jawOpen")]
     assert np.linalg.norm(jaw[face.parts["teeth_lower"]], axis=1).min() > 5 * MILLIMETRE
     assert np.linalg.norm(jaw[face.parts["teeth_upper"]], axis=1).max() < MILLIMETRE
+
+
+def test_raised_cheeks_stay_in_front_of_the_eyeballs(identity: Face) -> None:
+    skin = np.unique(next(s.triangles for s in identity.surfaces if s.material.kind == "skin"))
+    smile = identity.pose(weights(cheekSquint=1.0, eyeSquint=0.55))
+    for side in ("left", "right"):
+        ball = identity.template[identity.parts[f"eye_{side}"]]
+        centre = sphere_centre(ball)
+        radius = np.linalg.norm(ball - centre, axis=1).mean()
+        rest, raised = (np.linalg.norm(points[skin] - centre, axis=1) - radius for points in (identity.template, smile))
+        front = (rest > MILLIMETRE) & (identity.template[skin, 2] > centre[2])
+        assert raised[front].min() > 0.8 * MILLIMETRE
 
 
 def test_lashes_follow_a_blink_and_hair_does_not(identity: Face) -> None:

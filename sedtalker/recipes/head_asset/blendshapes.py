@@ -85,6 +85,10 @@ def adapt_blendshapes(shaped: Array, blendshapes: Mapping[str, Array], anatomy: 
     return rest, np.stack([adapted[name] for name in ARKIT_NAMES])
 
 
+SMILING_SQUINT = 0.55  # eyeSquint of a full smile
+EYE_CLEARANCE = 0.0012  # metres between eyeball and skin; edges between vertices come nearer
+
+
 def raise_tongue_tip(template: Array, blendshapes: Array, tongue: Ids) -> Array:
     """Blendshapes (52, V, 3) whose tongueOut lifts the tip over the lower incisors as it comes forward.
 
@@ -203,6 +207,31 @@ def _adapt_look(rest: Array, lids: Array, side: str, look: str) -> Array:
     displacements = lids.copy()
     displacements[ball] = (rest[ball] - centre) @ (rotation - np.eye(3)).T
     return displacements
+
+
+def clear_eyes(template: Array, blendshapes: Array, eyes: Mapping[str, Ids], skin: Ids) -> Array:
+    """Blendshapes (52, V, 3) whose cheekSquint keeps the skin in front of the eyeball, with a narrowed lid too.
+
+    As modelled, the cheek of some heads passes through the eyeball below the lower lid.
+
+    Args:
+        template: (V, 3) the face at rest, metres.
+        blendshapes: (52, V, 3) of the face.
+        eyes: vertices of the eyeball by side.
+        skin: vertices of the skin.
+    """
+    cleared = blendshapes.copy()
+    for side, eye in eyes.items():
+        centre = sphere_centre(template[eye])
+        radius = np.linalg.norm(template[eye] - centre, axis=1).mean()
+        cheek, squint = (ARKIT_NAMES.index(f"{name}{side}") for name in ("cheekSquint", "eyeSquint"))
+        rest = np.linalg.norm(template[skin] - centre, axis=1)
+        visible = (rest > radius) & (template[skin, 2] > centre[2])
+        moved = template[skin] + cleared[cheek, skin] + SMILING_SQUINT * cleared[squint, skin] - centre
+        distance = np.linalg.norm(moved, axis=1)
+        missing = np.clip(np.minimum(radius + EYE_CLEARANCE, rest) - distance, 0, None) * visible
+        cleared[cheek, skin] += moved / distance[:, None] * missing[:, None]
+    return cleared
 
 
 def sphere_centre(points: Array) -> Array:

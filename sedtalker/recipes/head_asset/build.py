@@ -26,6 +26,7 @@ from sedtalker.recipes.head_asset.assemble import (
 from sedtalker.recipes.head_asset.attachments import SMOOTH, bind_attachments, make_materials, scalp_color, scalp_share
 from sedtalker.recipes.head_asset.blendshapes import (
     adapt_blendshapes,
+    clear_eyes,
     raise_tongue_tip,
     strengthen_expressions,
     symmetrize,
@@ -146,6 +147,8 @@ def _build_identity(
     skin_triangles = topology.surfaces["skin"][0]
     share = scalp_share(body.template, attachments["hair"], hair, eyes, skin_triangles).astype(np.float32)
     share = smooth_values(share, skin_triangles)
+    strong = strengthen_expressions(body.template, body.blendshapes, common.landmarks)
+    eyeballs = {side: topology.parts[f"eye_{side.lower()}"] for side in ("Left", "Right")}
     materials = make_materials(identity)
     surfaces = tuple(
         Surface(
@@ -167,7 +170,7 @@ def _build_identity(
         template=body.template.astype(np.float32),
         surfaces=surfaces,
         attachments=attachments,
-        blendshapes=strengthen_expressions(body.template, body.blendshapes, common.landmarks).astype(np.float32),
+        blendshapes=clear_eyes(body.template, strong, eyeballs, np.unique(skin_triangles)).astype(np.float32),
         textures=pictures,
         colors=_vertex_colors(topology.count, surfaces, pictures),
     )

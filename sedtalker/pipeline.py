@@ -589,5 +589,5 @@ def _meta(model: str, audio: AudioSource, seed: int) -> dict[str, Any]:
         "model": model,
         "seed": seed,
         "sedtalker": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # its own type would import torch where an animation is unpickled
     }

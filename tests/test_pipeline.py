@@ -33,6 +33,7 @@ def test_a_path_and_its_samples_give_the_same_animation(talker, speech_file: Pat
     np.testing.assert_array_equal(from_path.blendshapes, from_samples.blendshapes)
     np.testing.assert_array_equal(from_path.head, from_samples.head)
     assert from_path.meta["audio"] == str(speech_file) and len(from_path.meta["audio_sha256"]) == 64
+    assert type(from_path.meta["torch"]) is str  # a subclass would import torch where an animation is unpickled
 
 
 def test_shapes_ranges_and_units(talker, speech_file: Path) -> None:

@@ -13,6 +13,7 @@ import torch  # noqa: F401, the state of a process that has animated before
 from made_animation import made_animation
 
 from sedtalker import tasks
+from sedtalker.cli.options import is_command
 from sedtalker.face.assets import load_face
 from sedtalker.tasks import AnimateOptions, animate_file, open_video_process
 from sedtalker.workers import BackgroundWorker
@@ -51,3 +52,16 @@ def test_no_video_process_where_it_saves_nothing() -> None:
     for options in (AnimateOptions(exports=("npz",)), AnimateOptions(backend="pyrender"), OPTIONS):
         with open_video_process(options) as process:  # torch has been imported by this test's process
             assert process is None
+
+
+def test_a_script_is_not_run_again_by_the_video_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, file, expected in (
+        ("sedtalker.__main__", "sedtalker/__main__.py", True),
+        (None, "bin/sedtalker", True),
+        (None, "Scripts/sedtalker.exe", True),
+        (None, "work/animate_all.py", False),
+        ("package.animate_all", "package/animate_all.py", False),
+    ):
+        spec = None if name is None else SimpleNamespace(name=name)
+        monkeypatch.setitem(tasks.sys.modules, "__main__", SimpleNamespace(__spec__=spec, __file__=file))
+        assert is_command() is expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import add_output
+from sedtalker.cli.options import add_output, is_command
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -20,5 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.resources import asset
     from sedtalker.tasks import AnimateOptions
 
-    config = BatchConfig(debug=arguments.debug, video_process=True)
+    config = BatchConfig(debug=arguments.debug, video_process=is_command())
     return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), config)

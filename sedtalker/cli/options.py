@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -325,8 +326,17 @@ def add_seed(parser: argparse.ArgumentParser, use: str) -> None:
     parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help=f"random seed of {use} (default: 0)")
 
 
+def is_command() -> bool:
+    """Whether the command line was started by itself, and not by a script, which a child process would run again."""
+    main = sys.modules["__main__"]
+    name, file = getattr(main.__spec__, "name", ""), getattr(main, "__file__", None)
+    return name == "sedtalker.__main__" or (file is not None and Path(file).stem == "sedtalker")
+
+
 def batch_config(arguments: argparse.Namespace) -> BatchConfig:
     """The values of the options of `add_batch_options`."""
     from sedtalker.batch import BatchConfig
 
-    return BatchConfig(arguments.jobs, arguments.resume, arguments.executor, arguments.debug, video_process=True)
+    return BatchConfig(
+        arguments.jobs, arguments.resume, arguments.executor, arguments.debug, video_process=is_command()
+    )

@@ -96,6 +96,22 @@ def test_interval_holds_the_value_and_depends_on_the_seed_alone(store: Store, ma
     assert first == again and first["low"] < first["value"] < first["high"]
 
 
+def test_one_sentence_has_no_interval(store: Store, masks, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = write_predictions(store, tmp_path / "pred")
+    for path in folder.glob("*sentence22*"):
+        path.unlink()
+    truth = open_truth(store.root)
+    result = evaluate("talker", read_predictions(folder, truth.fps), truth, masks)
+    summary = summarise([result], truth, masks)
+    figure = summary["systems"]["talker"]["overall"]["mve"]
+    assert summary["sequences"] == 2 and figure["value"] > 0 and figure["low"] is None and figure["high"] is None
+    row = next(line for line in format_text(summary).splitlines() if line.startswith("mve "))
+    assert row.endswith(f"  {figure['value']:.3e}")
+    write_report(summary, tmp_path / "report.html", TALKER_FORMATS)
+    assert (tmp_path / "report.html").is_file()
+
+
 def test_failed_pairs_and_cut_frames_are_reported(store: Store, masks, tmp_path: Path) -> None:
     folder = write_predictions(store, tmp_path / "pred")
     missing, short, other, good = sorted(folder.iterdir())

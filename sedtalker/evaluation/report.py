@@ -130,7 +130,15 @@ def _region(mask: Mapping[str, Any]) -> str:
 def _interval(figure: Mapping[str, float | None]) -> str:
     if figure["value"] is None:
         return "not defined"
+    if figure["low"] is None or figure["high"] is None:  # of one sentence
+        return f"{figure['value']:.3e}"
     return f"{figure['value']:.3e} [{figure['low']:.3e}, {figure['high']:.3e}]"
+
+
+def _reach(figure: Mapping[str, float | None], limit: str) -> float:
+    """Distance of a limit of the interval from the value; 0 without an interval."""
+    end, value = figure[limit], figure["value"]
+    return 0.0 if end is None or value is None else abs(end - value)
 
 
 def _kinds(summary: Summary) -> list[str]:
@@ -190,8 +198,7 @@ def _plot(summary: Summary, name: str) -> str:
     for number, (system, groups) in enumerate(systems.items()):
         figures = {"overall": groups["overall"], **groups["by emotion"]}
         values = [group[name]["value"] for group in figures.values()]
-        below = [max(0.0, group[name]["value"] - group[name]["low"]) for group in figures.values()]
-        above = [max(0.0, group[name]["high"] - group[name]["value"]) for group in figures.values()]
+        below, above = ([_reach(group[name], limit) for group in figures.values()] for limit in ("low", "high"))
         places = [index + (number - (len(systems) - 1) / 2) * width for index in range(len(figures))]
         axes.bar(places, values, width, yerr=[below, above], capsize=2, label=system)
         axes.set_xticks(range(len(figures)), list(figures))

@@ -473,6 +473,11 @@ def _metrics(
         figures[SLCC] = interval(
             _correlations(_standardize(audio_levels, subjects), _standardize(intensity, subjects), draws)
         )
+    if len({*utterances}) == 1:  # all resamples are the same, which is no interval
+        return {
+            name: {**figure, "low": None, "high": None} if isinstance(figure, dict) else figure
+            for name, figure in figures.items()
+        }
     return figures
 
 

@@ -8,6 +8,7 @@ As a script, measures the time from the microphone to the picture with a click t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ import numpy as np
 _LOG_CLICKS = """
 const done = arguments[0];
 openMicrophone().then(() => {
-  const log = (window.clickLog = { clicks: [], drawn: [] });
+  const log = (window.clickLog = { clicks: [], drawn: [], arrival: [], delay: [] });
   const port = microphone.node.port;
   const receive = port.onmessage;
   let count = 0; // samples of the utterance
@@ -40,9 +41,17 @@ openMicrophone().then(() => {
     }
     receive(event);
   };
-  const draw = head.draw;
-  head.draw = (time) => {
-    draw(time);
+  const receiveMessage = receiveFrames;
+  receiveFrames = (message) => {
+    receiveMessage(message);
+    if (message.state !== "speaking") return;
+    const end = message.start + message.weights.length / message.fps;
+    log.arrival.push(performance.now() - live.start - 1000 * end);
+    log.delay.push(live.delay);
+  };
+  const draw = live.draw;
+  live.draw = (now) => {
+    draw(now);
     const row = [live.shown.at, head.influences[head.columns.jawOpen]];
     if (live.on) requestAnimationFrame((shown) => log.drawn.push([...row, shown])); // on the screen by the next frame
   };
@@ -71,7 +80,8 @@ def open_browser(microphone: Path, size: str = "480,700", binary: str | None = N
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in (
-        "headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", f"window-size={size}",
+        "headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "disable-gpu-compositing",
+        f"window-size={size}",
         "autoplay-policy=no-user-gesture-required", "disable-dev-shm-usage", "use-fake-ui-for-media-stream",
         "use-fake-device-for-media-stream", f"use-file-for-fake-audio-capture={microphone}",
     ):  # fmt: skip
@@ -105,7 +115,9 @@ def measure_clicks(browser: Any, seconds: float) -> dict[str, list[float]]:
     """Milliseconds from a click's arrival in the page to the picture, after the first second of the utterance.
 
     `clock` is to the frame with the click's time on the audio's clock; `jaw` is to the first frame in which the jaw
-    opens by 0.1 from where it was at the click, which depends on the model.
+    opens by 0.1 from where it was at the click, which depends on the model. Of the messages, `arrival` is the time
+    from the end of the last frame's sound to their arrival, and `delay` the time by which frames follow the sound's
+    start; `interval` is from picture to picture.
     """
     browser.execute_async_script(_LOG_CLICKS)
     click(browser, "open")
@@ -114,13 +126,15 @@ def measure_clicks(browser: Any, seconds: float) -> dict[str, list[float]]:
     until(browser, "sedtalker.connection.state === 'idle'")
     log = browser.execute_script("return window.clickLog")
     rate = browser.execute_script("return FPS")
-    result: dict[str, list[float]] = {"clock": [], "jaw": []}
+    result: dict[str, list[float]] = {"clock": [], "jaw": [], "arrival": log["arrival"], "delay": log["delay"]}
+    shown = [row[2] for row in log["drawn"]]
+    result["interval"] = [after - before for before, after in itertools.pairwise(shown)]
     for moment, arrived in log["clicks"]:
         after = [row for row in log["drawn"] if row[2] >= arrived and row[0] is not None]
-        shown = next((row[2] for row in after if row[0] + 1 / rate > moment), None)
-        if moment < 1 or shown is None:
+        picture = next((row[2] for row in after if row[0] + 1 / rate > moment), None)
+        if moment < 1 or picture is None:
             continue
-        result["clock"].append(shown - arrived)
+        result["clock"].append(picture - arrived)
         opened = next((row[2] for row in after if row[1] > after[0][1] + 0.1 and row[2] < arrived + 900), None)
         if opened is not None:
             result["jaw"].append(opened - arrived)
@@ -144,7 +158,7 @@ def main() -> None:
         try:
             load_page(browser, arguments.url)
             if arguments.without_drawing:
-                browser.execute_script("head.renderer.render = () => {}")
+                browser.execute_script("head.renderer.render = () => {}; pace.step = STEPS.length")
             result = measure_clicks(browser, arguments.seconds)
             frames = browser.execute_script("return window.clickLog.drawn.length")
         finally:

@@ -152,7 +152,7 @@ def test_a_take_is_edited_and_saved(server: MadeServer) -> None:
 def test_the_page_and_its_parts(server: MadeServer) -> None:
     page = httpx.get(server.url)
     assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
-    for part in ("three.min.js", "viewer.js", "live.js", "viewer.css", "live.css", "capture.js"):
+    for part in ("three.min.js", "viewer.js", "drawing.js", "live.js", "viewer.css", "live.css", "capture.js"):
         answer = httpx.get(f"{server.url}/page/{part}")
         assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
         assert "http://" not in answer.text.replace("http://www.w3.org", "") or part == "three.min.js"

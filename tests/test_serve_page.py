@@ -50,6 +50,26 @@ def test_the_face_speaks_listens_and_is_interrupted(page: Any) -> None:
     until(page, "sedtalker.connection.state === 'idle'", 30)
 
 
+def test_a_page_that_had_no_time_shows_the_present(page: Any) -> None:
+    """Frames that arrive at once are not played one after the other, and those of speech are due at once."""
+    message = (
+        "const rows = 3; const message = (state, start) => ({ type: 'frames', state, start, fps: 30,"
+        " weights: Array(rows).fill(Array(COUNT).fill(0)), head: Array(rows).fill([0, 0, 0]),"
+        " gaze: Array(rows).fill([0, 0]), posterior: Array(rows).fill(data.labels.map(() => 0)),"
+        " intensity: [0, 0, 0] });"
+    )
+    waiting, speech = page.execute_script(
+        message + "for (let i = 0; i < 100; i++) receiveFrames(message('idle', i / 10));"
+        "const waiting = live.queue.length; live.start = performance.now() - 200; live.delay = 0;"
+        "receiveFrames(message('speaking', 0));"
+        "const first = live.queue.findIndex((row) => row.at === 0);"
+        "return [waiting, [live.queue[first].due - performance.now(), live.queue.length - first]]"
+    )
+    assert waiting < 20
+    assert speech[0] < 100 and speech[1] == 3  # nothing waits behind or before them
+    page.execute_script("live.queue = live.queue.filter((row) => row.at === null); live.clock = null")
+
+
 def test_the_hand_sets_and_blends_the_emotion_while_the_face_speaks(page: Any) -> None:
     for share, happy, sad in ((0.5, 0.5, 0.5), (1.0, 0.0, 1.0), (0.0, 1.0, 0.0)):  # the voice is happy
         page.execute_script(

@@ -150,8 +150,8 @@ class _Handlers:
             return response
         if self._manager.description is None:
             return PlainTextResponse("the server is starting\n", 503)
-        face, labels = request.query_params.get("face"), self._manager.description.labels
-        html = await asyncio.to_thread(self._page.html, face, labels)  # a face that is read takes a while
+        face, description = request.query_params.get("face"), self._manager.description
+        html = await asyncio.to_thread(self._page.html, face, description)  # a face that is read takes a while
         return Response(html, media_type="text/html")
 
     async def part(self, request: Request) -> Response:

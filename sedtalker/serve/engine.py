@@ -52,6 +52,7 @@ class Description(NamedTuple):
     """Facts about a talker that the front needs."""
 
     labels: tuple[str, ...]
+    look_aheads: tuple[int, ...] = ()  # ms that a session can choose from; none: the encoder has no such dial
 
 
 class Engine:
@@ -64,11 +65,11 @@ class Engine:
         self._resting: set[str] = set()  # sessions whose client shows a resting face between utterances
 
     def describe(self) -> Description:
-        """The labels of the talker; compiles what the first client would wait for."""
+        """Labels and look-aheads of the talker; compiles what the first client would wait for."""
         stream = self.talker.open_stream(look_ahead=self.look_ahead, voice=self._voice)
         for _ in range(_WARM_UP):
             stream.push(np.zeros(1280, np.float32))
-        return Description(tuple(stream.labels))
+        return Description(tuple(stream.labels), _look_aheads(self.talker))
 
     def open(self, session: str, options: StreamOptions) -> float:
         """Open a stream; returns its latency in seconds, without computing.
@@ -122,6 +123,13 @@ class Engine:
         """Forget a session."""
         self._streams.pop(session, None)
         self._resting.discard(session)
+
+
+def _look_aheads(talker: Any) -> tuple[int, ...]:
+    from sedtalker.speech import StreamingEncoder
+    from sedtalker.streaming_encoder import LOOK_AHEAD
+
+    return tuple(LOOK_AHEAD) if isinstance(getattr(talker, "encoder", None), StreamingEncoder) else ()
 
 
 def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:

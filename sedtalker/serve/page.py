@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -20,20 +19,23 @@ from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import label_colors
 from sedtalker.serve.config import ServeConfig
+from sedtalker.serve.engine import Description
 
 _OWN = Path(__file__).parent / "page"
 _PARTS = {  # name in the address -> file
     "three.min.js": PAGE_FOLDER / "three.min.js",
     "viewer.js": PAGE_FOLDER / "viewer.js",
     "viewer.css": PAGE_FOLDER / "page.css",
+    "drawing.js": _OWN / "drawing.js",
     "live.js": _OWN / "live.js",
     "live.css": _OWN / "live.css",
     "capture.js": _OWN / "capture.js",
 }
 _STYLES = ("viewer.css", "live.css")
-_SCRIPTS = ("three.min.js", "viewer.js", "live.js")  # of the page; capture.js is for the audio thread
+_SCRIPTS = ("three.min.js", "viewer.js", "drawing.js", "live.js")  # of the page; capture.js is for the audio thread
 _MEDIA = {".js": "text/javascript", ".css": "text/css"}
 WINDOW = 8.0  # s of the past that the page plots
+LOOK_AHEAD = 80  # ms, of the page's sessions unless the server was given another: a conversation needs a short delay
 
 
 class Page:
@@ -44,8 +46,8 @@ class Page:
         self.faces = list(dict.fromkeys([config.face, *identities()]))
         self._panel = (_OWN / "panel.html").read_text(encoding="utf-8")
 
-    def html(self, number: str | None, labels: Sequence[str]) -> str:
-        """The page for a face and the labels of the talker. Raises FaceError: no such face."""
+    def html(self, number: str | None, description: Description) -> str:
+        """The page for a face and a talker. Raises FaceError: no such face."""
         chosen = self.face(number)
         options = [
             f'<option value="{index}"{" selected" if name == chosen else ""}>{escape(Path(name).stem)}</option>'
@@ -59,7 +61,7 @@ class Page:
                 ),
                 state='<p id="state" role="status" aria-live="polite"></p>',
                 panel=self._panel.replace("{{faces}}", "".join(options)),
-                data=script_safe(json.dumps(self._data(chosen, labels))),
+                data=script_safe(json.dumps(self._data(chosen, description))),
                 scripts="".join(f'<script src="page/{name}"></script>' for name in _SCRIPTS),
                 **{"class": ' class="live"'},
             )
@@ -81,7 +83,8 @@ class Page:
         """A face as glTF, with one frame at rest. Raises FaceError: no such face."""
         return _encode_face(self.face(number))
 
-    def _data(self, face: str, labels: Sequence[str]) -> dict[str, object]:
+    def _data(self, face: str, description: Description) -> dict[str, object]:
+        labels = description.labels
         number = self.faces.index(face)
         return {
             "head": f"face/{number}.glb",
@@ -100,6 +103,8 @@ class Page:
             "camera": portrait(_load(face)),
             "chosen": ["jawOpen", "mouthPucker", "mouthSmileLeft", "browInnerUp", "eyeBlinkLeft"],
             "signed": False,
+            "lookAheads": description.look_aheads,
+            "lookAhead": self._config.look_ahead or LOOK_AHEAD,
         }
 
 

@@ -97,6 +97,7 @@ class Head {
     this.controls.addEventListener("change", () => (stale = true));
     this.meshes = [];
     this.wires = [];
+    this.ratio = 2; // pixels of the picture for one of the page, at most
     this.addLights();
     this.lookFromFront();
   }
@@ -209,7 +210,7 @@ class Head {
 
   resize() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    this.renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
+    this.renderer.setPixelRatio(Math.min(devicePixelRatio, this.ratio));
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
@@ -318,17 +319,18 @@ const NAMES_HEIGHT = 24; // pixels, the row of segments
 
 function paintEmotion(pen, width, height) {
   const classes = data.labels.length;
-  const top = NAMES_HEIGHT + 4;
+  const top = data.segments.length ? NAMES_HEIGHT + 4 : 6;
   const tall = height - top - 6;
-  for (let x = 0; x < width; x++) {
-    let y = top;
-    for (let k = 0; k < classes; k++) {
-      const share = shareAt(posterior, classes, k, (x / width) * clock.duration) * tall;
-      pen.fillStyle = data.colors[k];
-      pen.globalAlpha = data.labels[k] === "neutral" ? 0.28 : 0.75;
-      pen.fillRect(x, y, 1, share);
-      y += share;
-    }
+  let above = new Float32Array(Math.ceil(width) + 1); // sum of the shares before, by pixel
+  for (let k = 0; k < classes; k++) {
+    const below = above.map((sum, x) => sum + shareAt(posterior, classes, k, (x / width) * clock.duration));
+    pen.fillStyle = data.colors[k];
+    pen.globalAlpha = data.labels[k] === "neutral" ? 0.28 : 0.75;
+    pen.beginPath();
+    above.forEach((sum, x) => pen.lineTo(x, top + sum * tall));
+    for (let x = below.length - 1; x >= 0; x--) pen.lineTo(x, top + below[x] * tall);
+    pen.fill();
+    above = below;
   }
   pen.globalAlpha = 1;
   data.uncertain.forEach((span) => paintUncertain(pen, span, width, top, tall));
@@ -373,7 +375,8 @@ function paintSegment(pen, segment, width) {
   pen.fillStyle = "#10131a";
   pen.font = "600 11px system-ui, sans-serif";
   const share = segment.emotion === "neutral" ? "" : ` ${Math.round(segment.intensity * 100)}%`;
-  if (to - from > 26) pen.fillText(segment.emotion + share, from + 6, 17.5);
+  const text = [segment.emotion + share, segment.emotion].find((words) => pen.measureText(words).width < to - from - 10);
+  if (text) pen.fillText(text, from + 6, 17.5);
   pen.restore();
 }
 

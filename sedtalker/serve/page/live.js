@@ -19,13 +19,27 @@ const live = {
   on: true,
   queue: [], // { due: ms, at: s of the utterance or null, weights, head, posterior, intensity }
   shown: rest(),
-  history: [],
+  fresh: [], // rows that the lanes do not show yet
+  posterior, // of the last HISTORY frames, as the lanes show them
+  intensity,
+  values: new Float32Array(HISTORY * COUNT),
   start: 0, // ms, at which the utterance's first sample was recorded
   delay: 0, // ms between a sound and its picture
   clock: null, // ms, of the resting frames' time zero
+  drawn: null, // the pose of the last picture
+  draw(now) {
+    const pose = poseNow();
+    if (pose === live.drawn) return;
+    live.drawn = pose;
+    apply(pose.weights, pose.head);
+    head.renderer.render(head.scene, head.camera);
+    keepPace(now);
+  },
 };
 
 function enqueue(message, due) {
+  const first = due(0);
+  while (live.queue.length && live.queue[live.queue.length - 1].due >= first) live.queue.pop(); // they are replaced
   message.weights.forEach((weights, i) => {
     const [head, posterior, intensity] = [message.head[i], message.posterior[i], message.intensity[i]];
     const at = message.state === "speaking" ? message.start + i / message.fps : null;
@@ -34,6 +48,7 @@ function enqueue(message, due) {
   if (live.queue.length > 60 * FPS) live.queue.splice(0, live.queue.length - 60 * FPS);
 }
 
+const EARLY = 300; // ms before or after their time at which frames of rest can arrive
 function receiveFrames(message) {
   const now = performance.now();
   const step = 1000 / message.fps;
@@ -49,7 +64,13 @@ function receiveFrames(message) {
     live.delay = Math.max(needed, live.delay - 0.02 * (live.delay - needed)); // a late message delays the next seconds only
     enqueue(message, (i) => live.start + start + i * step + live.delay);
   } else {
-    if (live.clock === null || live.clock + start < now - 200) live.clock = now - start + 20;
+    const due = live.clock === null ? NaN : live.clock + start;
+    if (!(Math.abs(due - now) < EARLY)) {
+      // The first ones, or those for which the page had no time: after the frames of the last utterance.
+      live.queue = live.queue.filter((row) => row.at !== null);
+      const spoken = live.queue.length ? live.queue[live.queue.length - 1].due + step : 0;
+      live.clock = Math.max(now + 20, spoken) - start;
+    }
     enqueue(message, (i) => live.clock + start + i * step);
   }
 }
@@ -88,18 +109,16 @@ function apply(weights, degrees) {
 function takeOver() {
   head.names = data.names;
   head.columns = Object.fromEntries(data.names.map((name, k) => [name, k]));
-  head.values = new Float32Array(0);
+  head.values = live.values;
   head.joint = head.scene.getObjectByName("head");
   head.draw = (time) => {
-    if (live.on) {
-      const pose = poseNow();
-      apply(pose.weights, pose.head);
-    } else if (take.current) {
-      const { weights, head: degrees, fps } = take.current;
-      apply(rowAt(weights, COUNT, time * fps - 0.5), Array.from(rowAt(degrees, 3, time * fps - 0.5)));
-    }
+    if (live.on) live.drawn = null; // `tick` draws again
+    if (live.on || !take.current) return;
+    const { weights, head: degrees, fps } = take.current;
+    apply(rowAt(weights, COUNT, time * fps - 0.5), Array.from(rowAt(degrees, 3, time * fps - 0.5)));
     head.renderer.render(head.scene, head.camera);
   };
+  startPace();
   choose(data.chosen);
   requestAnimationFrame(tick);
 }
@@ -116,37 +135,45 @@ function rowAt(values, width, place) {
   return row;
 }
 
+const PAINT = 125; // ms between pictures of the lanes, at least; four pictures of the face on a slow machine
 let painted = 0;
 let noted = 0;
+let pictures = 0; // of the face since the lanes were painted
 function tick(now) {
   requestAnimationFrame(tick);
   if (!live.on) return;
-  stale = true;
-  if (now - noted >= 1000 / FPS - 2) {
-    noted = now;
-    live.history.push(live.shown);
-    if (live.history.length > HISTORY) live.history.shift();
-  }
-  if (now - painted < 120) return;
+  const frames = Math.min(Math.floor(((now - noted) / 1000) * FPS + 0.05), HISTORY); // a slow machine repeats them
+  if (frames) noted = frames < HISTORY ? noted + (frames / FPS) * 1000 : now;
+  for (let i = 0; i < frames; i++) live.fresh.push(live.shown);
+  live.draw(now);
+  if (now - painted < PAINT || ++pictures < 4) return;
   painted = now;
+  pictures = 0;
   showHistory();
 }
 
 function showHistory() {
-  const rows = live.history.length;
+  const rows = live.fresh.splice(0).slice(-HISTORY);
   const labels = data.labels.length;
-  posterior = new Uint8Array(HISTORY * labels);
-  intensity = new Uint8Array(HISTORY);
-  head.values = new Float32Array(HISTORY * COUNT);
-  for (let i = 0; i < HISTORY; i++) {
-    const row = live.history[i - HISTORY + rows];
-    if (!row) continue;
-    head.values.set(row.weights, i * COUNT);
-    row.posterior?.forEach((value, k) => (posterior[i * labels + k] = 255 * value));
-    intensity[i] = 255 * row.intensity;
-  }
+  const first = HISTORY - rows.length;
+  live.posterior.copyWithin(0, rows.length * labels);
+  live.intensity.copyWithin(0, rows.length);
+  live.values.copyWithin(0, rows.length * COUNT);
+  rows.forEach((row, i) => {
+    live.values.set(row.weights, (first + i) * COUNT);
+    for (let k = 0; k < labels; k++) live.posterior[(first + i) * labels + k] = 255 * (row.posterior?.[k] ?? 0);
+    live.intensity[first + i] = 255 * row.intensity;
+  });
   clock.own = data.duration;
   for (const lane of lanes) lane.repaint();
+  showDelay();
+}
+
+// The time from the microphone to the picture, as measured in this utterance.
+function showDelay() {
+  if (connection.state !== "speaking" || !live.delay) return;
+  const text = `${Math.round(live.delay / 10) * 10} ms from microphone to picture`;
+  if (byId("subtitle").textContent !== text) byId("subtitle").textContent = text;
 }
 
 // The connection.
@@ -163,8 +190,10 @@ function connectSocket() {
   url.protocol = url.protocol.replace("http", "ws");
   url.search = "";
   const socket = (connection.socket = new WebSocket(url));
-  socket.onopen = () =>
-    send({ type: "start", sampleRate: Math.round(context.sampleRate), encoding: "pcm16", format: "json", fps: FPS, resting: true });
+  socket.onopen = () => {
+    const lookAhead = Number(byId("look-ahead").value) || null;
+    send({ type: "start", sampleRate: Math.round(context.sampleRate), encoding: "pcm16", format: "json", fps: FPS, resting: true, lookAhead });
+  };
   socket.onmessage = ({ data: text }) => receive(JSON.parse(text));
   socket.onclose = ({ reason }) => {
     connection.ready = false;
@@ -172,7 +201,7 @@ function connectSocket() {
     stopTalking();
     if (reason) say(`The server closed the session: ${reason}.`, true);
     setTimeout(connectSocket, connection.retry);
-    connection.retry = Math.min(connection.retry * 2, 15000);
+    connection.retry = clamp(connection.retry * 2, 500, 15000);
   };
 }
 
@@ -181,14 +210,12 @@ function receive(message) {
   if (message.type === "ready") {
     connection.ready = true;
     connection.retry = 500;
-    byId("subtitle").textContent = `${Math.round(message.latency * 1000)} ms of sound ahead · ${message.fps} fps`;
+    byId("subtitle").textContent = `${Math.round(message.latency * 1000)} ms behind the sound`;
     sendHand();
     if (byId("listen").getAttribute("aria-pressed") === "true") send({ type: "listen", on: true });
     setState("idle");
   } else if (message.type === "error") {
     say(message.message, true);
-  } else if (message.type === "end") {
-    setState("idle");
   } else if (message.state) {
     setState(message.state);
   }
@@ -206,7 +233,7 @@ setInterval(() => send({ type: "ping", id: Math.round(performance.now()) }), PIN
 
 // The microphone.
 
-const microphone = { node: null, talking: false, pieces: [], opening: null };
+const microphone = { node: null, talking: false, pieces: [], samples: 0 };
 
 async function openMicrophone() {
   await context.resume();
@@ -221,18 +248,23 @@ async function openMicrophone() {
 function record(buffer) {
   if (!microphone.talking || connection.socket?.readyState !== WebSocket.OPEN) return;
   if (!microphone.pieces.length) {
+    // The first piece of the utterance: sounds before it are not animated.
     live.start = performance.now() - (buffer.byteLength / 2 / context.sampleRate) * 1000;
     live.delay = 0;
   }
-  if (microphone.pieces.length < 120 * 50) microphone.pieces.push(new Int16Array(buffer)); // a take has two minutes at most
+  if (microphone.samples < 120 * context.sampleRate) microphone.pieces.push(new Int16Array(buffer)); // the limit of a take
+  microphone.samples += buffer.byteLength / 2;
   if (connection.socket.bufferedAmount < 1 << 18) connection.socket.send(buffer);
 }
 
 async function startTalking() {
   if (microphone.talking || !connection.ready) return;
   goLive();
+  setListening(false); // the face cannot listen to the voice that it speaks with
   microphone.talking = true; // before the wait, so that a release during it is seen
   microphone.pieces = [];
+  microphone.samples = 0;
+  microphone.node?.port.postMessage("restart");
   byId("talk").setAttribute("aria-pressed", "true");
   try {
     await openMicrophone();
@@ -257,14 +289,26 @@ function interrupt() {
   microphone.talking = false;
   byId("talk").setAttribute("aria-pressed", "false");
   byId("open").setAttribute("aria-pressed", "false");
+  byId("take").hidden = !microphone.pieces.length && !take.current;
   if (live.on) send({ type: "interrupt", ...(at < 3600 ? { at } : {}) });
   else clock.pause();
+}
+
+function setListening(on) {
+  if (on === (byId("listen").getAttribute("aria-pressed") === "true")) return;
+  byId("listen").setAttribute("aria-pressed", on);
+  if (on) {
+    stopTalking();
+    goLive();
+  }
+  send({ type: "listen", on });
 }
 
 // The emotion by hand.
 
 function sendHand() {
   const emotion = byId("hand-emotion").value || null;
+  for (const id of ["hand-intensity", "hand-share"]) byId(id).disabled = !emotion;
   send({ type: "emotion", emotion, intensity: Number(byId("hand-intensity").value), share: Number(byId("hand-share").value) });
 }
 
@@ -288,6 +332,7 @@ async function addTake(blob) {
     take.id = answer.id;
     take.before = [];
     take.voice = answer.segments;
+    if (audio.src) URL.revokeObjectURL(audio.src);
     audio.src = URL.createObjectURL(blob);
     clock.sound = true;
     showTake(answer);
@@ -308,9 +353,10 @@ function showTake(answer) {
   posterior = Uint8Array.from(floats(answer.posterior), (value) => 255 * value);
   intensity = Uint8Array.from(floats(answer.intensity), (value) => 255 * value);
   head.values = take.current.weights;
+  live.drawn = null;
   byId("scrub").max = answer.duration;
   for (const id of ["transport", "take", "editor", "back"]) byId(id).hidden = false;
-  byId("hand").hidden = true;
+  for (const id of ["hand", "edit"]) byId(id).hidden = true;
   byId("emotion").classList.add("editing");
   for (const link of byId("save").children) {
     link.href = `takes/${take.id}/take.${link.dataset.form}`;
@@ -327,11 +373,13 @@ function goLive() {
   live.on = true;
   live.queue.length = 0;
   live.clock = null;
+  ({ posterior, intensity } = live);
+  head.values = live.values;
   Object.assign(data, { duration: HISTORY / FPS, fps: FPS, trackRate: FPS, segments: [], uncertain: [] });
   clock.sound = false;
   clock.duration = data.duration;
   for (const id of ["transport", "editor", "back"]) byId(id).hidden = true;
-  byId("hand").hidden = false;
+  for (const id of ["hand", "edit"]) byId(id).hidden = false;
   connection.state = "";
   setState("idle");
   byId("emotion").classList.remove("editing");
@@ -399,7 +447,8 @@ function listSegments() {
       const button = document.createElement("button");
       const swatch = document.createElement("i");
       swatch.style.background = data.colors[data.labels.indexOf(segment.emotion)];
-      button.append(swatch, `${segment.emotion} ${segment.start.toFixed(1)} to ${segment.end.toFixed(1)} s`);
+      const times = Object.assign(document.createElement("span"), { textContent: `${segment.start.toFixed(1)} to ${segment.end.toFixed(1)} s` });
+      button.append(swatch, `${segment.emotion} `, times);
       button.setAttribute("aria-pressed", i === take.selected);
       button.addEventListener("click", () => {
         select(i);
@@ -540,15 +589,18 @@ function connectControls() {
     const on = target.getAttribute("aria-pressed") !== "true";
     if (on) startTalking();
     else stopTalking();
-    target.setAttribute("aria-pressed", on);
+    target.setAttribute("aria-pressed", on && microphone.talking);
   });
-  byId("listen").addEventListener("click", ({ target }) => {
-    const on = target.getAttribute("aria-pressed") !== "true";
-    target.setAttribute("aria-pressed", on);
-    if (on) goLive();
-    send({ type: "listen", on });
-  });
+  byId("listen").addEventListener("click", ({ target }) => setListening(target.getAttribute("aria-pressed") !== "true"));
+  addEventListener("blur", () => byId("open").getAttribute("aria-pressed") !== "true" && stopTalking()); // no release comes
   byId("interrupt").addEventListener("click", interrupt);
+  const lookAhead = byId("look-ahead");
+  lookAhead.append(...data.lookAheads.map((ms) => new Option(`${ms} ms`, ms, ms === data.lookAhead, ms === data.lookAhead)));
+  lookAhead.closest("label").hidden = !data.lookAheads.length;
+  lookAhead.addEventListener("change", () => {
+    connection.retry = 0; // a new session
+    connection.socket.close();
+  });
   byId("face").addEventListener("change", ({ target }) => (location.search = `?face=${target.value}`));
 
   byId("file").addEventListener("change", ({ target }) => target.files[0] && addTake(target.files[0]));

@@ -52,6 +52,7 @@ openMicrophone().then(() => {
   const draw = live.draw;
   live.draw = (now) => {
     draw(now);
+    if (pace.drawn !== now) return; // the pose has not changed
     const row = [live.shown.at, head.influences[head.columns.jawOpen]];
     if (live.on) requestAnimationFrame((shown) => log.drawn.push([...row, shown])); // on the screen by the next frame
   };

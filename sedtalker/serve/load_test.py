@@ -237,6 +237,13 @@ class Onset(NamedTuple):
     end: float  # s
 
 
+class OnsetDelay(NamedTuple):
+    """Seconds from the start of an emotion to the first frame that shows it."""
+
+    arrival: float  # as it arrives in real time
+    clock: float  # on the audio's clock, with the stream's latency: the arrival if computing took no time
+
+
 def benchmark_onsets(shortest: float = SHORTEST_ONSET) -> list[Onset]:
     """The changes from neutral to an emotion, of this length at least, in the packaged frame-level benchmark."""
     onsets = []
@@ -251,7 +258,7 @@ def benchmark_onsets(shortest: float = SHORTEST_ONSET) -> list[Onset]:
 
 
 async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folder: Path) -> dict[str, Any]:
-    """Seconds from the start of an emotion in a recording to the first frame that shows it, as it arrives in real time.
+    """Delays of emotions in recordings, as they arrive in real time, and on the audio's clock.
 
     A frame shows an emotion that has the largest share, at an intensity above SHOWN. An emotion that is not seen within
     a second after its end is missed; an onset counts only if the frames before it are of another emotion.
@@ -261,21 +268,22 @@ async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folde
     """
     free = asyncio.Semaphore(ONSET_CLIENTS)
 
-    async def measure(onset: Onset) -> float | None:
+    async def measure(onset: Onset) -> OnsetDelay | None:
         async with free:
             return await measure_onset(url, token, onset, to_int16(load_audio(folder / f"{onset.recording}.wav")))
 
     delays = await asyncio.gather(*(measure(onset) for onset in onsets))
-    found = np.array([delay for delay in delays if delay is not None] or [np.nan])
-    return {
-        "onsets": len(onsets),
-        "found": sum(delay is not None for delay in delays),
-        "within 1 s": int(np.sum(found <= 1)),
-        "seconds": {name: round(float(np.quantile(found, share)), 2) for name, share in QUANTILES.items()},
-    }
+    found = [delay for delay in delays if delay is not None]
+    result: dict[str, Any] = {"onsets": len(onsets), "found": len(found)}
+    for name in OnsetDelay._fields:
+        values = np.array([getattr(delay, name) for delay in found] or [np.nan])
+        result[name] = {"within 1 s": int(np.sum(values <= 1))}
+        result[name] |= {key: round(float(np.quantile(values, share)), 2) for key, share in QUANTILES.items()}
+    return result
 
 
-async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray) -> float | None:
+async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray) -> OnsetDelay | None:
+    """The delay of an emotion; None if no frame shows it in time, or if frames before its start do."""
     socket, ready = await start_session(url, token)
     column = ready["labels"].index(onset.emotion)
     sending = asyncio.create_task(speak(socket, sound))
@@ -290,8 +298,9 @@ async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.nda
         times = message["start"] + (np.arange(len(shares)) + 0.5) / message["fps"]
         shown = (shares.argmax(axis=1) == column) & (intensity > SHOWN)
         shown_before |= bool(np.any(shown & (times > onset.start - 0.5) & (times < onset.start)))
-        if result is None and np.any(shown & (times >= onset.start) & (times < onset.end + 1)):
-            result = now - onset.start
+        right = times[shown & (times >= onset.start) & (times < onset.end + 1)]
+        if result is None and len(right):
+            result = OnsetDelay(now - onset.start, float(right[0]) + ready["latency"] - onset.start)
     await sending
     await socket.close()
     return None if shown_before else result

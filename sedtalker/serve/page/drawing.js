@@ -2,9 +2,9 @@
 // face takes half a second.
 "use strict";
 
-const SLOW = 45; // ms from picture to picture, in the median, above which the next step is taken
+const SLOW = 45; // ms that a picture takes, in the median, above which the next step is taken
 const PACE = 12; // pictures of the median
-const PAUSE = 2000; // ms after which an interval says nothing, as after another tab
+const PAUSE = 2000; // ms from which on the time says nothing, as after another tab
 
 const STEPS = [
   () => {
@@ -17,19 +17,24 @@ const STEPS = [
   },
   () => setRatio(0.5),
 ];
-const pace = { last: 0, intervals: [], step: 0 };
+const pace = { drawn: null, next: 0, costs: [], step: 0 }; // times in ms
 
-// To be called when a picture is drawn.
-function keepPace(now) {
-  const interval = now - pace.last;
-  pace.last = now;
-  if (pace.step === STEPS.length) return;
-  pace.intervals.push(interval);
-  if (interval > PAUSE) pace.intervals.length = 0;
-  if (pace.intervals.length < PACE) return;
-  const median = pace.intervals.sort((a, b) => a - b)[PACE / 2];
-  pace.intervals.length = 0;
-  if (median > SLOW) STEPS[pace.step++]();
+// Whether to draw now. A slow picture is followed by as much time without any, which sound and messages need.
+function mayDraw(now) {
+  if (pace.drawn !== null) {
+    const cost = now - pace.drawn;
+    pace.drawn = null;
+    if (cost < PAUSE) keepPace(cost, now);
+  }
+  return now >= pace.next;
+}
+
+function keepPace(cost, now) {
+  if (cost > SLOW) pace.next = now + cost;
+  if (pace.costs.push(cost) < PACE) return;
+  const median = pace.costs.sort((a, b) => a - b)[PACE / 2];
+  pace.costs.length = 0;
+  if (median > SLOW && pace.step < STEPS.length) STEPS[pace.step++]();
 }
 
 // Whether WebGL runs on the CPU. Then the first steps are taken at once.

@@ -29,11 +29,11 @@ const live = {
   drawn: null, // the pose of the last picture
   draw(now) {
     const pose = poseNow();
-    if (pose === live.drawn) return;
+    if (pose === live.drawn || !mayDraw(now)) return;
     live.drawn = pose;
     apply(pose.weights, pose.head);
     head.renderer.render(head.scene, head.camera);
-    keepPace(now);
+    pace.drawn = now;
   },
 };
 

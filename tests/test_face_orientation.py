@@ -24,6 +24,7 @@ from sedtalker.face.orientation import (
     align_vertices,
     axis_rotations,
     match_surface,
+    pose_of_landmarks,
 )
 from sedtalker.face.rig import Face
 
@@ -165,6 +166,14 @@ def test_another_topology_is_aligned_by_its_surface(tmp_path: Path, man: Face, r
         face = load_face(path)
     np.testing.assert_allclose(face.template, vertices, atol=1e-5)
     assert face.blendshapes is None
+
+
+def test_landmarks_of_a_mesh_in_no_known_unit(man: Face) -> None:
+    places = man.template[[man.landmarks[name] for name in ("nose_tip", "mouth_left", "mouth_right", "chin")]]
+    pose = pose_of_landmarks(places[:, [0, 2, 1]] * np.array([1, -1, 1]) * 4.3, places)
+    assert pose is not None and pose.describe() == "in units of 0.233 m, +z up, facing -y"
+    np.testing.assert_allclose(pose.apply(places[:, [0, 2, 1]] * np.array([1, -1, 1]) * 4.3), places, atol=1e-6)
+    assert pose_of_landmarks(places[[1, 0, 2, 3]], places) is None
 
 
 @pytest.mark.parametrize("back", [1, -1])

@@ -204,7 +204,7 @@ def _find_pose(
         pose = pose_of_landmarks(np.array([places[name] for name in known]), template)
         if pose is None:
             raise FaceError(f"the landmarks are not those of a face: {path}. Check their names and the sides")
-        return pose, []
+        return pose, [] if pose.factor == 1 else ["the unit is not known: the head got the size of the default one"]
     pose = find_pose(path, vertices, triangles, _FAR_HEAD)
     if pose is None and (is_flame(vertices, triangles) or path.suffix.lower() in SUFFIXES):
         low, high = _HEAD_SIZES

@@ -42,11 +42,12 @@ class Pose:
 
     rotation: NDArray[np.float64]  # (3, 3), determinant 1
     unit: str = "metres"
+    factor: float = 1.0  # of the unit, for a mesh in none of `UNITS`
 
     @property
     def metres(self) -> float:
         """Metres in one unit of the mesh."""
-        return UNITS[self.unit]
+        return UNITS[self.unit] * self.factor
 
     @property
     def is_identity(self) -> bool:
@@ -66,10 +67,11 @@ class Pose:
     def describe(self) -> str:
         """Unit and orientation as text: "in centimetres, +z up, facing -y"."""
         up, front = self.rotation[1], self.rotation[2]  # directions in the mesh that become +y and +z
+        unit = self.unit if self.factor == 1 else f"units of {self.metres:.3g} m"
         if np.abs(self.rotation).max(axis=1).min() == 1.0:
-            return f"in {self.unit}, {_axis(up)} up, facing {_axis(front)}"
+            return f"in {unit}, {_axis(up)} up, facing {_axis(front)}"
         degrees = np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1) / 2, -1, 1)))
-        return f"in {self.unit}, rotated by {degrees:.0f} degrees"
+        return f"in {unit}, rotated by {degrees:.0f} degrees"
 
 
 UPRIGHT = Pose(np.eye(3))
@@ -130,10 +132,15 @@ def _umeyama(points: NDArray[np.float64], template: NDArray[np.float64]) -> _Fit
 
 
 def pose_of_landmarks(points: NDArray[np.floating], template: NDArray[np.floating]) -> Pose | None:
-    """The pose of a mesh by at least three landmarks (N, 3) and their places (N, 3) on a head; None if they differ."""
+    """The pose of a mesh by at least three landmarks (N, 3) and their places (N, 3) on a head; None if they differ.
+
+    A mesh in no known unit gets the size of the head.
+    """
     fit = _umeyama(np.asarray(points, np.float64), np.asarray(template, np.float64))
+    if not fit.residual <= _MAX_RESIDUAL:
+        return None
     unit = _unit_of(fit.scale)
-    return None if unit is None or not fit.residual <= _MAX_RESIDUAL else Pose(_snap(fit.rotation), unit)
+    return Pose(_snap(fit.rotation), "metres", fit.scale) if unit is None else Pose(_snap(fit.rotation), unit)
 
 
 def _count_stretched_edges(points: NDArray[np.float64], template: NDArray[np.float64], triangles: Index) -> int:

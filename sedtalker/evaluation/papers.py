@@ -116,7 +116,7 @@ PAPERS: tuple[Paper, ...] = (
     Paper(
         "LVE on VOCASET, by later papers", "vocaset", _VOCASET_SPLIT, 30, FLAME_VERTICES, "each paper's own lips", None,
         (PaperMetric("LVE", "lve", "1e-5 m^2", 1e5, VOCASET_LVE),),
-        "the formula is that of CodeTalker's script; the figures are those that the papers give of each other",
+        "the formula is that of CodeTalker's script; the scripts of the other papers were not read",
     ),
 )  # fmt: skip
 """Papers whose metrics are shown."""

@@ -48,18 +48,18 @@ ACTION_UNITS: dict[int, dict[str, float]] = {
 EMOTIONS: dict[str, dict[int, float]] = {
     "neutral": {},
     "happy": {6: 1.00, 12: 1.00, 7: 0.30, 10: 0.40, 14: 0.15, 16: 0.60, 26: 0.10},
-    "sad": {1: 1.00, 4: 0.85, 15: 1.00, 17: 1.00, 7: 0.30, 20: 0.25, 43: 0.20, 64: 0.45},
+    "sad": {1: 1.00, 4: 0.85, 15: 1.00, 17: 1.00, 7: 0.50, 20: 0.25, 43: 0.30, 64: 0.45},
     "angry": {4: 1.00, 5: 0.60, 7: 0.40, 9: 0.80, 10: 0.80, 16: 0.80, 23: 0.20, 24: 0.10},
     "upset": {4: 0.60, 14: 0.40, 15: 0.55, 17: 0.65, 24: 0.50},
     "disgust": {9: 1.00, 10: 1.00, 15: 0.80, 20: 0.50, 17: 0.40, 1: 0.25, 6: 0.20, 7: 0.50, 16: 0.20, 43: 0.35},
     "fear": {1: 1.00, 2: 0.35, 4: 0.85, 5: 1.00, 20: 0.70, 10: 0.10, 15: 0.80, 16: 0.60, 26: 0.05},
-    "surprise": {1: 0.45, 2: 1.00, 5: 1.00, 26: 1.00},
+    "surprise": {1: 0.55, 2: 1.00, 5: 1.00, 26: 1.00},
 }
 """Action units in [0, 1] of each emotion at intensity 1."""
 
 MOUTH_SHARE = {
     "mouthDimple": 0.6, "mouthStretch": 0.9, "mouthUpperUp": 0.8, "mouthLowerDown": 0.7, "mouthShrugLower": 0.8,
-    "mouthRollLower": 0.35, "mouthRollUpper": 0.35, "mouthPress": 0.35, "jawOpen": 0.85,
+    "mouthRollLower": 0.35, "mouthRollUpper": 0.35, "mouthPress": 0.35,
 }  # fmt: skip
 """Share of an expression's mouth that a speaking face shows, by ARKit name without its side; other weights show all."""
 

@@ -289,6 +289,26 @@ def attend(
                 y[m, h * size + i] = total[i] / sum_of_weights
 
 
+@compiled
+def recur(gates: Float, weights: Float, bias: Float, h: Float, y: Float) -> None:
+    """y (S, H), states of a GRU, of its input's gates (S, 3 H) and recurrent weights (H, 3 H); h (H,) is updated."""
+    hidden = h.shape[0]
+    own = np.empty(3 * hidden, np.float32)
+    for s in range(y.shape[0]):
+        for i in range(3 * hidden):
+            own[i] = bias[i]
+        for k in range(hidden):
+            value = h[k]
+            for i in range(3 * hidden):
+                own[i] += value * weights[k, i]
+        for i in range(hidden):
+            reset = sigmoid(gates[s, i] + own[i])
+            keep = sigmoid(gates[s, hidden + i] + own[hidden + i])
+            new = tanh(gates[s, 2 * hidden + i] + reset * own[2 * hidden + i])
+            h[i] = new + keep * (h[i] - new)
+            y[s, i] = h[i]
+
+
 @lru_cache(maxsize=1)
 def has_vnni() -> bool:
     """Whether the processor has the instructions of `linear_int8_vnni`, and numba compiles for it."""

@@ -58,6 +58,7 @@ from sedtalker.talker.streaming import (
     TrackEmotion,
     embed_speech,
     extend,
+    predict_gap,
 )
 
 Float = NDArray[np.float32]
@@ -183,8 +184,8 @@ class Talker:
             face: an identity, a mesh file or a `Face`; None is the default head.
             seed: of blinks, gaze and head motion.
             still: no blinks, gaze and head motion.
-            look_ahead: ms of sound after a frame that the speech encoder reads, 80, 120, 200 or 400 (the default); less
-                shows what a stream shows.
+            look_ahead: ms of sound after a frame that is used, 80, 120, 200 or 400, to show what a stream shows; None:
+                the speech encoder reads 400, and the lip gap follows from the whole recording.
             voice: what is known of the speaker, from `enroll`, to diarize the voice.
 
         Raises:
@@ -202,7 +203,7 @@ class Talker:
             check_voice(self.diarizer, voice)
         rig = self.load_rig(face)
         rigged = rig.blendshapes is not None
-        with Spool(self.model.config.width) as speech:
+        with Spool(self.model.embedded_width) as speech:
             encoded = _EncodedAudio(
                 audio, encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
             )
@@ -210,7 +211,8 @@ class Talker:
             track.scale(intensity_scale)
             count = max(1, round(encoded.duration * fps))
             decoder = MotionDecoder(self.model, seed, still)
-            motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count)
+            gap = predict_gap(self.model, speech.blocks()) if look_ahead is None else None
+            motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count, gap)
         return Animation(
             template=rig.template,
             faces=rig.faces,
@@ -392,6 +394,7 @@ class Talker:
         rig: Face,
         fps: float,
         count: int,
+        gap: Float | None,
     ) -> tuple[Float, Float]:
         """Weights (count, 52) of a rig or vertices (count, V, 3), and angles of the head (count, 3), at `fps`."""
         rigged = rig.blendshapes is not None
@@ -405,9 +408,10 @@ class Talker:
             nonlocal start
             for block in speech.blocks():
                 ahead = prosody[start : start + len(block)]
+                known = None if gap is None else gap[start - LOOK_AHEAD : start - LOOK_AHEAD + len(block)]
                 start += len(block)
                 posterior, intensity = emotion.push(torch.from_numpy(block), ahead[:, 0])
-                yield decoder.push(block, posterior.numpy(), intensity.numpy(), ahead)
+                yield decoder.push(block, posterior.numpy(), intensity.numpy(), ahead, known)
             yield decoder.finish()
 
         for curves in chain(map(resampler.push, rows()), (resampler.finish() for _ in range(1))):

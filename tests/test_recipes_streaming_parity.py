@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,12 @@ def talker() -> Talker:
     return load(device="cpu")
 
 
-def test_the_look_ahead_of_whole_files_gives_their_gap(talker: Talker, speech_file: Path) -> None:
+def test_a_stream_s_look_ahead_gives_its_gap_for_files(
+    talker: Talker, speech_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = load_audio(speech_file)[: 2 * 16_000]
+    gap = partial(streaming_parity.animation_gap, look_ahead=OFFLINE_LOOK_AHEAD)
+    monkeypatch.setattr(streaming_parity, "animation_gap", gap)
     opening = live_opening(talker, [samples], look_ahead=OFFLINE_LOOK_AHEAD)
     assert (opening.mean, opening.wide, opening.spread) == pytest.approx((1, 1, 1), abs=1e-3)
     assert opening.correlation > 0.9999

@@ -11,6 +11,7 @@ from sedtalker.face.mouth_measures import GAP
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.phones import LONG_PAUSE, Phone
 from sedtalker.synthesis.coarticulation import (
+    CONTACT_OPENING,
     Performance,
     SpeakerStyle,
     default_measures,
@@ -69,6 +70,19 @@ def test_an_emotion_does_not_open_a_closure(label: str):
 
 def test_closed_marks_only_bilabials():
     assert animate(phones_of(("AA", 0.2), ("S", 0.1), ("F", 0.1), ("UW", 0.2))).closed.max() == 0
+
+
+def test_the_lower_lip_stays_at_the_teeth_for_most_of_a_labiodental():
+    """Where the lower lip is furthest back, the lips are near, also in a long /v/ between open vowels."""
+    performance = animate(phones_of(("AA", 0.2), ("V", 0.2), ("AA", 0.2)))
+    inside = slice(36, 44)  # 0.70 to 0.90 s, without a frame at either end
+    np.testing.assert_allclose(opening(performance)[inside], CONTACT_OPENING, atol=0.02)
+
+
+def test_postalveolars_are_marked_as_protruded():
+    performance = animate(phones_of(("AA", 0.2), ("SH", 0.1), ("S", 0.1), ("UW", 0.2)))
+    assert performance.protruded[36:39].min() == 1
+    assert performance.protruded[:30].max() == performance.protruded[46:].max() == 0
 
 
 def test_labiodentals_bring_the_lower_lip_to_the_teeth():

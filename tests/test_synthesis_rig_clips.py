@@ -44,6 +44,16 @@ def test_contacts_bring_the_lower_lip_of_a_tracked_face_to_the_teeth():
     )
 
 
+def test_poses_that_only_the_rules_know_count_more():
+    weights, loss_weight = np.zeros((3, 52), np.float32), np.full((3, 52), 2.0, np.float32)
+    weights[:, TONGUE] = (0.0, 0.38, 0.58)  # none, behind the teeth at /l n t d/, between them at /th/
+    emphasized = rig_clips.emphasize_phones(loss_weight, weights, np.array([0.0, 0.5, 1.0], np.float32))
+    assert emphasized[:, TONGUE].tolist() == pytest.approx([2, 2, 2 * rig_clips.LOSS_WEIGHTS.tongue_between_teeth])
+    assert emphasized[0].tolist() == loss_weight[0].tolist()
+    assert emphasized[2, PUCKER] == 2 * rig_clips.LOSS_WEIGHTS.protruded > emphasized[1, PUCKER] > 2
+    assert (emphasized[:, JAW] == 2).all() and (loss_weight == 2).all()
+
+
 def test_a_tracked_mouth_parts_its_lips_for_a_visible_tongue():
     weights = np.zeros((4, 52), np.float32)
     weights[:, TONGUE] = (0.0, 0.2, 0.6, 0.6)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sedtalker.phones import Phone, read_phones, write_phones
 from sedtalker.synthesis.aligned_speech import read_spoken_folder
 from sedtalker.synthesis.rig_clips import StoreSources, build_clips
 from sedtalker.synthesis.talking_heads import assign_subjects
+from sedtalker.talker.lip_opening import load_lip_opening
 from sedtalker.talker.model import load_talker_model
 
 REPOSITORY = Path(__file__).parents[1]
@@ -145,8 +147,12 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     folders = {path.name for path in (work / "store").glob("features*")}
     assert folders == {"features", "features-80", "features-120", "features-200"}
     first, talker = (load_talker_model(work / name / "model") for name in ("first", "talker"))
-    assert talker.config.encoder == "whisper-tiny.en-streaming" and talker.config == first.config
-    assert any((x != y).any() for x, y in zip(first.parameters(), talker.parameters(), strict=True))
+    assert talker.config.encoder == "whisper-tiny.en-streaming"
+    assert talker.config.opening_width and replace(talker.config, opening_width=0) == first.config
+    assert any((x != y).any() for x, y in zip(first.stack.parameters(), talker.stack.parameters(), strict=True))
+    assert talker.opening is not None
+    teacher = load_lip_opening(work / "store" / "opening-network")
+    assert all((x == talker.opening.state_dict()[name]).all() for name, x in teacher.state_dict().items())
     written = {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")}
     subprocess.run(command, check=True)  # nothing is left to train
     assert {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")} == written

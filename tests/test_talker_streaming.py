@@ -14,6 +14,7 @@ from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
+from sedtalker.talker import lip_opening
 from sedtalker.talker.model import TalkerConfig, TalkerModel
 from sedtalker.talker.model_cpu import supports
 from sedtalker.talker.streaming import (
@@ -25,6 +26,7 @@ from sedtalker.talker.streaming import (
     TalkerStream,
     embed_speech,
     find_steps,
+    predict_gap,
 )
 
 CONFIG = TalkerConfig(
@@ -97,6 +99,53 @@ def open_stream(encoder: WindowedEncoder, emotion: Diarizer | EmotionTrack, mode
 def test_blocks_equal_the_whole(model: TalkerModel, size: int) -> None:
     wanted = model(*(part[None] for part in parts(151)))[0].numpy()
     np.testing.assert_allclose(np.concatenate(decode(model, 151, size)), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 200])
+@pytest.mark.parametrize("known", [False, True])
+def test_compiled_steps_with_a_network_of_the_lip_gap(size: int, known: bool) -> None:
+    """Live, the gap follows from the past; of a whole recording, it is the one of `TalkerModel.forward`."""
+    model = make_opening_talker()
+    embed, start_steps = find_steps(model)
+    features, *emotion = parts(151)
+    speech = embed(features)
+    gap = predict_gap(model, [speech[:40], speech[40:]]) if known else None
+    steps = start_steps()
+    got = []
+    for start in range(0, 151, size):
+        part = slice(start, start + size)
+        own = None if gap is None else gap[part]
+        got.append(steps.push(speech[part], *(x[part].numpy() for x in emotion), own))
+    if known:
+        wanted = model(features[None], *(part[None] for part in emotion))
+    else:
+        wanted, _ = model.step(features[None], *(part[None] for part in emotion))
+    np.testing.assert_allclose(np.concatenate([*got, steps.finish()]), wanted[0].numpy(), rtol=0, atol=1e-5)
+
+
+def make_opening_talker() -> TalkerModel:
+    """A small talker with a network of the lip gap."""
+    torch.manual_seed(0)
+    sizes = {"layers": 3, "feature_width": 24, "width": 32, "heads": 2, "kv_heads": 1, "window": 7, "states": 4}
+    model = TalkerModel(TalkerConfig(**sizes, injection="rules", look_ahead=0, opening_width=8)).eval()
+    assert model.opening is not None
+    model.opening.mean.copy_(torch.tensor([4.0, 0.0]))
+    model.opening.scale.copy_(torch.tensor([20.0, 2.0]))
+    torch.nn.init.normal_(model.lips.weight, std=0.3)
+    return model.requires_grad_(False)
+
+
+def test_the_gap_of_a_long_recording_is_read_in_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from its ends a segment's context is enough; a short recording is read at once."""
+    model = make_opening_talker()
+    speech = embed_speech(model, parts(900)[0])
+    whole = model.recording_gap(speech[None])
+    assert whole is not None
+    blocks = [part.numpy() for part in speech.split(70)]
+    np.testing.assert_allclose(predict_gap(model, blocks), whole[0], rtol=0, atol=1e-4)
+    monkeypatch.setattr(lip_opening, "SEGMENT", 200)
+    monkeypatch.setattr(lip_opening, "CONTEXT", 100)
+    np.testing.assert_allclose(predict_gap(model, blocks), whole[0], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [1, 3, 200])

@@ -28,6 +28,7 @@ from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
 from sedtalker.recipes.lip_teacher import TeacherTraining, label_openings, label_with_teacher
 from sedtalker.synthesis.rig_clips import LOSS_WEIGHTS
+from sedtalker.talker.lip_opening import LipOpening, load_lip_opening, save_lip_opening
 from sedtalker.talker.model import INJECTIONS, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.config import read_config
 from sedtalker.training.losses import (
@@ -577,6 +578,27 @@ def test_only_the_head_is_trained_when_the_rest_is_frozen(configured, tmp_path: 
         train_talker(path, overrides("other", trainable="tail"))
 
 
+def test_a_network_of_the_lip_gap_is_attached_and_stays_as_it_is(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    network, folder = LipOpening(LAYERS, WIDTH, 8), tmp_path / "opening"
+    network.mean.copy_(torch.tensor([3.0, 0.0]))
+    save_lip_opening(network, folder)
+    rules = {"model.injection": "rules", "model.look_ahead": 0}
+    attached = {"model.opening_width": 8, "opening": folder, **rules}
+    first = train_talker(path, overrides("first", steps=5, **rules))
+    again = train_talker(path, overrides("again", steps=10, lr=1e-2, init_from=first, **attached))
+    trained, after = load_talker_model(again), load_talker_model(again).state_dict()
+    assert all(torch.equal(after[f"opening.{name}"], x) for name, x in load_lip_opening(folder).state_dict().items())
+    assert trained.opening_share is not None and trained.opening_share.weight[:, :-3].any()
+    assert not torch.equal(load_talker_model(first).lips.weight, trained.lips.weight)
+    further = train_talker(path, overrides("further", steps=2, lr=0, init_from=again, **attached))
+    torch.testing.assert_close(load_talker_model(further).state_dict(), after)  # it had such a network already
+    with pytest.raises(DataError, match=r"width 8.*opening_width=8"):
+        train_talker(path, overrides("wider", steps=2, **{**attached, "model.opening_width": 16}))
+    with pytest.raises(DataError, match="without a network"):
+        train_talker(path, overrides("without", **{"model.opening_width": 8}, **rules))
+
+
 def test_pseudo_labels_replace_openings_of_synthetic_motion(store: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(store, root)
@@ -646,6 +668,7 @@ def test_a_teacher_learns_tracked_lips_and_labels_other_voices(store: Path, tmp_
     (root / "manifest.json").write_text(json.dumps(manifest))
     labelled = [clip.id for clip in label_with_teacher(root, TeacherTraining(steps=2, width=8))]
     assert labelled == ["clip1", "clip2", "clip3"]
+    assert load_lip_opening(root / "opening-network").project.out_features == 8
     written = {path: path.read_bytes() for path in (root / "openings").iterdir()}
     assert label_with_teacher(root, TeacherTraining(steps=2, width=8, seed=1))  # nothing is left to label
     assert {path: path.read_bytes() for path in (root / "openings").iterdir()} == written

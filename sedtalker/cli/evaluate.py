@@ -173,7 +173,7 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     _add_tracked(parser)
     _add_most(parser, "of each source of the store", 60)
     parser.add_argument("--split", help="split of the store (default: test)")
-    add_look_ahead(parser, 400)
+    add_look_ahead(parser, 400, ", and the whole recording; with MS, what a stream shows")
     add_report(parser)
     parser.set_defaults(run=run_motion)
 

@@ -21,11 +21,11 @@ from sedtalker.layers_cpu import (
     compiled,
     gelu,
     pack,
+    recur,
     share_packed,
     sigmoid,
     softmax,
     softplus,
-    tanh,
 )
 from sedtalker.streaming_encoder import StreamingLayer
 from sedtalker.streaming_encoder_cpu import PackedLayer
@@ -89,26 +89,6 @@ def _adapt(projected: Float, column: int, shift: Float, scale: Float, bias: Floa
     for s in range(y.shape[0]):
         for i in range(y.shape[1]):
             y[s, i] = gelu((projected[s, column + i] - shift[i]) * scale[i] + bias[i])
-
-
-@compiled
-def _recur(gates: Float, weights: Float, bias: Float, h: Float, y: Float) -> None:
-    """y (S, H), states of a GRU, of its input's gates (S, 3 H) and recurrent weights (H, 3 H); h (H,) is updated."""
-    hidden = h.shape[0]
-    own = np.empty(3 * hidden, np.float32)
-    for s in range(y.shape[0]):
-        for i in range(3 * hidden):
-            own[i] = bias[i]
-        for k in range(hidden):
-            value = h[k]
-            for i in range(3 * hidden):
-                own[i] += value * weights[k, i]
-        for i in range(hidden):
-            reset = sigmoid(gates[s, i] + own[i])
-            keep = sigmoid(gates[s, hidden + i] + own[hidden + i])
-            new = tanh(gates[s, 2 * hidden + i] + reset * own[2 * hidden + i])
-            h[i] = new + keep * (h[i] - new)
-            y[s, i] = h[i]
 
 
 @compiled
@@ -376,7 +356,7 @@ class PackedSteps:
             local, state.convolutions[number] = block.run(local, state.convolutions[number])
         gates = member.gates(local, np.empty((size, 3 * member.hidden), np.float32))
         recurrent = np.empty((size, member.hidden), np.float32)
-        _recur(gates, *member.recurrent, state.hidden, recurrent)
+        recur(gates, *member.recurrent, state.hidden, recurrent)
         parts = [recurrent, local]
         if member.past is not None:
             statistics = np.empty((size, member.join.inputs), np.float32)

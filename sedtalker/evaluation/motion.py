@@ -90,6 +90,7 @@ class TalkerRunner:
 
     model: TalkerModel
     face: Face
+    live: bool = False  # as in a stream, without the rest of the recording
 
     @torch.inference_mode()
     def weights(self, features: torch.Tensor, posterior: Float, intensity: Float) -> Float:
@@ -99,9 +100,12 @@ class TalkerRunner:
             TrackError: the posterior has an emotion that the model does not know.
         """
         track = EmotionTrack(posterior, intensity, len(intensity) / FRAME_RATE).with_labels(self.model.config.labels)
-        output = self.model(
-            features[None], torch.from_numpy(track.posterior)[None], torch.from_numpy(track.intensity)[None]
-        )
+        inputs = features[None], torch.from_numpy(track.posterior)[None], torch.from_numpy(track.intensity)[None]
+        if self.live:
+            output, state = self.model.step(*inputs)
+            output = torch.cat([output, self.model.finish(state)], dim=1)
+        else:
+            output = self.model(*inputs)
         return output[0].clamp(0, 1).numpy()
 
     def with_emotion(self, features: torch.Tensor, label: str, intensity: float) -> Float:
@@ -291,13 +295,13 @@ def evaluate(
     """Evaluate a model on a split of a rig store; metrics by source, of at most `most` evenly spaced clips each.
 
     The mouth shape is also compared with the tracked clips of folders (`sedtalker.evaluation.mouth_shape`). A
-    `look_ahead` in ms chooses the features of a streaming encoder; by default it is the longest one.
+    `look_ahead` in ms measures what a stream with it shows; by default it is the whole recording with the longest one.
 
     Raises:
         DataError: the store, a table or a tracked clip cannot be read.
         CheckpointError: the encoder has no such look-ahead.
     """
-    runner = TalkerRunner(load_talker_model(model).eval(), load_face("default"))
+    runner = TalkerRunner(load_talker_model(model).eval(), load_face("default"), live=look_ahead is not None)
     phones = {name.replace("/", "_"): found for table in tables for name, found in read_phones(table).items()}
     clips = [clip for clip in read_rig_manifest(store).clips if clip.split == split]
     folder_name = features_folder(None if look_ahead == max(LOOK_AHEAD) else look_ahead)

@@ -52,7 +52,7 @@ VISEMES: dict[str, Viseme] = {
     "r": Viseme(13, 0.03, 0.45, {"mouthPucker": 0.48, "mouthFunnel": 0.43, "mouthStretch": 0.13}, 0.6),
     "l": Viseme(14, 0.21, 0.40, {"mouthLowerDown": 0.08, "mouthUpperUp": 0.06}, 0.25),
     "s": Viseme(15, 0.13, 0.30, {"mouthStretch": 0.10, "mouthLowerDown": 0.18, "mouthUpperUp": 0.08}, 0.4),
-    "sh": Viseme(16, 0.16, 0.50, {"mouthFunnel": 0.74, "mouthPucker": 0.31, "mouthStretch": 0.15,
+    "sh": Viseme(16, 0.16, 0.50, {"mouthFunnel": 0.80, "mouthPucker": 0.45, "mouthStretch": 0.25,
                               "mouthLowerDown": 0.14, "mouthUpperUp": 0.10}, 0.8),
     "th": Viseme(17, 0.17, 0.60, {"mouthLowerDown": 0.24, "mouthUpperUp": 0.08}, 0.75),
     "f": Viseme(18, 0.03, 0.90, {"mouthRollLower": 0.90, "mouthUpperUp": 0.44}, 0.95),
@@ -87,6 +87,7 @@ TONGUE_TIP = {"TH": 0.58, "DH": 0.58, "L": 0.38, "N": 0.38, "T": 0.38, "D": 0.38
 NARROW = frozenset({"R", "W", "UW", "OW", "AO", "UH", "OY", "AW", "ER"})  # rounded enough to look closed
 OPEN_VOWELS = frozenset({"AA", "AE", "AY", "AW", "EH", "EY"})
 ROUNDED = frozenset({"UW", "W", "OW"})
+PROTRUDED = frozenset({"SH", "ZH", "CH", "JH"})  # open and rounded
 
 SHAPE_CHANNELS: tuple[str, ...] = (
     "mouthFunnel", "mouthPucker", "mouthSmile", "mouthStretch", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",

@@ -8,7 +8,9 @@
     WORK/first/model       the talker after `configs/talker/default.yaml`
     WORK/second/model      the talker after `configs/talker/default-finish.yaml`
     WORK/third/model       the talker after `configs/talker/default-polish.yaml`
-    WORK/talker/model      the talker after `configs/talker/default-last.yaml`
+    WORK/fourth/model      the talker after `configs/talker/default-last.yaml`
+    WORK/fifth/model       the talker after `configs/talker/default-opening.yaml`, with the teacher's lip gap
+    WORK/talker/model      the talker after `configs/talker/default-closures.yaml`
 
 Existing results are reused: use another folder for other sources or settings.
 """
@@ -22,7 +24,7 @@ from pathlib import Path
 import torch
 
 from sedtalker.data.speech_corpora.registry import add_corpus
-from sedtalker.recipes.lip_teacher import label_with_teacher
+from sedtalker.recipes.lip_teacher import NETWORK, label_with_teacher
 from sedtalker.synthesis.rig_clips import StoreSources, build_store
 from sedtalker.training.config import read_config
 from sedtalker.training.talker import TalkerTraining, run_training
@@ -32,8 +34,11 @@ RUNS = (
     ("first", "default.yaml"),
     ("second", "default-finish.yaml"),
     ("third", "default-polish.yaml"),
-    ("talker", "default-last.yaml"),
+    ("fourth", "default-last.yaml"),
+    ("fifth", "default-opening.yaml"),
+    ("talker", "default-closures.yaml"),
 )
+WITH_OPENING = ("fifth", "talker")  # runs with the teacher as network of the lip gap
 
 
 def train_default(
@@ -54,7 +59,8 @@ def train_default(
 
     def settings(name: str, configuration: str, start: Path | None) -> TalkerTraining:
         begin = () if start is None else (f"init_from={start}",)
-        own = (f"store={store}", f"output={work / name}", *begin, *overrides)
+        network = (f"opening={store / NETWORK}",) if name in WITH_OPENING else ()
+        own = (f"store={store}", f"output={work / name}", *begin, *network, *overrides)
         return read_config(configurations / configuration, own, TalkerTraining)
 
     for name, configuration in RUNS:  # report errors before the store is made

@@ -3,14 +3,15 @@
     python -m sedtalker.recipes lip_teacher STORE
 
 The rules of synthetic motion determine when lips close, but hardly how far they open in between, or how wide the mouth
-is. The teacher, a bidirectional GRU that hears the whole clip, learns both from GRID's tracked sentences in the store
-and predicts them for all other voices, from the features of the longest look-ahead. It does not learn FACEGOOD: with
-FACEGOOD it is worse on other people (correlation of the gap on natural speech .27 instead of .53).
+is. The teacher, a small recurrent network (`sedtalker.talker.lip_opening`), learns both from GRID's tracked sentences
+in the store and predicts them for all other voices, from the features of the longest look-ahead. It does not learn
+FACEGOOD: with FACEGOOD it is worse on other people (correlation of the gap on natural speech .27 instead of .53).
 
-The predictions are saved as `STORE/openings/ID.npy` (T, 2) float16, lip gap and widening in mm, and applied to the
-clips (`clips/ID.npz`), which training and validation read. The array `opening` marks a labelled clip, and `openings` in
-the manifest a completely labelled store. A stopped run resumes. Make the store again to restore the openings of the
-rules.
+The teacher is saved as `STORE/opening-network`, from which a talker takes over its lip gap (`opening` of the training
+settings). The predictions are saved as `STORE/openings/ID.npy` (T, 2) float16, lip gap and widening in mm, and applied
+to the clips (`clips/ID.npz`), which training and validation read. The array `opening` marks a labelled clip, and
+`openings` in the manifest a completely labelled store. A stopped run resumes. Make the store again to restore the
+openings of the rules.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -31,6 +31,7 @@ from tqdm import tqdm
 from sedtalker.data.rig_store import (
     OPENINGS,
     RigClip,
+    feature_folders,
     mark_openings_applied,
     read_arrays,
     read_features,
@@ -44,9 +45,13 @@ from sedtalker.face.mouth_measures import GAP, WIDTH
 from sedtalker.files import atomic_write
 from sedtalker.synthesis.coarticulation import default_measures
 from sedtalker.synthesis.rig_clips import replace_opening
+from sedtalker.synthesis.tracked_faces import read_grid
+from sedtalker.talker.lip_opening import LipOpening, load_lip_opening, save_lip_opening
 
 MEASURED_SOURCES = ("grid", "facegood", "foreign")  # sources (by prefix) whose openings are measured
-TEACHING_SOURCE = "grid"
+TEACHING_SOURCES = ("grid", "grid-voices")
+SILENT_LOSS_WEIGHT = 1.0  # of the opening in silence that was added to a tracked clip; a tracked opening has more
+NETWORK = "opening-network"  # folder of the teacher in the store
 WINDOW, BATCH = 140, 12  # frames, windows
 GAINS = (1.2, 2.1)  # of gap and widening: predictions for other voices vary less than those people's mouths
 
@@ -55,36 +60,11 @@ GAINS = (1.2, 2.1)  # of gap and widening: predictions for other voices vary les
 class TeacherTraining:
     """Settings of the teacher."""
 
-    steps: int = 300
-    width: int = 128
+    steps: int = 400
+    width: int = 64
     dropout: float = 0.3
     lr: float = 2e-3
     seed: int = 0
-
-
-class LipTeacher(nn.Module):
-    """Speech features (B, T, L, D) -> lip gap and widening (B, T, 2) in mm."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, layers: int, feature_width: int, training: TeacherTraining) -> None:
-        super().__init__()
-        width = training.width
-        self.layers = nn.Parameter(torch.zeros(layers))
-        self.inner = nn.Linear(feature_width, width)
-        self.dropout = nn.Dropout(training.dropout)
-        self.gru = nn.GRU(width, width, 2, batch_first=True, bidirectional=True, dropout=training.dropout)
-        self.out = nn.Linear(2 * width, 2)
-        self.register_buffer("mean", torch.zeros(2))
-        self.register_buffer("scale", torch.ones(2))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Gap and widening of whole clips."""
-        x = F.layer_norm(features, features.shape[-1:])
-        x = torch.einsum("btld,l->btd", x, self.layers.softmax(0))
-        x = self.dropout(F.gelu(self.inner(F.layer_norm(x, x.shape[-1:]))))
-        return self.out(self.dropout(self.gru(x)[0])) * self.scale + self.mean
 
 
 def label_with_teacher(root: Path, training: TeacherTraining | None = None) -> list[RigClip]:
@@ -94,15 +74,18 @@ def label_with_teacher(root: Path, training: TeacherTraining | None = None) -> l
         DataError: the store cannot be read, its features are missing, or it has no tracked training clips.
     """
     clips = read_rig_manifest(root).clips
-    taught = [clip for clip in clips if (clip.source, clip.split) == (TEACHING_SOURCE, "train")]
+    taught = [clip for clip in clips if clip.source in TEACHING_SOURCES and clip.split == "train"]
     if not taught:
-        raise DataError(f"no training clips of {TEACHING_SOURCE}: {root}. Make the store with --grid")
+        raise DataError(f"no training clips of {TEACHING_SOURCES[0]}: {root}. Make the store with --grid")
     require_features(root, [clip.id for clip in taught])
 
     @cache
-    def teacher() -> LipTeacher:  # trained only if a clip has no opening yet
-        return train_teacher(root, taught, training or TeacherTraining())
+    def teacher() -> LipOpening:
+        if not (root / NETWORK / "config.json").is_file():  # written last
+            save_lip_opening(train_teacher(root, taught, training or TeacherTraining()), root / NETWORK)
+        return load_lip_opening(root / NETWORK)
 
+    teacher()
     return label_openings(root, lambda features: predict_openings(teacher(), features))
 
 
@@ -137,29 +120,36 @@ def _opening_path(root: Path, clip: RigClip) -> Path:
     return root / OPENINGS / f"{clip.id}.npy"
 
 
-def train_teacher(root: Path, clips: list[RigClip], training: TeacherTraining) -> LipTeacher:
-    """Train a teacher on windows of tracked clips, by the squared error over their standard deviation."""
-    targets, known = zip(*(tracked_lips(root, clip.id) for clip in clips), strict=True)
+def train_teacher(root: Path, clips: list[RigClip], training: TeacherTraining) -> LipOpening:
+    """Train a teacher on windows of tracked clips, by the squared error over their standard deviation.
+
+    Long clips are drawn more often.
+
+    It learns the features of all look-aheads, and to predict from the past alone as well as from the whole clip.
+    """
+    targets, known = zip(*(tracked_lips(root, clip) for clip in clips), strict=True)
+    folders = feature_folders(root)
     layers, width = read_features(root, clips[0].id, 0, 1).shape[1:]
     torch.manual_seed(training.seed)
     rng = np.random.default_rng(training.seed)
-    teacher = LipTeacher(layers, width, training)
+    teacher = LipOpening(layers, width, training.width, training.dropout)
     frames = torch.cat([target[mask] for target, mask in zip(targets, known, strict=True)])
     teacher.mean.copy_(frames.mean(0))
     teacher.scale.copy_(frames.std(0))
+    share = np.array([int(mask.sum()) for mask in known], float)
     optimizer = torch.optim.AdamW(teacher.parameters(), training.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, training.steps)
     for _ in tqdm(range(training.steps), desc="teacher", unit="step"):
         features = torch.zeros(BATCH, WINDOW, layers, width)
         target, weight = torch.zeros(BATCH, WINDOW, 2), torch.zeros(BATCH, WINDOW)
-        for row, number in enumerate(rng.integers(len(clips), size=BATCH)):
+        for row, number in enumerate(rng.choice(len(clips), BATCH, p=share / share.sum())):
             start = int(rng.integers(max(1, len(targets[number]) - WINDOW + 1)))
-            part = slice(start, start + WINDOW)
-            frames = read_features(root, clips[number].id, part.start, part.stop).float()
+            part, folder = slice(start, start + WINDOW), folders[rng.integers(len(folders))]
+            frames = read_features(root, clips[number].id, part.start, part.stop, folder).float()
             features[row, : len(frames)] = frames
             target[row, : len(frames)], weight[row, : len(frames)] = targets[number][part], known[number][part].float()
-        error = ((teacher(features) - target) / teacher.scale).square().mean(-1)
-        loss = (weight * error).sum() / weight.sum().clamp(min=1)
+        errors = [((lips - target) / teacher.scale).square().mean(-1) for lips in teacher(features)]
+        loss = (weight * torch.stack(errors).sum(0)).sum() / weight.sum().clamp(min=1)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(teacher.parameters(), 1.0)
@@ -168,20 +158,28 @@ def train_teacher(root: Path, clips: list[RigClip], training: TeacherTraining) -
     return teacher.eval().requires_grad_(False)
 
 
-def tracked_lips(root: Path, clip_id: str) -> tuple[Tensor, Tensor]:
-    """Lip gap and widening (T, 2) in mm of a tracked clip, and where they are known (T,)."""
-    arrays = read_arrays(root, clip_id)
-    known = arrays.loss_weight[:, JAW_OPEN] > 0
-    measured = default_measures().of_weights(arrays.weights.astype(np.float32))
-    widening = measured[:, WIDTH] - np.median(measured[known, WIDTH])
-    lips = np.stack([np.maximum(measured[:, GAP], 0), widening], axis=1)
+def tracked_lips(root: Path, clip: RigClip) -> tuple[Tensor, Tensor]:
+    """Lip gap and widening (T, 2) in mm of a tracked clip, and where they are known (T,).
+
+    They are those of the tracked file next to the recording, without the contacts that the store adds. A converted
+    voice has no such file, and its frames in added silence are unknown.
+    """
+    arrays, tracked = read_arrays(root, clip.id), Path(clip.audio).with_suffix(".npz")
+    weights, loss_weight = arrays.weights.astype(np.float32), arrays.loss_weight[:, JAW_OPEN]
+    known = loss_weight > (SILENT_LOSS_WEIGHT if loss_weight.max() > SILENT_LOSS_WEIGHT else 0)
+    if tracked.is_file():
+        found = read_grid(tracked).weights[: len(weights)]
+        known = np.arange(len(weights)) < len(found)
+        weights = np.pad(found, [(0, len(weights) - len(found)), (0, 0)])
+    measured = weights @ default_measures().matrix[:, (GAP, WIDTH)]
+    lips = np.stack([np.maximum(measured[:, 0], 0), measured[:, 1] - np.median(measured[known, 1])], axis=1)
     return torch.from_numpy(lips), torch.from_numpy(known)
 
 
 @torch.inference_mode()
-def predict_openings(teacher: LipTeacher, features: Tensor) -> NDArray[np.float32]:
+def predict_openings(teacher: LipOpening, features: Tensor) -> NDArray[np.float32]:
     """Lip gap and widening (T, 2) in mm for features (T, L, D), times GAINS; the widening has a median of 0."""
-    lips = teacher(features.float()[None])[0].numpy()
+    lips = teacher(features.float()[None])[1][0].numpy()
     lips[:, 1] -= np.median(lips[:, 1])
     return np.maximum(lips, (0, -np.inf)) * np.array(GAINS, np.float32)
 

@@ -68,9 +68,9 @@ def timing_shift(talker: Talker, samples: Samples, emotion: str) -> float:
     )
 
 
-def animation_gap(talker: Talker, samples: Samples, track: EmotionTrack) -> Array:
+def animation_gap(talker: Talker, samples: Samples, track: EmotionTrack, look_ahead: int | None = None) -> Array:
     """Lip gap (T,) in metres at 50 Hz of an animation of a whole recording."""
-    animation = talker.animate((samples, SAMPLE_RATE), emotion=track, fps=FRAME_RATE, still=True)
+    animation = talker.animate((samples, SAMPLE_RATE), emotion=track, fps=FRAME_RATE, still=True, look_ahead=look_ahead)
     assert animation.blendshapes is not None
     return _gap(animation.blendshapes)
 

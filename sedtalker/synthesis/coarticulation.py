@@ -24,6 +24,7 @@ from sedtalker.face.visemes import (
     LABIODENTALS,
     OPENERS,
     PHONES,
+    PROTRUDED,
     SHAPE_CHANNELS,
     TONGUE_TIP,
     VISEMES,
@@ -51,6 +52,7 @@ SHORT_PAUSE = 0.12  # seconds; a shorter pause does not change the shape of the 
 
 CLOSING, RELEASE = 0.065, 0.105  # seconds of a closure's ramps; lips close a third faster than they open
 CLOSED_SHARE, CLOSED_LEAST, CLOSED_MOST = 0.70, 0.040, 0.075  # closed part of the phone, and its limits in seconds
+CONTACT_SHARE = 0.8  # part of /f v/ in which lip and teeth touch
 FULLY = 0.999  # closure from which the lips must meet
 CONTACT_OPENING = 0.072  # opening of /f v/: the lower lip at the upper teeth, which stay visible
 TONGUE_RAMP = 0.05  # seconds in which the tip of the tongue appears and disappears
@@ -89,6 +91,7 @@ class Performance:
     closed: Float  # (T,): 1 where /p b m/ must be closed
     quiet: Float  # (T,): 1 in silence with closed lips
     free: Float  # (T,): 1 where no closure, contact or silence decides how far the mouth is open
+    protruded: Float  # (T,): 1 at /sh zh ch jh/, whose lips protrude although they are open
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def perform(
         closed=full_closures(constraints.closure),
         quiet=(constraints.silence > 1 - SHUT).astype(np.float32),
         free=constraints.openable * (1 - constraints.contact),
+        protruded=protrusion_curve(phones, times),
     )
 
 
@@ -151,13 +155,25 @@ def full_closures(closure: Float) -> Float:
 
 
 def contact_curve(phones: Sequence[Phone], times: Float) -> Float:
-    """Contact (T,) of the lower lip with the upper teeth by /f v/: 0 free, 1 touching."""
+    """Contact (T,) of the lower lip with the upper teeth by /f v/: 0 free, 1 touching.
+
+    It holds for `CONTACT_SHARE` of the phone: without contact there is no friction.
+    """
     touch = np.zeros(len(times), np.float32)
     for phone in phones:
         if phone.name in LABIODENTALS:
-            middle, half = (phone.start + phone.end) / 2, max(0.25 * (phone.end - phone.start), 0.02)
+            middle, half = (phone.start + phone.end) / 2, max(CONTACT_SHARE / 2 * (phone.end - phone.start), 0.02)
             touch = np.maximum(touch, _plateau(times, middle - half, middle + half, CLOSING, RELEASE))
     return touch
+
+
+def protrusion_curve(phones: Sequence[Phone], times: Float) -> Float:
+    """Curve (T,) that is 1 at /sh zh ch jh/ and 0 elsewhere."""
+    protruded = np.zeros(len(times), np.float32)
+    for phone in phones:
+        if phone.name in PROTRUDED:
+            protruded = np.maximum(protruded, _plateau(times, phone.start, phone.end, SHAPE_FLOOR, SHAPE_FLOOR))
+    return protruded
 
 
 def tongue_curve(phones: Sequence[Phone], times: Float) -> Float:

@@ -42,7 +42,15 @@ from sedtalker.data.tables import Row
 from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import require
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, TONGUE_OUT, arkit_columns
+from sedtalker.face.arkit import (
+    ARKIT_NAMES,
+    JAW_OPEN,
+    MOUTH_CLOSE,
+    MOUTH_FUNNEL,
+    MOUTH_PUCKER,
+    TONGUE_OUT,
+    arkit_columns,
+)
 from sedtalker.face.mouth_fit import fit_gap, fit_mouth
 from sedtalker.face.mouth_measures import GAP
 from sedtalker.face.visemes import JAW_REST_IN_SPEECH, VISEMES
@@ -61,6 +69,8 @@ from sedtalker.synthesis.aligned_speech import (
 )
 from sedtalker.synthesis.coarticulation import (
     LABIODENTAL,
+    TONGUE_HIDDEN,
+    TONGUE_SHOWN,
     Float,
     Performance,
     SpeakerStyle,
@@ -72,6 +82,7 @@ from sedtalker.synthesis.coarticulation import (
     limit_to_contact,
     lip_motion,
     perform,
+    protrusion_curve,
     tuck_lower_lip,
 )
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
@@ -85,6 +96,8 @@ class LossWeights:
     pseudo_opening: float = 1.0  # the same from a teacher (`sedtalker.recipes.lip_teacher`)
     tucked_opening: float = 4.0  # the same at /f v/
     silent_lips: float = 2.0  # closed lips in silence, relative to those at /p b m/
+    protruded: float = 4.0  # rounding at /sh/
+    tongue_between_teeth: float = 2.0  # tongueOut at /th/
     tracked_closure: float = 0.25  # /p b m/ of a tracked face: its own gap determines when and how it closes
 
 
@@ -129,9 +142,24 @@ def performance_arrays(performance: Performance, posterior: Float, intensity: Fl
     loss_weight = np.ones_like(weights)
     for name, value in RULE_LOSS_WEIGHTS.items():
         loss_weight[:, arkit_columns(name)] = value
+    loss_weight = emphasize_phones(loss_weight, weights, performance.protruded)
     loss_weight[:, (JAW_OPEN, MOUTH_CLOSE)] = _opening_loss_weight(performance.free, LOSS_WEIGHTS.rule_opening)
     closed = np.maximum(performance.closed, LOSS_WEIGHTS.silent_lips * performance.quiet)
     return RigArrays(weights, loss_weight, performance.expression, posterior, intensity, closed)
+
+
+def emphasize_phones(loss_weight: Float, weights: Float, protruded: Float) -> Float:
+    """Loss weights (T, 52) that are larger where the rules know a rare pose: /sh/, and the tip of the tongue at /th/.
+
+    Args:
+        weights: (T, 52) the poses.
+        protruded: (T,) 1 at /sh zh ch jh/.
+    """
+    emphasized = loss_weight.copy()
+    emphasized[:, (MOUTH_FUNNEL, MOUTH_PUCKER)] *= (1 + (LOSS_WEIGHTS.protruded - 1) * protruded)[:, None]
+    shown = np.clip((weights[:, TONGUE_OUT] - TONGUE_HIDDEN) / (TONGUE_SHOWN - TONGUE_HIDDEN), 0, 1)
+    emphasized[:, TONGUE_OUT] *= 1 + (LOSS_WEIGHTS.tongue_between_teeth - 1) * shown
+    return emphasized
 
 
 def replace_opening(arrays: RigArrays, opening: Float) -> RigArrays:
@@ -366,6 +394,8 @@ def grid_clips(folder: Path, phone_table: PhoneTable, audio: Path) -> Iterator[R
         motion = add_contacts(motion, contact_curve(phones, times))
         if phones:
             motion = part_lips_for_tongue(motion)
+            protruded = protrusion_curve(phones, times)
+            motion = replace(motion, loss_weight=emphasize_phones(motion.loss_weight, motion.weights, protruded))
         closed = LOSS_WEIGHTS.tracked_closure * full_closures(closure_curve(phones, times))
         motion = FaceMotion(motion.weights, motion.loss_weight * in_sentence[:, None], closed)
         yield from _tracked_clips(

@@ -1,6 +1,7 @@
 """The talker's network: speech features and the emotion of every frame -> coefficients of the motion of a face.
 
     features (B, T, L, D) -> weighted sum of the encoder's layers -> hybrid stack (Mamba, experts, attention) -> lips
+    features, optionally  -> lip gap (`sedtalker.talker.lip_opening`)  -> the jaw of the lips, where nothing closes them
     posterior, intensity  -> a_k(t) = i(t) p_k(t)         -> expression by rule (`sedtalker.talker.expression`)
     coefficients = lips + expression
 
@@ -31,12 +32,13 @@ from sedtalker.checkpoint import (
     raise_problem,
     save_checkpoint,
 )
-from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState
 from sedtalker.mamba.moe import MixtureOfExperts
-from sedtalker.talker.expression import ExpressionRules, activate, has_rules, repeat_first, sharpen
+from sedtalker.talker.expression import ROLL_LOWER, ExpressionRules, activate, has_rules, repeat_first, sharpen
+from sedtalker.talker.lip_opening import LipOpening
 
 KIND = "talker"
 MEAN_STYLE = -1  # index of the mean of all styles, for speakers without a style
@@ -52,6 +54,11 @@ model.injection=NAME steps=400 validate_every=100 batch=6 window=3 validation_wi
 HEADS = ("blendshapes", "basis", "pca", "dense")
 LAYERS = ("mamba", "attention", "mamba+moe", "attention+moe")
 ROTARY = ("plain", "low-rank")
+
+OPENING_GAIN = 1.1  # of the predicted lip gap, which varies less than the gap of people who were not measured
+SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (2.0, -12.0, -6.0), -3.6
+"""Logit of the share of the predicted gap, before training: for each mm between the lips of the stack, for its
+mouthRollLower (/f v/) and tongueOut (/th/), and its value at closed lips."""
 
 LayerState = MambaState | AttentionState
 
@@ -87,9 +94,10 @@ class TalkerConfig:
     head: str = "blendshapes"  # blendshapes, basis (learned), pca (fixed basis), dense (displacements)
     coefficients: int = len(ARKIT_NAMES)
     vertices: int = 0  # of the topology, if the head is not a rig
+    opening_width: int = 0  # of the network of the lip gap; 0: the stack alone determines the gap
 
     def __post_init__(self) -> None:
-        check_settings(self, "talker", zero=("look_ahead", "vertices"))
+        check_settings(self, "talker", zero=("look_ahead", "vertices", "opening_width"))
         attends = any(name.startswith("attention") for name in self.order)
         rig, multiple = self.head == "blendshapes", self.width % self.heads == 0 and self.heads % self.kv_heads == 0
         problems = {
@@ -99,6 +107,8 @@ class TalkerConfig:
             f"head {self.head!r} is none of {HEADS}": self.head not in HEADS,
             f"injection rules needs the blendshapes head and labels of {', '.join(LABELS)}": self.injection == "rules"
             and not (rig and has_rules(self.labels)),
+            "opening_width needs injection rules and look_ahead 0": self.opening_width > 0
+            and (self.injection != "rules" or self.look_ahead > 0),
             f"rotary {self.rotary!r} is none of {ROTARY}": self.rotary not in ROTARY,
             f"order {self.order} needs a list of {', '.join(LAYERS)}": not self.order
             or not set(self.order) <= set(LAYERS),
@@ -122,6 +132,7 @@ class TalkerState(NamedTuple):
     last_input: Tensor  # (B, 1, width), last input of the stack, repeated after the end
     last_activation: Tensor  # (B, 1, C), repeated after the end
     ahead: int  # frames to skip before the first output
+    opening: Tensor | None = None  # (2, B, opening_width), of the network of the lip gap
 
 
 class Motion(NamedTuple):
@@ -153,6 +164,15 @@ class TalkerModel(nn.Module):
         self.residual = EmotionResidual(config) if config.injection == "residual" else None
         rules = config.injection == "rules"
         self.expression = ExpressionRules(config.labels, config.emotion_kernel_frames) if rules else None
+        self.opening: LipOpening | None = None
+        self.opening_share: nn.Linear | None = None
+        if config.opening_width:
+            self.opening = LipOpening(config.layers, config.feature_width, config.opening_width)
+            self.opening_share = nn.Linear(config.width + len(SHARE_OF_CUES), 1)
+            with torch.no_grad():
+                self.opening_share.weight.zero_()
+                self.opening_share.weight[0, config.width :] = torch.tensor(SHARE_OF_CUES)
+                self.opening_share.bias.fill_(SHARE_OF_CLOSED_LIPS)
         if config.head == "basis":
             self.basis = nn.Parameter(torch.randn(config.coefficients, 3 * config.vertices) * 1e-3)  # metres
         elif config.head == "pca":
@@ -170,19 +190,21 @@ class TalkerModel(nn.Module):
             intensity: (B, T) in 0..1; 0 is exactly the neutral animation.
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
-        x = self._pad_lookahead(self.embed(features, style))
-        return self._run_utterance(x, self._pad_lookahead(self._activate(posterior, intensity)))[0]
+        embedded = self.embed(features, style)
+        x, activation = map(self._pad_lookahead, (self._split(embedded)[0], self._activate(posterior, intensity)))
+        return self._run_utterance(x, activation, self.recording_gap(embedded))[0]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the coefficients at intensity 0 and the load-balancing loss, for training."""
-        x = self._pad_lookahead(self.embed(features, style))
-        activation = self._pad_lookahead(self._activate(posterior, intensity))
+        embedded = self.embed(features, style)
+        x, activation = map(self._pad_lookahead, (self._split(embedded)[0], self._activate(posterior, intensity)))
+        gap = self._training_gap(embedded) if self.training else self.recording_gap(embedded)
         neutral = torch.zeros_like(activation)
-        coefficients, hidden, balance = self._run_utterance(x, activation)
+        coefficients, hidden, balance = self._run_utterance(x, activation, gap)
         if self.config.injection == "added":
-            lips = self._run_utterance(x, neutral)[0]
+            lips = self._run_utterance(x, neutral, gap)[0]
         else:  # the stack does not see the emotion
-            lips = self._decode(hidden, self._pad_history(neutral))[:, self.config.look_ahead :]
+            lips = self._decode(hidden, self._pad_history(neutral), gap)[:, self.config.look_ahead :]
         return Motion(coefficients, lips, balance)
 
     def step(
@@ -201,14 +223,23 @@ class TalkerModel(nn.Module):
         return self.step_embedded(self.embed(features, style), posterior, intensity, state)
 
     def step_embedded(
-        self, x: Tensor, posterior: Tensor, intensity: Tensor, state: TalkerState | None = None
+        self,
+        embedded: Tensor,
+        posterior: Tensor,
+        intensity: Tensor,
+        state: TalkerState | None = None,
+        gap: Tensor | None = None,
     ) -> tuple[Tensor, TalkerState]:
-        """`step` for x (B, T, width) of `embed`."""
+        """`step` for the embedding (B, T, embedded_width) of `embed`.
+
+        Args:
+            gap: (B, T) of `recording_gap` in mm, if the whole recording is known.
+        """
         activation = self._activate(posterior, intensity)
         if state is None:
             history = self._pad_history(activation[:, :1])[:, :-1]
-            state = TalkerState((), history, x[:, :1], activation[:, :1], self.config.look_ahead)
-        return self._step(x, activation, state)
+            state = TalkerState((), history, embedded[:, :1], activation[:, :1], self.config.look_ahead)
+        return self._step(embedded, activation, state, gap)
 
     def finish(self, state: TalkerState) -> Tensor:
         """Coefficients (B, <= look_ahead, K) of the last frames, after the last chunk."""
@@ -218,11 +249,40 @@ class TalkerModel(nn.Module):
         x, activation = (last.expand(-1, frames, -1) for last in (state.last_input, state.last_activation))
         return self._step(x, activation, state)[0]
 
+    @property
+    def embedded_width(self) -> int:
+        """Columns of `embed`."""
+        return self.config.width + self.config.opening_width
+
     def embed(self, features: Tensor, style: Tensor | None = None) -> Tensor:
-        """The stack's input (B, T, width): a learned mixture of the encoder's layers, plus the speaker's style."""
+        """Embedding (B, T, embedded_width) of features (B, T, L, D).
+
+        The stack's input (width), a learned mixture of the encoder's layers plus the speaker's style, and that of the
+        network of the lip gap.
+        """
         normed = F.layer_norm(features.float(), features.shape[-1:])
         mixed = torch.einsum("btld,l->btd", normed, self.layer_weights.softmax(0))
-        return self.project(self.dropout(mixed)) + self._style(style)[:, None]
+        x = self.project(self.dropout(mixed)) + self._style(style)[:, None]
+        return x if self.opening is None else torch.cat([x, self.opening.embed(features)], dim=-1)
+
+    def recording_gap(self, embedded: Tensor) -> Tensor | None:
+        """Lip gap (B, T) in mm of the embedding of whole recordings; None without a network of the gap."""
+        if self.opening is None:
+            return None
+        return scale_gap(self.opening.run_both(self._split(embedded)[1]))
+
+    def _training_gap(self, embedded: Tensor) -> Tensor | None:
+        """`recording_gap`, or with an even chance that of a stream, drawn for each utterance."""
+        if self.opening is None:
+            return None
+        inputs = self._split(embedded)[1]
+        live, whole = self.opening.run_past(inputs)[0], self.opening.run_both(inputs)
+        chosen = torch.rand(len(embedded), 1, device=embedded.device) < 0.5
+        return torch.where(chosen, scale_gap(live), scale_gap(whole))
+
+    def _split(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs of the stack (B, T, width) and of the network of the lip gap (B, T, opening_width)."""
+        return embedded[..., : self.config.width], embedded[..., self.config.width :]
 
     def _style(self, style: Tensor | None) -> Tensor:
         """(B or 1, width)."""
@@ -259,17 +319,26 @@ class TalkerModel(nn.Module):
         """Activations (B, T, C) with the first one repeated before it: (B, H - 1 + T, C)."""
         return repeat_first(activation, self.config.emotion_kernel_frames - 1)
 
-    def _run_utterance(self, x: Tensor, activation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _run_utterance(self, x: Tensor, activation: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients (B, T, K), output of the stack and balance loss of padded x and activation (B, T + ahead, :)."""
         hidden, _, balance = self._run_stack(x, activation, ())
-        return self._decode(hidden, self._pad_history(activation))[:, self.config.look_ahead :], hidden, balance
+        coefficients = self._decode(hidden, self._pad_history(activation), gap)
+        return coefficients[:, self.config.look_ahead :], hidden, balance
 
-    def _step(self, x: Tensor, activation: Tensor, state: TalkerState) -> tuple[Tensor, TalkerState]:
+    def _step(
+        self, embedded: Tensor, activation: Tensor, state: TalkerState, gap: Tensor | None = None
+    ) -> tuple[Tensor, TalkerState]:
+        x, inputs = self._split(embedded)
         hidden, layers, _ = self._run_stack(x, activation, state.layers)
+        opening = state.opening
+        if self.opening is not None and gap is None:
+            live, opening = self.opening.run_past(inputs, opening)
+            gap = scale_gap(live)
         history = torch.cat([state.emotion_history, activation], dim=1)
-        coefficients = self._decode(hidden, history)[:, state.ahead :]
+        coefficients = self._decode(hidden, history, gap)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
-        return coefficients, TalkerState(layers, history[:, x.shape[1] :], x[:, -1:], activation[:, -1:], ahead)
+        last = embedded[:, -1:], activation[:, -1:]
+        return coefficients, TalkerState(layers, history[:, x.shape[1] :], *last, ahead, opening)
 
     def _run_stack(
         self, x: Tensor, activation: Tensor, states: tuple[LayerState, ...]
@@ -284,15 +353,32 @@ class TalkerModel(nn.Module):
             balances.append(balance)
         return self.norm(x), tuple(after), torch.stack(balances).mean()
 
-    def _decode(self, hidden: Tensor, history: Tensor) -> Tensor:
-        """Coefficients (B, T, K) of the stack's output (B, T, width) and activations (B, H - 1 + T, C)."""
+    def _decode(self, hidden: Tensor, history: Tensor, gap: Tensor | None) -> Tensor:
+        """Coefficients (B, T, K) of the stack's output (B, T, width), activations (B, H - 1 + T, C) and lip gap."""
         hidden = self.dropout(hidden)
         raw = self.lips(hidden)
         if self.residual is not None:
             raw = raw + self.residual(hidden, self.emotion_offset(history))
         if self.expression is not None:
-            raw = self.expression(clamp_with_gradient(raw), self.expression.average(history))
+            lips = clamp_with_gradient(raw)
+            if gap is not None:
+                lips = self._fit_gap(lips, hidden, gap)
+            raw = self.expression(lips, self.expression.average(history))
         return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
+
+    def _fit_gap(self, lips: Tensor, hidden: Tensor, gap: Tensor) -> Tensor:
+        """Move the jaw of lips (B, T, 52) so that they part by a gap (B, T) in mm, where nothing else decides that.
+
+        The share of the gap, a function of the stack's output (B, T, width) and of its lips, is small where the stack
+        closes them.
+        """
+        assert self.opening_share is not None and self.expression is not None
+        per_weight = self.expression.gap
+        own = lips @ per_weight
+        cues = torch.stack([own, lips[..., ROLL_LOWER], lips[..., TONGUE_OUT]], dim=-1).detach()
+        share = self.opening_share(torch.cat([hidden, cues], dim=-1))[..., 0].sigmoid()
+        change = share * (gap - own) / per_weight[JAW_OPEN]
+        return clamp_with_gradient(lips + change[..., None] * self.expression.jaw)
 
 
 class HybridLayer(nn.Module):
@@ -390,6 +476,11 @@ def clamp_with_gradient(x: Tensor) -> Tensor:
     A plain clamp has zero gradient outside, so that a channel below 0 would stay there.
     """
     return _ClampWithGradient.apply(x)
+
+
+def scale_gap(lips: Tensor) -> Tensor:
+    """Lip gap (...) in mm of the prediction (..., 2) of `LipOpening`."""
+    return OPENING_GAIN * lips[..., 0].clamp(min=0)
 
 
 def save_talker_model(model: TalkerModel, folder: Path | str) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, TONGUE_OUT
 from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     ADD,
+    GELU,
     NORM_EPSILON,
     SILU,
     STORE,
@@ -19,8 +20,10 @@ from sedtalker.layers_cpu import (
     Rows,
     attend,
     compiled,
+    layer_norm,
     linear,
     pack,
+    recur,
     sigmoid,
     softmax,
     softplus,
@@ -41,8 +44,10 @@ from sedtalker.talker.expression import (
     ExpressionRules,
     sharpen,
 )
-from sedtalker.talker.model import HybridLayer, TalkerModel
+from sedtalker.talker.lip_opening import LipOpening
+from sedtalker.talker.model import OPENING_GAIN, HybridLayer, TalkerModel
 
+RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
 BLOCK = 32  # frames that are computed at once, at most
 
 
@@ -192,6 +197,26 @@ def _add_expression(
             lips[t, i] = min(max(lips[t, i] + added, np.float32(0.0)), np.float32(1.0))
 
 
+@compiled
+def _add_cues(lips: Float, per_weight: Float, inputs: Float) -> None:
+    """Clip lips (T, 52) to 0..1, and write gap, mouthRollLower and tongueOut to the last columns of inputs (T, ...)."""
+    at = inputs.shape[1] - 3
+    for t in range(lips.shape[0]):
+        gap = np.float32(0.0)
+        for i in range(lips.shape[1]):
+            lips[t, i] = min(max(lips[t, i], np.float32(0.0)), np.float32(1.0))
+            gap += lips[t, i] * per_weight[i]
+        inputs[t, at], inputs[t, at + 1], inputs[t, at + 2] = gap, lips[t, ROLL_LOWER], lips[t, TONGUE_OUT]
+
+
+@compiled
+def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: Float) -> None:
+    """Move lips (T, 52) towards a gap (T,) in mm by the share with logits (T, 1), as `TalkerModel`."""
+    for t in range(lips.shape[0]):
+        change = sigmoid(logits[t, 0]) * (gap[t] - inputs[t, inputs.shape[1] - 3])
+        lips[t, JAW_OPEN] += change / per_weight[JAW_OPEN]
+
+
 def supports(model: TalkerModel) -> bool:
     """Whether the kernels compute this model: on the CPU, with expression by rule, plain positions and all experts."""
     config = model.config
@@ -294,6 +319,46 @@ class _Experts:
         self._bias(gates, y, ADD)
 
 
+class _Opening:
+    """The forward part of `LipOpening`, and the share of its gap."""
+
+    def __init__(self, network: LipOpening, share: nn.Linear) -> None:
+        self._mix = _array(network.layer_weights.softmax(0))
+        self._project, self._head, self.share = pack(network.project), pack(network.live_head), pack(share)
+        weights = {name: _array(value) for name, value in network.past.named_parameters()}
+        self._layers = [
+            (
+                Linear(weights[f"weight_ih_l{layer}"], weights[f"bias_ih_l{layer}"]),
+                np.ascontiguousarray(weights[f"weight_hh_l{layer}"].T),
+                weights[f"bias_hh_l{layer}"],
+            )
+            for layer in range(network.past.num_layers)
+        ]
+        self._size = network.past.hidden_size
+        self._mean, self._scale = float(network.mean[0]), float(network.scale[0])
+
+    def start(self) -> Float:
+        """The state before the first frame."""
+        return np.zeros((len(self._layers), self._size), np.float32)
+
+    def embed(self, features: Float) -> Float:
+        """`LipOpening.embed` of features (n, L, D)."""
+        mixed = np.empty((len(features), features.shape[2]), np.float32)
+        _mix_layers(features, self._mix, mixed)
+        one, zero = np.ones(mixed.shape[1], np.float32), np.zeros(mixed.shape[1], np.float32)
+        layer_norm(mixed, one, zero, mixed)
+        return self._project(mixed, np.empty((len(features), self._size), np.float32), GELU)
+
+    def predict(self, embedded: Float, state: Float) -> Float:
+        """Lip gap (n,) in mm of the embedding (n, width); the state is updated."""
+        x = np.ascontiguousarray(embedded)
+        for (inputs, weights, bias), hidden in zip(self._layers, state, strict=True):
+            gates, x = inputs(x, np.empty((len(x), 3 * self._size), np.float32)), np.empty_like(x)
+            recur(gates, weights, bias, hidden, x)
+        raw = self._head(x, np.empty((len(x), self._head.outputs), np.float32))[:, 0]
+        return np.float32(OPENING_GAIN) * np.maximum(raw * self._scale + self._mean, 0).astype(np.float32)
+
+
 class PackedTalker:
     """The weights of a model; streams share it."""
 
@@ -313,15 +378,20 @@ class PackedTalker:
             self.experts.append(None if layer.experts is None else _Experts(layer.experts))
             self.norms.append((pack(layer.norm), None if layer.experts is None else pack(layer.experts_norm)))
         self.norm, self.lips = pack(model.norm), pack(model.lips)
+        self.opening = None
+        if model.opening is not None and model.opening_share is not None:
+            self.opening = _Opening(model.opening, model.opening_share)
         rules = model.expression
-        names = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")
-        self.rules = tuple(_array(getattr(rules, name)) for name in names)
+        self.rules = tuple(_array(getattr(rules, name)) for name in RULE_NAMES)
+        self.gap_per_weight = _array(rules.gap)
 
     def embed(self, features: Float) -> Float:
-        """`TalkerModel.embed` (n, width) of features (n, L, D), in the mean style."""
+        """`TalkerModel.embed` (n, embedded_width) of features (n, L, D), in the mean style."""
+        features = np.ascontiguousarray(features)
         mixed = np.empty((len(features), features.shape[2]), np.float32)
-        _mix_layers(np.ascontiguousarray(features), self._layers, mixed)
-        return self._project(mixed, np.empty((len(features), self.config.width), np.float32))
+        _mix_layers(features, self._layers, mixed)
+        x = self._project(mixed, np.empty((len(features), self.config.width), np.float32))
+        return x if self.opening is None else np.concatenate([x, self.opening.embed(features)], axis=1)
 
 
 class PackedMotion:
@@ -333,16 +403,15 @@ class PackedMotion:
         self._history: Float | None = None  # (H - 1, C), activations of the last frames
         self._ahead = talker.config.look_ahead  # frames to skip before the first output
         self._last: tuple[Float, Float] | None = None
+        self._opening = None if talker.opening is None else talker.opening.start()
 
-    def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
         """Coefficients (m, K) of the frames that are complete; arguments as `MotionDecoder.push`."""
-        return self._run(speech, intensity[:, None] * sharpen(posterior))
+        return self._run(speech, intensity[:, None] * sharpen(posterior), gap)
 
-    def _run(self, speech: Float, activation: Float) -> Float:
-        parts = [
-            self._step(speech[start : start + BLOCK], activation[start : start + BLOCK])
-            for start in range(0, len(speech), BLOCK)
-        ]
+    def _run(self, speech: Float, activation: Float, gap: Float | None = None) -> Float:
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(speech), BLOCK)]
+        parts = [self._step(speech[block], activation[block], None if gap is None else gap[block]) for block in blocks]
         if not parts:
             return np.zeros((0, self._talker.config.coefficients), np.float32)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -354,14 +423,23 @@ class PackedMotion:
             return np.zeros((0, self._talker.config.coefficients), np.float32)
         return self._run(*(np.repeat(last, frames, axis=0) for last in self._last))
 
-    def _step(self, speech: Float, activation: Float) -> Float:
-        talker, x = self._talker, speech.copy()
+    def _step(self, speech: Float, activation: Float, gap: Float | None = None) -> Float:
+        talker = self._talker
+        x = np.array(speech[:, : talker.config.width], order="C")
         normed = np.empty_like(x)
         for mixer, experts, norms, state in zip(talker.mixers, talker.experts, talker.norms, self._states, strict=True):
             mixer.add(norms[0](x, normed), x, state)
             if experts is not None:
                 experts.add(norms[1](x, normed), x)
         lips = talker.lips(talker.norm(x, normed), np.empty((len(x), talker.config.coefficients), np.float32))
+        if talker.opening is not None and self._opening is not None:
+            if gap is None:
+                gap = talker.opening.predict(speech[:, talker.config.width :], self._opening)
+            inputs = np.empty((len(x), talker.opening.share.inputs), np.float32)
+            inputs[:, : normed.shape[1]] = normed
+            _add_cues(lips, talker.gap_per_weight, inputs)
+            logits = talker.opening.share(inputs, np.empty((len(x), 1), np.float32))
+            _fit_gap(lips, inputs, logits, np.ascontiguousarray(gap), talker.gap_per_weight)
         before = talker.config.emotion_kernel_frames - 1
         history = np.repeat(activation[:1], before, axis=0) if self._history is None else self._history
         history = np.concatenate([history, activation])

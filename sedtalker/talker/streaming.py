@@ -9,7 +9,7 @@ depend on the sizes of the chunks. `TalkerStream.latency` is the longest delay o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -27,7 +27,8 @@ from sedtalker.errors import SEDTalkerError, TrackError, as_number
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing
 from sedtalker.talker.idle_motion import LOOK_AHEAD, STILL, IdleMotionGenerator, apply_idle_motion
-from sedtalker.talker.model import LOWER_FACE, TalkerModel, TalkerState
+from sedtalker.talker.lip_opening import predict_recording
+from sedtalker.talker.model import LOWER_FACE, TalkerModel, TalkerState, scale_gap
 from sedtalker.talker.prosody import SILENCE, ProsodyTracker
 
 Float = NDArray[np.float32]
@@ -129,7 +130,7 @@ class DiarizedEmotion:
 class MotionSteps(Protocol):
     """Coefficients of embedded speech that comes in chunks."""
 
-    def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
         """Coefficients (m, K) of the frames that become complete with n more; arguments as `MotionDecoder.push`."""
 
     def finish(self) -> Float:
@@ -144,11 +145,12 @@ class ModelSteps:
         self._state: TalkerState | None = None
 
     @torch.inference_mode()
-    def push(self, speech: Float, posterior: Float, intensity: Float) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
         """As `MotionSteps`."""
         device = self._model.layer_weights.device
         x, p, i = (torch.from_numpy(part)[None].to(device) for part in (speech, posterior, intensity))
-        coefficients, self._state = self._model.step_embedded(x, p, i, self._state)
+        known = None if gap is None else torch.from_numpy(gap)[None].to(device)
+        coefficients, self._state = self._model.step_embedded(x, p, i, self._state, known)
         return coefficients[0].float().cpu().numpy()
 
     @torch.inference_mode()
@@ -171,8 +173,21 @@ def find_steps(model: TalkerModel) -> tuple[Callable[[Tensor], Float], Callable[
 
 @torch.inference_mode()
 def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
-    """The talker's input (n, width) of features (n, L, D), in the mean style."""
+    """The talker's input (n, embedded_width) of features (n, L, D), in the mean style."""
     return model.embed(features[None].to(model.layer_weights.device))[0].float().cpu()
+
+
+def predict_gap(model: TalkerModel, blocks: Iterable[Float]) -> Float | None:
+    """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of its input; None if the model has none.
+
+    `TalkerModel.recording_gap` in constant memory.
+    """
+    if model.opening is None:
+        return None
+    width, device = model.config.width, model.layer_weights.device
+    inputs = (torch.from_numpy(np.ascontiguousarray(block[:, width:])).to(device) for block in blocks)
+    gaps = [scale_gap(lips).float().cpu().numpy() for lips in predict_recording(model.opening, inputs)]
+    return np.concatenate([np.zeros(0, np.float32), *gaps])
 
 
 class MotionDecoder:
@@ -199,18 +214,21 @@ class MotionDecoder:
         self.no_rows = np.zeros((0, self._columns[-1] + 1), np.float32)
         self._resumed = RESUME_FRAMES  # frames since an interruption
 
-    def push(self, speech: Float, posterior: Float, intensity: Float, prosody: Float) -> Float:
+    def push(
+        self, speech: Float, posterior: Float, intensity: Float, prosody: Float, gap: Float | None = None
+    ) -> Float:
         """Rows (n', columns) of the frames that become complete with n more; see `split`.
 
         Args:
-            speech: (n, width) of `embed_speech`.
+            speech: (n, embedded_width) of `embed_speech`.
             posterior: (n, C) over the model's labels.
             intensity: (n,).
             prosody: (n, 2), `LOOK_AHEAD` frames later.
+            gap: (n,) of `predict_gap`, if the whole recording is known.
         """
         self._push_idle(prosody, posterior, intensity)
         self._steps = self._steps or self._start_steps()
-        return self._combine(self._steps.push(speech, posterior, intensity))
+        return self._combine(self._steps.push(speech, posterior, intensity, gap))
 
     def finish(self) -> Float:
         """Rows of the frames after the last block."""

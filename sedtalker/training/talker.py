@@ -30,6 +30,7 @@ from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import LIPS, default_masks
 from sedtalker.labels import LABELS
 from sedtalker.speech import FRAME_RATE
+from sedtalker.talker.lip_opening import load_lip_opening
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.callbacks import Pose, Progress, SamplePictures
 from sedtalker.training.config import read_config, require_within
@@ -67,6 +68,7 @@ class TalkerTraining:
     store: str  # folder of a rig store or of a vertex corpus
     output: str  # folder of Lightning's checkpoints and logs, and of the exported model
     init_from: str = ""  # checkpoint or exported talker of the same sizes, whose weights are loaded
+    opening: str = ""  # folder of a network of the lip gap (recipe lip_teacher), which is not trained further
     model: TalkerConfig = field(default_factory=TalkerConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     masks: str = ""  # FLAME_masks.pkl or lists of vertices, for the lips of a vertex corpus
@@ -113,6 +115,8 @@ class TalkerTraining:
             raise DataError(f"window is {self.window} s. Set it to 0 for whole clips, or to a frame (0.02) or more")
         if self.trainable not in TRAINABLE:
             raise DataError(f"trainable is {self.trainable!r}. Set it to {' or '.join(TRAINABLE)}")
+        if self.model.opening_width and not (self.opening or self.init_from):
+            raise DataError("model.opening_width without a network. Set opening to STORE/opening-network")
         if self.logger not in LOGGERS:
             raise DataError(f"logger is {self.logger!r}. Set it to {', '.join(LOGGERS[:-1])} or {LOGGERS[-1]}")
         if self.emotion not in EMOTION_SOURCES:
@@ -134,6 +138,8 @@ class TalkerModule(lightning.LightningModule):
         super().__init__()
         self.settings, self.mouth = training, mouth
         self.talker = TalkerModel(training.model)
+        if self.talker.opening is not None:  # it learned measured mouths alone
+            self.talker.opening.requires_grad_(False)
         if training.trainable == "head":
             self.talker.requires_grad_(False)
             self.talker.lips.requires_grad_(True)
@@ -345,7 +351,24 @@ def make_module(training: TalkerTraining, store: TrainingStore) -> TalkerModule:
         module.talker.basis.copy_(torch.from_numpy(store.basis))
     if training.init_from:
         load_initial_weights(module, Path(training.init_from))
+    if training.opening:
+        load_opening(module, Path(training.opening))
     return module
+
+
+def load_opening(module: TalkerModule, folder: Path) -> None:
+    """Load the network of the lip gap.
+
+    Raises:
+        DataError: the model has no such network, or one of another width.
+        CheckpointError: the folder does not hold one.
+    """
+    network, own = load_lip_opening(folder), module.talker.opening
+    width = network.project.out_features
+    if own is None or own.project.out_features != width:
+        raise DataError(f"a network of the lip gap of width {width}: {folder}. Set model.opening_width={width}")
+    check_fits(own, network.state_dict(), folder)
+    own.load_state_dict(network.state_dict())
 
 
 def make_lips(training: TalkerTraining, store: VertexClips) -> Lips | None:
@@ -368,9 +391,14 @@ def load_initial_weights(module: TalkerModule, path: Path) -> None:
     if path.is_dir():
         earlier = load_talker_model(path)
         styles = module.talker.config.styles
-        if replace(earlier.config, dropout=0, styles=styles) != replace(module.talker.config, dropout=0):
+        added = earlier.opening is None and module.settings.opening  # the network of the lip gap has its own weights
+        width = module.talker.config.opening_width if added else earlier.config.opening_width
+        same = replace(earlier.config, dropout=0, styles=styles, opening_width=width)
+        if same != replace(module.talker.config, dropout=0):
             raise DataError(f"init_from is of other sizes: {path}. Give a talker of the sizes in model")
         state = earlier.state_dict()
+        if added:
+            state |= {name: x for name, x in module.talker.state_dict().items() if name.startswith("opening")}
         if earlier.config.styles != styles:  # of other speakers: all start from the mean style
             state["styles.weight"] = state["styles.weight"].mean(dim=0, keepdim=True).expand(styles, -1).clone()
     else:

@@ -328,7 +328,7 @@ def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks)
     config.write_text(
         f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
         "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, causal: true,\n"
-        f"        blocks: {blocks}, block_feedforward: 24}}\nencoder_lr: 1e-3\n"
+        f"        blocks: {blocks}, block_feedforward: 24}}\ncopy_blocks: false\nencoder_lr: 1e-3\n"
         "steps: 80\nbatch_size: 8\nvalidate_every: 80\nlr: 1e-2\nwarmup: 5\nchannel_dropout: 0.05\n"
     )
     diarizer = load_diarizer(train_diarizer(config, ["seed=3"]))

@@ -60,6 +60,7 @@ class DiarizerTraining:
     output: str  # folder of Lightning's checkpoints and the exported model
     init_from: str = ""  # folder of a diarizer whose weights are loaded; empty: random weights
     model: DiarizerConfig = field(default_factory=DiarizerConfig)
+    copy_blocks: bool = True  # start `model.blocks` with those of the encoder; False: with random weights
     frozen_layers: int | None = None  # blocks of the encoder kept frozen; None: all, features are cached
     encoder_lr: float = 5e-5  # of the blocks above them, or of the diarizer's own (`model.blocks`)
     spec_augment_prob: float = 0.0  # share of the utterances with SpecAugment; for frozen_layers 0
@@ -245,25 +246,22 @@ class DiarizerModule(lightning.LightningModule):
 
 
 def init_diarizer(training: DiarizerTraining) -> Diarizer:
-    """Create the network with random weights, or with those of `init_from`.
-
-    If that has no blocks of its own and `model` has some, they start with the weights of the encoder's.
+    """Create the network with random weights, or with those of `init_from`; new blocks start as `copy_blocks` says.
 
     Raises:
-        DataError: the labels of `init_from` differ.
+        DataError: the labels of `init_from` differ, or the encoder has no blocks to copy.
     """
-    diarizer = Diarizer(training.model)
+    diarizer, new_blocks = Diarizer(training.model), training.model.blocks > 0
     if training.init_from:
         earlier = load_diarizer(training.init_from, precision="float32")
         if earlier.config.labels != training.model.labels:
             raise DataError(
                 f"labels differ from model.labels: {training.init_from}. Set model.labels={list(earlier.config.labels)}"
             )
-        if diarizer.blocks is None or earlier.blocks is not None:
-            diarizer.load_state_dict(earlier.state_dict())
-        else:
-            diarizer.load_state_dict(earlier.state_dict(), strict=False)
-            copy_encoder_blocks(diarizer)
+        new_blocks = new_blocks and earlier.blocks is None
+        diarizer.load_state_dict(earlier.state_dict(), strict=not new_blocks)
+    if new_blocks and training.copy_blocks:
+        copy_encoder_blocks(diarizer)
     return diarizer
 
 

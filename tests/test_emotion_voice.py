@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from sedtalker.audio import load_audio
 from sedtalker.emotion.causal import running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, Diarizer, DiarizerConfig, load_diarizer, pool_frames, save_diarizer
 from sedtalker.emotion.inference import diarize, enroll_voice, predict_frames, upsample_steps
 from sedtalker.emotion.voice import LONGEST_EVIDENCE, VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError
 from sedtalker.labels import LABELS
+from sedtalker.speech import load_encoder
 
 CAUSAL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12, causal=True)
 BLOCKS = replace(CAUSAL, members=2, blocks=2, block_feedforward=20)
@@ -229,3 +231,15 @@ def test_a_track_tells_speech_and_abstains():
     np.testing.assert_array_equal(track.abstained[60:], track.posterior[60:].max(1) < 0.45)
     assert track.clip(0.0, 1.0).speech.max() == 0
     assert len(track.fit_duration(3.0).speech) == 150
+
+
+def test_8_bits_hardly_change_the_packaged_diarizer(speech_file):
+    features = load_encoder("whisper-tiny.en-streaming").encode(load_audio(speech_file))
+    exact, packed = (load_diarizer("default", precision=precision) for precision in ("float32", "auto"))
+    difference = (predict_frames(exact, features).posterior - predict_frames(packed, features).posterior).abs()
+    assert difference.mean() < 0.01 and difference.max() < 0.15
+    live = [
+        torch.cat([stream.push(part).posterior for part in features.split(4)])
+        for stream in (exact.stream(), packed.stream())
+    ]
+    assert (live[0] - live[1]).abs().mean() < 0.01

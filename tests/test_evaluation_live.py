@@ -46,6 +46,8 @@ def test_spoken_clips_are_found_by_name(speech_file: Path, tmp_path: Path) -> No
     assert [path.name for path, _ in found] == ["a.opus", "b.opus"]
     with pytest.raises(DataError, match="names of the table"):
         find_spoken(tmp_path, {"nobody": PHONES}, None)
+    with pytest.raises(DataError, match="cannot read the folder"):
+        find_spoken(tmp_path / "missing", {"nobody": PHONES}, None)
 
 
 def test_nothing_to_measure_is_wrong_usage(tmp_path: Path) -> None:

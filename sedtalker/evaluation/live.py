@@ -55,9 +55,13 @@ def find_spoken(
     """The recordings of a folder with known phones, by the names of the files; at most `most`, evenly spaced.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or the folder cannot be read.
     """
-    found = [(path, phones[path.stem]) for path in sorted(folder.iterdir()) if path.stem in phones]
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read the folder of recordings: {folder} ({error.strerror}). Check the path") from error
+    found = [(path, phones[path.stem]) for path in paths if path.stem in phones]
     if not found:
         raise DataError(f"no recordings with the names of the table of phones: {folder}. Name them as its first column")
     step = 1 if most is None else max(1, len(found) // most)

@@ -9,6 +9,7 @@ const PAUSE = 2000; // ms from which on the time says nothing, as after another 
 const STEPS = [
   () => {
     dropShadows();
+    blendOnCpu();
     setRatio(1);
   },
   () => {
@@ -59,6 +60,51 @@ function simplifyMaterials() {
   for (const { userData } of head.meshes) {
     const material = userData.dressed;
     if (material.map) Object.assign(material.map, { anisotropy: 1, needsUpdate: true });
-    Object.assign(material, { normalMap: null, roughnessMap: null, metalnessMap: null, specularIntensity: 1, needsUpdate: true });
+    Object.assign(material, { normalMap: null, roughnessMap: null, metalnessMap: null, needsUpdate: true });
+  }
+}
+
+// The shapes are added here instead of in the vertex shader, and only where they move something.
+function blendOnCpu() {
+  for (const mesh of head.meshes) {
+    const { geometry } = mesh;
+    const Attribute = (geometry.index ?? geometry.attributes.position).constructor;
+    const keys = ["position", "normal"].filter((key) => geometry.attributes[key] && geometry.morphAttributes[key]);
+    mesh.userData.blends = keys.map((key) => {
+      const base = floatsOf(geometry.attributes[key]);
+      const blended = new Attribute(base.slice(), 3);
+      geometry.setAttribute(key, blended);
+      return { base, blended, shapes: geometry.morphAttributes[key].map((shape) => sparse(floatsOf(shape))) };
+    });
+    if (!keys.length) continue;
+    geometry.morphAttributes = {};
+    geometry.dispatchEvent({ type: "dispose" }); // the renderer forgets its texture of the shapes
+    mesh.material.needsUpdate = true;
+  }
+}
+
+function floatsOf(attribute) {
+  const values = new Float32Array(attribute.count * 3);
+  for (let i = 0; i < attribute.count; i++) values.set([attribute.getX(i), attribute.getY(i), attribute.getZ(i)], 3 * i);
+  return values;
+}
+
+function sparse(values) {
+  const places = Uint32Array.from([...values.keys()].filter((k) => Math.abs(values[k]) > 1e-6));
+  return { places, values: Float32Array.from(places, (k) => values[k]) };
+}
+
+// To be called when the weights have changed.
+function blendMeshes() {
+  for (const { morphTargetInfluences, userData } of head.meshes) {
+    for (const { base, blended, shapes } of userData.blends || []) {
+      const result = blended.array;
+      result.set(base);
+      shapes.forEach(({ places, values }, k) => {
+        const weight = morphTargetInfluences[k];
+        if (weight) for (let i = 0; i < places.length; i++) result[places[i]] += weight * values[i];
+      });
+      blended.needsUpdate = true;
+    }
   }
 }

@@ -104,6 +104,7 @@ function apply(weights, degrees) {
   const [pitch, yaw, roll] = degrees.map((value) => (value * Math.PI) / 180);
   head.joint?.rotation.set(pitch, yaw, roll, "YXZ");
   head.influences = weights;
+  blendMeshes();
 }
 
 function takeOver() {

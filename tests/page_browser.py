@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument(
         "--without-drawing",
         action="store_true",
-        help="leave out WebGL's drawing, which takes 0.5 s a picture without a GPU: the time to the frame's choice",
+        help="leave out WebGL's drawing, which is slow without a GPU: the time to the frame's choice",
     )
     parser.add_argument("--size", default="320,400", help="of the window; software rendering costs time")
     arguments = parser.parse_args()

@@ -161,6 +161,7 @@ def test_no_process_outlives_its_parent(inputs: list[Path], tmp_path: Path, numb
         "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import BatchConfig, run_batch\n"
         "from sedtalker.cli import main as command\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # nohup's children ignore it
         "class Parser:\n"
         "    def parse_args(self, argv):\n"
         "        return self\n"

@@ -146,7 +146,7 @@ def test_angry_speech_opens_wider_and_sad_speech_less():
 
 def test_rounding_reduces_a_smile():
     smile = animate(phones_of(("T", 0.1), ("UW", 0.3), ("T", 0.1)), "happy", 1.0).weights[:, SMILE]
-    assert smile[37] < 0.4 * smile[5]
+    assert 0.6 * smile[5] < smile[37] < 0.8 * smile[5]  # a rounded mouth still smiles
 
 
 def test_louder_speech_opens_wider():

@@ -19,7 +19,6 @@ Config = TypeVar("Config")
 
 VERSION = 1
 INTEGERS, SCALE = ".int8", ".scale"  # a tensor in 8 bits is stored as integers and a scale for each row
-LEVELS = 63  # largest magnitude of the integers, as of `sedtalker.int8`
 
 
 def save_checkpoint(
@@ -41,6 +40,8 @@ def save_checkpoint(
     import torch
     from safetensors.torch import save_file
 
+    from sedtalker.int8 import quantize_rows
+
     folder = Path(folder)
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
@@ -49,11 +50,8 @@ def save_checkpoint(
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
         raise CheckpointError(f"weights with NaN or infinity: nothing written to {folder}. Train again with a lower lr")
     for name in eight_bits:
-        weight = state[name].detach().cpu().float()
-        scale = (weight.flatten(1).abs().amax(1) / LEVELS).clamp(min=1e-12)
-        rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
         del tensors[name]
-        tensors |= {name + INTEGERS: (weight / rows).round().to(torch.int8), name + SCALE: scale}
+        tensors[name + INTEGERS], tensors[name + SCALE] = quantize_rows(state[name].detach().cpu().float())
     with atomic_write(folder / "model.safetensors") as temp_path:
         save_file(tensors, temp_path)
     described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}
@@ -70,6 +68,8 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from sedtalker.int8 import broadcast_scales
+
     described = read_config(folder, kind)
     weights = Path(folder) / "model.safetensors"
     if not weights.is_file():
@@ -78,12 +78,12 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
         raise CheckpointError(f"damaged weights (their sha256 differs): {weights}. Copy or download the folder again")
     try:
         state = load_file(weights)
+        for name in [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]:
+            integers, scale = state.pop(name + INTEGERS), state.pop(name + SCALE)
+            state[name] = integers * broadcast_scales(scale, integers)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error
-    for name in [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]:
-        integers, scale = state.pop(name + INTEGERS), state.pop(name + SCALE)
-        state[name] = integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
     return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 

@@ -45,6 +45,17 @@ def use_int8(device: str | torch.device, precision: str) -> bool:
     return precision == "int8" or (precision == "auto" and torch.device(device).type == "cpu" and is_supported())
 
 
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers (rows, ...) of at most `LEVELS`, and the scale (rows,) of each row, of weights (rows, ...) float32."""
+    scales = (weight.flatten(1).abs().amax(1) / LEVELS).clamp(min=1e-12)
+    return (weight / broadcast_scales(scales, weight)).round().clamp(-LEVELS, LEVELS).to(torch.int8), scales
+
+
+def broadcast_scales(scales: Tensor, weight: Tensor) -> Tensor:
+    """Scales (rows,) in the shape (rows, 1, ...), which multiplies weights (rows, ...)."""
+    return scales.reshape(-1, *[1] * (weight.ndim - 1))
+
+
 class MeasuredLinear(nn.Linear):
     """A linear layer in floating point that stores the range of its inputs for `Int8Linear`."""
 
@@ -77,8 +88,7 @@ class Int8Linear(nn.Module):
         self.scale = (high - low) / STEPS
         self.zero = min(max(round(-low / self.scale), 0), STEPS)
         smoothed = linear.weight.detach().float() * linear.smoothing
-        scales = (smoothed.abs().amax(1) / LEVELS).clamp(min=1e-12)
-        integers = (smoothed / scales[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8)
+        integers, scales = quantize_rows(smoothed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*quantize.*deprecated")  # `is_supported` detects its removal
             rows = torch._make_per_channel_quantized_tensor(

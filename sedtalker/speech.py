@@ -66,6 +66,11 @@ BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-streaming")
 LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: less overlap
 
 
+def encoder_folder(name: Path | str) -> Path:
+    """The folder of a built-in encoder, or of one in a folder; it may not exist."""
+    return asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)
+
+
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
     """Load a speech encoder.
 
@@ -78,7 +83,7 @@ def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device 
         CheckpointError: the model is missing, or has another architecture.
         MissingExtraError: `transformers` is needed and not installed.
     """
-    folder = asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)
+    folder = encoder_folder(name)
     if is_checkpoint(folder, STREAMING_KIND):
         return StreamingEncoder(str(name), load_streaming_network(folder, device), device)
     if is_checkpoint(folder, KIND):

@@ -61,6 +61,15 @@ def _add_most(parser: argparse.ArgumentParser, of: str, default: str | int = "al
     )
 
 
+def _add_spoken(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--spoken", type=Path, required=required, metavar="DIR", help="recordings whose phones are known"
+    )
+    parser.add_argument(
+        "--phones", type=Path, required=required, metavar="TSV", help="their phones, by the names of the files"
+    )
+
+
 def _add_tracked(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracked",
@@ -187,10 +196,7 @@ def _add_faces(models: Any, common: argparse.ArgumentParser) -> None:
         "table. All faces get the same weights.",
     )
     parser.add_argument("faces", nargs="+", metavar="FACE", help="avatars (.glb, .gltf, .vrm), fitted heads or names")
-    parser.add_argument("--spoken", type=Path, required=True, metavar="DIR", help="recordings whose phones are known")
-    parser.add_argument(
-        "--phones", type=Path, required=True, metavar="TSV", help="their phones, by the names of the files"
-    )
+    _add_spoken(parser, required=True)
     parser.add_argument("--talker", default="default", metavar="NAME|DIR", help="default, or a folder")
     _add_most(parser, "of the folder")
     add_count(parser, "--drawn", 0, 100_000, 40, "frames that are drawn, for the speed")
@@ -244,8 +250,7 @@ def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("talker", nargs="?", default="default", metavar="NAME|DIR", help="talker: default, or a folder")
     add_diarizer(parser)
-    parser.add_argument("--spoken", type=Path, metavar="DIR", help="recordings whose phones are known")
-    parser.add_argument("--phones", type=Path, metavar="TSV", help="their phones, by the names of the files")
+    _add_spoken(parser, required=False)
     _add_tracked(parser)
     parser.add_argument("--manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
     _add_split(parser, "the manifest")

@@ -7,6 +7,7 @@ from copy import deepcopy
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from sedtalker.emotion.causal import BLOCK, HALF_EVIDENCE, CausalConvolution, CausalMember, PastStatistics
 from sedtalker.emotion.diarizer import ABSENT, LEAST_INTENSITY, STEP_RATE, STRIDE, Diarizer
@@ -55,22 +56,6 @@ def _pool(frames: Float, first_layer: int, average: Float, deviation: Float, ste
             for i in range(size):
                 steps[s, at + i] *= scale
                 standardised[s, at + i] = (steps[s, at + i] - average[at + i]) / deviation[at + i]
-
-
-@compiled
-def _standardise(x: Float, at: int, average: Float, deviation: Float, y: Float) -> None:
-    """Columns from `at` on of y (S, size) = layer norm of x (S, D), relative to an average voice."""
-    size = x.shape[1]
-    for s in range(x.shape[0]):
-        total, square = np.float32(0.0), np.float32(0.0)
-        for i in range(size):
-            total += x[s, i]
-        mean = total / np.float32(size)
-        for i in range(size):
-            square += (x[s, i] - mean) * (x[s, i] - mean)
-        scale = np.float32(1.0) / np.sqrt(square / np.float32(size) + np.float32(NORM_EPSILON))
-        for i in range(size):
-            y[s, at + i] = ((x[s, i] - mean) * scale - average[at + i]) / deviation[at + i]
 
 
 @compiled
@@ -248,6 +233,7 @@ class PackedDiarizer:
         if diarizer.blocks is not None:
             layers = [PackedLayer(layer) for layer in diarizer.blocks.layers if isinstance(layer, StreamingLayer)]
             self.blocks, self.scale = layers, diarizer.blocks.scale.detach().numpy()
+            self.output_norm = pack(nn.LayerNorm(len(self.scale)))  # its gain is 1
             weights = [m.voice.weight.detach().numpy() for m in diarizer.causal_members if m.voice is not None]
             self.voice = Linear(np.concatenate(weights))
 
@@ -268,8 +254,10 @@ class PackedDiarizer:
             block.read(x, qkv.view(qkv.first, qkv.count), start - qkv.first, 0, y)
             qkv.drop(qkv.count - block.left)
             x = y
-            _standardise(x, at, self.average, self.deviation, standardised)
-            at += width
+            part = slice(at, at + width)
+            normed = self.output_norm(x, np.empty_like(x))
+            standardised[:, part] = (normed - self.average[part]) / self.deviation[part]
+            at = part.stop
         return standardised
 
 

@@ -19,6 +19,7 @@ from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import FaceError
 from sedtalker.evaluation.lips import closure_metrics, lip_gap_of_weights, pool
+from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.phones import Phone
@@ -67,11 +68,11 @@ def evaluate_faces(
 
 def format_faces(report: Mapping[str, Mapping[str, Any]]) -> str:
     """The report as a Markdown table."""
-    lines = [f"| | {' | '.join(_COLUMNS.values())} |", f"|---{'|---' * len(_COLUMNS)}|"]
+    rows = [["", *_COLUMNS.values()]]
     for name, row in report.items():
         cells = (row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in _COLUMNS)
-        lines.append(f"| {Path(name).name} | {' | '.join('' if cell == 'nan' else cell for cell in cells)} |")
-    return "\n".join(lines)
+        rows.append([Path(name).name, *("" if cell == "nan" else cell for cell in cells)])
+    return markdown_table(rows)
 
 
 def lip_heights(face: Face, weights: Float) -> Float:

@@ -21,6 +21,7 @@ from sedtalker.evaluation.clips import thin_out
 from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.evaluation.lips import closure_metrics, lip_gap_of_weights, pool
 from sedtalker.evaluation.mouth_shape import tracked_figures
+from sedtalker.evaluation.report import markdown_table
 from sedtalker.phones import Phone
 from sedtalker.pipeline import Talker
 from sedtalker.speech import FRAME_RATE
@@ -92,11 +93,11 @@ def evaluate_live(talker: Talker, data: LiveData, look_aheads: Sequence[int | No
 def format_live(report: Mapping[str, Mapping[str, float]]) -> str:
     """The report as a Markdown table of the figures that were measured."""
     names = [name for name in COLUMNS if any(np.isfinite(row.get(name, np.nan)) for row in report.values())]
-    lines = [f"| | {' | '.join(COLUMNS[name] for name in names)} |", f"|---{'|---' * len(names)}|"]
+    rows = [["", *(COLUMNS[name] for name in names)]]
     for setting, row in report.items():
         cells = (f"{row[name]:.0f}" if name == "latency_ms" else f"{row[name]:.3f}" for name in names)
-        lines.append(f"| {setting} | {' | '.join('' if cell == 'nan' else cell for cell in cells)} |")
-    return "\n".join(lines)
+        rows.append([setting, *("" if cell == "nan" else cell for cell in cells)])
+    return markdown_table(rows)
 
 
 def _measure(talker: Talker, run: Callable[..., tuple[Float, Float]], data: LiveData) -> dict[str, float]:

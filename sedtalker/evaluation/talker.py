@@ -473,7 +473,7 @@ def _metrics(
         figures[SLCC] = interval(
             _correlations(_standardize(audio_levels, subjects), _standardize(intensity, subjects), draws)
         )
-    if len({*utterances}) == 1:  # all resamples are the same, which is no interval
+    if len({*utterances}) == 1:  # all resamples are the same, so an interval cannot be estimated
         return {
             name: {**figure, "low": None, "high": None} if isinstance(figure, dict) else figure
             for name, figure in figures.items()

@@ -10,13 +10,13 @@ of each level that level. Corpora and levels have equal weight. `--plot` draws t
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,7 @@ def read_voices(diarizer: Diarizer, manifest: Manifest, split: str, most: int) -
     voices = []
     for item in tqdm(chosen, desc="clips", unit="clip"):
         if item.intensity is None or (item.intensity == 0) != (item.emotion == LABELS[NEUTRAL]):
-            continue  # listeners heard an emotion in a clip that was acted without one
+            continue  # listeners named an emotion in a clip that was acted without one
         samples = load_audio(manifest.audio(item))
         intensity = diarizer.diarize(samples, encoder=encoder).intensity
         spoken = detect_speech(loudness(samples))[: len(intensity)]
@@ -73,12 +73,15 @@ def read_voices(diarizer: Diarizer, manifest: Manifest, split: str, most: int) -
 
 def show_levels(voices: Sequence[Voice], span: tuple[float, float]) -> dict[tuple[str, float], Float]:
     """Mean intensities of the clips of each corpus and level, with a range applied to every frame."""
-    low, high = span
     levels: dict[tuple[str, float], list[float]] = defaultdict(list)
     for voice in voices:
-        shown = np.clip((voice.intensity - low) / (high - low), 0, 1)
-        levels[voice.corpus, voice.level].append(float(shown.mean()))
+        levels[voice.corpus, voice.level].append(float(apply_range(voice.intensity, span).mean()))
     return {key: np.array(values) for key, values in sorted(levels.items())}
+
+
+def apply_range(raw: Float, span: tuple[float, float]) -> Float:
+    """Intensities of a track, of raw ones, as `Diarizer.finish`."""
+    return np.clip((raw - span[0]) / (span[1] - span[0]), 0, 1)
 
 
 def fit_range(voices: Sequence[Voice]) -> tuple[float, float]:
@@ -105,7 +108,7 @@ def plot_range(voices: Sequence[Voice], span: tuple[float, float], path: Path) -
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     raw = np.linspace(0, 1, 201)
-    left.plot(raw, np.clip((raw - span[0]) / (span[1] - span[0]), 0, 1), color="#1f5f99")
+    left.plot(raw, apply_range(raw, span), color="#1f5f99")
     left.set_xlabel("raw intensity of the diarizer")
     left.set_ylabel("intensity of the track")
     for name, color, shift, applied in (("raw", "#999999", -0.12, WHOLE), ("of the track", "#1f5f99", 0.12, span)):
@@ -118,10 +121,9 @@ def plot_range(voices: Sequence[Voice], span: tuple[float, float], path: Path) -
     right.set_xlabel("corpus and acted level (median, 10 to 90 %)")
     right.set_ylabel("intensity")
     right.legend(frameon=False)
-    with TemporaryDirectory() as folder:
-        figure.savefig(drawn := Path(folder, "plot.png"), dpi=110)
-        with atomic_write(path) as temp_path:
-            Image.open(drawn).convert("RGB").save(temp_path, path.suffix.lstrip(".") or "png", quality=85)
+    figure.savefig(drawn := io.BytesIO(), format="png", dpi=110)
+    with atomic_write(path) as temp_path:
+        Image.open(drawn).convert("RGB").save(temp_path, path.suffix.lstrip(".") or "png", quality=85)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

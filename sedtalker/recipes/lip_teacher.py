@@ -123,9 +123,8 @@ def _opening_path(root: Path, clip: RigClip) -> Path:
 def train_teacher(root: Path, clips: list[RigClip], training: TeacherTraining) -> LipOpening:
     """Train a teacher on windows of tracked clips, by the squared error over their standard deviation.
 
-    Long clips are drawn more often.
-
-    It learns the features of all look-aheads, and to predict from the past alone as well as from the whole clip.
+    Long clips are drawn more often. The teacher learns the features of all look-aheads, and to predict from the past
+    alone as well as from the whole clip.
     """
     targets, known = zip(*(tracked_lips(root, clip) for clip in clips), strict=True)
     folders = feature_folders(root)

@@ -191,13 +191,13 @@ class TalkerModel(nn.Module):
             style: (B,) indices of speakers, MEAN_STYLE for others; None is the mean style for all.
         """
         embedded = self.embed(features, style)
-        x, activation = map(self._pad_lookahead, (self._split(embedded)[0], self._activate(posterior, intensity)))
+        x, activation = self._utterance_inputs(embedded, posterior, intensity)
         return self._run_utterance(x, activation, self.recording_gap(embedded))[0]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the coefficients at intensity 0 and the load-balancing loss, for training."""
         embedded = self.embed(features, style)
-        x, activation = map(self._pad_lookahead, (self._split(embedded)[0], self._activate(posterior, intensity)))
+        x, activation = self._utterance_inputs(embedded, posterior, intensity)
         gap = self._training_gap(embedded) if self.training else self.recording_gap(embedded)
         neutral = torch.zeros_like(activation)
         coefficients, hidden, balance = self._run_utterance(x, activation, gap)
@@ -290,6 +290,11 @@ class TalkerModel(nn.Module):
         if style is None:
             return mean
         return torch.where((style == MEAN_STYLE)[:, None], mean, self.styles(style.clamp(min=0)))
+
+    def _utterance_inputs(self, embedded: Tensor, posterior: Tensor, intensity: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, T + ahead, width) and activations (B, T + ahead, C) of the stack for whole utterances."""
+        activation = self._activate(posterior, intensity)
+        return self._pad_lookahead(self._split(embedded)[0]), self._pad_lookahead(activation)
 
     def _activate(self, posterior: Tensor, intensity: Tensor) -> Tensor:
         """Activations (B, T, C) of the emotions; rules show one emotion clearly rather than several a little."""

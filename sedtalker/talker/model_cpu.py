@@ -20,7 +20,6 @@ from sedtalker.layers_cpu import (
     Rows,
     attend,
     compiled,
-    layer_norm,
     linear,
     pack,
     recur,
@@ -325,6 +324,7 @@ class _Opening:
     def __init__(self, network: LipOpening, share: nn.Linear) -> None:
         self._mix = _array(network.layer_weights.softmax(0))
         self._project, self._head, self.share = pack(network.project), pack(network.live_head), pack(share)
+        self._norm = pack(nn.LayerNorm(network.project.in_features))  # its gain is 1
         weights = {name: _array(value) for name, value in network.past.named_parameters()}
         self._layers = [
             (
@@ -345,9 +345,7 @@ class _Opening:
         """`LipOpening.embed` of features (n, L, D)."""
         mixed = np.empty((len(features), features.shape[2]), np.float32)
         _mix_layers(features, self._mix, mixed)
-        one, zero = np.ones(mixed.shape[1], np.float32), np.zeros(mixed.shape[1], np.float32)
-        layer_norm(mixed, one, zero, mixed)
-        return self._project(mixed, np.empty((len(features), self._size), np.float32), GELU)
+        return self._project(self._norm(mixed, mixed), np.empty((len(features), self._size), np.float32), GELU)
 
     def predict(self, embedded: Float, state: Float) -> Float:
         """Lip gap (n,) in mm of the embedding (n, width); the state is updated."""

@@ -41,8 +41,7 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.int8 import measure_ranges
 from sedtalker.labels import LABELS
-from sedtalker.resources import asset
-from sedtalker.speech import BUILT_IN, WhisperConfig
+from sedtalker.speech import WhisperConfig, encoder_folder
 from sedtalker.streaming_encoder import KIND as STREAMING_KIND
 from sedtalker.streaming_encoder import load_streaming_network
 from sedtalker.training.config import read_config, require_within
@@ -273,7 +272,7 @@ def copy_encoder_blocks(diarizer: Diarizer) -> None:
     """
     config = diarizer.config
     assert diarizer.blocks is not None
-    folder = asset("speech", config.encoder) if config.encoder in BUILT_IN else Path(config.encoder)
+    folder = encoder_folder(config.encoder)
     if not is_checkpoint(folder, STREAMING_KIND):
         raise DataError(f"model.blocks need a streaming encoder, not {config.encoder}. Set model.encoder")
     network = load_streaming_network(folder, precision="float32")

@@ -15,6 +15,8 @@ from sedtalker.files import atomic_write, sha256
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sedtalker.int8 import QuantizedRows
+
 Config = TypeVar("Config")
 
 VERSION = 1
@@ -65,10 +67,16 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
     Raises:
         CheckpointError: a file is missing, of another kind or version, or the weights do not match their sha256.
     """
+    config, state, rows = load_rows(folder, kind)
+    return config, {**state, **{name: stored.restore() for name, stored in rows.items()}}
+
+
+def load_rows(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, QuantizedRows]]:
+    """As `load_checkpoint`, with the tensors that are stored in 8 bits apart."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from sedtalker.int8 import broadcast_scales
+    from sedtalker.int8 import QuantizedRows
 
     described = read_config(folder, kind)
     weights = Path(folder) / "model.safetensors"
@@ -78,13 +86,14 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
         raise CheckpointError(f"damaged weights (their sha256 differs): {weights}. Copy or download the folder again")
     try:
         state = load_file(weights)
-        for name in [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]:
-            integers, scale = state.pop(name + INTEGERS), state.pop(name + SCALE)
-            state[name] = integers * broadcast_scales(scale, integers)
+        names = [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]
+        rows = {name: QuantizedRows(state.pop(name + INTEGERS), state.pop(name + SCALE)) for name in names}
+        for stored in rows.values():
+            stored.restore()  # checks the shapes
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error
-    return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, rows
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:

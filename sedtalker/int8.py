@@ -10,9 +10,9 @@ multiplied by it (SmoothQuant, Xiao et al. 2023, alpha 0.5), so that a few large
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ STEPS = 255  # quantization steps of an input's range
 QUANTILE = 1e-6  # share of the inputs outside the range, at each end
 CHANNEL_QUANTILE = 0.999  # quantile of an input channel's magnitude that SmoothQuant uses
 SAMPLES = 1_000_000  # inputs from which a range is measured, at most
+SMOOTHED = ".smoothed"  # ending of the name of smoothed weights
 
 
 @lru_cache(maxsize=1)
@@ -45,13 +46,25 @@ def use_int8(device: str | torch.device, precision: str) -> bool:
     return precision == "int8" or (precision == "auto" and torch.device(device).type == "cpu" and is_supported())
 
 
-def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers (rows, ...) of at most `LEVELS`, and the scale (rows,) of each row, of weights (rows, ...) float32."""
+class QuantizedRows(NamedTuple):
+    """Weights in 8 bits."""
+
+    integers: Tensor  # (rows, ...) int8, of at most `LEVELS`
+    scales: Tensor  # (rows,) float32
+
+    def restore(self) -> Tensor:
+        """The weights (rows, ...) in float32. Raises RuntimeError if the shapes do not fit each other."""
+        return self.integers * _broadcast_scales(self.scales, self.integers)
+
+
+def quantize_rows(weight: Tensor) -> QuantizedRows:
+    """Weights (rows, ...) float32 in 8 bits."""
     scales = (weight.flatten(1).abs().amax(1) / LEVELS).clamp(min=1e-12)
-    return (weight / broadcast_scales(scales, weight)).round().clamp(-LEVELS, LEVELS).to(torch.int8), scales
+    integers = (weight / _broadcast_scales(scales, weight)).round().clamp(-LEVELS, LEVELS).to(torch.int8)
+    return QuantizedRows(integers, scales)
 
 
-def broadcast_scales(scales: Tensor, weight: Tensor) -> Tensor:
+def _broadcast_scales(scales: Tensor, weight: Tensor) -> Tensor:
     """Scales (rows,) in the shape (rows, 1, ...), which multiplies weights (rows, ...)."""
     return scales.reshape(-1, *[1] * (weight.ndim - 1))
 
@@ -82,13 +95,13 @@ class MeasuredLinear(nn.Linear):
 class Int8Linear(nn.Module):
     """A `MeasuredLinear` in 8-bit integers: (..., in) float32 -> (..., out) float32."""
 
-    def __init__(self, linear: MeasuredLinear) -> None:
+    def __init__(self, linear: MeasuredLinear, stored: QuantizedRows | None = None) -> None:
+        """`stored` has the smoothed weights; None: those of `linear` are rounded."""
         super().__init__()
         low, high = linear.input_range.tolist()
         self.scale = (high - low) / STEPS
         self.zero = min(max(round(-low / self.scale), 0), STEPS)
-        smoothed = linear.weight.detach().float() * linear.smoothing
-        integers, scales = quantize_rows(smoothed)
+        integers, scales = stored or quantize_rows(linear.weight.detach().float() * linear.smoothing)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*quantize.*deprecated")  # `is_supported` detects its removal
             rows = torch._make_per_channel_quantized_tensor(
@@ -103,11 +116,34 @@ class Int8Linear(nn.Module):
         )
 
 
-def to_int8(model: nn.Module) -> None:
-    """Replace every `MeasuredLinear` of the model by an `Int8Linear`; CPU only, and irreversible."""
+def to_int8(model: nn.Module, stored: Mapping[str, QuantizedRows] | None = None) -> None:
+    """Replace every `MeasuredLinear` of the model by an `Int8Linear`; CPU only, and irreversible.
+
+    Args:
+        stored: smoothed weights by the name of the layer, as `smoothed_weights` names them.
+    """
     for name, linear in list(_measured_layers(model)):
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, Int8Linear(linear))
+        setattr(model.get_submodule(parent), leaf, Int8Linear(linear, (stored or {}).get(name + SMOOTHED)))
+
+
+def smooth_state(model: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a model with smoothed weights instead of those of `MeasuredLinear`, and the names of the former.
+
+    Smoothed weights can be stored in 8 bits without any difference to a computation in 8 bits.
+    """
+    state = model.state_dict()
+    names = [name for name, _ in _measured_layers(model)]
+    for name in names:
+        smoothing = state[f"{name}.smoothing"].half().float()  # as it is stored
+        state[name + SMOOTHED] = state.pop(f"{name}.weight").float() * smoothing
+    return state, [name + SMOOTHED for name in names]
+
+
+def undo_smoothing(state: dict[str, Tensor]) -> None:
+    """Replace the smoothed weights of `smooth_state` by those of `MeasuredLinear`."""
+    for name in [name.removesuffix(SMOOTHED) for name in state if name.endswith(SMOOTHED)]:
+        state[f"{name}.weight"] = state.pop(name + SMOOTHED) / state[f"{name}.smoothing"]
 
 
 @torch.inference_mode()

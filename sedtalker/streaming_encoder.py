@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from sedtalker.checkpoint import load_rows, load_weights, save_checkpoint
 from sedtalker.errors import CheckpointError
-from sedtalker.int8 import MeasuredLinear, to_int8, use_int8
+from sedtalker.int8 import MeasuredLinear, smooth_state, to_int8, undo_smoothing, use_int8
 from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters
 
 KIND = "streaming-encoder"
@@ -257,17 +257,19 @@ def load_streaming_network(
     Raises:
         CheckpointError: the folder has no such encoder, or one of another version.
     """
-    config, state = load_checkpoint(folder, KIND)
+    config, state, rows = load_rows(folder, KIND)
+    state |= {name: stored.restore() for name, stored in rows.items()}
+    undo_smoothing(state)
     network = StreamingNetwork(StreamingConfig.from_plain(config))
     load_weights(network, state, folder)
     if use_int8(device, precision):
-        to_int8(network)
+        to_int8(network, rows)
     return network.to(device).eval().requires_grad_(False)
 
 
 def save_streaming_network(network: StreamingNetwork, folder: Path | str) -> None:
-    """Write a network in floating point to a folder that `load_streaming_network` reads."""
-    save_checkpoint(folder, KIND, asdict(network.config), network.state_dict())
+    """Write a network in floating point to a folder that `load_streaming_network` reads; linear layers in 8 bits."""
+    save_checkpoint(folder, KIND, asdict(network.config), *smooth_state(network))
 
 
 def from_whisper(network: nn.Module, config: StreamingConfig) -> StreamingNetwork:

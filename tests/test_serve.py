@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket as socket_module
 import ssl
 import struct
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +25,9 @@ for module in ("starlette", "uvicorn"):
 client = pytest.importorskip("websockets.sync.client")
 httpx = pytest.importorskip("httpx")
 
-from made_server import MadeServer, made_server
+from made_server import MadeServer, made_server, wait_for
 from made_talker import JAW, made_talker, voice
+from raw_client import BINARY, TEXT, RawClient, frame
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sedtalker.errors import UsageError
@@ -73,13 +72,6 @@ def receive_reason(socket: Any) -> str:
 
 def frames_of(messages: list[dict[str, Any]], state: str = "speaking") -> list[dict[str, Any]]:
     return [message for message in messages if message["type"] == "frames" and message["state"] == state]
-
-
-def wait_for(condition: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.02)
 
 
 def test_an_utterance_gives_a_frame_for_each_time_of_its_audio(server: MadeServer) -> None:
@@ -404,43 +396,19 @@ def test_a_container_is_decoded_up_to_the_limit_of_an_utterance(
     assert not reader._thread.is_alive()
 
 
-class DeafClient:
-    """A WebSocket client that never reads, on a socket with a small buffer."""
-
-    def __init__(self, server: MadeServer) -> None:
-        self.socket = socket_module.socket()
-        self.socket.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 4096)
-        self.socket.connect(("127.0.0.1", server.running.port))
-        self.socket.sendall(
-            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{server.running.port}\r\nUpgrade: websocket\r\nConnection: Upgrade"
-            "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        assert b"101" in self.socket.recv(200)
-
-    def send_for_ever(self, data: bytes) -> None:
-        with suppress(OSError):
-            while True:
-                self.send(2, data)
-
-    def send(self, opcode: int, data: bytes) -> None:
-        header = bytes([0x80 | opcode, 0xFF]) + struct.pack(">Q", len(data)) + bytes(4)  # masked with zeros
-        self.socket.sendall(header + data)
-
-
 def test_a_client_that_does_not_read_is_closed_and_others_go_on() -> None:
     limits = replace(Limits(), send=0.5, utterance=1e5, events=4, backlog=1.0)
-    with made_server(limits=limits) as server:
-        deaf = DeafClient(server)
-        deaf.send(1, json.dumps({"type": "start", "fps": 60}).encode())
+    with made_server(limits=limits) as server, RawClient(server, 4096) as deaf:
+        deaf.open_websocket()
+        deaf.send_frame(TEXT, json.dumps({"type": "start", "fps": 60}).encode())
         closed = server.running.manager.metrics.closed
-        sound = voice(5).tobytes()
+        sound = frame(BINARY, voice(5).tobytes())
         with open_session(server) as quick:
-            threading.Thread(target=deaf.send_for_ever, args=(sound,), daemon=True).start()
+            threading.Thread(target=deaf.send_all, args=(sound, 10**6), daemon=True).start()
             wait_for(lambda: closed["slow reader"] == 1, 30)
             quick.send(voice(1).tobytes())
             quick.send(json.dumps({"type": "end"}))
             assert sum(len(block["weights"]) for block in frames_of(receive_until(quick, "end"))) == 30
-        deaf.socket.close()
 
 
 def test_a_failing_model_ends_its_session_alone() -> None:
@@ -620,3 +588,19 @@ def test_frames_are_those_of_the_talkers_stream() -> None:
         blocks = frames_of(receive_until(socket, "end", 60))
     weights = np.concatenate([np.array(block["weights"]) for block in blocks])
     assert weights.shape == expected.shape and np.abs(weights - expected).max() < 1e-3  # JSON has four decimals
+
+
+def test_delays_of_onsets_have_recall_and_intervals() -> None:
+    from sedtalker.serve.load_test import Onset, find_speech, summarize_delays
+
+    summary = summarize_delays(np.array([0.2, 0.6, 1.4, np.nan]))
+    assert (summary["named"], summary["within 1 s"], summary["median"]) == (3, 2, 0.6)
+    assert [summary[key][0] for key in ("recall", "within 1 s of all", "within 1 s of those named")] == [
+        0.75,
+        0.5,
+        0.67,
+    ]
+    assert summary["recall"] == [0.75, 0.3, 0.95]
+    assert summarize_delays(np.array([np.nan]))["named"] == 0
+    begins_silent = Onset("a", "happy", 1.0, 2.9)
+    assert find_speech(begins_silent, voice(3)) == pytest.approx(1.5, abs=0.021)

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -140,6 +143,41 @@ def test_a_wrong_stream_ends_with_a_reason(server: MadeServer, requests: list[An
     with pytest.raises(grpc.RpcError) as error:
         call(server, requests)
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT and words in error.value.details()
+
+
+def test_a_megabyte_of_metadata_and_a_crowd_of_calls_leave_the_next_client_alone(monkeypatch: Any) -> None:
+    monkeypatch.setattr("sedtalker.serve.a2f.CONNECTIONS", 3)
+    with made_server(a2f_port=0) as server, grpc.insecure_channel(
+        f"127.0.0.1:{server.running.a2f_port}", [("grpc.max_metadata_size", 2 << 20)]
+    ) as channel:  # fmt: skip
+        process = audio2face.A2FControllerServiceStub(channel).ProcessAudioStream
+        with pytest.raises(grpc.RpcError):
+            list(process(iter([header(), END]), timeout=30, metadata=[("x", "y" * (1 << 20))]))
+        leave = threading.Event()
+        waiting = [process(silent_client(leave), timeout=30) for _ in range(3)]  # they send no message
+        end = time.monotonic() + 20
+        with pytest.raises(grpc.RpcError) as refused:
+            while time.monotonic() < end:
+                call(server, [header(), END])
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        leave.set()
+        for answers in waiting:
+            answers.cancel()
+        assert call_again(server)[-1].status.code == 0
+
+
+def silent_client(leave: threading.Event) -> Iterator[Any]:
+    leave.wait(30)
+    yield from ()
+
+
+def call_again(server: MadeServer) -> list[Any]:
+    """A call of a client that tries again while the server is full."""
+    for _ in range(100):
+        with suppress(grpc.RpcError):
+            return call(server, [header(), audio(voice(1).tobytes()), END])
+        time.sleep(0.1)
+    raise AssertionError("the server stays full")
 
 
 def test_health_and_token() -> None:

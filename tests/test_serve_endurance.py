@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 for module in ("starlette", "uvicorn", "websockets"):
@@ -73,8 +74,7 @@ def test_an_emotion_is_in_the_stream_within_a_second_of_its_onset(url: str) -> N
     sound = to_int16(load_audio(asset("demo.wav")))
     onset = Onset("demo", "angry", ANGRY, ANGRY + 2.0)
     delays = [asyncio.run(measure_onset(url, None, onset, sound)) for _ in range(2)]
-    seen = [delay.arrival for delay in delays if delay is not None]
-    assert seen and min(seen) <= 1.0, delays
+    assert min(np.nan_to_num(delay.arrival, nan=np.inf) for delay in delays) <= 1.0, delays
 
 
 def test_a_signal_ends_an_idle_server_at_once(server: subprocess.Popen[str], url: str) -> None:

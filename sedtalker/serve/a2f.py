@@ -32,6 +32,7 @@ from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.config import Limits, ServeConfig
+from sedtalker.serve.connections import CONNECTIONS
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.incoming import PcmReader
 from sedtalker.serve.security import matches
@@ -356,12 +357,15 @@ async def serve_a2f(config: ServeConfig, manager: SessionManager) -> AsyncIterat
     interceptors = [] if config.token is None else [_TokenCheck(config.token, manager)]
     server = grpc.aio.server(
         interceptors=interceptors,
+        maximum_concurrent_rpcs=CONNECTIONS,
         options=[
             ("grpc.max_receive_message_length", 2 * config.limits.message_bytes + (1 << 16)),
             ("grpc.so_reuseport", 0),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.max_concurrent_streams", 4 * config.limits.sessions),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.max_connection_idle_ms", 60_000),
         ],
     )
     handler = grpc.stream_stream_rpc_method_handler(

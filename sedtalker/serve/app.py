@@ -122,6 +122,7 @@ class _TooLarge(SEDTalkerError):
 class _Handlers:
     def __init__(self, config: ServeConfig, manager: SessionManager, studio: StudioClient, page: Page) -> None:
         self._config, self._manager, self._studio, self._page = config, manager, studio, page
+        self._receiving = 0  # bytes of bodies that are not complete
 
     def websocket(
         self, serve: Callable[[WebSocket, SessionManager], Awaitable[None]]
@@ -206,7 +207,12 @@ class _Handlers:
         return JSONResponse(result) if media is None else Response(result, headers=headers, media_type=media)
 
     async def _body(self, request: Request, limit: int) -> bytes:
-        """The body of a request. Raises SEDTalkerError if it is too large, too slow, or incomplete."""
+        """The body of a request.
+
+        Raises:
+            Busy: too many bodies are being received.
+            SEDTalkerError: it is too large, too slow, or incomplete.
+        """
         pieces: list[bytes] = []
         size = 0
 
@@ -214,8 +220,11 @@ class _Handlers:
             nonlocal size
             async for piece in request.stream():
                 size += len(piece)
+                self._receiving += len(piece)
                 if size > limit:
                     raise _TooLarge(f"more than {limit >> 20} MB. Send less")
+                if self._receiving > self._config.limits.jobs * self._config.limits.upload_bytes:
+                    raise Busy("too many files are being posted. Try again later")
                 pieces.append(piece)
 
         try:
@@ -228,4 +237,6 @@ class _Handlers:
             raise SEDTalkerError("the request is incomplete") from None
         except asyncio.TimeoutError:
             raise SEDTalkerError(f"the request took more than {UPLOAD_SECONDS:g} s") from None
+        finally:
+            self._receiving -= size
         return b"".join(pieces)

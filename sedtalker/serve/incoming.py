@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.audio import check_samples
 from sedtalker.errors import AudioError
 from sedtalker.serve.config import Limits
 from sedtalker.serve.sessions import RATE
@@ -24,6 +25,7 @@ _CONTAINERS = {"webm": "matroska", "ogg": "ogg"}  # encoding -> FFmpeg's demuxer
 _PIECES = 64  # pieces of a container that wait for the decoder
 _FLUSH = 10.0  # s for the decoder to finish
 _LONGEST = Limits.utterance  # s that a container can hold: a megabyte of silence can decode to an hour
+_MOST_BYTES = Limits.upload_bytes  # of a container: FFmpeg keeps attachments in memory
 
 _SIGNATURES = (  # start of the file -> media; playlists and scripts, which can name other files, are not among them
     (0, b"RIFF"), (0, b"RIFX"), (0, b"RF64"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"\x1a\x45\xdf\xa3"),
@@ -98,12 +100,16 @@ class ContainerReader:
         self._input: queue.Queue[bytes | None] = queue.Queue(_PIECES)
         self._output: queue.SimpleQueue[Float | AudioError | None] = queue.SimpleQueue()
         self._rest = b""
+        self._bytes = 0  # received
         self._ended = False
         self._thread = threading.Thread(target=self._decode, name="container", daemon=True)
         self._thread.start()
 
     def push(self, data: bytes) -> Float:
-        """The samples (N,) that are decoded by now. Raises AudioError for damaged data."""
+        """The samples (N,) that are decoded by now. Raises AudioError for damaged data, or too much of it."""
+        self._bytes += len(data)
+        if self._bytes > _MOST_BYTES:
+            raise AudioError(f"more than {_MOST_BYTES >> 20} MB in an utterance. End it earlier")
         try:
             self._input.put(data, timeout=_FLUSH)
         except queue.Full:
@@ -159,11 +165,14 @@ class ContainerReader:
             ) as source:
                 resampler, count = av.AudioResampler("flt", "mono", RATE), 0
                 for frame in self._frames(source):
+                    check_rate(frame.sample_rate)  # a frame at 1 Hz would become gigabytes
                     for part in resampler.resample(frame):
                         count += part.samples
                         if count > _LONGEST * RATE:
                             raise AudioError(f"more than {_LONGEST:g} s of audio in an utterance. End it earlier")
-                        self._output.put(part.to_ndarray()[0].copy())
+                        samples = part.to_ndarray()[0].copy()
+                        check_samples(samples, "the recording")
+                        self._output.put(samples)
         except AudioError as error:
             self._output.put(error)
         except (av.FFmpegError, ValueError, IndexError) as error:

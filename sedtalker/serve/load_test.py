@@ -29,10 +29,13 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from sedtalker.audio import load_audio, to_int16
+from sedtalker.audio import load_audio, loudness, to_int16, to_samples
 from sedtalker.data.frame_benchmark import read_pieces, segments_of
+from sedtalker.emotion.vad import detect_speech
+from sedtalker.evaluation.mouth_shape import share_interval
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.resources import asset
+from sedtalker.speech import FRAME_RATE
 
 RATE = 16_000
 CHUNK = 0.04  # s of audio a message
@@ -238,10 +241,12 @@ class Onset(NamedTuple):
 
 
 class OnsetDelay(NamedTuple):
-    """Seconds from the start of an emotion to the first frame that shows it."""
+    """Seconds from the onset of an emotion to the first frame that shows it; NaN: none shows it in time."""
 
     arrival: float  # as it arrives in real time
     clock: float  # on the audio's clock, with the stream's latency: the arrival if computing took no time
+    posterior: float  # arrival of the first frame in which it has the largest share, at any intensity
+    audio: float  # on the audio's clock, without latency: what the diarizer needs
 
 
 def benchmark_onsets(shortest: float = SHORTEST_ONSET) -> list[Onset]:
@@ -257,37 +262,62 @@ def benchmark_onsets(shortest: float = SHORTEST_ONSET) -> list[Onset]:
     return onsets
 
 
-async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folder: Path) -> dict[str, Any]:
-    """Delays of emotions in recordings, as they arrive in real time, and on the audio's clock.
+def find_speech(onset: Onset, sound: np.ndarray) -> float:
+    """Seconds of the first frame with speech in the emotion's segment of int16 samples (N,)."""
+    speech = detect_speech(loudness(to_samples(sound)))
+    frames = np.flatnonzero(speech[round(onset.start * FRAME_RATE) : round(onset.end * FRAME_RATE)])
+    return onset.start + (frames[0] / FRAME_RATE if len(frames) else 0.0)
 
-    A frame shows an emotion that has the largest share, at an intensity above SHOWN. An emotion that is not seen within
-    a second after its end is missed; an onset counts only if the frames before it are of another emotion.
+
+async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folder: Path) -> dict[str, Any]:
+    """Delays of emotions in recordings.
+
+    The onset of an emotion is that of speech in it: the first frame of its segment with speech, not the start of the
+    segment or of the recording. A frame shows an emotion that has the largest share, at an intensity above SHOWN. An
+    emotion that is not shown within a second after its end is missed, and so is one that frames in the half second
+    before its segment show already. Shares have intervals of 95 % (Wilson), of all onsets and of those that are named.
 
     Args:
         folder: holds `RECORDING.wav` for each of the onsets.
     """
     free = asyncio.Semaphore(ONSET_CLIENTS)
 
-    async def measure(onset: Onset) -> OnsetDelay | None:
+    async def measure(onset: Onset) -> OnsetDelay:
         async with free:
-            return await measure_onset(url, token, onset, to_int16(load_audio(folder / f"{onset.recording}.wav")))
+            sound = to_int16(load_audio(folder / f"{onset.recording}.wav"))
+            return await measure_onset(url, token, onset, sound)
 
-    delays = await asyncio.gather(*(measure(onset) for onset in onsets))
-    found = [delay for delay in delays if delay is not None]
-    result: dict[str, Any] = {"onsets": len(onsets), "found": len(found)}
-    for name in OnsetDelay._fields:
-        values = np.array([getattr(delay, name) for delay in found] or [np.nan])
-        result[name] = {"within 1 s": int(np.sum(values <= 1))}
-        result[name] |= {key: round(float(np.quantile(values, share)), 2) for key, share in QUANTILES.items()}
-    return result
+    delays = np.array(await asyncio.gather(*map(measure, onsets)))
+    return {"onsets": len(onsets)} | {
+        name: summarize_delays(values) for name, values in zip(OnsetDelay._fields, delays.T, strict=True)
+    }
 
 
-async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray) -> OnsetDelay | None:
-    """The delay of an emotion; None if no frame shows it in time, or if frames before its start do."""
+def summarize_delays(delays: np.ndarray) -> dict[str, Any]:
+    """Recall, shares within a second with their intervals, and quantiles of delays (N,); NaN: missed."""
+    named = delays[np.isfinite(delays)]
+    soon = int(np.sum(named <= 1))
+
+    def share(hits: int, tries: int) -> list[float]:
+        return [round(value, 2) for value in share_interval(hits, tries)]
+
+    return {
+        "named": len(named),
+        "within 1 s": soon,
+        "recall": share(len(named), len(delays)),
+        "within 1 s of all": share(soon, len(delays)),
+        "within 1 s of those named": share(soon, len(named)),
+    } | {key: round(float(np.quantile(named, level)), 2) for key, level in QUANTILES.items() if len(named)}
+
+
+async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray) -> OnsetDelay:
+    """The delay of an emotion; all NaN if frames before its segment show it."""
     socket, ready = await start_session(url, token)
     column = ready["labels"].index(onset.emotion)
     sending = asyncio.create_task(speak(socket, sound))
-    start, result, shown_before = time.monotonic(), None, False
+    start, shown_before = time.monotonic(), False
+    shown_first: tuple[float, float] | None = None  # arrival, middle of the frame
+    named_first = np.nan
     async for text in socket:
         message, now = json.loads(text), time.monotonic() - start
         if message["type"] == "end":
@@ -296,14 +326,21 @@ async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.nda
             continue
         shares, intensity = np.array(message["posterior"]), np.array(message["intensity"])
         times = message["start"] + (np.arange(len(shares)) + 0.5) / message["fps"]
-        shown = (shares.argmax(axis=1) == column) & (intensity > SHOWN)
+        named = shares.argmax(axis=1) == column
+        shown = named & (intensity > SHOWN)
         shown_before |= bool(np.any(shown & (times > onset.start - 0.5) & (times < onset.start)))
-        right = times[shown & (times >= onset.start) & (times < onset.end + 1)]
-        if result is None and len(right):
-            result = OnsetDelay(now - onset.start, float(right[0]) + ready["latency"] - onset.start)
+        during = (times >= onset.start) & (times < onset.end + 1)
+        if np.isnan(named_first) and np.any(named & during):
+            named_first = now
+        if shown_first is None and np.any(shown & during):
+            shown_first = now, float(times[shown & during][0])
     await sending
     await socket.close()
-    return None if shown_before else result
+    if shown_before:
+        return OnsetDelay(*[np.nan] * len(OnsetDelay._fields))
+    arrival, middle = shown_first or (np.nan, np.nan)
+    moments = np.array([arrival, middle + ready["latency"], named_first, middle])
+    return OnsetDelay(*(moments - find_speech(onset, sound)).tolist())
 
 
 async def measure_interruptions(url: str, token: str | None, count: int) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
+        self.connections: Collection[Any] = ()  # of HTTP and WebSockets, open now
         self.sessions = 0  # open now
         self.opened: Counter[str] = Counter()  # by protocol
         self.closed: Counter[str] = Counter()  # by reason
@@ -63,6 +66,7 @@ class Metrics:
             return {f'{{{label}="{_escape(key)}"}}': count for key, count in sorted(counts.items())}
 
         add("uptime_seconds", "gauge", "Time since the start.", {"": time.monotonic() - self.started})
+        add("connections", "gauge", "Open connections of HTTP and WebSockets.", {"": len(self.connections)})
         add("sessions", "gauge", "Open sessions.", {"": self.sessions})
         add("sessions_opened_total", "counter", "Sessions by protocol.", by("protocol", self.opened))
         add("sessions_closed_total", "counter", "Sessions by the reason of their end.", by("reason", self.closed))

@@ -11,12 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sedtalker.errors import SEDTalkerError, require
 from sedtalker.face.assets import load_face
 from sedtalker.serve.app import make_app
 from sedtalker.serve.config import ServeConfig
+from sedtalker.serve.connections import CONNECTIONS, HttpConnection, WebSocketConnection
 from sedtalker.serve.pool import WorkerPool
 from sedtalker.serve.sessions import SessionManager
 from sedtalker.serve.stage import send_datagrams
@@ -24,30 +24,7 @@ from sedtalker.serve.studio import StudioClient
 
 logger = logging.getLogger("sedtalker.serve")
 
-REQUEST_SECONDS = 10.0  # s for the headers of the first request of a connection
-CONNECTIONS = 256
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # s, s, probes; as far as the system has them
-
-
-class _Http(H11Protocol):
-    """Closes connections that do not send a request."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(REQUEST_SECONDS, transport.close)
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.cycle is not None or self.transport.is_closing():
-            self._deadline.cancel()
-
-    def handle_websocket_upgrade(self, event: object) -> None:
-        self._deadline.cancel()
-        super().handle_websocket_upgrade(event)  # type: ignore[arg-type]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline.cancel()
-        super().connection_lost(exc)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -82,8 +59,8 @@ async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClie
     http = _Uvicorn(
         uvicorn.Config(
             make_app(config, manager, studio),
-            http=_Http,
-            ws="websockets-sansio",
+            http=HttpConnection,
+            ws=WebSocketConnection,
             ws_max_size=config.limits.message_bytes,
             ws_ping_interval=None,  # a pong waits behind the audio of a client that is throttled: see `_keep_alive`
             ws_per_message_deflate=False,
@@ -98,6 +75,7 @@ async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClie
             ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
         )
     )
+    manager.metrics.connections = http.server_state.connections
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     try:
         await manager.start()

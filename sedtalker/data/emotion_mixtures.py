@@ -82,6 +82,7 @@ class Mixture:
     intensity: Tensor  # (T,), NaN where unknown
     weight: Tensor  # (T,), 0 where there is no target
     speech: Tensor  # (T,), 1 speech, 0 other sound, NaN where unknown
+    teacher: Tensor  # (T, K), outputs of a teacher as of `TeacherOutputs`, NaN where unknown
     corpus: str = ""
     reference: VoiceEstimate | None = None  # of the speaker, from other clips
 
@@ -95,7 +96,35 @@ class Mixture:
             intensity=self.intensity[part],
             weight=self.weight[part],
             speech=self.speech[part],
+            teacher=self.teacher[part],
         )
+
+
+class TeacherOutputs:
+    """Outputs of a teacher for the steps of clean recordings, from a folder that `recipes diarizer_teacher` wrote.
+
+    A step has K numbers: the teacher's logits and features that a student learns to predict.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DataError if the folder holds no outputs."""
+        first = next(folder.rglob("*.npy"), None)
+        if first is None:
+            raise DataError(
+                f"no teacher's outputs: {folder}. Write them with: python -m sedtalker.recipes diarizer_teacher"
+            )
+        self.folder, self.size = folder, np.load(first, mmap_mode="r").shape[1]
+        self._kept: dict[str, Tensor | None] = {}
+
+    def read(self, identity: str, steps: int) -> Tensor:
+        """Outputs (steps, K) for a version of a recording, stretched to its tempo; NaN if there are none."""
+        if identity not in self._kept:
+            file = self.folder / f"{identity}.npy"
+            self._kept[identity] = torch.from_numpy(np.load(file)) if file.is_file() else None
+        outputs = self._kept[identity]
+        if outputs is None:
+            return torch.full((steps, self.size), torch.nan)
+        return outputs[torch.arange(steps) * len(outputs) // steps].float()
 
 
 @dataclass
@@ -105,6 +134,7 @@ class CachedClip:
     utterance: Utterance
     caches: Sequence[Path]  # folders, the clean features first; the others may lack the clip
     keep: bool = False  # keep the steps in memory after the first use
+    teacher: TeacherOutputs | None = None
 
     @cached_property
     def variants(self) -> list[Path]:
@@ -148,7 +178,10 @@ class CachedClip:
             torch.from_numpy,
             frame_targets(self.utterance, speech, mixing.perceived_weight, len(steps) / len(self.speech)),
         )
-        mixture = Mixture(steps, target, intensity, weight, torch.from_numpy(speech).float(), corpus)
+        teacher = torch.empty(len(steps), 0)
+        if self.teacher is not None:
+            teacher = self.teacher.read(self.utterance.id, len(steps))
+        mixture = Mixture(steps, target, intensity, weight, torch.from_numpy(speech).float(), teacher, corpus)
         if corpus == NON_SPEECH:
             mixture.weight, mixture.speech = torch.zeros(len(steps)), torch.zeros(len(steps))
         elif corpus in mixing.wordless:
@@ -181,6 +214,7 @@ class Mixer:
         corpora: dict[str, float] | None = None,
         seed: int = 0,
         in_memory: bool = False,
+        teacher: TeacherOutputs | None = None,
     ) -> None:
         """
         Args:
@@ -196,7 +230,8 @@ class Mixer:
         )
         for utterance in utterances:
             kind = CHANGING if utterance.segments else utterance.emotion
-            self.clips[utterance.corpus][utterance.speaker][kind].append(CachedClip(utterance, self.caches, in_memory))
+            clip = CachedClip(utterance, self.caches, in_memory, teacher)
+            self.clips[utterance.corpus][utterance.speaker][kind].append(clip)
         sounds = self.clips.pop(NON_SPEECH, {})
         self.sounds = [clip for kinds in sounds.values() for clips in kinds.values() for clip in clips]
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
@@ -374,6 +409,7 @@ def concatenate(pieces: Sequence[Mixture]) -> Mixture:
         torch.cat([piece.intensity for piece in pieces]),
         torch.cat([piece.weight for piece in pieces]),
         torch.cat([piece.speech for piece in pieces]),
+        torch.cat([piece.teacher for piece in pieces]),
         pieces[0].corpus,
     )
 

@@ -91,7 +91,7 @@ class CausalMember(nn.Module):
     def __init__(self, config: DiarizerConfig, steps_per_second: int) -> None:
         super().__init__()
         width, hidden, outputs = config.width, config.hidden, len(config.labels) + 1
-        self.project = nn.Linear(config.layers * config.feature_width, width)
+        self.project = nn.Linear((config.kept + config.blocks) * config.feature_width, width)
         self.voice = nn.Linear(config.layers * config.feature_width, width, bias=False) if config.blocks else None
         opening = nn.Linear(GATE_WIDTH, 2 * width)
         nn.init.zeros_(opening.weight)

@@ -234,19 +234,22 @@ class PackedDiarizer:
             layers = [PackedLayer(layer) for layer in diarizer.blocks.layers if isinstance(layer, StreamingLayer)]
             self.blocks, self.scale = layers, diarizer.blocks.scale.detach().numpy()
             self.output_norm = pack(nn.LayerNorm(len(self.scale)))  # its gain is 1
+            self.kept = diarizer.config.kept * len(self.scale)
+            self.input_average, self.input_deviation = (part.numpy() for part in diarizer.input_average())
             weights = [m.voice.weight.detach().numpy() for m in diarizer.causal_members if m.voice is not None]
             self.voice = Linear(np.concatenate(weights))
 
     def run_blocks(self, steps: Float, standardised: Float, memory: list[Rows]) -> Float:
-        """Inputs of the networks (S, size) of steps (S, size): the last states are replaced by outputs of the blocks.
+        """Inputs of the networks (S, input size) of steps (S, size): the blocks' outputs follow the kept states.
 
         Args:
-            standardised: (S, size), the steps relative to an average voice; overwritten.
+            standardised: (S, size), the steps relative to an average voice.
             memory: queries, keys and values of the last steps, of each block; updated.
         """
         assert self.blocks is not None
-        width = len(self.scale)
-        at = steps.shape[1] - len(self.blocks) * width
+        width, at = len(self.scale), self.kept
+        inputs = np.empty((len(steps), len(self.input_average)), np.float32)
+        inputs[:, :at] = standardised[:, :at]
         x = steps[:, at - width : at] * self.scale
         for block, qkv in zip(self.blocks, memory, strict=True):
             start, y = qkv.count, np.empty_like(x)
@@ -256,9 +259,9 @@ class PackedDiarizer:
             x = y
             part = slice(at, at + width)
             normed = self.output_norm(x, np.empty_like(x))
-            standardised[:, part] = (normed - self.average[part]) / self.deviation[part]
+            inputs[:, part] = (normed - self.input_average[part]) / self.input_deviation[part]
             at = part.stop
-        return standardised
+        return inputs
 
 
 class PackedSteps:

@@ -81,9 +81,7 @@ class DiarizerConfig:
     temperature: float = 1.0  # divides the logits; fitted on validation speakers
     intensity_range: tuple[float, ...] = (0.0, 1.0)  # raw intensities shown as 0 and 1; `recipes calibrate_intensity`
     causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
-    blocks: int = (
-        0  # blocks tuned for emotion, which replace that many of the last hidden states; causal diarizers only
-    )
+    blocks: int = 0  # blocks tuned for emotion, which replace the hidden states after `kept`; causal diarizers only
     block_feedforward: int = 1536
 
     def __post_init__(self) -> None:
@@ -100,12 +98,20 @@ class DiarizerConfig:
             f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
             f"blocks {self.blocks} need a causal diarizer": self.blocks > 0 and not self.causal,
-            f"blocks {self.blocks} must be fewer than the {self.layers} layers": self.blocks >= self.layers,
+            f"blocks {self.blocks} need 2 layers or more": self.blocks > 0 and self.layers < 2,
             f"intensity_range {self.intensity_range} must be two numbers, the first one lower": not _is_range(
                 self.intensity_range
             ),
         }
         raise_problem("diarizer", problems)
+
+    @property
+    def kept(self) -> int:
+        """Hidden states of the encoder that the networks read; outputs of the blocks follow them.
+
+        There may be more blocks than states that they replace. One state is kept at least.
+        """
+        return max(1, self.layers - self.blocks) if self.blocks else self.layers
 
 
 def _is_range(values: Sequence[float]) -> bool:
@@ -230,7 +236,7 @@ class Diarizer(nn.Module):
             activity: (B, S), the weight of each step in the estimate of the voice.
             start: (B,), estimates before the first step.
             whole: use the estimate from all steps at every step, not the running one.
-            mask: (B, size), factors of the input channels, for dropout.
+            mask: (B, input size), factors of the input channels, for dropout.
             ahead: steps that the blocks look ahead for both outputs; None: 0 without and `BLOCK_AHEAD` with the future.
         """
         flat, size = steps.flatten(2), steps.shape[1]
@@ -239,7 +245,7 @@ class Diarizer(nn.Module):
         estimate = VoiceEstimate(*(part[:, None] for part in after)) if whole else before
         context = self.voice_context(estimate)
         if mask is not None:
-            context = context._replace(shift=context.shift * mask[:, None])
+            context = context._replace(shift=context.shift * mask[:, None, : flat.shape[2]])
 
         def run(ahead: int) -> list[tuple[Tensor, Tensor]]:
             inputs = self.member_inputs(steps, ahead)
@@ -261,12 +267,25 @@ class Diarizer(nn.Module):
         """
         if self.blocks is None:
             return self.standardise(steps)
-        kept = self.config.layers - self.config.blocks
+        kept = self.config.kept
         return self.join_states(steps[:, :, :kept], self.blocks(steps[:, :, kept - 1], ahead)[0])
 
     def join_states(self, steps: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Standardised inputs of the networks (B, S, size): states (B, S, l, D) and the blocks' outputs."""
-        return self.standardise(torch.cat([steps, torch.stack(list(outputs), 2)], 2))
+        average, deviation = self.input_average()
+        return (torch.cat([steps, torch.stack(list(outputs), 2)], 2).flatten(2) - average) / deviation
+
+    def input_average(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (size,) of an average voice at the networks' inputs.
+
+        Blocks beyond the encoder's states have those of its last state.
+        """
+        beyond = self.config.kept + self.config.blocks - self.config.layers if self.blocks is not None else 0
+        last = -self.config.feature_width
+        average, deviation = (
+            torch.cat([part, *[part[last:]] * beyond]) for part in (self.average_voice, self.average_deviation)
+        )
+        return average, deviation
 
     def standardise(self, steps: Tensor) -> Tensor:
         """Flat steps (B, S, size) relative to an average voice, of steps (B, S, L, D)."""
@@ -424,7 +443,7 @@ class InputStream:
         diarizer = self._diarizer
         if diarizer.blocks is None:
             return diarizer.standardise(steps)
-        kept = diarizer.config.layers - diarizer.config.blocks
+        kept = diarizer.config.kept
         outputs, self._carried = diarizer.blocks(steps[:, :, kept - 1], self._ahead, self._carried, last)
         new = [steps[:, :, :kept], *outputs]
         held = [torch.cat(pair, 1) for pair in zip(self._waiting, new, strict=True)] if self._waiting else new

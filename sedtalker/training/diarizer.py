@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sedtalker.checkpoint import is_checkpoint
-from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture
+from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture, TeacherOutputs
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.spec_augment import spec_augment
@@ -77,6 +78,11 @@ class DiarizerTraining:
     time_mask_max: float = 0.1  # longest masked stretch, as a share of the utterance
     intensity_weight: float = 0.5
     speech_weight: float = 0.3
+    teacher: str = ""  # folder of a teacher's outputs (`recipes diarizer_teacher`); empty: none
+    teacher_weight: float = 0.5  # of the cross-entropy with the teacher's posterior
+    teacher_temperature: float = 2.0  # of both posteriors in it
+    teacher_feature_weight: float = 0.3  # of the error of the teacher's features, predicted by the blocks
+    early_weight: float = 1.0  # of the first second of a mixture in the loss without the future
     channel_dropout: float = 0.2  # share of the input channels of a causal diarizer that are left out
     validate_every: int = 250  # steps; a shorter run validates at its end
     threads: int = 1
@@ -97,12 +103,16 @@ class DiarizerTraining:
             "intensity_weight",
             "speech_weight",
             "corpus_weights",
+            "teacher_weight",
+            "teacher_feature_weight",
+            "early_weight",
         )
         require_within(self, **dict.fromkeys(rates, (0, inf)), seed=(0, 2**32 - 1))
         require_within(
             self,
             **dict.fromkeys(("spec_augment_prob", "label_smoothing", "mixup_prob", "time_mask_max"), (0, 1)),
             channel_dropout=(0, 0.9),
+            teacher_temperature=(0.1, inf),
         )
         if self.frozen_layers is not None:
             require_within(self, frozen_layers=(0, inf))
@@ -112,6 +122,7 @@ class DiarizerTraining:
 
 
 BLOCK_LOOK_AHEAD = (0, 0, 5, BLOCK_AHEAD, BLOCK_AHEAD)  # steps; each batch has one of them
+LIVE_SHARE = {0: 0.8, 5: 0.5, BLOCK_AHEAD: 0.2}  # by the blocks' look-ahead: share of the outputs without the future
 LEAST_PRIOR = 0.03  # of a label that a corpus lacks
 NEUTRAL_COST = 0.005  # unweighted average recall, mean over corpora
 SINGLE_PRIOR = 0.5  # of the label of a corpus with one label, as of ordinary speech
@@ -128,6 +139,7 @@ class Batch:
     intensity: Tensor  # (B, T), NaN where unknown
     weight: Tensor  # (B, T)
     speech: Tensor  # (B, T), NaN where unknown
+    teacher: Tensor  # (B, T, K), NaN where unknown
     log_prior: Tensor  # (B, 1, C), of the labels in the utterance's corpus
     voice: VoiceEstimate  # (B,), the reference
 
@@ -152,14 +164,14 @@ class MixedUtterances(IterableDataset[Batch]):
         length = min(len(mix.weight) for mix in mixes)
         starts = [int(self.mixer.rng.integers(len(mix.weight) - length + 1)) for mix in mixes]
         parts = [mix.part(start, start + length) for mix, start in zip(mixes, starts, strict=True)]
-        names = ("steps", "target", "intensity", "weight", "speech")
+        names = ("steps", "target", "intensity", "weight", "speech", "teacher")
         priors = torch.stack([self.log_priors[part.corpus][None] for part in parts])
         references = [part.reference or VoiceEstimate.empty(part.steps[0].numel()) for part in parts]
         voice = VoiceEstimate(*map(torch.stack, zip(*references, strict=True)))
-        steps, target, intensity, weight, speech = (
+        steps, target, intensity, weight, speech, teacher = (
             torch.stack([getattr(part, name) for part in parts]) for name in names
         )
-        return Batch(steps, target, intensity, weight, speech, priors, voice)
+        return Batch(steps, target, intensity, weight, speech, teacher, priors, voice)
 
 
 class DiarizerModule(lightning.LightningModule):
@@ -169,6 +181,7 @@ class DiarizerModule(lightning.LightningModule):
         super().__init__()
         self.settings = training
         self.diarizer = init_diarizer(training)
+        self.student = TeacherLoss(training, self.diarizer) if training.teacher else None
         frozen = training.frozen_layers
         self.encoder = nn.Identity() if frozen is None else load_tunable_encoder(training.model.encoder, frozen)
         # corpus -> true and predicted labels of the speech frames in the running validation
@@ -177,6 +190,8 @@ class DiarizerModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         if self.settings.spec_augment_prob:
             batch = replace(batch, steps=spec_augment(batch.steps, self.settings.spec_augment_prob))
+        if self.student is not None:
+            batch = replace(batch, teacher=self.student.targets(batch.teacher))
         blend = mixup_and_mask(batch, self.settings.mixup_prob, self.settings.time_mask_max)
         if self.diarizer.config.causal:
             return self._causal_loss(batch, blend)
@@ -196,7 +211,8 @@ class DiarizerModule(lightning.LightningModule):
 
     def _causal_loss(self, batch: Batch, blend: Blend) -> Tensor:
         """Mean loss of the outputs without and with the future, and that of speech activity."""
-        size = blend.steps[0, 0].numel()
+        config = self.diarizer.config
+        size = (config.kept + config.blocks) * config.feature_width
         kept = torch.rand(len(blend.steps), size, device=blend.steps.device) >= self.settings.channel_dropout
         mask = kept / (1 - self.settings.channel_dropout)
         whole = bool(torch.rand(()) < 0.5)
@@ -209,8 +225,16 @@ class DiarizerModule(lightning.LightningModule):
         known = ~batch.speech.isnan()
         logits = self.diarizer.speech_logits(batch.steps.float())[known]
         speech = F.binary_cross_entropy_with_logits(logits, batch.speech[known])
-        live, refined = (self._loss(each, blend) for each in outputs)
-        return (live + refined) / 2 + self.settings.speech_weight * speech
+        early = torch.where(torch.arange(blend.weight.shape[1]) < STEP_RATE, self.settings.early_weight, 1.0)
+        first = blend._replace(weight=blend.weight * early.to(blend.weight.device))
+        share = 0.5 if ahead is None else LIVE_SHARE[ahead]
+        live, refined = (self._loss(each, part) for each, part in zip(outputs, (first, blend), strict=True))
+        loss = share * live + (1 - share) * refined + self.settings.speech_weight * speech
+        if self.student is not None:
+            added = self.student(outputs, (share, 1 - share), blend)
+            self.log("teacher", added, prog_bar=True)
+            loss = loss + added
+        return loss
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, CachedClip):
@@ -236,12 +260,54 @@ class DiarizerModule(lightning.LightningModule):
         settings = self.settings
         blocks = set() if self.diarizer.blocks is None else set(self.diarizer.blocks.parameters())
         others = [parameter for parameter in self.diarizer.parameters() if parameter not in blocks]
+        others += [] if self.student is None else self.student.parameters()
         tuned = [*blocks, *self.encoder.parameters()]
         groups = [{"params": others}, {"params": tuned}]
         rates = [settings.lr, settings.encoder_lr]
         optimiser = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
         schedule = OneCycle(optimiser, rates, settings.steps, settings.warmup)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class TeacherLoss(nn.Module):
+    """Losses of a student: its posterior (Hinton et al. 2015), and a teacher's features from its blocks' outputs.
+
+    The targets are those of the clean recording, also for augmented versions.
+    """
+
+    def __init__(self, training: DiarizerTraining, diarizer: Diarizer) -> None:
+        super().__init__()
+        self.settings, self.labels = training, len(training.model.labels)
+        self.size = TeacherOutputs(Path(training.teacher)).size
+        self._outputs: list[Tensor] = []  # of the blocks in the running step
+        self.predict: nn.Linear | None = None
+        if diarizer.blocks is not None and self.size > self.labels:
+            width = training.model.blocks * training.model.feature_width
+            self.predict = nn.Linear(width, self.size - self.labels)
+            diarizer.blocks.register_forward_hook(self._keep_outputs)
+
+    def _keep_outputs(self, blocks: nn.Module, inputs: Any, result: tuple[list[Tensor], Any]) -> None:
+        self._outputs = result[0]
+
+    def targets(self, teacher: Tensor) -> Tensor:
+        """Posteriors at the temperature instead of the logits of (B, T, K); features stay."""
+        logits, features = teacher.split([self.labels, self.size - self.labels], -1)
+        return torch.cat([(logits / self.settings.teacher_temperature).softmax(-1), features], -1)
+
+    def forward(self, outputs: Sequence[Outputs], shares: Sequence[float], blend: Blend) -> Tensor:
+        """Loss () of the outputs, weighted by their shares, and of the features."""
+        settings = self.settings
+        posterior, features = blend.teacher.split([self.labels, self.size - self.labels], -1)
+        weight = blend.teacher_weight
+        total, count = torch.zeros((), device=weight.device), weight.sum().clamp(min=1)
+        for each, share in zip(outputs, shares, strict=True):
+            entropy = -(posterior * F.log_softmax(each.logits / settings.teacher_temperature, -1)).sum(-1)
+            divergence = (entropy + torch.special.entr(posterior).neg().sum(-1)) * settings.teacher_temperature**2
+            total = total + settings.teacher_weight * share * (divergence * weight).mean(0).sum() / count
+        if self.predict is not None:
+            error = (self.predict(torch.cat(self._outputs, -1)) - features).square().mean(-1)
+            total = total + settings.teacher_feature_weight * (error * weight).sum() / count
+        return total
 
 
 def init_diarizer(training: DiarizerTraining) -> Diarizer:
@@ -257,11 +323,27 @@ def init_diarizer(training: DiarizerTraining) -> Diarizer:
             raise DataError(
                 f"labels differ from model.labels: {training.init_from}. Set model.labels={list(earlier.config.labels)}"
             )
+        if earlier.blocks is not None:
+            add_blocks(earlier, training.model.blocks)
         new_blocks = new_blocks and earlier.blocks is None
         diarizer.load_state_dict(earlier.state_dict(), strict=not new_blocks)
     if new_blocks and training.copy_blocks:
         copy_encoder_blocks(diarizer)
     return diarizer
+
+
+def add_blocks(diarizer: Diarizer, blocks: int) -> None:
+    """Add copies of a diarizer's last block up to `blocks` of them; its outputs do not change.
+
+    The networks' weights of the new inputs are 0 (after Net2Net, Chen et al. 2016).
+    """
+    assert diarizer.blocks is not None
+    missing = blocks - len(diarizer.blocks.layers)
+    for _ in range(missing):
+        diarizer.blocks.layers.append(deepcopy(diarizer.blocks.layers[-1]))
+    for member in diarizer.causal_members if missing > 0 else ():
+        added = torch.zeros(len(member.project.weight), missing * diarizer.config.feature_width)
+        member.project.weight = nn.Parameter(torch.cat([member.project.weight, added], 1))
 
 
 def copy_encoder_blocks(diarizer: Diarizer) -> None:
@@ -275,12 +357,13 @@ def copy_encoder_blocks(diarizer: Diarizer) -> None:
     folder = encoder_folder(config.encoder)
     if not is_checkpoint(folder, STREAMING_KIND):
         raise DataError(f"model.blocks need a streaming encoder, not {config.encoder}. Set model.encoder")
-    network = load_streaming_network(folder, precision="float32")
-    for own, layer in zip(diarizer.blocks.layers, network.layers[-config.blocks :], strict=True):
+    layers = list(load_streaming_network(folder, precision="float32").layers[config.first_layer + config.kept - 1 :])
+    layers += layers[-1:] * (config.blocks - len(layers))
+    for own, layer in zip(diarizer.blocks.layers, layers, strict=True):
         own.load_state_dict(layer.state_dict())
     for member in diarizer.causal_members:
         assert member.voice is not None
-        member.voice.load_state_dict({"weight": member.project.weight})
+        member.voice.load_state_dict({"weight": member.project.weight[:, : config.layers * config.feature_width]})
 
 
 class Blend(NamedTuple):
@@ -292,6 +375,8 @@ class Blend(NamedTuple):
     intensity: Tensor  # (B, T), 0 where its weight is 0
     intensity_weight: Tensor  # (B, T)
     activity: Tensor  # (B, T), weight of a step in the estimate of the voice
+    teacher: Tensor  # (B, T, K), 0 where its weight is 0
+    teacher_weight: Tensor  # (B, T)
     log_prior: Tensor  # (B, 1, C)
     voice: VoiceEstimate  # (B,)
 
@@ -304,6 +389,7 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
     steps, target, weight = batch.steps.float(), batch.target, batch.weight
     level_weight, level = weight * ~batch.intensity.isnan(), batch.intensity.nan_to_num(0)
     activity, log_prior, voice = batch.speech.nan_to_num(0), batch.log_prior, batch.voice
+    teacher_weight, teacher = weight * ~batch.teacher.isnan().any(-1), batch.teacher.nan_to_num(0)
     size, length = weight.shape
     if float(torch.rand(())) < mixup_prob:
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
@@ -311,6 +397,7 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
         steps = torch.lerp(steps, steps[order], share)
         target, weight = _mix_targets(target, weight, order, share)
         level, level_weight = _mix_targets(level, level_weight, order, share)
+        teacher, teacher_weight = _mix_targets(teacher, teacher_weight, order, share)
         activity = torch.lerp(activity, activity[order], share)
         log_prior = torch.logaddexp(
             log_prior + math.log(max(1 - share, 1e-6)), log_prior[order] + math.log(max(share, 1e-6))
@@ -320,7 +407,10 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
     start = torch.rand(size, 1, device=steps.device) * (length - hidden)
     place = torch.arange(length, device=steps.device)
     kept = (place < start) | (place >= start + hidden)
-    return Blend(steps * kept[..., None, None], target, weight, level, level_weight, activity * kept, log_prior, voice)
+    return Blend(
+        steps * kept[..., None, None], target, weight, level, level_weight, activity * kept, teacher, teacher_weight,
+        log_prior, voice,
+    )  # fmt: skip
 
 
 def _mix_voices(voice: VoiceEstimate, order: Tensor, share: float) -> VoiceEstimate:
@@ -387,7 +477,10 @@ def run_training(training: DiarizerTraining) -> Path:
             f"no training or no validation speakers: {training.manifest}. Write it again with: sedtalker data prepare"
         )
     caches = [Path(folder) for folder in training.features]
-    mixer = Mixer(utterances, caches, training.mixing, training.corpus_weights, training.seed, training.in_memory)
+    teacher = TeacherOutputs(Path(training.teacher)) if training.teacher else None
+    mixer = Mixer(
+        utterances, caches, training.mixing, training.corpus_weights, training.seed, training.in_memory, teacher
+    )
     module, log_priors = DiarizerModule(training), estimate_log_priors(mixer)
     if training.model.causal and not training.init_from:
         set_average_voice(module.diarizer, mixer)
@@ -417,14 +510,17 @@ def run_training(training: DiarizerTraining) -> Path:
         save_tuned_encoder(training.model.encoder, module.encoder, own)
         diarizer.config = replace(diarizer.config, encoder=str(own))
     if diarizer.blocks is not None:
-        measure_blocks(diarizer.blocks, mixer)
+        measure_blocks(diarizer.blocks, mixer, diarizer.config.kept - 1)
     save_diarizer(diarizer, exported)
     return exported
 
 
-def measure_blocks(blocks: EmotionBlocks, mixer: Mixer, draws: int = 100) -> None:
-    """Measure the ranges of the inputs of the blocks' layers on mixtures, for 8 bits."""
-    below = -1 - len(blocks.layers)  # the state that the blocks read, from the end
+def measure_blocks(blocks: EmotionBlocks, mixer: Mixer, below: int, draws: int = 100) -> None:
+    """Measure the ranges of the inputs of the blocks' layers on mixtures, for 8 bits.
+
+    Args:
+        below: number of the state that the blocks read.
+    """
     mixes = [mixer.draw(reference=False).steps.float() for _ in range(draws)]
     measure_ranges(blocks, ((steps[None, :, below], BLOCK_AHEAD) for steps in mixes))
 

@@ -19,7 +19,7 @@ from sedtalker.data.augmentation import (
     reverberate,
     simulate_telephone,
 )
-from sedtalker.data.negative_audio import augment_speech
+from sedtalker.data.negative_audio import add_loud_background, augment_speech
 from sedtalker.emotion.vad import loudness
 
 SPEECH = Path(__file__).parent / "data" / "1001_IEO_ANG_HI.opus"
@@ -100,3 +100,13 @@ def test_augmentation_is_seeded_finite_and_does_not_clip():
         augmented = augment_speech(tone(), np.random.default_rng(seed))
         assert np.isfinite(augmented).all() and np.abs(augmented).max() <= 1.01
         assert RATE / 1.2 <= len(augmented) <= RATE * 1.2
+
+
+def test_a_loud_background_is_5_to_15_db_below_the_speech():
+    clean = tone()
+    for seed in range(12):
+        noisy = add_loud_background(clean, np.random.default_rng(seed))
+        assert len(noisy) == len(clean)
+        gain = np.dot(noisy, clean) / np.dot(clean, clean)  # level of the speech in the result
+        ratio = 20 * np.log10(np.std(gain * clean) / np.std(noisy - gain * clean))
+        assert 4 < ratio < 16

@@ -19,6 +19,7 @@ from sedtalker.speech import load_encoder
 
 CAUSAL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12, causal=True)
 BLOCKS = replace(CAUSAL, members=2, blocks=2, block_feedforward=20)
+MORE_BLOCKS = replace(BLOCKS, blocks=4)  # than the states that they replace
 
 
 def causal_diarizer(config: DiarizerConfig = CAUSAL) -> Diarizer:
@@ -48,7 +49,7 @@ def streamed(diarizer: Diarizer, features: torch.Tensor, sizes: list[int], voice
 
 
 @pytest.mark.parametrize(
-    "config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS]
+    "config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS, MORE_BLOCKS]
 )
 @pytest.mark.parametrize("voice", [None, made_profile()])
 def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
@@ -59,7 +60,7 @@ def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("config", [CAUSAL, BLOCKS])
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS, MORE_BLOCKS])
 def test_a_stream_equals_the_batch_of_training(config):
     """Step s of the causal outputs is shown by the frames 2 s + 1 and 2 s + 2."""
     diarizer, features = causal_diarizer(config), torch.randn(400, 3, 24)
@@ -92,7 +93,7 @@ def test_reset_forgets_everything_but_the_profile():
     torch.testing.assert_close(stream.push(features).posterior, first.posterior)
 
 
-@pytest.mark.parametrize("config", [CAUSAL, BLOCKS])
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS, MORE_BLOCKS])
 def test_offline_blocks_of_any_length_equal_the_whole(config):
     diarizer, features = causal_diarizer(config), torch.randn(2_711, 3, 24)
     whole = predict_frames(diarizer, features, made_profile())

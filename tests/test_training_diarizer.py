@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import torch.nn.functional as F
 pytest.importorskip("lightning")
 
 from sedtalker.audio import load_audio, write_wav
-from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, frame_targets
+from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, TeacherOutputs, frame_targets
 from sedtalker.data.features import cache_features, diarizer_features, read_recordings
 from sedtalker.data.manifest import Manifest, Span, Utterance
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, pool_frames
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, Outputs, load_diarizer, pool_frames
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
@@ -27,6 +28,8 @@ from sedtalker.training.diarizer import (
     Batch,
     DiarizerTraining,
     MixedUtterances,
+    TeacherLoss,
+    add_blocks,
     category_loss,
     copy_encoder_blocks,
     estimate_log_priors,
@@ -148,6 +151,7 @@ def made_batch(steps, target, intensity, weight):
         intensity,
         weight,
         torch.ones_like(weight),
+        torch.zeros(*weight.shape, 0),
         torch.zeros(len(steps), 1, 8),
         VoiceEstimate.empty(size, len(steps)),
     )
@@ -350,6 +354,68 @@ def test_copied_blocks_give_the_states_of_the_encoder(speech_file):
     outputs, _ = diarizer.blocks(steps[:, :, 0], ahead=1)
     for number, output in enumerate(outputs, 1):
         assert F.cosine_similarity(output, steps[:, :, number], dim=-1).mean() > 0.97
+
+
+def test_added_blocks_leave_the_outputs_as_they_are():
+    torch.manual_seed(0)
+    config = DiarizerConfig(
+        layers=3, feature_width=24, width=16, hidden=12, causal=True, blocks=2, block_feedforward=20
+    )
+    diarizer, steps = Diarizer(config).eval(), torch.randn(1, 80, 3, 24)
+    more = deepcopy(diarizer)
+    add_blocks(more, 4)
+    more.config = replace(config, blocks=4)
+    assert len(more.blocks.layers) == 4 and more.member_inputs(steps, 5).shape[2] == 5 * 24
+    for one, other in zip(diarizer(steps), more(steps), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_outputs_of_a_teacher_follow_the_clips(tmp_path):
+    """They are stretched like an augmented version, cut and joined like the steps, and unknown for other clips."""
+    manifest = made_corpus(tmp_path)
+    known = [item for item in manifest.select("train") if item.emotion != "neutral"]
+    for item in known:
+        steps = len(np.load(tmp_path / "features" / f"{item.id}.npy"))
+        row = np.full((steps, 1), LABELS.index(item.emotion), np.float16)
+        path = tmp_path / "outputs" / f"{item.id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.concatenate([row, np.arange(steps, dtype=np.float16)[:, None]], 1))
+    teacher = TeacherOutputs(tmp_path / "outputs")
+    assert teacher.read(known[0].id, 60)[:, 1].tolist() == [k // 2 for k in range(60)]
+    draws = Mixer(manifest.select("train"), [tmp_path / "features"], MixerConfig(), seed=1, teacher=teacher)
+    for _ in range(20):
+        mix = draws.draw()
+        spoken = mix.weight == 1
+        unknown = mix.teacher[spoken, 0].isnan()
+        named = mix.target[spoken].argmax(1)
+        assert torch.equal(unknown, named == LABELS.index("neutral"))
+        assert torch.equal(mix.teacher[spoken, 0][~unknown].long(), named[~unknown])
+    with pytest.raises(DataError, match="no outputs of a teacher"):
+        TeacherOutputs(tmp_path / "nothing")
+
+
+def test_a_student_follows_its_teacher_where_it_is_known(tmp_path):
+    """The loss is 0 for the teacher's own logits, and unknown outputs have no part in it."""
+    np.save(tmp_path / "x.npy", np.zeros((3, 10), np.float16))
+    model = DiarizerConfig(layers=2, feature_width=12, width=16, hidden=8, causal=True, blocks=1, block_feedforward=24)
+    settings = DiarizerTraining("m", ("f",), "o", model=model, teacher=str(tmp_path), mixup_prob=0, time_mask_max=0)
+    diarizer = Diarizer(model)
+    student = TeacherLoss(settings, diarizer)
+    diarizer.blocks(torch.randn(2, 30, 12), ahead=0)
+    teacher = torch.randn(2, 30, 10)
+    teacher[:, 20:] = torch.nan
+    batch = made_batch(torch.randn(2, 30, 2, 12), torch.zeros(2, 30, 8), torch.zeros(2, 30), torch.ones(2, 30))
+    blend = mixup_and_mask(replace(batch, teacher=student.targets(teacher)), 0, 0)
+    assert blend.teacher_weight[:, 20:].sum() == 0 and not blend.teacher.isnan().any()
+    student.settings = replace(settings, teacher_feature_weight=0)
+    same = Outputs(teacher.nan_to_num(5)[None, ..., :8], torch.zeros(1, 2, 30))
+    other = Outputs(-same.logits, same.intensity)
+    assert float(student((same, same), (0.5, 0.5), blend)) == pytest.approx(0, abs=1e-5)
+    assert float(student((other, same), (0.5, 0.5), blend)) > 0.1
+    student.settings = settings
+    assert float(student((same, same), (0.5, 0.5), blend)) > 0.1
+    student((same, same), (0.5, 0.5), blend).backward()
+    assert diarizer.blocks.scale.grad.abs().max() > 0
 
 
 def test_configuration_errors_are_one_line(tmp_path):

@@ -111,7 +111,7 @@ class TeacherOutputs:
         first = next(folder.rglob("*.npy"), None)
         if first is None:
             raise DataError(
-                f"no teacher's outputs: {folder}. Write them with: python -m sedtalker.recipes diarizer_teacher"
+                f"no outputs of a teacher: {folder}. Write them: python -m sedtalker.recipes diarizer_teacher"
             )
         self.folder, self.size = folder, np.load(first, mmap_mode="r").shape[1]
         self._kept: dict[str, Tensor | None] = {}

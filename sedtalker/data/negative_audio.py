@@ -104,17 +104,27 @@ def augment_speech(samples: Float, rng: np.random.Generator) -> Float:
         samples = reverberate(samples, rng.uniform(0.15, 0.6), (0.3, 1.0), rng)
     if rng.random() < 0.65:
         kind = str(rng.choice(["noise", "music", "hum", "chirps"], p=[0.6, 0.25, 0.1, 0.05]))
-        if kind == "noise":
-            samples = add_noise(samples, rng.uniform(5, 30), rng.uniform(0, 2), rng)
-        else:
-            sound = synthesize_non_speech(kind, len(samples) / SAMPLE_RATE, rng)[: len(samples)]
-            samples = samples + sound * _rms(samples) / (_rms(sound) + 1e-6) * 10 ** (-rng.uniform(5, 25) / 20)
+        samples = _add_sound(samples, kind, rng.uniform(5, 30 if kind == "noise" else 25), rng)
     channel = rng.random()
     if channel < 0.1:
         samples = simulate_telephone(samples)
     elif channel < 0.25:
         samples = cut_high_frequencies(samples, rng.uniform(2500, 7500))
     return change_level(samples.astype(np.float32), rng.uniform(-18, 12))
+
+
+def add_loud_background(samples: Float, rng: np.random.Generator) -> Float:
+    """Speech at another level with a sound 5 to 15 dB below it; voice, room and length stay."""
+    kind = str(rng.choice(["noise", "music", "hum", "chirps"], p=[0.7, 0.15, 0.1, 0.05]))
+    return change_level(_add_sound(samples, kind, rng.uniform(5, 15), rng).astype(np.float32), rng.uniform(-12, 6))
+
+
+def _add_sound(samples: Float, kind: str, ratio: float, rng: np.random.Generator) -> Float:
+    """Samples with noise or another sound without speech, at a ratio of their levels in dB."""
+    if kind == "noise":
+        return add_noise(samples, ratio, rng.uniform(0, 2), rng)
+    sound = synthesize_non_speech(kind, len(samples) / SAMPLE_RATE, rng)[: len(samples)]
+    return samples + sound * _rms(samples) / (_rms(sound) + 1e-6) * 10 ** (-ratio / 20)
 
 
 def convert_voice(

@@ -1,15 +1,19 @@
 """Train a packaged diarizer from its corpora; a stopped run resumes:
 
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
-        --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK --tune configs/diarizer/blocks.yaml -o WORK
+        --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK
+        --tune configs/diarizer/blocks.yaml configs/diarizer/student.yaml --teacher ENCODER LAYER ... -o WORK
 
     WORK/corpora.json     corpora split by speaker
     WORK/manifest.json    the same, ordinary speech (neutral, for training alone), joined recordings and sounds
     WORK/recordings/      pieces of long ordinary recordings, and synthetic sounds without speech
     WORK/joined/          recordings whose emotion changes, joined from clips of training speakers
     WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
+    WORK/features/noise   with --tune: features of recordings with loud noise
     WORK/run/model        the diarizer
-    WORK/tuned/model      with --tune: the same with blocks of the encoder that are tuned for emotion
+    WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
+    WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
+    WORK/student/model    with --tune: the same with a third block, and what it learned from the teacher
 
 Existing results are reused: use another folder for other sources.
 """
@@ -31,9 +35,10 @@ from sedtalker.data.concatenation import write_recordings
 from sedtalker.data.emotion_mixtures import NON_SPEECH as SOUNDS
 from sedtalker.data.features import Features, cache_features, diarizer_features
 from sedtalker.data.manifest import Manifest, Utterance, audio_files, load_manifest, merge
-from sedtalker.data.negative_audio import NON_SPEECH, augment_speech, synthesize_non_speech
+from sedtalker.data.negative_audio import NON_SPEECH, add_loud_background, augment_speech, synthesize_non_speech
 from sedtalker.data.speech_corpora.registry import add_corpus
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, UsageError
+from sedtalker.recipes.diarizer_teacher import read_encoders, train_teacher
 from sedtalker.speech import StreamingEncoder, load_encoder
 from sedtalker.streaming_encoder import LOOK_AHEAD
 from sedtalker.training.config import read_config
@@ -42,6 +47,7 @@ from sedtalker.training.diarizer import DiarizerTraining, run_training
 PIECE = 12.0  # s, longest piece of an ordinary recording
 SOUND_COUNT = 160
 SOUND_SECONDS = (3.0, 10.0)
+TEACHER = "teacher.yaml"  # configuration of the teacher, beside that of the diarizer
 JOINED = 1000  # joined recordings of each corpus of acted emotion
 
 
@@ -120,13 +126,15 @@ def train_packaged(
     corpora: Sequence[tuple[str, Path]],
     ordinary: Sequence[Path],
     overrides: Sequence[str] = (),
-    tuning: Path | None = None,
+    tuning: Sequence[Path] = (),
+    teacher: Sequence[tuple[str, int]] = (),
 ) -> Path:
     """Make manifest and features, and train; returns the diarizer's folder.
 
     Args:
         overrides: settings of the configuration, key=value.
-        tuning: configuration of a second training, which starts with the result of the first.
+        tuning: configurations of further trainings, each of which starts with the result before.
+        teacher: encoders (name or folder, first hidden state) of a teacher for those that name one.
 
     Raises:
         DataError: a corpus cannot be read, or the diarizer's encoder has no look-ahead to draw.
@@ -149,10 +157,21 @@ def train_packaged(
         features = draw_look_ahead(encoder, training.model.first_layer, number)
         cache_features(clips, Path(cache), features, augment_speech if number else None, number)
     trained = run_training(training)
-    if tuning is None:
+    if not tuning:
         return trained
-    second = (f"manifest={manifest}", f"output={work / 'tuned'}", f"init_from={trained}")
-    return run_training(replace(read_config(tuning, second, DiarizerTraining), features=training.features))
+    noisy = work / "features/noise"
+    clips = [(item.id, whole.audio(item)) for item in whole if item.split == "train" and item.corpus != SOUNDS]
+    features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
+    cache_features(clips, noisy, features, add_loud_background)
+    outputs = train_teacher(work / "teacher", manifest, config.with_name(TEACHER), teacher) if teacher else None
+    for file in tuning:
+        settings = [f"manifest={manifest}", f"output={work / file.stem}", f"init_from={trained}"]
+        tuned = read_config(file, settings, DiarizerTraining)
+        if tuned.teacher and outputs is None:
+            raise DataError(f"a training with a teacher, but no encoder for it: {file}. Add --teacher")
+        taught = replace(tuned, teacher=str(outputs) if tuned.teacher else "")
+        trained = run_training(replace(taught, features=(*training.features, str(noisy))))
+    return trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,14 +180,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corpus", nargs=2, action="append", default=[], metavar=("NAME", "DIR"), help="of acted emotion; repeatable"
     )
     parser.add_argument("--ordinary", type=Path, action="append", default=[], help="folder of speech without emotion")
-    parser.add_argument("--tune", type=Path, help="configs/diarizer/blocks.yaml, of a second training")
+    parser.add_argument(
+        "--tune", type=Path, nargs="+", default=[], metavar="FILE", help="configurations of further trainings"
+    )
+    parser.add_argument(
+        "--teacher",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("ENCODER", "LAYER"),
+        help="encoder of the teacher that --tune uses, and its first hidden state that is read; repeatable",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of all results")
     parser.add_argument("overrides", nargs="*", help="settings of the configuration, key=value")
 
 
 def run(arguments: argparse.Namespace) -> None:
     corpora = [(name, Path(folder)) for name, folder in arguments.corpus]
+    if arguments.teacher and not arguments.tune:
+        raise UsageError("--teacher needs --tune")
     trained = train_packaged(
-        arguments.output, arguments.config, corpora, arguments.ordinary, arguments.overrides, arguments.tune
-    )
+        arguments.output, arguments.config, corpora, arguments.ordinary, arguments.overrides, arguments.tune,
+        read_encoders(arguments.teacher),
+    )  # fmt: skip
     print(trained)

@@ -33,13 +33,14 @@ from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.negative_audio import augment_speech
 from sedtalker.emotion.diarizer import KIND, Diarizer, load_diarizer, pool_frames
 from sedtalker.emotion.voice import VoiceEstimate
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, UsageError
 from sedtalker.files import atomic_write
 from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import DiarizerTraining, run_training
 
 FEATURES = 64  # directions of the teacher's projections with the largest variance, each scaled to variance 1
+WHITENED = 1000  # clips that the directions are computed from, about
 REFERENCE = 30.0  # s of the speaker's other clips
 
 
@@ -118,7 +119,7 @@ def write_outputs(teacher: Diarizer, utterances: Sequence[Utterance], cache: Pat
     clips = [CachedClip(item, [cache]) for item in utterances]
     for clip in clips:
         by_speaker[clip.utterance.corpus, clip.utterance.speaker].append(clip)
-    mean, directions = whitening(teacher, clips, FEATURES)
+    mean, directions = whitening(teacher, clips[:: max(1, len(clips) // WHITENED)], FEATURES)
     for clip in tqdm(clips, desc=f"outputs -> {output}", unit="clip"):
         target = output / f"{clip.utterance.id}.npy"
         if target.exists():
@@ -155,6 +156,14 @@ def train_teacher(work: Path, manifest_path: Path, config: Path, encoders: Seque
     return work / "outputs"
 
 
+def read_encoders(pairs: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
+    """Encoders (name, first hidden state) of the option's pairs. Raises UsageError if a layer is not a number."""
+    for name, layer in pairs:
+        if not layer.isdecimal():
+            raise UsageError(f"the first hidden state of {name} is not a number: {layer}. Give 0 or more")
+    return [(name, int(layer)) for name, layer in pairs]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="manifest of speech corpora with splits")
     parser.add_argument(
@@ -171,5 +180,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    encoders = [(name, int(first)) for name, first in arguments.encoder]
+    encoders = read_encoders(arguments.encoder)
     print(train_teacher(arguments.output, arguments.manifest, arguments.config, encoders))

@@ -72,3 +72,12 @@ def test_other_encoders_are_refused(tmp_path):
     config.write_text("manifest: m\nfeatures: [f]\noutput: o\nmodel: {encoder: whisper-tiny.en, layers: 5}\n")
     with pytest.raises(DataError, match="not a streaming encoder"):
         train_packaged(tmp_path, config, [], [])
+
+
+def test_a_training_with_a_teacher_needs_encoders_for_it(tmp_path):
+    config, student = tmp_path / "c.yaml", tmp_path / "student.yaml"
+    config.write_text("manifest: m\nfeatures: [f]\noutput: o\nmodel: {encoder: whisper-tiny.en-streaming, layers: 5}\n")
+    student.write_text(config.read_text() + "teacher: t\n")
+    with pytest.raises(DataError, match="Add --teacher"):
+        train_packaged(tmp_path / "work", config, [], [], tuning=[student])
+    assert not (tmp_path / "work").exists()

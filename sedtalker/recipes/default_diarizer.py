@@ -137,11 +137,17 @@ def train_packaged(
         teacher: encoders (name or folder, first hidden state) of a teacher for those that name one.
 
     Raises:
-        DataError: a corpus cannot be read, or the diarizer's encoder has no look-ahead to draw.
+        DataError: a corpus cannot be read, the diarizer's encoder has no look-ahead to draw, or a teacher is missing.
     """
     manifest, recordings = work / "manifest.json", work / "recordings"
     settings = (f"manifest={manifest}", f"output={work / 'run'}", *overrides)
     training = read_config(config, settings, DiarizerTraining)
+    outputs, further = work / "teacher/outputs", []
+    for file in tuning:
+        further.append(read_config(file, (f"manifest={manifest}", f"output={work / file.stem}"), DiarizerTraining))
+        if further[-1].teacher and not teacher:
+            raise DataError(f"a training with a teacher, but no encoder for it: {file}. Add --teacher")
+        further[-1] = replace(further[-1], teacher=str(outputs) if further[-1].teacher else "")
     encoder = load_encoder(training.model.encoder)
     if not isinstance(encoder, StreamingEncoder):
         raise DataError(f"not a streaming encoder: {encoder.name}. Set model.encoder to one")
@@ -163,14 +169,10 @@ def train_packaged(
     clips = [(item.id, whole.audio(item)) for item in whole if item.split == "train" and item.corpus != SOUNDS]
     features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
     cache_features(clips, noisy, features, add_loud_background)
-    outputs = train_teacher(work / "teacher", manifest, config.with_name(TEACHER), teacher) if teacher else None
-    for file in tuning:
-        settings = [f"manifest={manifest}", f"output={work / file.stem}", f"init_from={trained}"]
-        tuned = read_config(file, settings, DiarizerTraining)
-        if tuned.teacher and outputs is None:
-            raise DataError(f"a training with a teacher, but no encoder for it: {file}. Add --teacher")
-        taught = replace(tuned, teacher=str(outputs) if tuned.teacher else "")
-        trained = run_training(replace(taught, features=(*training.features, str(noisy))))
+    if teacher:
+        train_teacher(outputs.parent, manifest, config.with_name(TEACHER), teacher)
+    for each in further:
+        trained = run_training(replace(each, features=(*training.features, str(noisy)), init_from=str(trained)))
     return trained
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,12 @@ def test_every_recipe_shows_its_help(name: str, capsys: pytest.CaptureFixture[st
     parser = argparse.ArgumentParser()
     recipe.add_arguments(parser)
     assert len(parser._actions) > 1  # more than --help
+
+
+def test_every_module_with_arguments_is_a_recipe() -> None:
+    folder = Path(entry.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py") if "\ndef add_arguments(" in path.read_text("utf-8")}
+    assert modules and modules <= set(entry.RECIPES)
 
 
 def test_an_unknown_recipe_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,15 @@ from test_talker_live import made_talker
 
 from sedtalker.cli.main import main
 from sedtalker.errors import DataError
-from sedtalker.evaluation.live import LiveData, evaluate_live, find_spoken, format_live
+from sedtalker.evaluation.live import (
+    MOMENTS,
+    LiveData,
+    evaluate_live,
+    evaluate_moments,
+    find_spoken,
+    format_live,
+    format_moments,
+)
 from sedtalker.phones import Phone
 
 PHONES = [
@@ -33,10 +41,24 @@ def test_each_setting_has_its_figures(speech_file: Path, tmp_path: Path) -> None
     assert report["live, 400 ms"]["closures"] == report["offline"]["closures"]
     assert report["live, 80 ms"]["width_r"] != pytest.approx(report["offline"]["width_r"], abs=1e-6)
     assert all(0 <= row["frame_uar"] <= 1 for row in report.values())
-    assert all(0 <= row["late_uar"] <= 1 for row in report.values())
+    assert all(0 <= row[name] <= 1 for row in report.values() for name in ("late_uar", "settled_uar"))
     assert report["live, 80 ms"]["latency_ms"] < 120
     table = format_live(report).splitlines()
     assert len(table) == 5 and len({line.count("|") for line in table}) == 1
+
+
+def test_a_file_that_is_cut_at_a_moment_does_not_know_what_follows(
+    speech_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talker, lengths = made_talker(), []
+    diarize = talker.diarize
+    monkeypatch.setattr(talker, "diarize", lambda audio: lengths.append(len(audio[0])) or diarize(audio))
+    figures = evaluate_moments(talker, [(speech_file, "angry")], 80)
+    assert set(figures) <= set(MOMENTS) and len(figures) >= 3
+    assert all(row["clips"] == 1 and row[name] in (0, 1) for row in figures.values() for name in ("live", "cut"))
+    whole, *cut = lengths
+    assert np.diff(cut).tolist() == [round(16_000 * step) for step in np.diff(list(figures))] and max(cut) < whole
+    assert len(format_moments(figures).splitlines()) == 2 + len(figures)
 
 
 def test_spoken_clips_are_found_by_name(speech_file: Path, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="measure live streams for each look-ahead, next to whole files",
         description="Prints latency, lip closures (--spoken with --phones), lip gap and width (--tracked) and frame "
-        "UAR (--manifest) as a Markdown table.",
+        "UAR (--manifest) as a Markdown table; with --manifest another one of the first seconds of speech.",
     )
     parser.add_argument("talker", nargs="?", default="default", metavar="NAME|DIR", help="talker: default, or a folder")
     add_diarizer(parser)
@@ -496,7 +496,15 @@ def run_live(arguments: argparse.Namespace) -> int:
     """Measure live streams for each look-ahead."""
     from sedtalker.data.manifest import load_manifest
     from sedtalker.errors import UsageError
-    from sedtalker.evaluation.live import LiveData, evaluate_live, find_emotional, find_spoken, format_live
+    from sedtalker.evaluation.live import (
+        LiveData,
+        evaluate_live,
+        evaluate_moments,
+        find_emotional,
+        find_spoken,
+        format_live,
+        format_moments,
+    )
     from sedtalker.evaluation.motion import tracked_pairs
     from sedtalker.phones import read_phones
     from sedtalker.pipeline import load
@@ -512,8 +520,12 @@ def run_live(arguments: argparse.Namespace) -> int:
     emotional = find_emotional(load_manifest(arguments.manifest), arguments.split, most) if arguments.manifest else []
     talker = load(arguments.talker, diarizer=arguments.diarizer)
     look_aheads = LOOK_AHEADS if isinstance(talker.encoder, StreamingEncoder) else (None,)
-    report = evaluate_live(talker, LiveData(tracked, spoken, emotional), look_aheads)
-    return _print_report(format_live(report), report, arguments.output)
+    report: dict[str, Any] = {**evaluate_live(talker, LiveData(tracked, spoken, emotional), look_aheads)}
+    text = format_live(report)
+    if emotional:
+        report["moments"] = evaluate_moments(talker, emotional)
+        text = f"{text}\n\n{format_moments(report['moments'])}"
+    return _print_report(text, report, arguments.output)
 
 
 def run_diarizer(arguments: argparse.Namespace) -> int:

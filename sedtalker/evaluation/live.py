@@ -37,8 +37,10 @@ COLUMNS = {
     "width_r": "lip width, r",
     "frame_uar": "frame UAR",
     "late_uar": "frame UAR after 1 s of speech",
+    "settled_uar": "after 1.5 s",
 }
-ONSET = FRAME_RATE  # frames from the first speech on, in which a stream does not know the voice yet
+LATE = {"late_uar": 1.0, "settled_uar": 1.5}  # seconds from the first speech on that a figure leaves out
+MOMENTS = (0.2, 0.5, 1.0, 1.5, 2.0)  # seconds after the first speech
 
 
 @dataclass(frozen=True)
@@ -124,20 +126,61 @@ def _measure(talker: Talker, run: Callable[..., tuple[Float, Float]], data: Live
 def _frame_uar(
     talker: Talker, run: Callable[..., tuple[Float, Float]], clips: Sequence[tuple[Path, str]]
 ) -> dict[str, float]:
-    """Unweighted average recall over the frames of speech, all of them and without the first second of each clip."""
-    truth, predicted, late = [], [], []
+    """Unweighted average recall over the frames of speech, all of them and without the beginning of each clip."""
+    truth, predicted, since = [], [], []
     for path, emotion in tqdm(clips, desc="emotion"):
         samples = load_audio(path)
         posterior = run(samples, None)[1]
         spoken = np.flatnonzero(detect_speech(loudness(samples))[: len(posterior)])
         predicted.append(posterior[spoken].argmax(axis=1))
         truth.append(np.full(len(spoken), talker.model.config.labels.index(emotion)))
-        late.append(spoken >= spoken[:1].sum() + ONSET)
-    true, shown, after = (np.concatenate(parts) for parts in (truth, predicted, late))
+        since.append((spoken - spoken[:1].sum()) / FRAME_RATE)
+    true, shown, seconds = (np.concatenate(parts) for parts in (truth, predicted, since))
     figures = {"frame_uar": unweighted_average_recall(true, shown)}
-    if after.any():
-        figures["late_uar"] = unweighted_average_recall(true[after], shown[after])
+    for name, least in LATE.items():
+        late = seconds >= least
+        if late.any():
+            figures[name] = unweighted_average_recall(true[late], shown[late])
     return figures
+
+
+def evaluate_moments(
+    talker: Talker, clips: Sequence[tuple[Path, str]], look_ahead: int | None = None
+) -> dict[float, dict[str, float]]:
+    """Unweighted average recall of the frame at each of `MOMENTS`, over the clips that speak then.
+
+    "live" is a stream. "cut" is a file that ends with the sound that had come when the stream showed the frame: the
+    difference between both is what streaming costs. "whole" is the whole file: its difference to "cut" is what the
+    future tells.
+    """
+    labels, latency = talker.model.config.labels, talker.latency(look_ahead)
+    rows: dict[float, list[tuple[int, int, int, int]]] = {seconds: [] for seconds in MOMENTS}
+    for path, emotion in tqdm(clips, desc="first seconds"):
+        samples = load_audio(path)
+        live, whole = _run_live(talker, look_ahead, samples, None)[1], _run_offline(talker, samples, None)[1]
+        spoken = np.flatnonzero(detect_speech(loudness(samples))[: len(live)])
+        for seconds, row in rows.items():
+            frame = spoken[:1].sum() + round(seconds * FRAME_RATE)
+            if frame not in spoken:
+                continue
+            cut = _run_offline(talker, samples[: round(((frame + 1) / FRAME_RATE + latency) * SAMPLE_RATE)], None)[1]
+            shown = (int(posterior[frame].argmax()) for posterior in (live, cut, whole))
+            row.append((labels.index(emotion), *shown))  # type: ignore[arg-type]
+    figures = {}
+    for seconds, row in rows.items():
+        if row:
+            true, *predicted = np.array(row).T
+            recalls = (unweighted_average_recall(true, shown) for shown in predicted)
+            figures[seconds] = {"clips": float(len(row)), **dict(zip(("live", "cut", "whole"), recalls, strict=True))}
+    return figures
+
+
+def format_moments(figures: Mapping[float, Mapping[str, float]]) -> str:
+    """The figures of `evaluate_moments` as a Markdown table."""
+    rows = [["seconds after the first speech", "clips", "UAR, live", "file cut there", "whole file"]]
+    for seconds, row in figures.items():
+        rows.append([f"{seconds:g}", f"{row['clips']:.0f}", *(f"{row[name]:.3f}" for name in ("live", "cut", "whole"))])
+    return markdown_table(rows)
 
 
 def _run_offline(talker: Talker, samples: Samples, track: EmotionTrack | None) -> tuple[Float, Float]:

@@ -26,7 +26,7 @@ from typing import Any
 from sedtalker import __version__
 from sedtalker.cluster import map_on_cluster
 from sedtalker.errors import AnimationError, AudioError, DataError, SEDTalkerError, one_line, require, warnings_as_lines
-from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256
+from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256, write_error
 from sedtalker.tasks import (
     PROFILE_ENDING,
     RESULT_ENDINGS,
@@ -125,6 +125,8 @@ def _input_problem(path: Path) -> str:
         elif not path.exists():
             if str(path) == "-":
                 return "cannot read standard input: -. Save it to a file and name that file"
+            if re.match(r"[a-z]{2,}:/", str(path)):
+                return f"an address, not a file: {path}. Download it and name the file"
             return f"no such file: {path}. Check the path"
         elif not path.is_file():
             return f"not a file but a pipe or device: {path}. Save it to a file first, since it is read more than once"
@@ -487,6 +489,4 @@ def _check_writable(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise SEDTalkerError(
-            f"cannot write {folder}: {error.strerror or error}. Choose another folder with -o, or free space"
-        ) from error
+        raise write_error(folder, error) from error

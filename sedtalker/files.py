@@ -34,24 +34,34 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     The path may become a file or a folder. It keeps the suffix, since writers choose their format by it.
 
     Raises:
-        SEDTalkerError: the folder cannot be written, or the disk is full.
+        SEDTalkerError: the path is a pipe or device, the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # root could replace /dev/null
+        raise SEDTalkerError(f"cannot write {path}: it is a pipe or device, not a file. Name another file with -o")
     temp_path = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temp_path
         replace_into(temp_path, path)
     except OSError as error:
-        raise SEDTalkerError(
-            f"cannot write {final_name(path)}: {error.strerror or error}. Choose another folder with -o, or free space"
-        ) from error
+        raise write_error(final_name(path), error) from error
     finally:
         with suppress(OSError):  # is_dir raises for a name that is too long
             if temp_path.is_dir():
                 shutil.rmtree(temp_path, ignore_errors=True)
             else:
                 temp_path.unlink()
+
+
+def write_error(path: Path, error: OSError) -> SEDTalkerError:
+    """The error that a file or folder cannot be written."""
+    reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = "a file has the name of the folder"
+    elif isinstance(error, IsADirectoryError):
+        reason = "a folder has its name"
+    return SEDTalkerError(f"cannot write {path}: {reason}. Choose another folder with -o, or free space")
 
 
 def _temporary(path: Path) -> Path:

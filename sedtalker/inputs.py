@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sedtalker.errors import SEDTalkerWarning
+from sedtalker.errors import SEDTalkerWarning, UsageError
 from sedtalker.files import OUTPUT_MARKER, RECORDS_FOLDER, digest
 
 # Always inputs: a damaged recording must be an error and must not be skipped as a file without audio.
@@ -39,9 +39,14 @@ def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] | None = None)
         names: paths of files and folders, and patterns.
         suffixes: suffixes to select in folders; None: all files with audio. A warning names the files without audio,
             except those with the suffix of another kind of file.
+
+    Raises:
+        UsageError: a name is empty.
     """
     paths: list[Path] = []
     for name in names:
+        if not name:  # `Path` would read it as the current folder
+            raise UsageError("an empty name among the inputs. Check the variable that it comes from")
         path = Path(name)
         try:
             if path.is_dir():

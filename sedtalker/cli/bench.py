@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_diarizer, add_look_ahead, real
+from sedtalker.cli.options import add_diarizer, add_look_ahead, any_path, real
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -14,7 +13,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "bench", parents=[common], help="CPU time, latency and memory on this machine", description=__doc__
     )
     parser.add_argument(
-        "audio", nargs="?", type=Path, metavar="AUDIO", help="recording (default: that of the demo, repeated)"
+        "audio", nargs="?", type=any_path, metavar="AUDIO", help="recording (default: that of the demo, repeated)"
     )
     parser.add_argument("--seconds", type=real(2, 3600, "s"), default=30.0, help="length to measure (default: 30)")
     parser.add_argument(

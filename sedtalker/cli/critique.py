@@ -6,10 +6,9 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_seed, integer, real
+from sedtalker.cli.options import add_seed, any_path, integer, path_with_suffix, real
 from sedtalker.errors import SEDTalkerError
 
 if TYPE_CHECKING:
@@ -23,13 +22,16 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="videos and animations -> the expressions that the face shows",
         description=__doc__,
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="VIDEO|ANIM", help="videos, or animations (.npz)")
+    parser.add_argument("files", nargs="*", type=any_path, metavar="VIDEO|ANIM", help="videos, or animations (.npz)")
     parser.add_argument(
         "--judge", action="store_true", help="also read every frame with a classifier of pictures (extra judge)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON with every frame")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw track, reading and regions of one file (.png, .svg or .pdf)"
+        "--plot",
+        type=path_with_suffix(".png", ".svg", ".pdf"),
+        metavar="FILE",
+        help="draw track, reading and regions of one file (.png, .svg or .pdf)",
     )
     parser.add_argument(
         "--inserted",
@@ -42,7 +44,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--groups",
-        type=Path,
+        type=any_path,
         metavar="DIR",
         help="measure the critic by group of people: RAVDESS with OpenFace's action units, or a folder of sedtalker "
         "data expressions",

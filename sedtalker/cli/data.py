@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_count, add_seed, integer, real
+from sedtalker.cli.options import add_count, add_seed, any_path, integer, real
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import PrepareReport
@@ -40,9 +40,14 @@ def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
         "speech corpora may be added to the same manifest, one by one; they are split by speaker.",
     )
     parser.add_argument("corpus", choices=CORPORA + SPEECH, metavar="CORPUS", help="one of the names above")
-    parser.add_argument("source", type=Path, metavar="SRC", help="folder that the publisher's archive unpacks to")
+    parser.add_argument("source", type=any_path, metavar="SRC", help="folder that the publisher's archive unpacks to")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DST", help="folder of the store, or file of the manifest"
+        "-o",
+        "--output",
+        type=any_path,
+        required=True,
+        metavar="DST",
+        help="folder of the store, or file of the manifest",
     )
     parser.add_argument(
         "--dtype",
@@ -68,7 +73,7 @@ def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("check", parents=[common], help="check a store, or a corpus before preparing it")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a store, or the folder of a corpus")
+    parser.add_argument("folder", type=any_path, metavar="DIR", help="a store, or the folder of a corpus")
     parser.add_argument(
         "--corpus", choices=CORPORA, default="own", help="corpus in DIR if it is not a store (default: own)"
     )
@@ -83,7 +88,7 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
         help="synthesize emotional motion of the packaged heads from speech with known phones",
         description="Without --spoken and --speech it synthesizes syllables and their motion, to test training.",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("-o", "--output", type=any_path, required=True, metavar="DIR", help="folder of the result")
     parser.add_argument(
         "--to",
         choices=("emovoca", "store"),
@@ -91,13 +96,15 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
         help="EmoVOCA's layout, or the store on which the default talker is trained (default: emovoca)",
     )
     speech = parser.add_argument_group("speech")
-    speech.add_argument("--spoken", type=Path, metavar="DIR", help="folder with utterances.tsv, audio/ and phones.tsv")
     speech.add_argument(
-        "--speech", type=Path, metavar="MANIFEST", help="manifest of corpora with transcripts, English or Polish"
+        "--spoken", type=any_path, metavar="DIR", help="folder with utterances.tsv, audio/ and phones.tsv"
+    )
+    speech.add_argument(
+        "--speech", type=any_path, metavar="MANIFEST", help="manifest of corpora with transcripts, English or Polish"
     )
     speech.add_argument(
         "--phones",
-        type=Path,
+        type=any_path,
         nargs="*",
         default=[],
         metavar="TSV",
@@ -107,8 +114,8 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
         "--most", type=integer(1, 1_000_000), metavar="N", help="maximum number of recordings per corpus (default: all)"
     )
     faces = parser.add_argument_group("measured faces, for --to store")
-    faces.add_argument("--grid", type=Path, metavar="DIR", help="folder with s1/ and s1_words.tsv")
-    faces.add_argument("--facegood", type=Path, metavar="DIR", help="folder of FACEGOOD-Audio2Face")
+    faces.add_argument("--grid", type=any_path, metavar="DIR", help="folder with s1/ and s1_words.tsv")
+    faces.add_argument("--facegood", type=any_path, metavar="DIR", help="folder of FACEGOOD-Audio2Face")
     heads = parser.add_argument_group("heads, for --to emovoca")
     add_count(heads, "--sentences", 1, 20, 4, "per subject")
     heads.add_argument("--identities", nargs="*", metavar="NAME", help="packaged heads (default: all)")
@@ -130,7 +137,7 @@ def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
         help="labelled clips of dynamic expressions, for recognisers",
         description="Writes videos with action units, weights, landmarks, emotion, intensity, masks and descriptions.",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("-o", "--output", type=any_path, required=True, metavar="DIR", help="folder of the result")
     add_count(parser, "--clips", 1, 10_000_000, 100, "number of clips")
     parser.add_argument(
         "--emotions",
@@ -181,7 +188,9 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         metavar="METRES",
         help="metres per unit of the corpus (default: 1)",
     )
-    parser.add_argument("--templates", type=Path, metavar="FILE", help="templates.pkl, or the mesh of your own data")
+    parser.add_argument(
+        "--templates", type=any_path, metavar="FILE", help="templates.pkl, or the mesh of your own data"
+    )
     parser.add_argument(
         "--all-expressions", action="store_true", help="include EmoVOCA's expressions for which the model has no label"
     )

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import integer
+from sedtalker.cli.options import any_path, integer
 
 if TYPE_CHECKING:
     from sedtalker.audio import Inspection
@@ -24,7 +24,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--audio",
-        type=Path,
+        type=any_path,
         metavar="FILE",
         help="show how this recording is read: tracks, gaps, damage, loudness, downmix",
     )

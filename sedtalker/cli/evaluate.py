@@ -15,6 +15,7 @@ from sedtalker.cli.options import (
     add_report,
     add_seed,
     add_workload,
+    any_path,
     decibels,
     integer,
     integer_list,
@@ -63,17 +64,17 @@ def _add_most(parser: argparse.ArgumentParser, of: str, default: str | int = "al
 
 def _add_spoken(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
-        "--spoken", type=Path, required=required, metavar="DIR", help="recordings whose phones are known"
+        "--spoken", type=any_path, required=required, metavar="DIR", help="recordings whose phones are known"
     )
     parser.add_argument(
-        "--phones", type=Path, required=required, metavar="TSV", help="their phones, by the names of the files"
+        "--phones", type=any_path, required=required, metavar="TSV", help="their phones, by the names of the files"
     )
 
 
 def _add_tracked(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracked",
-        type=Path,
+        type=any_path,
         action="append",
         default=[],
         metavar="DIR",
@@ -85,31 +86,23 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("talker", parents=[common], help="compare predicted with true animations")
     parser.add_argument(
         "predicted",
-        type=Path,
+        type=any_path,
         metavar="PRED_DIR",
         help="folder of predicted .npz or .npy files, or of a trained talker",
     )
     parser.add_argument(
-        "truth", type=Path, metavar="TRUTH_DIR", help="a prepared store, or a folder of true .npz or .npy files"
+        "truth", type=any_path, metavar="TRUTH_DIR", help="a prepared store, or a folder of true .npz or .npy files"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="report (.json, .md or .html); repeatable",
-    )
+    add_report(parser, ".md", ".html", repeatable=True)
     _add_split(parser, "a store")
     parser.add_argument(
-        "--masks", type=Path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertex indices as .json"
+        "--masks", type=any_path, metavar="FILE", help="FLAME_masks.pkl, or lists of vertex indices as .json"
     )
     parser.add_argument(
-        "--templates", type=Path, metavar="FILE", help="templates.pkl or a mesh, if TRUTH_DIR is not a store"
+        "--templates", type=any_path, metavar="FILE", help="templates.pkl or a mesh, if TRUTH_DIR is not a store"
     )
     parser.add_argument(
-        "--phones", type=Path, metavar="FILE", help="table of phone times (.tsv), to measure lip closures"
+        "--phones", type=any_path, metavar="FILE", help="table of phone times (.tsv), to measure lip closures"
     )
     parser.add_argument("--fps", type=real(1, 240, "Hz"), help="frame rate, if TRUTH_DIR is not a store (default: 30)")
     add_count(parser, "--tolerance", 0, 10_000, 0, "allowed difference of lengths", "FRAMES")
@@ -130,7 +123,7 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     add_seed(parser, "the bootstrap")
     parser.add_argument(
         "--render",
-        type=Path,
+        type=any_path,
         metavar="DIR",
         help="write videos of the worst, median and best clip: prediction, truth and error side by side",
     )
@@ -144,21 +137,17 @@ def _add_papers(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser(
         "papers", parents=[common], help="show the metrics of a talker in the formulas and units of papers"
     )
-    parser.add_argument("report", type=Path, metavar="REPORT", help="report of evaluate talker -o REPORT.json")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="report (.json or .md)")
+    parser.add_argument("report", type=any_path, metavar="REPORT", help="report of evaluate talker -o REPORT.json")
+    add_report(parser, ".md")
     parser.set_defaults(run=run_papers)
 
 
 def run_papers(arguments: argparse.Namespace) -> int:
     """Print the metrics of a report beside published ones."""
     from sedtalker.evaluation.papers import compare_with_papers, format_papers, read_summary
-    from sedtalker.evaluation.report import write_report
 
     report = compare_with_papers(read_summary(arguments.report))
-    print(format_papers(report))
-    if arguments.output:
-        write_report(report, arguments.output, {".md": format_papers})
-    return 0
+    return _print_report(format_papers(report), report, arguments.output, {".md": format_papers})
 
 
 def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
@@ -170,13 +159,17 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "inputs",
-        type=Path,
+        type=any_path,
         nargs="+",
         metavar="MODEL STORE|FILE",
         help="folder of a trained talker and a store (sedtalker data synthesize --to store), or animations (.npz)",
     )
     parser.add_argument(
-        "--phones", type=Path, nargs="*", metavar="TSV", help="tables of phone times (default: phones.tsv of the store)"
+        "--phones",
+        type=any_path,
+        nargs="*",
+        metavar="TSV",
+        help="tables of phone times (default: phones.tsv of the store)",
     )
     parser.add_argument("--text", metavar="WORDS", help="text of the animations, to align its phones")
     _add_tracked(parser)
@@ -211,10 +204,10 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
         help="measure expressions against real action units, and with an outside classifier of pictures",
         description="Reads the emotion of speaking faces by measures that do not know how they were made.",
     )
-    parser.add_argument("recordings", type=Path, nargs="*", metavar="AUDIO", help="neutral speech, two or more")
+    parser.add_argument("recordings", type=any_path, nargs="*", metavar="AUDIO", help="neutral speech, two or more")
     parser.add_argument(
         "--chain",
-        type=Path,
+        type=any_path,
         metavar="MANIFEST",
         help="emotional recordings (sedtalker data prepare): intensities of the diarizer by acted level and, with "
         "--judge, whether the face shows what the diarizer names",
@@ -228,7 +221,10 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
         help="clips of --chain for each emotion and level (default: %(default)s)",
     )
     parser.add_argument(
-        "--ravdess", type=Path, metavar="DIR", help="RAVDESS with action_units/per_clip.csv, to compare with its actors"
+        "--ravdess",
+        type=any_path,
+        metavar="DIR",
+        help="RAVDESS with action_units/per_clip.csv, to compare with its actors",
     )
     parser.add_argument("--talker", default="default", metavar="NAME|DIR", help="default: %(default)s")
     parser.add_argument(
@@ -252,7 +248,7 @@ def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
     add_diarizer(parser)
     _add_spoken(parser, required=False)
     _add_tracked(parser)
-    parser.add_argument("--manifest", type=Path, metavar="MANIFEST", help="manifest of speech corpora")
+    parser.add_argument("--manifest", type=any_path, metavar="MANIFEST", help="manifest of speech corpora")
     _add_split(parser, "the manifest")
     _add_most(parser, "of each folder and corpus")
     add_report(parser)
@@ -261,11 +257,13 @@ def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("diarizer", parents=[common], help="measure a diarizer on the speakers of a split")
-    parser.add_argument("manifest", type=Path, nargs="?", metavar="MANIFEST", help="manifest of speech corpora")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the report as JSON and Markdown")
+    parser.add_argument("manifest", type=any_path, nargs="?", metavar="MANIFEST", help="manifest of speech corpora")
+    parser.add_argument(
+        "-o", "--output", type=any_path, metavar="DIR", help="folder for the report as JSON and Markdown"
+    )
     parser.add_argument(
         "--ordinary",
-        type=Path,
+        type=any_path,
         nargs="+",
         default=(),
         metavar="DIR",
@@ -311,7 +309,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--non-speech",
-        type=Path,
+        type=any_path,
         nargs="*",
         metavar="DIR",
         help="additional tests with music, laughter, breath, barks and sounds from folders next to the speech",
@@ -333,7 +331,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--features",
-        type=Path,
+        type=any_path,
         nargs="+",
         metavar="CACHE",
         help="for emobox: of python -m sedtalker.recipes cache_features --steps, clean features first",
@@ -349,9 +347,9 @@ def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:
         description="Each side is RTTM (the emotion in its 8th field), a table of frames, or a folder of track files.",
     )
     benchmark = "true segments, such as the folder of python -m sedtalker.recipes frame_benchmark"
-    parser.add_argument("reference", type=Path, metavar="REFERENCE", help=benchmark)
-    parser.add_argument("hypothesis", type=Path, metavar="HYPOTHESIS", help="segments of a system")
-    add_report(parser, "report (.json or .md)")
+    parser.add_argument("reference", type=any_path, metavar="REFERENCE", help=benchmark)
+    parser.add_argument("hypothesis", type=any_path, metavar="HYPOTHESIS", help="segments of a system")
+    add_report(parser, ".md")
     add_seed(parser, "the bootstrap")
     parser.set_defaults(run=run_diarization)
 
@@ -360,7 +358,7 @@ def _add_mark(models: Any, common: argparse.ArgumentParser) -> None:
     parser = models.add_parser("mark", parents=[common], help="measure the mark in pictures")
     add_count(parser, "--frames", 1, 10_000_000, 40_000, "unmarked pictures, for false alarms")
     parser.add_argument(
-        "--photographs", type=Path, metavar="DIR", help="also parts of the pictures of a folder, for false alarms"
+        "--photographs", type=any_path, metavar="DIR", help="also parts of the pictures of a folder, for false alarms"
     )
     add_seed(parser, "the pictures")
     add_report(parser)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_sign, add_texture, real
-from sedtalker.export import FORMATS, SEALED
+from sedtalker.cli.options import RESULTS, add_sign, add_texture, any_path, real
+from sedtalker.errors import UsageError
+from sedtalker.export import FORMATS, SEALED, default_path
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -25,14 +26,24 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "export", parents=[common], help="an animation -> formats of other tools", description=__doc__
     )
-    parser.add_argument("animation", type=Path, metavar="ANIM", help="an .npz written by sedtalker animate")
+    parser.add_argument("animation", type=any_path, metavar="ANIM", help="an .npz written by sedtalker animate")
     parser.add_argument("--to", choices=FORMATS, required=True, help=_TO_HELP)
-    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="default: the folder of the animation")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=any_path,
+        metavar="PATH",
+        help="file, or a folder for a file named as the animation; for obj and ply the folder of the meshes (default: "
+        "next to the animation)",
+    )
     parser.add_argument(
         "--fps", type=real(1, 240), metavar="N", help="frames per second, such as 60 (default: the animation's)"
     )
     parser.add_argument(
-        "--audio", type=Path, metavar="FILE", help="its audio (default: the recording that the animation was made from)"
+        "--audio",
+        type=any_path,
+        metavar="FILE",
+        help="its audio (default: the recording that the animation was made from)",
     )
     parser.add_argument(
         "--basis",
@@ -42,7 +53,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--into",
-        type=Path,
+        type=any_path,
         metavar="AVATAR",
         help="with --to glb: a copy of this avatar (.glb, .gltf, .vrm) with the animation added; with --to vrma: for "
         "the expressions of this .vrm",
@@ -55,8 +66,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write one format of one animation; glb and usd also get a .wav with the same name."""
     from sedtalker.animation import load_animation
-    from sedtalker.errors import UsageError
-    from sedtalker.export import default_path, export_animation, export_sound
+    from sedtalker.export import export_animation, export_sound
     from sedtalker.export.sound import find_recording
     from sedtalker.provenance.record import describe
 
@@ -68,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.to not in SEALED:
             raise UsageError(f"--sign does not work with --to {arguments.to}. Use --to {', '.join(SEALED)}")
         check_signer(*arguments.sign)
+    path = _output_path(arguments.output, arguments.animation, arguments.to)
     animation = load_animation(arguments.animation)
     if arguments.audio is not None:
         animation = _replace_audio(animation, arguments.audio)
@@ -81,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
         from sedtalker.export.resample import resample_animation
 
         animation = resample_animation(animation, arguments.fps)
-    path = arguments.output or default_path(arguments.animation, arguments.to)
     if arguments.into is not None:
         _write_into(animation, arguments.to, arguments.into, path, arguments.sign)
     else:
@@ -97,6 +107,20 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _output_path(output: Path | None, animation: Path, name: str) -> Path:
+    """The path to write. A path without a suffix, or of a folder, is the folder of the file; meshes are a folder."""
+    default, ending = default_path(animation, name), FORMATS[name][1]
+    if output is None:
+        return default
+    if not ending.startswith("."):
+        return output
+    if output.is_dir() or not output.suffix:
+        return output / default.name
+    if output.suffix.lower() in RESULTS - {ending}:
+        raise UsageError(f"--to {name} does not fit the name {output}. End it in {ending}")
+    return output
 
 
 def _write_into(animation: Animation, name: str, avatar: Path, path: Path, sign: tuple[Path, Path] | None) -> None:

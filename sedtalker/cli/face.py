@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import folder, integer
+from sedtalker.cli.options import any_path, folder, integer
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("face", help="heads of your own: fit a mesh, or make up a person", description=__doc__)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     fit = actions.add_parser("fit", parents=[common], help="a mesh without a rig -> a head that speaks")
-    fit.add_argument("mesh", type=Path, help="a head of any topology (.obj, .ply, .stl, .glb) whose lips can part")
+    fit.add_argument("mesh", type=any_path, help="a head of any topology (.obj, .ply, .stl, .glb) whose lips can part")
     fit.add_argument("-o", "--output", type=folder, required=True, metavar="DIR", help="new folder, for --face DIR")
     fit.add_argument(
         "--landmarks",
-        type=Path,
+        type=any_path,
         metavar="FILE",
         help="corrections (.json): name -> vertex from 0 or [x, y, z] in the mesh's axes; names: nose_tip, "
         "mouth_middle, chin, mouth_left, mouth_right, eye_left_inner, eye_right_inner",

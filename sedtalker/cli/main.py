@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from sedtalker import __version__
 from sedtalker.cli import (
@@ -41,6 +42,13 @@ COMMANDS = (
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser that prints a usage error as one line, with the command that shows the help."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """Refuse unknown arguments here, so that the error names the sub-command and not `sedtalker`."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}. See: {self.prog} --help\n")
@@ -87,15 +95,41 @@ def _termination_raises() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _check_replaced(arguments: argparse.Namespace) -> None:
+    """Raise UsageError if a file that the command writes is one that it reads."""
+    values = vars(arguments).copy()
+    written = [*_existing_files(values.pop("output", None)), *_existing_files(values.pop("plot", None))]
+    read = [file for value in values.values() for file in _existing_files(value)] if written else []
+    for file in read:
+        if any(file.samefile(output) for output in written):
+            raise UsageError(f"the output would replace an input: {file}. Choose another file with -o")
+
+
+def _existing_files(value: object) -> list[Path]:
+    """The files among the paths and texts in the value of an argument."""
+    if isinstance(value, list | tuple):
+        return [file for item in value for file in _existing_files(item)]
+    with suppress(OSError, ValueError):  # a text that cannot be a path
+        if isinstance(value, str | Path) and Path(value).is_file():
+            return [Path(value)]
+    return []
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # file names may contain characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    words = sys.argv[1:] if argv is None else argv
+    for word in [] if "--" in words else words:
+        if word.startswith("-") and "." in word and Path(word).is_file():
+            parser.error(f"a file whose name starts with a dash looks like an option: {word}. Write ./{word}")
+    arguments = parser.parse_args(argv)
     try:
         with _termination_raises(), warnings_as_lines(), short_openmp_spin():
+            _check_replaced(arguments)
             return arguments.run(arguments)
     except SEDTalkerError as error:
         if arguments.debug:

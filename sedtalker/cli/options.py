@@ -70,13 +70,36 @@ def add_count(parser: Group, name: str, low: int, high: int, default: int, text:
 decibels = real_list(-20, 60, "dB")
 
 
+def any_path(text: str) -> Path:
+    """Option type: a path, existing or not. Refuses an empty text, which `Path` reads as the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path. Check the variable that it comes from")
+    return Path(text)
+
+
+def path_with_suffix(*suffixes: str) -> Callable[[str], Path]:
+    """Option type: the path of a file to write, with one of these suffixes."""
+
+    def parse(text: str) -> Path:
+        path = any_path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(suffixes)}")
+        return path
+
+    return parse
+
+
 def integer(low: int, high: int) -> Callable[[str], int]:
     """Option type: an integer in [low, high]."""
 
     def parse(text: str) -> int:
-        if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {low} to {high}")
-        return int(text)
+        return value
 
     return parse
 
@@ -127,7 +150,7 @@ def speaker_source(text: str) -> str:
 
 def folder(text: str) -> Path:
     """Option type: an output folder, which need not exist. Names with the suffix of a file are refused."""
-    path = Path(text)
+    path = any_path(text)
     if path.suffix.lower() in RESULTS and not path.is_dir():
         raise argparse.ArgumentTypeError(
             f"{text!r} looks like a file. Name a folder: result files take the names of the inputs"
@@ -147,9 +170,17 @@ def add_output(parser: argparse.ArgumentParser, contents: str) -> None:
     )
 
 
-def add_report(parser: argparse.ArgumentParser, contents: str = "report as JSON") -> None:
-    """Add the option `-o FILE` of commands that measure."""
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=contents)
+def add_report(parser: argparse.ArgumentParser, *suffixes: str, repeatable: bool = False) -> None:
+    """Add the option `-o FILE` of commands that measure; the report is JSON, or of one of the other `suffixes`."""
+    several: dict[str, Any] = {"action": "append", "default": []} if repeatable else {}
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path_with_suffix(".json", *suffixes),
+        metavar="FILE",
+        help=f"report ({', '.join(('.json', *suffixes))}){'; repeatable' if repeatable else ''}",
+        **several,
+    )
 
 
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
@@ -181,13 +212,16 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-strip", action="store_false", dest="strip", help="hide the emotion strip under the face")
     parser.add_argument(
         "--captions",
-        type=Path,
+        type=any_path,
         metavar="FILE|DIR",
         help="captions under the face: subtitles (.srt, .vtt, .ass), timed words (.csv, .tsv with columns "
         "start,end,word) or text (.txt); or a folder with one such file per input",
     )
     parser.add_argument(
-        "--font", type=Path, metavar="FILE", help="font for captions whose letters the packaged fonts lack (.ttf, .otf)"
+        "--font",
+        type=any_path,
+        metavar="FILE",
+        help="font for captions whose letters the packaged fonts lack (.ttf, .otf)",
     )
     parser.add_argument(
         "--no-mark", action="store_false", dest="mark", help="no mark in the pictures; the metadata states that"
@@ -200,7 +234,7 @@ def add_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sign",
         nargs=2,
-        type=Path,
+        type=any_path,
         action=_Pair,
         metavar=("CERT", "KEY"),
         help="sign the files with this certificate chain and private key, PEM files (default: mp4, png and gif with a "
@@ -218,7 +252,7 @@ class _Pair(argparse.Action):
 def add_texture(parser: argparse.ArgumentParser) -> None:
     """Add the option `--texture FILE`."""
     parser.add_argument(
-        "--texture", type=Path, metavar="FILE", help="skin texture: a picture with the layout of the head's own"
+        "--texture", type=any_path, metavar="FILE", help="skin texture: a picture with the layout of the head's own"
     )
 
 
@@ -256,7 +290,7 @@ def add_voice_reference(parser: argparse.ArgumentParser) -> None:
     """Add the option `--voice-reference FILE`."""
     parser.add_argument(
         "--voice-reference",
-        type=Path,
+        type=any_path,
         metavar="FILE",
         help="ordinary speech of the person who speaks, or a profile of sedtalker voice enroll",
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from sedtalker.cli.options import (
     add_batch_options,
     add_output,
     add_picture_options,
+    any_path,
     batch_config,
     name_list,
     real,
@@ -31,7 +31,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--audio",
-        type=Path,
+        type=any_path,
         metavar="FILE",
         help="audio of the video (default: the recording that the animation was made from)",
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_diarizer, add_look_ahead, add_voice_reference, integer
+from sedtalker.cli.options import add_diarizer, add_look_ahead, add_voice_reference, any_path, integer
 from sedtalker.errors import require
 
 
@@ -46,8 +45,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="a page of another site that may connect, as often as needed",
     )
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM), for HTTPS and gRPC")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    parser.add_argument("--tls-cert", type=any_path, metavar="FILE", help="certificate (PEM), for HTTPS and gRPC")
+    parser.add_argument("--tls-key", type=any_path, metavar="FILE", help="its key (PEM)")
     parser.add_argument(
         "--workers",
         type=integer(1, 64),

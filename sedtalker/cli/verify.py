@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
+from sedtalker.cli.options import any_path
 from sedtalker.errors import SEDTalkerError
 
 
@@ -19,7 +19,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         description=__doc__,
         epilog="exit code: 0 if every file is intact, else 1",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="video, picture, .glb or .html file")
+    parser.add_argument("files", nargs="+", type=any_path, metavar="FILE", help="video, picture, .glb or .html file")
     parser.add_argument("--json", action="store_true", help="print JSON: a list with an object for each file")
     parser.set_defaults(run=run)
 

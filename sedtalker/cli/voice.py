@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from sedtalker.cli.options import add_audio_options, add_device, add_diarizer
+from sedtalker.cli.options import add_audio_options, add_device, add_diarizer, any_path, path_with_suffix
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -21,23 +20,20 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     enroll.add_argument("audio", nargs="+", metavar="AUDIO", help="any audio or video file, a folder, or a pattern")
     enroll.add_argument(
-        "-o", "--output", type=profile_path, required=True, metavar="FILE", help="the profile (.safetensors)"
+        "-o",
+        "--output",
+        type=path_with_suffix(".safetensors"),
+        required=True,
+        metavar="FILE",
+        help="the profile (.safetensors)",
     )
     add_device(enroll)
     add_diarizer(enroll)
     add_audio_options(enroll)
     enroll.set_defaults(run=run_enroll)
     show = actions.add_parser("show", parents=[common], help="print the contents of voice profiles")
-    show.add_argument("profiles", nargs="+", type=Path, metavar="PROFILE", help="of sedtalker voice enroll")
+    show.add_argument("profiles", nargs="+", type=any_path, metavar="PROFILE", help="of sedtalker voice enroll")
     show.set_defaults(run=run_show)
-
-
-def profile_path(text: str) -> Path:
-    """Option type: the path of a voice profile, which ends in `.safetensors`."""
-    path = Path(text)
-    if path.suffix.lower() != ".safetensors":
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors")
-    return path
 
 
 def run_enroll(arguments: argparse.Namespace) -> int:

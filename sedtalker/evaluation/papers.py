@@ -22,6 +22,7 @@ from sedtalker.face.vertex_masks import FLAME_VERTICES
 
 FLAME_LIPS = 254  # vertices of FLAME's mask of the lips
 BIWI_VERTICES = 23_370
+_COMMAND = "sedtalker evaluate talker PRED_DIR TRUTH_DIR -o REPORT.json"  # that writes a report
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,10 @@ def read_summary(path: Path | str) -> dict[str, Any]:
     try:
         summary = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"report cannot be read: {path} ({error}). Write one with: evaluate talker -o {path}"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"report cannot be read: {path} ({reason}). Write one with: {_COMMAND}") from error
     if not isinstance(summary, dict) or not {"systems", "measures", "fps", "split", "corpus"} <= set(summary):
-        raise DataError(f"not the report of evaluate talker: {path}. Write one with: evaluate talker -o {path}")
+        raise DataError(f"not the report of evaluate talker: {path}. Write one with: {_COMMAND}")
     return summary
 
 

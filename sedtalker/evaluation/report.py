@@ -35,7 +35,7 @@ def format_text(summary: Summary) -> str:
 def write_report(report: Mapping[str, Any], path: Path | str, formats: Mapping[str, Format] | None = None) -> None:
     """Write a report in the form of the path's suffix: by the function that `formats` has for it, otherwise as JSON."""
     path = Path(path)
-    formatter = (formats or {}).get(path.suffix)
+    formatter = (formats or {}).get(path.suffix.lower())
     text = formatter(report) if formatter else json.dumps(report, indent=1) + "\n"
     with atomic_write(path) as temp_path:
         temp_path.write_text(text, encoding="utf-8")

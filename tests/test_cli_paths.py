@@ -1,0 +1,134 @@
+"""Paths on the command line: empty ones, outputs that are inputs, folders, devices and names of other formats."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from made_animation import made_animation
+
+from sedtalker.cli.main import main
+from sedtalker.errors import SEDTalkerError
+from sedtalker.files import atomic_write
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("animation")
+    made_animation(folder, 0.2).save(folder / "clip.npz")
+    return folder / "clip.npz"
+
+
+@pytest.fixture
+def clip(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an animation in the current folder."""
+    shutil.copy(saved, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return saved.name
+
+
+def run(*arguments: str) -> int:
+    """The exit code of the command, also where argparse exits."""
+    try:
+        return main(arguments)
+    except SystemExit as stopped:
+        assert isinstance(stopped.code, int)
+        return stopped.code
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("animate", ""),
+        ("render", "clip.npz", ""),
+        ("diarize", "clip.npz", "-o", ""),
+        ("voice", "enroll", "", "-o", "voice.safetensors"),
+        ("export", "clip.npz", "--to", "csv", "-o", ""),
+        ("verify", ""),
+        ("data", "check", ""),
+        ("evaluate", "talker", "", "truth"),
+    ],
+)
+def test_an_empty_path_is_refused_and_is_not_the_current_folder(
+    clip: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "an empty " in line and [path.name for path in Path().iterdir()] == [clip]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "clip.npz", "--to", "npy", "-o", "clip.npz"),
+        ("export", "clip.npz", "--to", "glb", "--into", "own.glb", "-o", "./own.glb"),
+        ("evaluate", "papers", "own.json", "-o", "own.json"),
+        ("evaluate", "diarization", "own.json", "clip.npz", "-o", "own.json"),
+        ("voice", "enroll", "own.safetensors", "-o", "link.safetensors"),
+        ("critique", "own.png", "--plot", "own.png"),
+    ],
+)
+def test_an_output_does_not_replace_an_input(
+    clip: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    for name in ("own.glb", "own.json", "own.safetensors", "own.png"):
+        Path(name).write_text("mine")
+    Path("link.safetensors").symlink_to("own.safetensors")
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    assert run(*arguments) == 2
+    assert "would replace an input" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
+def test_pipes_and_devices_are_not_replaced(clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As root, a rename would replace /dev/null by a file."""
+    os.mkfifo("pipe.csv")
+    assert run("export", clip, "--to", "csv", "-o", "pipe.csv") == 1
+    assert "it is a pipe or device" in capsys.readouterr().err
+    assert Path("pipe.csv").is_fifo()
+
+
+def test_a_folder_as_the_path_of_an_export_gets_a_file_named_as_the_animation(clip: str) -> None:
+    Path("there").mkdir()
+    for folder in ("there", "new/"):
+        assert run("export", clip, "--to", "csv", "-o", folder) == 0
+        assert [path.name for path in Path(folder).iterdir()] == ["clip.csv"]
+    assert run("export", clip, "--to", "ply", "-o", "meshes") == 0
+    assert len([*Path("meshes").glob("*.ply")]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("export", "clip.npz", "--to", "csv", "-o", "a.json"), "End it in .csv"),
+        (("evaluate", "motion", "clip.npz", "-o", "a.md"), "does not end in .json"),
+        (("evaluate", "talker", "a", "b", "-o", "a.txt"), "does not end in .json or .md or .html"),
+        (("critique", "clip.npz", "--plot", "a.doc"), "does not end in .png or .svg or .pdf"),
+        (("animate", "https://example.org/a.wav"), "Download it"),
+        (("export", "clip.npz", "clip.npz", "--to", "csv"), "See: sedtalker export --help"),
+        (("animate", "a.wav", "--size", "²"), "'²' is not an integer"),
+        (("evaluate", "papers", "absent.json"), "(No such file or directory)"),
+        (("animate", "-voice.wav"), "Write ./-voice.wav"),
+    ],
+)
+def test_mistakes_that_are_refused_before_the_work(
+    clip: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    Path("-voice.wav").write_bytes(b"RIFF")
+    assert run(*arguments) in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and sorted(path.name for path in Path().iterdir()) == ["-voice.wav", clip]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("file/a.txt", "a file has the name of the folder"), ("folder", "a folder has its name")]
+)
+def test_the_reason_names_the_file_or_folder_in_the_path(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SEDTalkerError, match=f"cannot write .*: {reason}"), atomic_write(tmp_path / name) as path:
+        path.write_text("")

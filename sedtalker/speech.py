@@ -403,6 +403,10 @@ def _load_tuned_whisper(folder: Path) -> WhisperEncoder:
 
 
 def _load_with_transformers(name: Path | str, device: str | torch.device) -> WindowedEncoder:
+    if "/" not in str(name) and not Path(name).is_dir():
+        raise CheckpointError(
+            f"no speech encoder has this name: {name}. Give {DEFAULT_ENCODER}, a folder or OWNER/NAME"
+        )
     transformers = require("transformers", "hub")
     try:
         config = transformers.AutoConfig.from_pretrained(name)

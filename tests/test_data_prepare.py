@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ import pytest
 import vertex_corpora as made
 
 from sedtalker.audio import load_audio
+from sedtalker.data.features import cache_store_features
 from sedtalker.data.prepare import PrepareOptions, check_source, check_store, prepare
 from sedtalker.data.vertex_corpora.biwi import read_biwi
 from sedtalker.data.vertex_corpora.emovoca import EXPRESSIONS, emotion_of, parse_name, read_emovoca
 from sedtalker.data.vertex_corpora.own import read_own
 from sedtalker.data.vertex_corpora.sequences import UNUSED
 from sedtalker.data.vertex_corpora.vocaset import read_vocaset, split_of
-from sedtalker.data.vertex_store import open_store
-from sedtalker.errors import DataError
+from sedtalker.data.vertex_emotion import cache_store_emotions
+from sedtalker.data.vertex_store import Store, open_store
+from sedtalker.errors import CheckpointError, DataError
 from sedtalker.labels import LABELS
 
 
@@ -322,6 +325,18 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
         prepare(read_emovoca(tmp_path), tmp_path / "store", PrepareOptions(dtype="float32"))
     with pytest.raises(DataError, match="not empty and not a store"):
         prepare(read_emovoca(tmp_path), tmp_path / "New_EmoVOCA")
+
+
+@pytest.mark.parametrize("cache", [cache_store_features, cache_store_emotions])
+def test_a_model_that_cannot_be_loaded_leaves_no_record_of_its_name(
+    cache: Callable[[Store, str], int], tmp_path: Path
+) -> None:
+    """A record would refuse the right model in the next run."""
+    made.generator_layout(tmp_path)
+    prepare(read_emovoca(tmp_path), tmp_path / "store")
+    with pytest.raises(CheckpointError, match="absent"):
+        cache(open_store(tmp_path / "store"), "absent")
+    assert not [*(tmp_path / "store").glob("*/*.json")]
 
 
 def test_unfinished_store_is_not_opened(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_seed, any_path, integer, path_with_suffix, real
+from sedtalker.cli.options import add_seed, any_path, integer, path_with_suffix, real, refuse_unused
 from sedtalker.errors import SEDTalkerError
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "data expressions",
     )
     add_seed(parser, "the inserted expressions and of the intervals")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=partial(run, parser))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Print what the face shows; exit code 1 if a file cannot be read."""
     from sedtalker.animation import load_animation
     from sedtalker.errors import UsageError
@@ -70,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("no VIDEO|ANIM. Name videos or animations (.npz), or labelled faces with --groups")
     if arguments.plot is not None and len(arguments.files) != 1:
         raise UsageError(f"--plot draws one file, but {len(arguments.files)} are named. Name one")
+    if arguments.inserted is None:
+        refuse_unused(parser, arguments, "intensity", "without --inserted")
     documents: list[dict[str, Any]] = []
     if arguments.groups is not None:
         documents.append(_measure_groups(arguments))

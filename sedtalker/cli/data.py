@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.cli.options import add_count, add_seed, any_path, integer, real
+from sedtalker.cli.options import add_count, add_seed, any_path, integer, real, refuse_unused
+from sedtalker.errors import UsageError
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import PrepareReport
@@ -17,6 +19,8 @@ SPEECH = (
     "ravdess", "crema-d", "nemo", "savee", "tess", "esd", "emov-db", "jl-corpus", "iemocap", "meld", "emodb",
     "zed", "banglaser", "emogator", "spoken",
 )  # fmt: skip
+NONE = "none"  # of --encoder and --diarizer
+READING = "fps source_fps scale templates all_expressions"  # options of `_add_reading`
 SHOWN = 20  # printed lines of each list; the manifest has all
 
 
@@ -63,12 +67,12 @@ def _add_prepare(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--diarizer",
-        default="none",
+        default=NONE,
         metavar="NAME|DIR",
         help="diarizer that is run on the sound, for a training with emotion=diarizer (default: none)",
     )
     _add_reading(parser)
-    parser.set_defaults(run=run_prepare)
+    parser.set_defaults(run=partial(run_prepare, parser))
 
 
 def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -78,7 +82,7 @@ def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
         "--corpus", choices=CORPORA, default="own", help="corpus in DIR if it is not a store (default: own)"
     )
     _add_reading(parser)
-    parser.set_defaults(run=run_check)
+    parser.set_defaults(run=partial(run_check, parser))
 
 
 def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -127,7 +131,7 @@ def _add_synthesize(commands: Any, common: argparse.ArgumentParser) -> None:
         "--seconds", type=real(0.5, 60, "s"), default=2.0, help="length of a sentence, without speech (default: 2)"
     )
     add_seed(parser, "the syllables")
-    parser.set_defaults(run=run_synthesize)
+    parser.set_defaults(run=partial(run_synthesize, parser))
 
 
 def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -157,7 +161,6 @@ def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_expressions(arguments: argparse.Namespace) -> int:
     """Write labelled clips of expressions."""
-    from sedtalker.errors import UsageError
     from sedtalker.synthesis.expression_clips import EMOTIONS, ClipOptions, write_clips
 
     emotions = arguments.emotions or EMOTIONS
@@ -196,9 +199,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_prepare(arguments: argparse.Namespace) -> int:
+def run_prepare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Prepare a corpus; exit code 1 if a sequence was refused."""
     if arguments.corpus in SPEECH:
+        refuse_unused(parser, arguments, f"dtype encoder diarizer {READING}", "on a corpus of speech")
         from sedtalker.data.speech_corpora.registry import add_corpus, summary
 
         print(summary(add_corpus(arguments.output, arguments.corpus, arguments.source)))
@@ -206,17 +210,18 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     from sedtalker.data.prepare import PrepareOptions, prepare
     from sedtalker.data.vertex_store import open_store, split_counts
 
+    _check_models(arguments.encoder, arguments.diarizer)
     options = PrepareOptions(arguments.fps, arguments.source_fps, arguments.dtype, arguments.scale)
     outcome = prepare(_read_corpus(arguments.corpus, arguments.source, arguments), arguments.output, options)
     _print_outcome(outcome)
     for split, (clips, frames, subjects) in split_counts(outcome.clips).items():
         print(f"{split}: {clips} clips, {frames} frames, subjects: {subjects}")
-    if arguments.encoder != "none":
+    if arguments.encoder != NONE:
         from sedtalker.data.features import cache_store_features
 
         sounds = cache_store_features(open_store(arguments.output), arguments.encoder)
         print(f"features: {arguments.encoder}, {sounds} audio files, shared by the variants of a sentence")
-    if arguments.diarizer != "none":
+    if arguments.diarizer != NONE:
         from sedtalker.data.vertex_emotion import cache_store_emotions
 
         sounds = cache_store_emotions(open_store(arguments.output), arguments.diarizer)
@@ -225,12 +230,25 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     return 1 if outcome.refused else 0
 
 
-def run_check(arguments: argparse.Namespace) -> int:
+def _check_models(encoder: str, diarizer: str) -> None:
+    """Raise before the sequences are converted if a model cannot be loaded."""
+    if encoder != NONE:
+        from sedtalker.speech import load_encoder
+
+        load_encoder(encoder)
+    if diarizer != NONE:
+        from sedtalker.pipeline import load
+
+        load(diarizer=diarizer)
+
+
+def run_check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Check a store or a corpus; exit code 1 if a clip is invalid."""
     from sedtalker.data.prepare import PrepareOptions, check_source, check_store
     from sedtalker.data.vertex_store import is_store, open_store
 
     if is_store(arguments.folder):
+        refuse_unused(parser, arguments, f"corpus {READING}", "on a store")
         store = open_store(arguments.folder)
         invalid, count = check_store(store), len(store)
         _print_lines("refused", [f"{name}: {reason}" for name, reason in invalid.items()])
@@ -243,13 +261,18 @@ def run_check(arguments: argparse.Namespace) -> int:
     return 1 if invalid else 0
 
 
-def run_synthesize(arguments: argparse.Namespace) -> int:
+def run_synthesize(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Synthesize a corpus, or the store of the default talker."""
     if arguments.to == "store":
+        refuse_unused(parser, arguments, "sentences identities fps subjects seconds seed", "with --to store")
+        if not (arguments.spoken or arguments.speech or arguments.grid or arguments.facegood):
+            raise UsageError("no speech for --to store. Give --spoken, --speech, --grid or --facegood")
         _synthesize_store(arguments)
     elif arguments.spoken or arguments.speech:
+        refuse_unused(parser, arguments, "grid facegood subjects seconds seed", "with speech and --to emovoca")
         _synthesize_speech(arguments)
     else:
+        refuse_unused(parser, arguments, "phones most grid facegood identities fps", "without --spoken and --speech")
         _synthesize_syllables(arguments)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sedtalker.cli.options import (
     name_list,
     real,
     real_list,
+    refuse_unused,
 )
 
 BASELINES = ("still", "mean", "linear")
@@ -336,7 +338,7 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         metavar="CACHE",
         help="for emobox: of python -m sedtalker.recipes cache_features --steps, clean features first",
     )
-    parser.set_defaults(run=run_diarizer)
+    parser.set_defaults(run=partial(run_diarizer, parser))
 
 
 def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:
@@ -442,8 +444,11 @@ def run_expression(arguments: argparse.Namespace) -> int:
 def run_motion(arguments: argparse.Namespace) -> int:
     """Analyse the motion of a talker or of animations."""
     from sedtalker.evaluation.motion import format_motion
+    from sedtalker.resources import asset
 
-    report = _model_motion(arguments) if arguments.inputs[0].is_dir() else _animations_motion(arguments)
+    model = arguments.inputs[0]
+    is_model = model.is_dir() or (not model.exists() and asset("talker", str(model)).is_dir())
+    report = _model_motion(arguments) if is_model else _animations_motion(arguments)
     return _print_report(format_motion(report), report, arguments.output)
 
 
@@ -526,16 +531,20 @@ def run_live(arguments: argparse.Namespace) -> int:
     return _print_report(text, report, arguments.output)
 
 
-def run_diarizer(arguments: argparse.Namespace) -> int:
+def run_diarizer(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
     from sedtalker.errors import UsageError
 
     if arguments.manifest is None and (arguments.protocol == "emobox" or arguments.left_out or not arguments.ordinary):
         raise UsageError("no MANIFEST of speech corpora. Write one with sedtalker data prepare, or use --ordinary DIR")
+    tests = "ordinary split diarizer noise channels look_aheads references non_speech per_speaker crossfade"
     if arguments.left_out:
+        refuse_unused(parser, arguments, f"{tests} protocol features", "with --left-out")
         return _run_cross_corpus(arguments)
     if arguments.protocol == "emobox":
+        refuse_unused(parser, arguments, f"{tests} most", "with --protocol emobox")
         return _run_emobox(arguments)
+    refuse_unused(parser, arguments, "features", "without --protocol emobox")
     from sedtalker.evaluation.diarizer import (
         evaluate_diarizer,
         format_diarizer,

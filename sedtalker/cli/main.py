@@ -43,7 +43,7 @@ COMMANDS = (
 class OneLineParser(argparse.ArgumentParser):
     """A parser that prints a usage error as one line, with the command that shows the help."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse unknown arguments here, so that the error names the sub-command and not `sedtalker`."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:

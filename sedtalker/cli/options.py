@@ -262,6 +262,15 @@ def task_options(kind: type[Options], arguments: argparse.Namespace, **values: A
     return kind(**{name: getattr(arguments, name) for name in names}, **values)
 
 
+def refuse_unused(parser: argparse.ArgumentParser, arguments: argparse.Namespace, names: str, when: str) -> None:
+    """Raise UsageError if one of the options is given that have no effect `when`; `names` are their attributes."""
+    from sedtalker.errors import UsageError
+
+    for name in names.split():
+        if getattr(arguments, name) != parser.get_default(name):
+            raise UsageError(f"--{name.replace('_', '-')} has no effect {when}. Remove it")
+
+
 def add_audio_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that read recordings."""
     parser.add_argument(

@@ -139,8 +139,8 @@ def cache_look_aheads(clips: list[tuple[str, Path]], root: Path, encoder: str) -
         DataError: the store has features of another encoder, or recordings cannot be read.
         CheckpointError: the encoder does not exist.
     """
+    network = load_encoder(encoder)  # before its name is recorded: a wrong one must not stay there
     _record_encoder(root / FEATURES, encoder)
-    network = load_encoder(encoder)
     if not isinstance(network, StreamingEncoder):
         cache_features(clips, root / FEATURES, network.encode)
         return
@@ -170,11 +170,12 @@ def cache_store_features(store: Store, encoder: str = DEFAULT_ENCODER) -> int:
         DataError: the folder holds features of another encoder, or a recording cannot be read.
         CheckpointError: the encoder does not exist.
     """
-    folder = store.root / "features"
+    folder = store.root / FEATURES
     remove_temporary(folder)
+    network = load_encoder(encoder)
     _record_encoder(folder, encoder)
     sounds = {clip.audio: store.sound(clip) for clip in store}
-    cache_features(sorted(sounds.items()), folder, load_encoder(encoder).encode)
+    cache_features(sorted(sounds.items()), folder, network.encode)
     return len(sounds)
 
 
@@ -184,7 +185,7 @@ def check_features(model: TalkerConfig, store: Path, layers: int, width: int) ->
     Raises:
         DataError: they are of another encoder, or have other sizes.
     """
-    record = store / "features" / RECORD
+    record = store / FEATURES / RECORD
     encoder = json.loads(record.read_text(encoding="utf-8"))["encoder"] if record.is_file() else model.encoder
     if (encoder, layers, width) != (model.encoder, model.layers, model.feature_width):
         raise DataError(

@@ -44,11 +44,11 @@ def cache_store_emotions(store: Store, diarizer: str = "default") -> int:
     record = folder / _RECORD
     if record.is_file() and (earlier := json.loads(record.read_text(encoding="utf-8"))["diarizer"]) != diarizer:
         raise DataError(f"the store has tracks of diarizer {earlier}, not of {diarizer}: {folder}. Delete the folder")
+    talker = load(diarizer=diarizer)  # before its name is recorded: a wrong one must not stay there
     with atomic_write(record) as temp_path:
         temp_path.write_text(json.dumps({"diarizer": diarizer}) + "\n", encoding="utf-8")
     remove_temporary(folder)
     sounds = {clip.audio: store.sound(clip) for clip in store}
-    talker = load(diarizer=diarizer)
     for key, path in tqdm(sorted(sounds.items()), desc=f"diarizer {diarizer} -> {folder}", unit="sound"):
         target = _path(store, key)
         if target.is_file():

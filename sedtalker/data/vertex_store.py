@@ -152,11 +152,14 @@ def open_store(folder: Path | str) -> Store:
 
 
 def is_store(folder: Path | str) -> bool:
-    """Whether a folder holds a store of vertices, finished or not."""
+    """Whether a folder holds a store of vertices, finished or not, or one whose manifest is damaged."""
     try:
-        return read_manifest(Path(folder)).get("kind") == KIND
-    except DataError:
+        manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+    except OSError:
         return False
+    except ValueError:
+        return True
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

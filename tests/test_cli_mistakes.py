@@ -1,4 +1,4 @@
-"""Paths on the command line: empty ones, outputs that are inputs, folders, devices and names of other formats."""
+"""Mistakes on the command line that are refused before the work: wrong paths, and options without effect."""
 
 from __future__ import annotations
 
@@ -122,6 +122,34 @@ def test_mistakes_that_are_refused_before_the_work(
     assert run(*arguments) in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line and sorted(path.name for path in Path().iterdir()) == ["-voice.wav", clip]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "synthesize", "-o", "made", "--identities", "man"),
+        ("data", "synthesize", "-o", "made", "--spoken", "speech", "--subjects", "2"),
+        ("data", "synthesize", "-o", "made", "--to", "store", "--spoken", "speech", "--seconds", "3"),
+        ("data", "synthesize", "-o", "made", "--to", "store"),
+        ("data", "prepare", "ravdess", "speech", "-o", "m.json", "--encoder", "none"),
+        ("evaluate", "diarizer", "m.json", "--left-out", "ravdess=model", "--noise", "10"),
+        ("evaluate", "diarizer", "m.json", "--protocol", "emobox", "--most", "3"),
+        ("evaluate", "diarizer", "m.json", "--features", "cache"),
+        ("critique", "clip.npz", "--intensity", "0.5"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    clip: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no effect" in line or "no speech for --to store" in line
+
+
+def test_a_damaged_manifest_is_named_as_the_problem_of_a_store(clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("manifest.json").write_text("{")
+    assert run("data", "check", ".") == 1
+    assert "not a manifest: manifest.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

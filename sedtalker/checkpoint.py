@@ -89,7 +89,7 @@ def load_rows(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, 
         names = [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]
         rows = {name: QuantizedRows(state.pop(name + INTEGERS), state.pop(name + SCALE)) for name in names}
         for stored in rows.values():
-            stored.restore()  # checks the shapes
+            stored.expand_scales()  # checks the shapes
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error

@@ -52,9 +52,13 @@ class QuantizedRows(NamedTuple):
     integers: Tensor  # (rows, ...) int8, of at most `LEVELS`
     scales: Tensor  # (rows,) float32
 
+    def expand_scales(self) -> Tensor:
+        """The scale of each integer (rows, ...). Raises RuntimeError if the shapes do not fit each other."""
+        return _broadcast_scales(self.scales, self.integers).expand_as(self.integers)
+
     def restore(self) -> Tensor:
-        """The weights (rows, ...) in float32. Raises RuntimeError if the shapes do not fit each other."""
-        return self.integers * _broadcast_scales(self.scales, self.integers)
+        """The weights (rows, ...) in float32."""
+        return self.integers * self.expand_scales()
 
 
 def quantize_rows(weight: Tensor) -> QuantizedRows:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sedtalker.face.assets import load_face
+from sedtalker.face.pose_cpu import pose_few
 from sedtalker.face.rig import Face
 
 
@@ -33,3 +34,20 @@ def test_a_face_without_blendshapes_cannot_be_posed() -> None:
     bare = Face("bare", np.zeros((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
     with pytest.raises(ValueError, match="no blendshapes"):
         bare.pose(np.zeros(52))
+
+
+@pytest.mark.parametrize("vertices", [1, 128, 700])
+def test_a_few_frames_are_posed_as_many(vertices: int) -> None:
+    rng = np.random.default_rng(0)
+    shapes, template = np.zeros((3, vertices, 3), np.float32), rng.normal(size=(vertices, 3)).astype(np.float32)
+    shapes[0, -1] = 1, 2, 3
+    shapes[1, vertices // 4 : vertices // 2] = rng.normal(size=(vertices // 2 - vertices // 4, 3))
+    weights = rng.uniform(size=(4, 3)).astype(np.float32)
+    expected = template + np.einsum("tk,kvc->tvc", weights, shapes)
+    for _ in range(2):  # the second call uses the packed shapes
+        np.testing.assert_allclose(pose_few(weights, shapes, template), expected, atol=1e-6)
+    np.testing.assert_array_equal(pose_few(weights, np.zeros_like(shapes), template), np.repeat(template[None], 4, 0))
+    face = load_face("default")
+    assert face.blendshapes is not None
+    weights = rng.uniform(size=(2, len(face.blendshapes))).astype(np.float32)
+    np.testing.assert_allclose(pose_few(weights, face.blendshapes, face.template), face.pose(weights), atol=1e-6)

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
-from sedtalker.errors import CheckpointError
+from sedtalker.errors import CheckpointError, reason_of
 from sedtalker.files import atomic_write, sha256
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def load_rows(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, 
         for stored in rows.values():
             stored.expand_scales()  # checks the shapes
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error
     return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, rows
 

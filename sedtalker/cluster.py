@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sedtalker.errors import SEDTalkerError, require
+from sedtalker.errors import SEDTalkerError, reason_of, require
 
 CLUSTER_POLL = 2.0  # s between two looks at a cluster job
 ABSENT_POLLS = 3  # of a job that is not in the queue before it counts as ended
@@ -37,7 +37,7 @@ def map_on_cluster(
         with executor.batch():
             submitted = [executor.submit(function, share) for share in shares]
     except (RuntimeError, OSError) as error:  # sbatch is missing or refuses the jobs
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise SEDTalkerError(
             f"the jobs cannot be submitted: {reason}. Check Slurm with sinfo, or run without --executor"
         ) from error

@@ -77,6 +77,14 @@ class MissingExtraError(SEDTalkerError):
     """An optional dependency that is needed and not installed."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What went wrong, for the brackets of a message: without an error number, the quotes of a key or line breaks."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"without {text}" if isinstance(error, KeyError) else text
+
+
 def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> float:
     """Convert `value` to a float; `name` is for the message.
 

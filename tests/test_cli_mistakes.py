@@ -11,7 +11,7 @@ import pytest
 from made_animation import made_animation
 
 from sedtalker.cli.main import main
-from sedtalker.errors import SEDTalkerError
+from sedtalker.errors import SEDTalkerError, reason_of
 from sedtalker.files import atomic_write
 
 
@@ -160,3 +160,16 @@ def test_the_reason_names_the_file_or_folder_in_the_path(tmp_path: Path, name: s
     (tmp_path / "folder").mkdir()
     with pytest.raises(SEDTalkerError, match=f"cannot write .*: {reason}"), atomic_write(tmp_path / name) as path:
         path.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.json"), "No such file or directory"),
+        (KeyError("version"), "without 'version'"),
+        (ValueError("two\n  lines"), "two lines"),
+        (IndexError(), "IndexError"),
+    ],
+)
+def test_the_reason_of_an_error_is_readable_in_one_line(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.files import atomic_write, read_text
 
 VERSION = 1
@@ -105,7 +105,9 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
             f"manifest cannot be read: {path} ({error.strerror}). Write one with: sedtalker data prepare"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a manifest: {path} ({error}). Write one with: sedtalker data prepare") from error
+        raise DataError(
+            f"not a manifest: {path} ({reason_of(error)}). Write one with: sedtalker data prepare"
+        ) from error
     if version != VERSION:
         raise DataError(f"manifest of version {version}: {path}. Write it again with: sedtalker data prepare")
     return manifest

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.files import atomic_write
 from sedtalker.speech import FRAME_RATE
@@ -133,7 +133,7 @@ def read_rig_manifest(root: Path) -> RigManifest:
         clips = [RigClip(**entry | {"audio": str(root / entry["audio"])}) for entry in document["clips"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"not a rig store: {root} ({error}). Make one with: sedtalker data synthesize --to store"
+            f"not a rig store: {root} ({reason_of(error)}). Make one with: sedtalker data synthesize --to store"
         ) from error
     if version != VERSION:
         raise DataError(
@@ -156,7 +156,7 @@ def read_arrays(root: Path, clip_id: str) -> RigArrays:
         missing = next(key for name, key in keys.items() if name not in arrays)
         raise DataError(f"clip without {missing!r}: {path}. Make the store again") from error
     except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(f"clip cannot be read: {path} ({error}). Make the store again") from error
+        raise DataError(f"clip cannot be read: {path} ({reason_of(error)}). Make the store again") from error
 
 
 def feature_folders(root: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 
 _POINTER = b"version https://git-lfs"  # start of the small file that Git LFS puts in place of a large one
 _LARGEST_POINTER = 1024  # bytes; they are of 120 to 140
@@ -60,13 +60,13 @@ def _describe_damage(path: Path, error: Exception) -> str:
             shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
             wanted = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     except (ValueError, OSError, EOFError):
-        return f"not a .npy array: {path} ({error}). Download it again"
+        return f"not a .npy array: {path} ({reason_of(error)}). Download it again"
     if dtype.hasobject:
         return f"an array of Python objects, not of numbers: {path}. Save it as float32"
     size = path.stat().st_size
     if size < wanted:
         return f"truncated array: {path} holds {size} of {wanted} bytes for shape {shape}. Download it again"
-    return f"cannot open the array: {path} ({error}). Download it again"
+    return f"cannot open the array: {path} ({reason_of(error)}). Download it again"
 
 
 def load_pickle(path: Path | str) -> Any:
@@ -85,7 +85,9 @@ def load_pickle(path: Path | str) -> Any:
     except MemoryError as error:
         raise DataError(f"the pickle needs more memory than there is: {path}. Download it again") from error
     except Exception as error:  # a damaged pickle can fail in any way that its opcodes can
-        raise DataError(f"not a readable pickle: {path} ({error}). Download it again from its publisher") from error
+        raise DataError(
+            f"not a readable pickle: {path} ({reason_of(error)}). Download it again from its publisher"
+        ) from error
 
 
 def load_array_dict(path: Path | str) -> dict[str, np.ndarray]:
@@ -100,7 +102,7 @@ def load_array_dict(path: Path | str) -> dict[str, np.ndarray]:
     try:
         arrays = {str(name): np.asarray(array) for name, array in content.items()}
     except ValueError as error:
-        raise DataError(f"not a dict of arrays: {path} ({error}). Give the publisher's file") from error
+        raise DataError(f"not a dict of arrays: {path} ({reason_of(error)}). Give the publisher's file") from error
     unfit = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
     if unfit:
         raise DataError(f"not numbers: {unfit[0]!r} in {path}. Give the publisher's file")

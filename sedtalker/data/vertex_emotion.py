@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.data.vertex_store import Store
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.files import atomic_write, remove_temporary
 from sedtalker.labels import LABELS
 from sedtalker.pipeline import load
@@ -77,7 +77,7 @@ def read_emotion(store: Store, key: str) -> Emotion:
             f"no emotion track: {path}. Run sedtalker data prepare again with --diarizer default"
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"not an emotion track: {path} ({error}). Delete it and prepare again") from error
+        raise DataError(f"not an emotion track: {path} ({reason_of(error)}). Delete it and prepare again") from error
     return Emotion(posterior, intensity)
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sedtalker.data.safe_files import open_array
 from sedtalker.data.vertex_corpora.sequences import Template
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
 
@@ -148,7 +148,9 @@ def open_store(folder: Path | str) -> Store:
             manifest,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"not a store's manifest: {root / 'manifest.json'} ({error}). Prepare it again") from error
+        raise DataError(
+            f"not a store's manifest: {root / 'manifest.json'} ({reason_of(error)}). Prepare it again"
+        ) from error
 
 
 def is_store(folder: Path | str) -> bool:
@@ -174,7 +176,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"no store: {path} ({error.strerror}). Make one with: sedtalker data prepare") from error
     except ValueError as error:
-        raise DataError(f"not a manifest: {path} ({error}). Make one with: sedtalker data prepare") from error
+        raise DataError(
+            f"not a manifest: {path} ({reason_of(error)}). Make one with: sedtalker data prepare"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise DataError(f"not a store of vertices: {path}. Make one with: sedtalker data prepare")
     if manifest.get("version") != VERSION:

@@ -23,7 +23,7 @@ import numpy as np
 
 from sedtalker.emotion.segments import Segment, neutral_gaps, overlay, sort_segments
 from sedtalker.emotion.track import TRACK_RATE, EmotionTrack
-from sedtalker.errors import TrackError
+from sedtalker.errors import TrackError, reason_of
 from sedtalker.files import atomic_write, read_number, read_table, read_text
 from sedtalker.labels import LABELS, canonical_label, check_labels
 
@@ -82,7 +82,7 @@ def read_track(
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise TrackError(f"track cannot be read: {path} ({reason}). Check the path and that it is text") from error
     try:
         return parse(text, duration, audio, labels)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.errors import CheckpointError, as_path
+from sedtalker.errors import CheckpointError, as_path, reason_of
 from sedtalker.files import atomic_write
 
 KIND = "voice-profile"
@@ -89,7 +89,7 @@ class VoiceProfile:
                 mean, deviation = (content.get_tensor(name).astype(np.float32) for name in ("mean", "deviation"))
                 seconds, encoder = float(described["seconds"]), str(described["encoder"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = reason_of(error)[:120]
             raise CheckpointError(
                 f"not a voice profile: {path} ({reason}). Make one with: sedtalker voice enroll"
             ) from error

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sedtalker.data.frame_benchmark import FRAMES, LETTERS, REFERENCE
 from sedtalker.emotion.segments import Segment, clip_segments, sort_segments
 from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
-from sedtalker.errors import DataError, TrackError
+from sedtalker.errors import DataError, TrackError, reason_of
 from sedtalker.evaluation.bootstrap import Figure, draw_counts, interval, mean_interval, show
 from sedtalker.evaluation.clips import false_rates, mean_of_known
 from sedtalker.evaluation.diarization import boundary_errors, detect_insertions, emotion_at, fill_gaps
@@ -55,13 +55,15 @@ def read_segmentation(path: Path) -> dict[str, list[Segment]]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise DataError(f"segments cannot be read: {path} ({reason}). Give RTTM, {FRAMES} or a folder") from error
     try:
         found = _parse_rttm(lines) if path.suffix.lower() == ".rttm" else _parse_frames(lines)
         ordered = {name: sort_segments(segments, float("inf")) for name, segments in found.items()}
     except (TrackError, ValueError, IndexError) as error:
-        raise DataError(f"not emotion segments: {path} ({error}). Give RTTM, {FRAMES} or a folder") from error
+        raise DataError(
+            f"not emotion segments: {path} ({reason_of(error)}). Give RTTM, {FRAMES} or a folder"
+        ) from error
     if not ordered:
         raise DataError(f"no recordings: {path}. Give RTTM, {FRAMES} or a folder")
     return ordered

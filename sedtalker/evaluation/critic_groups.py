@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.data.manifest import Utterance
-from sedtalker.errors import DataError, require
+from sedtalker.errors import DataError, reason_of, require
 from sedtalker.evaluation.bootstrap import show
 from sedtalker.evaluation.clips import ClipPrediction
 from sedtalker.evaluation.critic import critique_units
@@ -108,7 +108,7 @@ def read_table(folder: Path, name: str) -> list[dict[str, Any]]:
             rows = require("pyarrow.parquet", "parquet").read_table(path).to_pylist()
         return [dict(row) for row in rows]
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"unreadable table: {path} ({error}). Make the clips again") from error
+        raise DataError(f"unreadable table: {path} ({reason_of(error)}). Make the clips again") from error
 
 
 def _prediction(

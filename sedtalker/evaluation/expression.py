@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.errors import DataError, MissingExtraError, require
+from sedtalker.errors import DataError, MissingExtraError, reason_of, require
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
@@ -93,7 +93,7 @@ def read_unit_excess(ravdess: Path, units: Sequence[int]) -> tuple[NDArray[np.fl
         codes = [row["name"].split("-") for row in rows]
         actors = np.array([int(code[6]) for code in codes])
     except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise DataError(f"no action units of RAVDESS: {path} ({reason}). Put OpenFace's table there") from error
     neutral = np.array([CODES.get(code[2]) == "neutral" for code in codes])  # not calm
     for actor in np.unique(actors):

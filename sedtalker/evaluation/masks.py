@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.data.safe_files import load_array_dict
-from sedtalker.errors import DataError, FaceError
+from sedtalker.errors import DataError, FaceError, reason_of
 from sedtalker.face.vertex_masks import (
     FLAME_LIP_PAIR,
     FLAME_VERTICES,
@@ -68,7 +68,7 @@ def _read_lists(path: Path) -> dict[str, Index]:
         return {name: array if name == LIP_PAIR else np.unique(array) for name, array in arrays.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f'no lists of vertices: {path} ({error}). Write {{"lips": [0, 1, ...], "upper_face": [...]}}'
+            f'no lists of vertices: {path} ({reason_of(error)}). Write {{"lips": [0, 1, ...], "upper_face": [...]}}'
         ) from error
 
 
@@ -77,4 +77,6 @@ def _read_numbers(path: Path) -> Index:
         words = read_text(path).replace(",", " ").split()
         return np.unique(np.array([int(word) for word in words], np.int64))
     except (OSError, ValueError) as error:
-        raise DataError(f"no list of vertices: {path} ({error}). Write numbers separated by commas") from error
+        raise DataError(
+            f"no list of vertices: {path} ({reason_of(error)}). Write numbers separated by commas"
+        ) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.face.mouth_measures import MILLIMETRES, lip_vertices
 from sedtalker.face.rig import Face
 from sedtalker.phones import SILENCE, Phone
@@ -100,7 +100,7 @@ def read_tracked_mouth(path: Path | str) -> TrackedMouth:
             gap, width, points = (data[name].astype(float) for name in ("lip_gap", "lip_width", "lip_points"))
             fps = float(data["fps"])
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"not a tracked mouth: {path} ({error}). Give the tracker's own .npz") from error
+        raise DataError(f"not a tracked mouth: {path} ({reason_of(error)}). Give the tracker's own .npz") from error
     known = np.isfinite(gap) & np.isfinite(width) & np.isfinite(points).all(axis=(1, 2))
     if known.sum() < FEWEST_FRAMES:
         raise DataError(f"a face in only {known.sum()} frames: {path}. Give clips of at least {FEWEST_FRAMES}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.evaluation.bootstrap import Figure
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.vertex_masks import FLAME_VERTICES
@@ -132,7 +132,7 @@ def read_summary(path: Path | str) -> dict[str, Any]:
     try:
         summary = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise DataError(f"report cannot be read: {path} ({reason}). Write one with: {_COMMAND}") from error
     if not isinstance(summary, dict) or not {"systems", "measures", "fps", "split", "corpus"} <= set(summary):
         raise DataError(f"not the report of evaluate talker: {path}. Write one with: {_COMMAND}")

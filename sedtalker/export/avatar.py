@@ -8,8 +8,6 @@ position as translation, rotation and scale, as glTF requires.
 from __future__ import annotations
 
 import copy
-import json
-import struct
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError
+from sedtalker.export.gltf_writer import AnimationCurves, frame_times, glb_head
 from sedtalker.export.motion import require_weights
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.avatar import Avatar, load_avatar, turn_matrix
@@ -115,11 +114,7 @@ class _Copy:
         """The file as binary glTF."""
         self._data += bytes(-len(self._data) % 4)
         self.tree["buffers"][0]["byteLength"] = len(self._data)
-        text = json.dumps(self.tree, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 4)
-        total = 12 + 8 + len(text) + 8 + len(self._data)
-        head = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON")
-        return head + text + struct.pack("<I4s", len(self._data), b"BIN\0") + bytes(self._data)
+        return glb_head(self.tree, len(self._data)) + bytes(self._data)
 
     def _embed(self, gltf: Gltf) -> None:
         """Join the buffers of a .gltf to one, and add the pictures of other files to it."""
@@ -158,25 +153,18 @@ def _media_type(data: bytes) -> str:
 
 
 def _animate(document: _Copy, avatar: Avatar, animation: Animation, weights: Float) -> None:
-    times = document.accessor((np.arange(len(animation)) / animation.fps).astype(np.float32), bounds=True)
-    motion: dict[str, list[dict[str, Any]]] = {"samplers": [], "channels": []}
-
-    def drive(node: int, path: str, output: int) -> None:
-        motion["samplers"].append({"input": times, "output": output, "interpolation": "LINEAR"})
-        channel = {"sampler": len(motion["samplers"]) - 1, "target": {"node": node, "path": path}}
-        motion["channels"].append(channel)
-
+    motion = AnimationCurves(document.accessor(frame_times(len(animation), animation.fps), bounds=True))
     for node, output in _weight_accessors(document, avatar, weights).items():
-        drive(node, "weights", output)
+        motion.drive(node, "weights", output)
     world = avatar.gltf.matrices()
     rotations = _node_rotations(avatar, animation, weights, world)
     for node, (rotation, translation) in rotations.items():
         document.decompose(node)
-        drive(node, "rotation", document.accessor(to_quaternions(rotation)))
+        motion.drive(node, "rotation", document.accessor(to_quaternions(rotation)))
         if translation is not None:
-            drive(node, "translation", document.accessor(translation))
-    if motion["channels"]:
-        document.tree.setdefault("animations", []).append({"name": "speech", **motion})
+            motion.drive(node, "translation", document.accessor(translation))
+    if entries := motion.entries():
+        document.tree.setdefault("animations", []).extend(entries)
 
 
 def _weight_accessors(document: _Copy, avatar: Avatar, weights: Float) -> dict[int, int]:

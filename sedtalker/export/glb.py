@@ -7,16 +7,14 @@ node "head", a joint with full weight on the head, a share on the neck and none 
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterable, Iterator
-from itertools import chain, groupby
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sedtalker.export.gltf_writer import COMPONENTS, AnimationCurves, Document, frame_times
 from sedtalker.export.motion import Curves, motion_curves
 from sedtalker.export.parts import Part, Shape, split_face, tangents
 from sedtalker.export.textures import encode_color, encode_normals, encode_roughness
@@ -29,8 +27,6 @@ from sedtalker.rotations import to_quaternions
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
-_COMPONENTS = {"float32": 5126, "uint32": 5125, "uint16": 5123, "uint8": 5121}
-_TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _VERTICES, _TRIANGLES = 34962, 34963  # buffer targets
 
 _ROUGHNESS = {
@@ -52,7 +48,7 @@ def write(animation: Animation, path: Path) -> None:
 def encode_glb(animation: Animation) -> Iterator[bytes]:
     """The file in blocks, so that a file of an hour is never in memory as a whole. A frame takes 0.4 KB."""
     face, curves = motion_curves(animation)
-    document = _Document()
+    document = Document("nodes", "meshes", "materials", "accessors", "bufferViews")
     jointed = animation.head is not None and len(animation) > 0
     meshes = [
         _add_mesh(document, face, key, list(parts), curves, jointed)
@@ -67,89 +63,6 @@ def encode_glb(animation: Animation) -> Iterator[bytes]:
     return document.encode()
 
 
-class _Document:
-    """The JSON tree of a glTF file and its binary buffer."""
-
-    def __init__(self) -> None:
-        self.tree: dict[str, Any] = {
-            "asset": {"version": "2.0", "generator": "sedtalker"},
-            "nodes": [],
-            "meshes": [],
-            "materials": [],
-            "accessors": [],
-            "bufferViews": [],
-        }
-        self._pieces: list[Iterable[bytes]] = []
-        self._length = 0
-
-    def add(self, kind: str, entry: dict[str, Any]) -> int:
-        """Append to a list of the tree; returns the index."""
-        entries = self.tree.setdefault(kind, [])
-        entries.append(entry)
-        return len(entries) - 1
-
-    def view(self, data: bytes, target: int | None = None) -> int:
-        """A buffer view of these bytes."""
-        return self.view_blocks(len(data), (data,), target)
-
-    def view_blocks(self, length: int, blocks: Iterable[bytes], target: int | None = None) -> int:
-        """A buffer view of `length` bytes that `blocks` generates when the file is written."""
-        entry: dict[str, Any] = {"buffer": 0, "byteOffset": self._length, "byteLength": length}
-        if target is not None:
-            entry["target"] = target
-        padding = -length % 4
-        self._pieces += [blocks, (bytes(padding),)]
-        self._length += length + padding
-        return self.add("bufferViews", entry)
-
-    def accessor(
-        self, values: NDArray[Any], target: int | None = None, *, bounds: bool = False, normalized: bool = False
-    ) -> int:
-        """An accessor of values (N,) or (N, C); `bounds` adds min and max (required for positions and times)."""
-        entry = {"bufferView": self.view(np.ascontiguousarray(values).tobytes(), target), **_describe(values)}
-        if normalized:
-            entry["normalized"] = True
-        if bounds:
-            entry |= _bounds(values.reshape(len(values), -1))
-        return self.add("accessors", entry)
-
-    def sparse(self, count: int, vertices: NDArray[np.int32], values: NDArray[np.float32], bounds: bool) -> int:
-        """An accessor of `count` vectors that are zero except `values` (M, 3) at `vertices` (M,)."""
-        entry: dict[str, Any] = {"componentType": 5126, "count": count, "type": "VEC3"}
-        if bounds:
-            zero = np.zeros((0 if len(values) == count else 1, 3), np.float32)
-            entry |= _bounds(np.concatenate([zero, values]))
-        if len(vertices):
-            numbers = vertices.astype(np.uint16 if count <= 65536 else np.uint32)
-            entry["sparse"] = {
-                "count": len(vertices),
-                "indices": {
-                    "bufferView": self.view(numbers.tobytes()),
-                    "componentType": _COMPONENTS[numbers.dtype.name],
-                },
-                "values": {"bufferView": self.view(values.astype(np.float32).tobytes())},
-            }
-        return self.add("accessors", entry)
-
-    def texture(self, data: bytes, media: str, name: str) -> dict[str, int]:
-        """A reference to a new texture with this encoded picture."""
-        image = self.add("images", {"bufferView": self.view(data), "mimeType": media, "name": name})
-        if "samplers" not in self.tree:
-            self.tree["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
-        return {"index": self.add("textures", {"source": image, "sampler": 0})}
-
-    def encode(self) -> Iterator[bytes]:
-        """Header, JSON chunk and binary chunk."""
-        tree = {key: value for key, value in self.tree.items() if value != []}
-        tree["buffers"] = [{"byteLength": self._length}]
-        text = json.dumps(tree, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 4)
-        total = 12 + 8 + len(text) + 8 + self._length
-        yield struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text
-        yield struct.pack("<I4s", self._length, b"BIN\0")
-        yield from chain.from_iterable(self._pieces)
-
-
 class _Mesh(NamedTuple):
     """A node with a mesh, and the names of its morph targets."""
 
@@ -157,17 +70,8 @@ class _Mesh(NamedTuple):
     names: list[str]
 
 
-def _describe(values: NDArray[Any]) -> dict[str, Any]:
-    width = 1 if values.ndim == 1 else int(np.prod(values.shape[1:]))
-    return {"componentType": _COMPONENTS[values.dtype.name], "count": len(values), "type": _TYPES[width]}
-
-
-def _bounds(values: NDArray[np.floating]) -> dict[str, list[float]]:
-    return {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
-
-
 def _add_mesh(
-    document: _Document, face: Face, attachment: str | None, parts: list[Part], curves: Curves, jointed: bool
+    document: Document, face: Face, attachment: str | None, parts: list[Part], curves: Curves, jointed: bool
 ) -> _Mesh:
     """A node with a mesh of one primitive per part; only the morph targets that move one of the parts are kept."""
     names = [name for name in curves.names if any(name in part.shapes for part in parts)]
@@ -179,7 +83,7 @@ def _add_mesh(
     return _Mesh(document.add("nodes", {"name": title, "mesh": document.add("meshes", mesh)}), names)
 
 
-def _primitive(document: _Document, face: Face, part: Part, names: list[str], jointed: bool) -> dict[str, Any]:
+def _primitive(document: Document, face: Face, part: Part, names: list[str], jointed: bool) -> dict[str, Any]:
     count = len(part.positions)
     colors = np.concatenate([part.colors, np.ones((count, 1), np.float32)], axis=1)
     attributes = {
@@ -214,7 +118,7 @@ def _primitive(document: _Document, face: Face, part: Part, names: list[str], jo
     return primitive
 
 
-def _target(document: _Document, count: int, shape: Shape | None) -> dict[str, int]:
+def _target(document: Document, count: int, shape: Shape | None) -> dict[str, int]:
     empty = np.zeros(0, np.int32), np.zeros((0, 3), np.float32)
     positions = normals = empty
     if shape is not None:
@@ -227,7 +131,7 @@ def _target(document: _Document, count: int, shape: Shape | None) -> dict[str, i
     }
 
 
-def _material(document: _Document, face: Face, name: str, material: Material) -> dict[str, Any]:
+def _material(document: Document, face: Face, name: str, material: Material) -> dict[str, Any]:
     surface: dict[str, Any] = {
         "baseColorFactor": [*np.clip(material.tint, 0, 1).astype(float).tolist(), 1.0],
         "metallicFactor": 0.0,
@@ -260,29 +164,24 @@ def _material(document: _Document, face: Face, name: str, material: Material) ->
     return entry
 
 
-def _animate(document: _Document, animation: Animation, face: Face, curves: Curves, meshes: list[_Mesh]) -> None:
-    times = document.accessor((np.arange(len(animation)) / animation.fps).astype(np.float32), bounds=True)
-    motion: dict[str, list[dict[str, Any]]] = {"samplers": [], "channels": []}
-
-    def drive(node: int, path: str, values: int) -> None:
-        motion["samplers"].append({"input": times, "output": values, "interpolation": "LINEAR"})
-        channel = {"sampler": len(motion["samplers"]) - 1, "target": {"node": node, "path": path}}
-        motion["channels"].append(channel)
-
+def _animate(document: Document, animation: Animation, face: Face, curves: Curves, meshes: list[_Mesh]) -> None:
+    motion = AnimationCurves(document.accessor(frame_times(len(animation), animation.fps), bounds=True))
     for mesh in meshes:
         if mesh.names:
-            drive(mesh.node, "weights", _weights(document, curves, mesh.names))
+            motion.drive(mesh.node, "weights", _weights(document, curves, mesh.names))
     if animation.head is not None:
         joint = _joints(document, face, meshes)
         pivot = neck_pivot(face)
         rotation = animation.head[:, :3, :3]
-        drive(joint, "rotation", document.accessor(to_quaternions(rotation)))
-        drive(joint, "translation", document.accessor((rotation @ pivot + animation.head[:, :3, 3]).astype(np.float32)))
-    if motion["channels"]:
-        document.add("animations", {"name": "speech", **motion})
+        motion.drive(joint, "rotation", document.accessor(to_quaternions(rotation)))
+        motion.drive(
+            joint, "translation", document.accessor((rotation @ pivot + animation.head[:, :3, 3]).astype(np.float32))
+        )
+    for entry in motion.entries():
+        document.add("animations", entry)
 
 
-def _weights(document: _Document, curves: Curves, names: list[str]) -> int:
+def _weights(document: Document, curves: Curves, names: list[str]) -> int:
     columns, weights = [curves.names.index(name) for name in names], curves.weights
     unsigned = weights.min() >= 0 and weights.max() <= 1  # fits normalized uint16
 
@@ -292,14 +191,14 @@ def _weights(document: _Document, curves: Curves, names: list[str]) -> int:
             yield ((rows * 65535 + 0.5).astype(np.uint16) if unsigned else rows.astype(np.float32)).tobytes()
 
     count = len(weights) * len(names)
-    entry: dict[str, Any] = {"componentType": _COMPONENTS["uint16" if unsigned else "float32"], "count": count}
+    entry: dict[str, Any] = {"componentType": COMPONENTS["uint16" if unsigned else "float32"], "count": count}
     entry |= {"type": "SCALAR", "bufferView": document.view_blocks(count * (2 if unsigned else 4), blocks())}
     if unsigned:
         entry["normalized"] = True
     return document.add("accessors", entry)
 
 
-def _joints(document: _Document, face: Face, meshes: list[_Mesh]) -> int:
+def _joints(document: Document, face: Face, meshes: list[_Mesh]) -> int:
     """Add two joints, the body and its child the head; returns the head's node."""
     pivot = neck_pivot(face)
     nodes = document.tree["nodes"]

@@ -7,14 +7,14 @@ https://github.com/vrm-c/vrm-specification/tree/master/specification/VRMC_vrm_an
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sedtalker.export.avatar import arkit_weights
+from sedtalker.export.gltf_writer import AnimationCurves, Document, frame_times
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.avatar import EYE_TURNS, expression_names, turn_matrix
 from sedtalker.face.gltf import Gltf
@@ -65,76 +65,57 @@ def write_for(animation: Animation, path: Path, avatar: Path | None) -> None:
 
 
 def _encode(animation: Animation, curves: dict[str, Float], weights: Float, gaze: bool) -> bytes:
-    nodes: list[dict[str, Any]] = []
-    bones = {}
-    for name, parent, offset in _BONES:
-        bones[name] = len(nodes)
-        nodes.append({"name": name, "translation": list(offset)})
-        if parent is not None:
-            nodes[bones[parent]].setdefault("children", []).append(bones[name])
-    roots = [bones["hips"]]
-    data = bytearray()
-    tree: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": "sedtalker"},
-        "extensionsUsed": ["VRMC_vrm_animation"],
-        "nodes": nodes,
-    }
-    if not len(animation):
-        curves, gaze = {}, False
-    motion: dict[str, list[dict[str, Any]]] = {"samplers": [], "channels": []}
-
-    def accessor(values: Float, kind: str, bounds: bool = False) -> int:
-        view = {"buffer": 0, "byteOffset": len(data), "byteLength": values.nbytes}
-        data.extend(np.ascontiguousarray(values, np.float32).tobytes())
-        tree.setdefault("bufferViews", []).append(view)
-        entry: dict[str, Any] = {"bufferView": len(tree["bufferViews"]) - 1, "componentType": 5126}
-        entry |= {"count": len(values), "type": kind}
-        if bounds:
-            entry |= {"min": [float(values.min())], "max": [float(values.max())]}
-        tree.setdefault("accessors", []).append(entry)
-        return len(tree["accessors"]) - 1
-
-    def drive(node: int, path: str, values: Float, kind: str) -> None:
-        motion["samplers"].append({"input": 0, "output": accessor(values, kind), "interpolation": "LINEAR"})
-        channel = {"sampler": len(motion["samplers"]) - 1, "target": {"node": node, "path": path}}
-        motion["channels"].append(channel)
-
-    if len(animation):
-        accessor((np.arange(len(animation)) / animation.fps).astype(np.float32), "SCALAR", bounds=True)
-    if animation.head is not None and len(animation):
-        drive(bones["head"], "rotation", to_quaternions(animation.head[:, :3, :3]), "VEC4")
-    expressions: dict[str, dict[str, Any]] = {}
-    for name, curve in curves.items():
-        node = len(nodes)
-        nodes.append({"name": name})
-        roots.append(node)
-        places = np.zeros((len(curve), 3), np.float32)
-        places[:, 0] = np.clip(curve, 0, 1)
-        drive(node, "translation", places, "VEC3")
-        expressions.setdefault("preset" if name in PRESETS else "custom", {})[name] = {"node": node}
+    document = Document("extensionsUsed", "nodes")
+    document.tree["extensionsUsed"] = ["VRMC_vrm_animation"]
+    bones = _add_bones(document)
     extension: dict[str, Any] = {
         "specVersion": "1.0",
         "humanoid": {"humanBones": {name: {"node": node} for name, node in bones.items()}},
     }
-    if expressions:
-        extension["expressions"] = expressions
-    if gaze:
-        node = len(nodes)
-        nodes.append({"name": "lookAt"})
-        roots.append(node)
-        turns = np.stack([turn_matrix(pitch, yaw) for pitch, yaw in _gaze_angles(weights)])
-        drive(node, "rotation", to_quaternions(turns), "VEC4")
-        extension["lookAt"] = {"node": node, "offsetFromHeadBone": list(_EYES)}
-    tree |= {"scene": 0, "scenes": [{"nodes": roots}], "extensions": {"VRMC_vrm_animation": extension}}
-    if motion["channels"]:
-        tree["animations"] = [{"name": "speech", **motion}]
-    if data:
-        tree["buffers"] = [{"byteLength": len(data)}]
-    text = json.dumps(tree, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    total = 12 + 8 + len(text) + (8 + len(data) if data else 0)
-    head = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text
-    return head + (struct.pack("<I4s", len(data), b"BIN\0") + bytes(data) if data else b"")
+    roots, animations = [bones["hips"]], []
+    if len(animation):
+        motion = AnimationCurves(document.accessor(frame_times(len(animation), animation.fps), bounds=True))
+        if animation.head is not None:
+            _turn(document, motion, bones["head"], animation.head[:, :3, :3])
+        expressions = {name: _add_expression(document, motion, name, curve) for name, curve in curves.items()}
+        for name, node in expressions.items():
+            group = "preset" if name in PRESETS else "custom"
+            extension.setdefault("expressions", {}).setdefault(group, {})[name] = {"node": node}
+        roots += expressions.values()
+        if gaze:
+            node = document.add("nodes", {"name": "lookAt"})
+            roots.append(node)
+            turns = np.stack([turn_matrix(pitch, yaw) for pitch, yaw in _gaze_angles(weights)])
+            _turn(document, motion, node, turns)
+            extension["lookAt"] = {"node": node, "offsetFromHeadBone": list(_EYES)}
+        animations = motion.entries()
+    document.tree |= {"scene": 0, "scenes": [{"nodes": roots}], "extensions": {"VRMC_vrm_animation": extension}}
+    document.tree["animations"] = animations
+    return b"".join(document.encode())
+
+
+def _add_bones(document: Document) -> dict[str, int]:
+    """Add the skeleton; returns the node of each bone."""
+    bones: dict[str, int] = {}
+    for name, parent, offset in _BONES:
+        bones[name] = document.add("nodes", {"name": name, "translation": list(offset)})
+        if parent is not None:
+            document.tree["nodes"][bones[parent]].setdefault("children", []).append(bones[name])
+    return bones
+
+
+def _add_expression(document: Document, motion: AnimationCurves, name: str, curve: Float) -> int:
+    """Add a node whose x coordinate is the weight of an expression; returns it."""
+    node = document.add("nodes", {"name": name})
+    places = np.zeros((len(curve), 3), np.float32)
+    places[:, 0] = np.clip(curve, 0, 1)
+    motion.drive(node, "translation", document.accessor(places))
+    return node
+
+
+def _turn(document: Document, motion: AnimationCurves, node: int, rotations: NDArray[np.floating]) -> None:
+    """Animate a node with rotations (T, 3, 3)."""
+    motion.drive(node, "rotation", document.accessor(to_quaternions(rotations)))
 
 
 def _gaze_angles(weights: Float) -> Float:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sedtalker.errors import FaceError
+from sedtalker.errors import FaceError, reason_of
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.rig import Attachment, Face, Material, Surface
 
@@ -51,7 +51,7 @@ class Textures(Mapping[str, NDArray[np.uint8]]):
                     values = np.asarray(image.convert(mode))
             except OSError as error:
                 raise FaceError(
-                    f"a texture cannot be read: {path} ({error}). Build or install the head again"
+                    f"a texture cannot be read: {path} ({reason_of(error)}). Build or install the head again"
                 ) from error
             self._decoded[name] = values.reshape(*values.shape[:2], -1)
         return self._decoded[name]
@@ -102,7 +102,7 @@ def read_face(folder: Path, name: str) -> Face:
         with np.load(folder / f"{name}.npz") as stored:
             own = dict(stored)
     except (OSError, ValueError) as error:
-        raise FaceError(f"the head cannot be read: {folder} ({error}). Build or install it again") from error
+        raise FaceError(f"the head cannot be read: {folder} ({reason_of(error)}). Build or install it again") from error
     surfaces = tuple(_read_surface(surface, shared, own, description) for surface in description["surfaces"])
     faces = np.concatenate([surface.triangles for surface in surfaces])
     attachments = {key: _read_attachment(key, own, description) for key in description["attachments"]}
@@ -129,7 +129,7 @@ def read_template(folder: Path, name: str) -> NDArray[np.float32]:
         with np.load(folder / f"{name}.npz") as stored:
             template: NDArray[np.float32] = stored["template"]
     except (OSError, ValueError, KeyError) as error:
-        raise FaceError(f"the head cannot be read: {folder} ({error}). Build or install it again") from error
+        raise FaceError(f"the head cannot be read: {folder} ({reason_of(error)}). Build or install it again") from error
     return template
 
 
@@ -240,7 +240,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise FaceError(f"no head: {path} ({error}). Build it with python -m sedtalker.recipes head_asset") from error
+        raise FaceError(
+            f"no head: {path} ({reason_of(error)}). Build it with python -m sedtalker.recipes head_asset"
+        ) from error
     if description.get("version") != VERSION:
         raise FaceError(
             f"the head has version {description.get('version')}: {path}. This program reads version {VERSION}"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sedtalker import resources
-from sedtalker.errors import FaceError, FaceWarning, as_path
+from sedtalker.errors import FaceError, FaceWarning, as_path, reason_of
 from sedtalker.face.asset_io import MATERIALS, face_names, read_face, read_template
 from sedtalker.face.avatar import is_rigged, load_avatar
 from sedtalker.face.gltf import SUFFIXES
@@ -109,7 +109,7 @@ def replace_skin(face: Face, picture: Path | str) -> Face:
         with Image.open(picture) as image:
             color = image.convert("RGB")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise FaceError(f"no picture for a skin: {picture} ({reason}). Give a PNG, JPEG or WebP") from error
     gloss = Image.fromarray(np.ascontiguousarray(face.textures[skins[0]][..., 3])).resize(color.size)
     color.putalpha(gloss)

@@ -270,65 +270,62 @@ def expression_names(gltf: Gltf) -> dict[str, str]:
 
 
 def _read_pieces(gltf: Gltf, world: NDArray[np.float64]) -> list[_Piece]:
-    pieces = []
-    for node, primitive in gltf_primitives(gltf):
-        entry = gltf.item("nodes", node)
-        mesh = gltf.item("meshes", entry["mesh"])
-        attributes = primitive["attributes"]
-        positions = gltf.array(attributes["POSITION"]).astype(np.float32)
-        if positions.ndim != 2 or positions.shape[1] != 3:
-            raise ValueError("positions are not VEC3")
-        triangles = gltf.triangles(primitive, len(positions))
-        if not len(triangles):
-            continue
-        joints = weights = None
-        if "skin" in entry and "JOINTS_0" in attributes:
-            joints, weights, matrices, offsets = _skin(gltf, entry["skin"], attributes, world)
-            if len(joints) != len(positions):
-                raise ValueError("joints and positions differ in number")
-        else:
-            matrices, offsets = world[node, :3, :3].astype(np.float32), world[node, :3, 3].astype(np.float32)
-        normals = gltf.array(attributes["NORMAL"]).astype(np.float32) if "NORMAL" in attributes else None
-        # Morph targets move positions before the skin does; weights of the file at rest belong to its rest.
-        rest = entry.get("weights") or mesh.get("weights") or []
-        positions = positions.copy()
-        for weight, target in zip(rest, primitive.get("targets", []), strict=False):
-            if weight and "POSITION" in target:
-                positions += np.float32(weight) * gltf.array(target["POSITION"]).astype(np.float32)
-        if np.linalg.det(np.asarray(matrices, np.float64).reshape(-1, 3, 3)[0]) < 0:
-            triangles = triangles[:, [0, 2, 1]]
-        uv_sets = {
-            number: gltf.array(attributes[f"TEXCOORD_{number}"]).astype(np.float32)
-            for number in range(4)
-            if f"TEXCOORD_{number}" in attributes
-        }
-        if any(
-            len(values) != len(positions) for values in (*uv_sets.values(), *([] if normals is None else [normals]))
-        ):
-            raise ValueError("the attributes of a mesh differ in number")
-        light = None
-        if "COLOR_0" in attributes:
-            light = gltf.array(attributes["COLOR_0"]).astype(np.float32)[:, :3].mean(axis=1)
-            if len(light) != len(positions):
-                raise ValueError("the colours of a mesh differ in number")
-        material = gltf.item("materials", primitive["material"]) if "material" in primitive else {}
-        pieces.append(
-            _Piece(
-                names=" ".join(str(item.get("name", "")) for item in (material, mesh, entry)),
-                mesh=entry["mesh"],
-                node=node,
-                primitive=primitive,
-                points=_transform(matrices, positions) + offsets,
-                normals=None if normals is None else _transform(matrices, normals),
-                matrices=matrices,
-                triangles=triangles,
-                uv_sets=uv_sets,
-                joints=joints,
-                weights=weights,
-                light=None if light is None or np.ptp(light) < 0.02 else light,
-            )
-        )
-    return pieces
+    pieces = (_read_piece(gltf, node, primitive, world) for node, primitive in gltf_primitives(gltf))
+    return [piece for piece in pieces if piece is not None]
+
+
+def _read_piece(gltf: Gltf, node: int, primitive: dict[str, Any], world: NDArray[np.float64]) -> _Piece | None:
+    """A primitive; None if it has no triangles."""
+    entry = gltf.item("nodes", node)
+    mesh = gltf.item("meshes", entry["mesh"])
+    attributes = primitive["attributes"]
+    positions = gltf.array(attributes["POSITION"]).astype(np.float32)
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise ValueError("positions are not VEC3")
+
+    def read(name: str) -> Float | None:
+        """The values of another attribute of the vertices, if the primitive has it."""
+        if name not in attributes:
+            return None
+        values = gltf.array(attributes[name]).astype(np.float32)
+        if len(values) != len(positions):
+            raise ValueError(f"{name} and POSITION of a mesh differ in number")
+        return values
+
+    triangles = gltf.triangles(primitive, len(positions))
+    if not len(triangles):
+        return None
+    joints = weights = None
+    matrices, offsets = world[node, :3, :3].astype(np.float32), world[node, :3, 3].astype(np.float32)
+    if "skin" in entry and "JOINTS_0" in attributes:
+        joints, weights, matrices, offsets = _skin(gltf, entry["skin"], attributes, world)
+        if len(joints) != len(positions):
+            raise ValueError("joints and positions differ in number")
+    # Morph targets move positions before the skin does; weights of the file at rest belong to its rest.
+    rest = entry.get("weights") or mesh.get("weights") or []
+    for weight, target in zip(rest, primitive.get("targets", []), strict=False):
+        if weight and "POSITION" in target:
+            positions = positions + np.float32(weight) * gltf.array(target["POSITION"]).astype(np.float32)
+    if np.linalg.det(np.asarray(matrices, np.float64).reshape(-1, 3, 3)[0]) < 0:
+        triangles = triangles[:, [0, 2, 1]]
+    normals, colors = read("NORMAL"), read("COLOR_0")
+    light = None if colors is None else colors[:, :3].mean(axis=1)
+    uv_sets = {number: read(f"TEXCOORD_{number}") for number in range(4)}
+    material = gltf.item("materials", primitive["material"]) if "material" in primitive else {}
+    return _Piece(
+        names=" ".join(str(item.get("name", "")) for item in (material, mesh, entry)),
+        mesh=entry["mesh"],
+        node=node,
+        primitive=primitive,
+        points=_transform(matrices, positions) + offsets,
+        normals=None if normals is None else _transform(matrices, normals),
+        matrices=matrices,
+        triangles=triangles,
+        uv_sets={number: values for number, values in uv_sets.items() if values is not None},
+        joints=joints,
+        weights=weights,
+        light=None if light is None or np.ptp(light) < 0.02 else light,
+    )
 
 
 def _transform(matrices: Float, vectors: Float) -> Float:
@@ -571,6 +568,55 @@ def turn_matrix(pitch: float, yaw: float) -> NDArray[np.float64]:
     return np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ down
 
 
+@dataclass
+class _Joined:
+    """Vertices and surfaces of the pieces that were joined to one mesh; the arrays are those of each piece."""
+
+    surfaces: list[Surface] = field(default_factory=list)
+    points: list[Float] = field(default_factory=list)  # (N, 3)
+    shapes: list[Float] = field(default_factory=list)  # (52, N, 3)
+    head_weights: list[Float] = field(default_factory=list)  # (N,)
+    darkness: list[Float] = field(default_factory=list)  # (N,), 1 minus the light of the vertex colours
+    parts: dict[str, list[Index]] = field(default_factory=lambda: defaultdict(list))
+    count: int = 0  # of vertices
+
+    def add(
+        self, piece: _Piece, triangles: Index, bones: _Bones, eyes: NDArray[np.float64], pictures: Pictures
+    ) -> None:
+        """Append a piece with the given triangles; `eyes` (3,) is the middle between the eyes."""
+        used, inverse = np.unique(triangles.ravel(), return_inverse=True)
+        corners: Index = inverse.reshape(-1, 3).astype(np.int32)
+        welded, rows = _weld(piece, used)
+        kept = used[rows]
+        kind = classify(piece.names, piece.moves_mouth)
+        uv_sets = {number: values[used] for number, values in piece.uv_sets.items()}
+        look = pictures.look(piece.primitive, kind, uv_sets, corners)
+        points = piece.points[kept]
+        material = _scale_relief(look.material, points, welded[corners], look.uv, look.uv_triangles, pictures)
+        name = re.sub(r"\W+", "_", f"{kind}_{piece.names.split(' ')[0]}_{len(self.surfaces)}")
+        moved = (welded[corners] + self.count).astype(np.int32)
+        self.surfaces.append(Surface(name, moved, look.uv, look.uv_triangles, material, None))
+        self.points.append(points)
+        self.darkness.append(1 - _light(piece)[kept])
+        self.shapes.append(piece.shapes[:, kept])
+        share = piece.share_of(bones.nodes_of_head) if bones.nodes_of_head else np.ones(len(piece.points), np.float32)
+        self.head_weights.append(share[kept])
+        ids = np.arange(self.count, self.count + len(points), dtype=np.int32)
+        self.parts[kind].append(ids)
+        for side, node in (("left", bones.left_eye), ("right", bones.right_eye)):
+            ball = piece.share_of(bones.below(node))[kept] > 0.5
+            if kind == "eye" and not ball.any():
+                ball = (points[:, 0] > eyes[0]) == (side == "left")
+            if ball.any() and kind in ("eye", "plain", "skin"):
+                self.parts[f"eye_{side}"].append(ids[ball])
+        self.count += len(points)
+
+
+def _light(piece: _Piece) -> Float:
+    """Light (N,) of the vertex colours, 1 without."""
+    return np.ones(len(piece.points), np.float32) if piece.light is None else np.clip(piece.light, 0, 1)
+
+
 def _join(
     gltf: Gltf, pieces: list[_Piece], bones: _Bones, turns: tuple[BoneTurn, ...],
     targets: dict[str, tuple[Target, ...]], shares: dict[str, Shares], rotation: NDArray[np.float64], metres: float,
@@ -578,82 +624,54 @@ def _join(
 ) -> Avatar:  # fmt: skip
     eyes = _eye_centres(pieces, bones, origins)
     middle = eyes.mean(axis=0)
-    pictures = Pictures(gltf)
-    surfaces: list[Surface] = []
-    points, shapes, shares_of_head, parts = [], [], [], defaultdict(list)
-    darkness = []
-    first = 0
+    pictures, joined = Pictures(gltf), _Joined()
     for piece, triangles in _near_head(pieces, middle):
-        used, inverse = np.unique(triangles.ravel(), return_inverse=True)
-        corners: Index = inverse.reshape(-1, 3).astype(np.int32)
-        welded, rows = _weld(piece, used)
-        kind = classify(piece.names, piece.moves_mouth)
-        uv_sets = {number: values[used] for number, values in piece.uv_sets.items()}
-        look = pictures.look(piece.primitive, kind, uv_sets, corners)
-        own = piece.points[used][rows]
-        material = _scale_relief(look.material, own, welded[corners], look.uv, look.uv_triangles, pictures)
-        name = re.sub(r"\W+", "_", f"{kind}_{piece.names.split(' ')[0]}_{len(surfaces)}")
-        surfaces.append(
-            Surface(name, (welded[corners] + first).astype(np.int32), look.uv, look.uv_triangles, material, None)
-        )
-        points.append(own)
-        lit = np.ones(len(own), np.float32) if piece.light is None else np.clip(piece.light[used][rows], 0, 1)
-        darkness.append(1 - lit)
-        shapes.append(piece.shapes[:, used][:, rows])
-        share = piece.share_of(bones.nodes_of_head) if bones.nodes_of_head else np.ones(len(piece.points), np.float32)
-        shares_of_head.append(share[used][rows])
-        ids = np.arange(first, first + len(own), dtype=np.int32)
-        parts[kind].append(ids)
-        for side, node in (("left", bones.left_eye), ("right", bones.right_eye)):
-            ball = piece.share_of(bones.below(node))[used][rows] > 0.5
-            if kind == "eye" and not ball.any():
-                ball = (own[:, 0] > middle[0]) == (side == "left")
-            if ball.any() and kind in ("eye", "plain", "skin"):
-                parts[f"eye_{side}"].append(ids[ball])
-        first += len(own)
-    surfaces = _with_vertex_light(surfaces, np.concatenate(darkness).astype(np.float32))
-    order = sorted(
-        range(len(surfaces)), key=lambda k: ("opaque", "hair", "blend", "add").index(surfaces[k].material.mode)
-    )
-    template, blendshapes = np.concatenate(points), np.concatenate(shapes, axis=1)
-    faces = np.concatenate([surfaces[k].triangles for k in order])
-    indices = {name: np.concatenate(ids).astype(np.int32) for name, ids in parts.items()}
+        joined.add(piece, triangles, bones, middle, pictures)
+    surfaces = _with_vertex_light(joined.surfaces, np.concatenate(joined.darkness).astype(np.float32))
+    surfaces.sort(key=lambda surface: ("opaque", "hair", "blend", "add").index(surface.material.mode))
+    faces = np.concatenate([surface.triangles for surface in surfaces])
+    template, blendshapes = np.concatenate(joined.points), np.concatenate(joined.shapes, axis=1)
+    parts = {name: np.concatenate(ids).astype(np.int32) for name, ids in joined.parts.items()}
     for side, centre in zip(("left", "right"), eyes, strict=True):
-        if f"eye_{side}" not in indices:  # no eyeballs of their own: the vertices around the eye
+        if f"eye_{side}" not in parts:  # no eyeballs of their own: the vertices around the eye
             distance = np.linalg.norm(template - centre, axis=1)
-            indices[f"eye_{side}"] = np.argsort(distance)[:40].astype(np.int32)
-    skin = indices.get("skin", np.arange(len(template), dtype=np.int32))
-    mouth = find_mouth(template, faces, blendshapes, skin)
-    shares = dict(shares)
+            parts[f"eye_{side}"] = np.argsort(distance)[:40].astype(np.int32)
+    mouth = find_mouth(template, faces, blendshapes, parts.get("skin", np.arange(len(template), dtype=np.int32)))
     if mouth is not None:
-        factor = _closing_factor(template, blendshapes, mouth.pairs)
-        if factor is None and "jawOpen" in shares:  # no mouthClose that would undo this jawOpen
-            blendshapes[MOUTH_CLOSE] = -blendshapes[JAW_OPEN]
-            shares["mouthClose"] = {name: -share for name, share in shares["jawOpen"].items()}
-        elif factor is not None:
-            blendshapes[MOUTH_CLOSE] *= np.float32(factor)
-            if "mouthClose" in shares:
-                shares["mouthClose"] = {name: share * factor for name, share in shares["mouthClose"].items()}
-        indices["lips"] = mouth.lips
+        shares = _fit_mouth_close(template, blendshapes, mouth.pairs, shares)
+        parts["lips"] = mouth.lips
     pivot = origins[bones.head] if bones.head is not None else middle + np.array([0.0, -0.135, -0.09])
     rig = AvatarRig(targets, shares, turns, bones.head, rotation, metres, pivot)
     face = Face(
         name=gltf.path.stem,
         template=template.astype(np.float32),
         faces=faces.astype(np.int32),
-        surfaces=tuple(surfaces[k] for k in order),
+        surfaces=tuple(surfaces),
         blendshapes=blendshapes,
         blendshape_names=ARKIT_NAMES,
-        parts=indices,
+        parts=parts,
         masks={} if mouth is None else {"lips": mouth.lips},
         landmarks={} if mouth is None else mouth.landmarks,
         lip_pairs=None if mouth is None else mouth.pairs,
         textures=pictures.textures,
-        head_weights=np.concatenate(shares_of_head).astype(np.float32),
+        head_weights=np.concatenate(joined.head_weights).astype(np.float32),
         neck=pivot.astype(np.float32),
         source=str(gltf.path),
     )
     return Avatar(gltf, rig, face)
+
+
+def _fit_mouth_close(template: Float, blendshapes: Float, pairs: Index, shares: dict[str, Shares]) -> dict[str, Shares]:
+    """Scale mouthClose (in place) so that it undoes jawOpen, or replace it by the reverse; returns the new shares."""
+    factor = _closing_factor(template, blendshapes, pairs)
+    if factor is not None:
+        blendshapes[MOUTH_CLOSE] *= np.float32(factor)
+        if "mouthClose" in shares:
+            return shares | {"mouthClose": {name: share * factor for name, share in shares["mouthClose"].items()}}
+    elif "jawOpen" in shares:  # no mouthClose that would undo this jawOpen
+        blendshapes[MOUTH_CLOSE] = -blendshapes[JAW_OPEN]
+        return shares | {"mouthClose": {name: -share for name, share in shares["jawOpen"].items()}}
+    return shares
 
 
 def _with_vertex_light(surfaces: list[Surface], darkness: Float) -> list[Surface]:

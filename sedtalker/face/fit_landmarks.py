@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import FaceError, require
+from sedtalker.errors import FaceError, reason_of, require
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import Float, Index
 
@@ -43,7 +43,9 @@ def read_landmarks(path: Path) -> dict[str, int | tuple[float, float, float]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FaceError(f"no landmarks: {path} ({error}). Give a JSON file of names and positions") from error
+        raise FaceError(
+            f"no landmarks: {path} ({reason_of(error)}). Give a JSON file of names and positions"
+        ) from error
     result: dict[str, int | tuple[float, float, float]] = {}
     for name, value in content.items() if isinstance(content, dict) else [("", None)]:
         if name not in NAMES:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker import resources
-from sedtalker.errors import FaceError
+from sedtalker.errors import FaceError, reason_of
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.rig import Face, Float
 
@@ -162,7 +162,9 @@ def _axes() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with np.load(path) as stored:
             corners, extremes = stored["corners"].astype(np.float32), stored["extremes"].astype(np.float32)
     except (OSError, ValueError, KeyError) as error:
-        raise FaceError(f"the head's axes cannot be read: {path} ({error}). Install the package again") from error
+        raise FaceError(
+            f"the head's axes cannot be read: {path} ({reason_of(error)}). Install the package again"
+        ) from error
     return corners, extremes
 
 

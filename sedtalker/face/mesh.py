@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import FaceError, require
+from sedtalker.errors import FaceError, reason_of, require
 from sedtalker.face.gltf import SUFFIXES, read_gltf_mesh
 from sedtalker.face.rig import Float, Index
 
@@ -31,7 +31,7 @@ def read_mesh(path: Path) -> tuple[Float, Index]:
     try:
         vertices, triangles = read(path)
     except (ValueError, IndexError, OverflowError, OSError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = reason_of(error)
         raise FaceError(f"the mesh cannot be read: {path} ({reason}). Export it again as .obj or .ply") from error
     if len(vertices) == 0 or len(triangles) == 0:
         raise FaceError(f"the mesh has no triangles: {path}. Export faces, not points")
@@ -178,6 +178,8 @@ def _read_other(path: Path) -> tuple[Float, Index]:
             mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
         with np.errstate(over="ignore"):
             return np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
+    except NotImplementedError as error:
+        raise FaceError(f"not a kind of mesh that can be read: {path}. Export it as .obj or .ply") from error
     except Exception as error:  # its readers raise errors of many types
         raise FaceError(f"not a mesh: {path} ({type(error).__name__}). Export it as .obj or .ply") from error
 

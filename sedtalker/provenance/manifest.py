@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sedtalker.errors import MissingExtraError, SEDTalkerError, SEDTalkerWarning
+from sedtalker.errors import MissingExtraError, SEDTalkerError, SEDTalkerWarning, reason_of
 from sedtalker.files import final_name
 from sedtalker.provenance.mark import HASH_BYTES
 from sedtalker.provenance.record import MARK, SOURCE_TYPE, SOURCE_TYPES, TOOL, Provenance
@@ -80,7 +80,7 @@ def check_signer(certificate: Path, key: Path) -> None:
         private = load_pem_private_key(key.read_bytes(), None)
         _algorithm(private)
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)[:120]
         raise SEDTalkerError(
             f"not a usable PEM key: {key} ({reason}). Give an unencrypted Ed25519, P-256, P-384, P-521 or RSA key"
         ) from error
@@ -146,7 +146,7 @@ def _signing(path: Path | None, provenance: Provenance) -> Iterator[tuple[Any, A
     try:
         import c2pa
     except Exception as error:  # a platform without the library; the file keeps its metadata
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)[:120]
         warnings.warn(
             f"no C2PA manifest in {_name(path)}: c2pa cannot be imported ({reason}). Reinstall c2pa-python",
             SEDTalkerWarning,
@@ -172,7 +172,7 @@ def _signing(path: Path | None, provenance: Provenance) -> Iterator[tuple[Any, A
         ):
             yield builder, signer
     except c2pa.C2paError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)[:200]
         raise SEDTalkerError(
             f"cannot sign {_name(path)}: {reason}. Give --sign a certificate that C2PA accepts"
         ) from error
@@ -223,7 +223,7 @@ def _read(*source: Any) -> Manifest | None:
     try:
         import c2pa
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)[:120]
         raise MissingExtraError(
             f"c2pa cannot be imported ({reason}). Install it with: pip install c2pa-python"
         ) from error
@@ -234,7 +234,7 @@ def _read(*source: Any) -> Manifest | None:
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return None
     except c2pa.C2paError as error:  # a manifest that cannot be parsed
-        return Manifest(None, False, (" ".join(str(error).split())[:160],), "", "", None)
+        return Manifest(None, False, (reason_of(error)[:160],), "", "", None)
     active = document["manifests"][document["active_manifest"]]
     data = {assertion["label"]: assertion["data"] for assertion in active.get("assertions", [])}
     failures = [entry["code"] for entry in results.get("activeManifest", {}).get("failure", [])]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import SEDTalkerError
+from sedtalker.errors import SEDTalkerError, reason_of
 from sedtalker.provenance.manifest import Manifest, read_manifest
 from sedtalker.provenance.mark import HASH_BYTES, Found, MarkReader
 from sedtalker.provenance.record import NO_MARK, Provenance
@@ -129,7 +129,7 @@ def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
                 for page in ImageSequence.Iterator(image):
                     yield np.asarray(page.convert("RGB"))
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise SEDTalkerError(f"unreadable picture: {path} ({error}). Copy it again") from error
+            raise SEDTalkerError(f"unreadable picture: {path} ({reason_of(error)}). Copy it again") from error
         return
     import av
 
@@ -142,4 +142,4 @@ def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="gray")
     except (av.error.FFmpegError, ValueError) as error:
-        raise SEDTalkerError(f"unreadable video: {path} ({error}). Copy it again") from error
+        raise SEDTalkerError(f"unreadable video: {path} ({reason_of(error)}). Copy it again") from error

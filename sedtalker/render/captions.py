@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from sedtalker.errors import RenderError
+from sedtalker.errors import RenderError, reason_of
 from sedtalker.files import read_number, read_table, read_text
 
 Caption = tuple[float, float, str]  # start and end in seconds, and the text
@@ -81,7 +81,7 @@ def read_captions(path: Path, seconds: float) -> list[Caption]:
             if not (0 <= start <= end <= _MAX_SECONDS or suffix == ".txt"):
                 raise ValueError(f"a caption from {start:g} to {end:g} s: times must be 0 or more and in order")
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise RenderError(f"captions that cannot be read: {path} ({reason}). See: sedtalker render --help") from error
     if not captions:
         raise RenderError(f"no captions in the file: {path}. Give times and words, or a text")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFont, features
 
-from sedtalker.errors import RenderError
+from sedtalker.errors import RenderError, reason_of
 from sedtalker.resources import asset
 
 Font = ImageFont.FreeTypeFont
@@ -73,7 +73,9 @@ def check_font(path: Path | str) -> None:
     try:
         load_font(FontFile(str(path)), 16)
     except (OSError, ValueError) as error:
-        raise RenderError(f"not a font: {path} ({error}). Give a .ttf, .otf or .ttc file with --font") from error
+        raise RenderError(
+            f"not a font: {path} ({reason_of(error)}). Give a .ttf, .otf or .ttc file with --font"
+        ) from error
     if not len(_code_point_array(FontFile(str(path)))):
         raise RenderError(f"a font without outlines: {path}. Give another font with --font")
 

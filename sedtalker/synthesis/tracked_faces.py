@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.curves import dilate, resample, smooth
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, arkit_columns
 from sedtalker.face.mouth_fit import fit_mouth
 from sedtalker.face.mouth_measures import GAP, MILLIMETRES
@@ -135,4 +135,4 @@ def _arrays(path: Path | str, *names: str) -> Mapping[str, NDArray]:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in names}
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"not a tracked face: {path} ({error}). Give the corpus's own .npz files") from error
+        raise DataError(f"not a tracked face: {path} ({reason_of(error)}). Give the corpus's own .npz files") from error

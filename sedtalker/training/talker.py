@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from sedtalker.data.features import check_features
 from sedtalker.data.vertex_emotion import EMOTION_SOURCES
 from sedtalker.data.vertex_store import is_store, open_store
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.evaluation.masks import read_masks
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
@@ -480,7 +480,7 @@ def make_trainer(arguments: dict[str, Any]) -> lightning.Trainer:
     try:
         return lightning.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
-        problem = " ".join(str(error).split())
+        problem = reason_of(error)
         raise DataError(f"Lightning's Trainer does not take these flags: {problem}. Change trainer.FLAG") from error
 
 

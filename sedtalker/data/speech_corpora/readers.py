@@ -17,7 +17,7 @@ from typing import Any
 
 from sedtalker.data.manifest import AUDIO_SUFFIXES, Manifest, SkipCounter, Span, Utterance, audio_files, finish
 from sedtalker.data.tables import Row, index_rows, match_names, read_table
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 from sedtalker.labels import canonical_label
 
 Folder = str | os.PathLike[str]
@@ -518,7 +518,9 @@ def read_zed(folder: Folder) -> Manifest:
     try:
         entries = json.loads(table.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"ZED lacks its labels: {table} ({error}). Give the folder that holds ZED.json") from error
+        raise DataError(
+            f"ZED lacks its labels: {table} ({reason_of(error)}). Give the folder that holds ZED.json"
+        ) from error
     skipped, utterances = SkipCounter(), []
     for name, entry in entries.items():
         path = Path(entry["wav"].replace("datafolder", "").lstrip("/"))

@@ -19,7 +19,7 @@ from sedtalker.audio import AudioSource
 from sedtalker.data.safe_files import check_is_content, load_pickle
 from sedtalker.data.vertex_corpora.sequences import UNUSED, VertexSequence, VertexSource
 from sedtalker.data.vertex_corpora.templates import read_templates, read_triangles
-from sedtalker.errors import DataError
+from sedtalker.errors import DataError, reason_of
 
 FILES = ("data_verts.npy", "raw_audio_fixed.pkl", "templates.pkl", "subj_seq_to_idx.pkl")
 SENTENCES = tuple(f"sentence{number:02d}" for number in range(1, 41))
@@ -107,5 +107,7 @@ def _sounds(audio: Any) -> tuple[dict[str, AudioSource], dict[str, str]]:
                 samples, rate = np.asarray(sound["audio"]), int(sound["sample_rate"])
                 sounds[name] = (samples.astype(np.int16) if samples.dtype.kind == "i" else samples, rate)
             except (KeyError, TypeError, ValueError) as error:
-                refused[name] = f"no audio and sample_rate in raw_audio_fixed.pkl ({error}). Get the archive again"
+                refused[name] = (
+                    f"no audio and sample_rate in raw_audio_fixed.pkl ({reason_of(error)}). Get the archive again"
+                )
     return sounds, refused

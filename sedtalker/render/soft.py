@@ -27,6 +27,7 @@ from sedtalker.render.buffers import (
 from sedtalker.render.camera import Camera, front_camera
 from sedtalker.render.config import QUALITIES, Background, RenderConfig
 from sedtalker.render.geometry import project
+from sedtalker.render.mouth_light import TeethLight, has_teeth
 from sedtalker.render.paint import draw
 from sedtalker.render.parallel import available_threads
 from sedtalker.render.raster import list_triangles
@@ -48,7 +49,7 @@ class _Buffers:
     screen: Float
     shadow_map: Float
     scratch: Scratch
-    scene: Scene  # that of the face, with texels and heights of its own if it has wrinkles
+    scene: Scene  # that of the face, with texels and heights of its own if it has wrinkles, and corners if it has teeth
     wrinkles: bytes = b""  # of the activations that the scene shows
 
 
@@ -93,6 +94,7 @@ class SoftRenderer:
         self._renders_shadows = quality == "fine"
         if not self._renders_shadows:
             self._bake_shadow()
+        self._teeth = TeethLight(face, self._prepared.scene) if has_teeth(face) else None
         self._local = threading.local()
 
     def frame(
@@ -123,6 +125,8 @@ class SoftRenderer:
         inputs = FrameInputs(work.points, work.normals, work.screen, camera_array, light_matrix, work.shadow_map)
         out = self._background.copy()
         self._update_wrinkles(work, vertices)
+        if self._teeth is not None:
+            self._teeth.apply(vertices, work.scene.corners)
         scene = work.scene if colors is None else _replace_colors(prepared, colors)
         pixels = draw(scene, inputs, self.scale, work.scratch, out)
         if not pixels and _in_view(work.screen, width, height):
@@ -162,11 +166,16 @@ class SoftRenderer:
                 scratch=make_scratch(
                     self.width * self.scale, self.height * self.scale, len(scene.triangles), len(scene.surfaces)
                 ),
-                scene=scene
-                if self._wrinkles is None
-                else scene._replace(texels=scene.texels.copy(), heights=scene.heights.copy()),
+                scene=self._own_scene(),
             )
         return self._local.work
+
+    def _own_scene(self) -> Scene:
+        """The scene with copies of the arrays that each frame changes."""
+        scene = self._prepared.scene
+        if self._wrinkles is not None:
+            scene = scene._replace(texels=scene.texels.copy(), heights=scene.heights.copy())
+        return scene if self._teeth is None else scene._replace(corners=scene.corners.copy())
 
     def _bake_shadow(self) -> None:
         """Write the key light's visibility on the face at rest into the corners."""

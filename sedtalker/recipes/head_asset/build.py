@@ -101,9 +101,10 @@ def shape_body(
     rest, adapted = adapt_blendshapes(shaped, blendshapes, anatomy)
     template = topology.fit(shaped, rest)
     moved = raise_tongue_tip(template, topology.transfer(adapted), topology.parts["tongue"])
-    blinks = list(arkit_columns("eyeBlink"))
-    template = template + identity.lids * moved[blinks].sum(0)
+    blinks, smiles = list(arkit_columns("eyeBlink")), list(arkit_columns("mouthSmile"))
+    template = template + identity.lids * moved[blinks].sum(0) - identity.corners * moved[smiles].sum(0)
     moved[blinks] *= 1 - identity.lids
+    moved[smiles] *= 1 + identity.corners
     return Body(shaped, rest, adapted, template, moved)
 
 

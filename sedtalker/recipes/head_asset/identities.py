@@ -35,6 +35,7 @@ class Identity:
     lip_strength: float = 0.6  # opacity of the painted lips
     lip_tint: Color = (1.0, 1.0, 1.0)
     lids: float = 0.0  # share of a blink by which the lids are lower at rest; wide eyes read as surprise
+    corners: float = 0.0  # share of a smile by which the mouth's corners are lower at rest; raised ones read as happy
     wrinkles: float = 0.0  # strength of the wrinkles in the bump map
     shape: Mapping[str, float] = field(default_factory=dict)  # further MakeHuman targets and their weights
 
@@ -48,7 +49,7 @@ IDENTITIES = (
                "nose/nose-scale-horiz-decr": 0.35},
         skin="young_caucasian_female/textures/young_lightskinned_female_diffuse", eyes="brownlight", hair="long01",
         hair_color=(0.085, 0.045, 0.026), hair_strands=0.18, brows="eyebrow001", lashes="eyelashes02",
-        cloth_color=(0.05, 0.075, 0.10),
+        cloth_color=(0.05, 0.075, 0.10), corners=0.1,
     ),
     Identity(
         name="man", phenotype={"gender": 0.0, "age": 0.67, "muscle": 0.6, "proportions": 0.7, "caucasian": 1.0},
@@ -63,7 +64,7 @@ IDENTITIES = (
         skin="young_african_female/textures/young_darkskinned_female_diffuse", eyes="brownlight",
         iris_tint=(0.3, 0.22, 0.2), hair="afro01", hair_color=(0.016, 0.013, 0.011), hair_specular=0.05,
         brows="eyebrow008", brow_tint=(0.25, 0.2, 0.2), lashes="eyelashes02", cloth_color=(0.35, 0.12, 0.04),
-        lip_strength=0.75, lip_tint=(1.45, 0.85, 0.85), lids=0.12,
+        lip_strength=0.75, lip_tint=(1.45, 0.85, 0.85), lids=0.12, corners=0.06,
     ),
     Identity(
         name="man_old",
@@ -79,7 +80,7 @@ IDENTITIES = (
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.4},
         skin="young_asian_female/textures/young_lightskinned_female_diffuse3", eyes="brownlight",
         iris_tint=(0.38, 0.3, 0.27), hair="ponytail01", hair_color=(0.013, 0.011, 0.010), brows="eyebrow001",
-        brow_tint=(0.3, 0.27, 0.27), lashes="eyelashes02", cloth_color=(0.25, 0.25, 0.23),
+        brow_tint=(0.3, 0.27, 0.27), lashes="eyelashes02", cloth_color=(0.25, 0.25, 0.23), corners=0.08,
     ),
 )  # fmt: skip
 

@@ -1,0 +1,60 @@
+"""Light on the teeth: what passes between the lips of a frame.
+
+Occlusion is baked with the mouth open. Without a correction the teeth behind slightly parted lips are as bright as
+those of a broad smile, and a face that speaks seems to smile.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sedtalker.face.rig import Face, Surface
+from sedtalker.render.arrays import Float
+from sedtalker.render.buffers import FIRST, LAST, Scene
+from sedtalker.render.shade import AO
+
+LEAST = 0.36  # factor of the baked occlusion where no sky is seen: light scattered by lips, gums and teeth
+MOST = 1.45  # factor where all of it is seen; lips 10 mm apart, as they were baked, give about 1
+NEAREST = 0.001  # metres between a tooth and the lips in front of it, at least
+
+
+class TeethLight:
+    """The occlusion of a face's teeth by its lips.
+
+    A tooth sees the sky through a slit between both lips, which is taken to be wide. For a surface that faces the slit,
+    the cosine-weighted share of the visible sky is (sin upper + sin lower) / 2, with the angles from the normal to the
+    rims of the lips.
+    """
+
+    def __init__(self, face: Face, scene: Scene) -> None:
+        assert face.lip_pairs is not None
+        rows = [row for row, surface in enumerate(face.surfaces) if _is_teeth(surface)]
+        self._triangles = np.concatenate([np.arange(*scene.surfaces[row, [FIRST, LAST]]) for row in rows])
+        vertices, corners = np.unique(scene.triangles[self._triangles], return_inverse=True)
+        self._vertices, self._corners = vertices.astype(np.intp), corners.reshape(-1, 3)
+        self._baked = scene.corners[self._triangles, :, AO]
+        across = face.template[face.lip_pairs[:, 0], 0]
+        self._pairs = face.lip_pairs[np.argsort(across)]
+        # The rim in front of each tooth is interpolated between pairs of the lips at rest.
+        places, teeth = np.sort(across), face.template[self._vertices, 0]
+        self._weights = np.stack([np.interp(teeth, places, unit) for unit in np.eye(len(places))], 1).astype(np.float32)
+
+    def apply(self, vertices: Float, corners: Float) -> None:
+        """Write the occlusion of the teeth into a scene's corners for a face's vertices (V, 3) in metres."""
+        rims = self._weights @ vertices[self._pairs, 1:].reshape(len(self._pairs), 4)  # y and z of the upper, lower lip
+        teeth = vertices[self._vertices, 1:]
+        above, below = rims[:, 0] - teeth[:, 0], teeth[:, 0] - rims[:, 2]
+        upper = above / np.hypot(above, np.maximum(rims[:, 1] - teeth[:, 1], np.float32(NEAREST)))
+        lower = below / np.hypot(below, np.maximum(rims[:, 3] - teeth[:, 1], np.float32(NEAREST)))
+        sky = np.clip((upper + lower) * np.float32(0.5), 0, 1)
+        factor = np.float32(LEAST) + np.float32(MOST - LEAST) * sky
+        corners[self._triangles, :, AO] = self._baked * factor[self._corners]
+
+
+def has_teeth(face: Face) -> bool:
+    """Whether a face has lips with known rims, and teeth behind them."""
+    return face.lip_pairs is not None and any(map(_is_teeth, face.surfaces))
+
+
+def _is_teeth(surface: Surface) -> bool:
+    return surface.material.kind == "teeth" and not surface.smooth  # tessellation adds points between the vertices

@@ -1,0 +1,66 @@
+"""Light on the teeth between parted lips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
+from sedtalker.face.assets import load_face
+from sedtalker.face.rig import Face
+from sedtalker.render.camera import front_camera
+from sedtalker.render.mouth_light import LEAST, MOST, TeethLight, has_teeth
+from sedtalker.render.scene import PreparedFace, prepare_face
+from sedtalker.render.shade import AO
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def face() -> Face:
+    return load_face()
+
+
+@pytest.fixture(scope="module")
+def prepared(face: Face) -> PreparedFace:
+    background = np.zeros((SIDE, SIDE, 3), np.float32)
+    return prepare_face(face, front_camera(face), SIDE, SIDE, fine=False, background=background)
+
+
+def light_of_front_teeth(face: Face, prepared: PreparedFace, **weights: float) -> float:
+    """Mean factor of the occlusion of the upper front teeth, for ARKit weights by name."""
+    pose = np.zeros(len(ARKIT_NAMES), np.float32)
+    for name, weight in weights.items():
+        pose[list(arkit_columns(name))] = weight
+    corners = prepared.scene.corners.copy()
+    TeethLight(face, prepared.scene).apply(face.pose(pose), corners)
+    teeth = face.parts["teeth_upper"]
+    edge = face.template[teeth, 1] < face.template[teeth, 1].min() + 0.003
+    front = teeth[edge & (np.abs(face.template[teeth, 0]) < 0.008)]
+    shown = np.isin(prepared.scene.triangles, front)
+    baked = prepared.scene.corners[..., AO][shown]
+    return float((corners[..., AO][shown] / baked).mean())
+
+
+def test_teeth_get_the_least_light_behind_shut_lips_and_more_the_wider_they_part(
+    face: Face, prepared: PreparedFace
+) -> None:
+    jaws = [light_of_front_teeth(face, prepared, jawOpen=jaw) for jaw in (0.0, 0.1, 0.2, 0.4)]
+    assert jaws == sorted(jaws)
+    assert jaws[0] < LEAST + 0.2 * (MOST - LEAST)
+    smile = light_of_front_teeth(face, prepared, mouthSmile=1.0, mouthUpperUp=0.4, mouthLowerDown=0.6, jawOpen=0.1)
+    assert smile > light_of_front_teeth(face, prepared, jawOpen=0.1)
+
+
+def test_nothing_but_the_occlusion_of_teeth_changes(face: Face, prepared: PreparedFace) -> None:
+    corners = prepared.scene.corners.copy()
+    TeethLight(face, prepared.scene).apply(face.template, corners)
+    changed = np.argwhere(corners != prepared.scene.corners)
+    teeth = next(row for row, surface in enumerate(face.surfaces) if surface.material.kind == "teeth")
+    assert set(prepared.scene.surface[changed[:, 0]]) == {teeth}
+    assert set(changed[:, 2]) == {AO}
+
+
+def test_a_face_without_lips_or_teeth_has_no_such_light(face: Face) -> None:
+    assert has_teeth(face)
+    assert not has_teeth(Face("mesh", face.template, face.faces))

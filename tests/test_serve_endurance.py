@@ -66,7 +66,7 @@ def test_the_session_after_interruptions_and_hostile_clients_is_right(url: str) 
     interrupted = asyncio.run(measure_interruptions(url, None, 20))
     assert interrupted["mouths left open"] == 0
     assert interrupted["next utterance differs by"] <= 1e-3 and interrupted["next session differs by"] <= 1e-3
-    attacked = asyncio.run(measure_hostility(url, None, 14))
+    attacked = asyncio.run(measure_hostility(url, None, 18))
     assert attacked["next session differs by"] <= 1e-3 and attacked["jaw opens"] > 0.1
 
 

@@ -115,7 +115,7 @@ class Controller:
                 raise _Invalid("the first message must be an audio_stream_header")
             request = read_header(header.audio_stream_header)
             session = self._manager.open(
-                SessionOptions("a2f", fps=FPS, intensity_scale=request.strength / _DEFAULT_STRENGTH)
+                SessionOptions(FPS, protocol="a2f", intensity_scale=request.strength / _DEFAULT_STRENGTH)
             )
             conversation = self._converse(session, request, context)
             reason = await asyncio.wait_for(conversation, self._manager.limits.session)

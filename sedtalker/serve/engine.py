@@ -45,7 +45,7 @@ class StreamOptions:
     seed: int = 0
     still: bool = False  # no blinks, gaze and head motion
     intensity_scale: float = 1.0
-    resting: bool = False  # the client shows a resting face between utterances
+    resting: bool = False  # the client gets and shows frames of a resting face between utterances
 
 
 class Description(NamedTuple):

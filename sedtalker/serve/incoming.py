@@ -51,10 +51,13 @@ class PcmReader:
     """16-bit little-endian mono PCM in pieces of any size -> samples at 16 kHz."""
 
     def __init__(self, rate: int) -> None:
+        self._rate = check_rate(rate)
+        self._start()
+
+    def _start(self) -> None:
         self._rest = b""
         self._resampler: Any = None
-        self._rate = check_rate(rate)
-        if rate != RATE:
+        if self._rate != RATE:
             import av
 
             self._resampler = av.AudioResampler("flt", "mono", RATE)
@@ -70,12 +73,9 @@ class PcmReader:
         return self._resample(values)
 
     def finish(self) -> Float:
-        """The samples (N,) that the resampler holds."""
-        self._rest = b""
-        if self._resampler is None:
-            return np.zeros(0, np.float32)
-        rest = _join(self._resampler.resample(None))
-        self.__init__(self._rate)  # type: ignore[misc]  # a flushed resampler takes no more frames
+        """The samples (N,) that the resampler holds; the next ones are of another utterance."""
+        rest = _join([] if self._resampler is None else self._resampler.resample(None))
+        self._start()  # a flushed resampler takes no more frames
         return rest
 
     def _resample(self, values: NDArray[np.int16]) -> Float:

@@ -76,7 +76,7 @@ def frames_message(
 async def serve_jbin(socket: WebSocket, manager: SessionManager) -> None:
     """Serve one accepted client until it leaves or must be closed."""
     try:
-        session = manager.open(SessionOptions("jbin", fps=FPS))
+        session = manager.open(SessionOptions(FPS, protocol="jbin"))
     except Refused as error:
         await close_socket(socket, CLOSE_TRY_LATER, str(error))
         return

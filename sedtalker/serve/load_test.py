@@ -46,7 +46,9 @@ SHOWN = 0.1  # intensity above which a frame shows its emotion
 ONSET_CLIENTS = 3  # at a time
 QUANTILES = {"median": 0.5, "p90": 0.9}
 FLAT = 0.03  # share of the memory by which it may grow from the second quarter of a soak to the last one
-KINDS = ("drop", "half-open", "slow", "random", "oversized", "order", "refused")
+KINDS = ("drop", "half-open", "slow", "random", "oversized", "order", "refused", "dribble", "flood")
+_TINY_FRAMES = (b"\x89\x80" + bytes(4)) * 5000 + (b"\x01\x80" + bytes(4)) + (b"\x00\x80" + bytes(4)) * 2000
+"""Pings, and a message of empty fragments, of a WebSocket's client."""
 
 
 def demo_speech() -> np.ndarray:
@@ -396,7 +398,7 @@ async def _utterance(socket: ClientConnection, speech: np.ndarray) -> np.ndarray
 
 
 async def measure_hostility(url: str, token: str | None, count: int) -> dict[str, Any]:
-    """Clients that drop, stay half-open, do not read, send random bytes, too much, or in the wrong order."""
+    """Clients that drop, stay half-open, do not read, and send random bytes, too much, in the wrong order or slowly."""
     speech = demo_speech()[: 2 * RATE]
     reference = await _utterance(await open_session(url, token, still=True), speech)
     rng = random.Random(0)
@@ -433,9 +435,12 @@ async def _attack(
     url: str, token: str | None, kind: str, rng: random.Random, held: list[Any], speech: np.ndarray
 ) -> str:
     address = urlsplit(url)
-    if kind in ("half-open", "random"):
+    if kind in ("half-open", "random", "dribble"):
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        if kind == "half-open":
+        if kind == "dribble":  # a request, and the start of the next one
+            writer.write(f"GET /healthz HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n")
+        if kind != "random":
             writer.write(b"GET /ws HTTP/1.1\r\nHost: ")
             held.append(writer)
             return "held open"
@@ -464,7 +469,10 @@ async def _attack(
         await asyncio.sleep(0.05)
         socket.transport.abort()
         return "dropped"
-    await socket.send(bytes(2 << 20))  # oversized
+    if kind == "flood":
+        socket.transport.write(_TINY_FRAMES)
+    else:
+        await socket.send(bytes(2 << 20))  # oversized
     while True:
         await socket.recv()
 

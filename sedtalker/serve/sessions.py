@@ -57,17 +57,11 @@ class Event(NamedTuple):
     received: float = 0.0  # monotonic time at which the audio of the last frame arrived; 0: no audio
 
 
-@dataclass
-class SessionOptions:
+@dataclass(frozen=True)
+class SessionOptions(StreamOptions):
     """Options of a session, as the client sends them."""
 
-    protocol: str
-    fps: int = 30
-    look_ahead: int | None = None  # ms
-    seed: int = 0
-    still: bool = False
-    intensity_scale: float = 1.0
-    resting: bool = False  # send frames between utterances too
+    protocol: str = ""
 
 
 @dataclass
@@ -245,15 +239,7 @@ class Session:
 
     async def _run(self) -> None:
         try:
-            options = StreamOptions(
-                self.options.fps,
-                self.options.look_ahead,
-                self.options.seed,
-                self.options.still,
-                self.options.intensity_scale,
-                self.options.resting,
-            )
-            latency = await self._worker.call("open", self.name, options)
+            latency = await self._worker.call("open", self.name, self.options)
             async with self._changed:
                 self._latency = latency
                 self._changed.notify_all()
@@ -267,12 +253,8 @@ class Session:
                     await self._animate(item)
                 else:
                     await self._obey(item)
-        except WorkerLost as error:
+        except (WorkerLost, SEDTalkerError) as error:
             await self._fail(str(error))
-        except SEDTalkerError as error:
-            await self._fail(str(error))
-        except asyncio.CancelledError:
-            raise
         except Exception:
             logger.exception("a session failed", extra={"event": "session_failed", "session": self.name})
             await self._fail("internal error")

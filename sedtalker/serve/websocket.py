@@ -79,7 +79,7 @@ def read_start(text: str) -> Start:
         encoding,
         _choice(message, "format", FORMATS),
         SessionOptions(
-            "websocket",
+            protocol="websocket",
             fps=_choice(message, "fps", FRAME_RATES),
             look_ahead=look_ahead,
             seed=int(number(message, "seed", 0, 0, 2**31)),

@@ -473,7 +473,7 @@ def animate_file(
 
 @dataclass(frozen=True)
 class VideoTask:
-    """What the process of `open_video_process` needs for the .mp4 of one input."""
+    """Arguments of the process of `open_video_process` for the .mp4 of one input."""
 
     animation: Animation  # without its face, which the process has
     path: Path

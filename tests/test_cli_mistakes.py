@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -173,3 +174,26 @@ def test_the_reason_names_the_file_or_folder_in_the_path(tmp_path: Path, name: s
 )
 def test_the_reason_of_an_error_is_readable_in_one_line(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
+
+
+def test_an_unexpected_error_is_one_line_without_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("sedtalker.provenance.verify.verify_file", fail)
+    assert run("verify", "a.png") == 1
+    assert capsys.readouterr().err == "sedtalker: unexpected ZeroDivisionError (division by zero). Run with --debug\n"
+    with pytest.raises(ZeroDivisionError):
+        run("verify", "--debug", "a.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_a_full_disk_behind_the_standard_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sedtalker", "licences"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["sedtalker: unexpected OSError (No space left on device). Run with --debug"]

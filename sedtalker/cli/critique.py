@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sedtalker.cli.options import add_seed, any_path, integer, path_with_suffix, real, refuse_unused
-from sedtalker.errors import SEDTalkerError
+from sedtalker.errors import SEDTalkerError, UsageError
 
 if TYPE_CHECKING:
+    from sedtalker.animation import Animation
     from sedtalker.evaluation.expression import PictureJudge
 
 
@@ -55,18 +58,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Print what the face shows; exit code 1 if a file cannot be read."""
-    from sedtalker.animation import load_animation
-    from sedtalker.errors import UsageError
-    from sedtalker.evaluation.critic import (
-        critique_animation,
-        critique_video,
-        format_critique,
-        format_recall,
-        measure_recall,
-        plot_critique,
-    )
-
+    """Print the expressions of the faces; exit code 1 if a file cannot be read."""
     if not arguments.files and arguments.groups is None:
         raise UsageError("no VIDEO|ANIM. Name videos or animations (.npz), or labelled faces with --groups")
     if arguments.plot is not None and len(arguments.files) != 1:
@@ -76,39 +68,68 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     documents: list[dict[str, Any]] = []
     if arguments.groups is not None:
         documents.append(_measure_groups(arguments))
+    measure = _critique_files if arguments.inserted is None else _measure_recall
+    failed, found = measure(arguments)
+    if arguments.json:
+        print(json.dumps(documents + found))
+    return 1 if failed else 0
+
+
+def _critique_files(arguments: argparse.Namespace) -> tuple[bool, list[dict[str, Any]]]:
+    """Print the critique of every file; returns whether one failed, and the critiques as plain types."""
+    from sedtalker.evaluation.critic import critique_animation, critique_video, format_critique, plot_critique
+
     judge = _load_judge() if arguments.judge else None
-    failed, faces = False, []
-    for path in arguments.files:
-        try:
-            if not path.is_file():
-                raise SEDTalkerError(f"no such file: {path}. Check the path")
-            animation = load_animation(path) if path.suffix.lower() == ".npz" else None
-            if arguments.inserted is not None:
-                if animation is None or animation.blendshapes is None:
-                    raise SEDTalkerError(f"no weights to change: {path}. Give --inserted animations (.npz)")
-                faces.append((animation.blendshapes, animation.fps))
-                continue
-            if animation is None:
-                critique = critique_video(path, judge)
-            else:
-                critique = critique_animation(animation, str(path), judge)
-        except SEDTalkerError as error:
-            failed = True
-            print(f"sedtalker: {error}", file=sys.stderr)
-            continue
+    documents = []
+
+    def work(path: Path, animation: Animation | None) -> None:
+        if animation is None:
+            critique = critique_video(path, judge)
+        else:
+            critique = critique_animation(animation, str(path), judge)
         documents.append(critique.plain())
         if not arguments.json:
             print(format_critique(critique))
         if arguments.plot is not None:
             plot_critique(critique, arguments.plot, None if animation is None else animation.emotion)
-    if faces:
-        recall = measure_recall(faces, count=arguments.inserted, intensity=arguments.intensity, seed=arguments.seed)
-        documents += [asdict(one) for one in recall]
-        if not arguments.json:
-            print(format_recall(recall))
-    if arguments.json:
-        print(json.dumps(documents))
-    return 1 if failed else 0
+
+    return _for_each(arguments.files, work), documents
+
+
+def _measure_recall(arguments: argparse.Namespace) -> tuple[bool, list[dict[str, Any]]]:
+    """Print the recall of inserted expressions; returns whether a file failed, and the recall as plain types."""
+    from sedtalker.evaluation.critic import format_recall, measure_recall
+
+    faces = []
+
+    def work(path: Path, animation: Animation | None) -> None:
+        if animation is None or animation.blendshapes is None:
+            raise SEDTalkerError(f"no weights to change: {path}. Give --inserted animations (.npz)")
+        faces.append((animation.blendshapes, animation.fps))
+
+    failed = _for_each(arguments.files, work)
+    if not faces:
+        return failed, []
+    recall = measure_recall(faces, count=arguments.inserted, intensity=arguments.intensity, seed=arguments.seed)
+    if not arguments.json:
+        print(format_recall(recall))
+    return failed, [asdict(one) for one in recall]
+
+
+def _for_each(files: list[Path], work: Callable[[Path, Animation | None], None]) -> bool:
+    """Call `work` with every file and its animation, None for a video; prints errors, returns whether one failed."""
+    from sedtalker.animation import load_animation
+
+    failed = False
+    for path in files:
+        try:
+            if not path.is_file():
+                raise SEDTalkerError(f"no such file: {path}. Check the path")
+            work(path, load_animation(path) if path.suffix.lower() == ".npz" else None)
+        except SEDTalkerError as error:
+            failed = True
+            print(f"sedtalker: {error}", file=sys.stderr)
+    return failed
 
 
 def _measure_groups(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _add_expressions(commands: Any, common: argparse.ArgumentParser) -> None:
         "--emotions",
         type=lambda text: tuple(name.strip() for name in text.split(",")),
         metavar="NAMES",
-        help="comma-separated; a name that stands twice is drawn twice as often (default: all but neutral, equally)",
+        help="comma-separated; a name given twice is drawn twice as often (default: all but neutral, equally)",
     )
     parser.add_argument("--seconds", type=real(0.6, 60, "s"), default=2.0, help="length of a clip (default: 2)")
     parser.add_argument("--fps", type=real(1, 240, "Hz"), default=30.0, help="frames per second (default: 30)")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sedtalker.cli.options import any_path, folder, integer
+from sedtalker.cli.options import add_seed, any_path, folder, integer
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser("face", help="heads of your own: fit a mesh, or make up a person", description=__doc__)
+    parser = commands.add_parser(
+        "face", parents=[common], help="heads of your own: fit a mesh, or make up a person", description=__doc__
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     fit = actions.add_parser("fit", parents=[common], help="a mesh without a rig -> a head that speaks")
-    fit.add_argument("mesh", type=any_path, help="a head of any topology (.obj, .ply, .stl, .glb) whose lips can part")
+    fit.add_argument(
+        "mesh",
+        type=any_path,
+        metavar="MESH",
+        help="a head of any topology (.obj, .ply, .stl, .glb) whose lips can part",
+    )
     fit.add_argument("-o", "--output", type=folder, required=True, metavar="DIR", help="new folder, for --face DIR")
     fit.add_argument(
         "--landmarks",
@@ -23,8 +30,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     fit.set_defaults(run=run_fit)
     person = actions.add_parser("random", parents=[common], help="print a person for --face, such as man:age=40,...")
-    person.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help="the same seed is the same person")
-    person.add_argument("-n", "--count", type=integer(1, 100_000), default=1, metavar="N", help="people, one a line")
+    add_seed(person, "the first person; the others have the next ones")
+    person.add_argument(
+        "-n", "--count", type=integer(1, 100_000), default=1, metavar="N", help="people, one a line (default: 1)"
+    )
     person.set_defaults(run=run_random)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -31,7 +32,7 @@ from sedtalker.cli import (
     verify,
     voice,
 )
-from sedtalker.errors import SEDTalkerError, UsageError, warnings_as_lines
+from sedtalker.errors import SEDTalkerError, UsageError, reason_of, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 
 COMMANDS = (
@@ -130,7 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _termination_raises(), warnings_as_lines(), short_openmp_spin():
             _check_replaced(arguments)
-            return arguments.run(arguments)
+            code = arguments.run(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # raises here, and not when the interpreter ends
+            return code
     except SEDTalkerError as error:
         if arguments.debug:
             raise
@@ -145,3 +149,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the output has gone; the interpreter would print a second error
         return 1
+    except Exception as error:  # a bug, or a full disk behind the standard output
+        if arguments.debug:
+            raise
+        print(f"sedtalker: unexpected {type(error).__name__} ({reason_of(error)}). Run with --debug", file=sys.stderr)
+        _discard_output()
+        return 1
+
+
+def _discard_output() -> None:
+    """Redirect the standard output if it cannot be written, so that the interpreter prints no second error."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

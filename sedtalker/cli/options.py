@@ -314,7 +314,7 @@ def add_voice_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="all",
         metavar="folder|TABLE",
-        help="use for each input what its speaker's other inputs tell of the voice: one speaker for all, one for each "
+        help="judge each input with the voice of its speaker's other inputs: one speaker for all, one for each "
         "folder, or from a table with the columns file,speaker",
     )
 
@@ -365,7 +365,7 @@ def add_diarizer(parser: argparse.ArgumentParser) -> None:
 
 
 def add_seed(parser: argparse.ArgumentParser, use: str) -> None:
-    """Add the option `--seed N`, 0 by default; `use` names what is random."""
+    """Add the option `--seed N`, 0 by default; `use` names the random quantities."""
     parser.add_argument("--seed", type=integer(0, 2**31 - 1), default=0, help=f"random seed of {use} (default: 0)")
 
 

@@ -97,7 +97,7 @@ def reverberate(samples: Samples, seconds: float, strengths: tuple[float, float]
 
 
 def cut_high_frequencies(samples: Samples, frequency: float) -> Samples:
-    """Samples without what is above a frequency in Hz, as narrow-band codecs leave them."""
+    """Samples without the band above a frequency in Hz, as after a narrow-band codec."""
     spectrum = np.fft.rfft(samples)
     spectrum[np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) > frequency] = 0
     return np.fft.irfft(spectrum, n=len(samples)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Emotion of the sounds of a vertex store as a diarizer hears it, frame by frame: SEDTalker's own condition.
+"""Emotion of the sounds of a vertex store by a diarizer, frame by frame: the condition that SEDTalker's authors use.
 
 STORE/emotion/KEY.npz   posterior (T, C) and intensity (T,) at 50 Hz, C the labels of the model; diarizer.json names it
 """

@@ -1,4 +1,4 @@
-"""A critic of expressions over time: what a face shows, where it is seen, and where it differs from the emotion track.
+"""Critic of expressions: the emotions of a face by time and region, and where they differ from the emotion track.
 
 Every frame is read, so that expressions of a quarter of a second are seen. The action units of an animation come from
 its weights, those of a video from a face tracker (MediaPipe's face landmarker, in the extra `tracker`), or from the
@@ -187,7 +187,7 @@ def critique_video(path: Path, judge: PictureJudge | None = None) -> Critique:
 
 
 def _judge_animation(animation: Animation, judge: PictureJudge) -> Float:
-    """What a classifier of pictures reads in the frames of an animation, (T, P)."""
+    """Probabilities (T, P) of a classifier of pictures for the frames of an animation."""
     from sedtalker.evaluation.expression import PICTURE, face_box
     from sedtalker.render.soft import SoftRenderer
 

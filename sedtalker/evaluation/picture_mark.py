@@ -52,7 +52,7 @@ BATCH = 64  # pictures that are decoded together
 
 @dataclass(frozen=True)
 class Attack:
-    """What is done to a marked video; the whole is its first half too."""
+    """Changes of a marked video before its mark is read."""
 
     name: str
     crf: int = 18

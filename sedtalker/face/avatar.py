@@ -470,7 +470,7 @@ def _humanoid(gltf: Gltf) -> dict[str, int]:
 
 
 def _centre(pieces: list[_Piece], names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """Mean position of what the given shapes move, weighted by the distance; None if they move nothing."""
+    """Mean position of the vertices that the given shapes move, weighted by distance; None if they move none."""
     columns = [ARKIT_NAMES.index(name) for name in names]
     total, weight = np.zeros(3), 0.0
     for piece in pieces:

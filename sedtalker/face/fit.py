@@ -667,7 +667,7 @@ def _close_lips(moved: Float, upper: NDArray[np.int64], lower: NDArray[np.int64]
 
 
 def _assemble(fit: _Fit, pose: Pose, found: Mapping[str, Float], notes: list[str]) -> tuple[Face, FitReport]:
-    """The face of all components and of what the mesh lacks, and the report."""
+    """The face of all components and the added eyes, teeth and tongue, and the report."""
     source, mesh = fit.source, fit.mesh
     moves = {side: similarity(*_ring(source, fit.fitted, side)) for side in ("left", "right")}
     jaw_move = similarity(*_lower_face(source, fit.fitted))
@@ -786,7 +786,7 @@ def _is_sphere(points: Float) -> bool:
 
 
 def _covers(points: Float, ball: Float) -> bool:
-    """Whether points are a layer on an eyeball, as programs model tears; lashes stand off."""
+    """Whether points are a layer on an eyeball, as of tears; lashes are farther off."""
     low, high = ball.min(axis=0), ball.max(axis=0)
     radius = float((high - low)[:2].max()) / 2
     centre = (low + high) / 2

@@ -67,7 +67,7 @@ SYSTEMS = ("discriminative", "plain", "fixed margin", "adaptive margin")
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Features of every clip by condition, and what is known of them."""
+    """Features of every clip by condition, with the emotions and speakers."""
 
     values: dict[str, Float]  # condition -> (N, D)
     emotions: NDArray[np.int64]  # (N,) indices of LABELS

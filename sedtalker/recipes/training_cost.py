@@ -1,4 +1,4 @@
-"""Count what a training of a talker costs: speed of its loader alone, of its steps, memory, and its FLOPs.
+"""Measure the cost of training a talker: speed of its loader alone and of its steps, memory, and FLOPs.
 
 FLOPs are those of matrix products and convolutions, as torch counts them, and of the selective scan by its formula;
 launches are torch's operations in a step with the chunked scan, each a kernel on a GPU. The time on a GPU is an

@@ -67,66 +67,101 @@ def map_in_workers(
     Raises:
         SEDTalkerError: no process could be started. Exceptions of `make` and of the function are raised unchanged.
     """
-    queue = deque(_Attempt(task) for task in tasks)
-    workers: list[_Worker[Task]] = []
-    stopping: list[_Worker[Task]] = []
-    remaining, failed_starts, any_ready, reason = len(queue), 0, False, ""
-    try:
-        while remaining:
-            while len(workers) < min(count, remaining) and failed_starts < ATTEMPTS:
-                workers.append(_start(make))
-            if not workers:
-                if not any_ready:
-                    raise SEDTalkerError(
-                        f"no worker process starts: the last one {reason}. Use fewer --jobs, or free memory"
-                    )
-                for attempt in queue:
-                    yield attempt.task, WorkerDeath(f"did not start: the last one {reason}")
-                return
-            while len(workers) > remaining and (idle := next((w for w in workers if w.ready and not w.attempt), None)):
-                workers.remove(idle)  # frees its memory for the others
-                idle.pipe.close()
-                stopping.append(idle)
-            for worker in workers:
-                if worker.ready and not worker.attempt and queue:
-                    _assign(worker, queue)
-            pipes = {worker.pipe: worker for worker in workers}
-            for pipe in connection.wait(list(pipes)):
-                worker = pipes[pipe]  # type: ignore[index]
-                try:
-                    kind, value = worker.pipe.recv()
-                except (EOFError, OSError):
-                    workers.remove(worker)
-                    reason = _exit_reason(worker)
-                    if not worker.ready:
-                        failed_starts += 1
-                    if worker.attempt is None:
-                        continue
-                    task, number = worker.attempt.task, worker.attempt.number
-                    on_death(task)
-                    if number < ATTEMPTS:
-                        queue.append(_Attempt(task, number + 1))
-                    else:
-                        remaining -= 1
-                        yield task, WorkerDeath(reason)
-                    continue
-                if kind == "ready":
-                    worker.ready, any_ready, failed_starts = True, True, 0
-                elif kind == "done" and worker.attempt is not None:
-                    finished, worker.attempt = worker.attempt.task, None
-                    remaining -= 1
-                    if queue:
-                        _assign(worker, queue)  # before the yield: it computes while the caller uses the result
-                    yield finished, value
-                elif kind == "not made" and any_ready:
-                    workers.remove(worker)
-                    stopping.append(worker)
-                    failed_starts += 1
-                    reason = f"did not start ({value})"
-                else:
-                    raise value
-    finally:
-        _stop(workers, stopping)
+    yield from _Pool(make, tasks, count, on_death).run()
+
+
+class _Pool(Generic[Task, Result]):
+    """The processes and the tasks without a result of `map_in_workers`."""
+
+    def __init__(
+        self,
+        make: Callable[[], Callable[[Task], Result]],
+        tasks: Sequence[Task],
+        count: int,
+        on_death: Callable[[Task], None],
+    ) -> None:
+        self._make, self._count, self._on_death = make, count, on_death
+        self._queue = deque(_Attempt(task) for task in tasks)
+        self._remaining = len(self._queue)
+        self._workers: list[_Worker[Task]] = []
+        self._stopping: list[_Worker[Task]] = []
+        self._failed_starts, self._any_ready = 0, False
+        self._reason = ""  # of the last death
+
+    def run(self) -> Iterator[tuple[Task, Result | WorkerDeath]]:
+        """Yield (task, result) in the order of completion; all processes have ended afterwards."""
+        try:
+            while self._remaining:
+                while len(self._workers) < min(self._count, self._remaining) and self._failed_starts < ATTEMPTS:
+                    self._workers.append(_start(self._make))
+                if not self._workers:
+                    yield from self._give_up()
+                    return
+                self._stop_idle()
+                for worker in self._workers:
+                    if worker.ready and not worker.attempt and self._queue:
+                        _assign(worker, self._queue)
+                pipes = {worker.pipe: worker for worker in self._workers}
+                for pipe in connection.wait(list(pipes)):
+                    yield from self._receive(pipes[pipe])  # type: ignore[index]
+        finally:
+            _stop(self._workers, self._stopping)
+
+    def _give_up(self) -> Iterator[tuple[Task, WorkerDeath]]:
+        """No process starts: raise if none ever did, else fail the tasks in the queue."""
+        if not self._any_ready:
+            raise SEDTalkerError(
+                f"no worker process starts: the last one {self._reason}. Use fewer --jobs, or free memory"
+            )
+        for attempt in self._queue:
+            yield attempt.task, WorkerDeath(f"did not start: the last one {self._reason}")
+
+    def _stop_idle(self) -> None:
+        """End processes for which no task is left, which frees their memory for the others."""
+        idle = [worker for worker in self._workers if worker.ready and not worker.attempt]
+        for worker in idle[: max(0, len(self._workers) - self._remaining)]:
+            self._workers.remove(worker)
+            worker.pipe.close()
+            self._stopping.append(worker)
+
+    def _receive(self, worker: _Worker[Task]) -> Iterator[tuple[Task, Result | WorkerDeath]]:
+        """Read the message of a process; yields the result of its task, if it has one."""
+        try:
+            kind, value = worker.pipe.recv()
+        except (EOFError, OSError):
+            yield from self._replace(worker)
+            return
+        if kind == "ready":
+            worker.ready, self._any_ready, self._failed_starts = True, True, 0
+        elif kind == "done" and worker.attempt is not None:
+            finished, worker.attempt = worker.attempt.task, None
+            self._remaining -= 1
+            if self._queue:
+                _assign(worker, self._queue)  # before the yield: it computes while the caller uses the result
+            yield finished, value
+        elif kind == "not made" and self._any_ready:
+            self._workers.remove(worker)
+            self._stopping.append(worker)
+            self._failed_starts += 1
+            self._reason = f"did not start ({value})"
+        else:
+            raise value
+
+    def _replace(self, worker: _Worker[Task]) -> Iterator[tuple[Task, WorkerDeath]]:
+        """Remove a process that has died; its task is tried again, or its result is the death."""
+        self._workers.remove(worker)
+        self._reason = _exit_reason(worker)
+        if not worker.ready:
+            self._failed_starts += 1
+        if worker.attempt is None:
+            return
+        task, number = worker.attempt.task, worker.attempt.number
+        self._on_death(task)
+        if number < ATTEMPTS:
+            self._queue.append(_Attempt(task, number + 1))
+        else:
+            self._remaining -= 1
+            yield task, WorkerDeath(self._reason)
 
 
 class BackgroundWorker(Generic[Task, Result]):

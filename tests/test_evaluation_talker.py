@@ -22,19 +22,12 @@ from sedtalker.data.vertex_corpora.emovoca import read_emovoca
 from sedtalker.data.vertex_store import Store, open_store
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, SEDTalkerError
-from sedtalker.evaluation import talker as evaluation
+from sedtalker.evaluation.extremes import choose_face, select_extremes
 from sedtalker.evaluation.masks import read_masks
 from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
-from sedtalker.evaluation.talker import (
-    Result,
-    choose_face,
-    evaluate,
-    make_systems,
-    open_truth,
-    read_predictions,
-    select_extremes,
-    summarise,
-)
+from sedtalker.evaluation.systems import linear_regression, make_systems, mean_motion, still_face
+from sedtalker.evaluation.talker import Result, Workload, evaluate, evaluate_systems, summarise
+from sedtalker.evaluation.truth import Item, open_truth, read_predictions
 from sedtalker.face.vertex_masks import FLAME_REGIONS, mask_hash
 from sedtalker.phones import Phone
 
@@ -188,7 +181,7 @@ def test_closures_follow_the_phones(store: Store, masks, tmp_path: Path) -> None
 def test_undefined_metrics_are_reported(store: Store, masks) -> None:
     truth = open_truth(store.root)
     masks.regions["lip_pair"] = np.array([1, 2])
-    summary = summarise([evaluate("still", evaluation.still_face(truth), truth, masks)], truth, masks)
+    summary = summarise([evaluate("still", still_face(truth), truth, masks)], truth, masks)
     assert summary["systems"]["still"]["overall"]["mtm"] == {"value": None, "low": None, "high": None}
     line = next(line for line in format_text(summary).splitlines() if line.startswith("mtm"))
     assert "not defined" in line
@@ -229,9 +222,9 @@ def test_an_animation_at_another_rate_is_refused(store: Store, tmp_path: Path) -
 def test_baselines(store: Store, masks) -> None:
     truth = open_truth(store.root)
     systems = {
-        "still": evaluation.still_face(truth),
-        "mean": evaluation.mean_motion(truth),
-        "linear": evaluation.linear_regression(truth),
+        "still": still_face(truth),
+        "mean": mean_motion(truth),
+        "linear": linear_regression(truth),
     }
     item = truth.items[0]
     np.testing.assert_array_equal(systems["still"](item)[7], store.templates[made.TEST])
@@ -254,11 +247,11 @@ def test_processes_and_a_cluster_measure_the_same(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     folder, truth = write_predictions(store, tmp_path / "pred"), open_truth(store.root)
     (folder / f"{truth.items[0].id}.npy").unlink()
-    systems = {"talker": read_predictions(folder, truth.fps), "mean": evaluation.mean_motion(truth)}
-    systems |= {"linear": evaluation.linear_regression(truth), "truth": truth.motion}
-    alone = evaluation.evaluate_systems(systems, truth, masks)
-    workload = evaluation.Workload(2, executor, tmp_path / "jobs", "local" if executor == "slurm" else None)
-    shared = evaluation.evaluate_systems(systems, truth, masks, workload=workload)
+    systems = {"talker": read_predictions(folder, truth.fps), "mean": mean_motion(truth)}
+    systems |= {"linear": linear_regression(truth), "truth": truth.motion}
+    alone = evaluate_systems(systems, truth, masks)
+    workload = Workload(2, executor, tmp_path / "jobs", "local" if executor == "slurm" else None)
+    shared = evaluate_systems(systems, truth, masks, workload=workload)
     assert plain(shared) == plain(alone)
     assert "no prediction" in alone[0].bad[truth.items[0].id] and len(alone[1].figures) == len(truth.items)
 
@@ -266,11 +259,11 @@ def test_processes_and_a_cluster_measure_the_same(
 def test_a_crash_of_a_process_is_an_error_of_one_line(store: Store, masks) -> None:
     truth = open_truth(store.root)
     with pytest.raises(SEDTalkerError, match="was killed by SIGKILL"):
-        evaluation.evaluate_systems({"dying": _Dying()}, truth, masks, workload=evaluation.Workload(2))
+        evaluate_systems({"dying": _Dying()}, truth, masks, workload=Workload(2))
 
 
 class _Dying:
-    def __call__(self, item: evaluation.Item) -> np.ndarray:
+    def __call__(self, item: Item) -> np.ndarray:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -282,7 +275,7 @@ def test_linear_regression_learns_a_linear_relation(store: Store) -> None:
         moved = 0.001 * nearest[:, :1] - 0.0005 * nearest[:, 2:3]  # the same direction for every vertex and axis
         np.save(store.root / "clips" / f"{clip.id}.npy", np.repeat(moved, made.VERTICES * 3, 1).reshape(-1, 40, 3))
     truth = open_truth(store.root)
-    predict, item = evaluation.linear_regression(truth), truth.items[0]
+    predict, item = linear_regression(truth), truth.items[0]
     error = np.abs(predict(item) - truth.motion(item)).mean()
     assert error < 0.05 * np.abs(truth.motion(item) - truth.template(item)).mean()
 
@@ -290,7 +283,7 @@ def test_linear_regression_learns_a_linear_relation(store: Store) -> None:
 def test_baselines_need_features_and_training_clips(store: Store, tmp_path: Path) -> None:
     next((store.root / "features").glob(f"{made.TRAIN}*")).unlink()
     with pytest.raises(DataError, match="no speech features"):
-        evaluation.linear_regression(open_truth(store.root))
+        linear_regression(open_truth(store.root))
     with pytest.raises(DataError, match="no clips of the quiz split"):
         open_truth(store.root, "quiz")
 
@@ -325,7 +318,7 @@ def test_reports(store: Store, masks, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     truth = open_truth(store.root)
     predict = read_predictions(write_predictions(store, tmp_path / "pred"), truth.fps)
-    systems = {"talker": predict, "still face": evaluation.still_face(truth)}
+    systems = {"talker": predict, "still face": still_face(truth)}
     summary = summarise([evaluate(name, one, truth, masks) for name, one in systems.items()], truth, masks)
     for suffix in ("json", "md", "html"):
         write_report(summary, tmp_path / f"report.{suffix}", TALKER_FORMATS)

@@ -391,7 +391,9 @@ def run_talker(arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a sequence could not be measured."""
     from sedtalker.evaluation.masks import read_masks
     from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
-    from sedtalker.evaluation.talker import Workload, evaluate_systems, make_systems, open_truth, summarise
+    from sedtalker.evaluation.systems import make_systems
+    from sedtalker.evaluation.talker import Workload, evaluate_systems, summarise
+    from sedtalker.evaluation.truth import open_truth
     from sedtalker.face.vertex_masks import default_masks
     from sedtalker.files import RECORDS_FOLDER
     from sedtalker.phones import read_phones
@@ -409,7 +411,7 @@ def run_talker(arguments: argparse.Namespace) -> int:
     for path in arguments.output:
         write_report(summary, path, TALKER_FORMATS)
     if arguments.render:
-        from sedtalker.evaluation.talker import choose_face, render_extremes
+        from sedtalker.evaluation.extremes import choose_face, render_extremes
 
         for path in render_extremes(
             results[0], systems[results[0].name], truth, arguments.render, choose_face(truth, arguments.face)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from sedtalker.errors import DataError, reason_of
 from sedtalker.files import atomic_write, read_text
+from sedtalker.inputs import AUDIO_SUFFIXES
 
 VERSION = 1
 SPLITS = ("train", "validation", "test")
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a", ".mp4"})
 
 
 @dataclass(frozen=True)

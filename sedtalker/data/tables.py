@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from sedtalker import files
-from sedtalker.data.manifest import AUDIO_SUFFIXES
 from sedtalker.errors import DataError
+from sedtalker.inputs import AUDIO_SUFFIXES
 
 Row = dict[str, str]
 Entry = TypeVar("Entry")
 
-ENDINGS = AUDIO_SUFFIXES | {".npy", ".npz"}  # of recordings, which a row may leave out
+ENDINGS = frozenset((*AUDIO_SUFFIXES, ".npy", ".npz"))  # of recordings, which a row may leave out
 SHOWN = 5  # names in a message
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import DataError, reason_of
+from sedtalker.evaluation.bootstrap import RESAMPLES
 from sedtalker.face.mouth_measures import MILLIMETRES, lip_vertices
 from sedtalker.face.rig import Face
 from sedtalker.phones import SILENCE, Phone
@@ -26,7 +27,6 @@ Interval = tuple[float, float, float]
 
 EYE_DISTANCE_MM = 89.3  # between the outer eye corners, of a man: the unit of the tracked distances
 LAGS = np.arange(-0.20, 0.201, 0.02)  # seconds of shift among which the best correlation is searched
-RESAMPLES = 1000  # of the bootstrap
 FEWEST_FRAMES = 12  # frames with a face that a tracked clip needs
 
 # MediaPipe's inner lip in the order of `lip_points`: upper rim from the person's right corner, then the lower rim.

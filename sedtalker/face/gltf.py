@@ -46,7 +46,7 @@ _KNOWN = frozenset(
 _MAX_FILE = 1 << 30  # bytes
 _MAX_ARRAY = 1 << 28  # bytes of one array
 _MAX_TOTAL = 1 << 31  # bytes of all arrays of a file
-_MAX_PIXELS = 1 << 26  # of one picture
+MAX_PIXELS = 1 << 26  # of one picture
 _MAX_NODES = 100_000
 
 # What malformed trees and arrays raise in the code that reads them.
@@ -114,7 +114,7 @@ class Gltf:
             entry = self.item("images", index)
             data = self.uri(entry["uri"]) if "uri" in entry else self._view(entry["bufferView"])[0]
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-                if image.width * image.height > _MAX_PIXELS:
+                if image.width * image.height > MAX_PIXELS:
                     raise ValueError(f"a picture of {image.width} x {image.height} pixels")
                 return np.asarray(image.convert("RGBA"))
         except UnidentifiedImageError as error:

@@ -15,14 +15,13 @@ from PIL import Image
 
 from sedtalker.errors import FaceWarning
 from sedtalker.face.avatar_materials import LOOKS, Look, Pictures, classify, fit_picture, tile_picture, wrap_coordinates
-from sedtalker.face.gltf import MALFORMED, SUFFIXES, Gltf, gltf_primitives
+from sedtalker.face.gltf import MALFORMED, MAX_PIXELS, SUFFIXES, Gltf, gltf_primitives
 from sedtalker.face.mesh import ObjCorners, read_obj_corners
 from sedtalker.face.rig import Index
 
 _REPEAT = (10497, 10497)  # glTF's number of a texture that is repeated along both axes, as OBJ's are
 _TEXTURE = "own_texture_"  # names of textures in a face's folder
 _GREY = 0.05  # largest difference between the channels of a grey
-_MAX_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _read_picture(path: Path, statement: str) -> NDArray[np.uint8] | None:
         if file is None:
             raise OSError("missing")
         with Image.open(file, formats=("PNG", "JPEG", "WEBP", "BMP", "TIFF")) as image:
-            if image.width * image.height > _MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise OSError("too large")
             return fit_picture(np.asarray(image.convert("RGBA")))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

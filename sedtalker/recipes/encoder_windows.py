@@ -29,7 +29,7 @@ from sedtalker.data.speech_corpora.readers import read_named
 from sedtalker.errors import DataError
 from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.evaluation.report import markdown_table
-from sedtalker.evaluation.talker import solve_ridge
+from sedtalker.evaluation.systems import solve_ridge
 from sedtalker.files import atomic_write
 from sedtalker.pca import principal_components
 from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder

@@ -43,7 +43,6 @@ from sedtalker.emotion.track import constant_track, random_track
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import require
 from sedtalker.face.arkit import (
-    ARKIT_NAMES,
     JAW_OPEN,
     MOUTH_CLOSE,
     MOUTH_FUNNEL,
@@ -86,6 +85,7 @@ from sedtalker.synthesis.coarticulation import (
     tuck_lower_lip,
 )
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
+from sedtalker.talker.expression import ROLL_LOWER
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,6 @@ SOURCE_RULES = {
     "grid": SourceRules(pitches=(0.75, 2.0), opening_weight=8.0),  # one man; only his lips are known
     "facegood": SourceRules(repeats=2, pitches=(0.6, 1.3), opening_weight=4.0),  # one woman
 }
-ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
 RANDOM_TRACK_SHARE = 1 / 3  # of acted clips, so that the face follows the track and not the voice
 DEFAULT_INTENSITY = 0.6  # of an acted clip without a level
 NON_SPEECH_CLIPS = 270

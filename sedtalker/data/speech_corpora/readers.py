@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sedtalker.data.manifest import AUDIO_SUFFIXES, Manifest, SkipCounter, Span, Utterance, audio_files, finish
+from sedtalker.data.manifest import Manifest, SkipCounter, Span, Utterance, audio_files, finish
 from sedtalker.data.tables import Row, index_rows, match_names, read_table
 from sedtalker.errors import DataError, reason_of
+from sedtalker.inputs import AUDIO_SUFFIXES
 from sedtalker.labels import canonical_label
 
 Folder = str | os.PathLike[str]

@@ -23,6 +23,7 @@ from sedtalker.data.vertex_corpora.sequences import VertexSequence, VertexSource
 from sedtalker.data.vertex_corpora.templates import read_templates, read_triangles
 from sedtalker.data.vertex_corpora.vocaset import missing_sentences, split_of
 from sedtalker.errors import DataError
+from sedtalker.inputs import AUDIO_SUFFIXES
 
 EXPRESSIONS: dict[str, tuple[int, str | None]] = {
     "Afraid": (0, "fear"), "Disgust": (1, "disgust"), "Irritated1": (2, "angry"), "Sad1": (3, "sad"),
@@ -34,7 +35,6 @@ EXPRESSIONS: dict[str, tuple[int, str | None]] = {
 LEVELS = 3  # levels 1, 2, 3 are intensities 1/3, 2/3, 1
 
 _NAME = re.compile(r"(?P<subject>.+)_(?P<sentence>sentence\d+)(?:_(?P<expression>[A-Za-z]+\d?)_(?P<level>\d+))?")
-_AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 
 def read_emovoca(
@@ -117,7 +117,7 @@ def _layout(source: Path) -> tuple[Path, Path, str]:
 
 def _sounds(folder: Path) -> dict[str, AudioSource]:
     """The sounds by file name, and by SUBJECT_sentenceNN where the first copy of a sentence's sound serves all."""
-    files = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in _AUDIO_SUFFIXES}
+    files = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in AUDIO_SUFFIXES}
     sounds: dict[str, AudioSource] = dict(files)
     for stem, path in files.items():
         match = _NAME.fullmatch(stem)

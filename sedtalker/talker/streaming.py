@@ -37,7 +37,7 @@ LIVE = Windowing(left=2 * FRAME_RATE, hop=4, right=10)
 """Windows for conversation of encoders without a dial: hops of 80 ms, 200 ms of look-ahead."""
 LIVE_LOOK_AHEAD, OFFLINE_LOOK_AHEAD = 120, 400  # ms, defaults of the dial: a file is there, and waiting costs nothing
 
-STEP = 480  # samples that are computed at once, at least: a step of 20 ms costs nearly as much as one of 80 ms
+STEP = 2 * FRAME_SAMPLES  # that are computed at once, at least: a step of 20 ms costs nearly as much as one of 80 ms
 LONGEST_STEP = 8 * SAMPLE_RATE  # samples that are computed at once, at most
 REST_FRAMES = 3  # frames in which an interruption brings the lips to rest
 RESUME_FRAMES = 6  # frames in which the motion goes over to that of the next sound
@@ -291,7 +291,8 @@ class MotionDecoder:
 class TalkerStream:
     """Frames of live speech.
 
-    Chunks may have any size; at least `STEP` samples are computed at once. All memory is that of a few seconds.
+    Chunks may have any size; at least `STEP` samples are computed at once, when the second of two frames is complete.
+    All memory is that of a few seconds.
     """
 
     def __init__(
@@ -322,7 +323,7 @@ class TalkerStream:
             TrackError: the diarizer or the track has an emotion that the model does not know.
         """
         self.labels, self.fps = model.config.labels, fps
-        self._finished, self._held = False, np.zeros(0, np.float32)  # samples that wait for a step
+        self._finished = False
         self._encoder = encoder
         shared = diarizer_encoder is None or diarizer_encoder is encoder or not isinstance(emotion, Diarizer)
         self._diarizer_encoder = None if shared else diarizer_encoder
@@ -330,7 +331,8 @@ class TalkerStream:
         self._hand: tuple[Tensor, float, float] | None = None
         self._embed, start_steps = find_steps(model)
         self._decoder = MotionDecoder(model, seed, still, start_steps)
-        self.latency = (encoder.delay + model.config.look_ahead) / FRAME_RATE + STEP / SAMPLE_RATE
+        self.latency = (encoder.delay + model.config.look_ahead) / FRAME_RATE + (STEP - FRAME_SAMPLES) / SAMPLE_RATE
+        self._phase = round(encoder.delay * FRAME_SAMPLES) % STEP  # samples of a sound at which its first step ends
         self._start()
 
     def push(self, samples: Samples) -> Frames:
@@ -345,11 +347,16 @@ class TalkerStream:
         self._received += len(new)
         self._held = np.concatenate([self._held, new])
         rows = [self._no_rows]
-        while len(self._held) >= STEP:
-            step = min(len(self._held) // STEP * STEP, LONGEST_STEP)
+        while step := self._find_step():
             step_samples, self._held = self._held[:step], self._held[step:]
+            self._passed += step
             rows.append(self._advance(step_samples))
         return self._emit(np.concatenate(rows))
+
+    def _find_step(self) -> int:
+        """Samples of the next step, 0 if it is not complete."""
+        end = (self._passed + len(self._held) - self._phase) // STEP * STEP + self._phase
+        return min(max(0, end - self._passed), LONGEST_STEP)
 
     def finish(self) -> Frames:
         """The frames after the last samples."""
@@ -411,7 +418,7 @@ class TalkerStream:
 
     def _start_sound(self) -> None:
         """Forget the sound so far."""
-        self._held = np.zeros(0, np.float32)
+        self._held, self._passed = np.zeros(0, np.float32), 0  # samples that wait for a step, and those of all steps
         own = self._encoder if self._diarizer_encoder is None else self._diarizer_encoder
         encoders = [self._encoder] if own is self._encoder else [self._encoder, own]
         self._encoders = [encoder.stream() for encoder in encoders]

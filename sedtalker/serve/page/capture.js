@@ -1,9 +1,10 @@
-// Microphone samples as 16-bit integers, in pieces of 30 ms: the server animates steps of this length, so that a
-// piece never waits for the next one. The first piece is longer, because the server's resampler holds back a little.
+// Microphone samples as 16-bit integers, in pieces of 40 ms: the server animates two frames at once, and a piece ends
+// when they are complete. The first piece is shorter: it ends with the server's first step, 32.5 ms, and 2 ms later,
+// because the server's resampler holds back a little.
 "use strict";
 
-const PIECE = 0.03; // s
-const FIRST = 0.002; // s, by which the first piece is longer
+const PIECE = 0.04; // s
+const FIRST = 0.0345; // s
 
 class Capture extends AudioWorkletProcessor {
   constructor() {
@@ -20,7 +21,7 @@ class Capture extends AudioWorkletProcessor {
 
   begin() {
     const start = this.end;
-    this.end = Math.round((FIRST + PIECE * ++this.pieces) * sampleRate);
+    this.end = Math.round((FIRST + PIECE * this.pieces++) * sampleRate);
     this.piece = new Int16Array(this.end - start);
     this.count = 0;
   }

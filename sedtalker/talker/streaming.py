@@ -418,7 +418,8 @@ class TalkerStream:
 
     def _start_sound(self) -> None:
         """Forget the sound so far."""
-        self._held, self._passed = np.zeros(0, np.float32), 0  # samples that wait for a step, and those of all steps
+        self._held = np.zeros(0, np.float32)  # samples that wait for a step
+        self._passed = 0  # samples of the steps so far
         own = self._encoder if self._diarizer_encoder is None else self._diarizer_encoder
         encoders = [self._encoder] if own is self._encoder else [self._encoder, own]
         self._encoders = [encoder.stream() for encoder in encoders]

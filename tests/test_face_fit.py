@@ -25,8 +25,11 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.asset_io import write_faces
 from sedtalker.face.assets import load_face
 from sedtalker.face.deformation_transfer import transfer
-from sedtalker.face.fit import FitReport, _check_lips, fit_mesh
+from sedtalker.face.fit import fit_mesh
+from sedtalker.face.fit_assembly import _EYE_IN_TEXTURE, _IRIS, FitReport, _covers, _is_sphere, _paint_eyes
 from sedtalker.face.fit_landmarks import read_landmarks
+from sedtalker.face.fit_transfer import _check_lips
+from sedtalker.face.fit_types import read_source
 from sedtalker.face.mesh import format_obj, read_mesh, vertex_normals
 from sedtalker.face.mesh_looks import read_looks
 from sedtalker.face.mouth_measures import GAP, mouth_measures
@@ -202,7 +205,7 @@ def test_landmarks_state_the_axes(head: Face, tmp_path: Path) -> None:
     names = ("nose_tip", "mouth_left", "mouth_right", "eye_left_inner")
     turned = head.template[:, [1, 2, 0]] / 0.0254  # inches, other axes
     given = {name: tuple(turned[head.landmarks[name]].tolist()) for name in names}
-    source = fit._source()
+    source = read_source()
     pose, _ = fit._find_pose(tmp_path / "a.stl", turned, head.faces, source, given)
     assert pose.unit == "inches"
     moved = pose.apply(turned)
@@ -263,7 +266,7 @@ def test_vertices_without_triangles_do_not_hide_the_head(head: Face) -> None:
     gathered, strays = fit._gather_strays(points, triangles)
     assert strays == len(points) - len(np.unique(triangles))
     np.testing.assert_array_equal(gathered[triangles], points[triangles])
-    pose, _ = fit._find_pose(Path("a.obj"), gathered, triangles, fit._source(), {})
+    pose, _ = fit._find_pose(Path("a.obj"), gathered, triangles, read_source(), {})
     assert pose.describe() == "in metres, +y up, facing +z"
 
 
@@ -319,28 +322,28 @@ def test_eyeballs_without_colours_get_an_iris() -> None:
     points, triangles, _ = sphere(13, 24, 0.012)
     mesh = SimpleNamespace(points=points, unique=np.arange(len(points)))
     bare = Surface("own_eyes", triangles, np.zeros((1, 2), np.float32), 0 * triangles, Material("eye"), None)
-    painted = fit._paint_eyes(bare, mesh, {"eye_left": np.arange(len(points))}, Material("eye", texture="eyes"))
+    painted = _paint_eyes(bare, mesh, {"eye_left": np.arange(len(points))}, Material("eye", texture="eyes"))
     corners, uv = points[painted.triangles].reshape(-1, 3), painted.uv[painted.uv_triangles].reshape(-1, 2)
     front, side = corners[:, 2].argmax(), corners[:, 0].argmax()
-    np.testing.assert_allclose(uv[front], fit._IRIS, atol=1e-3)
-    np.testing.assert_allclose(uv[side] - uv[front], (fit._EYE_IN_TEXTURE, 0), atol=1e-3)
+    np.testing.assert_allclose(uv[front], _IRIS, atol=1e-3)
+    np.testing.assert_allclose(uv[side] - uv[front], (_EYE_IN_TEXTURE, 0), atol=1e-3)
     assert painted.material.texture == "eyes"
 
 
 def test_eyeballs_are_spheres() -> None:
     ball, _, _ = sphere(13, 24, 0.012)
     bulging = np.where(ball[:, 2:] > 0.010, ball * 1.15, ball)
-    assert fit._is_sphere(ball) and fit._is_sphere(bulging) and fit._is_sphere(ball[ball[:, 2] > 0])
+    assert _is_sphere(ball) and _is_sphere(bulging) and _is_sphere(ball[ball[:, 2] > 0])
     lashes = np.concatenate([ball[(ball[:, 2] > 0.004) & (ball[:, 1] > 0)] * scale for scale in (1.0, 1.4, 1.8)])
-    assert not fit._is_sphere(lashes)
+    assert not _is_sphere(lashes)
 
 
 def test_tears_are_layers_on_an_eyeball() -> None:
     ball, _, _ = sphere(13, 24, 0.012)
     front = ball[ball[:, 2] > 0.006]
-    assert fit._covers(1.1 * front, ball)
+    assert _covers(1.1 * front, ball)
     lashes = front + np.array([0, 0.004, 0.008], np.float32)
-    assert not fit._covers(lashes, ball) and not fit._covers(1.6 * front, ball)
+    assert not _covers(lashes, ball) and not _covers(1.6 * front, ball)
 
 
 def test_sheets_that_touch_a_surface_are_not_joined_to_it() -> None:

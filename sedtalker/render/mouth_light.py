@@ -15,6 +15,7 @@ from sedtalker.render.shade import AO
 
 LEAST = 0.36  # factor of the baked occlusion where no sky is seen: light scattered by lips, gums and teeth
 MOST = 1.45  # factor where all of it is seen; lips 10 mm apart, as they were baked, give about 1
+DARK = 0.15  # baked occlusion of the hindmost molars, which are hardly seen: theirs is left
 NEAREST = 0.001  # metres between a tooth and the lips in front of it, at least
 
 
@@ -29,7 +30,8 @@ class TeethLight:
     def __init__(self, face: Face, scene: Scene) -> None:
         assert face.lip_pairs is not None
         rows = [row for row, surface in enumerate(face.surfaces) if _is_teeth(surface)]
-        self._triangles = np.concatenate([np.arange(*scene.surfaces[row, [FIRST, LAST]]) for row in rows])
+        triangles = np.concatenate([np.arange(*scene.surfaces[row, [FIRST, LAST]]) for row in rows])
+        self._triangles = triangles[scene.corners[triangles, :, AO].max(1) > DARK]
         vertices, corners = np.unique(scene.triangles[self._triangles], return_inverse=True)
         self._vertices, self._corners = vertices.astype(np.intp), corners.reshape(-1, 3)
         self._baked = scene.corners[self._triangles, :, AO]
@@ -44,8 +46,13 @@ class TeethLight:
         rims = self._weights @ vertices[self._pairs, 1:].reshape(len(self._pairs), 4)  # y and z of the upper, lower lip
         teeth = vertices[self._vertices, 1:]
         above, below = rims[:, 0] - teeth[:, 0], teeth[:, 0] - rims[:, 2]
-        upper = above / np.hypot(above, np.maximum(rims[:, 1] - teeth[:, 1], np.float32(NEAREST)))
-        lower = below / np.hypot(below, np.maximum(rims[:, 3] - teeth[:, 1], np.float32(NEAREST)))
+        near = np.float32(NEAREST)
+        upper_depth, lower_depth = (
+            np.maximum(rims[:, 1] - teeth[:, 1], near),
+            np.maximum(rims[:, 3] - teeth[:, 1], near),
+        )
+        upper = above / np.sqrt(above * above + upper_depth * upper_depth)
+        lower = below / np.sqrt(below * below + lower_depth * lower_depth)
         sky = np.clip((upper + lower) * np.float32(0.5), 0, 1)
         factor = np.float32(LEAST) + np.float32(MOST - LEAST) * sky
         corners[self._triangles, :, AO] = self._baked * factor[self._corners]

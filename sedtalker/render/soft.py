@@ -227,7 +227,9 @@ def _sort_back_to_front(prepared: PreparedFace, screen: Float) -> tuple[Index, N
     for s, triangles in prepared.blended:
         if not len(triangles):
             continue  # a texture that is cut out has no soft edge to blend
-        inverse_depth = screen[prepared.scene.triangles[triangles], 2].sum(1)
+        a, b, c = prepared.scene.triangles[triangles].T
+        depth = screen[:, 2]
+        inverse_depth = depth[a] + depth[b] + depth[c]
         low, high = float(inverse_depth.min()), float(inverse_depth.max())
         steps = ((inverse_depth - low) * (_SORT_STEPS / max(high - low, 1e-9))).astype(np.int16)
         ordered.append(triangles[np.argsort(steps, kind="stable")])

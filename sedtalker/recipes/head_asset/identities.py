@@ -49,7 +49,7 @@ IDENTITIES = (
                "nose/nose-scale-horiz-decr": 0.35},
         skin="young_caucasian_female/textures/young_lightskinned_female_diffuse", eyes="brownlight", hair="long01",
         hair_color=(0.085, 0.045, 0.026), hair_strands=0.18, brows="eyebrow001", lashes="eyelashes02",
-        cloth_color=(0.05, 0.075, 0.10), corners=0.1,
+        cloth_color=(0.05, 0.075, 0.10), corners=0.15,
     ),
     Identity(
         name="man", phenotype={"gender": 0.0, "age": 0.67, "muscle": 0.6, "proportions": 0.7, "caucasian": 1.0},

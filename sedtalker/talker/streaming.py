@@ -323,7 +323,8 @@ class TalkerStream:
             TrackError: the diarizer or the track has an emotion that the model does not know.
         """
         self.labels, self.fps = model.config.labels, fps
-        self._finished = False
+        self._finished, self._held = False, np.zeros(0, np.float32)  # samples that wait for a step
+        self._passed = 0  # samples of the steps so far
         self._encoder = encoder
         shared = diarizer_encoder is None or diarizer_encoder is encoder or not isinstance(emotion, Diarizer)
         self._diarizer_encoder = None if shared else diarizer_encoder
@@ -418,8 +419,7 @@ class TalkerStream:
 
     def _start_sound(self) -> None:
         """Forget the sound so far."""
-        self._held = np.zeros(0, np.float32)  # samples that wait for a step
-        self._passed = 0  # samples of the steps so far
+        self._held, self._passed = np.zeros(0, np.float32), 0
         own = self._encoder if self._diarizer_encoder is None else self._diarizer_encoder
         encoders = [self._encoder] if own is self._encoder else [self._encoder, own]
         self._encoders = [encoder.stream() for encoder in encoders]

@@ -19,7 +19,7 @@ RECIPES = {
     "default_diarizer": "the packaged diarizers' weights",
     "default_talker": "the default talker's weights",
     "demo_audio": "the demo's audio",
-    "diarizer_teacher": "a larger diarizer and its outputs, which the default one learns from",
+    "diarizer_teacher": "a diarizer on several encoders, and its outputs for a student",
     "encoder_windows": "a comparison of encoder windows: cost and accuracy",
     "ensemble_diarizers": "an ensemble of trained diarizers",
     "expression_gain": "what generated expressions add to a recogniser of action-unit sequences",

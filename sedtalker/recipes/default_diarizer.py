@@ -2,18 +2,21 @@
 
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
         --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK
-        --tune configs/diarizer/blocks.yaml configs/diarizer/student.yaml --teacher ENCODER LAYER ... -o WORK
+        --tune configs/diarizer/blocks.yaml -o WORK
+
+A student of larger encoders adds to this: configs/diarizer/student.yaml after blocks.yaml, and for each encoder
+--teacher FOLDER LAYER.
 
     WORK/corpora.json     corpora split by speaker
     WORK/manifest.json    the same, ordinary speech (neutral, for training alone), joined recordings and sounds
     WORK/recordings/      pieces of long ordinary recordings, and synthetic sounds without speech
     WORK/joined/          recordings whose emotion changes, joined from clips of training speakers
     WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
-    WORK/features/noise   with --tune: features of recordings with loud noise
+    WORK/features/noise   of recordings with loud noise, if the last folder of a further training has that name
     WORK/run/model        the diarizer
     WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
-    WORK/student/model    with --tune: the same with a third block, and what it learned from the teacher
+    WORK/student/model    the same with a third block and what it learned from a teacher (not packaged)
 
 Existing results are reused: use another folder for other sources.
 """
@@ -47,6 +50,7 @@ from sedtalker.training.diarizer import DiarizerTraining, run_training
 PIECE = 12.0  # s, longest piece of an ordinary recording
 SOUND_COUNT = 160
 SOUND_SECONDS = (3.0, 10.0)
+NOISY = "noise"  # folder of features
 TEACHER = "teacher.yaml"  # configuration of the teacher, beside that of the diarizer
 JOINED = 1000  # joined recordings of each corpus of acted emotion
 
@@ -165,14 +169,16 @@ def train_packaged(
     trained = run_training(training)
     if not tuning:
         return trained
-    noisy = work / "features/noise"
-    clips = [(item.id, whole.audio(item)) for item in whole if item.split == "train" and item.corpus != SOUNDS]
-    features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
-    cache_features(clips, noisy, features, add_loud_background)
+    noisy = work / "features" / NOISY
+    if any(Path(each.features[-1]).name == NOISY for each in further):
+        clips = [(item.id, whole.audio(item)) for item in whole if item.split == "train" and item.corpus != SOUNDS]
+        features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
+        cache_features(clips, noisy, features, add_loud_background)
     if teacher:
         train_teacher(outputs.parent, manifest, config.with_name(TEACHER), teacher)
     for each in further:
-        trained = run_training(replace(each, features=(*training.features, str(noisy)), init_from=str(trained)))
+        added = (str(noisy),) if Path(each.features[-1]).name == NOISY else ()
+        trained = run_training(replace(each, features=(*training.features, *added), init_from=str(trained)))
     return trained
 
 

@@ -410,12 +410,29 @@ def test_a_student_follows_its_teacher_where_it_is_known(tmp_path):
     student.settings = replace(settings, teacher_feature_weight=0)
     same = Outputs(teacher.nan_to_num(5)[None, ..., :8], torch.zeros(1, 2, 30))
     other = Outputs(-same.logits, same.intensity)
-    assert float(student((same, same), (0.5, 0.5), blend)) == pytest.approx(0, abs=1e-5)
-    assert float(student((other, same), (0.5, 0.5), blend)) > 0.1
+    assert student((same, same), (0.5, 0.5), blend).item() == pytest.approx(0, abs=1e-5)
+    assert student((other, same), (0.5, 0.5), blend).item() > 0.1
     student.settings = settings
-    assert float(student((same, same), (0.5, 0.5), blend)) > 0.1
+    assert student((same, same), (0.5, 0.5), blend).item() > 0.1
     student((same, same), (0.5, 0.5), blend).backward()
     assert diarizer.blocks.scale.grad.abs().max() > 0
+
+
+def test_a_student_trains_and_is_exported_without_what_it_learned_with(tmp_path):
+    manifest = made_corpus(tmp_path)
+    for item in manifest.select("train"):
+        steps = len(np.load(tmp_path / "features" / f"{item.id}.npy"))
+        path = tmp_path / "outputs" / f"{item.id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.ones((steps, 8 + 3), np.float16))
+    model = DiarizerConfig(layers=2, feature_width=12, width=16, hidden=8, causal=True, blocks=3, block_feedforward=24)
+    settings = DiarizerTraining(
+        str(tmp_path / "manifest.json"), (str(tmp_path / "features"),), str(tmp_path / "run"), model=model,
+        copy_blocks=False, teacher=str(tmp_path / "outputs"), early_weight=1.5, steps=4, batch_size=4, warmup=1,
+    )  # fmt: skip
+    exported = load_diarizer(run_training(settings), precision="float32")
+    assert len(exported.blocks.layers) == 3 and exported.config.blocks == 3
+    assert set(exported.state_dict()) == set(Diarizer(model).state_dict())
 
 
 def test_configuration_errors_are_one_line(tmp_path):

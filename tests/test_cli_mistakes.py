@@ -197,3 +197,19 @@ def test_a_full_disk_behind_the_standard_output_is_one_line() -> None:
         )
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["sedtalker: unexpected OSError (No space left on device). Run with --debug"]
+
+
+def test_the_choices_of_options_are_those_of_the_library() -> None:
+    """They are written again where importing the library would take seconds."""
+    from sedtalker.cli import data, diarize, evaluate, options
+    from sedtalker.data.vertex_corpora.registry import CORPORA
+    from sedtalker.emotion.track_io import TRACK_SUFFIXES
+    from sedtalker.evaluation.systems import BASELINES
+    from sedtalker.streaming_encoder import LOOK_AHEAD
+    from sedtalker.tasks import TRACK_ENDINGS
+
+    assert evaluate.BASELINES == BASELINES
+    assert data.CORPORA == CORPORA
+    assert tuple(TRACK_ENDINGS) == diarize.FORMATS
+    assert set(options.TRACKS) == set(TRACK_SUFFIXES)
+    assert tuple(LOOK_AHEAD) == options.LOOK_AHEADS

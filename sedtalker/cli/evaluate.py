@@ -25,6 +25,7 @@ from sedtalker.cli.options import (
     real_list,
     refuse_unused,
 )
+from sedtalker.errors import UsageError
 
 BASELINES = ("still", "mean", "linear")
 
@@ -206,7 +207,9 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
         help="measure expressions against real action units, and with an outside classifier of pictures",
         description="Reads the emotion of speaking faces by measures that do not know how they were made.",
     )
-    parser.add_argument("recordings", type=any_path, nargs="*", metavar="AUDIO", help="neutral speech, two or more")
+    parser.add_argument(
+        "recordings", type=any_path, nargs="*", metavar="AUDIO", help="neutral speech; two sentences are enough"
+    )
     parser.add_argument(
         "--chain",
         type=any_path,
@@ -423,13 +426,12 @@ def run_talker(arguments: argparse.Namespace) -> int:
 def run_expression(arguments: argparse.Namespace) -> int:
     """Measure the expressions of a talker."""
     from sedtalker.data.manifest import load_manifest
-    from sedtalker.errors import DataError
     from sedtalker.evaluation.expression import evaluate_expression, format_expression
     from sedtalker.evaluation.expression_chain import evaluate_chain, format_chain
     from sedtalker.pipeline import load
 
     if not arguments.recordings and not arguments.chain:
-        raise DataError("nothing to evaluate. Give neutral recordings, --chain MANIFEST, or both")
+        raise UsageError("nothing to evaluate. Give neutral recordings, --chain MANIFEST, or both")
     manifest = load_manifest(arguments.chain) if arguments.chain else None
     talker = load(arguments.talker, device="cpu")
     report: dict[str, Any] = {}
@@ -455,15 +457,14 @@ def run_motion(arguments: argparse.Namespace) -> int:
 
 
 def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
-    from sedtalker.errors import DataError
     from sedtalker.evaluation.motion import evaluate
 
     if len(arguments.inputs) != 2:
-        raise DataError(
+        raise UsageError(
             f"a talker needs one store: {arguments.inputs[0]}. Use: evaluate motion {arguments.inputs[0]} STORE"
         )
     if arguments.text:
-        raise DataError(f"--text works only for animations (.npz): {arguments.inputs[0]}. A store has phones.tsv")
+        raise UsageError(f"--text works only for animations (.npz): {arguments.inputs[0]}. A store has phones.tsv")
     talker, store = arguments.inputs
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
     limits = {name: value for name in ("most", "split", "look_ahead") if (value := getattr(arguments, name))}
@@ -471,16 +472,15 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
-    from sedtalker.errors import DataError
     from sedtalker.evaluation.motion import evaluate_animations
     from sedtalker.phones import read_phones
 
     if arguments.most or arguments.split:
-        raise DataError(
+        raise UsageError(
             f"--most and --split work only for a store: {arguments.inputs[0]}. Name the animations to measure"
         )
     if arguments.tracked:
-        raise DataError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
+        raise UsageError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     return evaluate_animations(arguments.inputs, phones, arguments.text)
 
@@ -500,7 +500,6 @@ def run_faces(arguments: argparse.Namespace) -> int:
 def run_live(arguments: argparse.Namespace) -> int:
     """Measure live streams for each look-ahead."""
     from sedtalker.data.manifest import load_manifest
-    from sedtalker.errors import UsageError
     from sedtalker.evaluation.live import (
         LiveData,
         evaluate_live,
@@ -535,7 +534,6 @@ def run_live(arguments: argparse.Namespace) -> int:
 
 def run_diarizer(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
-    from sedtalker.errors import UsageError
 
     if arguments.manifest is None and (arguments.protocol == "emobox" or arguments.left_out or not arguments.ordinary):
         raise UsageError("no MANIFEST of speech corpora. Write one with sedtalker data prepare, or use --ordinary DIR")
@@ -599,11 +597,10 @@ def _run_cross_corpus(arguments: argparse.Namespace) -> int:
 
 def _run_emobox(arguments: argparse.Namespace) -> int:
     from sedtalker.data.manifest import load_manifest
-    from sedtalker.errors import DataError
     from sedtalker.evaluation.emobox import evaluate_emobox, format_emobox, write_emobox_report
 
     if not arguments.features:
-        raise DataError(
+        raise UsageError(
             f"--protocol emobox needs cached features: {arguments.manifest}. Name their folder with --features"
         )
     report = evaluate_emobox(load_manifest(arguments.manifest), arguments.features)

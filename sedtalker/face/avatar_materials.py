@@ -191,6 +191,8 @@ class Pictures:
 
 
 class Coordinates(NamedTuple):
+    """Texture coordinates of the corners of triangles."""
+
     uv: NDArray[np.float64]  # (U, 2), v down, in [0, 1]
     triangles: Index  # (F, 3)
 

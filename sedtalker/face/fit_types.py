@@ -74,6 +74,7 @@ class ShapeFit:
 
 
 def read_source() -> SourceHead:
+    """The packaged default head as the source of a fit."""
     face = read_face(resources.asset("face"), DEFAULT)
     skin, mouth = (surface.triangles for surface in face.surfaces[:2])
     used, inverse = np.unique(np.concatenate([skin, mouth]).ravel(), return_inverse=True)

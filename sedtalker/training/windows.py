@@ -100,6 +100,7 @@ class RigStore:
         return arrays
 
     def example(self, clip: ClipInfo, start: int, stop: int, style: int) -> Example:
+        """Frames `start` to `stop` of a clip, with the index of its style."""
         arrays = self._arrays(clip.id)
         names = ("weights", "loss_weight", "expression", "posterior", "intensity", "closed")
         weights, loss_weight, expression, posterior, intensity, closed = (

@@ -12,10 +12,21 @@ from torch import Tensor, nn
 
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
+from sedtalker.face.arkit import TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker import lip_opening
-from sedtalker.talker.model import TalkerConfig, TalkerModel
+from sedtalker.talker.expression import ROLL_LOWER
+from sedtalker.talker.model import (
+    CONTACT_GAP,
+    CONTACT_ROLL,
+    FREE_ROLL,
+    TONGUE_GAP,
+    TONGUE_HIDDEN,
+    TONGUE_SHOWN,
+    TalkerConfig,
+    TalkerModel,
+)
 from sedtalker.talker.model_cpu import supports
 from sedtalker.talker.streaming import (
     SPOOLED,
@@ -146,6 +157,30 @@ def test_the_gap_of_a_long_recording_is_read_in_segments(monkeypatch: pytest.Mon
     monkeypatch.setattr(lip_opening, "SEGMENT", 200)
     monkeypatch.setattr(lip_opening, "CONTEXT", 100)
     np.testing.assert_allclose(predict_gap(model, blocks), whole[0], rtol=0, atol=1e-3)
+
+
+def test_a_visible_tip_of_the_tongue_parts_the_lips() -> None:
+    model = make_opening_talker()
+    assert model.expression is not None and model.opening_share is not None
+    model.opening_share.weight.zero_()
+    model.opening_share.bias.fill_(20.0)  # the predicted gap decides
+    lips = torch.zeros(1, 3, 52)
+    lips[0, :, TONGUE_OUT] = torch.tensor([TONGUE_HIDDEN, TONGUE_SHOWN, 1.0])
+    for predicted, expected in ((1.0, [1.0, TONGUE_GAP, TONGUE_GAP]), (9.0, [9.0] * 3)):
+        fitted = model._fit_gap(lips, torch.zeros(1, 3, model.config.width), torch.full((1, 3), predicted))
+        np.testing.assert_allclose((fitted @ model.expression.gap)[0].numpy(), expected, atol=1e-4)
+
+
+def test_a_contact_of_lip_and_teeth_limits_the_gap_and_opens_no_closure() -> None:
+    model = make_opening_talker()
+    assert model.expression is not None and model.opening_share is not None
+    model.opening_share.weight.zero_()
+    lips = torch.zeros(1, 2, 52)
+    lips[0, :, ROLL_LOWER] = torch.tensor([FREE_ROLL, CONTACT_ROLL])
+    for bias, predicted, expected in ((20.0, 9.0, [9.0, CONTACT_GAP]), (20.0, 2.0, [2.0] * 2), (-20.0, 9.0, [0.0] * 2)):
+        model.opening_share.bias.fill_(bias)  # the predicted gap decides, or the closure
+        fitted = model._fit_gap(lips, torch.zeros(1, 2, model.config.width), torch.full((1, 2), predicted))
+        np.testing.assert_allclose((fitted @ model.expression.gap)[0].numpy(), expected, atol=0.01)
 
 
 @pytest.mark.parametrize("size", [1, 3, 200])

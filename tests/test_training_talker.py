@@ -40,6 +40,7 @@ from sedtalker.training.losses import (
     contour_error,
     motion_spread,
     shape_amplitude_error,
+    share_error,
     talker_losses,
 )
 from sedtalker.training.talker import TalkerModule, TalkerTraining, load_initial_weights, train_talker
@@ -733,6 +734,24 @@ def test_lips_of_a_basis_are_those_of_its_vertices() -> None:
     np.testing.assert_allclose(Lips(index, basis).squared_distance(values), expected, rtol=1e-4)
     millimetres = torch.from_numpy(values.numpy() @ basis * 1000)
     np.testing.assert_allclose(Lips(index, None).squared_distance(millimetres), expected, rtol=1e-4)
+
+
+def test_the_share_of_the_predicted_gap_is_0_where_something_closes_the_lips() -> None:
+    roll = ARKIT_NAMES.index("mouthRollLower")
+    values, closed = torch.zeros(1, 60, 52), torch.zeros(1, 60)
+    closed[0, 20:22], closed[0, 50:], values[0, 35:38, roll] = 1.0, 2.0, 0.9  # /p/, silence, /f/
+    target = made_target(values)._replace(closed=closed)
+    logits = torch.full((1, 60), 3.0)
+    always = share_error(logits, target)
+    logits[0, 18:26], logits[0, 35:38], logits[0, 48:] = -3.0, -3.0, -3.0
+    right = share_error(logits, target)
+    assert right < 0.3 * always
+    logits[0, 40] = -3.0  # closed where nothing determines it
+    assert right < share_error(logits, target) < always
+    logits[0, 40] = 3.0
+    unknown = target._replace(loss_weight=torch.zeros_like(values), closed=torch.zeros_like(closed))
+    assert share_error(logits, unknown) == 0
+    assert talker_losses(values, values, torch.tensor(0.0), target, None, rig=True, share=logits)["share"] == right
 
 
 def test_the_true_motion_has_no_loss_but_that_of_its_weights() -> None:

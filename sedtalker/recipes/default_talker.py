@@ -10,7 +10,8 @@
     WORK/third/model       the talker after `configs/talker/default-polish.yaml`
     WORK/fourth/model      the talker after `configs/talker/default-last.yaml`
     WORK/fifth/model       the talker after `configs/talker/default-opening.yaml`, with the teacher's lip gap
-    WORK/talker/model      the talker after `configs/talker/default-closures.yaml`
+    WORK/sixth/model       the talker after `configs/talker/default-closures.yaml`
+    WORK/talker/model      the talker after `configs/talker/default-share.yaml`
 
 Existing results are reused: use another folder for other sources or settings.
 """
@@ -36,9 +37,10 @@ RUNS = (
     ("third", "default-polish.yaml"),
     ("fourth", "default-last.yaml"),
     ("fifth", "default-opening.yaml"),
-    ("talker", "default-closures.yaml"),
+    ("sixth", "default-closures.yaml"),
+    ("talker", "default-share.yaml"),
 )
-WITH_OPENING = ("fifth", "talker")  # runs with the teacher as network of the lip gap
+WITH_OPENING = ("fifth", "sixth", "talker")  # runs with the teacher as network of the lip gap
 
 
 def train_default(

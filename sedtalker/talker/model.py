@@ -56,7 +56,11 @@ LAYERS = ("mamba", "attention", "mamba+moe", "attention+moe")
 ROTARY = ("plain", "low-rank")
 
 OPENING_GAIN = 1.1  # of the predicted lip gap, which varies less than the gap of people who were not measured
-SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (2.0, -12.0, -6.0), -3.6
+TONGUE_HIDDEN, TONGUE_SHOWN = 0.40, 0.46  # tongueOut up to which the lips need not part, and at which they must
+TONGUE_GAP = 5.1  # mm between the lips at which the tip of the tongue is visible
+FREE_ROLL, CONTACT_ROLL = 0.60, 0.80  # mouthRollLower up to which the gap is free, and from which /f v/ limit it
+CONTACT_GAP = 3.1  # mm between the lips at which the lower lip covers the edge of the upper teeth
+SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (0.5, -3.0, 0.0), 0.3
 """Logit of the share of the predicted gap, before training: for each mm between the lips of the stack, for its
 mouthRollLower (/f v/) and tongueOut (/th/), and its value at closed lips."""
 
@@ -141,6 +145,7 @@ class Motion(NamedTuple):
     coefficients: Tensor  # (B, T, K)
     lips: Tensor  # (B, T, K), the same speech at intensity 0
     balance: Tensor  # (), load-balancing loss, 1 if all experts are used equally
+    share: Tensor | None = None  # (B, T), logit of the share of the predicted lip gap, if the talker predicts it
 
 
 class TalkerModel(nn.Module):
@@ -205,7 +210,8 @@ class TalkerModel(nn.Module):
             lips = self._run_utterance(x, neutral, gap)[0]
         else:  # the stack does not see the emotion
             lips = self._decode(hidden, self._pad_history(neutral), gap)[:, self.config.look_ahead :]
-        return Motion(coefficients, lips, balance)
+        share = None if self.opening is None else self._share_of_gap(clamp_with_gradient(self.lips(hidden)), hidden)
+        return Motion(coefficients, lips, balance, share)
 
     def step(
         self,
@@ -375,15 +381,23 @@ class TalkerModel(nn.Module):
         """Move the jaw of lips (B, T, 52) so that they part by a gap (B, T) in mm, where nothing else decides that.
 
         The share of the gap, a function of the stack's output (B, T, width) and of its lips, is small where the stack
-        closes them.
+        closes them. A visible tip of the tongue needs a gap of at least `TONGUE_GAP`, and a contact of the lower lip
+        with the teeth one of at most `CONTACT_GAP`.
         """
+        assert self.expression is not None
+        own = lips @ self.expression.gap
+        tongue = (lips[..., TONGUE_OUT].detach() - TONGUE_HIDDEN) / (TONGUE_SHOWN - TONGUE_HIDDEN)
+        gap = torch.maximum(gap, TONGUE_GAP * tongue.clamp(0, 1))
+        change = self._share_of_gap(lips, hidden).sigmoid() * (gap - own)
+        contact = ((lips[..., ROLL_LOWER].detach() - FREE_ROLL) / (CONTACT_ROLL - FREE_ROLL)).clamp(0, 1)
+        change = change + contact * (CONTACT_GAP - own - change).clamp(max=0)
+        return clamp_with_gradient(lips + (change / self.expression.gap[JAW_OPEN])[..., None] * self.expression.jaw)
+
+    def _share_of_gap(self, lips: Tensor, hidden: Tensor) -> Tensor:
+        """Logit (B, T) of the share of the predicted gap for lips (B, T, 52) and the stack's output (B, T, width)."""
         assert self.opening_share is not None and self.expression is not None
-        per_weight = self.expression.gap
-        own = lips @ per_weight
-        cues = torch.stack([own, lips[..., ROLL_LOWER], lips[..., TONGUE_OUT]], dim=-1).detach()
-        share = self.opening_share(torch.cat([hidden, cues], dim=-1))[..., 0].sigmoid()
-        change = share * (gap - own) / per_weight[JAW_OPEN]
-        return clamp_with_gradient(lips + change[..., None] * self.expression.jaw)
+        cues = [lips @ self.expression.gap, lips[..., ROLL_LOWER], lips[..., TONGUE_OUT]]
+        return self.opening_share(torch.cat([hidden, torch.stack(cues, dim=-1).detach()], dim=-1))[..., 0]
 
 
 class HybridLayer(nn.Module):

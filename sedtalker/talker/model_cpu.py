@@ -44,7 +44,17 @@ from sedtalker.talker.expression import (
     sharpen,
 )
 from sedtalker.talker.lip_opening import LipOpening
-from sedtalker.talker.model import OPENING_GAIN, HybridLayer, TalkerModel
+from sedtalker.talker.model import (
+    CONTACT_GAP,
+    CONTACT_ROLL,
+    FREE_ROLL,
+    OPENING_GAIN,
+    TONGUE_GAP,
+    TONGUE_HIDDEN,
+    TONGUE_SHOWN,
+    HybridLayer,
+    TalkerModel,
+)
 
 RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
 BLOCK = 32  # frames that are computed at once, at most
@@ -212,7 +222,13 @@ def _add_cues(lips: Float, per_weight: Float, inputs: Float) -> None:
 def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: Float) -> None:
     """Move lips (T, 52) towards a gap (T,) in mm by the share with logits (T, 1), as `TalkerModel`."""
     for t in range(lips.shape[0]):
-        change = sigmoid(logits[t, 0]) * (gap[t] - inputs[t, inputs.shape[1] - 3])
+        tongue = (lips[t, TONGUE_OUT] - np.float32(TONGUE_HIDDEN)) / np.float32(TONGUE_SHOWN - TONGUE_HIDDEN)
+        least = np.float32(TONGUE_GAP) * min(max(tongue, np.float32(0.0)), np.float32(1.0))
+        own = inputs[t, inputs.shape[1] - 3]
+        change = sigmoid(logits[t, 0]) * (max(gap[t], least) - own)
+        contact = (lips[t, ROLL_LOWER] - np.float32(FREE_ROLL)) / np.float32(CONTACT_ROLL - FREE_ROLL)
+        contact = min(max(contact, np.float32(0.0)), np.float32(1.0))
+        change += contact * min(np.float32(CONTACT_GAP) - own - change, np.float32(0.0))
         lips[t, JAW_OPEN] += change / per_weight[JAW_OPEN]
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
@@ -24,6 +25,12 @@ SHAPES = tuple(
 )
 USUAL = (4.4, 1.5, 0.15, 0.15, 0.07, 0.04, 0.06)  # standard deviations of gap and width in mm, and of SHAPES' weights
 SPEED_SHARE = 0.25  # of USUAL: standard deviations of the differences of neighbouring frames
+ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
+FULL_CONTACT, LEAST_CONTACT = 0.9, 0.35  # mouthRollLower of a full contact of /f v/; share of it that counts
+CLOSURE_RAMPS = (0.01, 0.14, 0.39, 0.68, 0.91, 1.0, 0.78, 0.32, 0.01)
+"""Shares of a closure in the frames from 5 after it to 3 before it, raised cosines."""
+RELEASE_FRAMES = 5  # frames of CLOSURE_RAMPS after a closure
+SHUT_LOSS_WEIGHT = 2.0  # of `share` where the lips must be closed, relative to elsewhere
 CLOSED_SLACK = 0.4  # mm over the distance at rest up to which lips look closed
 
 
@@ -38,6 +45,7 @@ class LossWeights:
     closure: float = 1e-3  # mm^2 of lip gap at /p b m/, the most noticeable error, and in silence
     amplitude: float = 0.0  # mm^2 of the standard deviation of the gap: regression to the mean opens too little
     contour: float = 0.0  # lip gap and mouth width over USUAL: the visible result, whatever weights produce it
+    share: float = 0.0  # cross entropy of the share of the predicted lip gap: 0 where phones or silence close the lips
     shape_amplitude: float = 0.0  # spread and speed of gap, width and lip shapes: regression to the mean moves less
     neutral: float = 0.5  # squared error at intensity 0: separates content from emotion, so that tracks can be swapped
     emotion: float = 0.5  # squared error of the emotion's contribution: an expression does not depend on the words
@@ -109,7 +117,13 @@ class Mouth(Lips):
 
 
 def talker_losses(
-    values: Tensor, lips: Tensor, balance: Tensor, target: Target, mouth: Lips | None, rig: bool
+    values: Tensor,
+    lips: Tensor,
+    balance: Tensor,
+    target: Target,
+    mouth: Lips | None,
+    rig: bool,
+    share: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Unweighted loss terms () by their names in `LossWeights`.
 
@@ -119,6 +133,7 @@ def talker_losses(
         balance: () load-balancing loss of the experts.
         mouth: of the rig's face, or the lips of another topology; None if unknown.
         rig: whether the values are blendshape weights.
+        share: (B, T) logit of the share of the predicted lip gap, if there is one.
     """
     difference = values - target.values
     error = difference * target.loss_weight.sqrt()
@@ -137,6 +152,8 @@ def talker_losses(
         terms["emotion"] = (target.loss_weight * (predicted_offset - true_offset).square()).mean()
     if rig:
         terms["sparsity"] = values.abs().mean()
+    if share is not None:
+        terms["share"] = share_error(share, target)
     if mouth is not None:
         terms["lips"] = mouth.squared_distance(error).mean()
     if isinstance(mouth, Mouth):
@@ -169,6 +186,24 @@ def amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
         _standard_deviation(mouth.gaps(poses * known).mean(-1), counted) for poses in (values, target.values)
     )
     return (predicted - true).square().mean()
+
+
+def share_error(share: Tensor, target: Target) -> Tensor:
+    """Cross entropy () of logits (B, T) of the share of the predicted lip gap.
+
+    The share is 1 where nothing determines the gap, 0 at /p b m/ and in silence, with the ramps of a closure before and
+    after them, and 1 minus the contact of the lower lip and the teeth at /f v/.
+    """
+    shut = (target.closed > 0).to(share)
+    ramps = share.new_tensor(CLOSURE_RAMPS)
+    near = F.pad(shut, (RELEASE_FRAMES, len(CLOSURE_RAMPS) - 1 - RELEASE_FRAMES))
+    closure = (near.unfold(1, len(ramps), 1) * ramps).amax(-1)
+    contact = (target.values[..., ROLL_LOWER] / FULL_CONTACT).clamp(0, 1)
+    open_share = 1 - torch.maximum(closure, torch.where(contact > LEAST_CONTACT, contact, 0))
+    known = ((target.loss_weight[..., JAW_OPEN] > 0) | (target.closed > 0)).to(share)
+    weight = known * (1 + (SHUT_LOSS_WEIGHT - 1) * (1 - open_share))
+    error = F.binary_cross_entropy_with_logits(share, open_share, weight, reduction="sum")
+    return error / known.sum().clamp(min=1)
 
 
 def contour_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:

@@ -214,7 +214,8 @@ class TalkerModule(lightning.LightningModule):
         return Motion(values, lips, motion.balance)
 
     def _terms(self, motion: Motion, batch: Example) -> dict[str, Tensor]:
-        return talker_losses(*motion, batch.target, self.mouth, self.settings.model.head == "blendshapes")
+        rig = self.settings.model.head == "blendshapes"
+        return talker_losses(*motion[:3], batch.target, self.mouth, rig, motion.share)
 
 
 class TalkerData(lightning.LightningDataModule):

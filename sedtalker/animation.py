@@ -160,6 +160,8 @@ def load_animation(path: Path | str) -> Animation:
 
     path = as_path(path, "an animation", AnimationError)
     if not path.is_file():
+        if path.is_dir():
+            raise AnimationError(f"a folder, not an animation: {path}. Name an .npz file in it")
         raise AnimationError(f"no such animation: {path}. Check the path")
     try:
         _check_sizes(path)

@@ -114,6 +114,11 @@ def test_a_folder_as_the_path_of_an_export_gets_a_file_named_as_the_animation(cl
         (("animate", "a.wav", "--size", "²"), "'²' is not an integer"),
         (("evaluate", "papers", "absent.json"), "(No such file or directory)"),
         (("animate", "-voice.wav"), "Write ./-voice.wav"),
+        (("verify", "."), "a folder, not a file"),
+        (("critique", "."), "a folder, not a file"),
+        (("export", ".", "--to", "csv"), "a folder, not an animation"),
+        (("data", "prepare", "ravdess", ".", "-o", "made"), "End it in .json"),
+        (("data", "check", "clip.npz"), "not a folder: clip.npz"),
     ],
 )
 def test_mistakes_that_are_refused_before_the_work(

@@ -124,7 +124,8 @@ def _for_each(files: list[Path], work: Callable[[Path, Animation | None], None])
     for path in files:
         try:
             if not path.is_file():
-                raise SEDTalkerError(f"no such file: {path}. Check the path")
+                problem = "a folder, not a file" if path.is_dir() else "no such file"
+                raise SEDTalkerError(f"{problem}: {path}. Name videos or animations (.npz)")
             work(path, load_animation(path) if path.suffix.lower() == ".npz" else None)
         except SEDTalkerError as error:
             failed = True

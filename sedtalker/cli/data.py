@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sedtalker.cli.options import add_count, add_seed, any_path, integer, real, refuse_unused
-from sedtalker.errors import UsageError
+from sedtalker.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from sedtalker.data.prepare import PrepareReport
@@ -203,6 +203,8 @@ def run_prepare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     """Prepare a corpus; exit code 1 if a sequence was refused."""
     if arguments.corpus in SPEECH:
         refuse_unused(parser, arguments, f"dtype encoder diarizer {READING}", "on a corpus of speech")
+        if arguments.output.suffix.lower() != ".json":
+            raise UsageError(f"-o names the manifest of a corpus of speech, not {arguments.output}. End it in .json")
         from sedtalker.data.speech_corpora.registry import add_corpus, summary
 
         print(summary(add_corpus(arguments.output, arguments.corpus, arguments.source)))
@@ -247,6 +249,8 @@ def run_check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     from sedtalker.data.prepare import PrepareOptions, check_source, check_store
     from sedtalker.data.vertex_store import is_store, open_store
 
+    if not arguments.folder.is_dir():
+        raise DataError(f"not a folder: {arguments.folder}. Name a store, or the folder of a corpus")
     if is_store(arguments.folder):
         refuse_unused(parser, arguments, f"corpus {READING}", "on a store")
         store = open_store(arguments.folder)

@@ -78,8 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.to not in SEALED:
             raise UsageError(f"--sign does not work with --to {arguments.to}. Use --to {', '.join(SEALED)}")
         check_signer(*arguments.sign)
-    path = _output_path(arguments.output, arguments.animation, arguments.to)
     animation = load_animation(arguments.animation)
+    path = _output_path(arguments.output, arguments.animation, arguments.to)
     if arguments.audio is not None:
         animation = _replace_audio(animation, arguments.audio)
     if arguments.basis is not None:

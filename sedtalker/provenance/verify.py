@@ -54,7 +54,8 @@ def verify_file(path: Path) -> Verification:
         SEDTalkerError: there is no such file, or a picture or video that cannot be read.
     """
     if not path.is_file():
-        raise SEDTalkerError(f"no such file: {path}. Name a picture, video, .glb or .html file")
+        problem = "a folder, not a file" if path.is_dir() else "no such file"
+        raise SEDTalkerError(f"{problem}: {path}. Name a picture, video, .glb or .html file")
     suffix = path.suffix.lower()
     manifest = read_manifest(path) if suffix in (*PICTURES, *VIDEOS) else None
     sealed = read_seal(path) if suffix in SEALED else None

@@ -47,16 +47,12 @@ class ProsodyTracker:
         return self.push(np.zeros(missing, np.float32))
 
 
-def estimate_pitch(windows: Float) -> Float:
-    """Pitch (n,) in Hz of windows (n, WINDOW), 0 if unvoiced: the first high peak of the normalised autocorrelation."""
-    pitch = np.zeros(len(windows), np.float32)
-    _find_pitch(np.ascontiguousarray(windows, np.float32).reshape(-1), WINDOW, np.ones(len(windows), np.bool_), pitch)
-    return pitch
-
-
 @compiled
 def _find_pitch(samples: Float, hop: int, audible: NDArray[np.bool_], pitch: Float) -> None:
-    """Fill pitch (n,) of the audible windows of samples that begin `hop` apart, as `estimate_pitch`."""
+    """Fill pitch (n,) in Hz of the audible windows (WINDOW samples, `hop` apart), 0 if unvoiced.
+
+    It is the first high peak of the normalised autocorrelation.
+    """
     length, low, count = WINDOW // DECIMATION, LAGS[0] - 1, LAGS[1] - LAGS[0] + 3
     x = np.empty(length, np.float32)
     energy = np.empty(length + 1, np.float64)

@@ -47,7 +47,7 @@ def make_materials(identity: Identity) -> dict[str, Material]:
         ),
         "cornea": Material(kind="cornea", mode="add", tint=(0.0, 0.0, 0.0), specular=6.0, gloss=900),
         "teeth": Material(
-            kind="teeth", texture="teeth", tint=(1.36, 1.15, 1.0), wrap=(0.5, 0.45, 0.4), specular=0.6,
+            kind="teeth", texture="teeth", tint=(1.42, 1.15, 0.93), wrap=(0.5, 0.45, 0.4), specular=0.6,
             gloss=60, ambient=1.7,
         ),
         "tongue": Material(

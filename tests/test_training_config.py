@@ -226,3 +226,9 @@ def test_damaged_files_nightly(tmp_path: Path, file: Path, edits: list) -> None:
 @given(kind=st.sampled_from(list(KINDS.values())), values=st.dictionaries(NAMES, VALUES) | VALUES, overrides=OVERRIDES)
 def test_random_settings_nightly(tmp_path: Path, kind: type, values: Any, overrides: list[tuple[str, str]]) -> None:
     check_random_settings(tmp_path, kind, values, overrides)
+
+
+def test_a_misspelled_setting_is_answered_with_the_similar_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("store: made\nstpes: 3\n")
+    with pytest.raises(DataError, match=r"unknown setting 'stpes': .*a\.yaml\. Use one of: steps(, \w+)*$"):
+        read_config(tmp_path / "a.yaml", [], TalkerTraining)

@@ -6,6 +6,7 @@ Every value is checked against the type of its field, at any depth, before a run
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import reprlib
 import types
@@ -62,7 +63,8 @@ def build(kind: type[Config], values: Any, where: str) -> Config:
     hints = get_type_hints(kind)
     fields: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(str(key) for key in set(values) - set(fields)):
-        raise DataError(f"unknown setting {unknown[0]!r}: {where}. Use one of: {', '.join(fields)}")
+        similar = difflib.get_close_matches(unknown[0], fields)
+        raise DataError(f"unknown setting {unknown[0]!r}: {where}. Use one of: {', '.join(similar or fields)}")
     absent = dataclasses.MISSING
     for name, field in fields.items():
         if name not in values and field.default is absent and field.default_factory is absent:

@@ -271,7 +271,9 @@ def find_speech(onset: Onset, sound: np.ndarray) -> float:
     return onset.start + (frames[0] / FRAME_RATE if len(frames) else 0.0)
 
 
-async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folder: Path) -> dict[str, Any]:
+async def measure_onsets(
+    url: str, token: str | None, onsets: list[Onset], folder: Path, **options: Any
+) -> dict[str, Any]:
     """Delays of emotions in recordings.
 
     The onset of an emotion is that of speech in it: the first frame of its segment with speech, not the start of the
@@ -281,13 +283,14 @@ async def measure_onsets(url: str, token: str | None, onsets: list[Onset], folde
 
     Args:
         folder: holds `RECORDING.wav` for each of the onsets.
+        options: of the sessions.
     """
     free = asyncio.Semaphore(ONSET_CLIENTS)
 
     async def measure(onset: Onset) -> OnsetDelay:
         async with free:
             sound = to_int16(load_audio(folder / f"{onset.recording}.wav"))
-            return await measure_onset(url, token, onset, sound)
+            return await measure_onset(url, token, onset, sound, **options)
 
     delays = np.array(await asyncio.gather(*map(measure, onsets)))
     return {"onsets": len(onsets)} | {
@@ -312,9 +315,9 @@ def summarize_delays(delays: np.ndarray) -> dict[str, Any]:
     } | {key: round(float(np.quantile(named, level)), 2) for key, level in QUANTILES.items() if len(named)}
 
 
-async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray) -> OnsetDelay:
+async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.ndarray, **options: Any) -> OnsetDelay:
     """The delay of an emotion; all NaN if frames before its segment show it."""
-    socket, ready = await start_session(url, token)
+    socket, ready = await start_session(url, token, **options)
     column = ready["labels"].index(onset.emotion)
     sending = asyncio.create_task(speak(socket, sound))
     start, shown_before = time.monotonic(), False
@@ -488,6 +491,7 @@ def main() -> int:
     parser.add_argument("--hostile", type=int, default=0)
     parser.add_argument("--onsets", type=Path, metavar="DIR", help="recordings of the recipe frame_benchmark")
     parser.add_argument("--most", type=int, help="onsets to measure at most")
+    parser.add_argument("--look-ahead", type=int, metavar="MS", help="of the sessions of --onsets")
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="with --sessions and --pid")
     parser.add_argument("--pid", type=int, help="of the server, for its memory")
     arguments = parser.parse_args()
@@ -508,7 +512,8 @@ def main() -> int:
         results.append(asyncio.run(measure_hostility(*server, arguments.hostile)))
     if arguments.onsets:
         onsets = benchmark_onsets()[: arguments.most]
-        results.append(asyncio.run(measure_onsets(*server, onsets, arguments.onsets)))
+        options = {} if arguments.look_ahead is None else {"lookAhead": arguments.look_ahead}
+        results.append(asyncio.run(measure_onsets(*server, onsets, arguments.onsets, **options)))
     for result in results:
         if before is not None and arguments.pid is not None:
             result["memory MB before and after"] = [round(before), round(memory_of(arguments.pid))]

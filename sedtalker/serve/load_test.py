@@ -286,13 +286,13 @@ async def measure_onsets(
         options: of the sessions.
     """
     free = asyncio.Semaphore(ONSET_CLIENTS)
+    sounds = [to_int16(load_audio(folder / f"{onset.recording}.wav")) for onset in onsets]  # now: it takes long
 
-    async def measure(onset: Onset) -> OnsetDelay:
+    async def measure(onset: Onset, sound: np.ndarray) -> OnsetDelay:
         async with free:
-            sound = to_int16(load_audio(folder / f"{onset.recording}.wav"))
             return await measure_onset(url, token, onset, sound, **options)
 
-    delays = np.array(await asyncio.gather(*map(measure, onsets)))
+    delays = np.array(await asyncio.gather(*map(measure, onsets, sounds)))
     return {"onsets": len(onsets)} | {
         name: summarize_delays(values) for name, values in zip(OnsetDelay._fields, delays.T, strict=True)
     }

@@ -96,6 +96,13 @@ def _termination_raises() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _check_dashes(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Refuse the name of an existing file that argparse would read as an option."""
+    for word in [] if "--" in words else words:
+        if word.startswith("-") and "." in word and Path(word).is_file():
+            parser.error(f"a file whose name starts with a dash looks like an option: {word}. Write ./{word}")
+
+
 def _check_replaced(arguments: argparse.Namespace) -> None:
     """Raise UsageError if a file that the command writes is one that it reads."""
     values = vars(arguments).copy()
@@ -123,10 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # file names may contain characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
-    words = sys.argv[1:] if argv is None else argv
-    for word in [] if "--" in words else words:
-        if word.startswith("-") and "." in word and Path(word).is_file():
-            parser.error(f"a file whose name starts with a dash looks like an option: {word}. Write ./{word}")
+    _check_dashes(parser, sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(argv)
     try:
         with _termination_raises(), warnings_as_lines(), short_openmp_spin():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sedtalker.render.arrays import BACKWARD, CENTER_X, CENTER_Y, EYE, INVERSE_FOCAL, RIGHT, UP, Float, Int
+from sedtalker.render.arrays import BACKWARD, CENTER_X, CENTER_Y, EYE, INVERSE_FOCAL, RIGHT, UP, Float, Index, Int
 from sedtalker.render.compiled import compiled
 
 
@@ -95,3 +96,18 @@ def project(points: Float, camera: Float, screen: Float) -> None:
         screen[n, 0] = camera[CENTER_X] + (camera[RIGHT] * x + camera[RIGHT + 1] * y + camera[RIGHT + 2] * z) * scale
         screen[n, 1] = camera[CENTER_Y] - (camera[UP] * x + camera[UP + 1] * y + camera[UP + 2] * z) * scale
         screen[n, 2] = near
+
+
+@compiled
+def quantize_depths(triangles: Index, chosen: Index, screen: Float, steps: int, result: NDArray[np.int16]) -> None:
+    """Fill `result` (C,) int16 with 0...steps from the most distant to the nearest of the chosen triangles (C,)."""
+    low, high = np.float32(np.inf), np.float32(0)
+    for n in range(len(chosen)):
+        t = chosen[n]
+        near = screen[triangles[t, 0], 2] + screen[triangles[t, 1], 2] + screen[triangles[t, 2], 2]
+        low, high = min(low, near), max(high, near)
+    scale = np.float32(steps / max(np.float64(high) - np.float64(low), 1e-9))
+    for n in range(len(chosen)):
+        t = chosen[n]
+        near = screen[triangles[t, 0], 2] + screen[triangles[t, 1], 2] + screen[triangles[t, 2], 2]
+        result[n] = np.int16((near - low) * scale)

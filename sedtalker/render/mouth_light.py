@@ -6,11 +6,14 @@ those of a broad smile, and a face that speaks seems to smile.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sedtalker.face.rig import Face, Surface
-from sedtalker.render.arrays import Float
+from sedtalker.render.arrays import Float, Index
 from sedtalker.render.buffers import FIRST, LAST, Scene
+from sedtalker.render.compiled import compiled
 from sedtalker.render.shade import AO
 
 LEAST = 0.36  # factor of the baked occlusion where no sky is seen: light scattered by lips, gums and teeth
@@ -31,9 +34,9 @@ class TeethLight:
         assert face.lip_pairs is not None
         rows = [row for row, surface in enumerate(face.surfaces) if _is_teeth(surface)]
         triangles = np.concatenate([np.arange(*scene.surfaces[row, [FIRST, LAST]]) for row in rows])
-        self._triangles = triangles[scene.corners[triangles, :, AO].max(1) > DARK]
+        self._triangles = triangles[scene.corners[triangles, :, AO].max(1) > DARK].astype(np.uint32)
         vertices, corners = np.unique(scene.triangles[self._triangles], return_inverse=True)
-        self._vertices, self._corners = vertices.astype(np.intp), corners.reshape(-1, 3)
+        self._vertices, self._corners = vertices.astype(np.intp), corners.reshape(-1, 3).astype(np.uint32)
         self._baked = scene.corners[self._triangles, :, AO]
         across = face.template[face.lip_pairs[:, 0], 0]
         self._pairs = face.lip_pairs[np.argsort(across)]
@@ -43,19 +46,10 @@ class TeethLight:
 
     def apply(self, vertices: Float, corners: Float) -> None:
         """Write the occlusion of the teeth into a scene's corners for a face's vertices (V, 3) in metres."""
-        rims = self._weights @ vertices[self._pairs, 1:].reshape(len(self._pairs), 4)  # y and z of the upper, lower lip
-        teeth = vertices[self._vertices, 1:]
-        above, below = rims[:, 0] - teeth[:, 0], teeth[:, 0] - rims[:, 2]
-        near = np.float32(NEAREST)
-        upper_depth, lower_depth = (
-            np.maximum(rims[:, 1] - teeth[:, 1], near),
-            np.maximum(rims[:, 3] - teeth[:, 1], near),
-        )
-        upper = above / np.sqrt(above * above + upper_depth * upper_depth)
-        lower = below / np.sqrt(below * below + lower_depth * lower_depth)
-        sky = np.clip((upper + lower) * np.float32(0.5), 0, 1)
-        factor = np.float32(LEAST) + np.float32(MOST - LEAST) * sky
-        corners[self._triangles, :, AO] = self._baked * factor[self._corners]
+        lips = vertices[self._pairs, 1:].astype(np.float32, copy=False)
+        rims = self._weights @ lips.reshape(len(self._pairs), 4)  # y and z of the upper and the lower lip
+        teeth = vertices[self._vertices].astype(np.float32, copy=False)
+        _light_teeth(teeth, rims, self._triangles, self._corners, self._baked, corners)
 
 
 def has_teeth(face: Face) -> bool:
@@ -65,3 +59,22 @@ def has_teeth(face: Face) -> bool:
 
 def _is_teeth(surface: Surface) -> bool:
     return surface.material.kind == "teeth" and not surface.smooth  # tessellation adds points between the vertices
+
+
+@compiled
+def _light_teeth(teeth: Float, rims: Float, triangles: Index, ends: Index, baked: Float, corners: Float) -> None:
+    """Write the baked occlusion (F, 3) times the factors of the teeth into the corners of their triangles (F,).
+
+    `ends` (F, 3) are rows of `teeth` (N, 3) and `rims` (N, 4), and `teeth` is used as working memory.
+    """
+    zero, half, one, near = np.float32(0), np.float32(0.5), np.float32(1), np.float32(NEAREST)
+    least, range_ = np.float32(LEAST), np.float32(MOST - LEAST)
+    for n in range(len(teeth)):
+        above, below = rims[n, 0] - teeth[n, 1], teeth[n, 1] - rims[n, 2]
+        upper_depth, lower_depth = max(rims[n, 1] - teeth[n, 2], near), max(rims[n, 3] - teeth[n, 2], near)
+        upper = above / math.sqrt(above * above + upper_depth * upper_depth)
+        lower = below / math.sqrt(below * below + lower_depth * lower_depth)
+        teeth[n, 0] = least + range_ * min(one, max(zero, (upper + lower) * half))
+    for i in range(len(triangles)):
+        for k in range(3):
+            corners[triangles[i], k, AO] = baked[i, k] * teeth[ends[i, k], 0]

@@ -182,14 +182,19 @@ def _add_diffuse(block: Float, count: int, material: Float, kind: int, light: in
     red = LIGHT_COLORS[light, 0] / (one + wrap_red)
     green = LIGHT_COLORS[light, 1] / (one + wrap_green)
     blue = LIGHT_COLORS[light, 2] / (one + wrap_blue)
-    shadowed = one if light == KEY_LIGHT else zero
-    least = np.float32(0.35) * shadowed  # ambient occlusion darkens the key light in part only
-    soft = np.float32(0.5) * shadowed if kind == SKIN else zero  # shadow edges on skin are reddish
+    least = np.float32(0.35)  # ambient occlusion darkens the key light in part only
+    soft = np.float32(0.5) if kind == SKIN else zero  # shadow edges on skin are reddish
     for i in range(count):
         facing = block[at(NX, i)] * lx + block[at(NY, i)] * ly + block[at(NZ, i)] * lz
-        arrives = one - shadowed * (one - block[at(KEY_VISIBILITY, i)])
-        visibility = least + (one - least) * block[at(AO, i)]
-        reached, reached_red = visibility * arrives, visibility * (soft * math.sqrt(arrives) + (one - soft) * arrives)
+        reached = block[at(AO, i)]
+        reached_red = reached
+        if light == KEY_LIGHT:  # only this light is shadowed
+            arrives = one - (one - block[at(KEY_VISIBILITY, i)])
+            visibility = least + (one - least) * reached
+            reached, reached_red = (
+                visibility * arrives,
+                visibility * (soft * math.sqrt(arrives) + (one - soft) * arrives),
+            )
         block[at(DIFFUSE, i)] += red * max(zero, facing + wrap_red) * reached_red
         block[at(DIFFUSE + 1, i)] += green * max(zero, facing + wrap_green) * reached
         block[at(DIFFUSE + 2, i)] += blue * max(zero, facing + wrap_blue) * reached

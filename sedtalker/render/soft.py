@@ -26,7 +26,7 @@ from sedtalker.render.buffers import (
 )
 from sedtalker.render.camera import Camera, front_camera
 from sedtalker.render.config import QUALITIES, Background, RenderConfig
-from sedtalker.render.geometry import project
+from sedtalker.render.geometry import project, quantize_depths
 from sedtalker.render.mouth_light import TeethLight, has_teeth
 from sedtalker.render.paint import draw
 from sedtalker.render.parallel import available_threads
@@ -227,11 +227,8 @@ def _sort_back_to_front(prepared: PreparedFace, screen: Float) -> tuple[Index, N
     for s, triangles in prepared.blended:
         if not len(triangles):
             continue  # a texture that is cut out has no soft edge to blend
-        a, b, c = prepared.scene.triangles[triangles].T
-        depth = screen[:, 2]
-        inverse_depth = depth[a] + depth[b] + depth[c]
-        low, high = float(inverse_depth.min()), float(inverse_depth.max())
-        steps = ((inverse_depth - low) * (_SORT_STEPS / max(high - low, 1e-9))).astype(np.int16)
+        steps = np.empty(len(triangles), np.int16)
+        quantize_depths(prepared.scene.triangles, triangles, screen, _SORT_STEPS, steps)
         ordered.append(triangles[np.argsort(steps, kind="stable")])
         count[s + 1] = len(triangles)
     return np.concatenate(ordered or [np.zeros(0, np.uint32)]), np.cumsum(count, dtype=np.int32)

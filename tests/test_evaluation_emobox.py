@@ -54,5 +54,5 @@ def test_the_command_writes_its_report_and_asks_for_features(tmp_path, capsys):
     assert main([*command, "--features", str(tmp_path / "steps"), "-o", str(tmp_path / "out")]) == 0
     assert "3 of 6 folds, 5 of 24 actors" in capsys.readouterr().out
     assert (tmp_path / "out" / "emobox.md").read_text().splitlines()[-1] == "| mean |  | 1.000 |"
-    assert main(command) == 1
+    assert main(command) == 2
     assert "--features" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def frame_times(count: int, fps: float) -> NDArray[np.float32]:
 
 def glb_head(tree: dict[str, Any], length: int) -> bytes:
     """The header and the JSON chunk of a .glb file, and the header of its binary chunk of `length` bytes, if any."""
-    text = json.dumps(tree, separators=(",", ":")).encode()
+    text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 4)
     total = 12 + 8 + len(text) + (8 + length if length else 0)
     head = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,15 @@ def prepare_until(corpus: Path, store: Path, moment: int, late: bool) -> None:
     prepare(read_emovoca(corpus), store)
 
 
+def run_forked(target: Callable[..., None], *args: object) -> int | None:
+    """Exit code of a function in a forked process."""
+    gc.collect()  # else the child may free PyAV graphs of earlier tests, which waits for threads that it lacks
+    process = multiprocessing.get_context("fork").Process(target=target, args=args)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
 def contents(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
 
@@ -51,10 +62,7 @@ def test_a_killed_preparation_continues(moment: int, late: bool, tmp_path: Path)
     if moment < 0:
         moment = len(whole) + 1  # the manifest is written twice; this is the last time
     store = tmp_path / "killed"
-    process = multiprocessing.get_context("fork").Process(target=prepare_until, args=(tmp_path, store, moment, late))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert run_forked(prepare_until, tmp_path, store, moment, late) == -signal.SIGKILL
     with pytest.raises(DataError):  # no half store is opened
         open_store(store)
     prepare(read_emovoca(tmp_path), store)
@@ -90,13 +98,10 @@ def test_twenty_kills_at_random_calls_leave_no_trace(tmp_path: Path) -> None:
     counter = KillAtCall()
     counter.prepare(tmp_path, tmp_path / "whole")
     whole = contents(tmp_path / "whole")
-    context, killed = multiprocessing.get_context("fork"), 0
+    killed = 0
     for number, moment in enumerate(np.random.default_rng(0).integers(1, counter.calls, 20).tolist()):
         store = tmp_path / f"store_{number}"
-        process = context.Process(target=KillAtCall(moment).prepare, args=(tmp_path, store))
-        process.start()
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
+        killed += run_forked(KillAtCall(moment).prepare, tmp_path, store) == -signal.SIGKILL
         prepare(read_emovoca(tmp_path), store)
         assert contents(store) == whole, f"killed at call {moment} of {counter.calls}"
     assert killed > 15  # a run may need fewer calls than the one that was counted

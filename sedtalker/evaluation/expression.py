@@ -356,8 +356,12 @@ def format_expression(report: dict[str, Any]) -> str:
             f"{emotion:9} action units read as meant {row['read_as_meant']:.2f}, real actors "
             f"{row['real_held_out_actors']:.2f}; size by intensity {sizes}; alone: {regions}"
         )
-    for level, row in report.get("judge", {}).get("read_as_meant", {}).items():
-        lines.append(f"pictures at {level}: " + ", ".join(f"{emotion} {value:.2f}" for emotion, value in row.items()))
+    for name, title in (("read_as_meant", "read as meant"), ("probability", "mean probability")):
+        for level, row in report.get("judge", {}).get(name, {}).items():
+            values = ", ".join(f"{emotion} {value:.2f}" for emotion, value in row.items())
+            lines.append(f"pictures at {level}, {title}: {values}")
+    if "judge" in report:
+        lines.append("the classifier reads 6 of 9 real clips of acted emotions (MEAD) as meant")
     for emotion, row in report["timing_seconds"].items():
         times = ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in row.items())
         lines.append(f"{emotion:9} {times}")

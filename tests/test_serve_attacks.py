@@ -137,7 +137,7 @@ def test_a_message_has_a_limited_number_of_fragments(server: MadeServer) -> None
         raw.send_frame(TEXT, b"", final=False)
         raw.send_all(frame(CONTINUATION, final=False) * 1000, 20)
         assert raw.closed(10)
-    with client.connect(server.socket_url, proxy=None) as socket:  # as many as an honest client needs
+    with client.connect(server.socket_url, proxy=None) as socket:  # as many as a correct client needs
         socket.send(iter([START.decode()[:9], *START.decode()[9:]]))
         assert json.loads(socket.recv(10))["type"] == "ready"
 

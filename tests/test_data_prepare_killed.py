@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import vertex_corpora as made
+from tqdm import tqdm
 
 from sedtalker import files
 from sedtalker.data.preflight import motion_problem, within_bounds
@@ -40,10 +42,15 @@ def prepare_until(corpus: Path, store: Path, moment: int, late: bool) -> None:
     prepare(read_emovoca(corpus), store)
 
 
+def run_with_own_lock(target: Callable[..., None], *args: object) -> None:
+    tqdm.set_lock(threading.RLock())  # a process that is killed would keep tqdm's lock, which its parent shares
+    target(*args)
+
+
 def run_forked(target: Callable[..., None], *args: object) -> int | None:
     """Exit code of a function in a forked process."""
     gc.collect()  # else the child may free PyAV graphs of earlier tests, which waits for threads that it lacks
-    process = multiprocessing.get_context("fork").Process(target=target, args=args)
+    process = multiprocessing.get_context("fork").Process(target=run_with_own_lock, args=(target, *args))
     process.start()
     process.join()
     return process.exitcode

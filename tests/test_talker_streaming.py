@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.face.arkit import TONGUE_OUT
+from sedtalker.face.arkit import ROLL_LOWER, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker import lip_opening
-from sedtalker.talker.expression import ROLL_LOWER
 from sedtalker.talker.model import (
     CONTACT_GAP,
     CONTACT_ROLL,

@@ -17,7 +17,7 @@ ARKIT_NAMES: tuple[str, ...] = (
 
 JAW_OPEN, MOUTH_CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
 MOUTH_FUNNEL, MOUTH_PUCKER = ARKIT_NAMES.index("mouthFunnel"), ARKIT_NAMES.index("mouthPucker")
-TONGUE_OUT = ARKIT_NAMES.index("tongueOut")
+ROLL_LOWER, TONGUE_OUT = ARKIT_NAMES.index("mouthRollLower"), ARKIT_NAMES.index("tongueOut")
 
 
 def arkit_columns(name: str) -> tuple[int, ...]:

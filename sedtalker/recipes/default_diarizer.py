@@ -148,10 +148,10 @@ def train_packaged(
     training = read_config(config, settings, DiarizerTraining)
     outputs, further = work / "teacher/outputs", []
     for file in tuning:
-        further.append(read_config(file, (f"manifest={manifest}", f"output={work / file.stem}"), DiarizerTraining))
-        if further[-1].teacher and not teacher:
+        each = read_config(file, (f"manifest={manifest}", f"output={work / file.stem}"), DiarizerTraining)
+        if each.teacher and not teacher:
             raise DataError(f"a training with a teacher, but no encoder for it: {file}. Add --teacher")
-        further[-1] = replace(further[-1], teacher=str(outputs) if further[-1].teacher else "")
+        further.append(replace(each, teacher=str(outputs) if each.teacher else ""))
     encoder = load_encoder(training.model.encoder)
     if not isinstance(encoder, StreamingEncoder):
         raise DataError(f"not a streaming encoder: {encoder.name}. Set model.encoder to one")
@@ -170,16 +170,20 @@ def train_packaged(
     if not tuning:
         return trained
     noisy = work / "features" / NOISY
-    if any(Path(each.features[-1]).name == NOISY for each in further):
+    if any(map(_reads_noisy, further)):
         clips = [(item.id, whole.audio(item)) for item in whole if item.split == "train" and item.corpus != SOUNDS]
         features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
         cache_features(clips, noisy, features, add_loud_background)
     if teacher:
         train_teacher(outputs.parent, manifest, config.with_name(TEACHER), teacher)
     for each in further:
-        added = (str(noisy),) if Path(each.features[-1]).name == NOISY else ()
+        added = (str(noisy),) if _reads_noisy(each) else ()
         trained = run_training(replace(each, features=(*training.features, *added), init_from=str(trained)))
     return trained
+
+
+def _reads_noisy(training: DiarizerTraining) -> bool:
+    return Path(training.features[-1]).name == NOISY
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,6 +47,7 @@ from sedtalker.face.arkit import (
     MOUTH_CLOSE,
     MOUTH_FUNNEL,
     MOUTH_PUCKER,
+    ROLL_LOWER,
     TONGUE_OUT,
     arkit_columns,
 )
@@ -85,7 +86,6 @@ from sedtalker.synthesis.coarticulation import (
     tuck_lower_lip,
 )
 from sedtalker.synthesis.tracked_faces import FaceMotion, read_facegood, read_grid
-from sedtalker.talker.expression import ROLL_LOWER
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.face.action_units import EMOTIONS, MOUTH_SHARE, emotion_weights
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, ROLL_LOWER, arkit_columns
 from sedtalker.face.mouth_measures import GAP, default_measures
 from sedtalker.face.visemes import OPENERS
 from sedtalker.speech import FRAME_RATE
@@ -42,7 +42,6 @@ LEAST_SQUARE = 1e-9  # of a posterior whose labels are all absent
 
 Values = TypeVar("Values", Tensor, NDArray[np.float32])
 
-ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
 WIDENERS = tuple(i for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for i in arkit_columns(name))
 OPENING_CHANNELS = (JAW_OPEN, *(i for name in OPENERS for i in arkit_columns(name)))
 

@@ -32,12 +32,12 @@ from sedtalker.checkpoint import (
     raise_problem,
     save_checkpoint,
 )
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, TONGUE_OUT
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, ROLL_LOWER, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState
 from sedtalker.mamba.moe import MixtureOfExperts
-from sedtalker.talker.expression import ROLL_LOWER, ExpressionRules, activate, has_rules, repeat_first, sharpen
+from sedtalker.talker.expression import ExpressionRules, activate, has_rules, repeat_first, sharpen
 from sedtalker.talker.lip_opening import LipOpening
 
 KIND = "talker"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, TONGUE_OUT
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, ROLL_LOWER, TONGUE_OUT
 from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     ADD,
@@ -38,7 +38,6 @@ from sedtalker.talker.expression import (
     FULL_CONTACT,
     FULL_ROUNDING,
     GROWTH,
-    ROLL_LOWER,
     ROUNDING_DAMPING,
     ExpressionRules,
     sharpen,

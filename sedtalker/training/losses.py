@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, ROLL_LOWER
 from sedtalker.face.mouth_measures import GAP, WIDTH, mouth_measures
 from sedtalker.face.rig import Face
 
@@ -25,8 +25,7 @@ SHAPES = tuple(
 )
 USUAL = (4.4, 1.5, 0.15, 0.15, 0.07, 0.04, 0.06)  # standard deviations of gap and width in mm, and of SHAPES' weights
 SPEED_SHARE = 0.25  # of USUAL: standard deviations of the differences of neighbouring frames
-ROLL_LOWER = ARKIT_NAMES.index("mouthRollLower")
-FULL_CONTACT, LEAST_CONTACT = 0.9, 0.35  # mouthRollLower of a full contact of /f v/; share of it that counts
+TARGET_CONTACT, LEAST_CONTACT = 0.9, 0.35  # mouthRollLower of targets in full contact at /f v/; share that counts
 CLOSURE_RAMPS = (0.01, 0.14, 0.39, 0.68, 0.91, 1.0, 0.78, 0.32, 0.01)
 """Shares of a closure in the frames from 5 after it to 3 before it, raised cosines."""
 RELEASE_FRAMES = 5  # frames of CLOSURE_RAMPS after a closure
@@ -198,7 +197,7 @@ def share_error(share: Tensor, target: Target) -> Tensor:
     ramps = share.new_tensor(CLOSURE_RAMPS)
     near = F.pad(shut, (RELEASE_FRAMES, len(CLOSURE_RAMPS) - 1 - RELEASE_FRAMES))
     closure = (near.unfold(1, len(ramps), 1) * ramps).amax(-1)
-    contact = (target.values[..., ROLL_LOWER] / FULL_CONTACT).clamp(0, 1)
+    contact = (target.values[..., ROLL_LOWER] / TARGET_CONTACT).clamp(0, 1)
     open_share = 1 - torch.maximum(closure, torch.where(contact > LEAST_CONTACT, contact, 0))
     known = ((target.loss_weight[..., JAW_OPEN] > 0) | (target.closed > 0)).to(share)
     weight = known * (1 + (SHUT_LOSS_WEIGHT - 1) * (1 - open_share))

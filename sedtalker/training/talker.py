@@ -215,7 +215,9 @@ class TalkerModule(lightning.LightningModule):
 
     def _terms(self, motion: Motion, batch: Example) -> dict[str, Tensor]:
         rig = self.settings.model.head == "blendshapes"
-        return talker_losses(*motion[:3], batch.target, self.mouth, rig, motion.share)
+        return talker_losses(
+            motion.coefficients, motion.lips, motion.balance, batch.target, self.mouth, rig, motion.share
+        )
 
 
 class TalkerData(lightning.LightningDataModule):

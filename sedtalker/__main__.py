@@ -1,7 +1,5 @@
 """`python -m sedtalker` is the command `sedtalker`."""
 
-import sys
+from sedtalker.cli.main import run_command
 
-from sedtalker.cli.main import main
-
-sys.exit(main())
+run_command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import signal
 import sys
@@ -159,6 +160,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sedtalker: unexpected {type(error).__name__} ({reason_of(error)}). Run with --debug", file=sys.stderr)
         _discard_output()
         return 1
+
+
+def run_command() -> NoReturn:
+    """Run the command line and end the process.
+
+    Without the 0.2 s in which the interpreter frees torch, unless a thread still works or the output cannot be written.
+    """
+    code = main()
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    if not others:
+        atexit._run_exitfuncs()
+        with suppress(OSError, ValueError):  # a stream that is closed or full
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            os._exit(code)
+    sys.exit(code)
 
 
 def _discard_output() -> None:

@@ -17,6 +17,7 @@ ARKIT_NAMES: tuple[str, ...] = (
 
 JAW_OPEN, MOUTH_CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
 MOUTH_FUNNEL, MOUTH_PUCKER = ARKIT_NAMES.index("mouthFunnel"), ARKIT_NAMES.index("mouthPucker")
+STRETCH_LEFT, STRETCH_RIGHT = ARKIT_NAMES.index("mouthStretchLeft"), ARKIT_NAMES.index("mouthStretchRight")
 ROLL_LOWER, TONGUE_OUT = ARKIT_NAMES.index("mouthRollLower"), ARKIT_NAMES.index("tongueOut")
 
 

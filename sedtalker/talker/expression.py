@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sedtalker.face.action_units import EMOTIONS, MOUTH_SHARE, emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, ROLL_LOWER, arkit_columns
-from sedtalker.face.mouth_measures import GAP, default_measures
+from sedtalker.face.mouth_measures import GAP, WIDTH, default_measures
 from sedtalker.face.visemes import OPENERS
 from sedtalker.speech import FRAME_RATE
 
@@ -93,6 +93,7 @@ class ExpressionRules(nn.Module):
     emotional: Tensor  # (C,), 0 for neutral
     share: Tensor  # (52,), of an expression that speech leaves
     gap: Tensor  # (52,), mm between the lips for a weight of 1
+    width: Tensor  # (52,), mm between the corners of the mouth for a weight of 1
     jaw: Tensor  # (52,), 1 for jawOpen
     widen: Tensor  # (52,), 1 for WIDENERS
     part: Tensor  # (52,), 1 for OPENING_CHANNELS
@@ -109,6 +110,7 @@ class ExpressionRules(nn.Module):
             "emotional": torch.tensor([float(any(EMOTIONS[label])) for label in labels]),
             "share": torch.tensor([MOUTH_SHARE.get(_plain(name), 1.0) for name in ARKIT_NAMES]),
             "gap": torch.from_numpy(np.ascontiguousarray(measures[:, GAP])),
+            "width": torch.from_numpy(np.ascontiguousarray(measures[:, WIDTH])),
             "jaw": torch.eye(len(ARKIT_NAMES))[JAW_OPEN],
             "widen": widen,
             "part": part,

@@ -32,7 +32,15 @@ from sedtalker.checkpoint import (
     raise_problem,
     save_checkpoint,
 )
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, ROLL_LOWER, TONGUE_OUT
+from sedtalker.face.arkit import (
+    ARKIT_NAMES,
+    JAW_OPEN,
+    MOUTH_PUCKER,
+    ROLL_LOWER,
+    STRETCH_LEFT,
+    STRETCH_RIGHT,
+    TONGUE_OUT,
+)
 from sedtalker.labels import LABELS
 from sedtalker.mamba.attention import AttentionState, WindowedAttention
 from sedtalker.mamba.block import MambaBlock, MambaState
@@ -59,7 +67,13 @@ OPENING_GAIN = 1.1  # of the predicted lip gap, which varies less than the gap o
 TONGUE_HIDDEN, TONGUE_SHOWN = 0.40, 0.46  # tongueOut up to which the lips need not part, and at which they must
 TONGUE_GAP = 5.1  # mm between the lips at which the tip of the tongue is visible
 FREE_ROLL, CONTACT_ROLL = 0.60, 0.80  # mouthRollLower up to which the gap is free, and from which /f v/ limit it
-CONTACT_GAP = 3.1  # mm between the lips at which the lower lip covers the edge of the upper teeth
+CONTACT_GAP = 3.6  # mm between the lips up to which the lower lip surely touches the upper teeth
+DOUBTFUL_CLOSURE = -4.4  # logit of the share below which the stack is sure that the lips are closed
+PARTED_GAP, PARTED_RAMP = 3.0, 2.0  # mm of predicted gap from which a closure is doubted, and until it fully is
+OWN_GAP, OWN_RAMP = 0.05, 0.2  # mm of the stack's gap up to which a closure is not doubted, and until it fully is
+USUAL_WIDTH = -0.2  # mm of mouth width over that at rest, the median in speech
+WIDTH_GAIN = 0.5  # of small changes of the width
+WIDENED, NARROWED = 2.5, 5.0  # mm over and under USUAL_WIDTH from which the width has its full extent
 SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (0.5, -3.0, 0.0), 0.3
 """Logit of the share of the predicted gap, before training: for each mm between the lips of the stack, for its
 mouthRollLower (/f v/) and tongueOut (/th/), and its value at closed lips."""
@@ -381,17 +395,39 @@ class TalkerModel(nn.Module):
         """Move the jaw of lips (B, T, 52) so that they part by a gap (B, T) in mm, where nothing else decides that.
 
         The share of the gap, a function of the stack's output (B, T, width) and of its lips, is small where the stack
-        closes them. A visible tip of the tongue needs a gap of at least `TONGUE_GAP`, and a contact of the lower lip
-        with the teeth one of at most `CONTACT_GAP`.
+        closes them; a large predicted gap raises the share of a closure that is not sure. A visible tip of the tongue
+        needs a gap of at least `TONGUE_GAP`, and a contact of the lower lip with the teeth one of at most
+        `CONTACT_GAP`. Then `_widen`.
         """
         assert self.expression is not None
         own = lips @ self.expression.gap
         tongue = (lips[..., TONGUE_OUT].detach() - TONGUE_HIDDEN) / (TONGUE_SHOWN - TONGUE_HIDDEN)
         gap = torch.maximum(gap, TONGUE_GAP * tongue.clamp(0, 1))
-        change = self._share_of_gap(lips, hidden).sigmoid() * (gap - own)
+        share = self._share_of_gap(lips, hidden)
+        doubt = ((gap - PARTED_GAP) / PARTED_RAMP).clamp(0, 1) * ((own.detach() - OWN_GAP) / OWN_RAMP).clamp(0, 1)
+        share = share + doubt.detach() * (share - DOUBTFUL_CLOSURE).clamp(min=0)
+        fitted = own + share.sigmoid() * (gap - own)
         contact = ((lips[..., ROLL_LOWER].detach() - FREE_ROLL) / (CONTACT_ROLL - FREE_ROLL)).clamp(0, 1)
-        change = change + contact * (CONTACT_GAP - own - change).clamp(max=0)
-        return clamp_with_gradient(lips + (change / self.expression.gap[JAW_OPEN])[..., None] * self.expression.jaw)
+        touching = torch.maximum(fitted, gap).clamp(max=CONTACT_GAP)
+        change = fitted + contact * (touching - fitted) - own
+        fitted_lips = lips + (change / self.expression.gap[JAW_OPEN])[..., None] * self.expression.jaw
+        return clamp_with_gradient(self._widen(clamp_with_gradient(fitted_lips)))
+
+    def _widen(self, lips: Tensor) -> Tensor:
+        """Lips (B, T, 52) with small changes of their width enlarged, those of fully stretched or rounded lips not.
+
+        An uncertain width is predicted close to its mean. Stretching widens the mouth, and puckering narrows it.
+        """
+        assert self.expression is not None
+        width = self.expression.width
+        over = lips @ width - USUAL_WIDTH
+        wider = WIDTH_GAIN * over.clamp(min=0) * (1 - over / WIDENED).clamp(min=0)
+        narrower = WIDTH_GAIN * over.clamp(max=0) * (1 + over / NARROWED).clamp(min=0)
+        lips = lips.clone()
+        lips[..., MOUTH_PUCKER] += narrower / width[MOUTH_PUCKER]
+        for side in (STRETCH_LEFT, STRETCH_RIGHT):
+            lips[..., side] += wider / (width[STRETCH_LEFT] + width[STRETCH_RIGHT])
+        return lips
 
     def _share_of_gap(self, lips: Tensor, hidden: Tensor) -> Tensor:
         """Logit (B, T) of the share of the predicted gap for lips (B, T, 52) and the stack's output (B, T, width)."""

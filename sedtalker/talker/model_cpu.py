@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_FUNNEL, MOUTH_PUCKER, ROLL_LOWER, TONGUE_OUT
+from sedtalker.face.arkit import (
+    JAW_OPEN,
+    MOUTH_FUNNEL,
+    MOUTH_PUCKER,
+    ROLL_LOWER,
+    STRETCH_LEFT,
+    STRETCH_RIGHT,
+    TONGUE_OUT,
+)
 from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     ADD,
@@ -46,11 +54,20 @@ from sedtalker.talker.lip_opening import LipOpening
 from sedtalker.talker.model import (
     CONTACT_GAP,
     CONTACT_ROLL,
+    DOUBTFUL_CLOSURE,
     FREE_ROLL,
+    NARROWED,
     OPENING_GAIN,
+    OWN_GAP,
+    OWN_RAMP,
+    PARTED_GAP,
+    PARTED_RAMP,
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
+    USUAL_WIDTH,
+    WIDENED,
+    WIDTH_GAIN,
     HybridLayer,
     TalkerModel,
 )
@@ -218,17 +235,38 @@ def _add_cues(lips: Float, per_weight: Float, inputs: Float) -> None:
 
 
 @compiled
-def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: Float) -> None:
-    """Move lips (T, 52) towards a gap (T,) in mm by the share with logits (T, 1), as `TalkerModel`."""
+def _clip(x: Any, low: Any, high: Any) -> Any:
+    return min(max(x, np.float32(low)), np.float32(high))
+
+
+@compiled
+def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: Float, width: Float) -> None:
+    """Move lips (T, 52) towards a gap (T,) in mm by the share with logits (T, 1), and widen them, as `TalkerModel`.
+
+    per_weight and width (52,) are the mm of lip gap and of mouth width for a weight of 1.
+    """
     for t in range(lips.shape[0]):
+        own, share = inputs[t, inputs.shape[1] - 3], logits[t, 0]
         tongue = (lips[t, TONGUE_OUT] - np.float32(TONGUE_HIDDEN)) / np.float32(TONGUE_SHOWN - TONGUE_HIDDEN)
-        least = np.float32(TONGUE_GAP) * min(max(tongue, np.float32(0.0)), np.float32(1.0))
-        own = inputs[t, inputs.shape[1] - 3]
-        change = sigmoid(logits[t, 0]) * (max(gap[t], least) - own)
+        parted = max(gap[t], np.float32(TONGUE_GAP) * _clip(tongue, 0, 1))
+        doubt = _clip((parted - np.float32(PARTED_GAP)) / np.float32(PARTED_RAMP), 0, 1)
+        doubt *= _clip((own - np.float32(OWN_GAP)) / np.float32(OWN_RAMP), 0, 1)
+        share += doubt * max(share - np.float32(DOUBTFUL_CLOSURE), np.float32(0.0))
+        fitted = own + sigmoid(share) * (parted - own)
         contact = (lips[t, ROLL_LOWER] - np.float32(FREE_ROLL)) / np.float32(CONTACT_ROLL - FREE_ROLL)
-        contact = min(max(contact, np.float32(0.0)), np.float32(1.0))
-        change += contact * min(np.float32(CONTACT_GAP) - own - change, np.float32(0.0))
-        lips[t, JAW_OPEN] += change / per_weight[JAW_OPEN]
+        touching = min(max(fitted, parted), np.float32(CONTACT_GAP))
+        change = fitted + _clip(contact, 0, 1) * (touching - fitted) - own
+        lips[t, JAW_OPEN] = _clip(lips[t, JAW_OPEN] + change / per_weight[JAW_OPEN], 0, 1)
+        over = np.float32(-USUAL_WIDTH)
+        for i in range(lips.shape[1]):
+            over += lips[t, i] * width[i]
+        if over > 0:
+            wider = np.float32(WIDTH_GAIN) * over * max(1 - over / np.float32(WIDENED), np.float32(0.0))
+            for side in (STRETCH_LEFT, STRETCH_RIGHT):
+                lips[t, side] += wider / (width[STRETCH_LEFT] + width[STRETCH_RIGHT])
+        else:
+            narrower = np.float32(WIDTH_GAIN) * over * max(1 + over / np.float32(NARROWED), np.float32(0.0))
+            lips[t, MOUTH_PUCKER] += narrower / width[MOUTH_PUCKER]
 
 
 def supports(model: TalkerModel) -> bool:
@@ -396,7 +434,7 @@ class PackedTalker:
             self.opening = _Opening(model.opening, model.opening_share)
         rules = model.expression
         self.rules = tuple(_array(getattr(rules, name)) for name in RULE_NAMES)
-        self.gap_per_weight = _array(rules.gap)
+        self.gap_per_weight, self.width_per_weight = _array(rules.gap), _array(rules.width)
 
     def embed(self, features: Float) -> Float:
         """`TalkerModel.embed` (n, embedded_width) of features (n, L, D), in the mean style."""
@@ -452,7 +490,8 @@ class PackedMotion:
             inputs[:, : normed.shape[1]] = normed
             _add_cues(lips, talker.gap_per_weight, inputs)
             logits = talker.opening.share(inputs, np.empty((len(x), 1), np.float32))
-            _fit_gap(lips, inputs, logits, np.ascontiguousarray(gap), talker.gap_per_weight)
+            per_weight = talker.gap_per_weight, talker.width_per_weight
+            _fit_gap(lips, inputs, logits, np.ascontiguousarray(gap), *per_weight)
         before = talker.config.emotion_kernel_frames - 1
         history = np.repeat(activation[:1], before, axis=0) if self._history is None else self._history
         history = np.concatenate([history, activation])

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, ROLL_LOWER
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, ROLL_LOWER, STRETCH_LEFT
 from sedtalker.face.mouth_measures import GAP, WIDTH, mouth_measures
 from sedtalker.face.rig import Face
 
 MILLIMETRES = 1000.0  # per metre
-STRETCH = ARKIT_NAMES.index("mouthStretchLeft")
 SHAPES = tuple(
     ARKIT_NAMES.index(name)
     for name in ("mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthUpperUpLeft", "mouthRollLower")
@@ -211,7 +210,7 @@ def contour_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
     The gap counts with the loss weight of jawOpen, the width with that of mouthStretch.
     """
     error = mouth.gap_and_width(values - target.values) / values.new_tensor(USUAL[:2])
-    return (target.loss_weight[..., (JAW_OPEN, STRETCH)] * error.square()).mean()
+    return (target.loss_weight[..., (JAW_OPEN, STRETCH_LEFT)] * error.square()).mean()
 
 
 def shape_amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tensor:
@@ -220,7 +219,7 @@ def shape_amplitude_error(values: Tensor, target: Target, mouth: Mouth) -> Tenso
     Each is over the usual deviation of its curve (USUAL). Frames in which a curve is unknown do not count; a window in
     which it is never known adds nothing.
     """
-    known = (target.loss_weight[..., (JAW_OPEN, STRETCH, *SHAPES)] > 0).to(values)  # (B, T, 2 + S)
+    known = (target.loss_weight[..., (JAW_OPEN, STRETCH_LEFT, *SHAPES)] > 0).to(values)  # (B, T, 2 + S)
     usual = values.new_tensor(USUAL)
     terms = []
     for order, scale in ((0, usual), (1, SPEED_SHARE * usual)):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AnimationError, SEDTalkerError, as_path
+from sedtalker.errors import AnimationError, SEDTalkerError, as_number, as_path
 from sedtalker.files import atomic_write
 from sedtalker.providers import provider
 
@@ -29,9 +29,12 @@ Float = NDArray[np.float32]
 
 DENSE_SECONDS = 120.0  # longer animations of a rig are saved without vertices, which are 7 GB an hour
 CHUNK_FRAMES = 128  # frames posed at a time
+MAX_FPS = 1000.0
+_AGAIN = "Make it again with: sedtalker animate"
+_TEXTS = ("audio", "audio_sha256", "face", "face_source", "model")  # entries of `meta` that are texts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Animation:
     """Face motion at `fps` frames a second; frame i shows the time (i + 0.5) / fps.
 
@@ -48,6 +51,11 @@ class Animation:
     head: Float | None = None  # (T, 4, 4) rigid motion, not contained in the vertices
     meta: dict[str, Any] = field(default_factory=dict)  # plain types: source audio, model, face, seed, versions
     rig: Face | None = field(default=None, repr=False, compare=False)  # the face that poses `blendshapes`
+
+    def __repr__(self) -> str:
+        """One line; the arrays would fill the screen of an interactive session."""
+        face = self.meta.get("face") or "mesh"
+        return f"<Animation of {face}: {len(self)} frames, {self.fps:g} fps, {len(self.template)} vertices>"
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -154,7 +162,7 @@ def load_animation(path: Path | str) -> Animation:
     """Read an `.npz` of `Animation.save`.
 
     Raises:
-        AnimationError: the file is missing, is not an animation, or its arrays do not fit each other.
+        AnimationError: the file is missing or is not an animation, its arrays do not fit each other, or contain NaN.
     """
     from sedtalker.emotion.track import EmotionTrack
 
@@ -164,11 +172,13 @@ def load_animation(path: Path | str) -> Animation:
             raise AnimationError(f"a folder, not an animation: {path}. Name an .npz file in it")
         raise AnimationError(f"no such animation: {path}. Check the path")
     try:
-        _check_sizes(path)
+        _check_shapes(_read_shapes(path), path)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         labels = tuple(str(label) for label in arrays["labels"])
-        fps = float(arrays["fps"])
+        fps = as_number(arrays["fps"], "fps")
+        if not 0 < fps <= MAX_FPS:
+            raise SEDTalkerError(f"{fps:g} frames a second: more than 0 and at most {MAX_FPS:g} are possible")
         meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
         animation = Animation(
             template=arrays["template"],
@@ -188,44 +198,67 @@ def load_animation(path: Path | str) -> Animation:
             head=arrays.get("head"),
             meta=meta,
         )
+    except AnimationError:
+        raise
     except SEDTalkerError as error:
-        raise AnimationError(f"a broken animation: {path} ({error}). Make it again with: sedtalker animate") from error
+        raise AnimationError(f"a broken animation: {path} ({error}). {_AGAIN}") from error
     except Exception as error:  # zip, numpy and JSON raise errors of many types
         missing = isinstance(error, KeyError)
         reason = "an array of it is missing" if missing else "it does not have the arrays of an animation"
         raise AnimationError(f"not an animation file: {path} ({reason}). Make it with: sedtalker animate") from error
-    _check_arrays(animation, path)
+    _check_values(animation, path)
     return animation
 
 
-def _check_sizes(path: Path) -> None:
-    """Check that no array is larger in its header than in the file, before memory is allocated."""
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays by name, from their headers; no array is read.
+
+    Raises:
+        AnimationError: an array is larger in its header than in the file.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)
                 shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
-            if math.prod(shape) * dtype.itemsize > member.file_size:
-                raise AnimationError(f"{member.filename} claims {math.prod(shape) * dtype.itemsize} bytes")
+            size = math.prod(shape) * dtype.itemsize
+            if size > member.file_size:
+                raise AnimationError(f"a broken animation: {path} ({member.filename} claims {size} bytes). {_AGAIN}")
+            shapes[member.filename.removesuffix(".npy")] = shape
+    return shapes
 
 
-def _check_arrays(animation: Animation, path: Path) -> None:
-    """Check types and shapes of the arrays."""
+def _check_shapes(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Check that the arrays fit each other, before memory is allocated. Raises KeyError if one is missing."""
+    count, vertices, labels = shapes["intensity"][:1], shapes["template"][:1], shapes["labels"][:1]
+    expected = {
+        "template": (*vertices, 3),
+        "faces": (*shapes["faces"][:1], 3),
+        "fps": (),
+        "intensity": count,
+        "posterior": count + labels,
+        "labels": labels,
+        "vertices": (*count, *vertices, 3),
+        "blendshapes": count + shapes.get("blendshape_names", ())[:1],
+        "head": (*count, 4, 4),
+    }
+    motion = "vertices" in shapes or "blendshapes" in shapes
+    if not motion or any(shapes.get(name, shape) != shape for name, shape in expected.items()):
+        raise AnimationError(f"arrays that do not fit each other: {path}. {_AGAIN}")
+
+
+def _check_values(animation: Animation, path: Path) -> None:
+    """Check types and values of the arrays."""
     arrays = (animation.template, animation.blendshapes, animation.dense, animation.head)
-    wrong = any(array is not None and (array.dtype.kind != "f" or array.ndim == 0) for array in arrays)
-    if wrong or animation.faces.dtype.kind not in "iu" or not isinstance(animation.meta, dict):
-        raise AnimationError(f"arrays of the wrong type: {path}. Make it again with: sedtalker animate")
-    count, vertices = len(animation), len(animation.template)
-    fits = (
-        0 < animation.fps < np.inf
-        and animation.template.shape == (vertices, 3)
-        and animation.faces.shape == (len(animation.faces), 3)
-        and (animation.dense is not None or animation.blendshapes is not None)
-        and (animation.dense is None or animation.dense.shape == (count, vertices, 3))
-        and (animation.blendshapes is None or animation.blendshapes.shape == (count, len(animation.blendshape_names)))
-        and (animation.head is None or animation.head.shape == (count, 4, 4))
-        and len(animation.emotion.intensity) == count
-        and (animation.faces.size == 0 or 0 <= int(animation.faces.min()) <= int(animation.faces.max()) < vertices)
-    )
-    if not fits:
-        raise AnimationError(f"arrays that do not fit each other: {path}. Make it again with: sedtalker animate")
+    numbers = [array for array in arrays if array is not None]
+    faces, names, meta = animation.faces, animation.blendshape_names, animation.meta
+    wrong = any(array.dtype.kind != "f" for array in numbers) or faces.dtype.kind not in "iu"
+    if wrong or any(not isinstance(meta.get(name), str | None) for name in _TEXTS):
+        raise AnimationError(f"arrays of the wrong type: {path}. {_AGAIN}")
+    if not all(np.isfinite([array.min(initial=0), array.max(initial=0)]).all() for array in numbers):
+        raise AnimationError(f"NaN or infinity in the arrays: {path}. {_AGAIN}")
+    if not faces.size or not 0 <= int(faces.min()) <= int(faces.max()) < len(animation.template):
+        raise AnimationError(f"no triangles, or triangles of vertices that are missing: {path}. {_AGAIN}")
+    if len({*names}) < len(names):
+        raise AnimationError(f"two blendshapes of the same name: {path}. {_AGAIN}")

@@ -84,7 +84,7 @@ def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iter
             f"too short: {report.name} has {count / SAMPLE_RATE * 1000:.1f} ms of sound. "
             f"Give at least {MIN_SAMPLES / SAMPLE_RATE * 1000:.0f} ms"
         )
-    notes = [f"channels of {report.name} cancel: {report.downmix}"] if "cancel" in report.downmix else []
+    notes = [f"{report.name} is read as {report.downmix}"] if "cancel" in report.downmix else []
     for problem in [*find_problems(report, level), *notes]:
         warnings.warn(problem, AudioWarning, stacklevel=2)
 
@@ -308,10 +308,11 @@ class Downmix:
         weights = self._choose(count)
         if weights is None:
             return f"mean of {count} channels"
+        reason = "since the channels cancel in parts of the recording"
         if np.count_nonzero(weights) == 1:
-            return f"channel {int(np.argmax(weights)) + 1} of {count} alone, since the mean would cancel"
+            return f"channel {int(np.argmax(weights)) + 1} of {count} alone, {reason}"
         inverted = ", ".join(str(index + 1) for index in np.flatnonzero(weights < 0))
-        return f"mean of {count} channels with channel {inverted} inverted, since the plain mean would cancel"
+        return f"mean of {count} channels with channel {inverted} inverted, {reason}"
 
     def _choose(self, count: int) -> Samples | None:
         """Weights (C,), or None for the mean."""

@@ -449,7 +449,7 @@ def _write_report(outcomes: list[FileOutcome], folder: Path) -> None:
             json.dumps({"counts": counts, "files": [asdict(o) for o in ordered]}, indent=2) + "\n", encoding="utf-8"
         )
     for outcome in ordered:
-        print(f"{outcome.status:<7}{outcome.seconds:8.1f} s  {outcome.file}")
+        print(f"{outcome.status:<7}{outcome.seconds:8.1f} s  {one_line(outcome.file)}")
 
 
 def _print_outcome(outcome: FileOutcome) -> None:
@@ -457,7 +457,7 @@ def _print_outcome(outcome: FileOutcome) -> None:
         print(f"sedtalker: {one_line(outcome.reason)}", file=sys.stderr)
     else:
         for line in (*outcome.summary, *outcome.made):
-            print(line)
+            print(one_line(line))
 
 
 def _check_unique_names(paths: Iterable[Path]) -> None:

@@ -40,7 +40,7 @@ def save_checkpoint(
         SEDTalkerError: the folder cannot be written.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from sedtalker.int8 import quantize_rows
 
@@ -55,7 +55,7 @@ def save_checkpoint(
         del tensors[name]
         tensors[name + INTEGERS], tensors[name + SCALE] = quantize_rows(state[name].detach().cpu().float())
     with atomic_write(folder / "model.safetensors") as temp_path:
-        save_file(tensors, temp_path)
+        temp_path.write_bytes(save(tensors))  # `save_file` would let no other user read the file
     described = {"kind": kind, "version": VERSION, "config": config, "sha256": sha256(folder / "model.safetensors")}
     with atomic_write(folder / "config.json") as temp_path:
         temp_path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -13,10 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# file names may contain line breaks and the codes that change the colours of a terminal or clear it
+_CONTROL_CHARACTERS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
 
 def one_line(text: str) -> str:
-    """The text with escaped line breaks, as file names may have them."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+    """The text with escaped control characters and line breaks."""
+    return text.translate(_CONTROL_CHARACTERS)
 
 
 class SEDTalkerError(Exception):

@@ -6,6 +6,7 @@ import glob
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sedtalker.errors import SEDTalkerWarning, UsageError
@@ -52,6 +53,7 @@ def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] | None = None)
             if path.is_dir():
                 files = sorted(file for file in path.iterdir() if file.is_file() or _is_broken_link(file))
                 paths += _select_audio(files) if suffixes is None else _select_suffixes(files, suffixes)
+                _warn_about_subfolders(path, suffixes)
             elif glob.has_magic(name) and not path.exists():
                 matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207, may be absolute
                 files = [file for file in matches if file.is_file() or _is_broken_link(file)]
@@ -72,8 +74,26 @@ def _select_suffixes(files: Iterable[Path], suffixes: tuple[str, ...]) -> list[P
     return [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
 
 
-def _select_audio(files: Iterable[Path]) -> list[Path]:
-    """The files with audio; a warning names the others."""
+def _warn_about_subfolders(folder: Path, suffixes: tuple[str, ...] | None) -> None:
+    """Warn if subfolders, which are not searched, contain inputs."""
+    inputs: list[Path] = []
+    for subfolder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        with suppress(OSError):  # an unreadable folder
+            files = _select_suffixes(sorted(subfolder.iterdir()), suffixes or AUDIO_SUFFIXES)
+            inputs += [file for file in files if suffixes is not None or not is_own_output(file)][:1]
+    if inputs:
+        named = _name_some([file.parent for file in inputs])
+        pattern = folder / "**" / f"*{inputs[0].suffix}"
+        warnings.warn(f"subfolders are not searched: {named}. Use '{pattern}' for all", SEDTalkerWarning, stacklevel=3)
+
+
+def _name_some(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(str(file) for file in files[:_NAMED]) + more
+
+
+def _select_audio(files: Sequence[Path]) -> list[Path]:
+    """The files with audio; a warning names the others, and outputs of this program if there is nothing else."""
     selected: list[Path] = []
     skipped: list[Path] = []
     for file in _skip_own_outputs(files):
@@ -83,9 +103,10 @@ def _select_audio(files: Iterable[Path]) -> list[Path]:
         elif suffix not in _OTHER_SUFFIXES:
             (selected if has_audio(file) else skipped).append(file)
     if skipped:
-        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-        named = ", ".join(str(file) for file in skipped[:_NAMED])
-        warnings.warn(f"skipped files without audio: {named}{more}", SEDTalkerWarning, stacklevel=3)
+        warnings.warn(f"skipped files without audio: {_name_some(skipped)}", SEDTalkerWarning, stacklevel=3)
+    if not selected and (own := [file for file in files if is_own_output(file)]):
+        text = f"skipped outputs of sedtalker: {_name_some(own)}. Name such a file directly to use it"
+        warnings.warn(text, SEDTalkerWarning, stacklevel=3)
     return selected
 
 

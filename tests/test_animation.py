@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,3 +127,60 @@ def test_arrays_that_do_not_fit_are_refused(animation: Animation, tmp_path: Path
     np.savez(tmp_path / "b.npz", **arrays)
     with pytest.raises(AnimationError, match="do not fit"):
         load_animation(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("blendshapes", np.nan, "NaN or infinity"),
+        ("vertices", np.inf, "NaN or infinity"),
+        ("template", np.nan, "NaN or infinity"),
+        ("head", np.nan, "NaN or infinity"),
+        ("fps", 0.0, "frames a second"),
+        ("fps", 1e9, "frames a second"),
+        ("fps", np.nan, "fps is not a number"),
+        ("faces", 10**6, "no triangles"),
+        ("blendshape_names", "jawOpen", "two blendshapes of the same name"),
+        ("meta", '{"audio": 3}', "wrong type"),
+        ("meta", '{"face_source": ["a"]}', "wrong type"),
+    ],
+)
+def test_values_that_no_animation_has_are_refused(
+    animation: Animation, tmp_path: Path, name: str, value: Any, message: str
+) -> None:
+    path = tmp_path / "a.npz"
+    animation.save(path)
+    with np.load(path) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    arrays[name] = np.full(arrays[name].shape, value)
+    np.savez(path, **arrays)
+    with pytest.raises(AnimationError, match=message) as refusal:
+        load_animation(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_triangles_are_refused(animation: Animation, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    replace(animation, faces=animation.faces[:0]).save(path)
+    with pytest.raises(AnimationError, match="no triangles"):
+        load_animation(path)
+
+
+def test_arrays_that_do_not_fit_are_refused_before_they_are_read(
+    animation: Animation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kB may unpack to gigabytes."""
+    path = tmp_path / "a.npz"
+    animation.save(path)
+    with np.load(path) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    np.savez_compressed(path, **{**arrays, "vertices": np.zeros((1000, 100, 3), np.float32)})
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("the arrays were read"))
+    with pytest.raises(AnimationError, match="do not fit"):
+        load_animation(path)
+
+
+def test_an_interactive_session_shows_one_line(animation: Animation) -> None:
+    for shown in (repr(animation), repr(animation.emotion)):
+        assert "\n" not in shown
+        assert len(shown) < 120

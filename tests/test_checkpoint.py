@@ -27,6 +27,10 @@ def test_round_trip_is_float32_of_float16(folder: Path) -> None:
     torch.testing.assert_close(state["a"], torch.linspace(-1, 1, 5).half().float(), atol=0, rtol=0)
 
 
+def test_other_users_can_read_the_weights_as_the_configuration(folder: Path) -> None:
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
 def test_tensors_in_8_bits_have_a_scale_for_each_row(tmp_path: Path) -> None:
     weight = torch.randn(4, 3, 50) * torch.tensor([1e-3, 1.0, 30.0, 0.0])[:, None, None]
     save_checkpoint(tmp_path, "talker", {}, {"a": torch.ones(2, 2), "b.weight": weight}, eight_bits=["b.weight"])

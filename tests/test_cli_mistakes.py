@@ -194,6 +194,31 @@ def test_an_unexpected_error_is_one_line_without_debug(
         run("verify", "--debug", "a.png")
 
 
+def test_an_error_of_the_file_system_names_the_path(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(30, "Read-only file system", "made\n/a")
+
+    monkeypatch.setattr("sedtalker.provenance.verify.verify_file", fail)
+    assert run("verify", "a.png") == 1
+    assert capsys.readouterr().err == (
+        "sedtalker: Read-only file system: made\\n/a. Check the path, its permissions and the free space\n"
+    )
+
+
+def test_control_characters_of_a_file_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", "a\x1b[2J\x07\u2028\x85b.png") == 1
+    assert r"a\x1b[2J\x07\u2028\x85b.png" in capsys.readouterr().err
+
+
+def test_a_store_without_phones_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("model", "store"):
+        (tmp_path / name).mkdir()
+    assert run("evaluate", "motion", str(tmp_path / "model"), str(tmp_path / "store")) == 2
+    assert "no phones.tsv in the store" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
 def test_a_full_disk_behind_the_standard_output_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:

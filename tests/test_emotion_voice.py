@@ -179,6 +179,8 @@ def test_a_profile_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(again.mean, profile.mean)
     np.testing.assert_array_equal(again.deviation, profile.deviation)
     assert (again.seconds, again.encoder) == (profile.seconds, profile.encoder)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "voice.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode  # others can read it
 
 
 def test_files_that_are_no_profiles_are_refused(tmp_path):

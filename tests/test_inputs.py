@@ -131,6 +131,22 @@ def test_own_outputs_without_marker_are_recognised_by_their_record(folder: Path)
     assert recording in expand_inputs([str(folder)])
 
 
+def test_a_warning_names_subfolders_with_recordings(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "day 2").mkdir()
+    write_sound(folder / "day 2" / "two.wav")
+    with pytest.warns(SEDTalkerWarning, match=r"not searched: \S+day 2\. Use '\S+\*\*/\*\.wav'") as caught:
+        assert expand_inputs([str(folder)]) == [folder / "one.wav"]
+    pattern = str(caught[0].message).split("'")[1]
+    assert expand_inputs([pattern]) == [folder / "day 2" / "two.wav", folder / "one.wav"]
+
+
+def test_a_folder_of_own_outputs_alone_is_explained(tmp_path: Path) -> None:
+    write_video(tmp_path / "own.mp4", [np.zeros((64, 64, 3), np.uint8)] * 25, 25, (np.zeros(RATE, np.float32), RATE))
+    with pytest.warns(SEDTalkerWarning, match="skipped outputs of sedtalker"):
+        assert expand_inputs([str(tmp_path)]) == []
+
+
 def test_broken_links_to_recordings_stay_inputs(folder: Path) -> None:
     (folder / "two.wav").symlink_to(folder / "moved.wav")
     assert expand_inputs([str(folder)]) == [folder / "one.wav", folder / "two.wav"]

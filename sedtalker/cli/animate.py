@@ -71,7 +71,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--model", default="default", metavar="NAME|DIR", help="talker: default, a folder, or OWNER/NAME on the hub"
     )
     add_diarizer(parser)
-    add_look_ahead(parser, 400, ", and the whole recording; with MS, what a stream shows")
+    add_look_ahead(parser, "400, and the whole recording for the lip gap")
     add_audio_options(parser)
     add_voice_options(parser)
     add_picture_options(parser)

@@ -23,7 +23,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--model", default="default", metavar="NAME|DIR", help="talker: default, a folder, or OWNER/NAME on the hub"
     )
     add_diarizer(parser)
-    add_look_ahead(parser, 120)
+    add_look_ahead(parser, "120")
     parser.set_defaults(run=run)
 
 

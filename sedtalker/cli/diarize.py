@@ -39,7 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_diarizer(parser)
-    add_look_ahead(parser, 400)
+    add_look_ahead(parser, "400")
     add_audio_options(parser)
     add_voice_options(parser)
     add_batch_options(parser)

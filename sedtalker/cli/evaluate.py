@@ -178,7 +178,7 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     _add_tracked(parser)
     _add_most(parser, "of each source of the store", 60)
     parser.add_argument("--split", help="split of the store (default: test)")
-    add_look_ahead(parser, 400, ", and the whole recording; with MS, what a stream shows")
+    add_look_ahead(parser, "400, and the whole recording for the lip gap")
     add_report(parser)
     parser.set_defaults(run=run_motion)
 
@@ -467,6 +467,8 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--text works only for animations (.npz): {arguments.inputs[0]}. A store has phones.tsv")
     talker, store = arguments.inputs
     tables = [store / "phones.tsv"] if arguments.phones is None else arguments.phones
+    if arguments.phones is None and store.is_dir() and not tables[0].is_file():
+        raise UsageError(f"no phones.tsv in the store {store}. Name tables of its phones with --phones")
     limits = {name: value for name in ("most", "split", "look_ahead") if (value := getattr(arguments, name))}
     return evaluate(talker, store, tables, tracked_folders=arguments.tracked, **limits)
 

@@ -33,7 +33,7 @@ from sedtalker.cli import (
     verify,
     voice,
 )
-from sedtalker.errors import SEDTalkerError, UsageError, reason_of, warnings_as_lines
+from sedtalker.errors import SEDTalkerError, UsageError, one_line, reason_of, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 
 COMMANDS = (
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a bug, or a full disk behind the standard output
         if arguments.debug:
             raise
-        print(f"sedtalker: unexpected {type(error).__name__} ({reason_of(error)}). Run with --debug", file=sys.stderr)
+        print(f"sedtalker: {_describe_unexpected(error)}", file=sys.stderr)
         _discard_output()
         return 1
 
@@ -177,6 +177,12 @@ def run_command() -> NoReturn:
                     stream.flush()
             os._exit(code)
     sys.exit(code)
+
+
+def _describe_unexpected(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:  # of the file system, not a bug
+        return one_line(f"{reason_of(error)}: {error.filename}. Check the path, its permissions and the free space")
+    return f"unexpected {type(error).__name__} ({reason_of(error)}). Run with --debug"
 
 
 def _discard_output() -> None:

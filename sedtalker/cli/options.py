@@ -284,14 +284,14 @@ def add_audio_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_look_ahead(parser: argparse.ArgumentParser, default: int, note: str = "") -> None:
-    """Add the option `--look-ahead MS`; None is the command's default. `note` follows the default in the help."""
+def add_look_ahead(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option `--look-ahead MS`; None is the command's default, which the help describes."""
     parser.add_argument(
         "--look-ahead",
         type=int,
         choices=LOOK_AHEADS,
         metavar="|".join(map(str, LOOK_AHEADS)),
-        help=f"ms of sound after a frame that the speech encoder reads (default: {default}{note})",
+        help=f"ms of sound after a frame that are used for it, as in a live stream (default: {default})",
     )
 
 

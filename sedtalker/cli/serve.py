@@ -35,7 +35,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--face", default=default.face, metavar="NAME|MESH", help="face of the page (%(default)s)")
     parser.add_argument("--model", default=default.model, metavar="NAME|DIR", help="talker (%(default)s)")
     add_diarizer(parser)
-    add_look_ahead(parser, 120)
+    add_look_ahead(parser, "120")
     add_voice_reference(parser)
     parser.add_argument("--token", metavar="SECRET", help="clients must send it; also from SEDTALKER_TOKEN")
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -39,5 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
         from sedtalker.training.diarizer import train_diarizer as train
     else:
         from sedtalker.training.talker import train_talker as train
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     print(train(Path(file), overrides))
     return 0
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning is about this training; its tips recommend products."""
+    return "Tip:" not in record.getMessage()

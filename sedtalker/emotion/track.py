@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +35,7 @@ MAX_DURATION = 360_000.0  # s, 100 hours: their frames take 0.6 GB
 Frames = NDArray[np.float32]
 
 
-@dataclass
+@dataclass(repr=False)
 class EmotionTrack:
     """Posterior and intensity by frame; frame t covers t / frame_rate to (t + 1) / frame_rate.
 
@@ -53,7 +53,7 @@ class EmotionTrack:
     frame_rate: float = TRACK_RATE
     audio: str | None = None  # the file it was read from
     # The segments of a file or an edit; None: they are decoded from the frames.
-    explicit_segments: list[Segment] | None = field(default=None, repr=False)
+    explicit_segments: list[Segment] | None = None
     speech: Frames | None = None  # (T,), 0..1, speech activity; None: unknown
 
     def __post_init__(self) -> None:
@@ -65,6 +65,11 @@ class EmotionTrack:
         except (TypeError, ValueError) as error:
             raise TrackError(f"posterior and intensity must be arrays of numbers ({error})") from error
         _check_track(self)
+
+    def __repr__(self) -> str:
+        """One line; the arrays would fill the screen of an interactive session."""
+        source = f" of {self.audio}" if self.audio else ""
+        return f"<EmotionTrack{source}: {self.duration:.2f} s, {len(self.intensity)} frames, {len(self.labels)} labels>"
 
     @classmethod
     def neutral(

@@ -63,12 +63,12 @@ class VoiceProfile:
 
     def save(self, path: Path | str) -> None:
         """Write the profile as safetensors. Raises SEDTalkerError if the file cannot be written."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         described = {"kind": KIND, "version": VERSION, "seconds": float(self.seconds), "encoder": self.encoder}
         tensors = {"mean": self.mean.astype(np.float32), "deviation": self.deviation.astype(np.float32)}
         with atomic_write(Path(path)) as temp_path:
-            save_file(tensors, temp_path, metadata={"sedtalker": json.dumps(described)})
+            temp_path.write_bytes(save(tensors, metadata={"sedtalker": json.dumps(described)}))
 
     @classmethod
     def load(cls, path: Path | str) -> VoiceProfile:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sedtalker.errors import CheckpointError, reason_of
 from sedtalker.files import atomic_write, sha256
+from sedtalker.weights import StoredRows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,10 +78,22 @@ def load_checkpoint(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict
 
 def load_rows(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, QuantizedRows]]:
     """As `load_checkpoint`, with the tensors that are stored in 8 bits apart."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    import torch
 
     from sedtalker.int8 import QuantizedRows
+
+    config, state, rows = load_arrays(folder, kind)
+    return (
+        config,
+        {name: torch.from_numpy(values) for name, values in state.items()},
+        {name: QuantizedRows(*map(torch.from_numpy, stored)) for name, stored in rows.items()},
+    )
+
+
+def load_arrays(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, StoredRows]]:
+    """As `load_rows`, with arrays instead of tensors; torch is not imported."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
     described = read_config(folder, kind)
     weights = Path(folder) / "model.safetensors"
@@ -87,20 +104,29 @@ def load_rows(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, 
     try:
         state = load_file(weights)
         names = [name.removesuffix(INTEGERS) for name in state if name.endswith(INTEGERS)]
-        rows = {name: QuantizedRows(state.pop(name + INTEGERS), state.pop(name + SCALE)) for name in names}
+        scales = {name: state.pop(name + SCALE).astype(np.float32) for name in names}
+        rows = {name: StoredRows(state.pop(name + INTEGERS), scales[name]) for name in names}
         for stored in rows.values():
-            stored.expand_scales()  # checks the shapes
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
+            stored.check()
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError, MemoryError) as error:
         reason = reason_of(error)
         raise CheckpointError(f"unreadable weights: {weights} ({reason}). Copy the folder again") from error
-    return described["config"], {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, rows
+    floats = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in state.items()}
+    return described["config"], floats, rows
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], folder: Path | str) -> None:
     """Load the tensors of a folder into a model. Raises CheckpointError if names or shapes differ from the model's."""
-    try:
+    with check_fit(folder):
         model.load_state_dict(state)
-    except RuntimeError as error:
+
+
+@contextmanager
+def check_fit(folder: Path | str) -> Iterator[None]:
+    """Raise CheckpointError if the block finds that names or shapes in a folder differ from those of its model."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, IndexError, AssertionError, AttributeError) as error:
         raise CheckpointError(
             f"weights that do not fit their configuration: {folder}. Copy the folder again, or train with this version"
         ) from error

@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-LEVELS = 63  # largest magnitude of a quantized weight
-STEPS = 255  # quantization steps of an input's range
+from sedtalker.weights import LEVELS, SMOOTHED, STEPS, Float, Int8Weights, Weights
+
 QUANTILE = 1e-6  # share of the inputs outside the range, at each end
 CHANNEL_QUANTILE = 0.999  # quantile of an input channel's magnitude that SmoothQuant uses
 SAMPLES = 1_000_000  # inputs from which a range is measured, at most
-SMOOTHED = ".smoothed"  # ending of the name of smoothed weights
 
 
 @lru_cache(maxsize=1)
@@ -52,13 +51,9 @@ class QuantizedRows(NamedTuple):
     integers: Tensor  # (rows, ...) int8, of at most `LEVELS`
     scales: Tensor  # (rows,) float32
 
-    def expand_scales(self) -> Tensor:
-        """The scale of each integer (rows, ...). Raises RuntimeError if the shapes do not fit each other."""
-        return _broadcast_scales(self.scales, self.integers).expand_as(self.integers)
-
     def restore(self) -> Tensor:
         """The weights (rows, ...) in float32."""
-        return self.integers * self.expand_scales()
+        return self.integers * _broadcast_scales(self.scales, self.integers)
 
 
 def quantize_rows(weight: Tensor) -> QuantizedRows:
@@ -118,6 +113,19 @@ class Int8Linear(nn.Module):
         return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             x * self.factor, self.scale, self.zero, self.packed
         )
+
+
+def named_weights(network: nn.Module) -> Weights:
+    """The weights of a network as arrays, on the CPU and in float32: parameters and buffers, and layers in 8 bits."""
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    weights: dict[str, Float | Int8Weights] = {name: part.detach().float().cpu().numpy() for name, part in tensors}
+    for name, layer in network.named_modules():
+        if isinstance(layer, Int8Linear):
+            rows, bias = torch.ops.quantized.linear_unpack(layer.packed)
+            scales = rows.q_per_channel_scales().float().numpy()
+            integers, factor = rows.int_repr().numpy(), layer.factor.numpy()
+            weights[name] = Int8Weights(integers, scales, bias.detach().numpy(), factor, layer.scale, layer.zero)
+    return Weights(weights)
 
 
 def to_int8(model: nn.Module, stored: Mapping[str, QuantizedRows] | None = None) -> None:

@@ -19,7 +19,10 @@ from sedtalker.resources import cache_folder
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FOLDERS = ("face", "mamba", "recipes", "render")
-_MODULES = ("kernels.py", "*_cpu.py", "*/*_cpu.py", "talker/expression.py", "talker/prosody.py")
+_MODULES = (
+    "kernels.py", "*_cpu.py", "*/*_cpu.py", "*/config.py", "encoder_config.py", "talker/expression_rules.py",
+    "talker/prosody.py",
+)  # fmt: skip
 """Modules with compiled functions, and with constants of such: whole folders, and files."""
 
 LOG2_E = 1.4426950408889634

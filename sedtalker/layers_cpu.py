@@ -10,24 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
-import torch
 from llvmlite import ir  # type: ignore[import-untyped]
 from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
-from torch import nn
 
-from sedtalker.int8 import Int8Linear
 from sedtalker.kernels import LOG2_E, compiler, exp2
+from sedtalker.weights import Float, Int8Weights, Weights
 
-Float = NDArray[np.float32]
+if TYPE_CHECKING:
+    from torch import nn
 
 STORE, GELU, SILU, ADD = range(4)  # what a linear layer does with its result; ADD: to what the output holds
 LANES = 16  # outputs that are computed side by side with AVX-512 VNNI
@@ -333,20 +332,19 @@ class Linear:
 
 
 class Int8Rows(Linear):
-    """The same of an `Int8Linear`."""
+    """The same of a layer in 8 bits."""
 
-    def __init__(self, layer: Int8Linear, order: NDArray[np.intp] | None = None) -> None:
+    def __init__(self, layer: Int8Weights, order: NDArray[np.intp] | None = None) -> None:
         """`order` (K,) of the inputs."""
-        rows, bias = torch.ops.quantized.linear_unpack(layer.packed)
-        order = np.arange(rows.shape[1]) if order is None else order
-        self.outputs, self.inputs = rows.shape
-        integers = np.ascontiguousarray(rows.int_repr().numpy()[:, order])
-        self._factor = np.ascontiguousarray(layer.factor.numpy()[order])
+        order = np.arange(layer.integers.shape[1]) if order is None else order
+        self.outputs, self.inputs = layer.integers.shape
+        integers = np.ascontiguousarray(layer.integers[:, order])
+        self._factor = np.ascontiguousarray(layer.factor[order])
         scale, zero = np.float32(layer.scale), np.float32(layer.zero)
         self._inverse, self._zero = np.float32(1) / scale, zero
         self._correction = integers.sum(axis=1, dtype=np.int32) * np.int32(layer.zero)
-        self._scale = rows.q_per_channel_scales().numpy().astype(np.float32) * scale
-        self._bias = bias.detach().numpy().astype(np.float32)
+        self._scale = layer.scales * scale
+        self._bias = layer.bias
         self._kernel, self._integers = linear_int8, integers
         if has_vnni():
             padding = [(0, -size % multiple) for size, multiple in zip(integers.shape, (LANES, 4), strict=True)]
@@ -373,15 +371,49 @@ class LayerNorm:
         return y
 
 
-def pack(layer: nn.Module, order: NDArray[np.intp] | None = None) -> Any:
-    """A `Linear` or `LayerNorm` with the weights of a layer; `order` (K,) of a linear layer's inputs."""
-    if isinstance(layer, Int8Linear):
+def pack(
+    weights: Weights, name: str, outputs: int, inputs: int, bias: bool = True, order: NDArray[np.intp] | None = None
+) -> Linear:
+    """A linear layer of these weights; `order` (K,) of its inputs. Raises KeyError or ValueError if they do not fit."""
+    layer = weights.int8(name, outputs, inputs)
+    if layer is not None:
         return Int8Rows(layer, order)
-    arrays = {name: value.detach().float().numpy() for name, value in layer.named_parameters()}
-    if isinstance(layer, nn.LayerNorm):
-        return LayerNorm(arrays["weight"], arrays["bias"])
-    weight = arrays["weight"]
-    return Linear(weight if order is None else weight[:, order], arrays.get("bias"))
+    weight = weights.array(f"{name}.weight", outputs, inputs)
+    own = weights.array(f"{name}.bias", outputs) if bias else None
+    return Linear(weight if order is None else weight[:, order], own)
+
+
+def pack_norm(weights: Weights, name: str, width: int) -> LayerNorm:
+    """A layer norm of these weights; raises as `pack`."""
+    return LayerNorm(weights.array(f"{name}.weight", width), weights.array(f"{name}.bias", width))
+
+
+def plain_norm(width: int) -> LayerNorm:
+    """A layer norm whose gain is 1."""
+    return LayerNorm(np.ones(width, np.float32), np.zeros(width, np.float32))
+
+
+class Recurrent:
+    """One layer of a GRU in one direction."""
+
+    def __init__(self, weights: Weights, ending: str, hidden: int, inputs: int) -> None:
+        """`ending` of the names of its weights, such as "l0" or "l0_reverse"."""
+        self._gates = Linear(
+            weights.array(f"weight_ih_{ending}", 3 * hidden, inputs), weights.array(f"bias_ih_{ending}", 3 * hidden)
+        )
+        self._weights = np.ascontiguousarray(weights.array(f"weight_hh_{ending}", 3 * hidden, hidden).T)
+        self._bias = weights.array(f"bias_hh_{ending}", 3 * hidden)
+
+    def start(self) -> Float:
+        """The state (hidden,) before the first step."""
+        return np.zeros(len(self._weights), np.float32)
+
+    def run(self, x: Float, hidden: Float) -> Float:
+        """Outputs (n, hidden) of x (n, inputs); the state (hidden,) is updated."""
+        gates = self._gates(x, np.empty((len(x), self._gates.outputs), np.float32))
+        y = np.empty((len(x), len(hidden)), np.float32)
+        recur(gates, self._weights, self._bias, hidden, y)
+        return y
 
 
 class Rows:

@@ -6,9 +6,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sedtalker.audio import SAMPLE_RATE
 
@@ -33,11 +31,16 @@ def mel_edges(mels: int) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=2)
-def mel_filters(mels: int) -> Tensor:
+def mel_filters(mels: int) -> NDArray[np.float32]:
     """Slaney's mel filter bank (mels, 201), area-normalised."""
     hz = mel_edges(mels)
     bins = np.linspace(0.0, SAMPLE_RATE / 2, MEL_WINDOW // 2 + 1)
     rising = (bins[None] - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
     falling = (hz[2:, None] - bins[None]) / (hz[2:] - hz[1:-1])[:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (hz[2:] - hz[:-2]))[:, None]
-    return torch.from_numpy(triangles.astype(np.float32))
+    return triangles.astype(np.float32)
+
+
+def mel_window() -> NDArray[np.float32]:
+    """Periodic Hann window (400,)."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_WINDOW) / MEL_WINDOW)).astype(np.float32)

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sedtalker import __version__
 from sedtalker.animation import Animation
 from sedtalker.audio import SAMPLE_RATE, AudioFile, AudioSource, Samples, check_source, stream_audio
-from sedtalker.checkpoint import weights_hash
+from sedtalker.checkpoint import is_checkpoint, weights_hash
 from sedtalker.curves import Resampler
-from sedtalker.emotion.diarizer import Diarizer, load_diarizer
-from sedtalker.emotion.inference import build_track, check_voice, enroll_voice, predict_frames
+from sedtalker.emotion.causal_cpu import PackedDiarizer, load_compiled_diarizer
+from sedtalker.emotion.config import label_matrix
+from sedtalker.emotion.prediction import Prediction, build_track, check_voice
 from sedtalker.emotion.track import EmotionTrack, check_emotion_spec, check_scale, parse_emotion_spec
 from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
 from sedtalker.emotion.vad import SILENCE_LEVEL, detect_speech
 from sedtalker.emotion.voice import VoiceProfile
+from sedtalker.encoder_config import STREAMING_KIND, LookAheadDial, Windowing, encoder_folder
 from sedtalker.errors import (
     AudioError,
     CheckpointError,
@@ -43,10 +45,11 @@ from sedtalker.face.pose_cpu import FEW, pose_few
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.labels import label_columns
-from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, StreamingEncoder, WindowedEncoder, Windowing, load_encoder
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
+from sedtalker.resources import asset, short_openmp_spin
+from sedtalker.streaming_encoder_cpu import CompiledEncoder, load_compiled_encoder
 from sedtalker.talker.idle_motion import LOOK_AHEAD, head_transforms
-from sedtalker.talker.model import TalkerModel, load_talker_model
+from sedtalker.talker.model_cpu import PackedTalker, load_compiled_talker
 from sedtalker.talker.prosody import ProsodyTracker
 from sedtalker.talker.streaming import (
     LIVE,
@@ -56,10 +59,14 @@ from sedtalker.talker.streaming import (
     Spool,
     TalkerStream,
     TrackEmotion,
-    embed_speech,
     extend,
-    predict_gap,
+    motion_network,
 )
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.diarizer import Diarizer
+    from sedtalker.speech import WindowedEncoder
+    from sedtalker.talker.model import TalkerModel
 
 Float = NDArray[np.float32]
 
@@ -76,12 +83,13 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     Raises:
         CheckpointError: no such model, or damaged weights.
     """
-    torch_device = _find_device(device)
-    decoder = load_talker_model(_find_model(model)).to(torch_device)
-    emotion_model = load_diarizer(diarizer, torch_device)
-    encoder = load_encoder(decoder.config.encoder, torch_device)
-    name = emotion_model.config.encoder
-    diarizer_encoder = encoder if name == encoder.name else load_encoder(name, torch_device)
+    with short_openmp_spin():
+        device = _find_device(device)
+        decoder = _load_model(_find_model(model), device)
+        emotion_model = _load_diarizer(diarizer, device)
+        encoder = _load_encoder(decoder.config.encoder, device)
+        name = emotion_model.config.encoder
+        diarizer_encoder = encoder if name == encoder.name else _load_encoder(name, device)
     talker = Talker(encoder, emotion_model, decoder, str(model), diarizer_encoder)
     talker.weights = {
         "talker": _weights("talker", str(model), _find_model(model)),
@@ -91,16 +99,46 @@ def load(model: Path | str = "default", *, diarizer: Path | str = "default", dev
     return talker
 
 
+def _load_model(folder: Path, device: str) -> TalkerModel | PackedTalker:
+    compiled = load_compiled_talker(folder) if device == "cpu" else None
+    if compiled is not None:
+        return compiled
+    from sedtalker.talker.model import load_talker_model  # imports torch: for GPUs and for other models
+
+    return load_talker_model(folder).to(device)
+
+
+def _load_diarizer(name: Path | str, device: str) -> Diarizer | PackedDiarizer:
+    compiled = load_compiled_diarizer(name) if device == "cpu" else None
+    if compiled is not None:
+        return compiled
+    from sedtalker.emotion.diarizer import load_diarizer  # imports torch: for GPUs and for other models
+
+    return load_diarizer(name, device)
+
+
+def _load_encoder(name: str, device: str) -> WindowedEncoder | CompiledEncoder:
+    folder = encoder_folder(name)
+    if device == "cpu" and is_checkpoint(folder, STREAMING_KIND):
+        return load_compiled_encoder(name, folder)
+    from sedtalker.speech import load_encoder  # imports torch: for GPUs and for other models
+
+    return load_encoder(name, device)
+
+
 class Talker:
-    """Diarizes speech, and animates a face with it."""
+    """Diarizes speech, and animates a face with it.
+
+    On a CPU the packaged models are arrays for compiled code, and torch is not imported. Models in torch work as well.
+    """
 
     def __init__(
         self,
-        encoder: WindowedEncoder,
-        diarizer: Diarizer,
-        model: TalkerModel,
+        encoder: WindowedEncoder | CompiledEncoder,
+        diarizer: Diarizer | PackedDiarizer,
+        model: TalkerModel | PackedTalker,
         name: str,
-        diarizer_encoder: WindowedEncoder | None = None,
+        diarizer_encoder: WindowedEncoder | CompiledEncoder | None = None,
     ) -> None:
         """`diarizer_encoder` gives the diarizer's features; None: those of `encoder`.
 
@@ -151,7 +189,7 @@ class Talker:
         self._check_process()
         self._check_diarizer()
         encoded = _EncodedAudio(audio, _offline(self.diarizer_encoder, None))
-        profile = enroll_voice(self.diarizer, encoded.features())
+        profile = _enroll(self.diarizer, encoded.features())
         levels = encoded.loudness_db
         seconds = float((detect_speech(levels) & (levels > SILENCE_LEVEL)).sum()) / FRAME_RATE
         if seconds < shortest:
@@ -203,15 +241,14 @@ class Talker:
             check_voice(self.diarizer, voice)
         rig = self.load_rig(face)
         rigged = rig.blendshapes is not None
-        with Spool(self.model.embedded_width) as speech:
-            encoded = _EncodedAudio(
-                audio, encoder, lambda block: speech.append(embed_speech(self.model, block).numpy())
-            )
+        network = motion_network(self.model)
+        with Spool(network.config.embedded_width) as speech:
+            encoded = _EncodedAudio(audio, encoder, lambda block: speech.append(network.embed(block)))
             track = self._make_track(emotion, encoded, _name_of(audio), voice).with_labels(self.model.config.labels)
             track.scale(intensity_scale)
             count = max(1, round(encoded.duration * fps))
-            decoder = MotionDecoder(self.model, seed, still)
-            gap = predict_gap(self.model, speech.blocks()) if look_ahead is None else None
+            decoder = MotionDecoder(network, seed, still)
+            gap = network.recording_gap(speech.blocks()) if look_ahead is None else None
             motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count, gap)
         return Animation(
             template=rig.template,
@@ -314,7 +351,7 @@ class Talker:
     def _diarize(self, encoded: _EncodedAudio, name: str | None, voice: VoiceProfile | None = None) -> EmotionTrack:
         """The diarized track of audio that was not read yet."""
         self._check_diarizer()
-        prediction = predict_frames(self.diarizer, encoded.features(), voice)
+        prediction = _predict(self.diarizer, encoded.features(), voice)
         labels = self.diarizer.config.labels
         return build_track(prediction, labels, encoded.duration, name, encoded.loudness_db)
 
@@ -329,6 +366,8 @@ class Talker:
 
     def _check_process(self) -> None:
         """Check that a model on a GPU is used in the process that loaded it."""
+        if isinstance(self.model, PackedTalker):
+            return
         if os.getpid() != self._process and self.model.layer_weights.device.type != "cpu":
             raise SEDTalkerError(
                 "this talker was loaded on a GPU before the process was forked. Load it in the child, or start "
@@ -349,7 +388,7 @@ class Talker:
         else:
             self._check_diarizer()
             if emotion == "auto":
-                self.diarizer.label_matrix(labels)
+                label_matrix(self.diarizer.config, labels)
             else:
                 check_emotion_spec(str(emotion), self._known_labels())
 
@@ -410,8 +449,8 @@ class Talker:
                 ahead = prosody[start : start + len(block)]
                 known = None if gap is None else gap[start - LOOK_AHEAD : start - LOOK_AHEAD + len(block)]
                 start += len(block)
-                posterior, intensity = emotion.push(torch.from_numpy(block), ahead[:, 0])
-                yield decoder.push(block, posterior.numpy(), intensity.numpy(), ahead, known)
+                posterior, intensity = emotion.push(block, ahead[:, 0])
+                yield decoder.push(block, posterior, intensity, ahead, known)
             yield decoder.finish()
 
         for curves in chain(map(resampler.push, rows()), (resampler.finish() for _ in range(1))):
@@ -444,6 +483,8 @@ class Talker:
             return pose_few(curves, rig.blendshapes, rig.template)
         if rig.blendshapes is not None:
             return rig.pose(curves)
+        if isinstance(self.model, PackedTalker):
+            raise FaceError(f"a face without blendshapes: {rig.name}. Load it with load_rig")
         return rig.template + self.model.predict_displacements(curves)
 
 
@@ -451,7 +492,10 @@ class _EncodedAudio:
     """One pass over a recording: its features, then its loudness and duration."""
 
     def __init__(
-        self, audio: AudioSource, encoder: WindowedEncoder, consume: Callable[[Tensor], None] = lambda block: None
+        self,
+        audio: AudioSource,
+        encoder: WindowedEncoder | CompiledEncoder,
+        consume: Callable[[Float], None] = lambda block: None,
     ) -> None:
         """`consume` is called with every block of features."""
         self.audio, self.encoder, self.consume = audio, encoder, consume
@@ -461,12 +505,12 @@ class _EncodedAudio:
         self._prosody = bytearray()  # one block: small arrays between the encoder's large ones would fragment the heap
         self._samples = 0
 
-    def features(self) -> Iterator[Tensor]:
+    def features(self) -> Iterator[Float]:
         """Blocks (n, L, D) of features, once. Raises RuntimeError if they were read before."""
         if self._reading:
             raise RuntimeError("the features of a recording can be read once")
         self._reading = True
-        for block in self.encoder.blocks(self._measure_chunks()):
+        for block in map(np.asarray, self.encoder.blocks(self._measure_chunks())):
             self.consume(block)
             yield block
         self._prosody += self._tracker.finish().tobytes()
@@ -507,20 +551,55 @@ class _EncodedAudio:
         return math.ceil(self._samples / FRAME_SAMPLES)
 
 
-def _offline(encoder: WindowedEncoder, look_ahead: int | None) -> WindowedEncoder:
+def _predict(diarizer: Diarizer | PackedDiarizer, features: Iterator[Float], voice: VoiceProfile | None) -> Prediction:
+    """The prediction for the features of a whole recording."""
+    packed = _on_cpu(diarizer)
+    if packed is not None:
+        return packed.predict(features, voice)
+    import torch  # the diarizer is a torch module
+
+    from sedtalker.emotion.inference import predict_frames
+
+    assert not isinstance(diarizer, PackedDiarizer)
+    return predict_frames(diarizer, map(torch.from_numpy, features), voice)
+
+
+def _enroll(diarizer: Diarizer | PackedDiarizer, features: Iterator[Float]) -> VoiceProfile:
+    """The voice of the features of a recording; raises CheckpointError if the diarizer does not use profiles."""
+    packed = _on_cpu(diarizer)
+    if packed is not None:
+        return packed.enroll(features)
+    import torch  # the diarizer is a torch module
+
+    from sedtalker.emotion.inference import enroll_voice
+
+    assert not isinstance(diarizer, PackedDiarizer)
+    return enroll_voice(diarizer, map(torch.from_numpy, features))
+
+
+def _on_cpu(diarizer: Diarizer | PackedDiarizer) -> PackedDiarizer | None:
+    """The compiled code of a causal diarizer on the CPU."""
+    if isinstance(diarizer, PackedDiarizer):
+        return diarizer
+    return diarizer.compiled() if diarizer.config.causal and diarizer.absent.device.type == "cpu" else None
+
+
+def _offline(encoder: WindowedEncoder | CompiledEncoder, look_ahead: int | None) -> WindowedEncoder | CompiledEncoder:
     """The encoder for whole recordings."""
-    if look_ahead is None and not isinstance(encoder, StreamingEncoder):
+    if look_ahead is None and not isinstance(encoder, LookAheadDial):
         return encoder
-    return encoder.with_look_ahead(OFFLINE_LOOK_AHEAD if look_ahead is None else look_ahead)
+    return encoder.compiled().with_look_ahead(OFFLINE_LOOK_AHEAD if look_ahead is None else look_ahead)
 
 
-def _live(encoder: WindowedEncoder, look_ahead: int | None, windows: Windowing | None) -> WindowedEncoder:
+def _live(
+    encoder: WindowedEncoder | CompiledEncoder, look_ahead: int | None, windows: Windowing | None
+) -> WindowedEncoder | CompiledEncoder:
     """The encoder for streams."""
     if windows is not None:
         if not isinstance(windows, Windowing):
             raise SEDTalkerError(f"windows of {type(windows).__name__}: give a sedtalker.speech.Windowing")
         return encoder.with_windows(windows)
-    if look_ahead is None and not isinstance(encoder, StreamingEncoder):
+    if look_ahead is None and not isinstance(encoder, LookAheadDial):
         return encoder.with_windows(LIVE)
     return encoder.with_look_ahead(LIVE_LOOK_AHEAD if look_ahead is None else look_ahead)
 
@@ -539,17 +618,29 @@ def _is_track_file(emotion: str | Path | EmotionTrack) -> bool:
     return str(emotion).lower().endswith(TRACK_SUFFIXES)
 
 
-def _find_device(name: str) -> torch.device:
+def _find_device(name: str) -> str:
+    """The name of a usable device. For "cpu", and "auto" on a machine without a GPU, torch is not imported."""
+    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
     if not isinstance(name, (str, torch.device)):
         raise SEDTalkerError(f"a device must be a name, not {name!r:.40}. Use auto, cpu or cuda")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise SEDTalkerError(f"no such device: {name} ({str(error).splitlines()[0]}). Use --device cpu") from error
-    return device
+    return str(device)
+
+
+def _may_have_gpu() -> bool:
+    """Whether the machine may have a GPU that torch calls "cuda": of NVIDIA or, with ROCm, of AMD."""
+    if sys.platform == "linux":
+        return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))  # dxg: WSL
+    return sys.platform != "darwin"
 
 
 def _find_model(model: Path | str) -> Path:
@@ -593,5 +684,5 @@ def _meta(model: str, audio: AudioSource, seed: int) -> dict[str, Any]:
         "model": model,
         "seed": seed,
         "sedtalker": __version__,
-        "torch": str(torch.__version__),  # its own type would import torch where an animation is unpickled
+        "torch": version("torch"),
     }

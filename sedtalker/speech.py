@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import is_checkpoint, load_checkpoint, load_weights
+from sedtalker.encoder_config import BUILT_IN as BUILT_IN
+from sedtalker.encoder_config import DEFAULT_ENCODER, LONG_WINDOWS, LOOK_AHEAD, LookAheadDial, Windowing, encoder_folder
+from sedtalker.encoder_config import STREAMING_KIND as STREAMING_KIND
 from sedtalker.errors import CheckpointError, SEDTalkerError, require
+from sedtalker.int8 import named_weights
 from sedtalker.mel import FRAME_RATE as FRAME_RATE
 from sedtalker.mel import FRAME_SAMPLES as FRAME_SAMPLES
 from sedtalker.mel import MEL_HOP as MEL_HOP
@@ -29,8 +33,10 @@ from sedtalker.mel import MEL_WINDOW as MEL_WINDOW
 from sedtalker.mel import mel_edges as mel_edges
 from sedtalker.mel import mel_filters as mel_filters
 from sedtalker.resources import asset
-from sedtalker.streaming_encoder import KIND as STREAMING_KIND
-from sedtalker.streaming_encoder import LOOK_AHEAD, REACH, EncoderStream, StreamingNetwork, load_streaming_network
+from sedtalker.streaming_encoder import EncoderStream, StreamingNetwork, load_streaming_network
+
+if TYPE_CHECKING:
+    from sedtalker.streaming_encoder_cpu import CompiledEncoder
 
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads do not exist in a forked child, which would wait for them without end.
@@ -39,36 +45,8 @@ if hasattr(os, "register_at_fork"):
 MEL_DECADES = 4.0  # decades of power per unit of a log-mel
 MAX_FRAMES = 1500  # 30 s, the number of position embeddings
 
-DEFAULT_ENCODER = "whisper-tiny.en"
 KIND = "speech-encoder"
 TUNED_KIND = "tuned-blocks"  # fine-tuned upper blocks of a built-in encoder
-
-
-@dataclass(frozen=True)
-class Windowing:
-    """Overlapping windows over frames: each gives `hop` frames, computed with context on both sides.
-
-    The encoder's card compares some. They change cost and latency, and accuracy very little.
-    """
-
-    left: int = 1 * FRAME_RATE  # frames of context before
-    hop: int = 4 * FRAME_RATE  # frames of output
-    right: int = 1 * FRAME_RATE  # frames of context after, the encoder's look-ahead
-
-    def __post_init__(self) -> None:
-        for name, value, least in (("left", self.left, 0), ("hop", self.hop, 1), ("right", self.right, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise SEDTalkerError(f"windows with {name} of {value!r}: give whole frames of 20 ms, {least} or more")
-
-
-BUILT_IN = (DEFAULT_ENCODER, "whisper-tiny.en-streaming")
-"""Encoders of the package."""
-LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en: less overlap
-
-
-def encoder_folder(name: Path | str) -> Path:
-    """The folder of a built-in encoder, or of one in a folder; it may not exist."""
-    return asset("speech", str(name)) if str(name) in BUILT_IN else Path(name)
 
 
 def load_encoder(name: Path | str = DEFAULT_ENCODER, device: str | torch.device = "cpu") -> WindowedEncoder:
@@ -129,6 +107,10 @@ class WindowedEncoder:
         """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
         return torch.cat(list(self.blocks([samples])))
 
+    def compiled(self) -> WindowedEncoder | CompiledEncoder:
+        """The same encoder for compiled code if there is such code for it, else itself."""
+        return self
+
     def with_look_ahead(self, look_ahead: int) -> WindowedEncoder:
         """The same network with another look-ahead in ms. Raises CheckpointError: this encoder has one alone."""
         raise CheckpointError(
@@ -154,10 +136,10 @@ class WindowedEncoder:
 class FeatureStream(Protocol):
     """Features (n, layers, width) of streamed sound; together they do not depend on the sizes of the chunks."""
 
-    def push(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
+    def push(self, samples: NDArray[np.float32]) -> Tensor | NDArray[np.float32]:
         """Features of the frames that became complete with the next samples (N,)."""
 
-    def finish(self) -> Tensor:
+    def finish(self) -> Tensor | NDArray[np.float32]:
         """Features of the frames that still wait, after the last samples."""
 
 
@@ -202,12 +184,8 @@ class WindowStream:
         return hidden[start - begin : end - begin].cpu()
 
 
-class StreamingEncoder(WindowedEncoder):
-    """An encoder that computes each frame once and carries its state between chunks.
-
-    `windows.hop` is the number of frames of a chunk. `windows.right` is the requested look-ahead: the largest of
-    `LOOK_AHEAD` that does not exceed it is used, or else the smallest.
-    """
+class StreamingEncoder(LookAheadDial, WindowedEncoder):
+    """An encoder that computes each frame once and carries its state between chunks."""
 
     network: StreamingNetwork
 
@@ -215,27 +193,12 @@ class StreamingEncoder(WindowedEncoder):
         self, name: str, network: StreamingNetwork, device: str | torch.device, windows: Windowing | None = None
     ) -> None:
         config = network.config
-        if windows is None:
-            windows = Windowing(config.left, LONG_WINDOWS.hop, config.look_ahead * FRAME_RATE // 1000)
-        super().__init__(name, network, config.layers + 1, config.width, device, windows)
-        requested = windows.right * 1000 / FRAME_RATE
-        self.look_ahead = max((ms for ms in LOOK_AHEAD if ms <= requested), default=min(LOOK_AHEAD))  # ms
-
-    @property
-    def delay(self) -> float:
-        """As `WindowedEncoder.delay`, in a stream."""
-        return sum(LOOK_AHEAD[self.look_ahead]) + (REACH - FRAME_SAMPLES) / FRAME_SAMPLES
+        WindowedEncoder.__init__(self, name, network, config.layers + 1, config.width, device, windows)
+        LookAheadDial.__init__(self, name, config, windows)
 
     def with_windows(self, windows: Windowing) -> StreamingEncoder:
         """The same network with other sizes of chunks and another look-ahead."""
         return StreamingEncoder(self.name, self.network, self.device, windows)
-
-    def with_look_ahead(self, look_ahead: int) -> StreamingEncoder:
-        """The same network with another look-ahead in ms. Raises CheckpointError if not in `LOOK_AHEAD`."""
-        if look_ahead not in LOOK_AHEAD:
-            known = ", ".join(map(str, LOOK_AHEAD))
-            raise CheckpointError(f"no look-ahead of {look_ahead} ms in the speech encoder {self.name}. Use {known}")
-        return self.with_windows(replace(self.windows, right=look_ahead * FRAME_RATE // 1000))
 
     def encode(self, samples: NDArray[np.float32] | Tensor) -> Tensor:
         """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
@@ -259,11 +222,20 @@ class StreamingEncoder(WindowedEncoder):
 
     def stream(self) -> FeatureStream:
         """A stream of live sound, before its first sample."""
-        if self.device.type != "cpu":
-            return self._long_stream()
-        from sedtalker.streaming_encoder_cpu import PackedEncoder, PackedStream, share_packed
+        compiled = self.compiled()
+        return self._long_stream() if compiled is self else compiled.stream()
 
-        return PackedStream(share_packed(self.network, PackedEncoder), LOOK_AHEAD[self.look_ahead])
+    def compiled(self) -> StreamingEncoder | CompiledEncoder:
+        """The same encoder for compiled code; itself on a GPU."""
+        if self.device.type != "cpu":
+            return self
+        from sedtalker.layers_cpu import share_packed
+        from sedtalker.streaming_encoder_cpu import CompiledEncoder, PackedEncoder
+
+        def build(network: StreamingNetwork) -> PackedEncoder:
+            return PackedEncoder(network.config, named_weights(network))
+
+        return CompiledEncoder(self.name, share_packed(self.network, build), self.windows)
 
     def _long_stream(self) -> EncoderStream:
         """A stream for chunks of seconds."""
@@ -293,7 +265,7 @@ def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
     """
     window = torch.hann_window(MEL_WINDOW, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, return_complex=True)[:, :-1]
-    power = mel_filters(mels).to(samples.device) @ spectrum.abs().square()
+    power = torch.from_numpy(mel_filters(mels)).to(samples.device) @ spectrum.abs().square()
     decades = power.clamp(min=1e-10).log10()
     return (torch.maximum(decades, decades.max().clamp(min=0.0) - 8.0) + MEL_DECADES) / MEL_DECADES
 

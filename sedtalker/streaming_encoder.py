@@ -13,11 +13,10 @@ Two differences from Whisper make the features of a frame independent of the len
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,42 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_rows, load_weights, save_checkpoint
-from sedtalker.errors import CheckpointError
+from sedtalker.encoder_config import DEFAULT_LOOK_AHEAD as DEFAULT_LOOK_AHEAD
+from sedtalker.encoder_config import LOOK_AHEAD as LOOK_AHEAD
+from sedtalker.encoder_config import PERIOD, REACH, StreamingConfig, periodic_positions
+from sedtalker.encoder_config import STREAMING_KIND as KIND
 from sedtalker.int8 import MeasuredLinear, smooth_state, to_int8, undo_smoothing, use_int8
-from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters
-
-KIND = "streaming-encoder"
-REACH = FRAME_SAMPLES + MEL_WINDOW // 2  # samples before and after a frame's start that its convolutions read
-PERIOD = 1500  # frames after which positions repeat, 30 s
-
-LOOK_AHEAD = {80: (1, 1, 1), 120: (2, 2, 1), 200: (4, 3, 2), 400: (7, 7, 5)}
-"""Frames after a frame that the attention of each block reads, by look-ahead in ms.
-
-Their sum, in frames of 20 ms, plus the 12.5 ms of the last mel window after a frame's end is at most the look-ahead.
-"""
-DEFAULT_LOOK_AHEAD = 120  # ms
-
-
-@dataclass(frozen=True)
-class StreamingConfig:
-    """Sizes of a streaming encoder."""
-
-    mels: int = 80
-    width: int = 384
-    heads: int = 6
-    feedforward: int = 1536
-    layers: int = 3
-    left: int = 100  # frames before a frame that attention reads
-    floor: float = -7.0  # log10 of the smallest mel power
-    look_ahead: int = DEFAULT_LOOK_AHEAD  # ms, the default of streams
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> StreamingConfig:
-        """The configuration from the plain types of a checkpoint."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise CheckpointError(f"unknown settings of a speech encoder: {sorted(unknown)}. Update sedtalker")
-        return cls(**values)
+from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters, mel_window
 
 
 class LayerState(NamedTuple):
@@ -80,15 +49,6 @@ class EncoderState(NamedTuple):
     position: int  # of the next frame, modulo PERIOD
     layers: tuple[LayerState, ...]
     waiting: tuple[Tensor, ...]  # (B, n, width) a block: inputs of the blocks whose last output is not yet known
-
-
-def periodic_positions(width: int) -> Tensor:
-    """Whisper's sinusoidal positions (PERIOD, width) with frequencies rounded to multiples of 2 pi / PERIOD."""
-    half = width // 2
-    frequencies = torch.exp(-math.log(10000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))  # rad a frame
-    unit = 2 * math.pi / PERIOD
-    angles = torch.arange(PERIOD, dtype=torch.float64)[:, None] * (frequencies / unit).round() * unit
-    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
 @lru_cache(maxsize=64)
@@ -150,9 +110,9 @@ class StreamingNetwork(nn.Module):
         self.conv1 = MeasuredLinear(3 * config.mels, config.width)
         self.conv2 = MeasuredLinear(3 * config.width, config.width)
         self.layers = nn.ModuleList(StreamingLayer(config) for _ in range(config.layers))
-        self.register_buffer("positions", periodic_positions(config.width), persistent=False)
-        self.register_buffer("filters", mel_filters(config.mels).t().contiguous(), persistent=False)
-        self.register_buffer("window", torch.hann_window(MEL_WINDOW), persistent=False)
+        self.register_buffer("positions", torch.from_numpy(periodic_positions(config.width)), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters(config.mels).T.copy()), persistent=False)
+        self.register_buffer("window", torch.from_numpy(mel_window()), persistent=False)
 
     def forward(self, samples: Tensor, ahead: tuple[int, ...], position: int = 0) -> Tensor:
         """Hidden states (B, N // 320, layers + 1, width) of whole recordings (B, N), N a multiple of 320.

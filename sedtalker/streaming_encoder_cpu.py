@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
-from sedtalker.layers_cpu import ADD, GELU, Float, LayerNorm, Linear, Rows, attend, compiled, pack
-from sedtalker.layers_cpu import share_packed as share_packed
-from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW
-from sedtalker.streaming_encoder import PERIOD, REACH, StreamingLayer, StreamingNetwork
+import numpy as np
+from numpy.typing import NDArray
+
+from sedtalker.checkpoint import check_fit, load_arrays
+from sedtalker.encoder_config import (
+    LOOK_AHEAD,
+    PERIOD,
+    REACH,
+    STREAMING_KIND,
+    LookAheadDial,
+    StreamingConfig,
+    Windowing,
+    periodic_positions,
+)
+from sedtalker.layers_cpu import ADD, GELU, Float, Rows, attend, compiled, pack, pack_norm
+from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters, mel_window
+from sedtalker.weights import Weights, quantize_layers
 
 BLOCK = 32  # frames that are computed at once, at most
 
@@ -41,15 +52,16 @@ def _log_mel(spectrum: NDArray[np.complex64], filters: Float, edges: NDArray[np.
 class PackedEncoder:
     """The weights of a network; streams share it."""
 
-    def __init__(self, network: StreamingNetwork) -> None:
-        self.config = config = network.config
-        by_tap = [np.arange(3 * width).reshape(width, 3).T.ravel() for width in (config.mels, config.width)]
+    def __init__(self, config: StreamingConfig, weights: Weights) -> None:
+        """`weights` of a `StreamingNetwork`."""
+        self.config = config
         self.convolutions = [
-            pack(layer, order) for layer, order in zip((network.conv1, network.conv2), by_tap, strict=True)
+            pack(weights, name, config.width, 3 * width, order=np.arange(3 * width).reshape(width, 3).T.ravel())
+            for name, width in (("conv1", config.mels), ("conv2", config.width))
         ]
-        self.layers = [PackedLayer(layer) for layer in network.layers if isinstance(layer, StreamingLayer)]
-        self.positions, self.window = network.positions.numpy(), network.window.numpy()
-        self.filters = np.ascontiguousarray(network.filters.numpy().T)
+        self.layers = [PackedLayer(weights.part(f"layers.{number}"), config) for number in range(config.layers)]
+        self.positions, self.window = periodic_positions(config.width), mel_window()
+        self.filters = mel_filters(config.mels)
         used = self.filters > 0
         self.edges = np.stack([used.argmax(1), self.filters.shape[1] - used[:, ::-1].argmax(1)], axis=1)
         self.edges[~used.any(1)] = 0
@@ -79,14 +91,14 @@ def _unfold(x: Float, step: int, rows: int) -> Float:
 class PackedLayer:
     """The weights of a block."""
 
-    def __init__(self, layer: StreamingLayer) -> None:
-        self.heads, self.left = layer.heads, layer.left
-        self.attention_norm: LayerNorm = pack(layer.attention_norm)
-        self.feedforward_norm: LayerNorm = pack(layer.feedforward_norm)
-        self.qkv: Linear = pack(layer.qkv)
-        self.out: Linear = pack(layer.out)
-        self.fc1: Linear = pack(layer.fc1)
-        self.fc2: Linear = pack(layer.fc2)
+    def __init__(self, weights: Weights, config: StreamingConfig) -> None:
+        """`weights` of a `StreamingLayer`."""
+        width, inner = config.width, config.feedforward
+        self.heads, self.left = config.heads, config.left
+        self.attention_norm = pack_norm(weights, "attention_norm", width)
+        self.feedforward_norm = pack_norm(weights, "feedforward_norm", width)
+        self.qkv, self.out = pack(weights, "qkv", 3 * width, width), pack(weights, "out", width, width)
+        self.fc1, self.fc2 = pack(weights, "fc1", inner, width), pack(weights, "fc2", width, inner)
 
     def read(self, x: Float, qkv: Float, first: int, ahead: int, y: Float) -> None:
         """Fill y (m, width) for frames with inputs x (m, width); the first is row `first` of qkv (R, 3 width)."""
@@ -115,19 +127,19 @@ class PackedStream:
         self._hidden = [Rows(width) for _ in range(layers + 1)]  # inputs of the blocks, and outputs of the last
         self._qkv = [Rows(3 * width) for _ in range(layers)]
 
-    def push(self, samples: Float | Tensor) -> Tensor:
+    def push(self, samples: Float) -> Float:
         """As `EncoderStream.push`."""
-        new = samples.numpy() if isinstance(samples, Tensor) else np.asarray(samples, np.float32)
+        new = np.asarray(samples, np.float32)
         self._received = (self._received + len(new)) % FRAME_SAMPLES
         return self._step(new, last=False)
 
-    def finish(self) -> Tensor:
+    def finish(self) -> Float:
         """As `EncoderStream.finish`."""
         hidden = self._step(np.zeros(-self._received % FRAME_SAMPLES + REACH - FRAME_SAMPLES, np.float32), last=True)
         self.reset()
         return hidden
 
-    def _step(self, samples: Float, last: bool) -> Tensor:
+    def _step(self, samples: Float, last: bool) -> Float:
         held = np.concatenate([self._samples, samples])
         frames = max(0, (len(held) - 2 * REACH) // FRAME_SAMPLES + 1)
         outputs = []
@@ -141,26 +153,82 @@ class PackedStream:
             outputs.append(self._run_layers(last))
         self._samples = held[frames * FRAME_SAMPLES :]
         if not outputs:
-            return torch.zeros(0, len(self._hidden), self._encoder.config.width)
-        return torch.from_numpy(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+            return np.zeros((0, len(self._hidden), self._encoder.config.width), np.float32)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def _run_layers(self, last: bool) -> Float:
         """Hidden states (m, layers + 1, width) of the frames that become complete."""
-        for layer, qkv, ahead, inputs, outputs in zip(
-            self._encoder.layers, self._qkv, self._ahead, self._hidden, self._hidden[1:], strict=False
-        ):
-            if inputs.count > qkv.count:
-                x = inputs.view(qkv.count, inputs.count)
-                layer.qkv(layer.attention_norm(x, np.empty_like(x)), qkv.extend(len(x)))
-            complete = inputs.count if last else max(outputs.count, inputs.count - ahead)
-            if complete > outputs.count:
-                start = outputs.count
-                y = outputs.extend(complete - start)
-                keys = qkv.view(qkv.first, qkv.count)
-                layer.read(inputs.view(start, complete), keys, start - qkv.first, ahead, y)
-                qkv.drop(complete - layer.left)
+        run_layers(self._encoder.layers, self._ahead, self._hidden, self._qkv, last)
         start, stop = self._hidden[-1].first, self._hidden[-1].count
         complete_states = np.stack([rows.view(start, stop) for rows in self._hidden], axis=1)
         for rows in self._hidden:
             rows.drop(stop)
         return complete_states
+
+
+def run_layers(
+    layers: Sequence[PackedLayer], ahead: Sequence[int], hidden: Sequence[Rows], qkv: Sequence[Rows], last: bool
+) -> None:
+    """Append the rows that become complete to the outputs of each block.
+
+    Args:
+        ahead: rows that each block looks ahead.
+        hidden: inputs of the blocks, and outputs of the last.
+        qkv: queries, keys and values of each block.
+        last: no rows follow.
+    """
+    for layer, reach, inputs, outputs, keys in zip(layers, ahead, hidden[:-1], hidden[1:], qkv, strict=False):
+        if inputs.count > keys.count:
+            x = inputs.view(keys.count, inputs.count)
+            layer.qkv(layer.attention_norm(x, np.empty_like(x)), keys.extend(len(x)))
+        complete = inputs.count if last else max(outputs.count, inputs.count - reach)
+        if complete > outputs.count:
+            start = outputs.count
+            y = outputs.extend(complete - start)
+            layer.read(inputs.view(start, complete), keys.view(keys.first, keys.count), start - keys.first, reach, y)
+            keys.drop(complete - layer.left)
+
+
+class CompiledEncoder(LookAheadDial):
+    """The `StreamingEncoder` of a CPU, without torch: its features are arrays."""
+
+    def __init__(self, name: str, packed: PackedEncoder, windows: Windowing | None = None) -> None:
+        super().__init__(name, packed.config, windows)
+        self._packed = packed
+
+    def with_windows(self, windows: Windowing) -> CompiledEncoder:
+        """As `StreamingEncoder.with_windows`."""
+        return CompiledEncoder(self.name, self._packed, windows)
+
+    def compiled(self) -> CompiledEncoder:
+        """Itself, as `StreamingEncoder.compiled`."""
+        return self
+
+    def encode(self, samples: Float) -> Float:
+        """Hidden states (T, layers, width) of samples (N,), T = ceil(N / 320)."""
+        stream = self.stream()
+        return np.concatenate([stream.push(samples), stream.finish()])
+
+    def blocks(self, chunks: Iterable[Float]) -> Iterator[Float]:
+        """The same of samples that come in chunks of any size, in blocks (n, layers, width)."""
+        stream = self.stream()
+        for chunk in chunks:
+            if len(block := stream.push(chunk)):
+                yield block
+        if len(block := stream.finish()):
+            yield block
+
+    def stream(self) -> PackedStream:
+        """A stream of live sound, before its first sample."""
+        return PackedStream(self._packed, LOOK_AHEAD[self.look_ahead])
+
+
+def load_compiled_encoder(name: Path | str, folder: Path) -> CompiledEncoder:
+    """Load the streaming encoder of a folder, in 8 bits. Raises CheckpointError as `load_streaming_network`."""
+    config, state, rows = load_arrays(folder, STREAMING_KIND)
+    sizes = StreamingConfig.from_plain(config)
+    with check_fit(folder):
+        weights = quantize_layers(state, rows)
+        packed = PackedEncoder(sizes, weights)
+        weights.check_all_read()
+    return CompiledEncoder(str(name), packed)

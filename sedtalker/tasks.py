@@ -397,7 +397,7 @@ def _(options: DiarizeOptions, folder: Path) -> FileTask:
 
 @load_task.register
 def _(options: EnrollOptions, folder: Path) -> FileTask:
-    from sedtalker.emotion.inference import check_voice
+    from sedtalker.emotion.prediction import check_voice
     from sedtalker.pipeline import load
 
     talker = load(diarizer=options.diarizer, device=options.device)
@@ -589,7 +589,7 @@ def enroll_file(
 
 def read_reference(talker: Talker, reference: Path | None) -> VoiceProfile | None:
     """The profile that a file holds, or of the voice in it. Raises SEDTalkerError if it cannot be used."""
-    from sedtalker.emotion.inference import check_voice
+    from sedtalker.emotion.prediction import check_voice
     from sedtalker.emotion.voice import VoiceProfile
 
     if reference is None:

@@ -502,6 +502,7 @@ def run_faces(arguments: argparse.Namespace) -> int:
 def run_live(arguments: argparse.Namespace) -> int:
     """Measure live streams for each look-ahead."""
     from sedtalker.data.manifest import load_manifest
+    from sedtalker.encoder_config import LookAheadDial
     from sedtalker.evaluation.live import (
         LiveData,
         evaluate_live,
@@ -514,7 +515,6 @@ def run_live(arguments: argparse.Namespace) -> int:
     from sedtalker.evaluation.motion import tracked_pairs
     from sedtalker.phones import read_phones
     from sedtalker.pipeline import load
-    from sedtalker.speech import StreamingEncoder
 
     if (arguments.spoken is None) != (arguments.phones is None):
         raise UsageError("--spoken needs --phones, and --phones needs --spoken. Give both")
@@ -525,7 +525,7 @@ def run_live(arguments: argparse.Namespace) -> int:
     spoken = find_spoken(arguments.spoken, read_phones(arguments.phones), most) if arguments.spoken else []
     emotional = find_emotional(load_manifest(arguments.manifest), arguments.split, most) if arguments.manifest else []
     talker = load(arguments.talker, diarizer=arguments.diarizer)
-    look_aheads = LOOK_AHEADS if isinstance(talker.encoder, StreamingEncoder) else (None,)
+    look_aheads = LOOK_AHEADS if isinstance(talker.encoder, LookAheadDial) else (None,)
     report: dict[str, Any] = {**evaluate_live(talker, LiveData(tracked, spoken, emotional), look_aheads)}
     text = format_live(report)
     if emotional:

@@ -13,25 +13,17 @@ projection has weights of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sedtalker.emotion.config import BLOCK, GATE_WIDTH, HALF_EVIDENCE, STATE_SCALE, DiarizerConfig, block_sizes
+from sedtalker.emotion.config import BLOCK_AHEAD as BLOCK_AHEAD
+from sedtalker.emotion.config import BLOCK_LEFT as BLOCK_LEFT
 from sedtalker.emotion.voice import VoiceEstimate
-from sedtalker.streaming_encoder import LayerState, StreamingConfig, StreamingLayer
-
-if TYPE_CHECKING:
-    from sedtalker.emotion.diarizer import DiarizerConfig
-
-BLOCK = 10  # steps after which the estimate of the voice is updated, 0.4 s
-GATE_WIDTH = 16
-HALF_EVIDENCE = 5.0  # s; before training, a gate is half open with this evidence
-BLOCK_LEFT = 50  # steps before a step that the blocks tuned for emotion read, 2 s
-BLOCK_AHEAD = 25  # steps after it, in each block, where the future is known
-HEAD_WIDTH = 64  # of the blocks' attention, as in Whisper
-STATE_SCALE = 0.69  # deviation of the streaming encoder's first state; the cached states have deviation 1
+from sedtalker.streaming_encoder import LayerState, StreamingLayer
 
 
 class VoiceContext(NamedTuple):
@@ -56,9 +48,7 @@ class EmotionBlocks(nn.Module):
     def __init__(self, config: DiarizerConfig) -> None:
         super().__init__()
         width = config.feature_width
-        sizes = StreamingConfig(
-            width=width, heads=max(1, width // HEAD_WIDTH), feedforward=config.block_feedforward, left=BLOCK_LEFT
-        )
+        sizes = block_sizes(config)
         self.scale = nn.Parameter(torch.full((width,), STATE_SCALE))
         self.layers = nn.ModuleList(StreamingLayer(sizes) for _ in range(config.blocks))
 

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from sedtalker.emotion.causal import BLOCK, HALF_EVIDENCE, CausalConvolution, CausalMember, PastStatistics
-from sedtalker.emotion.diarizer import ABSENT, LEAST_INTENSITY, STEP_RATE, STRIDE, Diarizer
-from sedtalker.emotion.voice import VoiceEstimate
+from sedtalker.checkpoint import check_fit, load_arrays
+from sedtalker.emotion.config import (
+    ABSENT,
+    BLOCK,
+    BLOCK_AHEAD,
+    GATE_WIDTH,
+    HALF_EVIDENCE,
+    KIND,
+    LEAST_INTENSITY,
+    STEP_RATE,
+    STRIDE,
+    DiarizerConfig,
+    block_sizes,
+    find_diarizer,
+    label_matrix,
+    load_sizes,
+)
+from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, check_voice
+from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
 from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     GELU,
     NORM_EPSILON,
     Float,
     Linear,
+    Recurrent,
     Rows,
     compiled,
     gelu,
     pack,
-    recur,
-    share_packed,
+    pack_norm,
+    plain_norm,
     sigmoid,
     softmax,
     softplus,
 )
-from sedtalker.streaming_encoder import StreamingLayer
-from sedtalker.streaming_encoder_cpu import PackedLayer
+from sedtalker.streaming_encoder_cpu import PackedLayer, run_layers
+from sedtalker.weights import Weights, quantize_layers
 
 LEAST_WEIGHT = 1e-3  # of a step in the statistics, as in `PastStatistics`
 LEAST_VARIANCE = 1e-4
@@ -154,12 +171,11 @@ def _decide(
 class _Convolution:
     """A `CausalConvolution`."""
 
-    def __init__(self, layer: CausalConvolution) -> None:
-        weight = layer.convolution.weight.detach().numpy()  # (out, in, taps)
-        bias = layer.convolution.bias
-        assert bias is not None
-        self.taps, self.norm = weight.shape[2], pack(layer.norm)
-        self.linear = Linear(weight.transpose(0, 2, 1).reshape(len(weight), -1), bias.detach().numpy())
+    def __init__(self, weights: Weights, config: DiarizerConfig) -> None:
+        width, self.taps = config.width, config.kernel
+        weight = weights.array("convolution.weight", width, width, self.taps)  # (out, in, taps)
+        self.norm = pack_norm(weights, "norm", width)
+        self.linear = Linear(weight.transpose(0, 2, 1).reshape(width, -1), weights.array("convolution.bias", width))
 
     def run(self, x: Float, before: Float) -> tuple[Float, Float]:
         """Outputs (S, width) of x (S, width), and the last inputs, given those (taps - 1, width) before."""
@@ -169,31 +185,51 @@ class _Convolution:
         return x + self.linear(rows, np.empty_like(x), GELU), inputs[len(x) :]
 
 
-class _Member:
-    """The weights of a `CausalMember` for the past."""
+class _Statistics:
+    """A `PastStatistics`."""
 
-    def __init__(self, member: CausalMember) -> None:
-        self.width, self.hidden = member.project.out_features, member.recurrent.hidden_size
-        self.bias = member.project.bias.detach().numpy()
+    def __init__(self, weights: Weights, config: DiarizerConfig) -> None:
+        width, count = config.width, len(config.statistics_windows)
+        self._weight = weights.array("weight.weight", 1, width)[0]
+        self._bias = np.float32(weights.array("weight.bias", 1)[0])
+        self._sizes = np.array([round(seconds * STEP_RATE) for seconds in config.statistics_windows])
+        self._join = pack(weights, "join", width, 2 * count * width)
+
+    def start(self) -> tuple[Float, NDArray[np.float64]]:
+        """The state before the first step."""
+        columns = 1 + 2 * len(self._weight)
+        return np.zeros((int(self._sizes.max()), columns), np.float32), np.zeros((len(self._sizes), columns))
+
+    def run(self, x: Float, state: tuple[Float, NDArray[np.float64]], done: int) -> Float:
+        """Outputs (S, width) of x (S, width); the state after `done` steps is updated."""
+        values = np.empty((len(x), self._join.inputs), np.float32)
+        _summarise(x, self._weight, self._bias, self._sizes, *state, done, values)
+        return self._join(values, np.empty_like(x), GELU)
+
+
+class _Member:
+    """The weights of a `CausalMember`."""
+
+    def __init__(self, weights: Weights, config: DiarizerConfig) -> None:
+        width, hidden, outputs = config.width, config.hidden, len(config.labels) + 1
+        self.width = width
+        self.bias = weights.array("project.bias", width)
         self.convolutions = [
-            _Convolution(block) for block in member.convolutions if isinstance(block, CausalConvolution)
+            _Convolution(weights.part(f"convolutions.{number}"), config) for number in range(config.convolutions)
         ]
-        weights = {name: value.detach().numpy() for name, value in member.recurrent.named_parameters()}
-        self.voice_gates, self.spread = (pack(member.gates[0]), pack(member.gates[2])), pack(member.spread)
-        self.gates = Linear(weights["weight_ih_l0"], weights["bias_ih_l0"])
-        self.recurrent = np.ascontiguousarray(weights["weight_hh_l0"].T), weights["bias_hh_l0"]
-        self.past: PastStatistics | None = member.past
-        if self.past is not None:
-            self.weight = self.past.weight.weight.detach().numpy()[0]
-            self.weight_bias = np.float32(self.past.weight.bias.item())
-            self.sizes, self.join = np.array(self.past.sizes), pack(self.past.join)
-        self.head = pack(member.live_head)
+        self.voice_gates = pack(weights, "gates.0", GATE_WIDTH, 2), pack(weights, "gates.2", 2 * width, GATE_WIDTH)
+        self.spread = pack(weights, "spread", width, config.layers, bias=False)
+        self.recurrent = Recurrent(weights.part("recurrent"), "l0", hidden, width)
+        self.backward = Recurrent(weights.part("backward_recurrent"), "l0", hidden, width)
+        self.past = self.future = None
+        if config.statistics_windows:
+            self.past, self.future = (_Statistics(weights.part(name), config) for name in ("past", "future"))
+        statistics = width if config.statistics_windows else 0
+        self.head = pack(weights, "live_head", outputs, hidden + width + statistics)
+        self.offline_head = pack(weights, "offline_head", outputs, hidden + statistics, bias=False)
 
     def voice_terms(self, projected: Float, spread: Float, evidence: Float) -> tuple[Float, Float]:
-        """`CausalMember.voice_terms` (width,) each, of a projected mean (width,), spread (1, L) and evidence (1, 2).
-
-        Torch would start threads for these products.
-        """
+        """`CausalMember.voice_terms` (width,) each, of a projected mean (width,), spread (1, L) and evidence (1, 2)."""
         hidden = self.voice_gates[0](evidence, np.empty((1, self.voice_gates[0].outputs), np.float32), GELU)
         opening = self.voice_gates[1](hidden, np.empty((1, 2 * self.width), np.float32))[0]
         opening += np.log(max(np.expm1(evidence[0, 0]), LEAST_EVIDENCE) / HALF_EVIDENCE)
@@ -201,101 +237,279 @@ class _Member:
         ratio = self.spread(spread, np.empty((1, self.width), np.float32))[0]
         return mean_gate * projected, np.exp(np.tanh(spread_gate * ratio))
 
+    def run_past(self, embedded: Float, state: _MemberState, done: int, raw: Float) -> Float:
+        """Fill the raw outputs (S, C + 1) of the embedding (S, width) after `done` steps; returns local features."""
+        local = embedded
+        for number, block in enumerate(self.convolutions):
+            local, state.convolutions[number] = block.run(local, state.convolutions[number])
+        parts = [self.recurrent.run(local, state.hidden), local]
+        if self.past is not None and state.past is not None:
+            parts.append(self.past.run(embedded, state.past, done))
+        self.head(np.concatenate(parts, axis=1), raw)
+        return local
+
+    def run_future(self, embedded: Float, local: Float) -> Float:
+        """What the future adds to the raw outputs (S, C + 1)."""
+        parts = [self.backward.run(np.ascontiguousarray(local[::-1]), self.backward.start())]
+        if self.future is not None:
+            parts.append(self.future.run(np.ascontiguousarray(embedded[::-1]), self.future.start(), 0))
+        added = np.empty((len(local), self.offline_head.outputs), np.float32)
+        return self.offline_head(np.concatenate(parts, axis=1), added)[::-1]
+
 
 class _MemberState:
     """State of a member between two chunks."""
 
     def __init__(self, member: _Member) -> None:
-        width = member.width
-        self.convolutions = [np.zeros((block.taps - 1, width), np.float32) for block in member.convolutions]
-        self.hidden = np.zeros(member.hidden, np.float32)
-        if member.past is not None:
-            self.ring = np.zeros((member.past.longest, 1 + 2 * width), np.float32)
-            self.sums = np.zeros((len(member.sizes), 1 + 2 * width))
+        self.convolutions = [np.zeros((block.taps - 1, member.width), np.float32) for block in member.convolutions]
+        self.hidden = member.recurrent.start()
+        self.past = None if member.past is None else member.past.start()
+
+
+class _VoiceTerms(NamedTuple):
+    """What a member subtracts from a projection, and the factor of the rest, (width,) each."""
+
+    shift: Float
+    scale: Float
 
 
 class PackedDiarizer:
     """The weights of a causal diarizer; streams share it."""
 
-    def __init__(self, diarizer: Diarizer) -> None:
-        device = diarizer.absent.device.type
-        diarizer = diarizer if device == "cpu" else deepcopy(diarizer).cpu()
-        self.copy = None if device == "cpu" else diarizer  # on the CPU
-        self.first_layer = diarizer.config.first_layer
-        self.average, self.deviation = diarizer.average_voice.numpy(), diarizer.average_deviation.numpy()
-        self.absent, self.neutral = diarizer.absent.numpy(), diarizer.config.labels.index("neutral")
-        self.temperature = np.float32(diarizer.config.temperature)
-        self.low, self.high = map(np.float32, diarizer.config.intensity_range)
-        self.members = [_Member(member) for member in diarizer.causal_members]
-        self.speech = pack(diarizer.speech_head)
-        self.project = Linear(np.concatenate([m.project.weight.detach().numpy() for m in diarizer.causal_members]))
-        self.voice, self.blocks = self.project, None  # `voice` projects the mean of the voice
-        if diarizer.blocks is not None:
-            layers = [PackedLayer(layer) for layer in diarizer.blocks.layers if isinstance(layer, StreamingLayer)]
-            self.blocks, self.scale = layers, diarizer.blocks.scale.detach().numpy()
-            self.output_norm = pack(nn.LayerNorm(len(self.scale)))  # its gain is 1
-            self.kept = diarizer.config.kept * len(self.scale)
-            self.input_average, self.input_deviation = (part.numpy() for part in diarizer.input_average())
-            weights = [m.voice.weight.detach().numpy() for m in diarizer.causal_members if m.voice is not None]
-            self.voice = Linear(np.concatenate(weights))
+    def __init__(self, config: DiarizerConfig, weights: Weights) -> None:
+        """`weights` of a causal `Diarizer`."""
+        self.config, width = config, config.feature_width
+        size = config.layers * width
+        self.first_layer = config.first_layer
+        self.average, self.deviation = (weights.array(name, size) for name in ("average_voice", "average_deviation"))
+        self.absent = np.array([label in config.absent for label in config.labels])
+        self.neutral = config.labels.index("neutral")
+        self.temperature = np.float32(config.temperature)
+        self.low, self.high = map(np.float32, config.intensity_range)
+        parts = [weights.part(f"members.{number}") for number in range(config.members)]
+        self.members = [_Member(part, config) for part in parts]
+        self.speech = pack(weights, "speech_head", 1, size)
+        inputs = (config.kept + config.blocks) * width
+        self.project = Linear(np.concatenate([part.array("project.weight", config.width, inputs) for part in parts]))
+        self.voice, self.blocks = self.project, list[PackedLayer]()  # `voice` projects the mean of the voice
+        self.kept = config.kept * width
+        if config.blocks:
+            blocks, sizes = weights.part("blocks"), block_sizes(config)
+            self.blocks = [PackedLayer(blocks.part(f"layers.{number}"), sizes) for number in range(config.blocks)]
+            self.scale, self.output_norm = blocks.array("scale", width), plain_norm(width)
+            beyond = config.kept + config.blocks - config.layers
+            self.input_average, self.input_deviation = (
+                np.concatenate([part, *[part[-width:]] * beyond]) for part in (self.average, self.deviation)
+            )
+            self.voice = Linear(np.concatenate([part.array("voice.weight", config.width, size) for part in parts]))
 
-    def run_blocks(self, steps: Float, standardised: Float, memory: list[Rows]) -> Float:
-        """Inputs of the networks (S, input size) of steps (S, size): the blocks' outputs follow the kept states.
+    def label_matrix(self, labels: Sequence[str]) -> Float:
+        """As `sedtalker.emotion.config.label_matrix`."""
+        return label_matrix(self.config, labels)
+
+    def stream(self, voice: VoiceProfile | None = None) -> PackedStream:
+        """A stream of live features, before its first frame."""
+        return PackedStream(self, voice)
+
+    def start(self, voice: VoiceProfile | None) -> VoiceEstimate:
+        """The estimate of the voice before a recording; raises CheckpointError if the profile does not fit."""
+        if voice is None:
+            return VoiceEstimate.empty_arrays(len(self.average))
+        check_voice(self, voice)
+        return VoiceEstimate.of_profile(voice)
+
+    def predict(self, features: Iterable[Float], voice: VoiceProfile | None = None) -> Prediction:
+        """Prediction for blocks (t, L, D) of the features of a recording, as `predict_frames` of its `Diarizer`."""
+        inputs, estimate, count = _NetworkInputs(self, BLOCK_AHEAD), self.start(voice), 0
+        activity, projected = [np.zeros(0, np.float32)], [np.zeros((0, self.project.outputs), np.float16)]
+        for frames, last in _cut(features, BLOCKS.hop):
+            count += len(frames)
+            steps, standardised, speech = self.pool(frames)
+            estimate = self.add_evidence(estimate, steps, speech).limited()
+            activity.append(speech)
+            rows = inputs.push(steps, standardised, last)
+            values = self.project(rows, np.empty((len(rows), self.project.outputs), np.float32))
+            projected.append(values.astype(np.float16))  # those of the whole recording are kept
+        means = self._overlap_add(np.concatenate(projected), self.voice_terms(estimate))
+        posterior, level = self._finish(means)
+        return Prediction(
+            upsample_steps(posterior, count), upsample_steps(level, count),
+            upsample_steps(np.concatenate(activity), count),
+        )  # fmt: skip
+
+    def enroll(self, features: Iterable[Float]) -> VoiceProfile:
+        """The profile of the voice in blocks (t, L, D) of features."""
+        estimate = self.start(None)
+        for frames, _ in _cut(features, BLOCKS.hop):
+            steps, _, speech = self.pool(frames)
+            estimate = self.add_evidence(estimate, steps, speech)
+        return estimate.profile(self.config.encoder, self.config.layers)
+
+    def pool(self, frames: Float) -> tuple[Float, Float, Float]:
+        """Steps (S, size) of frames (T, layers, D), the same relative to an average voice, and speech (S,).
+
+        An odd last frame is a step.
+        """
+        if len(frames) % STRIDE:
+            frames = np.concatenate([frames, frames[-1:]])
+        size = len(frames) // STRIDE
+        steps, standardised = (np.empty((size, len(self.average)), np.float32) for _ in range(2))
+        _pool(frames, self.first_layer, self.average, self.deviation, steps, standardised)
+        logits = self.speech(standardised, np.empty((size, 1), np.float32))[:, 0]
+        return steps, standardised, _logistic(logits)
+
+    def add_evidence(self, estimate: VoiceEstimate, steps: Float, activity: Float) -> VoiceEstimate:
+        """The estimate after steps (S, size) with speech activity (S,)."""
+        weight = activity * np.float32(1 / STEP_RATE)
+        sums, squares = (np.zeros(len(self.average), np.float32) for _ in range(2))
+        _add_evidence(steps, weight, sums, squares)
+        return estimate.add(VoiceEstimate(sums, squares, weight.sum(), np.zeros((), np.float32)))
+
+    def voice_terms(self, estimate: VoiceEstimate) -> list[_VoiceTerms]:
+        """The terms of each member for a voice, as `sedtalker.emotion.causal.voice_context`."""
+        mean, spread = (np.asarray(part) for part in estimate.statistics())
+        shift, ratio = np.zeros((1, len(self.average)), np.float32), np.zeros((1, self.config.layers), np.float32)
+        if estimate.seconds > 0:
+            shift[0] = (mean - self.average) / self.deviation
+            ratio[0] = np.log(spread / self.deviation).reshape(self.config.layers, -1).mean(1)
+        evidence = np.log1p(np.array([[estimate.seconds, estimate.reference]], np.float32))
+        projected = self.voice(shift, np.empty((1, self.voice.outputs), np.float32))[0]
+        columns = np.cumsum([member.width for member in self.members])[:-1]
+        return [
+            _VoiceTerms(*member.voice_terms(own, ratio, evidence))
+            for member, own in zip(self.members, np.split(projected, columns), strict=True)
+        ]
+
+    def _overlap_add(self, projected: NDArray[np.float16], terms: list[_VoiceTerms]) -> Float:
+        """Mean outputs (S, C + 1) over the members, in windows of up to `WINDOW` steps with linear cross-fades."""
+        hop, means = WINDOW - OVERLAP, np.zeros((len(projected), len(self.config.labels) + 1), np.float32)
+        for start in range(0, len(projected), hop):
+            part = projected[start : start + WINDOW]
+            if start and len(part) <= OVERLAP:
+                break  # the last window contained all of it
+            predicted = self._run_window(part.astype(np.float32), terms)
+            if start:
+                ramp = ((np.arange(OVERLAP, dtype=np.float32) + 0.5) / OVERLAP)[:, None]
+                predicted[:OVERLAP] = ramp * predicted[:OVERLAP] + (1 - ramp) * means[start : start + OVERLAP]
+            means[start : start + len(part)] = predicted
+        return means
+
+    def _run_window(self, projected: Float, terms: list[_VoiceTerms]) -> Float:
+        """Mean outputs (S, C + 1) over the members of projected steps (S, M width), from the past and the future."""
+        means, column = np.zeros((len(projected), len(self.config.labels) + 1), np.float32), 0
+        for member, own in zip(self.members, terms, strict=True):
+            embedded = np.empty((len(projected), member.width), np.float32)
+            _adapt(projected, column, own.shift, own.scale, member.bias, embedded)
+            raw = np.empty((len(projected), member.head.outputs), np.float32)
+            local = member.run_past(embedded, _MemberState(member), 0, raw)
+            means += self._combine(raw + member.run_future(embedded, local))
+            column += member.width
+        return means / np.float32(len(self.members))
+
+    def _combine(self, raw: Float) -> Float:
+        """Logits and strength (S, C + 1) of raw outputs (S, C + 1), as `Diarizer._combine`."""
+        activation, strength, emotions = raw[:, :1], raw[:, 1:2], raw[:, 2:].copy()
+        emotions[:, np.delete(self.absent, self.neutral)] = ABSENT
+        emotions -= emotions.max(1, keepdims=True)
+        shares = emotions - np.log(np.exp(emotions).sum(1, keepdims=True)) - np.logaddexp(0, -activation)
+        logits = np.insert(shares, self.neutral, -np.logaddexp(0, activation)[:, 0], axis=1) / self.temperature
+        logits[:, self.absent] = ABSENT
+        return np.concatenate([logits, strength], axis=1)
+
+    def _finish(self, means: Float) -> tuple[Float, Float]:
+        """Posterior (S, C) and intensity (S,) of mean outputs (S, C + 1), as `Diarizer.finish`."""
+        logits = means[:, :-1]
+        posterior = np.exp(logits - logits.max(1, keepdims=True))
+        posterior /= posterior.sum(1, keepdims=True)
+        emotional, least = 1 - posterior[:, self.neutral], np.float32(LEAST_INTENSITY)
+        level = emotional * (least + (1 - least) * _logistic(means[:, -1]))
+        return posterior, ((level - self.low) / (self.high - self.low)).clip(0, 1)
+
+
+class _NetworkInputs:
+    """Inputs of the networks for steps that arrive in pieces, as `InputStream`."""
+
+    def __init__(self, packed: PackedDiarizer, ahead: int) -> None:
+        self._packed, self._ahead = packed, ahead
+        if packed.blocks:
+            width = len(packed.scale)
+            self._kept = Rows(packed.kept)
+            self._hidden = [Rows(width) for _ in range(len(packed.blocks) + 1)]
+            self._qkv = [Rows(3 * width) for _ in packed.blocks]
+
+    def push(self, steps: Float, standardised: Float, last: bool = False) -> Float:
+        """Inputs (m, input size) of steps (S, size); with blocks they lag by the blocks' look-ahead.
 
         Args:
             standardised: (S, size), the steps relative to an average voice.
-            memory: queries, keys and values of the last steps, of each block; updated.
+            last: no steps follow.
         """
-        assert self.blocks is not None
-        width, at = len(self.scale), self.kept
-        inputs = np.empty((len(steps), len(self.input_average)), np.float32)
-        inputs[:, :at] = standardised[:, :at]
-        x = steps[:, at - width : at] * self.scale
-        for block, qkv in zip(self.blocks, memory, strict=True):
-            start, y = qkv.count, np.empty_like(x)
-            block.qkv(block.attention_norm(x, y), qkv.extend(len(x)))
-            block.read(x, qkv.view(qkv.first, qkv.count), start - qkv.first, 0, y)
-            qkv.drop(qkv.count - block.left)
-            x = y
-            part = slice(at, at + width)
-            normed = self.output_norm(x, np.empty_like(x))
-            inputs[:, part] = (normed - self.input_average[part]) / self.input_deviation[part]
+        packed = self._packed
+        if not packed.blocks:
+            return standardised
+        width, at = len(packed.scale), packed.kept
+        self._kept.extend(len(steps))[:] = standardised[:, :at]
+        self._hidden[0].extend(len(steps))[:] = steps[:, at - width : at] * packed.scale
+        run_layers(packed.blocks, [self._ahead] * len(packed.blocks), self._hidden, self._qkv, last)
+        start, stop = self._hidden[-1].first, self._hidden[-1].count
+        inputs = np.empty((stop - start, len(packed.input_average)), np.float32)
+        inputs[:, :at] = self._kept.view(start, stop)
+        for rows in self._hidden[1:]:
+            part, x = slice(at, at + width), rows.view(start, stop)
+            normed = packed.output_norm(x, np.empty_like(x))
+            inputs[:, part] = (normed - packed.input_average[part]) / packed.input_deviation[part]
             at = part.stop
+        for rows in (self._kept, *self._hidden):
+            rows.drop(stop)
         return inputs
+
+
+def _logistic(x: Float) -> Float:
+    return (1 / (1 + np.exp(-np.maximum(x, LEAST_LOGIT)))).astype(np.float32)
+
+
+def _cut(blocks: Iterable[Float], size: int) -> Iterator[tuple[Float, bool]]:
+    """Blocks of `size` rows, the last one shorter, of blocks of any length; and whether it is the last one."""
+    held: list[Float] = []
+    for block in blocks:
+        held.append(np.asarray(block, np.float32))
+        while sum(map(len, held)) > size:
+            rows = np.concatenate(held)
+            yield np.ascontiguousarray(rows[:size]), False
+            held = [rows[size:]]
+    if held:
+        yield np.ascontiguousarray(np.concatenate(held)), True
+
+
+def upsample_steps(steps: Float, frames: int) -> Float:
+    """Steps (S, ...) -> frames (`frames`, ...), linearly between the middles of the steps."""
+    before, after = np.concatenate([steps[:1], steps[:-1]]), np.concatenate([steps[1:], steps[-1:]])
+    near, far = np.float32(0.75), np.float32(0.25)
+    pairs = np.stack([near * steps + far * before, near * steps + far * after], axis=1)
+    return pairs.reshape(-1, *steps.shape[1:])[:frames]
 
 
 class PackedSteps:
     """Steps of one stream of a causal diarizer, with its running estimate of the voice."""
 
-    def __init__(self, diarizer: Diarizer, start: VoiceEstimate) -> None:
-        """`start` (1,) is the estimate of the voice before the first step."""
-        self._packed: PackedDiarizer = share_packed(diarizer, PackedDiarizer)
-        self._diarizer = self._packed.copy or diarizer
-        self._states = [_MemberState(member) for member in self._packed.members]
-        self._memory = [Rows(block.qkv.outputs) for block in self._packed.blocks or ()]
-        self._estimate, self._steps = VoiceEstimate(*(part.cpu() for part in start)), 0
-        self._terms: list[tuple[Float, Float]] = []
+    def __init__(self, packed: PackedDiarizer, start: VoiceEstimate) -> None:
+        """`start` is the estimate of the voice before the first step."""
+        self._packed, self._estimate, self._steps = packed, start, 0
+        self._states = [_MemberState(member) for member in packed.members]
+        self._inputs = _NetworkInputs(packed, 0)
         self._start_block()
 
     def _start_block(self) -> None:
         """Start a block of `BLOCK` steps: update what the members know of the voice."""
-        context = self._diarizer.voice_context(VoiceEstimate(*(part[:, None] for part in self._estimate)))
-        shift, spread, evidence = (np.ascontiguousarray(part[0].numpy()) for part in context)
-        projected = self._packed.voice(shift, np.empty((1, self._packed.voice.outputs), np.float32))[0]
-        self._terms, column = [], 0
-        for member in self._packed.members:
-            own = projected[column : column + member.width]
-            self._terms.append(member.voice_terms(own, spread, evidence))
-            column += member.width
+        self._terms = self._packed.voice_terms(self._estimate)
         self._sums, self._squares = (np.zeros(len(self._packed.average), np.float32) for _ in range(2))
-        self._seconds = 0.0
+        self._seconds = np.float32(0)
 
     @property
     def estimate(self) -> VoiceEstimate:
-        """The estimate (1,) of the voice after the last step."""
-        seconds = torch.tensor([self._seconds])
-        added = torch.from_numpy(self._sums.copy())[None], torch.from_numpy(self._squares.copy())[None]
-        return self._estimate.add(VoiceEstimate(*added, seconds, torch.zeros(1)))
+        """The estimate of the voice after the last step."""
+        new = VoiceEstimate(self._sums.copy(), self._squares.copy(), self._seconds, np.zeros((), np.float32))
+        return self._estimate.add(new)
 
     def run(self, frames: Float) -> Float:
         """Posterior, intensity and speech (S, C + 2) of frames (2 S, layers, D)."""
@@ -312,48 +526,74 @@ class PackedSteps:
         steps, standardised = (np.empty((size, len(packed.average)), np.float32) for _ in range(2))
         _pool(frames, packed.first_layer, packed.average, packed.deviation, steps, standardised)
         speech = packed.speech(standardised, np.empty((size, 1), np.float32))
-        inputs = standardised if packed.blocks is None else packed.run_blocks(steps, standardised, self._memory)
+        inputs = self._inputs.push(steps, standardised)
         projected = packed.project(inputs, np.empty((size, packed.project.outputs), np.float32))
         raw, column = np.empty((len(packed.members), size, packed.members[0].head.outputs), np.float32), 0
         for number, (member, state, terms) in enumerate(zip(packed.members, self._states, self._terms, strict=True)):
-            self._run_member(member, state, terms, projected, column, raw[number])
+            embedded = np.empty((size, member.width), np.float32)
+            _adapt(projected, column, terms.shift, terms.scale, member.bias, embedded)
+            member.run_past(embedded, state, self._steps, raw[number])
             column += member.width
         rows = np.empty((size, len(packed.absent) + 2), np.float32)
         _decide(raw, packed.neutral, packed.absent, packed.temperature, packed.low, packed.high, speech, rows)
         activity, duration = np.ascontiguousarray(rows[:, -1]), 1 / STEP_RATE
         _add_evidence(steps, activity * np.float32(duration), self._sums, self._squares)
-        self._seconds += float(activity.sum()) * duration
+        self._seconds += activity.sum() * np.float32(duration)
         self._steps += size
         if self._steps % BLOCK == 0:
             self._estimate = self.estimate.limited()
             self._start_block()
         return rows
 
-    def _run_member(
-        self,
-        member: _Member,
-        state: _MemberState,
-        terms: tuple[Float, Float],
-        projected: Float,
-        column: int,
-        raw: Float,
-    ) -> None:
-        """Fill the raw outputs (S, C + 1) of a member, whose projections begin at `column`."""
-        size = len(projected)
-        embedded = np.empty((size, member.width), np.float32)
-        _adapt(projected, column, *terms, member.bias, embedded)
-        local = embedded
-        for number, block in enumerate(member.convolutions):
-            local, state.convolutions[number] = block.run(local, state.convolutions[number])
-        gates = member.gates(local, np.empty((size, 3 * member.hidden), np.float32))
-        recurrent = np.empty((size, member.hidden), np.float32)
-        recur(gates, *member.recurrent, state.hidden, recurrent)
-        parts = [recurrent, local]
-        if member.past is not None:
-            statistics = np.empty((size, member.join.inputs), np.float32)
-            _summarise(
-                embedded, member.weight, member.weight_bias, member.sizes, state.ring, state.sums, self._steps,
-                statistics,
-            )  # fmt: skip
-            parts.append(member.join(statistics, np.empty((size, member.join.outputs), np.float32), GELU))
-        member.head(np.concatenate(parts, axis=1), raw)
+
+class PackedStream:
+    """Live diarization: each frame of features gives a frame of the prediction at once.
+
+    A step of two frames is read when its second frame arrives: predictions do not depend on the sizes of the pieces.
+    """
+
+    def __init__(self, packed: PackedDiarizer, voice: VoiceProfile | None = None) -> None:
+        self._packed, self._start = packed, packed.start(voice)
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the state before the first frame."""
+        labels = self._packed.config.labels
+        self._steps = PackedSteps(self._packed, self._start)
+        self._waiting: Float | None = None  # first frame of a step, (1, L, D)
+        neutral = np.eye(len(labels) + 2, dtype=np.float32)[labels.index("neutral")]
+        self._last = neutral[None]  # posterior, intensity and speech of the last step
+
+    @property
+    def profile(self) -> VoiceProfile:
+        """The voice so far."""
+        config = self._packed.config
+        return self._steps.estimate.profile(config.encoder, config.layers)
+
+    def push(self, features: Float) -> Prediction:
+        """The prediction for the next frames, features (n, L, D); n may be 0."""
+        waiting = 0 if self._waiting is None else 1
+        frames = features if self._waiting is None else np.concatenate([self._waiting, features])
+        whole = len(frames) // STRIDE * STRIDE
+        values = self._last
+        if whole:
+            values = np.concatenate([self._last, self._steps.run(np.ascontiguousarray(frames[:whole]))])
+        self._waiting = frames[whole:] if whole < len(frames) else None
+        self._last = values[-1:]
+        # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s.
+        shown = values[(np.arange(len(features)) + waiting + 1) // STRIDE]
+        return Prediction(shown[:, :-2], shown[:, -2], shown[:, -1])
+
+
+def load_compiled_diarizer(name: Path | str = "default") -> PackedDiarizer | None:
+    """The diarizer of this name; None if it is not a causal one. Raises CheckpointError as `load_diarizer`."""
+    folder = find_diarizer(name)
+    config, state, rows = load_arrays(folder, KIND)
+    sizes = load_sizes(config, folder)
+    if not sizes.causal:
+        return None
+    with check_fit(folder):
+        weights = quantize_layers({**state, **{name: stored.restore() for name, stored in rows.items()}}, {})
+        packed = PackedDiarizer(sizes, weights)
+        weights.check_all_read()
+    return packed

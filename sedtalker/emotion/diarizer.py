@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -22,100 +22,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.checkpoint import (
-    check_settings,
-    config_from_plain,
-    load_checkpoint,
-    load_weights,
-    raise_problem,
-    save_checkpoint,
-)
-from sedtalker.emotion.causal import (
+from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from sedtalker.emotion.causal import CausalMember, EmotionBlocks, VoiceContext, running_estimates, voice_context
+from sedtalker.emotion.config import (
+    ABSENT,
     BLOCK,
     BLOCK_AHEAD,
-    CausalMember,
-    EmotionBlocks,
-    VoiceContext,
-    running_estimates,
-    voice_context,
+    KIND,
+    LARGE,
+    LEAST_INTENSITY,
+    OWN_ENCODER,
+    STEP_RATE,
+    STRIDE,
+    DiarizerConfig,
+    label_matrix,
+    load_sizes,
 )
+from sedtalker.emotion.config import find_diarizer as find_diarizer
 from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
-from sedtalker.errors import CheckpointError, TrackError, as_path
+from sedtalker.errors import CheckpointError
 from sedtalker.files import atomic_write
-from sedtalker.int8 import Int8Linear, to_int8, use_int8
-from sedtalker.labels import LABELS, label_columns
-from sedtalker.resources import asset
-from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, WindowedEncoder, load_encoder
+from sedtalker.int8 import Int8Linear, named_weights, to_int8, use_int8
+from sedtalker.speech import WindowedEncoder, load_encoder
 from sedtalker.streaming_encoder import LayerState
 
 if TYPE_CHECKING:
+    from sedtalker.emotion.causal_cpu import PackedDiarizer
     from sedtalker.emotion.inference import DiarizerStream
     from sedtalker.emotion.track import EmotionTrack
-
-KIND = "diarizer"
-OWN_ENCODER = "encoder"  # subfolder of a diarizer whose encoder was tuned together with it
-STRIDE = 2  # feature frames of 20 ms that share one step of the network
-STEP_RATE = FRAME_RATE // STRIDE  # steps a second
-ABSENT = -30.0  # logit of a label without training data
-LARGE = 4096  # weights of a matrix that a causal diarizer stores in 8 bits
-LEAST_INTENSITY = 0.2  # of an emotion that is certain; a causal diarizer adds the rest by the strength
-
-
-@dataclass(frozen=True)
-class DiarizerConfig:
-    """Sizes and calibration of a diarizer."""
-
-    labels: tuple[str, ...] = LABELS
-    absent: tuple[str, ...] = ("upset",)  # labels without training data; their posterior is 0
-    encoder: str = DEFAULT_ENCODER  # of the features
-    first_layer: int = 0  # first of the encoder's hidden states that the networks read
-    layers: int = 5  # number of hidden states, up to the encoder's last
-    feature_width: int = 384
-    members: int = 1  # networks whose logits are averaged
-    width: int = 128
-    hidden: int = 96  # of the recurrent layer, each direction
-    convolutions: int = 2
-    kernel: int = 5  # steps of 40 ms
-    statistics_windows: tuple[float, ...] = (1.0, 4.0)  # s, windows of the statistics pooling
-    dropout: float = 0.3
-    temperature: float = 1.0  # divides the logits; fitted on validation speakers
-    intensity_range: tuple[float, ...] = (0.0, 1.0)  # raw intensities shown as 0 and 1; `recipes calibrate_intensity`
-    causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
-    blocks: int = 0  # blocks tuned for emotion, which replace the hidden states after `kept`; causal diarizers only
-    block_feedforward: int = 1536
-
-    def __post_init__(self) -> None:
-        check_settings(self, "diarizer", zero=("first_layer", "convolutions", "blocks"))
-        problems = {
-            f"labels {self.labels} need different names with neutral among them": "neutral" not in self.labels
-            or len(set(self.labels)) < len(self.labels),
-            f"absent {self.absent} must be labels other than neutral": not set(self.absent)
-            <= set(self.labels) - {"neutral"},
-            f"kernel {self.kernel} must be odd": self.kernel % 2 == 0,
-            f"statistics_windows {self.statistics_windows} must be above 0": any(
-                seconds <= 0 for seconds in self.statistics_windows
-            ),
-            f"dropout {self.dropout} must be 0 or more and below 1": not 0 <= self.dropout < 1,
-            f"temperature {self.temperature} must be above 0": self.temperature <= 0,
-            f"blocks {self.blocks} need a causal diarizer": self.blocks > 0 and not self.causal,
-            f"blocks {self.blocks} need 2 layers or more": self.blocks > 0 and self.layers < 2,
-            f"intensity_range {self.intensity_range} must be two numbers, the first one lower": not _is_range(
-                self.intensity_range
-            ),
-        }
-        raise_problem("diarizer", problems)
-
-    @property
-    def kept(self) -> int:
-        """Hidden states of the encoder that the networks read; outputs of the blocks follow them.
-
-        There may be more blocks than states that they replace. One state is kept at least.
-        """
-        return max(1, self.layers - self.blocks) if self.blocks else self.layers
-
-
-def _is_range(values: Sequence[float]) -> bool:
-    return len(values) == 2 and values[0] < values[1]
 
 
 class Member(nn.Module):
@@ -341,24 +275,8 @@ class Diarizer(nn.Module):
         return posterior, ((level - low) / (high - low)).clamp(0, 1)
 
     def label_matrix(self, labels: Sequence[str]) -> Tensor:
-        """The matrix (C, C') that maps this diarizer's posterior (T, C) to other labels (T, C').
-
-        Raises:
-            TrackError: this diarizer predicts an emotion that is not among `labels`.
-        """
-        columns = label_columns(self.config.labels, labels)
-        pairs = list(zip(self.config.labels, columns, strict=True))
-        lost = [name for name, column in pairs if column is None and name not in self.config.absent]
-        if lost:
-            raise TrackError(
-                f"the diarizer predicts emotions that this talker does not know: {', '.join(lost)}. "
-                f"Give the emotion (--emotion), or a diarizer of: {', '.join(labels)}"
-            )
-        matrix = torch.zeros(len(columns), len(labels))
-        for row, column in enumerate(columns):
-            if column is not None:
-                matrix[row, column] = 1
-        return matrix
+        """The matrix (C, C') of `sedtalker.emotion.config.label_matrix`; raises as it does."""
+        return torch.from_numpy(label_matrix(self.config, labels))
 
     def embed(self, steps: Tensor) -> Tensor:
         """Each member's embedding of steps (B, S, L, D) without their context, side by side: (B, S, M * width)."""
@@ -422,6 +340,17 @@ class Diarizer(nn.Module):
 
         features = (encoder or load_encoder(self.config.encoder)).blocks([samples])
         return diarize(self, features, len(samples) / SAMPLE_RATE, audio, samples, voice)
+
+    def compiled(self) -> PackedDiarizer:
+        """The same causal diarizer for compiled code, on the CPU."""
+        from sedtalker.emotion.causal_cpu import PackedDiarizer
+        from sedtalker.layers_cpu import share_packed
+
+        def build(diarizer: Diarizer) -> PackedDiarizer:
+            return PackedDiarizer(diarizer.config, named_weights(diarizer))
+
+        packed: PackedDiarizer = share_packed(self, build)
+        return packed
 
     def stream(self, voice: VoiceProfile | None = None) -> DiarizerStream:
         """A stream of live features, before its first frame."""
@@ -493,13 +422,6 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
     save_checkpoint(folder, KIND, asdict(config), state, large if config.causal else ())
 
 
-def find_diarizer(name: Path | str) -> Path:
-    """The folder of a packaged diarizer or of one in a folder. Raises CheckpointError if the name is not a text."""
-    path = as_path(name, "a diarizer", CheckpointError)
-    packaged = asset("diarizer", str(name))
-    return packaged if packaged.is_dir() and not path.is_absolute() else path
-
-
 def load_diarizer(
     name: Path | str = "default", device: str | torch.device = "cpu", precision: str = "auto"
 ) -> Diarizer:
@@ -513,10 +435,7 @@ def load_diarizer(
     """
     folder = find_diarizer(name)
     config, state = load_checkpoint(folder, KIND)
-    sizes = config_from_plain(DiarizerConfig, config, KIND)
-    if sizes.encoder == OWN_ENCODER:
-        sizes = replace(sizes, encoder=str((folder / OWN_ENCODER).resolve()))
-    diarizer = Diarizer(sizes)
+    diarizer = Diarizer(load_sizes(config, folder))
     load_weights(diarizer, state, folder)
     if diarizer.config.blocks and use_int8(device, precision):
         to_int8(diarizer)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,29 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedtalker.emotion.causal import BLOCK_AHEAD, running_estimates
-from sedtalker.emotion.diarizer import STEP_RATE, STRIDE, Diarizer, InputStream, pool_frames
-from sedtalker.emotion.track import EmotionTrack, frame_count
-from sedtalker.emotion.vad import loudness, silence_weight
+from sedtalker.emotion.config import STEP_RATE, STRIDE
+from sedtalker.emotion.diarizer import Diarizer, InputStream, pool_frames
+from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, build_track, check_voice
+from sedtalker.emotion.track import EmotionTrack
+from sedtalker.emotion.vad import loudness
 from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
-from sedtalker.errors import CheckpointError
 from sedtalker.speech import FRAME_RATE, Windowing
 
-if TYPE_CHECKING:
-    from sedtalker.emotion.causal_cpu import PackedSteps
-
-WINDOW = 40 * STEP_RATE  # steps that the network sees at once
-OVERLAP = 8 * STEP_RATE  # steps of the cross-fade between two windows
-BLOCKS = Windowing(left=0, hop=8 * FRAME_RATE, right=0)  # frames that become steps at once, an even number
 LOOK_AHEAD = round(0.4 * FRAME_RATE)  # frames
 CONTEXT = 8 * FRAME_RATE  # past frames that a stream reads again with every piece
-
-
-class Prediction(NamedTuple):
-    """Output of a diarizer by frame of 20 ms."""
-
-    posterior: Tensor  # (T, C)
-    intensity: Tensor  # (T,), 0..1
-    speech: Tensor | None  # (T,), 0..1, speech activity; None: the diarizer does not detect it
 
 
 def diarize(
@@ -114,21 +100,8 @@ def _start(diarizer: Diarizer, voice: VoiceProfile | None) -> VoiceEstimate:
         estimate = VoiceEstimate.empty(size, 1)
     else:
         check_voice(diarizer, voice)
-        estimate = VoiceEstimate(*(part[None] for part in VoiceEstimate.of_profile(voice)))
+        estimate = VoiceEstimate(*(torch.as_tensor(part)[None] for part in VoiceEstimate.of_profile(voice)))
     return VoiceEstimate(*(part.to(diarizer.absent.device) for part in estimate))
-
-
-def check_voice(diarizer: Diarizer, voice: VoiceProfile | None = None) -> None:
-    """Check that a diarizer uses voice profiles, and that it can use this one. Raises CheckpointError if not."""
-    config = diarizer.config
-    if not config.causal:
-        raise CheckpointError(
-            "this diarizer does not use voice profiles. Use the default one, or leave the profile out"
-        )
-    if voice and (voice.encoder, voice.mean.shape) != (config.encoder, (config.layers, config.feature_width)):
-        raise CheckpointError(
-            f"a voice profile of {voice.encoder}, but the diarizer reads {config.encoder}. Enroll the voice with it"
-        )
 
 
 @torch.inference_mode()
@@ -151,8 +124,8 @@ def enroll_voice(diarizer: Diarizer, features: Tensor | Iterable[Tensor]) -> Voi
 class DiarizerStream:
     """Live diarization: each frame of features gives a frame of the prediction at once.
 
-    A causal diarizer reads a step of two frames when its second frame arrives, and carries its state: predictions do
-    not depend on the sizes of the pieces. Others read the last 8 s again with each piece, without look-ahead.
+    A causal diarizer carries its state (`sedtalker.emotion.causal_cpu.PackedStream`). Others read the last 8 s again
+    with each piece, without look-ahead.
     """
 
     def __init__(self, diarizer: Diarizer, voice: VoiceProfile | None = None) -> None:
@@ -163,70 +136,24 @@ class DiarizerStream:
 
     def reset(self) -> None:
         """Return to the state before the first frame."""
-        labels = self.diarizer.config.labels
         self._state: StreamState | None = None
-        self._steps: PackedSteps | None = None
-        if self.diarizer.config.causal:
-            from sedtalker.emotion.causal_cpu import PackedSteps  # it loads compiled code that recordings do not need
-
-            self._steps = PackedSteps(self.diarizer, _start(self.diarizer, self._voice))
-        self._waiting: Tensor | None = None  # first frame of a step, (1, L, D)
-        neutral = np.eye(len(labels) + 2, dtype=np.float32)[labels.index("neutral")]
-        self._last = neutral[None]  # posterior, intensity and speech of the last step
+        self._stream = self.diarizer.compiled().stream(self._voice) if self.diarizer.config.causal else None
 
     @property
     def profile(self) -> VoiceProfile:
         """The voice so far."""
-        config = self.diarizer.config
         check_voice(self.diarizer)
-        assert self._steps is not None
-        estimate = VoiceEstimate(*(part[0] for part in self._steps.estimate))
-        return estimate.profile(config.encoder, config.layers)
+        assert self._stream is not None
+        return self._stream.profile
 
     @torch.inference_mode()
-    def push(self, features: Tensor) -> Prediction:
+    def push(self, features: Tensor | NDArray[np.float32]) -> Prediction:
         """The prediction for the next frames, features (n, L, D); n may be 0."""
-        if self._steps is None:
-            posterior, intensity, self._state = diarize_piece(self.diarizer, features, self._state, look_ahead=0)
+        new = torch.as_tensor(features)
+        if self._stream is None:
+            posterior, intensity, self._state = diarize_piece(self.diarizer, new, self._state, look_ahead=0)
             return Prediction(posterior, intensity, None)
-        waiting = 0 if self._waiting is None else 1
-        frames = features if self._waiting is None else torch.cat([self._waiting, features])
-        whole = len(frames) // STRIDE * STRIDE
-        values = self._last
-        if whole:
-            values = np.concatenate([self._last, self._steps.run(np.ascontiguousarray(frames[:whole].numpy()))])
-        self._waiting = frames[whole:] if whole < len(frames) else None
-        self._last = values[-1:]
-        # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s.
-        shown = torch.from_numpy(values[(np.arange(len(features)) + waiting + 1) // STRIDE])
-        return Prediction(shown[:, :-2], shown[:, -2], shown[:, -1])
-
-
-def build_track(
-    prediction: Prediction,
-    labels: tuple[str, ...],
-    duration: float,
-    audio: str | None = None,
-    loudness_db: NDArray[np.float32] | None = None,
-) -> EmotionTrack:
-    """The emotion track of a prediction at 50 Hz.
-
-    Args:
-        labels: (C,) of the posterior.
-        duration: of the audio, in seconds.
-        audio: name of the file, for the track.
-        loudness_db: (T,) of `sedtalker.audio.loudness`; if given, long silence becomes neutral.
-    """
-    count = frame_count(duration, FRAME_RATE)
-    values, level = (_fit_length(part.numpy(), count) for part in (prediction.posterior, prediction.intensity))
-    speech = None if prediction.speech is None else _fit_length(prediction.speech.numpy(), count)
-    if loudness_db is not None:
-        silence = _fit_length(silence_weight(loudness_db), count)
-        neutral = np.eye(len(labels), dtype=np.float32)[labels.index("neutral")]
-        values = values + silence[:, None] * (neutral - values)
-        level = level * (1 - silence)
-        speech = None if speech is None else speech * (1 - silence)
-    return EmotionTrack(values, level, duration, labels, float(FRAME_RATE), audio, speech=speech)
+        return Prediction(*map(torch.from_numpy, self._stream.push(new.cpu().numpy())))
 
 
 @dataclass(frozen=True)
@@ -312,9 +239,3 @@ def sliding_windows(blocks: Iterable[Tensor], windows: Windowing) -> Iterator[tu
         yield buffer[: last + windows.right], context, last
         drop = max(0, last - windows.left)
         buffer, context = buffer[drop:], last - drop
-
-
-def _fit_length(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Cut frames to `count`, or repeat the last one up to it."""
-    missing = count - len(values)
-    return values[:count] if missing <= 0 else np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])

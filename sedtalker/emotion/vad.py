@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.audio import AUDIBLE_LEVEL, LEVEL_FLOOR, SAMPLE_RATE, loudness
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
 
 FLOOR = LEVEL_FLOOR
 SPEECH_RANGE = 30.0  # dB below the loud frames (95th percentile); louder frames are speech

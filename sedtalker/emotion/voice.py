@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sedtalker.errors import CheckpointError, as_path, reason_of
 from sedtalker.files import atomic_write
@@ -99,26 +97,32 @@ class VoiceProfile:
 
 
 class VoiceEstimate(NamedTuple):
-    """Sums over the speech of a voice; a batch of estimates has leading dimensions (...)."""
+    """Sums over the speech of a voice, tensors or arrays; a batch of estimates has leading dimensions (...)."""
 
-    sums: Tensor  # (..., size), of states times speech activity times their duration
-    squares: Tensor  # (..., size), of squared states
-    seconds: Tensor  # (...,), evidence
-    reference: Tensor  # (...,), evidence from before the recording
+    sums: Any  # (..., size), of states times speech activity times their duration
+    squares: Any  # (..., size), of squared states
+    seconds: Any  # (...,), evidence
+    reference: Any  # (...,), evidence from before the recording
 
     @classmethod
     def empty(cls, size: int, *batch: int) -> VoiceEstimate:
-        """An estimate without evidence."""
+        """Tensors without evidence."""
+        import torch  # of the networks that train; the compiled ones start from arrays
+
         return cls(torch.zeros(*batch, size), torch.zeros(*batch, size), torch.zeros(batch), torch.zeros(batch))
 
     @classmethod
+    def empty_arrays(cls, size: int) -> VoiceEstimate:
+        """Arrays of one estimate without evidence."""
+        return cls(*(np.zeros(shape, np.float32) for shape in (size, size, (), ())))
+
+    @classmethod
     def of_profile(cls, profile: VoiceProfile, limit: float | None = LONGEST_EVIDENCE) -> VoiceEstimate:
-        """The estimate that starts from a profile, whose evidence counts up to `limit` seconds."""
-        seconds = profile.seconds if limit is None else min(profile.seconds, limit)
-        mean = torch.from_numpy(np.ascontiguousarray(profile.mean, np.float32)).flatten()
-        deviation = torch.from_numpy(np.ascontiguousarray(profile.deviation, np.float32)).flatten()
-        evidence = torch.tensor(float(seconds))
-        return cls(mean * seconds, (mean.square() + deviation.square()) * seconds, evidence, evidence)
+        """Arrays of the estimate that starts from a profile, whose evidence counts up to `limit` seconds."""
+        seconds = np.float32(profile.seconds if limit is None else min(profile.seconds, limit))
+        mean, deviation = (np.asarray(part, np.float32).ravel() for part in (profile.mean, profile.deviation))
+        squares = (mean * mean + deviation * deviation) * seconds
+        return cls(mean * seconds, squares, np.array(seconds), np.array(seconds))
 
     def add(self, other: VoiceEstimate) -> VoiceEstimate:
         """The estimate with the evidence of both; the reference is this one's."""
@@ -128,20 +132,22 @@ class VoiceEstimate(NamedTuple):
 
     def limited(self) -> VoiceEstimate:
         """The same mean and deviation, with at most `LONGEST_EVIDENCE` seconds of evidence."""
-        share = (LONGEST_EVIDENCE / self.seconds.clamp(min=1e-9)).clamp(max=1.0)
+        share = (LONGEST_EVIDENCE / self.seconds.clip(min=1e-9)).clip(max=1.0)
         return VoiceEstimate(
             self.sums * share[..., None], self.squares * share[..., None], self.seconds * share, self.reference * share
         )
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
+    def statistics(self) -> tuple[Any, Any]:
         """Mean and deviation (..., size); 0 and 1 without evidence."""
-        known = self.seconds[..., None] > 0
-        seconds = self.seconds.clamp(min=1e-9)[..., None]
-        mean = torch.where(known, self.sums / seconds, 0.0)
-        variance = torch.where(known, self.squares / seconds - mean.square(), 1.0)
-        return mean, variance.clamp(min=LEAST_DEVIATION**2).sqrt()
+        unknown = self.seconds[..., None] <= 0
+        seconds = self.seconds.clip(min=1e-9)[..., None]
+        mean = self.sums / seconds
+        variance = self.squares / seconds - mean * mean + unknown
+        return mean, variance.clip(min=LEAST_DEVIATION**2) ** 0.5
 
     def profile(self, encoder: str, layers: int) -> VoiceProfile:
         """The profile of a single estimate."""
-        mean, deviation = (values.reshape(layers, -1).cpu().numpy() for values in self.statistics())
-        return VoiceProfile(mean, deviation, float(self.seconds), encoder)
+        mean, deviation = (
+            values if isinstance(values, np.ndarray) else values.cpu().numpy() for values in self.statistics()
+        )
+        return VoiceProfile(mean.reshape(layers, -1), deviation.reshape(layers, -1), float(self.seconds), encoder)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROTARY_BASE = 10_000.0
+from sedtalker.mamba import ROTARY_BASE
 
 
 class AttentionState(NamedTuple):

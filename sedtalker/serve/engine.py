@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -126,10 +128,9 @@ class Engine:
 
 
 def _look_aheads(talker: Any) -> tuple[int, ...]:
-    from sedtalker.speech import StreamingEncoder
-    from sedtalker.streaming_encoder import LOOK_AHEAD
+    from sedtalker.encoder_config import LOOK_AHEAD, LookAheadDial
 
-    return tuple(LOOK_AHEAD) if isinstance(getattr(talker, "encoder", None), StreamingEncoder) else ()
+    return tuple(LOOK_AHEAD) if isinstance(getattr(talker, "encoder", None), LookAheadDial) else ()
 
 
 def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
@@ -152,14 +153,14 @@ _load: Callable[[], Engine] | None = None
 
 def prepare_worker() -> None:
     """Settings of a worker process: it ends with its parent, leaves signals to it, and uses one thread."""
-    import torch
-
     from sedtalker.workers import watch_parent
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=watch_parent, daemon=True).start()
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported, for models without compiled code
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def load_talker(config: ServeConfig) -> tuple[Talker, VoiceProfile | None]:

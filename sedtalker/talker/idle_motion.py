@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from sedtalker.emotion.vad import SILENCE_LEVEL, SPEECH_RANGE
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.mel import FRAME_RATE
 from sedtalker.rotations import rotation_matrices
-from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 

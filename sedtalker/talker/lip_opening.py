@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from sedtalker.talker.config import CONTEXT, SEGMENT
 
 KIND = "lip-opening"
-SEGMENT, CONTEXT = 3000, 250  # frames of a recording that are read at once, and those read again on both sides
 OUTPUTS = ("gap", "widening")
 
 

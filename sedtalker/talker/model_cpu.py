@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
+from sedtalker.checkpoint import check_fit, config_from_plain, load_arrays
 from sedtalker.face.arkit import (
     JAW_OPEN,
     MOUTH_FUNNEL,
@@ -25,21 +27,43 @@ from sedtalker.layers_cpu import (
     STORE,
     Float,
     Linear,
+    Recurrent,
     Rows,
     attend,
     compiled,
     linear,
     pack,
-    recur,
+    pack_norm,
+    plain_norm,
     sigmoid,
     softmax,
     softplus,
 )
-from sedtalker.layers_cpu import share_packed as share_packed
-from sedtalker.mamba.attention import ROTARY_BASE, WindowedAttention
-from sedtalker.mamba.block import MambaBlock
-from sedtalker.mamba.moe import MixtureOfExperts
-from sedtalker.talker.expression import (
+from sedtalker.mamba import ROTARY_BASE
+from sedtalker.talker.config import (
+    CONTACT_GAP,
+    CONTACT_ROLL,
+    CONTEXT,
+    DOUBTFUL_CLOSURE,
+    FREE_ROLL,
+    KIND,
+    NARROWED,
+    OPENING_GAIN,
+    OWN_GAP,
+    OWN_RAMP,
+    PARTED_GAP,
+    PARTED_RAMP,
+    SEGMENT,
+    SHARE_OF_CUES,
+    TONGUE_GAP,
+    TONGUE_HIDDEN,
+    TONGUE_SHOWN,
+    USUAL_WIDTH,
+    WIDENED,
+    WIDTH_GAIN,
+    TalkerConfig,
+)
+from sedtalker.talker.expression_rules import (
     CLOSED_GAP,
     CONTACT_DAMPING,
     FREE_GAP,
@@ -47,30 +71,10 @@ from sedtalker.talker.expression import (
     FULL_ROUNDING,
     GROWTH,
     ROUNDING_DAMPING,
-    ExpressionRules,
+    rule_arrays,
     sharpen,
 )
-from sedtalker.talker.lip_opening import LipOpening
-from sedtalker.talker.model import (
-    CONTACT_GAP,
-    CONTACT_ROLL,
-    DOUBTFUL_CLOSURE,
-    FREE_ROLL,
-    NARROWED,
-    OPENING_GAIN,
-    OWN_GAP,
-    OWN_RAMP,
-    PARTED_GAP,
-    PARTED_RAMP,
-    TONGUE_GAP,
-    TONGUE_HIDDEN,
-    TONGUE_SHOWN,
-    USUAL_WIDTH,
-    WIDENED,
-    WIDTH_GAIN,
-    HybridLayer,
-    TalkerModel,
-)
+from sedtalker.weights import Weights
 
 RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
 BLOCK = 32  # frames that are computed at once, at most
@@ -269,37 +273,36 @@ def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: 
             lips[t, MOUTH_PUCKER] += narrower / width[MOUTH_PUCKER]
 
 
-def supports(model: TalkerModel) -> bool:
-    """Whether the kernels compute this model: on the CPU, with expression by rule, plain positions and all experts."""
-    config = model.config
+def supports(config: TalkerConfig) -> bool:
+    """Whether the kernels compute this model: with expression by rule, plain positions and all experts."""
     plain = config.rotary == "plain" or not any(name.startswith("attention") for name in config.order)
     dense = config.top_k == config.experts or not any(name.endswith("moe") for name in config.order)
-    return config.injection == "rules" and plain and dense and model.layer_weights.device.type == "cpu"
+    return config.injection == "rules" and plain and dense
 
 
-def _array(values: Any) -> Float:
-    return np.ascontiguousarray(values.detach().float().numpy())
+def _softmax(values: Float) -> Float:
+    shares = np.exp(values - values.max())
+    return (shares / shares.sum()).astype(np.float32)
 
 
 class _Mamba:
     """A `MambaBlock` and its state."""
 
-    def __init__(self, block: MambaBlock) -> None:
-        self._in, self._out = pack(block.in_proj), pack(block.out_proj)
-        assert block.conv1d.bias is not None
-        rows = _array(block.x_proj.weight)
+    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
+        width, states, inner, rank = config.width, config.states, config.expand * config.width, -(-config.width // 16)
+        self._in = pack(weights, "in_proj", 2 * inner, width, bias=False)
+        self._out = pack(weights, "out_proj", width, inner, bias=False)
         self._weights = (
-            _array(block.conv1d.weight[:, 0].t()),
-            _array(block.conv1d.bias),
-            rows,
-            np.zeros(len(rows), np.float32),
-            _array(block.dt_proj.weight.t()),
-            _array(block.dt_proj.bias),
-            _array(-block.A_log.float().exp().t() * LOG2_E),
-            _array(block.D),
+            np.ascontiguousarray(weights.array("conv1d.weight", inner, 1, config.conv)[:, 0].T),
+            weights.array("conv1d.bias", inner),
+            weights.array("x_proj.weight", rank + 2 * states, inner),
+            np.zeros(rank + 2 * states, np.float32),
+            np.ascontiguousarray(weights.array("dt_proj.weight", inner, rank).T),
+            weights.array("dt_proj.bias", inner),
+            np.ascontiguousarray(-np.exp(weights.array("A_log", inner, states)).T * np.float32(LOG2_E)),
+            weights.array("D", inner),
         )
-        self._inner, self._states = block.inner, block.states
-        self._reach = block.conv1d.kernel_size[0] - 1
+        self._inner, self._states, self._reach = inner, states, config.conv - 1
 
     def start(self) -> tuple[Float, Float]:
         """The state before the first frame."""
@@ -316,12 +319,14 @@ class _Mamba:
 class _Attention:
     """A `WindowedAttention` and its state."""
 
-    def __init__(self, layer: WindowedAttention) -> None:
-        projections = [_array(part.weight) for part in (layer.q_proj, layer.k_proj, layer.v_proj)]
-        self._heads, self._shared, self._size, self._window = layer.heads, layer.kv_heads, layer.size, layer.window
-        self._in, self._out = Linear(np.concatenate(projections)), pack(layer.o_proj)
-        position = np.arange(layer.window + BLOCK)[:, None]
-        angle = position * ROTARY_BASE ** -(np.arange(0, layer.size, 2) / layer.size)
+    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
+        width, size = config.width, config.width // config.heads
+        self._heads, self._shared, self._size, self._window = config.heads, config.kv_heads, size, config.window
+        heads = (("q_proj", config.heads), ("k_proj", config.kv_heads), ("v_proj", config.kv_heads))
+        self._in = Linear(np.concatenate([weights.array(f"{name}.weight", n * size, width) for name, n in heads]))
+        self._out = pack(weights, "o_proj", width, config.heads * size, bias=False)
+        position = np.arange(config.window + BLOCK)[:, None]
+        angle = position * ROTARY_BASE ** -(np.arange(0, size, 2) / size)
         self._cosine, self._sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
     def start(self) -> Rows:
@@ -350,16 +355,16 @@ class _Attention:
 class _Experts:
     """A `MixtureOfExperts` that uses all experts, as one wide network whose hidden units the router scales."""
 
-    def __init__(self, experts: MixtureOfExperts) -> None:
-        self._router = pack(experts.router)
-        first = [expert[0] for expert in experts.experts if isinstance(expert, nn.Sequential)]
-        last = [expert[2] for expert in experts.experts if isinstance(expert, nn.Sequential)]
+    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
+        width, hidden, count = config.width, config.expert_hidden, config.experts
+        self._router = pack(weights, "router", count, width, bias=False)
+        experts = [weights.part(f"experts.{number}") for number in range(count)]
         self._in = Linear(
-            np.concatenate([_array(layer.weight) for layer in first]),
-            np.concatenate([_array(layer.bias) for layer in first]),
+            np.concatenate([expert.array("0.weight", hidden, width) for expert in experts]),
+            np.concatenate([expert.array("0.bias", hidden) for expert in experts]),
         )
-        self._out = Linear(np.concatenate([_array(layer.weight) for layer in last], axis=1))
-        self._bias = Linear(np.stack([_array(layer.bias) for layer in last], axis=1))
+        self._out = Linear(np.concatenate([expert.array("2.weight", width, hidden) for expert in experts], axis=1))
+        self._bias = Linear(np.stack([expert.array("2.bias", width) for expert in experts], axis=1))
 
     def add(self, x: Float, y: Float) -> None:
         """Add the output of x (n, width) to y."""
@@ -372,23 +377,22 @@ class _Experts:
 
 
 class _Opening:
-    """The forward part of `LipOpening`, and the share of its gap."""
+    """A `LipOpening`, and the share of its gap."""
 
-    def __init__(self, network: LipOpening, share: nn.Linear) -> None:
-        self._mix = _array(network.layer_weights.softmax(0))
-        self._project, self._head, self.share = pack(network.project), pack(network.live_head), pack(share)
-        self._norm = pack(nn.LayerNorm(network.project.in_features))  # its gain is 1
-        weights = {name: _array(value) for name, value in network.past.named_parameters()}
-        self._layers = [
-            (
-                Linear(weights[f"weight_ih_l{layer}"], weights[f"bias_ih_l{layer}"]),
-                np.ascontiguousarray(weights[f"weight_hh_l{layer}"].T),
-                weights[f"bias_hh_l{layer}"],
-            )
-            for layer in range(network.past.num_layers)
+    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
+        network, width, inputs = weights.part("opening"), config.opening_width, config.feature_width
+        self._mix = _softmax(network.array("layer_weights", config.layers))
+        self._project, self._norm = pack(network, "project", width, inputs), plain_norm(inputs)
+        self._head, self._both_head = pack(network, "live_head", 2, width), pack(network, "offline_head", 2, 2 * width)
+        self.share = pack(weights, "opening_share", 1, config.width + len(SHARE_OF_CUES))
+        past, both = network.part("past"), network.part("both")
+        self._layers = [Recurrent(past, f"l{layer}", width, width) for layer in range(2)]
+        self._both = [
+            [Recurrent(both, f"l{layer}{ending}", width, (layer + 1) * width) for ending in ("", "_reverse")]
+            for layer in range(2)
         ]
-        self._size = network.past.hidden_size
-        self._mean, self._scale = float(network.mean[0]), float(network.scale[0])
+        self._size = width
+        self._mean, self._scale = (float(network.array(name, 2)[0]) for name in ("mean", "scale"))
 
     def start(self) -> Float:
         """The state before the first frame."""
@@ -403,38 +407,50 @@ class _Opening:
     def predict(self, embedded: Float, state: Float) -> Float:
         """Lip gap (n,) in mm of the embedding (n, width); the state is updated."""
         x = np.ascontiguousarray(embedded)
-        for (inputs, weights, bias), hidden in zip(self._layers, state, strict=True):
-            gates, x = inputs(x, np.empty((len(x), 3 * self._size), np.float32)), np.empty_like(x)
-            recur(gates, weights, bias, hidden, x)
-        raw = self._head(x, np.empty((len(x), self._head.outputs), np.float32))[:, 0]
+        for layer, hidden in zip(self._layers, state, strict=True):
+            x = layer.run(x, hidden)
+        return self._gap(self._head, x)
+
+    def predict_both(self, embedded: Float) -> Float:
+        """The same of a whole recording, in both directions of time."""
+        x = np.ascontiguousarray(embedded)
+        for forward, backward in self._both:
+            past = forward.run(x, forward.start())
+            future = backward.run(np.ascontiguousarray(x[::-1]), backward.start())[::-1]
+            x = np.concatenate([past, future], axis=1)
+        return self._gap(self._both_head, x)
+
+    def _gap(self, head: Linear, x: Float) -> Float:
+        raw = head(x, np.empty((len(x), head.outputs), np.float32))[:, 0]
         return np.float32(OPENING_GAIN) * np.maximum(raw * self._scale + self._mean, 0).astype(np.float32)
 
 
 class PackedTalker:
     """The weights of a model; streams share it."""
 
-    def __init__(self, model: TalkerModel) -> None:
-        assert isinstance(model.expression, ExpressionRules)
-        self.config = model.config
-        style = _array(model.styles.weight.mean(0))
-        self._layers = _array(model.layer_weights.softmax(0))
-        self._project = Linear(_array(model.project.weight), _array(model.project.bias) + style)
+    def __init__(self, config: TalkerConfig, weights: Weights) -> None:
+        """`weights` of a `TalkerModel`."""
+        self.config, width = config, config.width
+        style = weights.array("styles.weight", config.styles, width).mean(0)
+        self._layers = _softmax(weights.array("layer_weights", config.layers))
+        self._project = Linear(
+            weights.array("project.weight", width, config.feature_width), weights.array("project.bias", width) + style
+        )
         self.mixers: list[_Mamba | _Attention] = []
         self.experts: list[_Experts | None] = []
         self.norms: list[tuple[Any, Any]] = []
-        for layer in model.stack:
-            assert isinstance(layer, HybridLayer)
-            mixer = layer.mixer
-            self.mixers.append(_Mamba(mixer) if isinstance(mixer, MambaBlock) else _Attention(mixer))  # type: ignore[arg-type]
-            self.experts.append(None if layer.experts is None else _Experts(layer.experts))
-            self.norms.append((pack(layer.norm), None if layer.experts is None else pack(layer.experts_norm)))
-        self.norm, self.lips = pack(model.norm), pack(model.lips)
-        self.opening = None
-        if model.opening is not None and model.opening_share is not None:
-            self.opening = _Opening(model.opening, model.opening_share)
-        rules = model.expression
-        self.rules = tuple(_array(getattr(rules, name)) for name in RULE_NAMES)
-        self.gap_per_weight, self.width_per_weight = _array(rules.gap), _array(rules.width)
+        for number, name in enumerate(config.order):
+            layer, (mixer, _, experts) = weights.part(f"stack.{number}"), name.partition("+")
+            self.mixers.append((_Mamba if mixer == "mamba" else _Attention)(layer.part("mixer"), config))
+            self.experts.append(_Experts(layer.part("experts"), config) if experts else None)
+            self.norms.append(
+                (pack_norm(layer, "norm", width), pack_norm(layer, "experts_norm", width) if experts else None)
+            )
+        self.norm, self.lips = pack_norm(weights, "norm", width), pack(weights, "lips", config.coefficients, width)
+        self.opening = _Opening(weights, config) if config.opening_width else None
+        rules = rule_arrays(config.labels, config.emotion_kernel_frames)
+        self.rules = tuple(rules[name] for name in RULE_NAMES)
+        self.gap_per_weight, self.width_per_weight = rules["gap"], rules["width"]
 
     def embed(self, features: Float) -> Float:
         """`TalkerModel.embed` (n, embedded_width) of features (n, L, D), in the mean style."""
@@ -443,6 +459,28 @@ class PackedTalker:
         _mix_layers(features, self._layers, mixed)
         x = self._project(mixed, np.empty((len(features), self.config.width), np.float32))
         return x if self.opening is None else np.concatenate([x, self.opening.embed(features)], axis=1)
+
+    def recording_gap(self, blocks: Iterable[Float]) -> Float | None:
+        """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of `embed`; None without its network.
+
+        A recording up to `SEGMENT` + `CONTEXT` frames is read at once, a longer one in overlapping segments, as by
+        `sedtalker.talker.lip_opening.predict_recording`.
+        """
+        if self.opening is None:
+            return None
+        gaps, held, before = [np.zeros(0, np.float32)], np.zeros((0, self.config.opening_width), np.float32), 0
+        for block in blocks:
+            held = np.concatenate([held, block[:, self.config.width :]])
+            while len(held) > before + SEGMENT + CONTEXT:
+                end = before + SEGMENT
+                gaps.append(self.opening.predict_both(held[: end + CONTEXT])[before:end])
+                held, before = held[end - CONTEXT :], CONTEXT
+        gaps.append(self.opening.predict_both(held)[before:])
+        return np.concatenate(gaps)
+
+    def start_steps(self) -> PackedMotion:
+        """The coefficients of a stream or recording, before its first frame."""
+        return PackedMotion(self)
 
 
 class PackedMotion:
@@ -500,3 +538,16 @@ class PackedMotion:
         skipped = min(self._ahead, len(x))
         self._ahead -= skipped
         return lips[skipped:]
+
+
+def load_compiled_talker(folder: Path | str) -> PackedTalker | None:
+    """The talker of a folder; None if the kernels do not support it. Raises CheckpointError as `load_talker_model`."""
+    config, state, rows = load_arrays(folder, KIND)
+    sizes = config_from_plain(TalkerConfig, config, KIND)
+    if not supports(sizes):
+        return None
+    with check_fit(folder):
+        weights = Weights({**state, **{name: stored.restore() for name, stored in rows.items()}})
+        packed = PackedTalker(sizes, weights)
+        weights.check_all_read()
+    return packed

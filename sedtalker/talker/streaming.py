@@ -9,27 +9,33 @@ depend on the sizes of the chunks. `TalkerStream.latency` is the longest delay o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sedtalker.audio import SAMPLE_RATE, Samples, to_samples
 from sedtalker.curves import Resampler
-from sedtalker.emotion.diarizer import Diarizer
+from sedtalker.emotion.config import label_matrix
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import LONG_SILENCE, SILENCE_LEVEL
 from sedtalker.emotion.voice import VoiceProfile
+from sedtalker.encoder_config import Windowing
 from sedtalker.errors import SEDTalkerError, TrackError, as_number
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
+from sedtalker.talker.config import LOWER_FACE, TalkerConfig
 from sedtalker.talker.idle_motion import LOOK_AHEAD, STILL, IdleMotionGenerator, apply_idle_motion
-from sedtalker.talker.lip_opening import predict_recording
-from sedtalker.talker.model import LOWER_FACE, TalkerModel, TalkerState, scale_gap
+from sedtalker.talker.model_cpu import PackedTalker
 from sedtalker.talker.prosody import SILENCE, ProsodyTracker
+
+if TYPE_CHECKING:
+    from sedtalker.emotion.causal_cpu import PackedDiarizer
+    from sedtalker.emotion.diarizer import Diarizer
+    from sedtalker.speech import WindowedEncoder
+    from sedtalker.streaming_encoder_cpu import CompiledEncoder
+    from sedtalker.talker.model import TalkerModel
 
 Float = NDArray[np.float32]
 
@@ -64,7 +70,7 @@ class Frames(NamedTuple):
 class EmotionSource(Protocol):
     """Emotion of consecutive frames."""
 
-    def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
+    def push(self, features: Float, loudness: Float) -> tuple[Float, Float]:
         """Posterior (n, C) and intensity (n,) of the frames with features (n, ...) and loudness (n,) in dB."""
 
 
@@ -73,14 +79,15 @@ class TrackEmotion:
 
     def __init__(self, track: EmotionTrack) -> None:
         self._count = frame_count(track.duration)
-        posterior, intensity = map(torch.from_numpy, track.at_rate(FRAME_RATE, self._count))
-        neutral = torch.eye(len(track.labels))[None, track.labels.index("neutral")]
-        self._posterior, self._intensity = torch.cat([posterior, neutral]), torch.cat([intensity, torch.zeros(1)])
+        posterior, intensity = track.at_rate(FRAME_RATE, self._count)
+        neutral = np.eye(len(track.labels), dtype=np.float32)[None, track.labels.index("neutral")]
+        self._posterior = np.concatenate([posterior, neutral])
+        self._intensity = np.concatenate([intensity, np.zeros(1, np.float32)])
         self.start = 0  # number of the next frame
 
-    def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
+    def push(self, features: Float, loudness: Float) -> tuple[Float, Float]:
         """As `EmotionSource`; only the number of the frames matters."""
-        frames = torch.arange(self.start, self.start + len(features)).clamp(max=self._count)
+        frames = np.arange(self.start, self.start + len(features)).clip(max=self._count)
         self.start += len(features)
         return self._posterior[frames], self._intensity[frames]
 
@@ -88,37 +95,43 @@ class TrackEmotion:
 class DiarizedEmotion:
     """`EmotionSource` of a voice that knows the past alone; it fades to neutral in long silence."""
 
-    def __init__(self, diarizer: Diarizer, labels: tuple[str, ...], voice: VoiceProfile | None = None) -> None:
-        self._stream, self._matrix = diarizer.stream(voice), diarizer.label_matrix(labels)
-        self._neutral = torch.eye(len(labels))[labels.index("neutral")]
-        self._waiting: Tensor | None = None  # features of frames that were not predicted yet
-        self._last = self._neutral[None], torch.zeros(1)  # posterior and intensity of the last predicted frame
+    def __init__(
+        self, diarizer: Diarizer | PackedDiarizer, labels: tuple[str, ...], voice: VoiceProfile | None = None
+    ) -> None:
+        self._causal, self._matrix = diarizer.config.causal, label_matrix(diarizer.config, labels)
+        self._stream = diarizer.stream(voice)
+        self._neutral = np.eye(len(labels), dtype=np.float32)[labels.index("neutral")]
+        self._waiting: Float | None = None  # features of frames that were not predicted yet
+        self._last = self._neutral[None], np.zeros(1, np.float32)  # posterior and intensity of the last predicted frame
         self._quiet, self._silence = 0, 0.0
 
-    def push(self, features: Tensor, loudness: Float) -> tuple[Tensor, Tensor]:
+    def push(self, features: Float, loudness: Float) -> tuple[Float, Float]:
         """As `EmotionSource`, of the features of the diarizer's encoder."""
         posterior, intensity = self._predict(features)
         weights = [self._silence_weight(level) for level in loudness.tolist()]
         if not any(weights):
             return posterior, intensity
-        silence = torch.tensor(weights)
+        silence = np.array(weights, np.float32)
         return posterior + silence[:, None] * (self._neutral - posterior), intensity * (1 - silence)
 
-    def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, features: Float) -> tuple[Float, Float]:
         """Posterior (n, C) and intensity (n,): of each frame, or the last ones known."""
-        if self._stream.diarizer.config.causal:
-            posterior, intensity, _ = self._stream.push(features)
-            return posterior @ self._matrix, intensity
+        if self._causal:
+            return self._push(features)
         waiting = features[:0] if self._waiting is None else self._waiting
-        shown = (torch.arange(len(features)) + len(waiting) + 1) // DIARIZER_FRAMES  # pieces that a frame knows
-        frames, posteriors, intensities = torch.cat([waiting, features]), [self._last[0]], [self._last[1]]
+        shown = (np.arange(len(features)) + len(waiting) + 1) // DIARIZER_FRAMES  # pieces that a frame knows
+        frames, posteriors, intensities = np.concatenate([waiting, features]), [self._last[0]], [self._last[1]]
         for start in range(0, len(frames) - DIARIZER_FRAMES + 1, DIARIZER_FRAMES):
-            posterior, intensity, _ = self._stream.push(frames[start : start + DIARIZER_FRAMES])
-            posteriors.append(posterior[-1:] @ self._matrix)
+            posterior, intensity = self._push(frames[start : start + DIARIZER_FRAMES])
+            posteriors.append(posterior[-1:])
             intensities.append(intensity[-1:])
         self._waiting = frames[len(frames) // DIARIZER_FRAMES * DIARIZER_FRAMES :]
         self._last = posteriors[-1], intensities[-1]
-        return torch.cat(posteriors)[shown], torch.cat(intensities)[shown]
+        return np.concatenate(posteriors)[shown], np.concatenate(intensities)[shown]
+
+    def _push(self, features: Float) -> tuple[Float, Float]:
+        posterior, intensity, _ = self._stream.push(features)
+        return np.asarray(posterior) @ self._matrix, np.asarray(intensity)
 
     def _silence_weight(self, level: float) -> float:
         self._quiet = self._quiet + 1 if level < SILENCE_LEVEL else 0
@@ -137,57 +150,29 @@ class MotionSteps(Protocol):
         """Coefficients of the last frames, after the last chunk."""
 
 
-class ModelSteps:
-    """`MotionSteps` of a model on any device, for long chunks."""
+class MotionNetwork(Protocol):
+    """A talker's network, compiled or in torch."""
 
-    def __init__(self, model: TalkerModel) -> None:
-        self._model = model
-        self._state: TalkerState | None = None
+    @property
+    def config(self) -> TalkerConfig: ...
 
-    @torch.inference_mode()
-    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
-        """As `MotionSteps`."""
-        device = self._model.layer_weights.device
-        x, p, i = (torch.from_numpy(part)[None].to(device) for part in (speech, posterior, intensity))
-        known = None if gap is None else torch.from_numpy(gap)[None].to(device)
-        coefficients, self._state = self._model.step_embedded(x, p, i, self._state, known)
-        return coefficients[0].float().cpu().numpy()
+    def embed(self, features: Float) -> Float:
+        """The input (n, embedded_width) of the decoder, of features (n, L, D), in the mean style."""
 
-    @torch.inference_mode()
-    def finish(self) -> Float:
-        """As `MotionSteps`."""
-        if self._state is None:
-            return np.zeros((0, self._model.config.coefficients), np.float32)
-        return self._model.finish(self._state)[0].float().cpu().numpy()
+    def recording_gap(self, blocks: Iterable[Float]) -> Float | None:
+        """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width); None if there is no such network."""
+
+    def start_steps(self) -> MotionSteps:
+        """The coefficients of a stream or recording, before its first frame."""
 
 
-def find_steps(model: TalkerModel) -> tuple[Callable[[Tensor], Float], Callable[[], MotionSteps]]:
-    """Functions that embed features (n, L, D), and that start the steps of a stream: compiled ones if they can."""
-    from sedtalker.talker.model_cpu import PackedMotion, PackedTalker, share_packed, supports  # compiled code
+def motion_network(model: TalkerModel | PackedTalker) -> MotionNetwork:
+    """The network of a talker's model for the decoder."""
+    if isinstance(model, PackedTalker):
+        return model
+    from sedtalker.talker.model_steps import motion_of  # imports torch, as has the caller with such a model
 
-    if not supports(model):
-        return lambda features: embed_speech(model, features).numpy(), lambda: ModelSteps(model)
-    packed: PackedTalker = share_packed(model, PackedTalker)
-    return lambda features: packed.embed(features.numpy()), lambda: PackedMotion(packed)
-
-
-@torch.inference_mode()
-def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
-    """The talker's input (n, embedded_width) of features (n, L, D), in the mean style."""
-    return model.embed(features[None].to(model.layer_weights.device))[0].float().cpu()
-
-
-def predict_gap(model: TalkerModel, blocks: Iterable[Float]) -> Float | None:
-    """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of its input; None if the model has none.
-
-    `TalkerModel.recording_gap` in constant memory.
-    """
-    if model.opening is None:
-        return None
-    width, device = model.config.width, model.layer_weights.device
-    inputs = (torch.from_numpy(np.ascontiguousarray(block[:, width:])).to(device) for block in blocks)
-    gaps = [scale_gap(lips).float().cpu().numpy() for lips in predict_recording(model.opening, inputs)]
-    return np.concatenate([np.zeros(0, np.float32), *gaps])
+    return motion_of(model)
 
 
 class MotionDecoder:
@@ -195,20 +180,20 @@ class MotionDecoder:
 
     def __init__(
         self,
-        model: TalkerModel,
+        network: MotionNetwork,
         seed: int = 0,
         still: bool = False,
-        start_steps: Callable[[], MotionSteps] | None = None,
     ) -> None:
-        """`seed` is of the idle motion; `still` disables it. `start_steps` is of `find_steps`, for short blocks."""
-        self._start_steps = start_steps or (lambda: ModelSteps(model))
-        self._rigged = model.config.head == "blendshapes"
-        labels, coefficients = model.config.labels, model.config.coefficients
+        """`seed` is of the idle motion; `still` disables it."""
+        self._network, config = network, network.config
+        self._rigged = config.head == "blendshapes"
+        labels, coefficients = config.labels, config.coefficients
         self._columns = np.cumsum([coefficients, 3, 2, len(labels), 1])
         self._idle = IdleMotionGenerator(labels, seed, None if self._rigged and not still else STILL)
         self._steps: MotionSteps | None = None
         self._waiting = np.zeros((0, 9 + len(labels)), np.float32)  # of the frames whose coefficients are not known yet
-        self._emotion: tuple[Float, Float] = np.eye(len(labels), dtype=np.float32)[model.neutral], np.float32(0)
+        neutral = np.eye(len(labels), dtype=np.float32)[labels.index("neutral")]
+        self._emotion: tuple[Float, Float] = neutral, np.float32(0)
         self._last = np.zeros(coefficients, np.float32)  # coefficients of the last frame
         self._held = self._last  # the same at the last interruption
         self.no_rows = np.zeros((0, self._columns[-1] + 1), np.float32)
@@ -220,14 +205,14 @@ class MotionDecoder:
         """Rows (n', columns) of the frames that become complete with n more; see `split`.
 
         Args:
-            speech: (n, embedded_width) of `embed_speech`.
+            speech: (n, embedded_width) of `MotionNetwork.embed`.
             posterior: (n, C) over the model's labels.
             intensity: (n,).
             prosody: (n, 2), `LOOK_AHEAD` frames later.
-            gap: (n,) of `predict_gap`, if the whole recording is known.
+            gap: (n,) of `MotionNetwork.recording_gap`, if the whole recording is known.
         """
         self._push_idle(prosody, posterior, intensity)
-        self._steps = self._steps or self._start_steps()
+        self._steps = self._steps or self._network.start_steps()
         return self._combine(self._steps.push(speech, posterior, intensity, gap))
 
     def finish(self) -> Float:
@@ -297,11 +282,11 @@ class TalkerStream:
 
     def __init__(
         self,
-        encoder: WindowedEncoder,
-        emotion: Diarizer | EmotionTrack,
-        model: TalkerModel,
+        encoder: WindowedEncoder | CompiledEncoder,
+        emotion: Diarizer | PackedDiarizer | EmotionTrack,
+        model: TalkerModel | PackedTalker,
         *,
-        diarizer_encoder: WindowedEncoder | None = None,
+        diarizer_encoder: WindowedEncoder | CompiledEncoder | None = None,
         voice: VoiceProfile | None = None,
         intensity_scale: float = 1.0,
         fps: float = 30.0,
@@ -326,12 +311,12 @@ class TalkerStream:
         self._finished, self._held = False, np.zeros(0, np.float32)  # samples that wait for a step
         self._passed = 0  # samples of the steps so far
         self._encoder = encoder
-        shared = diarizer_encoder is None or diarizer_encoder is encoder or not isinstance(emotion, Diarizer)
+        shared = diarizer_encoder is None or diarizer_encoder is encoder or isinstance(emotion, EmotionTrack)
         self._diarizer_encoder = None if shared else diarizer_encoder
         self._given, self._voice, self._scale = emotion, voice, intensity_scale
-        self._hand: tuple[Tensor, float, float] | None = None
-        self._embed, start_steps = find_steps(model)
-        self._decoder = MotionDecoder(model, seed, still, start_steps)
+        self._hand: tuple[Float, float, float] | None = None
+        self._network = motion_network(model)
+        self._decoder = MotionDecoder(self._network, seed, still)
         self.latency = (encoder.delay + model.config.look_ahead) / FRAME_RATE + (STEP - FRAME_SAMPLES) / SAMPLE_RATE
         self._phase = round(encoder.delay * FRAME_SAMPLES) % STEP  # samples of a sound at which its first step ends
         self._start()
@@ -404,14 +389,14 @@ class TalkerStream:
         for name, value in (("intensity", intensity), ("share", share)):
             if not 0 <= as_number(value, name, TrackError) <= 1:
                 raise TrackError(f"an emotion's {name} of {value}: give 0 to 1")
-        self._hand = torch.eye(len(self.labels))[self.labels.index(emotion)], intensity, share
+        self._hand = np.eye(len(self.labels), dtype=np.float32)[self.labels.index(emotion)], intensity, share
 
     def _start(self) -> None:
         """Return to the state before the first sample."""
-        if isinstance(self._given, Diarizer):
-            self._emotion: EmotionSource = DiarizedEmotion(self._given, self.labels, self._voice)
+        if isinstance(self._given, EmotionTrack):
+            self._emotion: EmotionSource = TrackEmotion(self._given.with_labels(self.labels))
         else:
-            self._emotion = TrackEmotion(self._given.with_labels(self.labels))
+            self._emotion = DiarizedEmotion(self._given, self.labels, self._voice)
         self._resampler = Resampler(FRAME_RATE, self.fps)
         self._received = self._rows = self._sent = 0  # samples, frames at 50 Hz, frames at `fps`
         self._finished = False
@@ -423,14 +408,14 @@ class TalkerStream:
         own = self._encoder if self._diarizer_encoder is None else self._diarizer_encoder
         encoders = [self._encoder] if own is self._encoder else [self._encoder, own]
         self._encoders = [encoder.stream() for encoder in encoders]
-        self._features = [torch.zeros(0, encoder.layers, encoder.width) for encoder in encoders]
+        self._features = [np.zeros((0, encoder.layers, encoder.width), np.float32) for encoder in encoders]
         self._tracker, self._prosody = ProsodyTracker(), np.zeros((0, 2), np.float32)
 
     def _advance(self, samples: Samples, last: bool = False) -> Float:
         """Rows of the frames that become complete with the next samples; `last`: no samples follow."""
         for number, encoder in enumerate(self._encoders):
             parts = [self._features[number], encoder.push(samples), *([encoder.finish()] if last else [])]
-            self._features[number] = torch.cat(parts)
+            self._features[number] = np.concatenate([np.asarray(part) for part in parts])
         prosody = [self._prosody, self._tracker.push(samples), *([self._tracker.finish()] if last else [])]
         self._prosody = np.concatenate(prosody)
         waiting = min(map(len, self._features))
@@ -444,10 +429,10 @@ class TalkerStream:
         if self._hand is not None:
             emotion, strength, share = self._hand
             posterior, intensity = posterior + share * (emotion - posterior), intensity + share * (strength - intensity)
-        intensity = (intensity * self._scale).clamp(0, 1)
+        intensity = (intensity * self._scale).clip(0, 1).astype(np.float32)
         prosody_ahead = self._prosody[LOOK_AHEAD : ready + LOOK_AHEAD]
-        speech = self._embed(features[0])
-        rows = self._decoder.push(speech, posterior.numpy(), intensity.numpy(), prosody_ahead)
+        speech = self._network.embed(features[0])
+        rows = self._decoder.push(speech, posterior.astype(np.float32), intensity, prosody_ahead)
         self._features, self._prosody = [part[ready:] for part in self._features], self._prosody[ready:]
         return rows
 

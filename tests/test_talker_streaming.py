@@ -15,7 +15,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_PUCKER, ROLL_LOWER, STRETCH_LEFT, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
-from sedtalker.talker import lip_opening
+from sedtalker.talker import lip_opening, model_cpu
 from sedtalker.talker.model import (
     CONTACT_GAP,
     CONTACT_ROLL,
@@ -32,7 +32,8 @@ from sedtalker.talker.model import (
     TalkerConfig,
     TalkerModel,
 )
-from sedtalker.talker.model_cpu import supports
+from sedtalker.talker.model_cpu import PackedTalker
+from sedtalker.talker.model_steps import ModelMotion, embed_speech, motion_of
 from sedtalker.talker.streaming import (
     SPOOLED,
     STEP,
@@ -40,9 +41,6 @@ from sedtalker.talker.streaming import (
     MotionDecoder,
     Spool,
     TalkerStream,
-    embed_speech,
-    find_steps,
-    predict_gap,
 )
 
 CONFIG = TalkerConfig(
@@ -92,7 +90,7 @@ def parts(frames: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def decode(model: TalkerModel, frames: int, size: int) -> list[np.ndarray]:
     """Coefficients of each block."""
-    decoder, prosody = MotionDecoder(model, still=True), torch.zeros(frames, 2)
+    decoder, prosody = MotionDecoder(ModelMotion(model), still=True), torch.zeros(frames, 2)
     parts_of = zip(*(part.split(size) for part in (*parts(frames), prosody)), strict=True)
     rows = [decoder.push(embed_speech(model, x).numpy(), *(part.numpy() for part in rest)) for x, *rest in parts_of]
     return [decoder.split(part, 0, 50).weights for part in (*rows, decoder.finish())]
@@ -122,11 +120,12 @@ def test_blocks_equal_the_whole(model: TalkerModel, size: int) -> None:
 def test_compiled_steps_with_a_network_of_the_lip_gap(size: int, known: bool) -> None:
     """Live, the gap follows from the past; of a whole recording, it is the one of `TalkerModel.forward`."""
     model = make_opening_talker()
-    embed, start_steps = find_steps(model)
+    network = motion_of(model)
+    assert isinstance(network, PackedTalker)
     features, *emotion = parts(151)
-    speech = embed(features)
-    gap = predict_gap(model, [speech[:40], speech[40:]]) if known else None
-    steps = start_steps()
+    speech = network.embed(features.numpy())
+    gap = network.recording_gap([speech[:40], speech[40:]]) if known else None
+    steps = network.start_steps()
     got = []
     for start in range(0, 151, size):
         part = slice(start, start + size)
@@ -158,10 +157,14 @@ def test_the_gap_of_a_long_recording_is_read_in_segments(monkeypatch: pytest.Mon
     whole = model.recording_gap(speech[None])
     assert whole is not None
     blocks = [part.numpy() for part in speech.split(70)]
-    np.testing.assert_allclose(predict_gap(model, blocks), whole[0], rtol=0, atol=1e-4)
-    monkeypatch.setattr(lip_opening, "SEGMENT", 200)
-    monkeypatch.setattr(lip_opening, "CONTEXT", 100)
-    np.testing.assert_allclose(predict_gap(model, blocks), whole[0], rtol=0, atol=1e-3)
+    networks = ModelMotion(model), motion_of(model)
+    for network in networks:
+        np.testing.assert_allclose(network.recording_gap(blocks), whole[0], rtol=0, atol=1e-4)
+    for module in (lip_opening, model_cpu):
+        monkeypatch.setattr(module, "SEGMENT", 200)
+        monkeypatch.setattr(module, "CONTEXT", 100)
+    for network in networks:
+        np.testing.assert_allclose(network.recording_gap(blocks), whole[0], rtol=0, atol=1e-3)
 
 
 def test_a_visible_tip_of_the_tongue_parts_the_lips() -> None:
@@ -230,11 +233,11 @@ def test_compiled_steps_are_those_of_the_model(size: int) -> None:
     model = TalkerModel(TalkerConfig(**sizes, order=order, injection="rules", look_ahead=2, styles=3)).eval()
     for value in (model.styles.weight, model.lips.weight, model.layer_weights):
         torch.nn.init.normal_(value, std=0.3)
-    embed, start_steps = find_steps(model.requires_grad_(False))
-    assert supports(model)
-    steps, (features, *emotion) = start_steps(), parts(151)
+    network = motion_of(model.requires_grad_(False))
+    assert isinstance(network, PackedTalker)
+    steps, (features, *emotion) = network.start_steps(), parts(151)
     blocks = zip(*(part.split(size) for part in (features, *emotion)), strict=True)
-    got = [steps.push(embed(x), *(part.numpy() for part in rest)) for x, *rest in blocks]
+    got = [steps.push(network.embed(x.numpy()), *(part.numpy() for part in rest)) for x, *rest in blocks]
     wanted = model(features[None], *(part[None] for part in emotion))[0].numpy()
     np.testing.assert_allclose(np.concatenate([*got, steps.finish()]), wanted, rtol=0, atol=1e-5)
 

@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from test_bench_scan import cpu_seconds, one_thread
 from torch import Tensor
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
-from sedtalker.emotion.inference import predict_frames
 from sedtalker.evaluation.bench import LIVE_CHUNKS, live_cost, offline_cost
 from sedtalker.mamba.scan import selective_scan_reference
 from sedtalker.pipeline import load
 from sedtalker.resources import asset
 from sedtalker.talker.model import TalkerModel, load_talker_model
-from sedtalker.talker.streaming import MotionDecoder, embed_speech
+from sedtalker.talker.model_cpu import PackedTalker
+from sedtalker.talker.model_steps import ModelMotion, embed_speech
+from sedtalker.talker.streaming import MotionDecoder
 
 __all__ = ["one_thread"]  # a fixture that pytest takes from here
 
@@ -40,13 +42,20 @@ def test_speech_to_vertices_in_parts() -> None:
     weights = talker.animate((samples, SAMPLE_RATE), emotion=track, still=True)
     parts = {
         "encoder": lambda: talker.encoder.encode(samples),
-        "diarizer": lambda: predict_frames(talker.diarizer, features),
-        "decoder": lambda: talker.model(features[None], *emotion(len(features))),
+        "diarizer": lambda: talker.diarizer.predict([features]),
+        "decoder": lambda: decode(talker.model, features),
         "vertices": lambda: weights.face.pose(weights.blendshapes),
     }
     costs = {name: cpu_seconds(run, 3) / seconds for name, run in parts.items()}
     listed = ", ".join(f"{name} {cost:.4f}" for name, cost in costs.items())
     print(f"\nspeech to vertices: {sum(costs.values()):.4f} of real time on one core ({listed})")
+
+
+def decode(model: PackedTalker, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Coefficients (T, 52) of features (T, L, D) of a whole recording."""
+    speech = model.embed(features)
+    posterior, intensity = (part[0].numpy() for part in emotion(len(features)))
+    return model.start_steps().push(speech, posterior, intensity, model.recording_gap([speech]))
 
 
 def test_live_against_offline() -> None:
@@ -88,7 +97,7 @@ def test_decoder_grows_linearly() -> None:
         controls = [part[0].split(200) for part in emotion(length * 50)]
 
         def run(features: Sequence[Tensor] = features, controls: Sequence[Sequence[Tensor]] = controls) -> int:
-            decoder = MotionDecoder(model, still=True)
+            decoder = MotionDecoder(ModelMotion(model), still=True)
             rows = [
                 decoder.push(
                     embed_speech(model, x).numpy(),

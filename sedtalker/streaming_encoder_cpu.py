@@ -210,13 +210,21 @@ class CompiledEncoder(LookAheadDial):
         return np.concatenate([stream.push(samples), stream.finish()])
 
     def blocks(self, chunks: Iterable[Float]) -> Iterator[Float]:
-        """The same of samples that come in chunks of any size, in blocks (n, layers, width)."""
-        stream = self.stream()
+        """The same of samples that come in chunks of any size, in blocks (n, layers, width) of about `windows.hop`.
+
+        As many samples are encoded at once for any chunks, so that equal samples have equal features to the last bit.
+        """
+        stream, size, held = self.stream(), self.windows.hop * FRAME_SAMPLES, np.zeros(0, np.float32)
         for chunk in chunks:
-            if len(block := stream.push(chunk)):
+            held = np.concatenate([held, chunk])
+            whole = len(held) // size * size
+            for start in range(0, whole, size):
+                if len(block := stream.push(held[start : start + size])):
+                    yield block
+            held = held[whole:]
+        for block in (stream.push(held), stream.finish()):
+            if len(block):
                 yield block
-        if len(block := stream.finish()):
-            yield block
 
     def stream(self) -> PackedStream:
         """A stream of live sound, before its first sample."""

@@ -115,7 +115,7 @@ def test_openmp_spin_is_short_when_the_package_imports_torch(tmp_path: Path) -> 
     (tmp_path / "torch.py").write_text(
         "import os; print('torch sees', os.environ.get('GOMP_SPINCOUNT')); raise SystemExit"
     )
-    code = "import sys; sys.path.insert(0, '.'); import sedtalker; sedtalker.load(diarizer='open')"
+    code = "import sys; sys.path.insert(0, '.'); import sedtalker; sedtalker.load(device='cuda')"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=kept, capture_output=True, text=True, check=False
     )

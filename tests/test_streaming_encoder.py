@@ -167,7 +167,7 @@ def test_initial_features_equal_whispers_with_full_attention() -> None:
     """With full attention only the floor, the first frames' context and the positions differ slightly."""
     torch.manual_seed(1)
     theirs = WhisperEncoder(WhisperConfig(width=64, heads=2, feedforward=96, layers=3)).eval()
-    positions = periodic_positions(64)
+    positions = torch.from_numpy(periodic_positions(64))
     theirs.embed_positions.weight.data.copy_(positions)
     theirs.layer_norm = nn.Identity()  # type: ignore[assignment]  # ours has none after its last block
     ours = from_whisper(theirs, StreamingConfig(width=64, heads=2, feedforward=96, left=200)).eval()
@@ -183,7 +183,7 @@ def test_initial_features_equal_whispers_with_full_attention() -> None:
 
 
 def test_positions_repeat_and_are_near_whispers() -> None:
-    positions = periodic_positions(384)
+    positions = torch.from_numpy(periodic_positions(384))
     assert positions.shape == (PERIOD, 384)
     frequencies = torch.exp(-np.log(10000.0) / 191 * torch.arange(192))
     angles = torch.arange(100)[:, None] * frequencies

@@ -133,6 +133,7 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     command = [
         sys.executable, "-m", "sedtalker.recipes", "default_talker", "--spoken", spoken, "--grid", grid, "--facegood",
         facegood, "--crema-d", acted.parent, "--phones", tmp_path / "phones.tsv", "--most", "6", "-o", work,
+        "--teacher-steps", "4",
         "--configurations", REPOSITORY / "configs" / "talker", "--", *small,
     ]  # fmt: skip
     subprocess.run(command, check=True)

@@ -20,13 +20,14 @@ from torch import Tensor
 pytest.importorskip("lightning")
 
 
+from sedtalker.data.rig_store import read_features, read_rig_manifest
 from sedtalker.data.vertex_store import VertexClip, write_manifest
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
-from sedtalker.recipes.lip_teacher import TeacherTraining, label_openings, label_with_teacher
+from sedtalker.recipes.lip_teacher import TeacherTraining, label_openings, label_with_teacher, mix_style, train_network
 from sedtalker.synthesis.rig_clips import LOSS_WEIGHTS
 from sedtalker.talker.lip_opening import LipOpening, load_lip_opening, save_lip_opening
 from sedtalker.talker.model import INJECTIONS, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
@@ -667,12 +668,40 @@ def test_a_teacher_learns_tracked_lips_and_labels_other_voices(store: Path, tmp_
     manifest = json.loads((root / "manifest.json").read_text())
     manifest["clips"][0]["source"] = "grid"
     (root / "manifest.json").write_text(json.dumps(manifest))
-    labelled = [clip.id for clip in label_with_teacher(root, TeacherTraining(steps=2, width=8))]
+    small = TeacherTraining(steps=2, width=8)
+    labelled = [clip.id for clip in label_with_teacher(root, small, [replace(small, width=12), small])]
     assert labelled == ["clip1", "clip2", "clip3"]
     assert load_lip_opening(root / "opening-network").project.out_features == 8
     written = {path: path.read_bytes() for path in (root / "openings").iterdir()}
-    assert label_with_teacher(root, TeacherTraining(steps=2, width=8, seed=1))  # nothing is left to label
+    assert label_with_teacher(root, replace(small, seed=1))  # nothing is left to label
     assert {path: path.read_bytes() for path in (root / "openings").iterdir()} == written
+
+
+def test_a_network_follows_the_predictions_of_its_teachers(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    manifest = json.loads((root / "manifest.json").read_text())
+    manifest["clips"][0]["source"] = "grid"
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    clips, training = read_rig_manifest(root).clips, TeacherTraining(steps=40, width=8, lr=2e-2, mixing=0.0)
+    gaps = []
+    for gap in (2.0, 9.0):
+        predicted = {"clip1": torch.tensor([[gap, 0.0]]).expand(90, 2)}
+        network = train_network(root, clips[:1], training, ["clip0"], predicted)
+        gaps.append(float(network(read_features(root, "clip1").float()[None])[1][..., 0].detach().mean()))
+    assert gaps[1] > gaps[0] + 1
+
+
+def test_the_style_of_another_voice_replaces_mean_and_deviation() -> None:
+    torch.manual_seed(0)
+    features, other = torch.randn(50, 2, 16), 3 * torch.randn(80, 2, 16) + torch.randn(2, 16)
+    normed = torch.nn.functional.layer_norm(other, (16,))
+    mixed = mix_style(features, other, 1.0)
+    torch.testing.assert_close(mixed.mean(0), normed.mean(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mixed.std(0, correction=0), normed.std(0, correction=0), atol=0.01, rtol=0.01)
+    torch.testing.assert_close(
+        mix_style(features, other, 0.0), torch.nn.functional.layer_norm(features, (16,)), atol=0.02, rtol=0.02
+    )
 
 
 def test_windows_are_cut_from_the_features_of_every_look_ahead(store: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from sedtalker.data.speech_corpora.registry import add_corpus
+from sedtalker.recipes import lip_teacher
 from sedtalker.recipes.lip_teacher import NETWORK, label_with_teacher
 from sedtalker.synthesis.rig_clips import StoreSources, build_store
 from sedtalker.training.config import read_config
@@ -49,10 +50,11 @@ def train_default(
     configurations: Path = CONFIGURATIONS,
     limit: int | None = None,
     overrides: Sequence[str] = (),
+    teacher_steps: int | None = None,
 ) -> Path:
     """Make the store, label it with the teacher, and train the talker; returns the talker's folder.
 
-    Overrides hold for all runs.
+    Overrides hold for all runs of the talker.
 
     Raises:
         DataError: a source or a configuration cannot be read.
@@ -71,7 +73,7 @@ def train_default(
     if not made.exists():
         build_store(store, sources, limit)
         made.touch()
-    label_with_teacher(store)
+    label_with_teacher(store, *lip_teacher.settings(teacher_steps))
     start: Path | None = None
     for name, configuration in RUNS:
         exported = work / name / "model"
@@ -91,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phones", type=Path, nargs="*", default=[], help="phone tables; what they lack is aligned")
     parser.add_argument("--configurations", type=Path, default=CONFIGURATIONS, help="default: %(default)s")
     parser.add_argument("--most", type=int, help="recordings of a corpus (default: all)")
+    parser.add_argument("--teacher-steps", type=int, help="of each network of the lip gap (default: their own)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="working folder")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
 
@@ -101,5 +104,12 @@ def run(arguments: argparse.Namespace) -> None:
     manifest = arguments.output / "crema-d.json"
     add_corpus(manifest, "crema-d", arguments.crema_d)
     sources = StoreSources(arguments.spoken, arguments.grid, arguments.facegood, manifest, tuple(arguments.phones))
-    talker = train_default(arguments.output, sources, arguments.configurations, arguments.most, arguments.overrides)
+    talker = train_default(
+        arguments.output,
+        sources,
+        arguments.configurations,
+        arguments.most,
+        arguments.overrides,
+        arguments.teacher_steps,
+    )
     print(f"{talker}: the default talker")

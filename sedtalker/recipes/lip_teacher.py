@@ -63,6 +63,7 @@ NETWORK = "opening-network"  # folder of the teacher in the store
 WINDOW, BATCH = 140, 14  # frames, windows
 GAINS = (1.2, 2.1)  # of gap and widening: predictions for other voices vary less than those people's mouths
 LIVE_LOOK_AHEAD, LIVE_SHARE = 120, 0.7  # ms, and share of the windows whose past is read from these features
+LEAST_DEVIATION = 0.1  # mm: lips that never move give no scale
 LEAST_MIXING = 0.2  # of another voice's mean and deviation, where they are mixed at all
 
 
@@ -182,7 +183,7 @@ def train_network(
     network = LipOpening(layers, width, training.width, training.dropout)
     frames = torch.cat([lips[known] for _, lips, known in tracked])
     network.mean.copy_(frames.mean(0))
-    network.scale.copy_(frames.std(0))
+    network.scale.copy_(frames.std(0).clamp(min=LEAST_DEVIATION))
     shares = [np.array([int(known.sum()) for _, _, known in group], float) for group in groups]
     optimizer = torch.optim.AdamW(network.parameters(), training.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, training.steps)

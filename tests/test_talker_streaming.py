@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_PUCKER, ROLL_LOWER, STRETCH_LEFT, TONGUE_OUT
+from sedtalker.face.arkit import MOUTH_PUCKER, ROLL_LOWER, STRETCH_LEFT, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker import lip_opening, model_cpu
@@ -21,8 +22,10 @@ from sedtalker.talker.model import (
     CONTACT_ROLL,
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
+    LARGEST_DOUBT,
     NARROWED,
     PARTED_GAP,
+    PARTED_RAMP,
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
@@ -200,16 +203,17 @@ def test_a_large_predicted_gap_overrules_a_closure_that_is_not_sure() -> None:
     model = make_opening_talker()
     assert model.expression is not None and model.opening_share is not None
     model.opening_share.weight.zero_()
-    lips = torch.zeros(1, 2, 52)
-    lips[0, 1, JAW_OPEN] = 1.0 / model.expression.gap[JAW_OPEN]  # the stack parts the lips by 0 and 1 mm
-    hidden = torch.zeros(1, 2, model.config.width)
-    for logit, predicted, overruled in ((-2.0, 9.0, True), (-2.0, PARTED_GAP, False), (DOUBTFUL_CLOSURE, 9.0, False)):
+    lips, hidden = torch.zeros(1, 1, 52), torch.zeros(1, 1, model.config.width)
+    for logit, predicted, raised in (
+        (-1.0, 9.0, LARGEST_DOUBT),
+        (DOUBTFUL_CLOSURE + 0.5, 9.0, 0.5),
+        (-1.0, PARTED_GAP + PARTED_RAMP / 2, LARGEST_DOUBT / 2),
+        (-1.0, PARTED_GAP, 0.0),
+        (DOUBTFUL_CLOSURE, 9.0, 0.0),
+    ):
         model.opening_share.bias.fill_(logit)
-        own, share = torch.tensor([0.0, 1.0]), torch.tensor(logit).sigmoid()
-        gap = (model._fit_gap(lips, hidden, torch.full((1, 2), predicted)) @ model.expression.gap)[0]
-        plain = own + share * (predicted - own)
-        assert abs(gap[0] - plain[0]) < 0.01  # closed lips stay closed
-        assert (gap[1] > plain[1] + 1) if overruled else abs(gap[1] - plain[1]) < 0.01
+        gap = model._fit_gap(lips, hidden, torch.full((1, 1), predicted)) @ model.expression.gap
+        assert float(gap) == pytest.approx(predicted / (1 + math.exp(-logit - raised)), abs=0.01)
 
 
 def test_small_changes_of_the_width_are_enlarged() -> None:

@@ -43,12 +43,11 @@ from sedtalker.talker.config import (
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
     KIND,
+    LARGEST_DOUBT,
     LOWER_FACE,
     MEAN_STYLE,
     NARROWED,
     OPENING_GAIN,
-    OWN_GAP,
-    OWN_RAMP,
     PARTED_GAP,
     PARTED_RAMP,
     SHARE_OF_CLOSED_LIPS,
@@ -331,8 +330,8 @@ class TalkerModel(nn.Module):
         tongue = (lips[..., TONGUE_OUT].detach() - TONGUE_HIDDEN) / (TONGUE_SHOWN - TONGUE_HIDDEN)
         gap = torch.maximum(gap, TONGUE_GAP * tongue.clamp(0, 1))
         share = self._share_of_gap(lips, hidden)
-        doubt = ((gap - PARTED_GAP) / PARTED_RAMP).clamp(0, 1) * ((own.detach() - OWN_GAP) / OWN_RAMP).clamp(0, 1)
-        share = share + doubt.detach() * (share - DOUBTFUL_CLOSURE).clamp(min=0)
+        parted = ((gap.detach() - PARTED_GAP) / PARTED_RAMP).clamp(0, 1)
+        share = share + parted * (share - DOUBTFUL_CLOSURE).clamp(0, LARGEST_DOUBT)
         fitted = own + share.sigmoid() * (gap - own)
         contact = ((lips[..., ROLL_LOWER].detach() - FREE_ROLL) / (CONTACT_ROLL - FREE_ROLL)).clamp(0, 1)
         touching = torch.maximum(fitted, gap).clamp(max=CONTACT_GAP)

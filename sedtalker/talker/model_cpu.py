@@ -47,10 +47,9 @@ from sedtalker.talker.config import (
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
     KIND,
+    LARGEST_DOUBT,
     NARROWED,
     OPENING_GAIN,
-    OWN_GAP,
-    OWN_RAMP,
     PARTED_GAP,
     PARTED_RAMP,
     SEGMENT,
@@ -253,9 +252,8 @@ def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: 
         own, share = inputs[t, inputs.shape[1] - 3], logits[t, 0]
         tongue = (lips[t, TONGUE_OUT] - np.float32(TONGUE_HIDDEN)) / np.float32(TONGUE_SHOWN - TONGUE_HIDDEN)
         parted = max(gap[t], np.float32(TONGUE_GAP) * _clip(tongue, 0, 1))
-        doubt = _clip((parted - np.float32(PARTED_GAP)) / np.float32(PARTED_RAMP), 0, 1)
-        doubt *= _clip((own - np.float32(OWN_GAP)) / np.float32(OWN_RAMP), 0, 1)
-        share += doubt * max(share - np.float32(DOUBTFUL_CLOSURE), np.float32(0.0))
+        doubt = _clip(share - np.float32(DOUBTFUL_CLOSURE), 0, LARGEST_DOUBT)
+        share += doubt * _clip((parted - np.float32(PARTED_GAP)) / np.float32(PARTED_RAMP), 0, 1)
         fitted = own + sigmoid(share) * (parted - own)
         contact = (lips[t, ROLL_LOWER] - np.float32(FREE_ROLL)) / np.float32(CONTACT_ROLL - FREE_ROLL)
         touching = min(max(fitted, parted), np.float32(CONTACT_GAP))

@@ -17,7 +17,8 @@ from sedtalker.errors import FaceError, FaceWarning, SEDTalkerError
 from sedtalker.face import mouth_detection
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import load_face
-from sedtalker.face.avatar import _closing_factor, _find_axes, is_rigged, load_avatar, turn_matrix
+from sedtalker.face.avatar import _closing_factor, is_rigged, load_avatar
+from sedtalker.face.avatar_bones import find_axes, turn_matrix
 from sedtalker.face.mouth_measures import GAP, mouth_measures
 from sedtalker.face.rig import Face
 from sedtalker.face.shape_names import arkit_shares, canonical_name, control_weights
@@ -310,7 +311,7 @@ def test_deep_eye_bones_do_not_turn_the_head() -> None:
     world = np.tile(np.eye(4), (2, 1, 1))
     world[:, :3, 3] = (0.016, 1.585, 0.002), (-0.016, 1.585, 0.002)
     bones = SimpleNamespace(left_eye=0, right_eye=1, nodes_of_head=set())
-    rotation, metres = _find_axes([piece], bones, world)
+    rotation, metres = find_axes([piece], bones, world)
     np.testing.assert_array_equal(rotation, np.eye(3))
     assert metres == 1.0
 

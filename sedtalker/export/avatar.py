@@ -19,7 +19,8 @@ from sedtalker.errors import SEDTalkerError
 from sedtalker.export.gltf_writer import AnimationCurves, frame_times, glb_head
 from sedtalker.export.motion import require_weights
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.face.avatar import Avatar, load_avatar, turn_matrix
+from sedtalker.face.avatar import Avatar, load_avatar
+from sedtalker.face.avatar_bones import turn_matrix
 from sedtalker.face.gltf import MALFORMED, Gltf, local_matrix
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.rig import Float

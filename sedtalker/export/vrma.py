@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sedtalker.export.avatar import arkit_weights
 from sedtalker.export.gltf_writer import AnimationCurves, Document, frame_times
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.face.avatar import EYE_TURNS, expression_names, turn_matrix
+from sedtalker.face.avatar_bones import EYE_TURNS, turn_matrix
+from sedtalker.face.avatar_targets import expression_names
 from sedtalker.face.gltf import Gltf
 from sedtalker.face.rig import Float
 from sedtalker.face.shape_names import arkit_shares, control_weights

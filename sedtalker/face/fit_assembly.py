@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import require
 from sedtalker.face.arkit import ARKIT_NAMES
-from sedtalker.face.avatar import EYE_TURNS, turn_matrix
+from sedtalker.face.avatar_bones import EYE_TURNS, turn_matrix
 from sedtalker.face.avatar_materials import GLOSS, LOOKS
 from sedtalker.face.fit_transfer import lid_rim
 from sedtalker.face.fit_types import ShapeFit, SourceHead, UserMesh

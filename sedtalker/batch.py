@@ -27,20 +27,17 @@ from sedtalker import __version__
 from sedtalker.cluster import map_on_cluster
 from sedtalker.errors import AnimationError, AudioError, DataError, SEDTalkerError, one_line, require, warnings_as_lines
 from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256, write_error
-from sedtalker.tasks import (
+from sedtalker.task_options import (
     PROFILE_ENDING,
     RESULT_ENDINGS,
-    AnimateOptions,
-    DiarizeOptions,
     EnrollOptions,
-    FileTask,
     Options,
+    ReadingOptions,
     RenderOptions,
     check_options,
-    load_task,
-    open_video_process,
     option_files,
 )
+from sedtalker.tasks import FileTask, load_task, open_video_process
 from sedtalker.workers import WorkerDeath, map_in_workers
 
 REPORT = "sedtalker-report.json"
@@ -94,7 +91,7 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
     present = [path for path, reason in reasons.items() if not reason]
     _check_unique_names(present)
     with _remove_empty_folders(folder):
-        if present and isinstance(options, AnimateOptions | DiarizeOptions) and options.same_speaker is not None:
+        if present and isinstance(options, ReadingOptions) and options.same_speaker is not None:
             options = _pool_voices(present, folder, options, config)
         outcomes = absent + (_run_files(present, folder, options, config, len(inputs) > 1) if present else [])
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -144,7 +141,7 @@ def _pool_voices(paths: list[Path], folder: Path, options: Options, config: Batc
     from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.emotion.voice_pool import merge_others
 
-    assert isinstance(options, AnimateOptions | DiarizeOptions)
+    assert isinstance(options, ReadingOptions)
     speakers = _speakers(paths, options.same_speaker or ONE_SPEAKER)
     pooled = folder / RECORDS_FOLDER / "voices"
     own = pooled / "own"

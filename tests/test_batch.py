@@ -22,7 +22,8 @@ from sedtalker.cli.main import main
 from sedtalker.errors import AudioError, SEDTalkerError
 from sedtalker.files import RECORDS_FOLDER, atomic_write, sha256
 from sedtalker.inputs import expand_inputs
-from sedtalker.tasks import RESULT_ENDINGS, CommitCallback, FileResult, RenderOptions, load_task
+from sedtalker.task_options import RESULT_ENDINGS, RenderOptions
+from sedtalker.tasks import CommitCallback, FileResult, load_task
 
 
 @dataclass(frozen=True)

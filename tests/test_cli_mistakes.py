@@ -236,7 +236,7 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
     from sedtalker.emotion.track_io import TRACK_SUFFIXES
     from sedtalker.evaluation.systems import BASELINES
     from sedtalker.streaming_encoder import LOOK_AHEAD
-    from sedtalker.tasks import TRACK_ENDINGS
+    from sedtalker.task_options import TRACK_ENDINGS
 
     assert evaluate.BASELINES == BASELINES
     assert data.CORPORA == CORPORA

@@ -26,7 +26,8 @@ from sedtalker.render.config import RenderConfig
 from sedtalker.render.strip import COLORS, EmotionStrip
 from sedtalker.render.text import draw_captions, draw_text
 from sedtalker.render.views import draw_scale, grid, heat_colors, side_by_side
-from sedtalker.tasks import RenderOptions, render_file
+from sedtalker.task_options import RenderOptions
+from sedtalker.tasks import render_file
 
 FRAMES, FPS = 20, 10.0
 SMALL = RenderConfig(64, 64)

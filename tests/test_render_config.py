@@ -9,7 +9,7 @@ import pytest
 from sedtalker.cli.options import add_picture_options
 from sedtalker.errors import RenderError
 from sedtalker.render.config import RenderConfig
-from sedtalker.tasks import PictureOptions
+from sedtalker.task_options import PictureOptions
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from made_animation import made_animation
 from sedtalker import tasks
 from sedtalker.cli.options import is_command
 from sedtalker.face.assets import load_face
-from sedtalker.tasks import AnimateOptions, animate_file, open_video_process
+from sedtalker.task_options import AnimateOptions
+from sedtalker.tasks import animate_file, open_video_process
 from sedtalker.workers import BackgroundWorker
 
 OPTIONS = AnimateOptions(size=64, exports=("mp4", "json"))

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.emotion.track import check_emotion_spec
     from sedtalker.emotion.track_io import TRACK_SUFFIXES
     from sedtalker.inputs import expand_inputs
-    from sedtalker.tasks import AnimateOptions
+    from sedtalker.task_options import AnimateOptions
 
     packaged = arguments.model == "default"  # other talkers may have other labels
     if packaged and arguments.emotion != "auto" and not arguments.emotion.lower().endswith(TRACK_SUFFIXES):

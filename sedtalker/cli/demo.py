@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Animate the packaged recording with default options."""
     from sedtalker.batch import BatchConfig, run_batch
     from sedtalker.resources import asset
-    from sedtalker.tasks import AnimateOptions
+    from sedtalker.task_options import AnimateOptions
 
     config = BatchConfig(debug=arguments.debug, video_process=is_command())
     return run_batch([asset("demo.wav")], arguments.output, AnimateOptions(), config)

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Diarize every input; a failure is printed and does not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.inputs import expand_inputs
-    from sedtalker.tasks import DiarizeOptions
+    from sedtalker.task_options import DiarizeOptions
 
     options = task_options(DiarizeOptions, arguments, formats=arguments.format, voice_folder=None)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

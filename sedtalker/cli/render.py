@@ -15,7 +15,7 @@ from sedtalker.cli.options import (
     real,
     task_options,
 )
-from sedtalker.tasks import PICTURE_ENDINGS
+from sedtalker.task_options import PICTURE_ENDINGS
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Render every animation; a failure is printed and does not stop the others."""
     from sedtalker.batch import run_batch
     from sedtalker.inputs import expand_inputs
-    from sedtalker.tasks import RenderOptions
+    from sedtalker.task_options import RenderOptions
 
     options = task_options(RenderOptions, arguments, formats=arguments.to)
     return run_batch(expand_inputs(arguments.animation, (".npz",)), arguments.output, options, batch_config(arguments))

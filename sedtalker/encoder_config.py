@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ LOOK_AHEAD = {80: (1, 1, 1), 120: (2, 2, 1), 200: (4, 3, 2), 400: (7, 7, 5)}
 Their sum, in frames of 20 ms, plus the 12.5 ms of the last mel window after a frame's end is at most the look-ahead.
 """
 DEFAULT_LOOK_AHEAD = 120  # ms
+EARLY_AHEAD = 1  # frames that attention reads after a frame for its early state
 
 Encoder = TypeVar("Encoder", bound="LookAheadDial")
 
@@ -88,6 +89,19 @@ def periodic_positions(width: int) -> NDArray[np.float32]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
+class EarlyStream(Protocol):
+    """Features (n, layers, width) of streamed sound, and states of its first block before the others are known."""
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of the frames that became complete with the next samples (N,)."""
+
+    def finish(self) -> NDArray[np.float32]:
+        """Features of the frames that still wait, after the last samples."""
+
+    def take_early(self) -> NDArray[np.float32]:
+        """Early states (n, width) of the next frames: those after the first block, `EARLY_AHEAD` frames ahead."""
+
+
 class LookAheadDial(ABC):
     """Timing of a streaming encoder, whose look-ahead can be chosen.
 
@@ -105,6 +119,16 @@ class LookAheadDial(ABC):
     def delay(self) -> float:
         """Longest time in frames, in a stream, from the end of a frame to the end of the sound that it needs."""
         return sum(LOOK_AHEAD[self.look_ahead]) + (REACH - FRAME_SAMPLES) / FRAME_SAMPLES
+
+    @property
+    def early_frames(self) -> int:
+        """Frames that the early states of `early_stream` are ahead of the frames with all states; 0 without them."""
+        ahead = LOOK_AHEAD[self.look_ahead]
+        return sum(ahead) - min(EARLY_AHEAD, ahead[0])
+
+    @abstractmethod
+    def early_stream(self) -> EarlyStream:
+        """A stream of live sound, before its first sample, that gives early states, too."""
 
     @abstractmethod
     def with_windows(self: Encoder, windows: Windowing) -> Encoder:

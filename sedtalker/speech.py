@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 from sedtalker.checkpoint import is_checkpoint, load_checkpoint, load_weights
 from sedtalker.encoder_config import BUILT_IN as BUILT_IN
-from sedtalker.encoder_config import DEFAULT_ENCODER, LONG_WINDOWS, LOOK_AHEAD, LookAheadDial, Windowing, encoder_folder
+from sedtalker.encoder_config import (
+    DEFAULT_ENCODER,
+    LONG_WINDOWS,
+    LOOK_AHEAD,
+    EarlyStream,
+    LookAheadDial,
+    Windowing,
+    encoder_folder,
+)
 from sedtalker.encoder_config import STREAMING_KIND as STREAMING_KIND
 from sedtalker.errors import CheckpointError, SEDTalkerError, require
 from sedtalker.int8 import named_weights
@@ -224,6 +232,18 @@ class StreamingEncoder(LookAheadDial, WindowedEncoder):
         """A stream of live sound, before its first sample."""
         compiled = self.compiled()
         return self._long_stream() if compiled is self else compiled.stream()
+
+    @property
+    def early_frames(self) -> int:
+        """As `LookAheadDial.early_frames`."""
+        return 0 if self.compiled() is self else super().early_frames
+
+    def early_stream(self) -> EarlyStream:
+        """As `LookAheadDial.early_stream`."""
+        compiled = self.compiled()
+        if compiled is self:
+            raise SEDTalkerError("early states of the speech encoder are known on the CPU alone. Use device cpu")
+        return compiled.early_stream()
 
     def compiled(self) -> StreamingEncoder | CompiledEncoder:
         """The same encoder for compiled code; itself on a GPU."""

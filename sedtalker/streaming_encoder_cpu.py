@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sedtalker.checkpoint import check_fit, load_arrays
 from sedtalker.encoder_config import (
+    EARLY_AHEAD,
     LOOK_AHEAD,
     PERIOD,
     REACH,
@@ -115,8 +116,10 @@ class PackedLayer:
 class PackedStream:
     """As `EncoderStream`, for short chunks."""
 
-    def __init__(self, encoder: PackedEncoder, ahead: tuple[int, ...]) -> None:
-        self._encoder, self._ahead = encoder, ahead
+    def __init__(self, encoder: PackedEncoder, ahead: tuple[int, ...], early: bool = False) -> None:
+        """`early`: keep the first block's states for `take_early`."""
+        self._encoder, self._ahead, self._keep_early = encoder, ahead, early
+        self._early: list[Float] = []
         self.reset()
 
     def reset(self) -> None:
@@ -126,6 +129,13 @@ class PackedStream:
         self._position = self._received = 0  # of the next frame, modulo PERIOD; samples of the last, incomplete frame
         self._hidden = [Rows(width) for _ in range(layers + 1)]  # inputs of the blocks, and outputs of the last
         self._qkv = [Rows(3 * width) for _ in range(layers)]
+        self._early_count = 0  # frames whose early state is known
+
+    def take_early(self) -> Float:
+        """Early states (n, width) of the next frames: those after the first block, `EARLY_AHEAD` frames ahead."""
+        states = self._early or [np.zeros((0, self._encoder.config.width), np.float32)]
+        self._early = []
+        return np.concatenate(states)
 
     def push(self, samples: Float) -> Float:
         """As `EncoderStream.push`."""
@@ -158,12 +168,33 @@ class PackedStream:
 
     def _run_layers(self, last: bool) -> Float:
         """Hidden states (m, layers + 1, width) of the frames that become complete."""
+        if self._keep_early:
+            self._run_early(last)
         run_layers(self._encoder.layers, self._ahead, self._hidden, self._qkv, last)
         start, stop = self._hidden[-1].first, self._hidden[-1].count
         complete_states = np.stack([rows.view(start, stop) for rows in self._hidden], axis=1)
         for rows in self._hidden:
             rows.drop(stop)
         return complete_states
+
+    def _run_early(self, last: bool) -> None:
+        """Append the early states of the frames that become complete; `last`: no frames follow."""
+        layer, inputs, keys = self._encoder.layers[0], self._hidden[0], self._qkv[0]
+        extend_keys(layer, inputs, keys)
+        ahead, start = min(EARLY_AHEAD, self._ahead[0]), self._early_count
+        complete = inputs.count if last else max(start, inputs.count - ahead)
+        if complete > start:
+            y = np.empty((complete - start, self._encoder.config.width), np.float32)
+            layer.read(inputs.view(start, complete), keys.view(keys.first, keys.count), start - keys.first, ahead, y)
+            self._early.append(y)
+            self._early_count = complete
+
+
+def extend_keys(layer: PackedLayer, inputs: Rows, keys: Rows) -> None:
+    """Append the queries, keys and values of a block's new inputs."""
+    if inputs.count > keys.count:
+        x = inputs.view(keys.count, inputs.count)
+        layer.qkv(layer.attention_norm(x, np.empty_like(x)), keys.extend(len(x)))
 
 
 def run_layers(
@@ -178,9 +209,7 @@ def run_layers(
         last: no rows follow.
     """
     for layer, reach, inputs, outputs, keys in zip(layers, ahead, hidden[:-1], hidden[1:], qkv, strict=False):
-        if inputs.count > keys.count:
-            x = inputs.view(keys.count, inputs.count)
-            layer.qkv(layer.attention_norm(x, np.empty_like(x)), keys.extend(len(x)))
+        extend_keys(layer, inputs, keys)
         complete = inputs.count if last else max(outputs.count, inputs.count - reach)
         if complete > outputs.count:
             start = outputs.count
@@ -229,6 +258,10 @@ class CompiledEncoder(LookAheadDial):
     def stream(self) -> PackedStream:
         """A stream of live sound, before its first sample."""
         return PackedStream(self._packed, LOOK_AHEAD[self.look_ahead])
+
+    def early_stream(self) -> PackedStream:
+        """As `LookAheadDial.early_stream`."""
+        return PackedStream(self._packed, LOOK_AHEAD[self.look_ahead], early=True)
 
 
 def load_compiled_encoder(name: Path | str, folder: Path) -> CompiledEncoder:

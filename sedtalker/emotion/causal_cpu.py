@@ -307,9 +307,16 @@ class PackedDiarizer:
         """As `sedtalker.emotion.config.label_matrix`."""
         return label_matrix(self.config, labels)
 
-    def stream(self, voice: VoiceProfile | None = None) -> PackedStream:
-        """A stream of live features, before its first frame."""
-        return PackedStream(self, voice)
+    def pool_early(self, states: Float) -> tuple[Float, Float]:
+        """Steps (S, D) of early states (2 S, D), and the same relative to an average voice."""
+        size, width = len(states) // STRIDE, states.shape[1]
+        steps, standardised = (np.empty((size, width), np.float32) for _ in range(2))
+        _pool(states[:, None], 0, self.average[:width], self.deviation[:width], steps, standardised)
+        return steps, standardised
+
+    def stream(self, voice: VoiceProfile | None = None, lead: int = 0) -> PackedStream:
+        """A stream of live features, before its first frame; `lead` as of `PackedStream`."""
+        return PackedStream(self, voice, lead)
 
     def start(self, voice: VoiceProfile | None) -> VoiceEstimate:
         """The estimate of the voice before a recording; raises CheckpointError if the profile does not fit."""
@@ -490,20 +497,28 @@ def upsample_steps(steps: Float, frames: int) -> Float:
 
 
 class PackedSteps:
-    """Steps of one stream of a causal diarizer, with its running estimate of the voice."""
+    """Steps of one stream of a causal diarizer, with its running estimate of the voice.
 
-    def __init__(self, packed: PackedDiarizer, start: VoiceEstimate) -> None:
+    The estimate and the activity read all states of the encoder. The networks can be `lead` steps ahead of them, with
+    early states (`find_lead`).
+    """
+
+    def __init__(self, packed: PackedDiarizer, start: VoiceEstimate, lead: int = 0) -> None:
         """`start` is the estimate of the voice before the first step."""
-        self._packed, self._estimate, self._steps = packed, start, 0
+        self._packed, self._estimate, self._lead = packed, start, lead
+        self._steps = self._run = 0  # steps with all states, and steps that the networks have read
         self._states = [_MemberState(member) for member in packed.members]
         self._inputs = _NetworkInputs(packed, 0)
+        self._block_end = 0  # step at which the networks use the next estimate
         self._start_block()
+        self.drop_ahead()
 
     def _start_block(self) -> None:
         """Start a block of `BLOCK` steps: update what the members know of the voice."""
         self._terms = self._packed.voice_terms(self._estimate)
         self._sums, self._squares = (np.zeros(len(self._packed.average), np.float32) for _ in range(2))
         self._seconds = np.float32(0)
+        self._block_end += BLOCK
 
     @property
     def estimate(self) -> VoiceEstimate:
@@ -511,39 +526,77 @@ class PackedSteps:
         new = VoiceEstimate(self._sums.copy(), self._squares.copy(), self._seconds, np.zeros((), np.float32))
         return self._estimate.add(new)
 
-    def run(self, frames: Float) -> Float:
-        """Posterior, intensity and speech (S, C + 2) of frames (2 S, layers, D)."""
-        size, done = len(frames) // STRIDE, 0
-        rows: list[Float] = []
-        while done < size:  # up to the end of a block, where the estimate of the voice changes
-            count = min(BLOCK - self._steps % BLOCK, size - done)
-            rows.append(self._run_block(frames[STRIDE * done : STRIDE * (done + count)]))
-            done += count
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    def drop_ahead(self) -> None:
+        """Other sound follows than the networks have read ahead of the frames."""
+        packed = self._packed
+        self._early = np.zeros((0, packed.config.feature_width), np.float32)
+        self._raw = np.zeros((len(packed.members), 0, packed.members[0].head.outputs), np.float32)  # of steps ahead
+        self._count_steps(self._run - self._steps)
 
-    def _run_block(self, frames: Float) -> Float:
+    def run(self, frames: Float, early: Float | None = None) -> Float:
+        """Posterior, intensity and speech (S, C + 2) of frames (2 S, layers, D).
+
+        Args:
+            early: (n, D), early states of the next frames, if the networks are ahead. The posterior and the intensity
+                are those of `lead` steps later, or of the last step of the sound.
+        """
         packed, size = self._packed, len(frames) // STRIDE
         steps, standardised = (np.empty((size, len(packed.average)), np.float32) for _ in range(2))
         _pool(frames, packed.first_layer, packed.average, packed.deviation, steps, standardised)
         speech = packed.speech(standardised, np.empty((size, 1), np.float32))
+        activity = _logistic(speech[:, 0]) * np.float32(1 / STEP_RATE)
+        read = (steps, standardised) if early is None else self._read_early(early, self._steps + size)
+        raw, done, counted = [self._raw], 0, 0
+        while done < len(read[0]) or counted < size:  # up to the end of a block, where the estimate changes
+            if count := min(self._block_end - self._run, len(read[0]) - done):
+                raw.append(self._run_networks(*(part[done : done + count] for part in read)))
+                done += count
+            if count := min(self._block_end - self._slack - self._steps, size - counted):
+                part = slice(counted, counted + count)
+                _add_evidence(steps[part], activity[part], self._sums, self._squares)
+                self._seconds += activity[part].sum()
+                counted += count
+                self._count_steps(count)
+        known = np.concatenate(raw, axis=1)
+        shown = known[:, (np.arange(size) + self._lead).clip(max=known.shape[1] - 1)]
+        self._raw = known[:, size:]
+        rows = np.empty((size, len(packed.absent) + 2), np.float32)
+        _decide(shown, packed.neutral, packed.absent, packed.temperature, packed.low, packed.high, speech, rows)
+        return rows
+
+    def _read_early(self, early: Float, complete: int) -> tuple[Float, Float]:
+        """The next steps of the networks, up to `lead` steps after the first `complete` ones; see `pool_early`."""
+        waiting = np.concatenate([self._early, early])
+        count = min(len(waiting) // STRIDE, complete + self._lead - self._run)
+        self._early = waiting[STRIDE * count :]
+        return self._packed.pool_early(waiting[: STRIDE * count])
+
+    def _run_networks(self, steps: Float, standardised: Float) -> Float:
+        """Raw outputs (M, S, C + 1) of the members for the next steps (S, size)."""
+        packed = self._packed
         inputs = self._inputs.push(steps, standardised)
+        size, column = len(inputs), 0
         projected = packed.project(inputs, np.empty((size, packed.project.outputs), np.float32))
-        raw, column = np.empty((len(packed.members), size, packed.members[0].head.outputs), np.float32), 0
+        raw = np.empty((len(packed.members), size, packed.members[0].head.outputs), np.float32)
         for number, (member, state, terms) in enumerate(zip(packed.members, self._states, self._terms, strict=True)):
             embedded = np.empty((size, member.width), np.float32)
             _adapt(projected, column, terms.shift, terms.scale, member.bias, embedded)
-            member.run_past(embedded, state, self._steps, raw[number])
+            member.run_past(embedded, state, self._run, raw[number])
             column += member.width
-        rows = np.empty((size, len(packed.absent) + 2), np.float32)
-        _decide(raw, packed.neutral, packed.absent, packed.temperature, packed.low, packed.high, speech, rows)
-        activity, duration = np.ascontiguousarray(rows[:, -1]), 1 / STEP_RATE
-        _add_evidence(steps, activity * np.float32(duration), self._sums, self._squares)
-        self._seconds += activity.sum() * np.float32(duration)
-        self._steps += size
-        if self._steps % BLOCK == 0:
+        self._run += size
+        return raw
+
+    @property
+    def _slack(self) -> int:
+        """Steps before the end of a block without which the estimate is updated: the networks are ahead of them."""
+        return max(0, self._lead - 1)
+
+    def _count_steps(self, count: int) -> None:
+        """Count steps whose evidence was added. At the end of a block, the members learn of it."""
+        self._steps += count
+        while self._steps + self._slack >= self._block_end:
             self._estimate = self.estimate.limited()
             self._start_block()
-        return rows
 
 
 class PackedStream:
@@ -552,14 +605,15 @@ class PackedStream:
     A step of two frames is read when its second frame arrives: predictions do not depend on the sizes of the pieces.
     """
 
-    def __init__(self, packed: PackedDiarizer, voice: VoiceProfile | None = None) -> None:
-        self._packed, self._start = packed, packed.start(voice)
+    def __init__(self, packed: PackedDiarizer, voice: VoiceProfile | None = None, lead: int = 0) -> None:
+        """`lead`: steps that the networks are ahead with early states, of `find_lead`."""
+        self._packed, self._start, self._lead = packed, packed.start(voice), lead
         self.reset()
 
     def reset(self) -> None:
         """Return to the state before the first frame."""
         labels = self._packed.config.labels
-        self._steps = PackedSteps(self._packed, self._start)
+        self._steps = PackedSteps(self._packed, self._start, self._lead)
         self._waiting: Float | None = None  # first frame of a step, (1, L, D)
         neutral = np.eye(len(labels) + 2, dtype=np.float32)[labels.index("neutral")]
         self._last = neutral[None]  # posterior, intensity and speech of the last step
@@ -570,18 +624,28 @@ class PackedStream:
         config = self._packed.config
         return self._steps.estimate.profile(config.encoder, config.layers)
 
-    def push(self, features: Float) -> Prediction:
-        """The prediction for the next frames, features (n, L, D); n may be 0."""
+    def drop_ahead(self) -> None:
+        """Other frames follow than those of the early states so far."""
+        self._steps.drop_ahead()
+
+    def push(self, features: Float, early: Float | None = None) -> Prediction:
+        """The prediction for the next frames, features (n, L, D); n may be 0.
+
+        Args:
+            early: (m, D), early states of the next frames, if there is a lead. Then n is even, except at the end.
+        """
         waiting = 0 if self._waiting is None else 1
         frames = features if self._waiting is None else np.concatenate([self._waiting, features])
         whole = len(frames) // STRIDE * STRIDE
         values = self._last
-        if whole:
-            values = np.concatenate([self._last, self._steps.run(np.ascontiguousarray(frames[:whole]))])
+        if whole or early is not None:
+            values = np.concatenate([self._last, self._steps.run(np.ascontiguousarray(frames[:whole]), early)])
         self._waiting = frames[whole:] if whole < len(frames) else None
         self._last = values[-1:]
-        # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s.
-        shown = values[(np.arange(len(features)) + waiting + 1) // STRIDE]
+        # Frame 2 s shows step s - 1, which is the last complete one, and frame 2 s + 1 shows step s. With early states
+        # both frames come at once and show the same.
+        first = waiting + (1 if early is None else 2)
+        shown = values[((np.arange(len(features)) + first) // STRIDE).clip(max=len(values) - 1)]
         return Prediction(shown[:, :-2], shown[:, -2], shown[:, -1])
 
 

@@ -31,6 +31,7 @@ HALF_EVIDENCE = 5.0  # s; before training, a gate is half open with this evidenc
 BLOCK_LEFT = 50  # steps before a step that the blocks tuned for emotion read, 2 s
 BLOCK_AHEAD = 25  # steps after it, in each block, where the future is known
 HEAD_WIDTH = 64  # of the blocks' attention, as in Whisper
+LEAD = 2  # steps that the networks of a stream are ahead of its frames, at most
 STATE_SCALE = 0.69  # deviation of the streaming encoder's first state; the cached states have deviation 1
 
 
@@ -85,6 +86,15 @@ class DiarizerConfig:
         There may be more blocks than states that they replace. One state is kept at least.
         """
         return max(1, self.layers - self.blocks) if self.blocks else self.layers
+
+
+def find_lead(config: DiarizerConfig, early_frames: int) -> int:
+    """Steps that a diarizer's networks can be ahead in a stream whose encoder knows early states of so many frames.
+
+    Networks with blocks of their own read no state of the encoder but that after its first block.
+    """
+    reads_early = config.causal and config.blocks > 0 and (config.first_layer, config.kept) == (1, 1)
+    return min(LEAD, early_frames // STRIDE) if reads_early else 0
 
 
 def _is_range(values: Sequence[float]) -> bool:

@@ -352,11 +352,11 @@ class Diarizer(nn.Module):
         packed: PackedDiarizer = share_packed(self, build)
         return packed
 
-    def stream(self, voice: VoiceProfile | None = None) -> DiarizerStream:
-        """A stream of live features, before its first frame."""
+    def stream(self, voice: VoiceProfile | None = None, lead: int = 0) -> DiarizerStream:
+        """A stream of live features, before its first frame; `lead` as of `PackedStream`."""
         from sedtalker.emotion.inference import DiarizerStream
 
-        return DiarizerStream(self, voice)
+        return DiarizerStream(self, voice, lead)
 
 
 class InputStream:

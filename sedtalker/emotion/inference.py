@@ -128,8 +128,8 @@ class DiarizerStream:
     with each piece, without look-ahead.
     """
 
-    def __init__(self, diarizer: Diarizer, voice: VoiceProfile | None = None) -> None:
-        self.diarizer, self._voice = diarizer, voice
+    def __init__(self, diarizer: Diarizer, voice: VoiceProfile | None = None, lead: int = 0) -> None:
+        self.diarizer, self._voice, self._lead = diarizer, voice, lead
         if voice is not None:
             _start(diarizer, voice)  # raises if it does not fit
         self.reset()
@@ -137,7 +137,8 @@ class DiarizerStream:
     def reset(self) -> None:
         """Return to the state before the first frame."""
         self._state: StreamState | None = None
-        self._stream = self.diarizer.compiled().stream(self._voice) if self.diarizer.config.causal else None
+        causal = self.diarizer.config.causal
+        self._stream = self.diarizer.compiled().stream(self._voice, self._lead) if causal else None
 
     @property
     def profile(self) -> VoiceProfile:
@@ -146,14 +147,19 @@ class DiarizerStream:
         assert self._stream is not None
         return self._stream.profile
 
+    def drop_ahead(self) -> None:
+        """As `PackedStream.drop_ahead`."""
+        if self._stream is not None:
+            self._stream.drop_ahead()
+
     @torch.inference_mode()
-    def push(self, features: Tensor | NDArray[np.float32]) -> Prediction:
-        """The prediction for the next frames, features (n, L, D); n may be 0."""
+    def push(self, features: Tensor | NDArray[np.float32], early: NDArray[np.float32] | None = None) -> Prediction:
+        """The prediction for the next frames, features (n, L, D); n may be 0. `early` as in `PackedStream.push`."""
         new = torch.as_tensor(features)
         if self._stream is None:
             posterior, intensity, self._state = diarize_piece(self.diarizer, new, self._state, look_ahead=0)
             return Prediction(posterior, intensity, None)
-        return Prediction(*map(torch.from_numpy, self._stream.push(new.cpu().numpy())))
+        return Prediction(*map(torch.from_numpy, self._stream.push(new.cpu().numpy(), early)))
 
 
 @dataclass(frozen=True)

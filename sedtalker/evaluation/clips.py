@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.data.manifest import Manifest, Utterance
+from sedtalker.emotion.config import find_lead
 from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.inference import build_track, diarize
 from sedtalker.emotion.track import EmotionTrack
@@ -62,7 +63,13 @@ def diarize_samples(samples: Samples, diarizer: Diarizer, encoder: WindowedEncod
 
 def diarize_live(samples: Samples, diarizer: Diarizer, encoder: WindowedEncoder) -> EmotionTrack:
     """Diarize samples (N,) at 16 kHz as a stream does, which knows nothing of the sound after a frame's look-ahead."""
-    prediction = diarizer.stream().push(encoder.encode(samples))
+    lead = find_lead(diarizer.config, encoder.early_frames) if isinstance(encoder, StreamingEncoder) else 0
+    if lead and isinstance(encoder, StreamingEncoder):
+        stream = encoder.early_stream()
+        features = np.concatenate([stream.push(samples), stream.finish()])
+        prediction = diarizer.stream(lead=lead).push(features, stream.take_early())
+    else:
+        prediction = diarizer.stream().push(encoder.encode(samples))
     return build_track(prediction, diarizer.config.labels, len(samples) / SAMPLE_RATE)
 
 

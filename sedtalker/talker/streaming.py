@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from sedtalker.audio import SAMPLE_RATE, Samples, to_samples
 from sedtalker.curves import Resampler
-from sedtalker.emotion.config import label_matrix
+from sedtalker.emotion.config import find_lead, label_matrix
 from sedtalker.emotion.track import EmotionTrack, frame_count
 from sedtalker.emotion.vad import LONG_SILENCE, SILENCE_LEVEL
 from sedtalker.emotion.voice import VoiceProfile
-from sedtalker.encoder_config import Windowing
+from sedtalker.encoder_config import EarlyStream, LookAheadDial, Windowing
 from sedtalker.errors import SEDTalkerError, TrackError, as_number
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
@@ -70,8 +70,15 @@ class Frames(NamedTuple):
 class EmotionSource(Protocol):
     """Emotion of consecutive frames."""
 
-    def push(self, features: Float, loudness: Float) -> tuple[Float, Float]:
-        """Posterior (n, C) and intensity (n,) of the frames with features (n, ...) and loudness (n,) in dB."""
+    def push(self, features: Float, loudness: Float, early: Float | None = None) -> tuple[Float, Float]:
+        """Posterior (n, C) and intensity (n,) of the frames with features (n, ...) and loudness (n,) in dB.
+
+        Args:
+            early: (m, D), new early states, for a source that reads them. Then n is even, except at the end.
+        """
+
+    def start_sound(self, frame: int) -> None:
+        """Go on with other sound, at the frame of this number."""
 
 
 class TrackEmotion:
@@ -83,41 +90,54 @@ class TrackEmotion:
         neutral = np.eye(len(track.labels), dtype=np.float32)[None, track.labels.index("neutral")]
         self._posterior = np.concatenate([posterior, neutral])
         self._intensity = np.concatenate([intensity, np.zeros(1, np.float32)])
-        self.start = 0  # number of the next frame
+        self._start = 0  # number of the next frame
 
-    def push(self, features: Float, loudness: Float) -> tuple[Float, Float]:
+    def push(self, features: Float, loudness: Float, early: Float | None = None) -> tuple[Float, Float]:
         """As `EmotionSource`; only the number of the frames matters."""
-        frames = np.arange(self.start, self.start + len(features)).clip(max=self._count)
-        self.start += len(features)
+        frames = np.arange(self._start, self._start + len(features)).clip(max=self._count)
+        self._start += len(features)
         return self._posterior[frames], self._intensity[frames]
+
+    def start_sound(self, frame: int) -> None:
+        """As `EmotionSource`."""
+        self._start = frame
 
 
 class DiarizedEmotion:
     """`EmotionSource` of a voice that knows the past alone; it fades to neutral in long silence."""
 
     def __init__(
-        self, diarizer: Diarizer | PackedDiarizer, labels: tuple[str, ...], voice: VoiceProfile | None = None
+        self,
+        diarizer: Diarizer | PackedDiarizer,
+        labels: tuple[str, ...],
+        voice: VoiceProfile | None = None,
+        lead: int = 0,
     ) -> None:
+        """`lead` is of `find_lead`."""
         self._causal, self._matrix = diarizer.config.causal, label_matrix(diarizer.config, labels)
-        self._stream = diarizer.stream(voice)
+        self._stream = diarizer.stream(voice, lead)
         self._neutral = np.eye(len(labels), dtype=np.float32)[labels.index("neutral")]
         self._waiting: Float | None = None  # features of frames that were not predicted yet
         self._last = self._neutral[None], np.zeros(1, np.float32)  # posterior and intensity of the last predicted frame
         self._quiet, self._silence = 0, 0.0
 
-    def push(self, features: Float, loudness: Float) -> tuple[Float, Float]:
+    def start_sound(self, frame: int) -> None:
+        """As `EmotionSource`; what is known of the voice stays."""
+        self._stream.drop_ahead()
+
+    def push(self, features: Float, loudness: Float, early: Float | None = None) -> tuple[Float, Float]:
         """As `EmotionSource`, of the features of the diarizer's encoder."""
-        posterior, intensity = self._predict(features)
+        posterior, intensity = self._predict(features, early)
         weights = [self._silence_weight(level) for level in loudness.tolist()]
         if not any(weights):
             return posterior, intensity
         silence = np.array(weights, np.float32)
         return posterior + silence[:, None] * (self._neutral - posterior), intensity * (1 - silence)
 
-    def _predict(self, features: Float) -> tuple[Float, Float]:
+    def _predict(self, features: Float, early: Float | None) -> tuple[Float, Float]:
         """Posterior (n, C) and intensity (n,): of each frame, or the last ones known."""
         if self._causal:
-            return self._push(features)
+            return self._push(features, early)
         waiting = features[:0] if self._waiting is None else self._waiting
         shown = (np.arange(len(features)) + len(waiting) + 1) // DIARIZER_FRAMES  # pieces that a frame knows
         frames, posteriors, intensities = np.concatenate([waiting, features]), [self._last[0]], [self._last[1]]
@@ -129,8 +149,8 @@ class DiarizedEmotion:
         self._last = posteriors[-1], intensities[-1]
         return np.concatenate(posteriors)[shown], np.concatenate(intensities)[shown]
 
-    def _push(self, features: Float) -> tuple[Float, Float]:
-        posterior, intensity, _ = self._stream.push(features)
+    def _push(self, features: Float, early: Float | None = None) -> tuple[Float, Float]:
+        posterior, intensity, _ = self._stream.push(features, early)
         return np.asarray(posterior) @ self._matrix, np.asarray(intensity)
 
     def _silence_weight(self, level: float) -> float:
@@ -314,6 +334,9 @@ class TalkerStream:
         shared = diarizer_encoder is None or diarizer_encoder is encoder or isinstance(emotion, EmotionTrack)
         self._diarizer_encoder = None if shared else diarizer_encoder
         self._given, self._voice, self._scale = emotion, voice, intensity_scale
+        reads_own = isinstance(emotion, EmotionTrack) or self._diarizer_encoder is not None
+        early_frames = encoder.early_frames if isinstance(encoder, LookAheadDial) and not reads_own else 0
+        self._lead = 0 if isinstance(emotion, EmotionTrack) else find_lead(emotion.config, early_frames)
         self._hand: tuple[Float, float, float] | None = None
         self._network = motion_network(model)
         self._decoder = MotionDecoder(self._network, seed, still)
@@ -360,8 +383,7 @@ class TalkerStream:
         frames = max(0, round(self._received / FRAME_SAMPLES) - self._rows)
         motion = self._emit(self._decoder.interrupt(frames))
         self._start_sound()
-        if isinstance(self._emotion, TrackEmotion):
-            self._emotion.start = self._rows
+        self._emotion.start_sound(self._rows)
         return motion
 
     def reset(self, from_rest: bool = False) -> Frames:
@@ -396,7 +418,7 @@ class TalkerStream:
         if isinstance(self._given, EmotionTrack):
             self._emotion: EmotionSource = TrackEmotion(self._given.with_labels(self.labels))
         else:
-            self._emotion = DiarizedEmotion(self._given, self.labels, self._voice)
+            self._emotion = DiarizedEmotion(self._given, self.labels, self._voice, self._lead)
         self._resampler = Resampler(FRAME_RATE, self.fps)
         self._received = self._rows = self._sent = 0  # samples, frames at 50 Hz, frames at `fps`
         self._finished = False
@@ -407,7 +429,10 @@ class TalkerStream:
         self._held, self._passed = np.zeros(0, np.float32), 0
         own = self._encoder if self._diarizer_encoder is None else self._diarizer_encoder
         encoders = [self._encoder] if own is self._encoder else [self._encoder, own]
-        self._encoders = [encoder.stream() for encoder in encoders]
+        self._early: EarlyStream | None = None
+        if self._lead and isinstance(own, LookAheadDial):
+            self._early = own.early_stream()
+        self._encoders = [encoder.stream() for encoder in encoders] if self._early is None else [self._early]
         self._features = [np.zeros((0, encoder.layers, encoder.width), np.float32) for encoder in encoders]
         self._tracker, self._prosody = ProsodyTracker(), np.zeros((0, 2), np.float32)
 
@@ -425,7 +450,8 @@ class TalkerStream:
         if not ready:
             return self._no_rows
         features = [part[:ready] for part in self._features]
-        posterior, intensity = self._emotion.push(features[-1], self._prosody[:ready, 0])
+        early = None if self._early is None else self._early.take_early()
+        posterior, intensity = self._emotion.push(features[-1], self._prosody[:ready, 0], early)
         if self._hand is not None:
             emotion, strength, share = self._hand
             posterior, intensity = posterior + share * (emotion - posterior), intensity + share * (strength - intensity)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 STORE, GELU, SILU, ADD = range(4)  # what a linear layer does with its result; ADD: to what the output holds
-LANES = 16  # outputs that are computed side by side with AVX-512 VNNI
+LANES = 16  # outputs that are computed side by side with vector instructions
 NORM_EPSILON = 1e-5  # of torch's layer norms
 SPARE_ROWS = 96  # of `Rows`, so that the kept rows move rarely
 
@@ -48,39 +48,76 @@ def _add_product(typing_context: Any, total: Any, x: Any, w: Any) -> Any:
     return types.int32(types.int32, types.uint8, types.int8), generate
 
 
+def _write_dots(context: Any, builder: Any, signature: Any, arguments: Any, lanes: int) -> Any:
+    """Code for sums (4, LANES) = products of four rows of q (M, K) with a block of w (blocks, K / 4, LANES, 4).
+
+    Args:
+        lanes: outputs of one register, 16 for AVX-512 VNNI or 8 for AVX2.
+    """
+    word, size, parts = ir.IntType(32), context.get_value_type(types.intp), range(LANES // lanes)
+    vector, octets = ir.VectorType(word, lanes), ir.VectorType(ir.IntType(8), 4 * lanes)
+    arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)]
+    inputs, weights, results = (builder.ptrtoint(array.data, size) for array in arrays)
+    length = builder.extract_value(arrays[0].shape, 1)  # bytes of a row of q
+    inputs = builder.add(inputs, builder.mul(arguments[1], length))
+    weights = builder.add(weights, builder.mul(arguments[3], builder.mul(length, size(LANES))))
+    zeros = ir.Constant(vector, [0] * lanes)
+    totals = [[cgutils.alloca_once_value(builder, zeros) for _ in parts] for _ in range(4)]
+    for total in (total for row in totals for total in row):
+        builder.store(zeros, total)
+
+    def add_product(total: Any, copies: Any, weight: Any) -> Any:
+        """total + the products of four bytes for each output."""
+        if lanes == LANES:
+            kind = ir.FunctionType(vector, [vector] * 3)
+            dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+            return builder.call(dot, [total, copies, weight])
+        # Weights have 7 bits, so that the 16-bit sums of two products cannot overflow.
+        halves = ir.VectorType(ir.IntType(16), 2 * lanes)
+        kind = ir.FunctionType(halves, [octets, octets])
+        pairs = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.ub.sw")
+        kind = ir.FunctionType(vector, [halves, halves])
+        join = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
+        products = builder.call(pairs, [builder.bitcast(copies, octets), builder.bitcast(weight, octets)])
+        return builder.add(total, builder.call(join, [products, ir.Constant(halves, [1] * 2 * lanes)]))
+
+    with cgutils.for_range(builder, builder.udiv(length, size(4))) as loop:
+        at = builder.add(weights, builder.mul(loop.index, size(4 * LANES)))
+        loaded = [
+            builder.load(builder.inttoptr(builder.add(at, size(4 * lanes * part)), vector.as_pointer()), align=1)
+            for part in parts
+        ]
+        for number, row in enumerate(totals):
+            place = builder.add(inputs, builder.mul(length, size(number)))
+            place = builder.add(place, builder.mul(loop.index, size(4)))
+            value = builder.load(builder.inttoptr(place, word.as_pointer()), align=1)
+            first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, word(0))
+            copies = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+            for total, weight in zip(row, loaded, strict=True):
+                builder.store(add_product(builder.load(total), copies, weight), total)
+    for number, row in enumerate(totals):
+        for part, total in enumerate(row):
+            at = builder.add(results, size(4 * (LANES * number + lanes * part)))
+            builder.store(builder.load(total), builder.inttoptr(at, vector.as_pointer()), align=1)
+    return context.get_dummy_value()
+
+
 @intrinsic
 def _dot_vnni(typing_context: Any, q: Any, row: Any, w: Any, block: Any, sums: Any) -> Any:
-    """sums (4, LANES) = products of four rows of q (M, K) with a block of w (blocks, K / 4, LANES, 4)."""
+    """`_write_dots` with AVX-512 VNNI."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector, word, size = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32), context.get_value_type(types.intp)
-        arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)]
-        inputs, weights, results = (builder.ptrtoint(array.data, size) for array in arrays)
-        length = builder.extract_value(arrays[0].shape, 1)  # bytes of a row of q
-        inputs = builder.add(inputs, builder.mul(arguments[1], length))
-        block_bytes = builder.mul(length, size(LANES))
-        weights = builder.add(weights, builder.mul(arguments[3], block_bytes))
-        product = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), "llvm.x86.avx512.vpdpbusd.512"
-        )
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * LANES)) for _ in range(4)]
-        for total in totals:
-            builder.store(ir.Constant(vector, [0] * LANES), total)
-        with cgutils.for_range(builder, builder.udiv(length, size(4))) as loop:
-            at = builder.add(weights, builder.mul(loop.index, size(4 * LANES)))
-            weight = builder.load(builder.inttoptr(at, vector.as_pointer()), align=1)
-            for number, total in enumerate(totals):
-                place = builder.add(inputs, builder.mul(length, size(number)))
-                place = builder.add(place, builder.mul(loop.index, size(4)))
-                value = builder.load(builder.inttoptr(place, word.as_pointer()), align=1)
-                first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, word(0))
-                lanes = ir.Constant(ir.VectorType(word, LANES), [0] * LANES)
-                copies = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
-                builder.store(builder.call(product, [builder.load(total), copies, weight]), total)
-        for number, total in enumerate(totals):
-            place = builder.inttoptr(builder.add(results, size(4 * LANES * number)), vector.as_pointer())
-            builder.store(builder.load(total), place, align=1)
-        return context.get_dummy_value()
+        return _write_dots(context, builder, signature, arguments, LANES)
+
+    return types.none(q, types.intp, w, types.intp, sums), generate
+
+
+@intrinsic
+def _dot_avx2(typing_context: Any, q: Any, row: Any, w: Any, block: Any, sums: Any) -> Any:
+    """`_write_dots` with AVX2."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _write_dots(context, builder, signature, arguments, LANES // 2)
 
     return types.none(q, types.intp, w, types.intp, sums), generate
 
@@ -229,6 +266,20 @@ def linear_int8_vnni(
 
 
 @compiled
+def linear_int8_avx2(
+    q: NDArray[np.uint8], w: NDArray[np.int8], correction: NDArray[np.int32], scale: Float, b: Float, y: Float,
+    mode: int,
+) -> None:  # fmt: skip
+    """`linear_int8_vnni` with AVX2."""
+    sums = np.empty((4, LANES), np.int32)
+    for block in range(w.shape[0]):
+        for part in range((y.shape[0] + 3) // 4):
+            _dot_avx2(q, 4 * part, w, block, sums)
+            _scale(sums, 4 * part, LANES * block, correction, scale, b, y, mode)
+    _activate(y, mode)
+
+
+@compiled
 def layer_norm(x: Float, gain: Float, bias: Float, y: Float) -> None:
     """y (M, N) = layer norm of x (M, N)."""
     size = x.shape[1]
@@ -309,11 +360,14 @@ def recur(gates: Float, weights: Float, bias: Float, h: Float, y: Float) -> None
 
 
 @lru_cache(maxsize=1)
-def has_vnni() -> bool:
-    """Whether the processor has the instructions of `linear_int8_vnni`, and numba compiles for it."""
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:
-        return False
-    return bool(get_host_cpu_features().get("avx512vnni"))
+def int8_kernel() -> Callable[..., None]:
+    """The fastest of the kernels for layers in 8 bits for which the processor has instructions and numba compiles."""
+    if not numba.config.CPU_NAME and not numba.config.CPU_FEATURES:
+        features = get_host_cpu_features()
+        for name, kernel in (("avx512vnni", linear_int8_vnni), ("avx2", linear_int8_avx2)):
+            if features.get(name):
+                return kernel
+    return linear_int8
 
 
 class Linear:
@@ -345,11 +399,11 @@ class Int8Rows(Linear):
         self._correction = integers.sum(axis=1, dtype=np.int32) * np.int32(layer.zero)
         self._scale = layer.scales * scale
         self._bias = layer.bias
-        self._kernel, self._integers = linear_int8, integers
-        if has_vnni():
+        self._kernel, self._integers = int8_kernel(), integers
+        if self._kernel is not linear_int8:
             padding = [(0, -size % multiple) for size, multiple in zip(integers.shape, (LANES, 4), strict=True)]
             blocks = np.pad(integers, padding).reshape(-1, LANES, (self.inputs + 3) // 4, 4).transpose(0, 2, 1, 3)
-            self._kernel, self._integers = linear_int8_vnni, np.ascontiguousarray(blocks)
+            self._integers = np.ascontiguousarray(blocks)
 
     def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:
         """As `Linear`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -130,6 +130,14 @@ def check_fit(folder: Path | str) -> Iterator[None]:
         raise CheckpointError(
             f"weights that do not fit their configuration: {folder}. Copy the folder again, or train with this version"
         ) from error
+
+
+def average_weights(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Weighted mean of state dicts with the same keys; the shares sum to 1."""
+    return {
+        name: sum((share * state[name] for state, share in zip(states, shares, strict=True)), 0 * first)
+        for name, first in states[0].items()
+    }
 
 
 def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:

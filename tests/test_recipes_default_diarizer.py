@@ -59,12 +59,14 @@ def test_joined_recordings_are_of_training_speakers_with_emotions(tmp_path):
                 path = f"{corpus}/{speaker}-{emotion}.wav"
                 write_wav(tmp_path / path, [tone])
                 items.append(Utterance(path, path, corpus, f"{corpus}-{speaker}", "female", "en", emotion, split=split))
-    joined = join_clips(Manifest(str(tmp_path), items), tmp_path / "joined", ("bursts",), 5)
+    joined = join_clips(Manifest(str(tmp_path), items), tmp_path / "joined", ("bursts",), count=5)
     assert len(joined) == 5 and len({item.id for item in joined}) == 5
     assert {(item.corpus, item.speaker, item.split) for item in joined} == {("acted", "acted-a", "train")}
     assert all(len(item.segments) > 1 and joined.audio(item).is_file() for item in joined)
     again = join_clips(Manifest(str(tmp_path), []), tmp_path / "joined", ())
     assert [item.id for item in again] == [item.id for item in joined]
+    both = join_clips(Manifest(str(tmp_path), items), tmp_path / "both", ("bursts",), ("train", "test"), 6)
+    assert sorted((item.speaker, item.split) for item in both) == [("acted-a", "train")] * 3 + [("acted-b", "test")] * 3
 
 
 def test_other_encoders_are_refused(tmp_path):

@@ -17,7 +17,7 @@ from sedtalker.audio import load_audio, write_wav
 from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, TeacherOutputs, frame_targets
 from sedtalker.data.features import cache_features, diarizer_features, read_recordings
 from sedtalker.data.manifest import Manifest, Span, Utterance
-from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, Outputs, load_diarizer, pool_frames
+from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, Outputs, load_diarizer, pool_frames, save_diarizer
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
@@ -30,6 +30,7 @@ from sedtalker.training.diarizer import (
     MixedUtterances,
     TeacherLoss,
     add_blocks,
+    average_diarizers,
     category_loss,
     copy_encoder_blocks,
     estimate_log_priors,
@@ -433,6 +434,47 @@ def test_a_student_trains_and_is_exported_without_what_it_learned_with(tmp_path)
     exported = load_diarizer(run_training(settings), precision="float32")
     assert len(exported.blocks.layers) == 3 and exported.config.blocks == 3
     assert set(exported.state_dict()) == set(Diarizer(model).state_dict())
+
+
+CAUSAL = DiarizerConfig(layers=2, feature_width=12, width=16, hidden=8, convolutions=1, causal=True, temperature=1.25)
+
+
+def test_a_training_on_the_validation_speakers_keeps_the_given_calibration(tmp_path):
+    made_corpus(tmp_path)
+    settings = DiarizerTraining(
+        f"{tmp_path}/manifest.json", (f"{tmp_path}/features",), f"{tmp_path}/a", model=CAUSAL,
+        splits=("train", "validation"), neutral_bias=0.0, steps=2, batch_size=4, warmup=1,
+    )  # fmt: skip
+    plain = load_diarizer(run_training(settings))
+    biased = load_diarizer(run_training(replace(settings, neutral_bias=0.75, output=f"{tmp_path}/b")))
+    assert plain.config.temperature == biased.config.temperature == 1.25
+    moved = plain.causal_members[0].live_head.bias - biased.causal_members[0].live_head.bias
+    assert moved[0] == pytest.approx(0.75, abs=1e-3) and moved[1:].abs().max() == 0
+
+
+@pytest.mark.parametrize("change", [{"splits": ("train", "validation")}, {"runs": 2}])
+def test_a_training_without_speakers_for_calibration_needs_a_given_one(change):
+    with pytest.raises(DataError, match="need neutral_bias"):
+        DiarizerTraining("m", ("f",), "o", **change)
+
+
+def test_several_runs_give_the_mean_of_their_weights(tmp_path):
+    made_corpus(tmp_path)
+    settings = DiarizerTraining(
+        f"{tmp_path}/manifest.json", (f"{tmp_path}/features",), f"{tmp_path}/run", model=CAUSAL, runs=2, seed=5,
+        neutral_bias=0.0, steps=2, batch_size=4, warmup=1,
+    )  # fmt: skip
+    mean = load_diarizer(run_training(settings))
+    parts = [load_diarizer(tmp_path / "run" / name / "model") for name in "01"]
+    alone = load_diarizer(run_training(replace(settings, runs=1, seed=6, output=f"{tmp_path}/alone")))
+    torch.testing.assert_close(parts[1].state_dict(), alone.state_dict())
+    weights = [each.causal_members[0].live_head.weight for each in (*parts, mean)]
+    assert (weights[0] - weights[1]).abs().max() > 0.01
+    torch.testing.assert_close(weights[2], (weights[0] + weights[1]) / 2, atol=1e-2, rtol=0)
+    save_diarizer(Diarizer(replace(CAUSAL, temperature=2.0)), tmp_path / "other")
+    with pytest.raises(DataError, match="different settings"):
+        average_diarizers([tmp_path / "run/0/model", tmp_path / "other"], tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_configuration_errors_are_one_line(tmp_path):

@@ -6,22 +6,12 @@ The average keeps most of what each run gained (Wortsman et al. 2022, "Model sou
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from sedtalker.checkpoint import load_checkpoint, save_checkpoint
+from sedtalker.checkpoint import average_weights, load_checkpoint, save_checkpoint
 from sedtalker.errors import DataError
 from sedtalker.talker.model import KIND
-
-
-def average_weights(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """Weighted mean of state dicts with the same keys; the shares sum to 1."""
-    return {
-        name: sum((share * state[name] for state, share in zip(states, shares, strict=True)), 0 * first)
-        for name, first in states[0].items()
-    }
 
 
 def average_talkers(folders: Sequence[Path], shares: Sequence[float], output: Path) -> None:

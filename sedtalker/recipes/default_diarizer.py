@@ -2,20 +2,22 @@
 
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
         --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK
-        --tune configs/diarizer/blocks.yaml -o WORK
+        --tune configs/diarizer/blocks.yaml configs/diarizer/refit.yaml -o WORK
 
+refit.yaml trains on the validation speakers too, with the calibration that blocks.yaml found on them.
 A student of larger encoders adds to this: configs/diarizer/student.yaml after blocks.yaml, and for each encoder
 --teacher FOLDER LAYER.
 
     WORK/corpora.json     corpora split by speaker
     WORK/manifest.json    the same, ordinary speech (neutral, for training alone), joined recordings and sounds
     WORK/recordings/      pieces of long ordinary recordings, and synthetic sounds without speech
-    WORK/joined/          recordings whose emotion changes, joined from clips of training speakers
+    WORK/joined/          recordings whose emotion changes, joined from clips of the speakers that are trained on
     WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
     WORK/features/noise   of recordings with loud noise, if the last folder of a further training has that name
     WORK/run/model        the diarizer
     WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
+    WORK/refit/model      the same after a training on the validation speakers too
     WORK/student/model    the same with a third block and what it learned from a teacher (not packaged)
 
 Existing results are reused: use another folder for other sources.
@@ -91,16 +93,22 @@ def sounds_without_speech(recordings: Path, seed: int = 0) -> Manifest:
     return Manifest(str(recordings.resolve()), items)
 
 
-def join_clips(manifest: Manifest, folder: Path, wordless: Sequence[str], count: int = JOINED) -> Manifest:
-    """Recordings whose emotion changes, of the training speakers of each corpus with emotions; reused if they exist.
+def join_clips(
+    manifest: Manifest, folder: Path, wordless: Sequence[str], splits: Sequence[str] = ("train",), count: int = JOINED
+) -> Manifest:
+    """Recordings whose emotion changes, of the speakers of each corpus with emotions; reused if they exist.
 
     The features of mixtures are joined after the encoder, which in real recordings reads across a change.
+
+    Args:
+        splits: of the speakers.
+        count: least number of recordings of a corpus.
     """
     if (folder / "manifest.json").is_file():
         return load_manifest(folder / "manifest.json")
     items: list[Utterance] = []
     for corpus in dict.fromkeys(item.corpus for item in manifest):
-        clips = [item for item in manifest.select("train") if item.corpus == corpus and not item.segments]
+        clips = [item for item in manifest if item.split in splits and item.corpus == corpus and not item.segments]
         if corpus in wordless or len({item.emotion for item in clips}) < 3:
             continue
         per_speaker = math.ceil(count / len({item.speaker for item in clips}))
@@ -158,11 +166,12 @@ def train_packaged(
     for name, folder in corpora:
         add_corpus(work / "corpora.json", name, folder)
     parts = [load_manifest(work / "corpora.json"), *(ordinary_speech(folder, recordings) for folder in ordinary)]
-    joined = join_clips(parts[0], work / "joined", training.mixing.wordless)
+    splits = {split for each in (training, *further) for split in each.splits}
+    joined = join_clips(parts[0], work / "joined", training.mixing.wordless, sorted(splits))
     whole = merge([*parts, joined, sounds_without_speech(recordings)])
     whole.save(manifest)
     for number, cache in enumerate(training.features):
-        items = [item for item in whole if number == 0 or (item.split == "train" and item.corpus != SOUNDS)]
+        items = [item for item in whole if number == 0 or (item.split in splits and item.corpus != SOUNDS)]
         clips = [(item.id, whole.audio(item)) for item in items]
         features = draw_look_ahead(encoder, training.model.first_layer, number)
         cache_features(clips, Path(cache), features, augment_speech if number else None, number)
@@ -171,7 +180,7 @@ def train_packaged(
         return trained
     noisy = work / "features" / NOISY
     if any(map(_reads_noisy, further)):
-        clips = [(item.id, whole.audio(item)) for item in whole if item.split == "train" and item.corpus != SOUNDS]
+        clips = [(item.id, whole.audio(item)) for item in whole if item.split in splits and item.corpus != SOUNDS]
         features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
         cache_features(clips, noisy, features, add_loud_background)
     if teacher:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sedtalker.checkpoint import save_checkpoint
+from sedtalker.checkpoint import average_weights, save_checkpoint
 from sedtalker.errors import DataError
-from sedtalker.recipes.average_weights import average_weights
 from sedtalker.speech import KIND, WhisperEncoder
 from sedtalker.training.encoder_tuning import load_whisper
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sedtalker.checkpoint import is_checkpoint
+from sedtalker.checkpoint import average_weights, is_checkpoint
 from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixture, TeacherOutputs
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
@@ -67,6 +67,8 @@ class DiarizerTraining:
     mixing: MixerConfig = field(default_factory=MixerConfig)
     corpus_weights: dict[str, float] = field(default_factory=dict)  # sampling weights (default 1); 0 excludes a corpus
     splits: tuple[str, ...] = ("train",)  # used for training
+    neutral_bias: float | None = None  # of the logit; None: found, with `model.temperature`, on validation speakers
+    runs: int = 1  # with the next seeds; the mean of their weights is exported
     steps: int = 3000
     batch_size: int = 32  # utterances
     lr: float = 1e-3
@@ -92,7 +94,7 @@ class DiarizerTraining:
 
     def __post_init__(self) -> None:
         """Check every setting before the run. Raises DataError if a setting is out of range."""
-        require_within(self, **dict.fromkeys(("steps", "batch_size", "validate_every", "threads"), (1, inf)))
+        require_within(self, **dict.fromkeys(("steps", "batch_size", "validate_every", "threads", "runs"), (1, inf)))
         rates = (
             "lr",
             "encoder_lr",
@@ -119,6 +121,11 @@ class DiarizerTraining:
         for name in ("features", "splits"):
             if not getattr(self, name):
                 raise DataError(f"{name} is empty. Name one or more")
+        if self.neutral_bias is None and (self.runs > 1 or "validation" in self.splits):
+            raise DataError(
+                "several runs and training on the validation speakers need neutral_bias and model.temperature. "
+                "Find both with one run on the other speakers"
+            )
 
 
 BLOCK_LOOK_AHEAD = (0, 0, 5, BLOCK_AHEAD, BLOCK_AHEAD)  # steps; each batch has one of them
@@ -465,7 +472,17 @@ def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Pa
 
 
 def run_training(training: DiarizerTraining) -> Path:
-    """Train, calibrate and export a diarizer with given settings; returns the exported folder."""
+    """Train, calibrate and export a diarizer with given settings; returns the exported folder.
+
+    Several runs are written to `output`/0, /1 and so on, and their mean to `output`/model. Runs from the same
+    weights have a mean that is better on unseen speakers than each (Wortsman et al. 2022, "Model soups").
+    """
+    if training.runs > 1:
+        parts = [
+            replace(training, runs=1, seed=training.seed + run, output=f"{training.output}/{run}")
+            for run in range(training.runs)
+        ]
+        return average_diarizers([run_training(part) for part in parts], Path(training.output, "model"))
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
     manifest = load_manifest(training.manifest)
@@ -503,8 +520,13 @@ def run_training(training: DiarizerTraining) -> Path:
     )
     exported = output / "model"
     module = module.eval()
-    deciding = {item.id for item in select_calibration_clips(manifest, training.model)}
-    diarizer = calibrate(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
+    if training.neutral_bias is None:
+        deciding = {item.id for item in select_calibration_clips(manifest, training.model)}
+        diarizer = calibrate(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
+    else:
+        diarizer = module.diarizer
+        if diarizer.config.causal:
+            add_neutral_bias(diarizer, training.neutral_bias)
     if isinstance(module.encoder, TunedEncoder):
         own = (exported / OWN_ENCODER).resolve()
         save_tuned_encoder(training.model.encoder, module.encoder, own)
@@ -625,9 +647,7 @@ def calibrate(
     if diarizer.config.causal and neutral_bias:
         bias = find_neutral_bias(held_out, scale)
         logits = logits + bias / scale * NEUTRAL_LABEL
-        with torch.no_grad():
-            for member in tempered.causal_members:
-                member.live_head.bias[0] -= bias  # the first output is the activation
+        add_neutral_bias(tempered, bias)
     speakers = {(clip.utterance.corpus, clip.utterance.speaker) for clip in clips}
     several = Counter(corpus for corpus, _ in speakers)
     usable = torch.tensor([several[corpus] > 1 or max(several.values()) == 1 for corpus in held_out.corpora])
@@ -639,6 +659,29 @@ def calibrate(
     temperature = scale * float(candidates[torch.stack(losses).argmin()])
     tempered.config = replace(diarizer.config, temperature=round(temperature, 3))
     return tempered.eval()
+
+
+@torch.no_grad()
+def add_neutral_bias(diarizer: Diarizer, bias: float) -> None:
+    """Add a bias to the logit of neutral, before the temperature, of a causal diarizer."""
+    for member in diarizer.causal_members:
+        member.live_head.bias[0] -= bias  # the first output is the activation
+
+
+def average_diarizers(folders: Sequence[Path], output: Path) -> Path:
+    """Write the mean of the weights of diarizers that were trained from the same one; returns its folder.
+
+    Raises:
+        DataError: their sizes or calibrations differ.
+    """
+    diarizers = [load_diarizer(folder, precision="float32") for folder in folders]
+    average = diarizers[0]
+    if any(other.config != average.config for other in diarizers):
+        raise DataError("diarizers of different settings cannot be averaged. Give runs of one configuration")
+    states = [each.state_dict() for each in diarizers]
+    average.load_state_dict(average_weights(states, [1 / len(states)] * len(states)))
+    save_diarizer(average, output)
+    return output
 
 
 @torch.no_grad()

@@ -275,6 +275,25 @@ def test_a_reference_is_the_speakers_own_voice(tmp_path):
     assert float(none.seconds) == 0
 
 
+def test_references_are_mostly_of_clean_clips_if_asked_for(tmp_path):
+    """The second folder moves each clip by its own offset, as an augmentation does."""
+    manifest = made_corpus(tmp_path)
+    caches = [tmp_path / name for name in ("features", "augmented")]
+    for number, item in enumerate(manifest):
+        (caches[1] / item.id).parent.mkdir(parents=True, exist_ok=True)
+        moved = np.load(caches[0] / f"{item.id}.npy") + np.float16(100 + 10 * number)
+        np.save(caches[1] / f"{item.id}.npy", moved)
+    settings = MixerConfig(references=(("mixed", 1.0),), clean=0.5, changing=0.0)
+    draws = Mixer(manifest.select("train"), caches, settings, seed=3)
+    mixes = [draws.draw() for _ in range(60)]
+    augmented = np.array([float(mix.steps.float().mean()) > 50 for mix in mixes])
+    referred = np.array([float(mix.reference.seconds) > 0 for mix in mixes])
+    assert 0.1 < augmented.mean() < 0.5
+    assert referred[~augmented].mean() > 0.55 and referred[augmented].mean() < 0.4
+    offsets = np.array([float(mix.reference.statistics()[0].mean()) for mix in mixes])
+    assert offsets[~augmented].max() < 50
+
+
 def test_a_changed_voice_moves_the_mixture_and_its_reference_alike(tmp_path):
     """Speakers whose neutral voices differ by a constant: every changed mixture stays between the two voices."""
     manifest = made_corpus(tmp_path)

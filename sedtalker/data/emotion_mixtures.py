@@ -46,6 +46,7 @@ NON_SPEECH = "non-speech"  # corpus of sounds without speech
 REFERENCES = (("mixed", 0.4), ("one", 0.15), ("neutral", 0.1), ("none", 0.35))
 """Kinds of references for the voice and their probabilities: clips of any emotion, of one emotion, neutral, none."""
 
+AUGMENTED_REFERENCES = 0.2  # share of the references that mixtures of augmented clips keep with `MixerConfig.clean`
 VOICE_CLIPS = 8  # most neutral clips that give a speaker's mean voice
 
 Item = TypeVar("Item")
@@ -70,6 +71,7 @@ class MixerConfig:
     non_speech: float = 0.0  # share of the joins between two clips where a sound without speech stands
     wordless: tuple[str, ...] = ("emogator",)  # corpora whose speech activity has no target
     voice_change: float = 0.0  # share of the mixtures that are moved towards another speaker's neutral voice
+    clean: float = 0.0  # share of the mixtures of clean clips; above 0 others seldom have a reference, see `Mixer`
     level_match_prob: float = 0.0  # share of the mixtures of log-mels whose clips get the same level
 
 
@@ -204,7 +206,11 @@ class CachedClip:
 
 
 class Mixer:
-    """Draws mixtures of clips; the same seed gives the same mixtures."""
+    """Draws mixtures of clips; the same seed gives the same mixtures.
+
+    Augmented clips of a speaker differ in voice and channel, so that they say little about each other, and a network
+    that learns with such references does not use good ones. `MixerConfig.clean` prevents this.
+    """
 
     def __init__(
         self,
@@ -244,14 +250,19 @@ class Mixer:
         rng = self.rng
         corpus, speaker = self._draw_speaker()
         by_emotion = self.clips[corpus][speaker]
-        number = int(rng.integers(1 << 16))  # the same for all pieces, so that they have the same augmentation
+        clean = self.mixing.clean > 0 and rng.random() < self.mixing.clean
+        number = int(rng.integers(1 if clean else 1 << 16))  # version, the same for all pieces
         if CHANGING in by_emotion and rng.random() < self.mixing.changing:
             clip = _choose(rng, by_emotion[CHANGING])
+            if self.mixing.clean:
+                clean, number = True, 0
             mixture = clip.mix(number % len(clip.variants), self.mixing)
         else:
             mixture = concatenate(self._pieces([kind for kind in by_emotion if kind != CHANGING], by_emotion, number))
         if reference:
-            mixture.reference = self._reference(by_emotion, number, mixture.steps[0].numel())
+            size = mixture.steps[0].numel()
+            useful = clean or self.mixing.clean == 0 or rng.random() < AUGMENTED_REFERENCES
+            mixture.reference = self._reference(by_emotion, number, size) if useful else VoiceEstimate.empty(size)
         if self.mixing.voice_change and rng.random() < self.mixing.voice_change:
             own, other = self._neutral_mean(corpus, speaker), self._neutral_mean(*self._draw_speaker())
             if own is not None and other is not None:

@@ -471,7 +471,7 @@ def test_a_training_on_the_validation_speakers_keeps_the_given_calibration(tmp_p
     assert moved[0] == pytest.approx(0.75, abs=1e-3) and moved[1:].abs().max() == 0
 
 
-@pytest.mark.parametrize("change", [{"splits": ("train", "validation")}, {"runs": 2}])
+@pytest.mark.parametrize("change", [{"splits": ("train", "validation")}, {"runs": 2}, {"start_share": 0.5}])
 def test_a_training_without_speakers_for_calibration_needs_a_given_one(change):
     with pytest.raises(DataError, match="need neutral_bias"):
         DiarizerTraining("m", ("f",), "o", **change)
@@ -485,15 +485,25 @@ def test_several_runs_give_the_mean_of_their_weights(tmp_path):
     )  # fmt: skip
     mean = load_diarizer(run_training(settings))
     parts = [load_diarizer(tmp_path / "run" / name / "model") for name in "01"]
-    alone = load_diarizer(run_training(replace(settings, runs=1, seed=6, output=f"{tmp_path}/alone")))
-    torch.testing.assert_close(parts[1].state_dict(), alone.state_dict())
+    start = tmp_path / "run/1/model"
     weights = [each.causal_members[0].live_head.weight for each in (*parts, mean)]
     assert (weights[0] - weights[1]).abs().max() > 0.01
     torch.testing.assert_close(weights[2], (weights[0] + weights[1]) / 2, atol=1e-2, rtol=0)
-    save_diarizer(Diarizer(replace(CAUSAL, temperature=2.0)), tmp_path / "other")
-    with pytest.raises(DataError, match="different settings"):
-        average_diarizers([tmp_path / "run/0/model", tmp_path / "other"], tmp_path / "mixed")
+    settings = replace(settings, runs=1, start_share=0.75, init_from=str(start), lr=0.1, output=f"{tmp_path}/more")
+    mean = load_diarizer(run_training(settings)).causal_members[0].live_head.weight
+    moved = load_diarizer(tmp_path / "more/0/model").causal_members[0].live_head.weight
+    assert (moved - weights[1]).abs().max() > 0.05
+    torch.testing.assert_close(mean, 0.25 * moved + 0.75 * weights[1], atol=1e-2, rtol=0)
+
+
+def test_the_mean_needs_networks_of_one_size(tmp_path):
+    for name, hidden in (("a", 8), ("b", 12)):
+        save_diarizer(Diarizer(replace(CAUSAL, hidden=hidden)), tmp_path / name)
+    with pytest.raises(DataError, match="different sizes"):
+        average_diarizers([tmp_path / "a", tmp_path / "b"], [0.5, 0.5], tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
+    with pytest.raises(DataError, match="needs a start"):
+        DiarizerTraining("m", ("f",), "o", start_share=0.5, neutral_bias=0.0)
 
 
 def test_configuration_errors_are_one_line(tmp_path):

@@ -2,10 +2,9 @@
 
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
         --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK
-        --tune configs/diarizer/blocks.yaml configs/diarizer/longer.yaml
-        configs/diarizer/refit.yaml -o WORK
+        --tune configs/diarizer/blocks.yaml -o WORK
 
-refit.yaml trains on the validation speakers too, with a calibration that was found on them before.
+`open` is open.yaml with --tune configs/diarizer/open-refit.yaml, which trains on the validation speakers too.
 A student of larger encoders adds to this: configs/diarizer/student.yaml after blocks.yaml, and for each encoder
 --teacher FOLDER LAYER.
 
@@ -18,8 +17,7 @@ A student of larger encoders adds to this: configs/diarizer/student.yaml after b
     WORK/run/model        the diarizer
     WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
-    WORK/longer/model     ... the mean of two further runs
-    WORK/refit/model      ... the mean of two runs on the validation speakers too: the packaged diarizer
+    WORK/open-refit/model with its --tune: the diarizer `open`
     WORK/student/model    the same with a third block and what it learned from a teacher (not packaged)
 
 Existing results are reused: use another folder for other sources.

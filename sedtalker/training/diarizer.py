@@ -69,6 +69,7 @@ class DiarizerTraining:
     splits: tuple[str, ...] = ("train",)  # used for training
     neutral_bias: float | None = None  # of the logit; None: found, with `model.temperature`, on validation speakers
     runs: int = 1  # with the next seeds; the mean of their weights is exported
+    start_share: float = 0.0  # of the weights of `init_from` in this mean
     steps: int = 3000
     batch_size: int = 32  # utterances
     lr: float = 1e-3
@@ -112,7 +113,9 @@ class DiarizerTraining:
         require_within(self, **dict.fromkeys(rates, (0, inf)), seed=(0, 2**32 - 1))
         require_within(
             self,
-            **dict.fromkeys(("spec_augment_prob", "label_smoothing", "mixup_prob", "time_mask_max"), (0, 1)),
+            **dict.fromkeys(
+                ("spec_augment_prob", "label_smoothing", "mixup_prob", "time_mask_max", "start_share"), (0, 1)
+            ),
             channel_dropout=(0, 0.9),
             teacher_temperature=(0.1, inf),
         )
@@ -121,11 +124,18 @@ class DiarizerTraining:
         for name in ("features", "splits"):
             if not getattr(self, name):
                 raise DataError(f"{name} is empty. Name one or more")
-        if self.neutral_bias is None and (self.runs > 1 or "validation" in self.splits):
+        if self.neutral_bias is None and (self.averages or "validation" in self.splits):
             raise DataError(
-                "several runs and training on the validation speakers need neutral_bias and model.temperature. "
+                "a mean of weights and training on the validation speakers need neutral_bias and model.temperature. "
                 "Find both with one run on the other speakers"
             )
+        if self.start_share and not self.init_from:
+            raise DataError("start_share needs a start. Set init_from")
+
+    @property
+    def averages(self) -> bool:
+        """Whether a mean of weights is exported."""
+        return self.runs > 1 or self.start_share > 0
 
 
 BLOCK_LOOK_AHEAD = (0, 0, 5, BLOCK_AHEAD, BLOCK_AHEAD)  # steps; each batch has one of them
@@ -474,15 +484,19 @@ def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Pa
 def run_training(training: DiarizerTraining) -> Path:
     """Train, calibrate and export a diarizer with given settings; returns the exported folder.
 
-    Several runs are written to `output`/0, /1 and so on, and their mean to `output`/model. Runs from the same
-    weights have a mean that is better on unseen speakers than each (Wortsman et al. 2022, "Model soups").
+    Runs whose mean is exported are written to `output`/0, /1 and so on. A mean of runs that start with the same weights,
+    or with these weights, is often better on other speakers than each (Wortsman et al. 2022, "Model soups").
     """
-    if training.runs > 1:
+    if training.averages:
         parts = [
-            replace(training, runs=1, seed=training.seed + run, output=f"{training.output}/{run}")
+            replace(training, runs=1, start_share=0.0, seed=training.seed + run, output=f"{training.output}/{run}")
             for run in range(training.runs)
         ]
-        return average_diarizers([run_training(part) for part in parts], Path(training.output, "model"))
+        folders = [run_training(part) for part in parts]
+        shares = [(1 - training.start_share) / training.runs] * training.runs
+        if training.start_share:
+            folders, shares = [*folders, Path(training.init_from)], [*shares, training.start_share]
+        return average_diarizers(folders, shares, Path(training.output, "model"))
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
     manifest = load_manifest(training.manifest)
@@ -668,18 +682,21 @@ def add_neutral_bias(diarizer: Diarizer, bias: float) -> None:
         member.live_head.bias[0] -= bias  # the first output is the activation
 
 
-def average_diarizers(folders: Sequence[Path], output: Path) -> Path:
-    """Write the mean of the weights of diarizers that were trained from the same one; returns its folder.
+def average_diarizers(folders: Sequence[Path], shares: Sequence[float], output: Path) -> Path:
+    """Write the weighted mean of diarizers that were trained from the same one; returns its folder.
+
+    Args:
+        shares: of their weights; their sum is 1. The result has the settings of the first.
 
     Raises:
-        DataError: their sizes or calibrations differ.
+        DataError: their networks differ.
     """
     diarizers = [load_diarizer(folder, precision="float32") for folder in folders]
-    average = diarizers[0]
-    if any(other.config != average.config for other in diarizers):
-        raise DataError("diarizers of different settings cannot be averaged. Give runs of one configuration")
-    states = [each.state_dict() for each in diarizers]
-    average.load_state_dict(average_weights(states, [1 / len(states)] * len(states)))
+    average, states = diarizers[0], [each.state_dict() for each in diarizers]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    if any(other != shapes[0] for other in shapes):
+        raise DataError(f"diarizers of different sizes cannot be averaged: {folders[0]}. Give runs from one start")
+    average.load_state_dict(average_weights(states, shares))
     save_diarizer(average, output)
     return output
 

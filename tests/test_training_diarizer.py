@@ -501,6 +501,11 @@ def test_the_mean_needs_networks_of_one_size(tmp_path):
         save_diarizer(Diarizer(replace(CAUSAL, hidden=hidden)), tmp_path / name)
     with pytest.raises(DataError, match="different sizes"):
         average_diarizers([tmp_path / "a", tmp_path / "b"], [0.5, 0.5], tmp_path / "mixed")
+    settings = DiarizerTraining(
+        "m", ("f",), f"{tmp_path}/run", model=CAUSAL, init_from=f"{tmp_path}/b", start_share=0.5, neutral_bias=0.0
+    )
+    with pytest.raises(DataError, match="different sizes"):  # before the training
+        run_training(settings)
     assert not (tmp_path / "mixed").exists()
     with pytest.raises(DataError, match="needs a start"):
         DiarizerTraining("m", ("f",), "o", start_share=0.5, neutral_bias=0.0)

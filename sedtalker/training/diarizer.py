@@ -484,14 +484,16 @@ def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Pa
 def run_training(training: DiarizerTraining) -> Path:
     """Train, calibrate and export a diarizer with given settings; returns the exported folder.
 
-    Runs whose mean is exported are written to `output`/0, /1 and so on. A mean of runs that start with the same weights,
-    or with these weights, is often better on other speakers than each (Wortsman et al. 2022, "Model soups").
+    Runs whose mean is exported are written to `output`/0, /1 and so on. A mean of runs that start with the same
+    weights, or with these weights, is often better on other speakers (Wortsman et al. 2022, "Model soups").
     """
     if training.averages:
         parts = [
             replace(training, runs=1, start_share=0.0, seed=training.seed + run, output=f"{training.output}/{run}")
             for run in range(training.runs)
         ]
+        if training.start_share:
+            require_same_sizes([Diarizer(training.model), load_diarizer(training.init_from, precision="float32")])
         folders = [run_training(part) for part in parts]
         shares = [(1 - training.start_share) / training.runs] * training.runs
         if training.start_share:
@@ -692,13 +694,17 @@ def average_diarizers(folders: Sequence[Path], shares: Sequence[float], output: 
         DataError: their networks differ.
     """
     diarizers = [load_diarizer(folder, precision="float32") for folder in folders]
-    average, states = diarizers[0], [each.state_dict() for each in diarizers]
-    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
-    if any(other != shapes[0] for other in shapes):
-        raise DataError(f"diarizers of different sizes cannot be averaged: {folders[0]}. Give runs from one start")
-    average.load_state_dict(average_weights(states, shares))
-    save_diarizer(average, output)
+    require_same_sizes(diarizers)
+    diarizers[0].load_state_dict(average_weights([each.state_dict() for each in diarizers], shares))
+    save_diarizer(diarizers[0], output)
     return output
+
+
+def require_same_sizes(diarizers: Sequence[Diarizer]) -> None:
+    """Check that weights can be averaged. Raises DataError if they are of different sizes."""
+    shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in diarizers]
+    if any(other != shapes[0] for other in shapes):
+        raise DataError("diarizers of different sizes cannot be averaged. Give runs from one start, without new blocks")
 
 
 @torch.no_grad()

@@ -199,7 +199,7 @@ def train_network(
             live = live if features_path(root, name, live).is_file() else FEATURES
             parts = [read_features(root, name, part.start, part.stop, folder) for folder in (FEATURES, live)]
             if rng.random() < training.mixing:
-                other, share_of_other = voices[rng.integers(len(voices))], rng.uniform(LEAST_MIXING, 1)
+                other, share_of_other = voices[int(rng.integers(len(voices)))], rng.uniform(LEAST_MIXING, 1)
                 parts = [mix_style(one, read_features(root, other), share_of_other) for one in parts]
             for version, one in enumerate(parts):
                 features[version, row, : len(one)] = one

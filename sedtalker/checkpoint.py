@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Config = TypeVar("Config")
 
 VERSION = 1
+_LARGEST = 1_000_000  # of the sizes in a configuration; memory is allocated for them before weights are compared
 INTEGERS, SCALE = ".int8", ".scale"  # a tensor in 8 bits is stored as integers and a scale for each row
 
 
@@ -126,7 +127,7 @@ def check_fit(folder: Path | str) -> Iterator[None]:
     """Raise CheckpointError if the block finds that names or shapes in a folder differ from those of its model."""
     try:
         yield
-    except (RuntimeError, KeyError, ValueError, IndexError, AssertionError, AttributeError) as error:
+    except (RuntimeError, KeyError, ValueError, IndexError, AssertionError, AttributeError, MemoryError) as error:
         raise CheckpointError(
             f"weights that do not fit their configuration: {folder}. Copy the folder again, or train with this version"
         ) from error
@@ -144,7 +145,7 @@ def check_settings(config: Any, kind: str, zero: Collection[str] = ()) -> None:
     """Check the fields of a model's configuration, a frozen dataclass, by their types.
 
     Args:
-        config: numbers must be finite and integers at least 1; lists become tuples.
+        config: numbers must be finite, and integers from 1 to a million; lists become tuples.
         kind: of the model, for the message.
         zero: names of the integers that may be 0.
 
@@ -187,8 +188,8 @@ def _setting_problem(value: Any, kind: type, several: bool, least: int) -> str:
     if kind is bool:
         return "" if isinstance(value, bool) else "true or false"
     if kind is int:
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        return "" if whole else f"a whole number, {least} or more"
+        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST
+        return "" if whole else f"a whole number from {least} to {_LARGEST}"
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return "" if number else "a finite number"
 

@@ -11,6 +11,8 @@ import torch
 from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from sedtalker.errors import CheckpointError, SEDTalkerError
 from sedtalker.files import atomic_write
+from sedtalker.talker.config import TalkerConfig
+from sedtalker.talker.model import TalkerModel, load_talker_model, save_talker_model
 
 
 @pytest.fixture
@@ -101,3 +103,18 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(SEDTalkerError, match="cannot write"), atomic_write(tmp_path / "file" / "a.txt") as temp_path:
         temp_path.write_text("x")
+
+
+def test_sizes_without_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("width", "window", "experts", "emotion_kernel_frames"):
+        with pytest.raises(CheckpointError, match=f"{name} is 1000000000, need a whole number from 1 to 1000000"):
+            TalkerConfig(**{name: 10**9})
+
+    def allocate(config: TalkerConfig) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")  # torch's MemoryError
+
+    save_talker_model(TalkerModel(TalkerConfig(width=16, order=("mamba",), heads=2)), tmp_path)
+    monkeypatch.setattr("sedtalker.talker.model.TalkerModel", allocate)
+    with pytest.raises(CheckpointError, match="do not fit their configuration") as caught:
+        load_talker_model(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sedtalker.audio import SAMPLE_RATE
-from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from sedtalker.checkpoint import check_fit, load_checkpoint, load_weights, save_checkpoint
 from sedtalker.emotion.causal import CausalMember, EmotionBlocks, VoiceContext, running_estimates, voice_context
 from sedtalker.emotion.config import (
     ABSENT,
@@ -435,7 +435,9 @@ def load_diarizer(
     """
     folder = find_diarizer(name)
     config, state = load_checkpoint(folder, KIND)
-    diarizer = Diarizer(load_sizes(config, folder))
+    sizes = load_sizes(config, folder)
+    with check_fit(folder):
+        diarizer = Diarizer(sizes)
     load_weights(diarizer, state, folder)
     if diarizer.config.blocks and use_int8(device, precision):
         to_int8(diarizer)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import config_from_plain, load_checkpoint, load_weights, save_checkpoint
+from sedtalker.checkpoint import check_fit, config_from_plain, load_checkpoint, load_weights, save_checkpoint
 from sedtalker.face.arkit import (
     ARKIT_NAMES,
     JAW_OPEN,
@@ -476,6 +476,8 @@ def load_talker_model(folder: Path | str) -> TalkerModel:
         CheckpointError: the folder does not hold a talker of this version.
     """
     config, state = load_checkpoint(folder, KIND)
-    model = TalkerModel(config_from_plain(TalkerConfig, config, KIND))
+    sizes = config_from_plain(TalkerConfig, config, KIND)
+    with check_fit(folder):
+        model = TalkerModel(sizes)
     load_weights(model, state, folder)
     return model.eval().requires_grad_(False)

@@ -41,7 +41,7 @@ from sedtalker.errors import (
 )
 from sedtalker.face.assets import load_face
 from sedtalker.face.neck import neck_pivot
-from sedtalker.face.pose_cpu import FEW, pose_few
+from sedtalker.face.pose_cpu import FEW
 from sedtalker.face.rig import Face
 from sedtalker.files import sha256
 from sedtalker.labels import label_columns
@@ -480,7 +480,7 @@ class Talker:
     def pose(self, curves: Float, rig: Face) -> Float:
         """Vertices (T, V, 3) in metres of the weights or other coefficients (T, K) of an animation or a stream."""
         if rig.blendshapes is not None and 0 < len(curves) <= FEW and np.ndim(curves) == 2:
-            return pose_few(curves, rig.blendshapes, rig.template)
+            return rig.pose_few(curves)
         if rig.blendshapes is not None:
             return rig.pose(curves)
         if isinstance(self.model, PackedTalker):

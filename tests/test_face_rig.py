@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sedtalker.face.assets import load_face
-from sedtalker.face.pose_cpu import pose_few
+from sedtalker.face.pose_cpu import PackedShapes
 from sedtalker.face.rig import Face
 
 
@@ -44,10 +46,12 @@ def test_a_few_frames_are_posed_as_many(vertices: int) -> None:
     shapes[1, vertices // 4 : vertices // 2] = rng.normal(size=(vertices // 2 - vertices // 4, 3))
     weights = rng.uniform(size=(4, 3)).astype(np.float32)
     expected = template + np.einsum("tk,kvc->tvc", weights, shapes)
-    for _ in range(2):  # the second call uses the packed shapes
-        np.testing.assert_allclose(pose_few(weights, shapes, template), expected, atol=1e-6)
-    np.testing.assert_array_equal(pose_few(weights, np.zeros_like(shapes), template), np.repeat(template[None], 4, 0))
+    np.testing.assert_allclose(PackedShapes(shapes).pose(weights, template), expected, atol=1e-6)
+    still = PackedShapes(np.zeros_like(shapes)).pose(weights, template)
+    np.testing.assert_array_equal(still, np.repeat(template[None], 4, 0))
     face = load_face("default")
     assert face.blendshapes is not None
     weights = rng.uniform(size=(2, len(face.blendshapes))).astype(np.float32)
-    np.testing.assert_allclose(pose_few(weights, face.blendshapes, face.template), face.pose(weights), atol=1e-6)
+    for head in (face, replace(face, template=face.template + 1)):
+        for _ in range(2):  # the second call uses the packed shapes
+            np.testing.assert_allclose(head.pose_few(weights), head.pose(weights), atol=1e-6)

@@ -6,8 +6,6 @@ a third of the default head's are kept, and reading them is what takes the time.
 
 from __future__ import annotations
 
-import weakref
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,15 +59,3 @@ class PackedShapes:
         weights = np.ascontiguousarray(weights, np.float32)
         _add_displacements(weights, self._starts, self._shapes, self._moved, vertices)
         return vertices.reshape(-1, *template.shape)
-
-
-_packed: dict[int, tuple[weakref.ref[Float], PackedShapes]] = {}  # by the identity of the array, while it exists
-
-
-def pose_few(weights: Float, blendshapes: Float, template: Float) -> Float:
-    """Vertices (T, V, 3) of weights (T, K), blendshapes (K, V, 3), which must not change, and a template (V, 3)."""
-    key = id(blendshapes)
-    known = _packed.get(key)
-    if known is None or known[0]() is not blendshapes:
-        known = _packed[key] = weakref.ref(blendshapes, lambda _: _packed.pop(key, None)), PackedShapes(blendshapes)
-    return known[1].pose(weights, template)

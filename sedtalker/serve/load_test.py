@@ -279,7 +279,9 @@ async def measure_onsets(
     The onset of an emotion is that of speech in it: the first frame of its segment with speech, not the start of the
     segment or of the recording. A frame shows an emotion that has the largest share, at an intensity above SHOWN. An
     emotion that is not shown within a second after its end is missed, and so is one that frames in the half second
-    before its segment show already. Shares have intervals of 95 % (Wilson), of all onsets and of those that are named.
+    before its segment show already. A frame that comes after the start of the segment counts as one in it, since its
+    emotion follows from the sound of the latency, too. Shares have intervals of 95 % (Wilson), of all onsets and of
+    those that are named.
 
     Args:
         folder: holds `RECORDING.wav` for each of the onsets.
@@ -333,8 +335,9 @@ async def measure_onset(url: str, token: str | None, onset: Onset, sound: np.nda
         times = message["start"] + (np.arange(len(shares)) + 0.5) / message["fps"]
         named = shares.argmax(axis=1) == column
         shown = named & (intensity > SHOWN)
-        shown_before |= bool(np.any(shown & (times > onset.start - 0.5) & (times < onset.start)))
-        during = (times >= onset.start) & (times < onset.end + 1)
+        known = times + ready["latency"] >= onset.start
+        shown_before |= bool(np.any(shown & (times > onset.start - 0.5) & ~known))
+        during = known & (times < onset.end + 1)
         if np.isnan(named_first) and np.any(named & during):
             named_first = now
         if shown_first is None and np.any(shown & during):

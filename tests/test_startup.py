@@ -110,6 +110,14 @@ def test_streams_and_tracks_are_made_without_torch(tmp_path: Path, speech_file: 
     assert "torch" not in imported_by(code, tmp_path)
 
 
+def test_the_server_runs_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sedtalker.serve.server; from sedtalker.serve.config import ServeConfig; "
+        "from sedtalker.serve.engine import load_talker, prepare_worker; prepare_worker(); load_talker(ServeConfig())"
+    )
+    assert "torch" not in imported_by(code, tmp_path)
+
+
 def test_openmp_spin_is_short_when_the_package_imports_torch(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     (tmp_path / "torch.py").write_text(

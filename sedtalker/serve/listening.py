@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sedtalker.curves import Resampler
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.mel import FRAME_RATE
 from sedtalker.serve.engine import FrameBlock
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.idle_motion import IdleMotionGenerator, apply_idle_motion
 from sedtalker.talker.prosody import SILENCE
 

@@ -34,8 +34,8 @@ from sedtalker.data.frame_benchmark import read_pieces, segments_of
 from sedtalker.emotion.vad import detect_speech
 from sedtalker.evaluation.mouth_shape import share_interval
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.mel import FRAME_RATE
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE
 
 RATE = 16_000
 CHUNK = 0.04  # s of audio a message

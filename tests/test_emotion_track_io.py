@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -381,3 +382,14 @@ def test_any_file_gives_a_track_or_one_line(tmp_path_factory, data, suffix, dura
 @given(mutated_tracks, suffixes, durations)
 def test_very_many_files_give_a_track_or_one_line(tmp_path_factory, data, suffix, duration):
     _read_anything(tmp_path_factory.getbasetemp() / f"many{suffix}", data, duration)
+
+
+def test_a_long_recording_of_many_segments_is_read_in_linear_time(tmp_path: Path) -> None:
+    """4,000 segments took 22 CPU seconds when each was blended into all frames."""
+    path = tmp_path / "long.json"
+    segments = [{"start": i, "end": i + 1, "emotion": "happy", "intensity": 0.5} for i in range(4000)]
+    path.write_text(json.dumps({"duration": 4000, "segments": segments}))
+    started = time.process_time()
+    track = read_track(path)
+    assert time.process_time() - started < 5
+    assert len(track.segments) == 4000 and track.intensity[-1] == 0.5

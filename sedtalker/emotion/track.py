@@ -300,11 +300,14 @@ class EmotionTrack:
         ordered = sorted(segments, key=lambda segment: segment.start)
         posterior, intensity = np.zeros_like(self.posterior), np.zeros_like(self.intensity)
         total = np.zeros_like(self.intensity)  # (T,), summed weight of all segments
+        times, reach = self.times, blend + 1 / self.frame_rate  # beyond its reach the weight of a segment is 0
         for before, segment, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
-            weight = segment_weight(self.times, before, segment, after, self.duration, blend)
-            posterior[:, self.labels.index(segment.emotion)] += weight
-            intensity += weight * (0.0 if segment.emotion == "neutral" else segment.intensity)
-            total += weight
+            first, last = np.searchsorted(times, (segment.start - reach, segment.end + reach))
+            near = slice(first, last if segment.end < self.duration else None)
+            weight = segment_weight(times[near], before, segment, after, self.duration, blend)
+            posterior[near, self.labels.index(segment.emotion)] += weight
+            intensity[near] += weight * (0.0 if segment.emotion == "neutral" else segment.intensity)
+            total[near] += weight
         # Fades across a gap shorter than a blend overlap, and their sum can exceed 1.
         share = np.maximum(total, np.float32(1))
         rest = 1 - total / share

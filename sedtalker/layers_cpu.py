@@ -1,8 +1,8 @@
-"""Layers of the networks for a few frames at a time, on one CPU core (numba).
+"""Layers of the networks on one CPU core, for streams and recordings (numba).
 
 A step of a stream has 1 to 12 frames. Torch spends most of such a step on calling its operations, and starts threads
 that take longer to wake than the step takes. These kernels write to arrays that exist already, release the lock of the
-interpreter and use the calling thread alone.
+interpreter and use the calling thread alone. Importing torch takes longer than a recording of a minute needs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The streaming encoder for a few frames at a time on one CPU core: the features of `StreamingNetwork`."""
+"""The streaming encoder on one CPU core, for streams and recordings: the features of `StreamingNetwork`."""
 
 from __future__ import annotations
 

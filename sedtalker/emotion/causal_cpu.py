@@ -1,4 +1,4 @@
-"""The causal diarizer for a few steps at a time on one CPU core: the outputs of `CausalMember.run_past`."""
+"""The causal diarizer on one CPU core, for streams and recordings: the outputs of `Diarizer`."""
 
 from __future__ import annotations
 

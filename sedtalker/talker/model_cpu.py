@@ -1,4 +1,4 @@
-"""The talker's network for a few frames at a time on one CPU core: the coefficients of `TalkerModel`."""
+"""The talker's network on one CPU core, for streams and recordings: the coefficients of `TalkerModel`."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class VideoTask:
 
 @contextmanager
 def open_video_process(options: Options) -> Iterator[VideoProcess | None]:
-    """A process that gets ready to draw videos while this one imports torch and animates the first input.
+    """A process that gets ready to draw videos while this one loads the models and animates the first input.
 
     None if that saves no time: for other tasks, where torch is imported already, or on one processor.
     """

@@ -349,7 +349,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: Com
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
     from sedtalker.export.resample import resample_animation
-    from sedtalker.export.sound import find_recording
+    from sedtalker.export.sound import describe_missing, find_recording
     from sedtalker.render.animation_video import contact_sheet, poster
 
     paths = result_paths(options, folder, path)
@@ -365,11 +365,7 @@ def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: Com
         source = options.audio or find_recording(animation)
         samples = None if source is None else load_audio(source)
         if source is None:
-            warnings.warn(
-                f"the recording of {path} was moved or changed; the video is silent. Name it with --audio",
-                SEDTalkerWarning,
-                stacklevel=2,
-            )
+            warnings.warn(f"a silent video: {describe_missing(animation, path)}", SEDTalkerWarning, stacklevel=2)
 
     def write(name: str, temp_path: Path) -> None:
         if name == "sheet":

@@ -19,7 +19,9 @@ from sedtalker.export import default_path, export_animation
 from sedtalker.export.csv import _timecode
 from sedtalker.export.meshes import to_trimesh
 from sedtalker.export.resample import resample_animation
+from sedtalker.export.sound import describe_missing, find_recording
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.files import sha256
 
 
 @pytest.fixture
@@ -142,3 +144,19 @@ def test_timecodes_follow_time_at_every_rate(fps):
         assert time > previous
         previous = time
     assert _timecode(round(60 * fps), fps).startswith("00:01:00" if round(60 * fps) >= 60 * fps else "00:00:59")
+
+
+def test_a_recording_that_is_not_found_is_explained(
+    animation: Animation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording is named as seen from the folder of the run that made the animation."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    animation = replace(animation, meta={"audio": "a.wav", "audio_sha256": sha256(tmp_path / "a.wav")})
+    monkeypatch.chdir(tmp_path)
+    assert find_recording(animation) is not None
+    (tmp_path / "a.wav").write_bytes(b"other")
+    assert "was changed: a.wav" in describe_missing(animation, Path("a.npz"))
+    monkeypatch.chdir("elsewhere")
+    assert f"is not in {tmp_path / 'elsewhere'}: a.wav" in describe_missing(animation, Path("a.npz"))
+    assert "no recording is named in a.npz" in describe_missing(replace(animation, meta={}), Path("a.npz"))

@@ -182,7 +182,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--fps", type=real(1, 240, "Hz"), help="of the store (default: 30 if it divides the rate of the corpus)"
     )
     parser.add_argument(
-        "--source-fps", type=real(1, 240, "Hz"), help="of the corpus (default: from the lengths of its audio)"
+        "--source-fps",
+        type=real(1, 240, "Hz"),
+        metavar="FPS",
+        help="of the corpus (default: from the lengths of its audio)",
     )
     parser.add_argument(
         "--scale",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sedtalker.cli.options import RESULTS, add_sign, add_texture, any_path, real
-from sedtalker.errors import UsageError
+from sedtalker.errors import UsageError, one_line
 from sedtalker.export import FORMATS, SEALED, default_path
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write one format of one animation; glb and usd also get a .wav with the same name."""
     from sedtalker.animation import load_animation
     from sedtalker.export import export_animation, export_sound
-    from sedtalker.export.sound import find_recording
+    from sedtalker.export.sound import describe_missing, find_recording
     from sedtalker.provenance.record import describe
 
     if arguments.into is not None and arguments.to not in ("glb", "vrma"):
@@ -102,10 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     if sound is not None:
         print(sound)
     elif arguments.to in ("glb", "usd", "vrma", "html") and find_recording(animation) is None:
-        print(
-            f"sedtalker: no audio: the recording of {arguments.animation} was moved or changed. Name it with --audio",
-            file=sys.stderr,
-        )
+        print(f"sedtalker: no audio: {one_line(describe_missing(animation, arguments.animation))}", file=sys.stderr)
     return 0
 
 

@@ -21,6 +21,15 @@ def find_recording(animation: Animation) -> AudioFile | None:
     return AudioFile(path, animation.meta.get("audio_track"))
 
 
+def describe_missing(animation: Animation, path: Path) -> str:
+    """Why `find_recording` finds nothing for the animation in the file `path`, and the remedy."""
+    named = animation.meta.get("audio")
+    if not named:
+        return f"no recording is named in {path}. Name it with --audio"
+    found = "was changed" if Path(named).is_file() else f"is not in {Path(named).absolute().parent}"
+    return f"the recording of {path} {found}: {Path(named).name}. Name it with --audio"
+
+
 def write_flac(blocks: Iterable[Samples], file: IO[bytes]) -> float:
     """Write blocks (n,) of samples at 16 kHz as FLAC, 16-bit mono; returns their length in seconds.
 

@@ -214,7 +214,7 @@ def check_source(source: Any) -> Any:
         ) from error
     if samples.ndim == 0 and rate.ndim > 0:
         samples, rate = rate, samples
-    hertz = as_number(rate, "the sampling rate", AudioError) if rate.ndim == 0 else 0.0
+    hertz = as_number(rate.item(), "the sampling rate", AudioError) if rate.ndim == 0 else 0.0
     if samples.ndim not in (1, 2) or not RATES[0] <= hertz <= RATES[1] or not hertz.is_integer():
         raise AudioError(
             f"samples of shape {samples.shape} at {hertz:g} Hz: need (N,) or (N, channels), and whole 1,000 to "

@@ -435,3 +435,9 @@ def test_random_bytes_raise_audio_errors_only(tmp_path_factory: pytest.TempPathF
         load_audio(path)
     except AudioError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(("rate", "shown"), [("16000", "'16000'"), (float("nan"), "nan"), (None, "None")])
+def test_a_rate_that_is_no_number_is_refused(rate: object, shown: str) -> None:
+    with pytest.raises(AudioError, match=f"the sampling rate is not a number: {shown}$"):
+        load_audio((np.zeros(1000, np.float32), rate))  # type: ignore[arg-type]

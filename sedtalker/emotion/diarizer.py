@@ -35,7 +35,6 @@ from sedtalker.emotion.config import (
     STEP_RATE,
     STRIDE,
     DiarizerConfig,
-    label_matrix,
     load_sizes,
 )
 from sedtalker.emotion.config import find_diarizer as find_diarizer
@@ -273,10 +272,6 @@ class Diarizer(nn.Module):
             level = emotional * (LEAST_INTENSITY + (1 - LEAST_INTENSITY) * level)
         low, high = self.config.intensity_range
         return posterior, ((level - low) / (high - low)).clamp(0, 1)
-
-    def label_matrix(self, labels: Sequence[str]) -> Tensor:
-        """The matrix (C, C') of `sedtalker.emotion.config.label_matrix`; raises as it does."""
-        return torch.from_numpy(label_matrix(self.config, labels))
 
     def embed(self, steps: Tensor) -> Tensor:
         """Each member's embedding of steps (B, S, L, D) without their context, side by side: (B, S, M * width)."""

@@ -35,7 +35,6 @@ PARTED_GAP, PARTED_RAMP = 3.0, 5.0  # mm of predicted gap from which it raises t
 USUAL_WIDTH = -0.2  # mm of mouth width over that at rest, the median in speech
 WIDTH_GAIN = 0.5  # of small changes of the width
 WIDENED, NARROWED = 2.5, 5.0  # mm over and under USUAL_WIDTH from which the width has its full extent
-SEGMENT, CONTEXT = 3000, 250  # frames of a recording's lip gap that are read at once, and again on both sides
 SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (0.5, -3.0, 0.0), 0.3
 """Logit of the share of the predicted gap, before training: for each mm between the lips of the stack, for its
 mouthRollLower (/f v/) and tongueOut (/th/), and its value at closed lips."""

@@ -9,7 +9,6 @@ who talk naturally less. It determines when the lips close, this network how far
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sedtalker.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from sedtalker.talker.config import CONTEXT, SEGMENT
 
 KIND = "lip-opening"
 OUTPUTS = ("gap", "widening")
@@ -85,21 +83,3 @@ def load_lip_opening(folder: Path) -> LipOpening:
     network = LipOpening(**config)
     load_weights(network, state, folder)
     return network.eval().requires_grad_(False)
-
-
-@torch.inference_mode()
-def predict_recording(network: LipOpening, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Gap and widening (n, 2) of a whole recording in constant memory, of blocks (n, width) of its embedding.
-
-    A recording up to `SEGMENT` + `CONTEXT` frames is read at once, a longer one in overlapping segments.
-    """
-    read = None  # frames from `CONTEXT` before the next segment on
-    before = 0  # frames of context in it
-    for block in blocks:
-        read = block if read is None else torch.cat([read, block])
-        while len(read) > before + SEGMENT + CONTEXT:
-            end = before + SEGMENT
-            yield network.run_both(read[None, : end + CONTEXT])[0, before:end]
-            read, before = read[end - CONTEXT :], CONTEXT
-    if read is not None:
-        yield network.run_both(read[None])[0, before:]

@@ -43,7 +43,6 @@ from sedtalker.mamba import ROTARY_BASE
 from sedtalker.talker.config import (
     CONTACT_GAP,
     CONTACT_ROLL,
-    CONTEXT,
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
     KIND,
@@ -52,7 +51,6 @@ from sedtalker.talker.config import (
     OPENING_GAIN,
     PARTED_GAP,
     PARTED_RAMP,
-    SEGMENT,
     SHARE_OF_CUES,
     TONGUE_GAP,
     TONGUE_HIDDEN,
@@ -73,6 +71,7 @@ from sedtalker.talker.expression_rules import (
     rule_arrays,
     sharpen,
 )
+from sedtalker.talker.segments import predict_segments
 from sedtalker.weights import Weights
 
 RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
@@ -459,22 +458,11 @@ class PackedTalker:
         return x if self.opening is None else np.concatenate([x, self.opening.embed(features)], axis=1)
 
     def recording_gap(self, blocks: Iterable[Float]) -> Float | None:
-        """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of `embed`; None without its network.
-
-        A recording up to `SEGMENT` + `CONTEXT` frames is read at once, a longer one in overlapping segments, as by
-        `sedtalker.talker.lip_opening.predict_recording`.
-        """
+        """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of `embed`; None if there is none."""
         if self.opening is None:
             return None
-        gaps, held, before = [np.zeros(0, np.float32)], np.zeros((0, self.config.opening_width), np.float32), 0
-        for block in blocks:
-            held = np.concatenate([held, block[:, self.config.width :]])
-            while len(held) > before + SEGMENT + CONTEXT:
-                end = before + SEGMENT
-                gaps.append(self.opening.predict_both(held[: end + CONTEXT])[before:end])
-                held, before = held[end - CONTEXT :], CONTEXT
-        gaps.append(self.opening.predict_both(held)[before:])
-        return np.concatenate(gaps)
+        inputs = (block[:, self.config.width :] for block in blocks)
+        return np.concatenate([np.zeros(0, np.float32), *predict_segments(self.opening.predict_both, inputs)])
 
     def start_steps(self) -> PackedMotion:
         """The coefficients of a stream or recording, before its first frame."""

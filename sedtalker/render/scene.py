@@ -29,7 +29,7 @@ CLAY = Material(
 """Material of a mesh without surfaces."""
 
 _MODES = {"opaque": buffers.OPAQUE, "hair": buffers.HAIR, "blend": buffers.BLEND, "add": buffers.ADD}
-_KINDS = {"skin": shade.SKIN, "hair": shade.HAIR, "cornea": shade.HIGHLIGHT}
+_KINDS = {"skin": shade.SKIN, "hair": shade.HAIR, "cornea": shade.HIGHLIGHT, "teeth": shade.TEETH}
 _TWO_SIDED = {"hair", "cloth", "card", "plain"}
 _NO_SHADOW = {"card", "cornea"}  # too thin to cast one
 _ALWAYS_LIT = {"eye", "teeth", "tongue"}  # lids and lips would make them black

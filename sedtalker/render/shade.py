@@ -38,7 +38,7 @@ TINT, WRAP, SPECULAR_SCALE, EXPONENT, AMBIENT, SHEEN, SCALP_COLOR = 0, 3, 6, 7, 
 MATERIAL_COLUMNS = 13
 
 # Shading models.
-PLAIN, SKIN, HAIR, HIGHLIGHT = 0, 1, 2, 3
+PLAIN, SKIN, HAIR, HIGHLIGHT, TEETH = 0, 1, 2, 3, 4
 
 
 def _unit(*direction: float) -> list[float]:
@@ -56,6 +56,8 @@ SKY = np.array((0.34, 0.36, 0.40), np.float32)
 GROUND = np.array((0.15, 0.12, 0.105), np.float32)
 _CORNEA_LIGHTS = np.array([1.0, 0.2, 0.0, 0.0], np.float32)  # scale of each light's reflection in the cornea
 
+_SCATTERED = np.array((0.09, 0.035, 0.03), np.float32)
+"""Share of the ambient light (red, green, blue) that gums and cheeks scatter to teeth which see no sky."""
 _REFLECTANCE = np.float32(0.035)  # Fresnel reflectance of skin, teeth and eyes at normal incidence
 
 
@@ -148,7 +150,7 @@ def _orient_normals(block: Float, count: int, camera: Float, two_sided: int) -> 
 
 @compiled
 def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
-    """Hemispheric ambient light, darkened by occlusion; red less than blue on skin, as if scattered under it."""
+    """Hemispheric ambient light, darkened by occlusion; red less than blue on skin and teeth, where it is scattered."""
     sheen, ambient = material[SHEEN], material[AMBIENT]
     one, half = np.float32(1), np.float32(0.5)
     for i in range(count):
@@ -158,13 +160,19 @@ def _add_ambient(block: Float, count: int, material: Float, kind: int) -> None:
         glow = sheen * rim * rim * rim
         up = half + half * ny
         visibility = block[at(AO, i)]
-        visibility_red, visibility_blue = visibility, visibility
-        if kind == SKIN:  # about visibility ** 0.75 and ** 1.12
+        visibility_red, visibility_green, visibility_blue = visibility, visibility, visibility
+        if kind == TEETH:
+            visibility_red += (one - visibility) * _SCATTERED[0]
+            visibility_green += (one - visibility) * _SCATTERED[1]
+            visibility_blue += (one - visibility) * _SCATTERED[2]
+        elif kind == SKIN:  # about visibility ** 0.75 and ** 1.12
             root = math.sqrt(visibility)
             visibility_red = root * math.sqrt(root)
             visibility_blue = visibility * (np.float32(0.88) + np.float32(0.12) * visibility)
         block[at(DIFFUSE, i)] = (ambient * (GROUND[0] + (SKY[0] - GROUND[0]) * up) + glow * SKY[0]) * visibility_red
-        block[at(DIFFUSE + 1, i)] = (ambient * (GROUND[1] + (SKY[1] - GROUND[1]) * up) + glow * SKY[1]) * visibility
+        block[at(DIFFUSE + 1, i)] = (
+            ambient * (GROUND[1] + (SKY[1] - GROUND[1]) * up) + glow * SKY[1]
+        ) * visibility_green
         block[at(DIFFUSE + 2, i)] = (
             ambient * (GROUND[2] + (SKY[2] - GROUND[2]) * up) + glow * SKY[2]
         ) * visibility_blue
@@ -182,7 +190,8 @@ def _add_diffuse(block: Float, count: int, material: Float, kind: int, light: in
     red = LIGHT_COLORS[light, 0] / (one + wrap_red)
     green = LIGHT_COLORS[light, 1] / (one + wrap_green)
     blue = LIGHT_COLORS[light, 2] / (one + wrap_blue)
-    least = np.float32(0.35)  # ambient occlusion darkens the key light in part only
+    # Ambient occlusion darkens the key light in part only; that of teeth more, as they are in no shadow.
+    least = zero if kind == TEETH else np.float32(0.35)
     soft = np.float32(0.5) if kind == SKIN else zero  # shadow edges on skin are reddish
     for i in range(count):
         facing = block[at(NX, i)] * lx + block[at(NY, i)] * ly + block[at(NZ, i)] * lz
@@ -286,7 +295,7 @@ def shade(block: Float, count: int, material: Float, kind: int, two_sided: int, 
         block: (ROWS * BLOCK,) float32, rows up to ALPHA filled; RED, GREEN and BLUE are overwritten.
         count: fragments in the block.
         material: (MATERIAL_COLUMNS,) float32.
-        kind: PLAIN, SKIN, HAIR or HIGHLIGHT.
+        kind: PLAIN, SKIN, HAIR, HIGHLIGHT or TEETH.
         two_sided: whether normals that face away are flipped.
         camera: (15,) float32, see `arrays`.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,11 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from sedtalker.resources import cache_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -32,14 +38,16 @@ def compiler(**options: Any) -> Callable[[Function], Function]:
     """A decorator: `numba.njit` with these options and a cache on the disk.
 
     The cache's folder is set for the decorated function alone; numba's configuration and the environment do not change.
-    A folder that the user set in `NUMBA_CACHE_DIR` is used instead.
+    It is in the folder that the user set in `NUMBA_CACHE_DIR`, if any.
     """
 
     def compile_function(function: Function) -> Function:
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = before or _cache_folder()
+        numba.config.CACHE_DIR = _cache_folder(before)
         try:  # numba chooses the folder here, and compiles at the first call
-            compiled: Function = numba.njit(cache=True, **options)(function)
+            compiled = numba.njit(cache=True, **options)(function)
+            if cache := getattr(compiled, "_cache", None):  # there is none with NUMBA_DISABLE_JIT
+                cache.save_overload = _save_alone(cache.save_overload, Path(cache.cache_path, "lock"))
             return compiled
         finally:
             numba.config.CACHE_DIR = before
@@ -47,17 +55,43 @@ def compiler(**options: Any) -> Callable[[Function], Function]:
     return compile_function
 
 
-@lru_cache(maxsize=1)
-def _cache_folder() -> str:
-    """A folder named by the sources of all kernels.
+def _save_alone(save: Callable[..., None], lock: Path) -> Callable[..., None]:
+    """`save` of a numba cache, by one process at a time.
 
-    Numba checks the file of each kernel alone, and would keep old copies of kernels inlined from other files.
+    Two processes that save different signatures of a function at once can give both the same name, and numba would call
+    the code of the wrong one.
+    """
+
+    def save_alone(*arguments: Any) -> None:
+        if fcntl is None:
+            save(*arguments)
+            return
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            save(*arguments)
+
+    return save_alone
+
+
+@lru_cache(maxsize=1)
+def _cache_folder(user_folder: str | None) -> str:
+    """A folder named by the sources of all kernels, in the user's folder or ours.
+
+    Numba checks the file of each kernel alone, and would keep old copies of kernels inlined from other files. In a
+    folder with older files it could also load one of them while another process replaces it.
     """
     package = Path(__file__).parent
     sources = sorted(path for folder in _FOLDERS for path in (package / folder).rglob("*.py"))
     sources += sorted({path for pattern in _MODULES for path in package.glob(pattern)})
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    return str(cache_folder("numba", digest))
+    digest = hashlib.sha256(
+        b"".join([numba.__version__.encode(), *(path.read_bytes() for path in sources)])
+    ).hexdigest()
+    if not user_folder:
+        return str(cache_folder("numba", digest[:16]))
+    folder = Path(user_folder, digest[:16])
+    with suppress(OSError):  # numba uses another folder if it cannot write to this one
+        folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
 
 
 @intrinsic

@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from sedtalker.errors import SEDTalkerError
+from sedtalker.signals import Ending, raise_on_signals
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -281,11 +283,10 @@ def _stop(workers: Sequence[_Worker[Any]], stopping: Sequence[_Worker[Any]]) -> 
 def _run_worker(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
     """Main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _raise_exit)
-    try:
+    # The exit handlers of the interpreter and of libraries must not see a SystemExit: they run outside the block.
+    # Further signals must not interrupt the `finally` blocks that remove temporary files.
+    with raise_on_signals(Ending(signal.SIGTERM, partial(SystemExit, 128 + signal.SIGTERM), signal.SIG_IGN)):
         _answer_tasks(pipe, make)
-    finally:  # the exit handlers of the interpreter and of libraries must not see a SystemExit
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _answer_tasks(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
@@ -307,12 +308,6 @@ def _answer_tasks(pipe: Connection, make: Callable[[], Callable[[Any], Any]]) ->
             pipe.send(answer)
     except (EOFError, OSError):  # the parent closed the pipe: no more tasks
         return
-
-
-def _raise_exit(number: int, frame: object) -> None:
-    """Signal handler: end the process through its `finally` blocks, which remove temporary files."""
-    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt them
-    raise SystemExit(128 + number)
 
 
 def watch_parent() -> None:

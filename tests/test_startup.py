@@ -140,3 +140,20 @@ def test_compiled_functions_are_cached_in_the_cache_folder(tmp_path: Path) -> No
         kept[name] = str(folder)
         run = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=True)
         assert all(line.startswith(str(folder)) for line in run.stdout.splitlines()), run.stdout
+
+
+def test_each_version_of_the_sources_has_its_own_cache_in_a_folder_of_the_user(tmp_path: Path) -> None:
+    """Two processes after a change of the sources could otherwise load code of the version before."""
+    folders = []
+    for version in ("1", "2"):
+        code = f"import numba; numba.__version__ = {version!r}\nfrom sedtalker.mamba import scan_cpu\n"
+        code += "print(scan_cpu._forward._cache.cache_path)"
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        folders.append(run.stdout)
+    assert len(set(folders)) == 2 and all(folder.startswith(str(tmp_path)) for folder in folders)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sedtalker.signals import Ending, raise_on_signals
 from sedtalker.workers import BackgroundWorker, WorkerDeath, map_in_workers
 
 
@@ -34,11 +37,16 @@ def run_failing_loader() -> None:
         list(map_in_workers(FailingLoader(), ["task"], 1))
 
 
-def test_sigterm_during_shutdown_ends_a_worker_without_output() -> None:
+def run_here(function: str) -> subprocess.CompletedProcess[str]:
+    """Run a function of this module in a new process."""
     script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_workers\n"
-    script += "if __name__ == '__main__':\n    test_workers.run_failing_loader()\n"
+    script += f"if __name__ == '__main__':\n    test_workers.{function}()\n"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_sigterm_during_shutdown_ends_a_worker_without_output() -> None:
     start = time.monotonic()
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    run = run_here("run_failing_loader")
     assert (run.returncode, run.stderr) == (0, "")
     assert time.monotonic() - start < 50
 
@@ -100,3 +108,38 @@ def test_background_worker_ends_where_the_caller_fails() -> None:
         raise OSError("disk full")
     worker.submit(5)
     assert isinstance(worker.wait(), WorkerDeath)
+
+
+class LostSignal:
+    """Receives SIGTERM in a callback of compiled code, through which no exception can pass, and then waits."""
+
+    def __call__(self) -> None:
+        callback = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))
+        callback()
+        time.sleep(60)
+
+
+def run_lost_signal() -> None:
+    with BackgroundWorker(LostSignal()) as worker:
+        print(worker.wait())
+
+
+def run_lost_signal_with_error() -> None:
+    """As `LostSignal`, but in this process and with an error that results from the lost exception."""
+    with raise_on_signals(Ending(signal.SIGTERM, partial(SystemExit, 143), signal.SIG_DFL)):
+        ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))()
+        raise RuntimeError("no compiled object yet")
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "output"),
+    [
+        ("run_lost_signal", 0, "WorkerDeath(reason='ended with exit code 143')\n"),
+        ("run_lost_signal_with_error", 143, ""),
+    ],
+)
+def test_a_signal_in_a_callback_of_compiled_code_ends_the_process_without_a_traceback(
+    function: str, code: int, output: str
+) -> None:
+    run = run_here(function)
+    assert (run.returncode, run.stdout, run.stderr) == (code, output, "")

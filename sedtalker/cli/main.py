@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ from sedtalker.cli import (
 )
 from sedtalker.errors import SEDTalkerError, UsageError, one_line, reason_of, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
+from sedtalker.signals import Ending, raise_on_signals
 
 COMMANDS = (
     animate, diarize, voice, render, export, face, serve, verify, critique, train, evaluate, data, bench, demo, doctor,
@@ -76,25 +78,17 @@ class _Terminated(BaseException):
         self.number = number
 
 
-@contextmanager
-def _termination_raises() -> Iterator[None]:
-    """Within it, SIGTERM and SIGHUP raise `_Terminated`, unless the process ignores them."""
+def _endings() -> list[Ending]:
+    """SIGTERM and SIGHUP, unless the process ignores them, and Ctrl-C. A second SIGTERM ends the process at once."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second signal ends the program immediately
-        raise _Terminated(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    try:
-        for number in numbers:
-            signal.signal(number, stop)
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+    endings = [
+        Ending(number, partial(_Terminated, number), signal.SIG_DFL)
+        for number in numbers
+        if signal.getsignal(number) == signal.SIG_DFL
+    ]
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        endings.append(Ending(signal.SIGINT, KeyboardInterrupt, signal.default_int_handler))
+    return endings
 
 
 def _check_dashes(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -134,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_dashes(parser, sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(argv)
     try:
-        with _termination_raises(), warnings_as_lines(), short_openmp_spin():
+        with raise_on_signals(*_endings()), warnings_as_lines(), short_openmp_spin():
             _check_replaced(arguments)
             code = arguments.run(arguments)
             if sys.stdout is not None:

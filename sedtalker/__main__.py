@@ -1,5 +1,5 @@
 """`python -m sedtalker` is the command `sedtalker`."""
 
-from sedtalker.cli.main import run_command
+from sedtalker.cli.start import start
 
-run_command()
+start()

@@ -34,6 +34,7 @@ from sedtalker.cli import (
     verify,
     voice,
 )
+from sedtalker.cli.start import INTERRUPTED, exit_at_once
 from sedtalker.errors import SEDTalkerError, UsageError, one_line, reason_of, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 from sedtalker.signals import Ending, raise_on_signals
@@ -86,7 +87,7 @@ def _endings() -> list[Ending]:
         for number in numbers
         if signal.getsignal(number) == signal.SIG_DFL
     ]
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, exit_at_once):
         endings.append(Ending(signal.SIGINT, KeyboardInterrupt, signal.default_int_handler))
     return endings
 
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("sedtalker: stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except _Terminated as stopped:
         print("sedtalker: stopped", file=sys.stderr)
         return 128 + stopped.number

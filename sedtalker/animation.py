@@ -51,6 +51,7 @@ class Animation:
     head: Float | None = None  # (T, 4, 4) rigid motion, not contained in the vertices
     meta: dict[str, Any] = field(default_factory=dict)  # plain types: source audio, model, face, seed, versions
     rig: Face | None = field(default=None, repr=False, compare=False)  # the face that poses `blendshapes`
+    file: Path | None = field(default=None, compare=False)  # that it was loaded from
 
     def __repr__(self) -> str:
         """One line; the arrays would fill the screen of an interactive session."""
@@ -197,6 +198,7 @@ def load_animation(path: Path | str) -> Animation:
             dense=arrays.get("vertices"),
             head=arrays.get("head"),
             meta=meta,
+            file=path.absolute(),
         )
     except AnimationError:
         raise

@@ -263,9 +263,8 @@ def _(options: RenderOptions, source: Path) -> list[Path]:
         from sedtalker.animation import load_animation
         from sedtalker.export.sound import find_recording
 
-        animation = load_animation(source)
-        found = find_recording(animation)
-        sound = [] if found is None else [Path(animation.meta["audio"])]
+        found = find_recording(load_animation(source))
+        sound = [] if found is None else [Path(found.path)]
     return [*sound, *_picture_files(options, options.face, source)]
 
 

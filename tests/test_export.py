@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from sedtalker.animation import Animation
+from sedtalker.animation import Animation, load_animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import AnimationError, SEDTalkerError
 from sedtalker.export import default_path, export_animation
@@ -66,7 +66,7 @@ def test_json_curves_by_name(animation: Animation, tmp_path: Path) -> None:
 
 def test_npy_is_the_vertices(animation: Animation, tmp_path: Path) -> None:
     export_animation(animation, "npy", tmp_path / "a.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), animation.vertices)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), animation.vertices, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["obj", "ply"])
@@ -160,3 +160,26 @@ def test_a_recording_that_is_not_found_is_explained(
     monkeypatch.chdir("elsewhere")
     assert f"is not in {tmp_path / 'elsewhere'}: a.wav" in describe_missing(animation, Path("a.npz"))
     assert "no recording is named in a.npz" in describe_missing(replace(animation, meta={}), Path("a.npz"))
+
+
+@pytest.mark.parametrize("named", ["a.wav", "in/a.wav", "/moved/a.wav"])
+@pytest.mark.parametrize("kept", ["a.wav", "in/a.wav"])
+def test_a_recording_is_also_found_in_the_folder_of_the_animation(
+    animation: Animation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, kept: str
+) -> None:
+    folder = tmp_path / "out"
+    (folder / "in").mkdir(parents=True)
+    (folder / kept).write_bytes(b"sound")
+    replace(animation, meta={"audio": named, "audio_sha256": sha256(folder / kept)}).save(folder / "a.npz")
+    (tmp_path / "a.wav").write_bytes(b"another sound")
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("out/a.npz"), folder / "a.npz"):
+        found = find_recording(load_animation(path))
+        if kept in (named, "a.wav"):
+            assert found is not None and Path(found.path).samefile(folder / kept)
+        else:
+            assert found is None
+            message = (
+                "was changed: a.wav" if named == "a.wav" else f"is not in {Path(named).absolute().parent} or {folder}"
+            )
+            assert message in describe_missing(load_animation(path), path)

@@ -39,6 +39,7 @@ from sedtalker.evaluation import lips, mouth_shape
 from sedtalker.evaluation.lips import ClosureFigures
 from sedtalker.evaluation.mouth_shape import Interval
 from sedtalker.evaluation.voice_groups import VoiceClip, median_pitch, voice_figures
+from sedtalker.export.sound import files_of_recording
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
@@ -494,10 +495,11 @@ def _load_rigged(path: Path) -> tuple[Animation, Path]:
     face = animation.face
     if face.blendshapes is None or face.lip_pairs is None:
         raise DataError(f"no lips to measure on the face {face.name}: {path}. Animate a face of the default topology")
-    sound = animation.meta.get("audio")
-    if sound is None or not Path(sound).is_file():
-        raise DataError(f"the sound of {path} was not found: {sound}. Animate it again, or restore the recording")
-    return animation, Path(sound)
+    sounds = files_of_recording(animation)
+    if not sounds:
+        named = animation.meta.get("audio")
+        raise DataError(f"the sound of {path} was not found: {named}. Animate it again, or restore the recording")
+    return animation, sounds[0]
 
 
 def _animation_metrics(animation: Animation, path: Path, samples: Float, phones: Sequence[Phone]) -> dict[str, Any]:

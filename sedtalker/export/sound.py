@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 
 def find_recording(animation: Animation) -> AudioFile | None:
     """The file and track that the animation was made from; None if it was moved or changed."""
-    path = Path(animation.meta.get("audio") or "")
-    if not path.is_file() or animation.meta.get("audio_sha256") != sha256(path):
-        return None
-    return AudioFile(path, animation.meta.get("audio_track"))
+    for path in files_of_recording(animation):
+        if animation.meta.get("audio_sha256") == sha256(path):
+            return AudioFile(path, animation.meta.get("audio_track"))
+    return None
+
+
+def files_of_recording(animation: Animation) -> list[Path]:
+    """The files that can be the recording: at the path that the animation names, or in the animation's own folder."""
+    named = Path(animation.meta.get("audio") or "")
+    paths = (
+        [named]
+        if animation.file is None
+        else [named, animation.file.parent / named, animation.file.parent / named.name]
+    )
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def describe_missing(animation: Animation, path: Path) -> str:
@@ -26,7 +37,9 @@ def describe_missing(animation: Animation, path: Path) -> str:
     named = animation.meta.get("audio")
     if not named:
         return f"no recording is named in {path}. Name it with --audio"
-    found = "was changed" if Path(named).is_file() else f"is not in {Path(named).absolute().parent}"
+    folders = [Path(named), *([] if animation.file is None else [animation.file])]
+    missing = " or ".join(dict.fromkeys(str(file.absolute().parent) for file in folders))
+    found = "was changed" if files_of_recording(animation) else f"is not in {missing}"
     return f"the recording of {path} {found}: {Path(named).name}. Name it with --audio"
 
 

@@ -35,12 +35,12 @@ class MadeServer:
         """Address of the WebSocket."""
         return f"ws://127.0.0.1:{self.running.port}/ws"
 
-    def call(self, coroutine: Coroutine[Any, Any, Any], timeout: float = 20) -> Any:
+    def call(self, coroutine: Coroutine[Any, Any, Any], timeout: float = 60) -> Any:
         """Run a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until a condition holds; fails after some seconds."""
     end = time.monotonic() + seconds
     while not condition():

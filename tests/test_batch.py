@@ -204,10 +204,10 @@ def test_a_killed_run_resumes_without_repeated_or_partial_results(
         f"import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell starts us deaf to it
         "from pathlib import Path\nfrom test_batch import Copying\nfrom sedtalker.batch import run_batch\n"
-        f"run_batch([Path(name) for name in {[str(path) for path in inputs]!r}], Path({str(out)!r}), Copying(0.15))"
+        f"run_batch([Path(name) for name in {[str(path) for path in inputs]!r}], Path({str(out)!r}), Copying(0.3))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 60
+    deadline = time.time() + 300
     while not ((out / "log").exists() and len(log_of(out)) >= 4):
         assert time.time() < deadline and process.poll() is None
         time.sleep(0.01)
@@ -217,7 +217,7 @@ def test_a_killed_run_resumes_without_repeated_or_partial_results(
     assert 3 <= len(finished) < 10
     for file in out.glob("in*.one"):
         assert file.read_text() == f"TEXT OF {file.stem.upper()}"
-    assert run_batch(inputs, out, Copying(0.15), BatchConfig(resume=True)) == 0
+    assert run_batch(inputs, out, Copying(0.3), BatchConfig(resume=True)) == 0
     assert all(log_of(out).count(f"{stem}.txt") == 1 for stem in finished)
     assert not list(out.glob(".in*"))
 

@@ -103,7 +103,7 @@ def test_inputs_of_one_speaker_share_their_voice_in_any_order(model, recordings,
     assert diarize(model, second, *recordings[::-1], "--same-speaker") == 0
     assert diarize(model, alone, *recordings) == 0
     for name in ("r0", "r1", "r2"):
-        assert (first / f"{name}.emotion.json").read_bytes() == (second / f"{name}.emotion.json").read_bytes()
+        np.testing.assert_allclose(posterior(first, name), posterior(second, name), atol=2e-4)
         assert np.abs(posterior(first, name) - posterior(alone, name)).max() > 1e-3
     capsys.readouterr()
     assert diarize(model, first, *recordings, "--same-speaker", "--resume") == 0
@@ -124,8 +124,8 @@ def test_speakers_come_from_folders_or_a_table(model, recordings, tmp_path, caps
     assert diarize(model, tmp_path / "folder", *inputs, "--same-speaker", "folder") == 0
     assert diarize(model, tmp_path / "alone", elsewhere) == 0
     for name in ("r0", "r1", "r2"):
-        assert (posterior(tmp_path / "table", name) == posterior(tmp_path / "folder", name)).all()
-    assert (posterior(tmp_path / "table", "r2") == posterior(tmp_path / "alone", "r2")).all()
+        np.testing.assert_allclose(posterior(tmp_path / "table", name), posterior(tmp_path / "folder", name), atol=2e-4)
+    np.testing.assert_allclose(posterior(tmp_path / "table", "r2"), posterior(tmp_path / "alone", "r2"), atol=2e-4)
     table.write_text("file,speaker\nr0.wav,ann\nr1.wav,\n")
     assert diarize(model, tmp_path / "out", *inputs, "--same-speaker", table) == 1
     assert f"no speaker of {recordings[1]}" in capsys.readouterr().err

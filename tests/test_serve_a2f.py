@@ -183,7 +183,7 @@ def call_again(server: MadeServer) -> list[Any]:
 def test_health_and_token() -> None:
     with made_server(a2f_port=0, token="s3cret") as server:
         with grpc.insecure_channel(f"127.0.0.1:{server.running.a2f_port}") as channel:
-            check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
         assert check.status == health_pb2.HealthCheckResponse.SERVING
         clip = [header(), audio(voice(1).tobytes()), END]
         with pytest.raises(grpc.RpcError) as error:

@@ -61,7 +61,7 @@ def check_session(server: MadeServer) -> None:
     """A client that behaves gets its frames."""
     with client.connect(server.socket_url, proxy=None) as socket:
         socket.send(START.decode())
-        assert json.loads(socket.recv(10))["type"] == "ready"
+        assert json.loads(socket.recv(30))["type"] == "ready"
         finish_utterance(socket)
 
 
@@ -139,7 +139,7 @@ def test_a_message_has_a_limited_number_of_fragments(server: MadeServer) -> None
         assert raw.closed(10)
     with client.connect(server.socket_url, proxy=None) as socket:  # as many as a correct client needs
         socket.send(iter([START.decode()[:9], *START.decode()[9:]]))
-        assert json.loads(socket.recv(10))["type"] == "ready"
+        assert json.loads(socket.recv(30))["type"] == "ready"
 
 
 def test_more_connections_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_more_connections_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sedtalker.serve.server.CONNECTIONS", 20)
     with made_server() as server, client.connect(server.socket_url, proxy=None) as present:
         present.send(START.decode())
-        assert json.loads(present.recv(10))["type"] == "ready"
+        assert json.loads(present.recv(30))["type"] == "ready"
         crowd = [RawClient(server) for _ in range(40)]
         wait_for(lambda: open_connections(server) > 20)
         assert httpx.get(f"{server.url}/healthz").status_code == 503
@@ -249,10 +249,10 @@ def test_two_clients_of_one_name_have_a_session_each(server: MadeServer) -> None
     with client.connect(address, proxy=None) as one, client.connect(address, proxy=None) as two:
         one.send(voice(1, 24_000).tobytes())
         one.send(b"")
-        header, _ = unpack(one.recv(10))
+        header, _ = unpack(one.recv(30))
         two.send(voice(1, 24_000).tobytes())
         two.send(b"")
-        other, _ = unpack(two.recv(10))
+        other, _ = unpack(two.recv(30))
         assert header["batch_name"] != other["batch_name"] and other["start_of_batch"]
 
 
@@ -260,7 +260,7 @@ def test_the_wall_clock_may_jump(server: MadeServer, monkeypatch: pytest.MonkeyP
     now = time.time()
     with client.connect(server.socket_url, proxy=None) as socket:
         socket.send(json.dumps({"type": "start", "resting": True}))
-        assert json.loads(socket.recv(10))["type"] == "ready"
+        assert json.loads(socket.recv(30))["type"] == "ready"
         for jump in (-86_400.0, 1e7):
             monkeypatch.setattr(time, "time", lambda jump=jump: now + jump)
             socket.send(voice(1).tobytes())
@@ -275,7 +275,7 @@ def test_the_wall_clock_may_jump(server: MadeServer, monkeypatch: pytest.MonkeyP
 def test_a_look_ahead_that_is_no_whole_number_is_refused(server: MadeServer, look_ahead: Any) -> None:
     with client.connect(server.socket_url, proxy=None) as socket:
         socket.send(json.dumps({"type": "start", "lookAhead": look_ahead}))
-        assert json.loads(socket.recv(10))["type"] == "error"
+        assert json.loads(socket.recv(30))["type"] == "error"
 
 
 def test_random_frames_raise_nothing(server: MadeServer, caplog: pytest.LogCaptureFixture) -> None:

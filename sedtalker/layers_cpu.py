@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 STORE, GELU, SILU, ADD = range(4)  # what a linear layer does with its result; ADD: to what the output holds
 LANES = 16  # outputs that are computed side by side with vector instructions
+INT8_LANES = {"avx512vnni": (LANES,), "avx2": (2, LANES // 2)}  # registers and the outputs in each, fastest first
 NORM_EPSILON = 1e-5  # of torch's layer norms
 SPARE_ROWS = 96  # of `Rows`, so that the kept rows move rarely
 
@@ -48,12 +49,9 @@ def _add_product(typing_context: Any, total: Any, x: Any, w: Any) -> Any:
     return types.int32(types.int32, types.uint8, types.int8), generate
 
 
-def _write_dots(context: Any, builder: Any, signature: Any, arguments: Any, lanes: int) -> Any:
-    """Code for sums (4, LANES) = products of four rows of q (M, K) with a block of w (blocks, K / 4, LANES, 4).
-
-    Args:
-        lanes: outputs of one register, 16 for AVX-512 VNNI or 8 for AVX2.
-    """
+def _write_dots(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Code of `_dot`."""
+    lanes = LANES if signature.args[2].ndim == 4 else LANES // 2  # outputs of one register
     word, size, parts = ir.IntType(32), context.get_value_type(types.intp), range(LANES // lanes)
     vector, octets = ir.VectorType(word, lanes), ir.VectorType(ir.IntType(8), 4 * lanes)
     arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)]
@@ -103,23 +101,9 @@ def _write_dots(context: Any, builder: Any, signature: Any, arguments: Any, lane
 
 
 @intrinsic
-def _dot_vnni(typing_context: Any, q: Any, row: Any, w: Any, block: Any, sums: Any) -> Any:
-    """`_write_dots` with AVX-512 VNNI."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _write_dots(context, builder, signature, arguments, LANES)
-
-    return types.none(q, types.intp, w, types.intp, sums), generate
-
-
-@intrinsic
-def _dot_avx2(typing_context: Any, q: Any, row: Any, w: Any, block: Any, sums: Any) -> Any:
-    """`_write_dots` with AVX2."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _write_dots(context, builder, signature, arguments, LANES // 2)
-
-    return types.none(q, types.intp, w, types.intp, sums), generate
+def _dot(typing_context: Any, q: Any, row: Any, w: Any, block: Any, sums: Any) -> Any:
+    """sums (4, LANES) = products of four rows of q (M, K), from `row` on, with a block of w of `linear_int8_packed`."""
+    return types.none(q, types.intp, w, types.intp, sums), _write_dots
 
 
 @njit(inline="always", fastmath=True)
@@ -252,29 +236,18 @@ def linear_int8(
 
 
 @compiled
-def linear_int8_vnni(
+def linear_int8_packed(
     q: NDArray[np.uint8], w: NDArray[np.int8], correction: NDArray[np.int32], scale: Float, b: Float, y: Float,
     mode: int,
 ) -> None:  # fmt: skip
-    """`linear_int8` with AVX-512 VNNI: w is (N / LANES, K / 4, LANES, 4), and q has a multiple of 4 rows."""
+    """`linear_int8` with vector instructions, chosen by the shape of w; q has a multiple of 4 rows.
+
+    With AVX-512 VNNI w is (N / LANES, K / 4, LANES, 4), with AVX2 (N / LANES, K / 4, 2, LANES / 2, 4).
+    """
     sums = np.empty((4, LANES), np.int32)
     for block in range(w.shape[0]):
         for part in range((y.shape[0] + 3) // 4):
-            _dot_vnni(q, 4 * part, w, block, sums)
-            _scale(sums, 4 * part, LANES * block, correction, scale, b, y, mode)
-    _activate(y, mode)
-
-
-@compiled
-def linear_int8_avx2(
-    q: NDArray[np.uint8], w: NDArray[np.int8], correction: NDArray[np.int32], scale: Float, b: Float, y: Float,
-    mode: int,
-) -> None:  # fmt: skip
-    """`linear_int8_vnni` with AVX2."""
-    sums = np.empty((4, LANES), np.int32)
-    for block in range(w.shape[0]):
-        for part in range((y.shape[0] + 3) // 4):
-            _dot_avx2(q, 4 * part, w, block, sums)
+            _dot(q, 4 * part, w, block, sums)
             _scale(sums, 4 * part, LANES * block, correction, scale, b, y, mode)
     _activate(y, mode)
 
@@ -360,14 +333,17 @@ def recur(gates: Float, weights: Float, bias: Float, h: Float, y: Float) -> None
 
 
 @lru_cache(maxsize=1)
-def int8_kernel() -> Callable[..., None]:
-    """The fastest of the kernels for layers in 8 bits for which the processor has instructions and numba compiles."""
+def int8_lanes() -> tuple[int, ...] | None:
+    """The shape of `LANES` outputs in registers, for the fastest instructions that the processor has and numba may use.
+
+    None: for the plain kernel.
+    """
     if not numba.config.CPU_NAME and not numba.config.CPU_FEATURES:
         features = get_host_cpu_features()
-        for name, kernel in (("avx512vnni", linear_int8_vnni), ("avx2", linear_int8_avx2)):
+        for name, lanes in INT8_LANES.items():
             if features.get(name):
-                return kernel
-    return linear_int8
+                return lanes
+    return None
 
 
 class Linear:
@@ -399,11 +375,12 @@ class Int8Rows(Linear):
         self._correction = integers.sum(axis=1, dtype=np.int32) * np.int32(layer.zero)
         self._scale = layer.scales * scale
         self._bias = layer.bias
-        self._kernel, self._integers = int8_kernel(), integers
-        if self._kernel is not linear_int8:
+        self._kernel, self._integers, lanes = linear_int8, integers, int8_lanes()
+        if lanes is not None:
             padding = [(0, -size % multiple) for size, multiple in zip(integers.shape, (LANES, 4), strict=True)]
             blocks = np.pad(integers, padding).reshape(-1, LANES, (self.inputs + 3) // 4, 4).transpose(0, 2, 1, 3)
-            self._integers = np.ascontiguousarray(blocks)
+            self._integers = np.ascontiguousarray(blocks).reshape(*blocks.shape[:2], *lanes, 4)
+            self._kernel = linear_int8_packed
 
     def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:
         """As `Linear`."""

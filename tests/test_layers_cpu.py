@@ -8,14 +8,14 @@ from llvmlite.binding import get_host_cpu_features
 from numba import config
 
 from sedtalker import layers_cpu
-from sedtalker.layers_cpu import GELU, Int8Rows, linear_int8, linear_int8_avx2, linear_int8_vnni
+from sedtalker.layers_cpu import GELU, INT8_LANES, Int8Rows
 from sedtalker.weights import Int8Weights
 
 
-@pytest.mark.parametrize(("kernel", "feature"), [(linear_int8_vnni, "avx512vnni"), (linear_int8_avx2, "avx2")])
+@pytest.mark.parametrize("feature", INT8_LANES)
 @pytest.mark.parametrize(("rows", "outputs", "inputs"), [(1, 16, 4), (7, 37, 30), (32, 384, 240)])
 def test_kernels_with_vector_instructions_equal_the_plain_one(
-    kernel, feature: str, rows: int, outputs: int, inputs: int, monkeypatch: pytest.MonkeyPatch
+    feature: str, rows: int, outputs: int, inputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not get_host_cpu_features().get(feature) or config.CPU_NAME or config.CPU_FEATURES:
         pytest.skip(f"a processor without {feature}, or numba does not compile for it")
@@ -27,7 +27,7 @@ def test_kernels_with_vector_instructions_equal_the_plain_one(
     x = random.random((rows, inputs), np.float32) * 5
     x[0] = 10.0  # inputs and weights at the ends of their ranges
     results = []
-    for chosen in (linear_int8, kernel):
-        monkeypatch.setattr(layers_cpu, "int8_kernel", lambda chosen=chosen: chosen)
+    for lanes in (None, INT8_LANES[feature]):
+        monkeypatch.setattr(layers_cpu, "int8_lanes", lambda lanes=lanes: lanes)
         results.append(Int8Rows(weights)(x, np.empty((rows, outputs), np.float32), GELU))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-6)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from sedtalker.kernels import _save_alone
 
 HEAVY = (
     "torch",
@@ -157,3 +160,16 @@ def test_each_version_of_the_sources_has_its_own_cache_in_a_folder_of_the_user(t
         )
         folders.append(run.stdout)
     assert len(set(folders)) == 2 and all(folder.startswith(str(tmp_path)) for folder in folders)
+
+
+def test_processes_save_compiled_functions_one_at_a_time(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    saved = []
+    with (tmp_path / "lock").open("w") as other:  # of another process
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = threading.Thread(target=_save_alone(saved.append, tmp_path / "lock"), args=("signature",))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and not saved
+    thread.join(60)
+    assert saved == ["signature"]

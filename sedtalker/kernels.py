@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,11 +63,10 @@ def _save_alone(save: Callable[..., None], lock: Path) -> Callable[..., None]:
     """
 
     def save_alone(*arguments: Any) -> None:
-        if fcntl is None:
-            save(*arguments)
-            return
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            if fcntl is not None:
+                with suppress(OSError):  # a folder that was removed meanwhile is made again by numba
+                    fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
             save(*arguments)
 
     return save_alone

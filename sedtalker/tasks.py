@@ -150,8 +150,6 @@ def animate_file(
     video_process: VideoProcess | None = None,
 ) -> FileResult:
     """Animate one audio file and write every format in `options.exports`; the .mp4 in `video_process` if given."""
-    from sedtalker.emotion.track_io import write_json
-    from sedtalker.export import export_animation, export_sound
     from sedtalker.face.assets import load_face
 
     paths = result_paths(options, folder, audio)
@@ -170,35 +168,50 @@ def animate_file(
         look_ahead=options.look_ahead,
         voice=_voice_of(audio, options, voice),
     )
+    writer = _AnimationWriter(animation, source, audio, options, video_process)
+    stop_drawing = None if video_process is None else video_process.close_on_error()
+    return FileResult(_write_results(paths, writer.write, on_commit, partial(writer.finish, paths), stop_drawing))
 
-    drawing: list[VideoTask] = []  # in the other process
 
-    def write(name: str, temp_path: Path) -> None:
+@dataclass
+class _AnimationWriter:
+    """Writes the results of one animated file; the .mp4 in `process` if given."""
+
+    animation: Animation
+    source: AudioFile
+    audio: Path  # the input
+    options: AnimateOptions
+    process: VideoProcess | None
+    video: VideoTask | None = None  # that the process works on
+
+    def write(self, name: str, temp_path: Path) -> None:
+        """Write one format; return before `process` has written the .mp4."""
+        from sedtalker.emotion.track_io import write_json
+        from sedtalker.export import export_animation
+
         if name == "mp4":
-            task = VideoTask(replace(animation, rig=None), temp_path, source, audio)
-            if video_process is None:
-                _draw_video(task, options, animation.face)
+            task = VideoTask(replace(self.animation, rig=None), temp_path, self.source, self.audio)
+            if self.process is None:
+                _draw_video(task, self.options, self.animation.face)
             else:
-                drawing.append(task)
-                video_process.submit(task)
+                self.video = task
+                self.process.submit(task)
         elif name == "npz":
-            animation.save(temp_path, dense=options.dense)
+            self.animation.save(temp_path, dense=self.options.dense)
         elif name == "json":
-            write_json(animation.emotion, temp_path)
+            write_json(self.animation.emotion, temp_path)
         else:
-            export_animation(animation, name, temp_path, _provenance(animation, options))
+            export_animation(self.animation, name, temp_path, _provenance(self.animation, self.options))
 
-    def write_audio_copies() -> list[Path]:
+    def finish(self, paths: Mapping[str, Path]) -> list[Path]:
+        """Wait for the .mp4, which is drawn here if its process died, and write the sound files of the formats."""
+        from sedtalker.export import export_sound
         from sedtalker.workers import WorkerDeath
 
-        for task in drawing:
-            if video_process is not None and isinstance(video_process.wait(), WorkerDeath):
-                _draw_video(task, options, animation.face)
-        played = [export_sound(animation, name, path) for name, path in paths.items()]
+        if self.process is not None and self.video is not None and isinstance(self.process.wait(), WorkerDeath):
+            _draw_video(self.video, self.options, self.animation.face)
+        played = [export_sound(self.animation, name, path) for name, path in paths.items()]
         return [sound for sound in dict.fromkeys(played) if sound is not None]
-
-    stop_drawing = None if video_process is None else video_process.close_on_error()
-    return FileResult(_write_results(paths, write, on_commit, write_audio_copies, stop_drawing))
 
 
 @dataclass(frozen=True)

@@ -284,6 +284,34 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
     _add_split(parser, "the manifest")
     _add_most(parser, "of each corpus")
     add_diarizer(parser)
+    _add_conditions(parser)
+    joined = "number of recordings with changing emotion that are joined from each speaker's clips"
+    add_count(parser, "--per-speaker", 0, 10_000, 20, joined)
+    parser.add_argument(
+        "--crossfade",
+        type=real(0, 1, "s"),
+        default=0.0,
+        metavar="SECONDS",
+        help="length of the transitions in concatenated recordings (default: 0, cuts)",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("speakers", "emobox"),
+        default="speakers",
+        help="speakers of the split, or linear heads on EmoBox's folds of RAVDESS (default: speakers)",
+    )
+    parser.add_argument(
+        "--features",
+        type=any_path,
+        nargs="+",
+        metavar="CACHE",
+        help="for emobox: of python -m sedtalker.recipes cache_features --steps, clean features first",
+    )
+    parser.set_defaults(run=partial(run_diarizer, parser))
+
+
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
+    """Options for additional tests of a diarizer under other conditions."""
     parser.add_argument(
         "--noise",
         type=decibels,
@@ -319,29 +347,6 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="additional tests with music, laughter, breath, barks and sounds from folders next to the speech",
     )
-    joined = "number of recordings with changing emotion that are joined from each speaker's clips"
-    add_count(parser, "--per-speaker", 0, 10_000, 20, joined)
-    parser.add_argument(
-        "--crossfade",
-        type=real(0, 1, "s"),
-        default=0.0,
-        metavar="SECONDS",
-        help="length of the transitions in concatenated recordings (default: 0, cuts)",
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=("speakers", "emobox"),
-        default="speakers",
-        help="speakers of the split, or linear heads on EmoBox's folds of RAVDESS (default: speakers)",
-    )
-    parser.add_argument(
-        "--features",
-        type=any_path,
-        nargs="+",
-        metavar="CACHE",
-        help="for emobox: of python -m sedtalker.recipes cache_features --steps, clean features first",
-    )
-    parser.set_defaults(run=partial(run_diarizer, parser))
 
 
 def _add_diarization(models: Any, common: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sedtalker.audio import load_audio, loudness
-from sedtalker.talker.prosody import ProsodyTracker
+from sedtalker.talker.prosody import ProsodyTracker, _find_pitch
 
 
 def voice(hertz: np.ndarray, level: float = 0.1) -> np.ndarray:
@@ -46,3 +46,10 @@ def test_frames_do_not_depend_on_the_chunks(size: int, speech_file) -> None:
     np.testing.assert_allclose(track(samples, size), whole, rtol=1e-5)
     np.testing.assert_allclose(whole[:, 0], loudness(samples), rtol=1e-5)
     assert 0.3 < (whole[:, 1] > 0).mean() < 0.95
+
+
+def test_pieces_of_any_size_use_the_same_compiled_code() -> None:
+    """A stream would wait for another compilation, although its compiled code was prepared."""
+    for size in (320, 640, 1280, 1000):
+        track(voice(np.full(3200, 150.0)), size)
+    assert len(_find_pitch.signatures) == 1

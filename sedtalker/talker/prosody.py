@@ -38,7 +38,7 @@ class ProsodyTracker:
         levels = loudness(held[WINDOW - FRAME_SAMPLES :][: frames * FRAME_SAMPLES])
         prosody = np.zeros((frames, 2), np.float32)
         prosody[:, 0] = levels
-        _find_pitch(np.ascontiguousarray(held), FRAME_SAMPLES, levels > AUDIBLE, prosody[:, 1])
+        _find_pitch(np.ascontiguousarray(held), FRAME_SAMPLES, levels > AUDIBLE, prosody)
         return prosody
 
     def finish(self) -> Float:
@@ -48,16 +48,16 @@ class ProsodyTracker:
 
 
 @compiled
-def _find_pitch(samples: Float, hop: int, audible: NDArray[np.bool_], pitch: Float) -> None:
-    """Fill pitch (n,) in Hz of the audible windows (WINDOW samples, `hop` apart), 0 if unvoiced.
+def _find_pitch(samples: Float, hop: int, audible: NDArray[np.bool_], prosody: Float) -> None:
+    """Fill the second column of prosody (n, 2), pitch in Hz of the audible windows (WINDOW samples, `hop` apart).
 
-    It is the first high peak of the normalised autocorrelation.
+    It is the first high peak of the normalised autocorrelation. Unvoiced windows keep their value.
     """
     length, low, count = WINDOW // DECIMATION, LAGS[0] - 1, LAGS[1] - LAGS[0] + 3
     x = np.empty(length, np.float32)
     energy = np.empty(length + 1, np.float64)
     r = np.empty(count, np.float64)
-    for window in range(pitch.shape[0]):
+    for window in range(prosody.shape[0]):
         if not audible[window]:
             continue
         mean = np.float32(0.0)
@@ -89,5 +89,5 @@ def _find_pitch(samples: Float, hop: int, audible: NDArray[np.bool_], pitch: Flo
                 if b > VOICED:
                     curvature = min(a - 2 * b + c, -1e-9)
                     shift = min(max(0.5 * (a - c) / curvature, -0.5), 0.5)  # vertex of the parabola through the three
-                    pitch[window] = SAMPLE_RATE / DECIMATION / (low + number + shift)
+                    prosody[window, 1] = SAMPLE_RATE / DECIMATION / (low + number + shift)
                 break

@@ -34,30 +34,37 @@ def random_features(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def make_diarizer(blocks: int, members: int) -> Diarizer:
+def make_diarizer(blocks: int, members: int, projected: bool = False) -> Diarizer:
     torch.manual_seed(0)
     sizes = {"layers": 3, "feature_width": 16, "width": 12, "hidden": 8, "block_feedforward": 24, "kernel": 3}
-    config = DiarizerConfig(**sizes, causal=True, blocks=blocks, members=members, temperature=1.3)
+    config = DiarizerConfig(
+        **sizes, causal=True, blocks=blocks, members=members, temperature=1.3, projected_voice=projected
+    )
     diarizer = Diarizer(config).eval().requires_grad_(False)
     for name, value in diarizer.named_parameters():
         if name.endswith(("gates.2.weight", "spread.weight", "offline_head.weight")):
             torch.nn.init.normal_(value, std=0.5)
     torch.nn.init.normal_(diarizer.average_voice)
     torch.nn.init.uniform_(diarizer.average_deviation, 0.5, 1.5)
+    if projected:
+        torch.nn.init.normal_(diarizer.projected_average)
+        torch.nn.init.uniform_(diarizer.projected_deviation, 0.5, 1.5)
     return diarizer
 
 
-@pytest.mark.parametrize(("blocks", "members"), [(0, 2), (2, 1), (3, 1)])
+@pytest.mark.parametrize(
+    ("blocks", "members", "projected"), [(0, 2, False), (2, 1, False), (3, 1, False), (2, 2, True)]
+)
 @pytest.mark.parametrize("frames", [1, 40, 301])
 @pytest.mark.parametrize("known", [False, True])
 def test_compiled_predictions_of_recordings_equal_those_of_torch(
-    blocks: int, members: int, frames: int, known: bool, monkeypatch: pytest.MonkeyPatch
+    blocks: int, members: int, projected: bool, frames: int, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With windows, cross-fades and blocks of features that are as short as the recordings."""
     for module in (inference, causal_cpu):
         monkeypatch.setattr(module, "WINDOW", 60)
         monkeypatch.setattr(module, "OVERLAP", 20)
-    diarizer, features = make_diarizer(blocks, members), random_features(frames, 3, 16)
+    diarizer, features = make_diarizer(blocks, members, projected), random_features(frames, 3, 16)
     config = diarizer.config
     voice = VoiceProfile(features[0], np.abs(features[0]) + 0.1, 12.0, config.encoder) if known else None
     wanted = inference.predict_frames(diarizer, torch.from_numpy(features), voice)

@@ -19,7 +19,7 @@ from sedtalker.data.augmentation import (
     reverberate,
     simulate_telephone,
 )
-from sedtalker.data.negative_audio import add_loud_background, augment_speech
+from sedtalker.data.negative_audio import add_loud_background, augment_speech, draw_voice
 from sedtalker.emotion.vad import loudness
 
 SPEECH = Path(__file__).parent / "data" / "1001_IEO_ANG_HI.opus"
@@ -110,3 +110,18 @@ def test_a_loud_background_is_5_to_15_db_below_the_speech():
         gain = np.dot(noisy, clean) / np.dot(clean, clean)  # level of the speech in the result
         ratio = 20 * np.log10(np.std(gain * clean) / np.std(noisy - gain * clean))
         assert 4 < ratio < 16
+
+
+def test_a_drawn_voice_changes_all_recordings_alike():
+    """The ratio of two spectra is the same for two recordings of one voice, and differs between voices."""
+
+    def change(seed: int, recording: int) -> np.ndarray:
+        rng = np.random.default_rng(recording)
+        samples = np.convolve(rng.normal(0, 0.1, 32_000), np.hanning(5), "same").astype(np.float32)
+        changed = draw_voice(np.random.default_rng(seed))(samples, rng)
+        spectra = (np.abs(np.fft.rfft(each[:16_000])[:6_000]) for each in (changed, samples))
+        levels = [np.log(spectrum.reshape(60, -1).mean(1)) for spectrum in spectra]
+        return np.diff(levels[0] - levels[1])
+
+    same, other = (np.abs(change(3, 0) - change(seed, 1)).mean() for seed in (3, 4))
+    assert same < 0.7 * other

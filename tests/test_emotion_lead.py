@@ -24,7 +24,7 @@ NAME = "whisper-tiny.en-streaming"
 WIDTH = 32
 READS_EARLY = DiarizerConfig(
     encoder=NAME, first_layer=1, layers=3, feature_width=WIDTH, width=16, hidden=8, statistics_windows=(0.4,),
-    causal=True, blocks=2, block_feedforward=WIDTH,
+    causal=True, blocks=2, block_feedforward=WIDTH, projected_voice=True,
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from sedtalker.audio import load_audio
 from sedtalker.emotion.causal import running_estimates
 from sedtalker.emotion.diarizer import STEP_RATE, Diarizer, DiarizerConfig, load_diarizer, pool_frames, save_diarizer
 from sedtalker.emotion.inference import diarize, enroll_voice, predict_frames, upsample_steps
-from sedtalker.emotion.voice import LONGEST_EVIDENCE, VoiceEstimate, VoiceProfile
+from sedtalker.emotion.voice import LONGEST_EVIDENCE, ProjectedVoice, VoiceEstimate, VoiceProfile
 from sedtalker.errors import CheckpointError
 from sedtalker.labels import LABELS
 from sedtalker.speech import load_encoder
@@ -20,6 +20,7 @@ from sedtalker.speech import load_encoder
 CAUSAL = DiarizerConfig(layers=3, feature_width=24, width=16, hidden=12, causal=True)
 BLOCKS = replace(CAUSAL, members=2, blocks=2, block_feedforward=20)
 MORE_BLOCKS = replace(BLOCKS, blocks=4)  # than the states that they replace
+PROJECTED = replace(BLOCKS, projected_voice=True)
 
 
 def causal_diarizer(config: DiarizerConfig = CAUSAL) -> Diarizer:
@@ -49,7 +50,8 @@ def streamed(diarizer: Diarizer, features: torch.Tensor, sizes: list[int], voice
 
 
 @pytest.mark.parametrize(
-    "config", [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS, MORE_BLOCKS]
+    "config",
+    [CAUSAL, replace(CAUSAL, members=2, statistics_windows=(0.4,), convolutions=0), BLOCKS, MORE_BLOCKS, PROJECTED],
 )
 @pytest.mark.parametrize("voice", [None, made_profile()])
 def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
@@ -60,13 +62,13 @@ def test_a_stream_does_not_depend_on_the_sizes_of_its_pieces(config, voice):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("config", [CAUSAL, BLOCKS, MORE_BLOCKS])
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS, MORE_BLOCKS, PROJECTED])
 def test_a_stream_equals_the_batch_of_training(config):
     """Step s of the causal outputs is shown by the frames 2 s + 1 and 2 s + 2."""
     diarizer, features = causal_diarizer(config), torch.randn(400, 3, 24)
     steps = pool_frames(features[None])
     activity = diarizer.speech_logits(steps).sigmoid()
-    live, _ = diarizer.run_batch(steps, activity, VoiceEstimate.empty(72, 1), whole=False)
+    live, _ = diarizer.run_batch(steps, activity, VoiceEstimate.empty(diarizer.voice_size, 1), whole=False)
     posterior, intensity = diarizer.finish(torch.cat([live.logits, live.intensity[..., None]], -1).mean(0)[0])
     stream = streamed(diarizer, features, [3])
     torch.testing.assert_close(stream[0][1::2], posterior, atol=1e-4, rtol=0)
@@ -93,7 +95,7 @@ def test_reset_forgets_everything_but_the_profile():
     torch.testing.assert_close(stream.push(features).posterior, first.posterior)
 
 
-@pytest.mark.parametrize("config", [CAUSAL, BLOCKS, MORE_BLOCKS])
+@pytest.mark.parametrize("config", [CAUSAL, BLOCKS, MORE_BLOCKS, PROJECTED])
 def test_offline_blocks_of_any_length_equal_the_whole(config):
     diarizer, features = causal_diarizer(config), torch.randn(2_711, 3, 24)
     whole = predict_frames(diarizer, features, made_profile())
@@ -108,12 +110,13 @@ def test_offline_blocks_of_any_length_equal_the_whole(config):
     assert posterior[:, LABELS.index("upset")].max() < 1e-9
 
 
-def test_a_recording_gives_the_outputs_of_training():
+@pytest.mark.parametrize("config", [BLOCKS, PROJECTED])
+def test_a_recording_gives_the_outputs_of_training(config):
     """Offline, blocks of features pass through the blocks with a look-ahead as the whole does in training."""
-    diarizer, features = causal_diarizer(BLOCKS), torch.randn(1_500, 3, 24)
+    diarizer, features = causal_diarizer(config), torch.randn(1_500, 3, 24)
     steps = pool_frames(features[None])
     outputs = diarizer.run_batch(
-        steps, diarizer.speech_logits(steps).sigmoid(), VoiceEstimate.empty(72, 1), whole=True
+        steps, diarizer.speech_logits(steps).sigmoid(), VoiceEstimate.empty(diarizer.voice_size, 1), whole=True
     )[1]
     posterior, _ = diarizer.finish(torch.cat([outputs.logits, outputs.intensity[..., None]], -1).mean(0))
     predicted = predict_frames(diarizer, features).posterior
@@ -132,7 +135,7 @@ def test_the_voice_changes_the_result_and_its_constant_part_cancels():
     outputs = []
     for states in (steps, steps + shift):
         activity = torch.ones(1, 200)
-        live, _ = diarizer.run_batch(states, activity, VoiceEstimate.empty(72, 1), whole=True)
+        live, _ = diarizer.run_batch(states, activity, VoiceEstimate.empty(diarizer.voice_size, 1), whole=True)
         outputs.append(live.logits)
     torch.testing.assert_close(*outputs, atol=1e-3, rtol=1e-3)
 
@@ -152,13 +155,53 @@ def test_enrolled_statistics_are_those_of_the_speech():
     np.testing.assert_allclose(stream.profile.mean, profile.mean, atol=1e-4)
 
 
-def test_merged_profiles_are_the_profile_of_both():
-    diarizer, features = causal_diarizer(), torch.randn(1_000, 3, 24)
+def test_an_enrolled_profile_has_the_mean_of_the_projected_inputs():
+    diarizer, features = causal_diarizer(PROJECTED), torch.randn(800, 3, 24)
+    profile = enroll_voice(diarizer, features)
+    steps = pool_frames(features[None])
+    weight = diarizer.speech_logits(steps).sigmoid()[0, :, None]
+    projected = diarizer.voice_values(steps)[0]
+    mean = (weight * projected).sum(0) / weight.sum()
+    deviation = ((weight * projected.square()).sum(0) / weight.sum() - mean.square()).sqrt()
+    np.testing.assert_allclose(profile.projected.mean, mean, atol=1e-3)
+    np.testing.assert_allclose(profile.projected.deviation, deviation, atol=1e-3)
+    compiled = diarizer.compiled().enroll(iter(features.numpy()[None]))
+    np.testing.assert_allclose(compiled.projected.mean, mean, atol=1e-3)
+    assert compiled.projected.network == profile.projected.network
+    stream = diarizer.stream()
+    stream.push(features)
+    live = stream.profile.projected  # without look-ahead
+    assert live.network == profile.projected.network
+    assert np.corrcoef(live.mean, mean)[0, 1] > 0.9
+
+
+def test_profiles_without_projected_inputs_of_these_networks_are_used():
+    """Of a version before them, or of another diarizer: their mean is predicted from that of the states."""
+    diarizer, features = causal_diarizer(PROJECTED), torch.randn(300, 3, 24)
+    old = made_profile()
+    known = predict_frames(diarizer, features, old).posterior
+    assert (known - predict_frames(diarizer, features).posterior).abs().max() > 1e-3
+    own = enroll_voice(diarizer, torch.randn(300, 3, 24))
+    foreign = replace(old, projected=own.projected._replace(network="other"))
+    torch.testing.assert_close(predict_frames(diarizer, features, foreign).posterior, known)
+    assert (predict_frames(diarizer, features, own).posterior - known).abs().max() > 1e-3
+    torch.testing.assert_close(
+        predict_frames(causal_diarizer(BLOCKS), features, own).posterior,  # reads the states alone
+        predict_frames(causal_diarizer(BLOCKS), features, replace(own, projected=None)).posterior,
+    )
+    assert own.merge(old).projected is None and own.merge(own).projected.network == own.projected.network
+
+
+@pytest.mark.parametrize("config", [CAUSAL, PROJECTED])
+def test_merged_profiles_are_the_profile_of_both(config):
+    diarizer, features = causal_diarizer(config), torch.randn(1_000, 3, 24)
     parts = [enroll_voice(diarizer, part) for part in features.split(400)]
     merged, whole = parts[0].merge(parts[1]).merge(parts[2]), enroll_voice(diarizer, features)
     np.testing.assert_allclose(merged.mean, whole.mean, atol=1e-4)
     np.testing.assert_allclose(merged.deviation, whole.deviation, atol=1e-3)
     assert merged.seconds == pytest.approx(whole.seconds, rel=1e-4)
+    if config.projected_voice:  # blocks of one's own see the neighbourhood of the cuts, so that these are not equal
+        assert np.corrcoef(merged.projected.mean, whole.projected.mean)[0, 1] > 0.99
     with pytest.raises(CheckpointError, match="different encoders"):
         parts[0].merge(made_profile(encoder="other"))
 
@@ -172,10 +215,18 @@ def test_evidence_is_limited():
         torch.testing.assert_close(one, other)
 
 
-def test_a_profile_is_saved_and_loaded(tmp_path):
-    profile = made_profile()
+@pytest.mark.parametrize("projected", [None, ProjectedVoice(np.zeros(5, np.float32), np.ones(5, np.float32), "n")])
+def test_a_profile_is_saved_and_loaded(tmp_path, projected):
+    """Those of earlier versions had no projected inputs."""
+    profile = replace(made_profile(), projected=projected)
     profile.save(tmp_path / "voice.safetensors")
     again = VoiceProfile.load(tmp_path / "voice.safetensors")
+    if projected is None:
+        assert again.projected is None
+    else:
+        np.testing.assert_array_equal(again.projected.mean, projected.mean)
+        np.testing.assert_array_equal(again.projected.deviation, projected.deviation)
+        assert again.projected.network == "n"
     np.testing.assert_array_equal(again.mean, profile.mean)
     np.testing.assert_array_equal(again.deviation, profile.deviation)
     assert (again.seconds, again.encoder) == (profile.seconds, profile.encoder)

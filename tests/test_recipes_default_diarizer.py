@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from sedtalker.audio import write_wav
-from sedtalker.data.emotion_mixtures import NON_SPEECH
+from sedtalker.data.emotion_mixtures import NON_SPEECH, MixerConfig
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
 from sedtalker.recipes.default_diarizer import (
     SOUND_COUNT,
+    cache_voices,
     draw_look_ahead,
     join_clips,
     ordinary_speech,
@@ -20,6 +21,7 @@ from sedtalker.recipes.default_diarizer import (
     train_packaged,
 )
 from sedtalker.speech import load_encoder
+from sedtalker.training.diarizer import DiarizerTraining
 
 
 def test_ordinary_recordings_are_neutral_pieces_of_training(tmp_path):
@@ -83,3 +85,22 @@ def test_a_training_with_a_teacher_needs_encoders_for_it(tmp_path):
     with pytest.raises(DataError, match="Add --teacher"):
         train_packaged(tmp_path / "work", config, [], [], tuning=[student])
     assert not (tmp_path / "work").exists()
+
+
+def test_voices_are_of_acted_clips_and_differ_between_folders(tmp_path):
+    tone = np.sin(np.arange(16_000) / 5).astype(np.float32) * 0.3
+    items = []
+    for corpus, emotions in (("acted", ("neutral", "sad")), ("plain", ("neutral",)), ("bursts", ("sad", "angry"))):
+        for emotion in emotions:
+            path = f"{corpus}/{emotion}.wav"
+            write_wav(tmp_path / path, [tone])
+            items.append(Utterance(path, path, corpus, f"{corpus}-a", "female", "en", emotion))
+    training = DiarizerTraining("m", ("f",), "o", mixing=MixerConfig(wordless=("bursts",)))
+    encoder = load_encoder("whisper-tiny.en-streaming")
+    for name in ("voices1", "voices2"):
+        cache_voices(Manifest(str(tmp_path), items), items, tmp_path / name, encoder, training)
+    files = [sorted((tmp_path / name).rglob("*.npy")) for name in ("voices1", "voices2")]
+    names = [file.relative_to(tmp_path / "voices1").as_posix() for file in files[0]]
+    assert [name for name in names if "loudness" not in name] == ["acted/neutral.wav.npy", "acted/sad.wav.npy"]
+    one, other = (np.load(next(file for file in each if "loudness" not in file.name)) for each in files)
+    assert one.shape != other.shape or np.abs(one - other).max() > 0.1

@@ -18,6 +18,7 @@ from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Teac
 from sedtalker.data.features import cache_features, diarizer_features, read_recordings
 from sedtalker.data.manifest import Manifest, Span, Utterance
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, Outputs, load_diarizer, pool_frames, save_diarizer
+from sedtalker.emotion.inference import enroll_voice
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError
 from sedtalker.labels import LABELS
@@ -25,6 +26,7 @@ from sedtalker.recipes.ensemble_diarizers import make_ensemble
 from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import (
+    GROUP,
     Batch,
     DiarizerTraining,
     MixedUtterances,
@@ -33,6 +35,7 @@ from sedtalker.training.diarizer import (
     average_diarizers,
     category_loss,
     copy_encoder_blocks,
+    draw_references,
     estimate_log_priors,
     intensity_loss,
     mixup_and_mask,
@@ -345,24 +348,63 @@ def test_priors_are_of_each_corpus(tmp_path):
     assert priors["plain"].exp()[LABELS.index("neutral")] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("blocks", [0, 1])
-def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks):
+@pytest.mark.parametrize(("blocks", "projected"), [(0, "false"), (1, "false"), (1, "true")])
+def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks, projected):
     made_corpus(tmp_path)
     config = tmp_path / "causal.yaml"
     config.write_text(
         f"manifest: {tmp_path}/manifest.json\nfeatures: [{tmp_path}/features]\noutput: {tmp_path}/run\n"
         "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, causal: true,\n"
-        f"        blocks: {blocks}, block_feedforward: 24}}\ncopy_blocks: false\nencoder_lr: 1e-3\n"
-        "steps: 80\nbatch_size: 8\nvalidate_every: 80\nlr: 1e-2\nwarmup: 5\nchannel_dropout: 0.05\n"
+        f"        blocks: {blocks}, block_feedforward: 24, projected_voice: {projected}}}\n"
+        "copy_blocks: false\nencoder_lr: 1e-3\nsteps: 80\nbatch_size: 8\nvalidate_every: 80\nlr: 1e-2\nwarmup: 5\n"
+        "channel_dropout: 0.05\n"
     )
     diarizer = load_diarizer(train_diarizer(config, ["seed=3"]))
     steps = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()[None]
     speech = diarizer.speech_logits(steps)[0].sigmoid()
     assert speech[8:22].mean() > 0.6 and speech[:4].mean() < 0.4
-    for outputs in diarizer.run_batch(steps, speech[None], VoiceEstimate.empty(24, 1), whole=False):
+    for outputs in diarizer.run_batch(steps, speech[None], VoiceEstimate.empty(diarizer.voice_size, 1), whole=False):
         posterior, _ = diarizer.finish(torch.cat([outputs.logits, outputs.intensity[..., None]], -1)[0, 0])
         assert posterior[12:20, LABELS.index("angry")].mean() > 0.6
     assert float(diarizer.average_voice.abs().max()) > 0.1
+    if diarizer.config.projected_voice:
+        profile = enroll_voice(diarizer, steps[0].repeat_interleave(2, 0))
+        without = diarizer.start_networks(replace(profile, projected=None)).statistics()[0][0]
+        average, own = diarizer.projected_average, torch.from_numpy(profile.projected.mean)
+        assert (without - own).norm() < 0.5 * (average - own).norm()  # predicted from the states
+
+
+def test_utterances_of_a_group_are_references_for_each_other_alone():
+    torch.manual_seed(0)
+    useful = torch.tensor([True, False, True])
+    drawn = torch.stack([draw_references(useful) for _ in range(200)])
+    group = torch.arange(3 * GROUP) // GROUP
+    allowed = (group[:, None] == group) & useful[group][:, None] & ~torch.eye(3 * GROUP, dtype=torch.bool)
+    assert ((drawn > 0).any(0) == allowed).all()
+    counts = drawn[:, :GROUP].sum(-1)
+    assert all((counts == number).float().mean() > 0.05 for number in range(GROUP))
+    model = DiarizerConfig(causal=True, blocks=1, projected_voice=True)
+    with pytest.raises(DataError, match="multiple of 4"):
+        DiarizerTraining("m", ("f",), "o", model=model, batch_size=6)
+
+
+def test_groups_are_of_one_speaker_and_one_version(tmp_path):
+    manifest = made_corpus(tmp_path)
+    for number, item in enumerate(manifest.utterances):  # half of the clips have a version with other values
+        if number % 2:
+            file = tmp_path / "voices" / f"{item.id}.npy"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, np.load(tmp_path / "features" / f"{item.id}.npy") + 100)
+    mixer = Mixer(
+        manifest.select("train"), [tmp_path / "features", tmp_path / "voices"], MixerConfig(clean=1.0, consistent=(1,))
+    )
+    for _ in range(5):
+        group, useful = mixer.draw_group(GROUP)
+        assert useful and len(group) == GROUP
+        assert all(float(mixture.steps.min()) > 50 for mixture in group)
+    longest = len(group[0].weight) + 9
+    longer = group[0].extend(longest)
+    assert len(longer.steps) == longest and not longer.weight[-9:].any()
 
 
 def test_copied_blocks_give_the_states_of_the_encoder(speech_file):

@@ -72,6 +72,7 @@ class MixerConfig:
     wordless: tuple[str, ...] = ("emogator",)  # corpora whose speech activity has no target
     voice_change: float = 0.0  # share of the mixtures that are moved towards another speaker's neutral voice
     clean: float = 0.0  # share of the mixtures of clean clips; above 0 others seldom have a reference, see `Mixer`
+    consistent: tuple[int, ...] = (0,)  # caches that count as clean: a speaker's clips have one voice and channel there
     level_match_prob: float = 0.0  # share of the mixtures of log-mels whose clips get the same level
 
 
@@ -100,6 +101,18 @@ class Mixture:
             speech=self.speech[part],
             teacher=self.teacher[part],
         )
+
+    def extend(self, length: int) -> Mixture:
+        """The mixture with steps of zeros and without weight up to a length."""
+        missing = max(0, length - len(self.weight))
+
+        def fill(values: Tensor, value: float) -> Tensor:
+            return torch.cat([values, values.new_full((missing, *values.shape[1:]), value)])
+
+        return replace(
+            self, steps=fill(self.steps, 0), target=fill(self.target, 0), intensity=fill(self.intensity, torch.nan),
+            weight=fill(self.weight, 0), speech=fill(self.speech, torch.nan), teacher=fill(self.teacher, torch.nan),
+        )  # fmt: skip
 
 
 class TeacherOutputs:
@@ -141,13 +154,18 @@ class CachedClip:
     @cached_property
     def variants(self) -> list[Path]:
         """Files of the clip in the caches that have it."""
+        return [self.caches[number] / f"{self.utterance.id}.npy" for number in self.versions]
+
+    @cached_property
+    def versions(self) -> list[int]:
+        """Numbers of the caches that have the clip."""
         files = [cache / f"{self.utterance.id}.npy" for cache in self.caches]
         if not files[0].exists():
             raise DataError(
                 f"no cached features: {files[0]}. Run: "
                 "python -m sedtalker.recipes cache_features MANIFEST -o CACHE --steps"
             )
-        return [file for file in files if file.exists()]
+        return [number for number, file in enumerate(files) if file.exists()]
 
     def steps(self, variant: int = 0) -> Tensor:
         """Steps (T, L, D) float16 of one variant."""
@@ -243,6 +261,7 @@ class Mixer:
         shares = {corpus: (corpora or {}).get(corpus, 1.0) for corpus in self.clips}
         self.corpora = list(shares)
         self.shares = np.array(list(shares.values())) / sum(shares.values())
+        self._cached: dict[tuple[str, str, int], dict[str, list[CachedClip]]] = {}
         self._neutral_means: dict[tuple[str, str], Tensor | None] = {}
 
     def draw(self, reference: bool = True) -> Mixture:
@@ -268,6 +287,42 @@ class Mixer:
             if own is not None and other is not None:
                 mixture = change_voice(mixture, float(rng.uniform(0, 1)) * (other - own))
         return mixture
+
+    def draw_group(self, size: int) -> tuple[list[Mixture], bool]:
+        """Draw mixtures of one speaker, and whether they can be references for the voice of each other."""
+        rng, mixing = self.rng, self.mixing
+        corpus, speaker = self._draw_speaker()
+        by_emotion, cache = self.clips[corpus][speaker], -1
+        if rng.random() < mixing.clean:
+            cache = int(rng.choice(mixing.consistent))
+            by_emotion = self._of_cache(corpus, speaker, cache)
+            if not by_emotion:
+                by_emotion, cache = self._of_cache(corpus, speaker, 0), 0
+        useful = cache >= 0 or mixing.clean == 0 or rng.random() < AUGMENTED_REFERENCES
+        number = int(rng.integers(1 << 16))
+        mixtures = [self._draw_mixture(by_emotion, cache, number) for _ in range(size)]
+        if mixing.voice_change and rng.random() < mixing.voice_change:
+            own, other = self._neutral_mean(corpus, speaker), self._neutral_mean(*self._draw_speaker())
+            if own is not None and other is not None:
+                offset = float(rng.uniform(0, 1)) * (other - own)
+                mixtures = [change_voice(mixture, offset) for mixture in mixtures]
+        return mixtures, useful and corpus not in mixing.wordless
+
+    def _of_cache(self, corpus: str, speaker: str, cache: int) -> dict[str, list[CachedClip]]:
+        """A speaker's clips in a cache, by emotion."""
+        if (corpus, speaker, cache) not in self._cached:
+            kinds = self.clips[corpus][speaker].items()
+            chosen = {kind: [clip for clip in clips if cache in clip.versions] for kind, clips in kinds}
+            self._cached[corpus, speaker, cache] = {kind: clips for kind, clips in chosen.items() if clips}
+        return self._cached[corpus, speaker, cache]
+
+    def _draw_mixture(self, by_emotion: dict[str, list[CachedClip]], cache: int, number: int) -> Mixture:
+        """A mixture of clips in a cache, or of version `number` of each clip if `cache` is -1."""
+        if CHANGING in by_emotion and (len(by_emotion) == 1 or self.rng.random() < self.mixing.changing):
+            clip = _choose(self.rng, by_emotion[CHANGING])
+            return clip.mix(_version(clip, cache, number), self.mixing)
+        kinds = [kind for kind in by_emotion if kind != CHANGING]
+        return concatenate(self._pieces(kinds, by_emotion, number, cache))
 
     def _draw_speaker(self) -> tuple[str, str]:
         """A random corpus and one of its speakers."""
@@ -307,12 +362,14 @@ class Mixer:
                 break
         return estimate._replace(reference=estimate.seconds).limited()
 
-    def _pieces(self, emotions: list[str], by_emotion: dict[str, list[CachedClip]], number: int) -> list[Mixture]:
+    def _pieces(
+        self, emotions: list[str], by_emotion: dict[str, list[CachedClip]], number: int, cache: int = -1
+    ) -> list[Mixture]:
         pieces: list[Mixture] = []
         pattern = self._pattern()
         for place, kind in enumerate(pattern):
             clip = _choose(self.rng, by_emotion[self._emotion(kind, emotions)])
-            piece = self._piece(clip, number % len(clip.variants), 0 < place < len(pattern) - 1)
+            piece = self._piece(clip, _version(clip, cache, number), 0 < place < len(pattern) - 1)
             length = sum(len(other.steps) for other in pieces) + len(piece.steps)
             if pieces and length > self.mixing.longest * STEP_RATE:
                 break
@@ -423,6 +480,11 @@ def concatenate(pieces: Sequence[Mixture]) -> Mixture:
         torch.cat([piece.teacher for piece in pieces]),
         pieces[0].corpus,
     )
+
+
+def _version(clip: CachedClip, cache: int, number: int) -> int:
+    """Place of the version in a cache among a clip's versions; `number` chooses one if `cache` is -1."""
+    return clip.versions.index(cache) if cache >= 0 else number % len(clip.versions)
 
 
 def _choose(rng: np.random.Generator, items: Sequence[Item]) -> Item:

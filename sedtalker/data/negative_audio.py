@@ -6,6 +6,8 @@ move alike for every voice. Samples are (N,) float32 at 16 kHz.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,6 +119,31 @@ def add_loud_background(samples: Float, rng: np.random.Generator) -> Float:
     """Speech at another level with a sound 5 to 15 dB below it; voice, room and length stay."""
     kind = str(rng.choice(["noise", "music", "hum", "chirps"], p=[0.7, 0.15, 0.1, 0.05]))
     return change_level(_add_sound(samples, kind, rng.uniform(5, 15), rng).astype(np.float32), rng.uniform(-12, 6))
+
+
+def draw_voice(rng: np.random.Generator) -> Callable[[Float, np.random.Generator], Float]:
+    """An augmentation with one voice, room, noise and channel, to be applied to all recordings of a speaker.
+
+    Only tempo, level and signal-to-noise ratio change a little from recording to recording, by their own generator.
+    """
+    pitch, formants, tempo = np.exp(rng.uniform([-0.3, -0.17, -0.1], [0.3, 0.17, 0.1]))
+    reverberant, noisy, channel = rng.random(3)
+    seconds, ratio, exponent = rng.uniform(0.15, 0.6), rng.uniform(6, 24), rng.uniform(0, 2)
+    frequency, level = rng.uniform(3000, 7500), rng.uniform(-12, 8)
+
+    def augment(samples: Float, own: np.random.Generator) -> Float:
+        samples = perturb_voice(samples, pitch, formants, tempo * np.exp(own.uniform(-0.08, 0.08)))
+        if reverberant < 0.25:
+            samples = reverberate(samples, seconds, (0.3, 1.0), own)
+        if noisy < 0.65:
+            samples = add_noise(samples, ratio + own.uniform(-4, 4), exponent, own)
+        if channel < 0.08:
+            samples = simulate_telephone(samples)
+        elif channel < 0.25:
+            samples = cut_high_frequencies(samples, frequency)
+        return change_level(samples.astype(np.float32), level + own.uniform(-3, 3))
+
+    return augment
 
 
 def _add_sound(samples: Float, kind: str, ratio: float, rng: np.random.Generator) -> Float:

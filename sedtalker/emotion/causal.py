@@ -29,8 +29,8 @@ from sedtalker.streaming_encoder import LayerState, StreamingLayer
 class VoiceContext(NamedTuple):
     """The voice that a network knows in each of K blocks."""
 
-    shift: Tensor  # (B, K, size), standardised mean of the voice
-    spread: Tensor  # (B, K, L), log ratio of the deviations, mean over each layer
+    shift: Tensor  # (B, K, size), standardised mean of the voice; or (B, K, width), of its projections
+    spread: Tensor  # (B, K, L), log ratio of the deviations, mean over each layer; or (B, K, width)
     evidence: Tensor  # (B, K, 2), log(1 + seconds), in total and of the reference
 
 
@@ -87,7 +87,8 @@ class CausalMember(nn.Module):
         nn.init.zeros_(opening.weight)
         nn.init.zeros_(opening.bias)
         self.gates = nn.Sequential(nn.Linear(2, GATE_WIDTH), nn.GELU(), opening)
-        self.spread = nn.Linear(config.layers, width, bias=False)
+        self.projected_voice = config.projected_voice
+        self.spread = nn.Linear(config.spread_size, width, bias=False)
         nn.init.zeros_(self.spread.weight)
         self.convolutions = nn.ModuleList(CausalConvolution(config) for _ in range(config.convolutions))
         self.recurrent = nn.GRU(width, hidden, batch_first=True)
@@ -104,6 +105,10 @@ class CausalMember(nn.Module):
         """Projection (B, S, width) of standardised flat steps (B, S, size), without its bias."""
         return F.linear(steps, self.project.weight)
 
+    def project_voice(self, mean: Tensor) -> Tensor:
+        """Projection (..., width) of the standardised mean (..., size) of a voice's states."""
+        return F.linear(mean, self.project.weight if self.voice is None else self.voice.weight)
+
     def adapt(self, projected: Tensor, voice: VoiceContext, block: Tensor) -> Tensor:
         """Embedding (B, S, width) of projected steps for the voice of each step's block (S,)."""
         shift, scale = self.voice_terms(voice)
@@ -114,9 +119,8 @@ class CausalMember(nn.Module):
         seconds = voice.evidence[..., :1].expm1().clamp(min=1e-3)
         opening = self.gates(voice.evidence) + (seconds / HALF_EVIDENCE).log()
         mean_gate, spread_gate = opening.sigmoid().chunk(2, dim=-1)
-        weight = self.project.weight if self.voice is None else self.voice.weight
-        shift = mean_gate * F.linear(voice.shift, weight)
-        return shift, torch.exp(torch.tanh(spread_gate * self.spread(voice.spread)))
+        mean = voice.shift if self.projected_voice else self.project_voice(voice.shift)
+        return mean_gate * mean, torch.exp(torch.tanh(spread_gate * self.spread(voice.spread)))
 
     def run_past(self, embedded: Tensor, state: MemberState | None = None) -> tuple[Tensor, Tensor, MemberState]:
         """Raw outputs (B, S, C + 1) from the past alone, local features (B, S, width), and the state after them."""
@@ -188,14 +192,21 @@ class PastStatistics(nn.Module):
         return F.gelu(self.join(torch.cat(parts, -1)))
 
 
-def voice_context(estimate: VoiceEstimate, average: Tensor, deviation: Tensor, layers: int) -> VoiceContext:
-    """The context of estimates (B, K): relative to an average voice of mean and deviation (size,)."""
+def voice_context(
+    estimate: VoiceEstimate, average: Tensor, deviation: Tensor, layers: int | None = None
+) -> VoiceContext:
+    """The context of estimates (B, K): relative to an average voice of mean and deviation (size,).
+
+    Args:
+        layers: over whose values the spread is a mean; None: of projected inputs, whose mean is not standardised.
+    """
     mean, spread = estimate.statistics()
     known = (estimate.seconds > 0)[..., None]
-    shift = torch.where(known, (mean - average) / deviation, 0.0)
-    ratio = (spread / deviation).log().unflatten(-1, (layers, -1)).mean(-1)
+    shift, ratio = mean - average, (spread / deviation).log()
+    if layers is not None:
+        shift, ratio = shift / deviation, ratio.unflatten(-1, (layers, -1)).mean(-1)
     evidence = torch.stack([estimate.seconds, estimate.reference], dim=-1).log1p()
-    return VoiceContext(shift, torch.where(known, ratio, 0.0), evidence)
+    return VoiceContext(torch.where(known, shift, 0.0), torch.where(known, ratio, 0.0), evidence)
 
 
 def running_estimates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from sedtalker.emotion.config import (
     load_sizes,
 )
 from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, check_voice
-from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
+from sedtalker.emotion.voice import ProjectedVoice, VoiceEstimate, VoiceProfile, fingerprint
 from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     GELU,
@@ -217,7 +218,7 @@ class _Member:
             _Convolution(weights.part(f"convolutions.{number}"), config) for number in range(config.convolutions)
         ]
         self.voice_gates = pack(weights, "gates.0", GATE_WIDTH, 2), pack(weights, "gates.2", 2 * width, GATE_WIDTH)
-        self.spread = pack(weights, "spread", width, config.layers, bias=False)
+        self.spread = pack(weights, "spread", width, config.spread_size, bias=False)
         self.recurrent = Recurrent(weights.part("recurrent"), "l0", hidden, width)
         self.backward = Recurrent(weights.part("backward_recurrent"), "l0", hidden, width)
         self.past = self.future = None
@@ -228,7 +229,7 @@ class _Member:
         self.offline_head = pack(weights, "offline_head", outputs, hidden + statistics, bias=False)
 
     def voice_terms(self, projected: Float, spread: Float, evidence: Float) -> tuple[Float, Float]:
-        """`CausalMember.voice_terms` (width,) each, of a projected mean (width,), spread (1, L) and evidence (1, 2)."""
+        """`CausalMember.voice_terms` (width,) each, of a projected mean (width,), spread (1, n) and evidence (1, 2)."""
         hidden = self.voice_gates[0](evidence, np.empty((1, self.voice_gates[0].outputs), np.float32), GELU)
         opening = self.voice_gates[1](hidden, np.empty((1, 2 * self.width), np.float32))[0]
         opening += np.log(max(np.expm1(evidence[0, 0]), LEAST_EVIDENCE) / HALF_EVIDENCE)
@@ -263,6 +264,16 @@ class _MemberState:
         self.convolutions = [np.zeros((block.taps - 1, member.width), np.float32) for block in member.convolutions]
         self.hidden = member.recurrent.start()
         self.past = None if member.past is None else member.past.start()
+
+
+class _Piece(NamedTuple):
+    """Part of a recording."""
+
+    frames: int
+    steps: Float  # (S, size)
+    speech: Float  # (S,)
+    projected: Float  # (m, M * width), inputs of the networks, of earlier steps
+    projected_speech: Float  # (m,)
 
 
 class _VoiceTerms(NamedTuple):
@@ -301,6 +312,11 @@ class PackedDiarizer:
                 np.concatenate([part, *[part[-width:]] * beyond]) for part in (self.average, self.deviation)
             )
             self.voice = Linear(np.concatenate([part.array("voice.weight", config.width, size) for part in parts]))
+        self.network = fingerprint([member.bias for member in self.members])
+        if config.projected_voice:
+            self.projected_average, self.projected_deviation = (
+                weights.array(name, self.project.outputs) for name in ("projected_average", "projected_deviation")
+            )
 
     def pool_early(self, states: Float) -> tuple[Float, Float]:
         """Steps (S, D) of early states (2 S, D), and the same relative to an average voice."""
@@ -314,24 +330,37 @@ class PackedDiarizer:
         return PackedStream(self, voice, lead)
 
     def start(self, voice: VoiceProfile | None) -> VoiceEstimate:
-        """The estimate of the voice before a recording; raises CheckpointError if the profile does not fit."""
+        """The estimate of the voice's states before a recording; raises CheckpointError if the profile does not fit."""
         if voice is None:
             return VoiceEstimate.empty_arrays(len(self.average))
         check_voice(self, voice)
         return VoiceEstimate.of_profile(voice)
 
+    def start_networks(self, voice: VoiceProfile | None) -> VoiceEstimate:
+        """The estimate before a recording that the networks read, as `Diarizer.start_networks`; raises as `start`."""
+        if not self.config.projected_voice:
+            return self.start(voice)
+        if voice is None:
+            return VoiceEstimate.empty_arrays(self.project.outputs)
+        check_voice(self, voice)
+        if voice.is_of(self.network, self.project.outputs):
+            return VoiceEstimate.of_projected(voice)
+        shift = (np.asarray(voice.mean, np.float32).reshape(1, -1) - self.average) / self.deviation
+        mean = self.voice(shift, np.empty((1, self.voice.outputs), np.float32))[0] + self.projected_average
+        return VoiceEstimate.of_statistics(mean, self.projected_deviation, voice.seconds)
+
     def predict(self, features: Iterable[Float], voice: VoiceProfile | None = None) -> Prediction:
         """Prediction for blocks (t, L, D) of the features of a recording, as `predict_frames` of its `Diarizer`."""
-        inputs, estimate, count = _NetworkInputs(self, BLOCK_AHEAD), self.start(voice), 0
+        estimate, count = self.start_networks(voice), 0
         activity, projected = [np.zeros(0, np.float32)], [np.zeros((0, self.project.outputs), np.float16)]
-        for frames, last in _cut(features, BLOCKS.hop):
-            count += len(frames)
-            steps, standardised, speech = self.pool(frames)
-            estimate = self.add_evidence(estimate, steps, speech).limited()
-            activity.append(speech)
-            rows = inputs.push(steps, standardised, last)
-            values = self.project(rows, np.empty((len(rows), self.project.outputs), np.float32))
-            projected.append(values.astype(np.float16))  # those of the whole recording are kept
+        for piece in self._read(features):
+            count += piece.frames
+            activity.append(piece.speech)
+            if self.config.projected_voice:
+                estimate = add_evidence(estimate, piece.projected, piece.projected_speech).limited()
+            else:
+                estimate = add_evidence(estimate, piece.steps, piece.speech).limited()
+            projected.append(piece.projected.astype(np.float16))  # those of the whole recording are kept
         means = self._overlap_add(np.concatenate(projected), self.voice_terms(estimate))
         posterior, level = self._finish(means)
         return Prediction(
@@ -341,11 +370,30 @@ class PackedDiarizer:
 
     def enroll(self, features: Iterable[Float]) -> VoiceProfile:
         """The profile of the voice in blocks (t, L, D) of features."""
-        estimate = self.start(None)
-        for frames, _ in _cut(features, BLOCKS.hop):
-            steps, _, speech = self.pool(frames)
-            estimate = self.add_evidence(estimate, steps, speech)
-        return estimate.profile(self.config.encoder, self.config.layers)
+        states, networks = self.start(None), self.start_networks(None)
+        for piece in self._read(features):
+            states = add_evidence(states, piece.steps, piece.speech)
+            if self.config.projected_voice:
+                networks = add_evidence(networks, piece.projected, piece.projected_speech)
+        return self.make_profile(states, networks)
+
+    def make_profile(self, states: VoiceEstimate, networks: VoiceEstimate) -> VoiceProfile:
+        """The profile of estimates of a voice's states and of what the networks read."""
+        profile = states.profile(self.config.encoder, self.config.layers)
+        if not self.config.projected_voice:
+            return profile
+        return replace(profile, projected=ProjectedVoice(*networks.arrays(), self.network))
+
+    def _read(self, features: Iterable[Float]) -> Iterator[_Piece]:
+        """Blocks (t, L, D) of the features of a recording in pieces, whose projected inputs lag by the look-ahead."""
+        inputs, waiting = _NetworkInputs(self, BLOCK_AHEAD), np.zeros(0, np.float32)
+        for frames, last in _cut(features, BLOCKS.hop):
+            steps, standardised, speech = self.pool(frames)
+            rows = inputs.push(steps, standardised, last)
+            projected = self.project(rows, np.empty((len(rows), self.project.outputs), np.float32))
+            waiting = np.concatenate([waiting, speech])
+            yield _Piece(len(frames), steps, speech, projected, waiting[: len(rows)])
+            waiting = waiting[len(rows) :]
 
     def pool(self, frames: Float) -> tuple[Float, Float, Float]:
         """Steps (S, size) of frames (T, layers, D), the same relative to an average voice, and speech (S,).
@@ -360,26 +408,25 @@ class PackedDiarizer:
         logits = self.speech(standardised, np.empty((size, 1), np.float32))[:, 0]
         return steps, standardised, _logistic(logits)
 
-    def add_evidence(self, estimate: VoiceEstimate, steps: Float, activity: Float) -> VoiceEstimate:
-        """The estimate after steps (S, size) with speech activity (S,)."""
-        weight = activity * np.float32(1 / STEP_RATE)
-        sums, squares = (np.zeros(len(self.average), np.float32) for _ in range(2))
-        _add_evidence(steps, weight, sums, squares)
-        return estimate.add(VoiceEstimate(sums, squares, weight.sum(), np.zeros((), np.float32)))
-
     def voice_terms(self, estimate: VoiceEstimate) -> list[_VoiceTerms]:
         """The terms of each member for a voice, as `sedtalker.emotion.causal.voice_context`."""
         mean, spread = (np.asarray(part) for part in estimate.statistics())
-        shift, ratio = np.zeros((1, len(self.average)), np.float32), np.zeros((1, self.config.layers), np.float32)
-        if estimate.seconds > 0:
-            shift[0] = (mean - self.average) / self.deviation
-            ratio[0] = np.log(spread / self.deviation).reshape(self.config.layers, -1).mean(1)
         evidence = np.log1p(np.array([[estimate.seconds, estimate.reference]], np.float32))
-        projected = self.voice(shift, np.empty((1, self.voice.outputs), np.float32))[0]
-        columns = np.cumsum([member.width for member in self.members])[:-1]
+        known, members = bool(estimate.seconds > 0), self.members
+        if self.config.projected_voice:
+            projected = mean - self.projected_average if known else np.zeros_like(mean)
+            ratio = np.log(spread / self.projected_deviation) if known else np.zeros_like(mean)
+            ratios = [part[None] for part in np.split(ratio, len(members))]
+        else:
+            shift, ratio = np.zeros((1, len(self.average)), np.float32), np.zeros((1, self.config.layers), np.float32)
+            if known:
+                shift[0] = (mean - self.average) / self.deviation
+                ratio[0] = np.log(spread / self.deviation).reshape(self.config.layers, -1).mean(1)
+            projected = self.voice(shift, np.empty((1, self.voice.outputs), np.float32))[0]
+            ratios = [ratio] * len(members)
         return [
             _VoiceTerms(*member.voice_terms(own, ratio, evidence))
-            for member, own in zip(self.members, np.split(projected, columns), strict=True)
+            for member, own, ratio in zip(members, np.split(projected, len(members)), ratios, strict=True)
         ]
 
     def _overlap_add(self, projected: NDArray[np.float16], terms: list[_VoiceTerms]) -> Float:
@@ -426,6 +473,33 @@ class PackedDiarizer:
         emotional, least = 1 - posterior[:, self.neutral], np.float32(LEAST_INTENSITY)
         level = emotional * (least + (1 - least) * _logistic(means[:, -1]))
         return posterior, ((level - self.low) / (self.high - self.low)).clip(0, 1)
+
+
+def add_evidence(estimate: VoiceEstimate, values: Float, activity: Float) -> VoiceEstimate:
+    """The estimate after steps' values (S, size) with speech activity (S,)."""
+    evidence = _Evidence(estimate)
+    evidence.add(values, activity * np.float32(1 / STEP_RATE))
+    return evidence.total
+
+
+class _Evidence:
+    """An estimate of a voice, and the sums since it was updated."""
+
+    def __init__(self, estimate: VoiceEstimate) -> None:
+        self.estimate = estimate
+        self._sums, self._squares = (np.zeros(estimate.sums.shape, np.float32) for _ in range(2))
+        self._seconds = np.float32(0)
+
+    def add(self, values: Float, weight: Float) -> None:
+        """Add steps' values (S, size), each with a weight (S,) in seconds."""
+        _add_evidence(values, weight, self._sums, self._squares)
+        self._seconds += weight.sum()
+
+    @property
+    def total(self) -> VoiceEstimate:
+        """The estimate of all so far."""
+        sums = VoiceEstimate(self._sums.copy(), self._squares.copy(), self._seconds, np.zeros((), np.float32))
+        return self.estimate.add(sums)
 
 
 class _NetworkInputs:
@@ -498,9 +572,12 @@ class PackedSteps:
     early states (`find_lead`).
     """
 
-    def __init__(self, packed: PackedDiarizer, start: VoiceEstimate, lead: int = 0) -> None:
-        """`start` is the estimate of the voice before the first step."""
-        self._packed, self._estimate, self._lead = packed, start, lead
+    def __init__(self, packed: PackedDiarizer, voice: VoiceProfile | None = None, lead: int = 0) -> None:
+        """Raises CheckpointError if the profile does not fit."""
+        self._packed, self._lead = packed, lead
+        self._networks = self._voice = _Evidence(packed.start(voice))  # what the networks read, and the states
+        if packed.config.projected_voice:
+            self._networks = _Evidence(packed.start_networks(voice))
         self._steps = self._run = 0  # steps with all states, and steps that the networks have read
         self._states = [_MemberState(member) for member in packed.members]
         self._inputs = _NetworkInputs(packed, 0)
@@ -510,22 +587,20 @@ class PackedSteps:
 
     def _start_block(self) -> None:
         """Start a block of `BLOCK` steps: update what the members know of the voice."""
-        self._terms = self._packed.voice_terms(self._estimate)
-        self._sums, self._squares = (np.zeros(len(self._packed.average), np.float32) for _ in range(2))
-        self._seconds = np.float32(0)
+        self._terms = self._packed.voice_terms(self._networks.estimate)
         self._block_end += BLOCK
 
     @property
-    def estimate(self) -> VoiceEstimate:
-        """The estimate of the voice after the last step."""
-        new = VoiceEstimate(self._sums.copy(), self._squares.copy(), self._seconds, np.zeros((), np.float32))
-        return self._estimate.add(new)
+    def profile(self) -> VoiceProfile:
+        """The voice after the last step."""
+        return self._packed.make_profile(self._voice.total, self._networks.total)
 
     def drop_ahead(self) -> None:
         """Other sound follows than the networks have read ahead of the frames."""
         packed = self._packed
         self._early = np.zeros((0, packed.config.feature_width), np.float32)
         self._raw = np.zeros((len(packed.members), 0, packed.members[0].head.outputs), np.float32)  # of steps ahead
+        self._projected = np.zeros((0, packed.project.outputs), np.float32)  # of steps whose speech is not known yet
         self._count_steps(self._run - self._steps)
 
     def run(self, frames: Float, early: Float | None = None) -> Float:
@@ -548,8 +623,11 @@ class PackedSteps:
                 done += count
             if count := min(self._block_end - self._slack - self._steps, size - counted):
                 part = slice(counted, counted + count)
-                _add_evidence(steps[part], activity[part], self._sums, self._squares)
-                self._seconds += activity[part].sum()
+                self._voice.add(steps[part], activity[part])
+                if packed.config.projected_voice:
+                    own = self._projected[:count]
+                    self._networks.add(own, activity[part][: len(own)])
+                    self._projected = self._projected[count:]
                 counted += count
                 self._count_steps(count)
         known = np.concatenate(raw, axis=1)
@@ -572,6 +650,8 @@ class PackedSteps:
         inputs = self._inputs.push(steps, standardised)
         size, column = len(inputs), 0
         projected = packed.project(inputs, np.empty((size, packed.project.outputs), np.float32))
+        if packed.config.projected_voice:
+            self._projected = np.concatenate([self._projected, projected])
         raw = np.empty((len(packed.members), size, packed.members[0].head.outputs), np.float32)
         for number, (member, state, terms) in enumerate(zip(packed.members, self._states, self._terms, strict=True)):
             embedded = np.empty((size, member.width), np.float32)
@@ -590,7 +670,11 @@ class PackedSteps:
         """Count steps whose evidence was added. At the end of a block, the members learn of it."""
         self._steps += count
         while self._steps + self._slack >= self._block_end:
-            self._estimate = self.estimate.limited()
+            self._voice = _Evidence(self._voice.total.limited())
+            if self._packed.config.projected_voice:
+                self._networks = _Evidence(self._networks.total.limited())
+            else:
+                self._networks = self._voice
             self._start_block()
 
 
@@ -602,7 +686,7 @@ class PackedStream:
 
     def __init__(self, packed: PackedDiarizer, voice: VoiceProfile | None = None, lead: int = 0) -> None:
         """`lead`: steps that the networks are ahead with early states, of `find_lead`."""
-        self._packed, self._start, self._lead = packed, packed.start(voice), lead
+        self._packed, self._start, self._lead = packed, voice, lead
         self.reset()
 
     def reset(self) -> None:
@@ -616,8 +700,7 @@ class PackedStream:
     @property
     def profile(self) -> VoiceProfile:
         """The voice so far."""
-        config = self._packed.config
-        return self._steps.estimate.profile(config.encoder, config.layers)
+        return self._steps.profile
 
     def drop_ahead(self) -> None:
         """Other frames follow than those of the early states so far."""

@@ -57,6 +57,7 @@ class DiarizerConfig:
     causal: bool = False  # networks that need no future, know the voice and detect speech (`CausalMember`)
     blocks: int = 0  # blocks tuned for emotion, which replace the hidden states after `kept`; causal diarizers only
     block_feedforward: int = 1536
+    projected_voice: bool = False  # subtract the mean of a voice's projected inputs; needs blocks
 
     def __post_init__(self) -> None:
         check_settings(self, "diarizer", zero=("first_layer", "convolutions", "blocks"))
@@ -73,6 +74,7 @@ class DiarizerConfig:
             f"temperature {self.temperature} must be above 0": self.temperature <= 0,
             f"blocks {self.blocks} need a causal diarizer": self.blocks > 0 and not self.causal,
             f"blocks {self.blocks} need 2 layers or more": self.blocks > 0 and self.layers < 2,
+            "projected_voice needs blocks": self.projected_voice and not self.blocks,
             f"intensity_range {self.intensity_range} must be two numbers, the first one lower": not _is_range(
                 self.intensity_range
             ),
@@ -86,6 +88,11 @@ class DiarizerConfig:
         There may be more blocks than states that they replace. One state is kept at least.
         """
         return max(1, self.layers - self.blocks) if self.blocks else self.layers
+
+    @property
+    def spread_size(self) -> int:
+        """Values of the spread of a voice that a causal network reads."""
+        return self.width if self.projected_voice else self.layers
 
 
 def find_lead(config: DiarizerConfig, early_frames: int) -> int:

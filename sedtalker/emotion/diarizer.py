@@ -38,7 +38,8 @@ from sedtalker.emotion.config import (
     load_sizes,
 )
 from sedtalker.emotion.config import find_diarizer as find_diarizer
-from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
+from sedtalker.emotion.prediction import check_voice
+from sedtalker.emotion.voice import ProjectedVoice, VoiceEstimate, VoiceProfile, fingerprint
 from sedtalker.errors import CheckpointError
 from sedtalker.files import atomic_write
 from sedtalker.int8 import Int8Linear, named_weights, to_int8, use_int8
@@ -124,6 +125,8 @@ class Diarizer(nn.Module):
     absent: Tensor  # (C,) bool: labels whose posterior is 0
     average_voice: Tensor  # (size,), mean of the states of speech over many voices; causal diarizers only
     average_deviation: Tensor  # (size,), their deviation within a voice
+    projected_average: Tensor  # (M * width,), mean of the projected inputs over many voices; with `projected_voice`
+    projected_deviation: Tensor  # (M * width,), their deviation within a voice
 
     def __init__(self, config: DiarizerConfig | None = None) -> None:
         super().__init__()
@@ -139,6 +142,9 @@ class Diarizer(nn.Module):
             self.blocks = EmotionBlocks(config)
         size = config.layers * config.feature_width
         self.speech_head = nn.Linear(size, 1)
+        if config.projected_voice:
+            self.register_buffer("projected_average", torch.zeros(config.members * config.width))
+            self.register_buffer("projected_deviation", torch.ones(config.members * config.width))
         self.register_buffer("average_voice", torch.zeros(size))
         self.register_buffer("average_deviation", torch.ones(size))
 
@@ -149,7 +155,8 @@ class Diarizer(nn.Module):
         """
         if self.config.causal:
             activity = self.speech_logits(steps).sigmoid()
-            _, outputs = self.run_batch(steps, activity, VoiceEstimate.empty(steps[0, 0].numel(), len(steps)), True)
+            start = VoiceEstimate.empty(self.voice_size, len(steps))
+            _, outputs = self.run_batch(steps, activity, start, True)
             return outputs
         return self._stack([member(steps) for member in self._networks])
 
@@ -161,31 +168,46 @@ class Diarizer(nn.Module):
         whole: bool,
         mask: Tensor | None = None,
         ahead: int | None = None,
+        others: Tensor | None = None,
     ) -> tuple[Outputs, Outputs]:
         """Outputs of a causal diarizer without and with the future.
 
         Args:
             steps: (B, S, L, D).
             activity: (B, S), the weight of each step in the estimate of the voice.
-            start: (B,), estimates before the first step.
+            start: (B,), estimates of `voice_size` before the first step.
             whole: use the estimate from all steps at every step, not the running one.
             mask: (B, input size), factors of the input channels, for dropout.
             ahead: steps that the blocks look ahead for both outputs; None: 0 without and `BLOCK_AHEAD` with the future.
+            others: (B, B), 1 where an utterance of the column is a reference for the voice of the row's. With
+                `projected_voice` only.
         """
-        flat, size = steps.flatten(2), steps.shape[1]
-        before, after = running_estimates(flat, activity, start, 1 / STEP_RATE)
+        size = steps.shape[1]
         block = torch.arange(size, device=steps.device) // (size if whole else BLOCK)
-        estimate = VoiceEstimate(*(part[:, None] for part in after)) if whole else before
-        context = self.voice_context(estimate)
-        if mask is not None:
-            context = context._replace(shift=context.shift * mask[:, None, : flat.shape[2]])
+
+        def contexts(values: Tensor) -> list[VoiceContext]:
+            first = start
+            if others is not None:
+                nothing = VoiceEstimate.empty(values.shape[2], len(values))
+                first = running_estimates(values, activity, nothing, 1 / STEP_RATE)[1].sum_of(others)
+            before, after = running_estimates(values, activity, first, 1 / STEP_RATE)
+            return self.voice_contexts(VoiceEstimate(*(part[:, None] for part in after)) if whole else before)
+
+        known = None if self.config.projected_voice else contexts(steps.flatten(2))
+        if known is not None and mask is not None:
+            states = self.config.layers * self.config.feature_width
+            known = [each._replace(shift=each.shift * mask[:, None, :states]) for each in known]
 
         def run(ahead: int) -> list[tuple[Tensor, Tensor]]:
             inputs = self.member_inputs(steps, ahead)
-            inputs = inputs if mask is None else inputs * mask[:, None]
-            return [
-                member(member.adapt(member.project_steps(inputs), context, block)) for member in self.causal_members
-            ]
+            projected = self.project_inputs(inputs if mask is None else inputs * mask[:, None])
+            parts = zip(
+                self.causal_members,
+                projected.chunk(len(self.members), -1),
+                contexts(projected) if known is None else known,
+                strict=True,
+            )
+            return [member(member.adapt(part, context, block)) for member, part, context in parts]
 
         without = run(ahead or 0)
         with_future = run(BLOCK_AHEAD) if self.blocks is not None and ahead is None else without
@@ -229,9 +251,71 @@ class Diarizer(nn.Module):
         logits: Tensor = self.speech_head(self.standardise(steps))
         return logits[..., 0]
 
-    def voice_context(self, estimate: VoiceEstimate) -> VoiceContext:
-        """What the networks know of voices (B, K)."""
-        return voice_context(estimate, self.average_voice, self.average_deviation, self.config.layers)
+    @property
+    def voice_size(self) -> int:
+        """Size of the estimates of a voice that the networks read: of states, or of projected inputs."""
+        config = self.config
+        return config.members * config.width if config.projected_voice else config.layers * config.feature_width
+
+    def voice_values(self, steps: Tensor, ahead: int = BLOCK_AHEAD) -> Tensor:
+        """What the estimate of a voice reads of steps (B, S, L, D) of whole recordings: (B, S, `voice_size`)."""
+        if self.config.projected_voice:
+            return self.project_inputs(self.member_inputs(steps, ahead))
+        return steps.flatten(2)
+
+    @property
+    def network(self) -> str:
+        """Identity of the networks, see `ProjectedVoice`."""
+        return fingerprint([member.project.bias.detach().cpu().numpy() for member in self.causal_members])
+
+    def start(self, voice: VoiceProfile | None) -> VoiceEstimate:
+        """The estimate (1,) of the voice's states before a recording. Raises CheckpointError if it does not fit."""
+        if voice is None:
+            return self._tensors(VoiceEstimate.empty_arrays(len(self.average_voice)))
+        check_voice(self, voice)
+        return self._tensors(VoiceEstimate.of_profile(voice))
+
+    def start_networks(self, voice: VoiceProfile | None) -> VoiceEstimate:
+        """The estimate (1,) before a recording that the networks read. Raises CheckpointError if it does not fit.
+
+        With `projected_voice`, a profile of another diarizer, or of a version without projected inputs, has none of
+        this diarizer: their mean is predicted from that of the states.
+        """
+        if not self.config.projected_voice:
+            return self.start(voice)
+        if voice is None:
+            return self._tensors(VoiceEstimate.empty_arrays(self.voice_size))
+        check_voice(self, voice)
+        if voice.is_of(self.network, self.voice_size):
+            return self._tensors(VoiceEstimate.of_projected(voice))
+        states = torch.from_numpy(np.asarray(voice.mean, np.float32)).flatten().to(self.average_voice.device)
+        shift = (states - self.average_voice) / self.average_deviation
+        projected = torch.cat([member.project_voice(shift) for member in self.causal_members])
+        mean = (projected + self.projected_average).detach().cpu().numpy()
+        deviation = self.projected_deviation.cpu().numpy()
+        return self._tensors(VoiceEstimate.of_statistics(mean, deviation, voice.seconds))
+
+    def _tensors(self, estimate: VoiceEstimate) -> VoiceEstimate:
+        return VoiceEstimate(*(torch.as_tensor(part)[None].to(self.absent.device) for part in estimate))
+
+    def make_profile(self, states: VoiceEstimate, networks: VoiceEstimate) -> VoiceProfile:
+        """The profile of estimates (1,) of a voice's states and of what the networks read."""
+        states, networks = (VoiceEstimate(*(part[0] for part in each)) for each in (states, networks))
+        profile = states.profile(self.config.encoder, self.config.layers)
+        if not self.config.projected_voice:
+            return profile
+        return replace(profile, projected=ProjectedVoice(*networks.arrays(), self.network))
+
+    def voice_contexts(self, estimate: VoiceEstimate) -> list[VoiceContext]:
+        """What each network knows of voices (B, K)."""
+        config = self.config
+        if not config.projected_voice:
+            context = voice_context(estimate, self.average_voice, self.average_deviation, config.layers)
+            return [context] * config.members
+        whole = voice_context(estimate, self.projected_average, self.projected_deviation)
+        shifts, spreads = (part.chunk(config.members, -1) for part in (whole.shift, whole.spread))
+        pairs = zip(shifts, spreads, strict=True)
+        return [VoiceContext(shift, spread, whole.evidence) for shift, spread in pairs]
 
     @property
     def _networks(self) -> list[Member]:
@@ -290,10 +374,10 @@ class Diarizer(nn.Module):
         """
         parts = embedded.chunk(len(self.members), dim=-1)
         if voice is not None:
-            context = self.voice_context(VoiceEstimate(*(part[:, None] for part in voice)))
+            contexts = self.voice_contexts(VoiceEstimate(*(part[:, None] for part in voice)))
             block = torch.zeros(embedded.shape[1], dtype=torch.long, device=embedded.device)
-            pairs = zip(self.causal_members, parts, strict=True)
-            return self.average([member(member.adapt(part, context, block))[1] for member, part in pairs])
+            triples = zip(self.causal_members, parts, contexts, strict=True)
+            return self.average([member(member.adapt(part, context, block))[1] for member, part, context in triples])
         logits, intensity = self._stack(
             [member.predict(part) for member, part in zip(self._networks, parts, strict=True)]
         )

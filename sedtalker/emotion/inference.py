@@ -21,7 +21,7 @@ from sedtalker.emotion.diarizer import Diarizer, InputStream, pool_frames
 from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, build_track, check_voice
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import loudness
-from sedtalker.emotion.voice import VoiceEstimate, VoiceProfile
+from sedtalker.emotion.voice import VoiceProfile
 from sedtalker.speech import FRAME_RATE, Windowing
 
 LOOK_AHEAD = round(0.4 * FRAME_RATE)  # frames
@@ -59,30 +59,47 @@ def predict_frames(
     `voice`. `DiarizerStream` knows the voice up to a frame only.
     """
     causal, count = diarizer.config.causal, 0
+    if voice is not None:
+        check_voice(diarizer, voice)
     inputs = InputStream(diarizer, BLOCK_AHEAD) if causal else None
-    estimate, activity = _start(diarizer, voice), [torch.zeros(0)]
+    estimate, activity = diarizer.start_networks(voice) if causal else None, [torch.zeros(0)]
+    read = 0  # projected inputs so far
+
+    def add(values: Tensor, speech: Tensor) -> None:
+        nonlocal estimate
+        assert estimate is not None
+        estimate = running_estimates(values, speech, estimate, 1 / STEP_RATE)[1].limited()
+
+    def project(rows: Tensor) -> Tensor:
+        nonlocal read
+        projected = diarizer.project_inputs(rows)
+        if diarizer.config.projected_voice:
+            add(projected, torch.cat(activity)[None, read : read + projected.shape[1]].to(projected.device))
+        read += projected.shape[1]
+        return projected[0].half()  # those of the whole recording are kept
 
     def embed_blocks() -> Iterator[Tensor]:
-        nonlocal count, estimate
+        nonlocal count
         for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
             count += len(block)
             steps = pool_frames(block[None, :, diarizer.config.first_layer :].to(diarizer.absent.device))
             if inputs is not None:
                 speech = diarizer.speech_logits(steps).sigmoid()
-                estimate = running_estimates(steps.flatten(2), speech, estimate, 1 / STEP_RATE)[1].limited()
                 activity.append(speech[0].cpu())
-                yield diarizer.project_inputs(inputs.push(steps))[0].half()  # those of the whole recording are kept
+                if not diarizer.config.projected_voice:
+                    add(steps.flatten(2), speech)
+                yield project(inputs.push(steps))
             else:
                 yield diarizer.embed(steps)[0]
         if inputs is not None and count:
-            yield diarizer.project_inputs(inputs.push(steps[:, :0], last=True))[0].half()
+            yield project(inputs.push(steps[:, :0], last=True))
 
     training = diarizer.training
     diarizer.eval()
     embedded: Iterable[Tensor] = list(embed_blocks()) if causal else embed_blocks()
     windows = overlap_add(
         embedded,
-        lambda part: diarizer.mean_logits(part[None].float(), estimate if causal else None)[0],
+        lambda part: diarizer.mean_logits(part[None].float(), estimate)[0],
         WINDOW,
         OVERLAP,
     )
@@ -92,18 +109,6 @@ def predict_frames(
     return Prediction(upsample_steps(posterior, count)[0], upsample_steps(intensity[..., None], count)[0, :, 0], speech)
 
 
-def _start(diarizer: Diarizer, voice: VoiceProfile | None) -> VoiceEstimate:
-    """The estimate (1,) of the voice before a recording; raises CheckpointError if the profile does not fit."""
-    config = diarizer.config
-    size = config.layers * config.feature_width
-    if voice is None:
-        estimate = VoiceEstimate.empty(size, 1)
-    else:
-        check_voice(diarizer, voice)
-        estimate = VoiceEstimate(*(torch.as_tensor(part)[None] for part in VoiceEstimate.of_profile(voice)))
-    return VoiceEstimate(*(part.to(diarizer.absent.device) for part in estimate))
-
-
 @torch.inference_mode()
 def enroll_voice(diarizer: Diarizer, features: Tensor | Iterable[Tensor]) -> VoiceProfile:
     """The profile of the voice in features (T, L, D), or in blocks (t, L, D) of them.
@@ -111,14 +116,27 @@ def enroll_voice(diarizer: Diarizer, features: Tensor | Iterable[Tensor]) -> Voi
     Raises:
         CheckpointError: the diarizer does not use profiles.
     """
-    config = diarizer.config
     check_voice(diarizer)
-    estimate = _start(diarizer, None)
+    states, networks = diarizer.start(None), diarizer.start_networks(None)
+    inputs = InputStream(diarizer, BLOCK_AHEAD) if diarizer.config.projected_voice else None
+    activity = torch.zeros(1, 0, device=diarizer.absent.device)  # of steps without projected inputs so far
+
+    def add_projected(rows: Tensor) -> None:
+        nonlocal networks, activity
+        projected = diarizer.project_inputs(rows)
+        known, activity = activity.tensor_split([projected.shape[1]], dim=1)
+        networks = running_estimates(projected, known, networks, 1 / STEP_RATE)[1]
+
     for block, _, _ in sliding_windows([features] if isinstance(features, Tensor) else features, BLOCKS):
-        steps = pool_frames(block[None, :, config.first_layer :].to(diarizer.absent.device))
-        activity = diarizer.speech_logits(steps).sigmoid()
-        estimate = running_estimates(steps.flatten(2), activity, estimate, 1 / STEP_RATE)[1]
-    return VoiceEstimate(*(part[0] for part in estimate)).profile(config.encoder, config.layers)
+        steps = pool_frames(block[None, :, diarizer.config.first_layer :].to(diarizer.absent.device))
+        speech = diarizer.speech_logits(steps).sigmoid()
+        states = running_estimates(steps.flatten(2), speech, states, 1 / STEP_RATE)[1]
+        if inputs is not None:
+            activity = torch.cat([activity, speech], 1)
+            add_projected(inputs.push(steps))
+    if inputs is not None and float(states.seconds) > 0:
+        add_projected(inputs.push(steps[:, :0], last=True))
+    return diarizer.make_profile(states, networks)
 
 
 class DiarizerStream:
@@ -131,7 +149,7 @@ class DiarizerStream:
     def __init__(self, diarizer: Diarizer, voice: VoiceProfile | None = None, lead: int = 0) -> None:
         self.diarizer, self._voice, self._lead = diarizer, voice, lead
         if voice is not None:
-            _start(diarizer, voice)  # raises if it does not fit
+            check_voice(diarizer, voice)
         self.reset()
 
     def reset(self) -> None:

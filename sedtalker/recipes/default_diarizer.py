@@ -13,7 +13,9 @@ A student of larger encoders adds to this: configs/diarizer/student.yaml after b
     WORK/recordings/      pieces of long ordinary recordings, and synthetic sounds without speech
     WORK/joined/          recordings whose emotion changes, joined from clips of the speakers that are trained on
     WORK/features/0 ...   cached features: clean, and of augmented recordings; each with a drawn look-ahead
-    WORK/features/noise   of recordings with loud noise, if the last folder of a further training has that name
+    WORK/features/noise   of recordings with loud noise, and
+    WORK/features/voices1 ...  of recordings with another voice and channel, one for each speaker; these and noise if
+                          further trainings name such folders
     WORK/run/model        the diarizer
     WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
@@ -28,6 +30,7 @@ from __future__ import annotations
 import argparse
 import math
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +43,13 @@ from sedtalker.data.concatenation import write_recordings
 from sedtalker.data.emotion_mixtures import NON_SPEECH as SOUNDS
 from sedtalker.data.features import Features, cache_features, diarizer_features
 from sedtalker.data.manifest import Manifest, Utterance, audio_files, load_manifest, merge
-from sedtalker.data.negative_audio import NON_SPEECH, add_loud_background, augment_speech, synthesize_non_speech
+from sedtalker.data.negative_audio import (
+    NON_SPEECH,
+    add_loud_background,
+    augment_speech,
+    draw_voice,
+    synthesize_non_speech,
+)
 from sedtalker.data.speech_corpora.registry import add_corpus
 from sedtalker.errors import DataError, UsageError
 from sedtalker.recipes.diarizer_teacher import read_encoders, train_teacher
@@ -52,7 +61,7 @@ from sedtalker.training.diarizer import DiarizerTraining, run_training
 PIECE = 12.0  # s, longest piece of an ordinary recording
 SOUND_COUNT = 160
 SOUND_SECONDS = (3.0, 10.0)
-NOISY = "noise"  # folder of features
+NOISY, VOICES = "noise", "voices"  # folders of features, or what their names begin with
 TEACHER = "teacher.yaml"  # configuration of the teacher, beside that of the diarizer
 JOINED = 1000  # joined recordings of each corpus of acted emotion
 
@@ -178,21 +187,43 @@ def train_packaged(
     trained = run_training(training)
     if not tuning:
         return trained
-    noisy = work / "features" / NOISY
-    if any(map(_reads_noisy, further)):
-        clips = [(item.id, whole.audio(item)) for item in whole if item.split in splits and item.corpus != SOUNDS]
+    spoken = [item for item in whole if item.split in splits and item.corpus != SOUNDS]
+    if any(NOISY in _folders(each) for each in further):
         features = draw_look_ahead(encoder, training.model.first_layer, len(training.features))
-        cache_features(clips, noisy, features, add_loud_background)
+        clips = [(item.id, whole.audio(item)) for item in spoken]
+        cache_features(clips, work / "features" / NOISY, features, add_loud_background)
+    for name in sorted({name for each in further for name in _folders(each) if name.startswith(VOICES)}):
+        cache_voices(whole, spoken, work / "features" / name, encoder, training)
     if teacher:
         train_teacher(outputs.parent, manifest, config.with_name(TEACHER), teacher)
     for each in further:
-        added = (str(noisy),) if _reads_noisy(each) else ()
+        names = [name for name in _folders(each) if name == NOISY or name.startswith(VOICES)]
+        added = [str(work / "features" / name) for name in names]
         trained = run_training(replace(each, features=(*training.features, *added), init_from=str(trained)))
     return trained
 
 
-def _reads_noisy(training: DiarizerTraining) -> bool:
-    return Path(training.features[-1]).name == NOISY
+def cache_voices(
+    manifest: Manifest, items: Sequence[Utterance], cache: Path, encoder: StreamingEncoder, training: DiarizerTraining
+) -> None:
+    """Cache features of the clips of acted emotion with another voice, which is the same for all clips of a speaker."""
+    emotions = defaultdict[str, set[str]](set)
+    clips_of = defaultdict[str, list[tuple[str, Path]]](list)
+    for item in items:
+        emotions[item.corpus].add(item.emotion)
+    for item in items:
+        if len(emotions[item.corpus]) > 1 and item.corpus not in training.mixing.wordless and not item.segments:
+            clips_of[item.speaker].append((item.id, manifest.audio(item)))
+    seed = zlib.crc32(cache.name.encode())
+    features = draw_look_ahead(encoder, training.model.first_layer, seed)
+    for speaker, clips in clips_of.items():
+        voice = draw_voice(np.random.default_rng([seed, zlib.crc32(speaker.encode())]))
+        cache_features(clips, cache, features, voice, seed)
+
+
+def _folders(training: DiarizerTraining) -> list[str]:
+    """Names of the folders of features."""
+    return [Path(folder).name for folder in training.features]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -121,6 +121,8 @@ class DiarizerTraining:
         )
         if self.frozen_layers is not None:
             require_within(self, frozen_layers=(0, inf))
+        if self.model.projected_voice and self.batch_size % GROUP:
+            raise DataError(f"batch_size {self.batch_size}: model.projected_voice needs a multiple of {GROUP}")
         for name in ("features", "splits"):
             if not getattr(self, name):
                 raise DataError(f"{name} is empty. Name one or more")
@@ -140,6 +142,9 @@ class DiarizerTraining:
 
 BLOCK_LOOK_AHEAD = (0, 0, 5, BLOCK_AHEAD, BLOCK_AHEAD)  # steps; each batch has one of them
 LIVE_SHARE = {0: 0.8, 5: 0.5, BLOCK_AHEAD: 0.2}  # by the blocks' look-ahead: share of the outputs without the future
+GROUP = 4  # utterances of one speaker in a batch of a diarizer with `projected_voice`
+GROUP_LENGTHS = (0.3, 0.9)  # quantiles of the lengths of a batch's utterances, between which its length is drawn
+STATE_VOICE_RIDGE = 0.1  # of `fit_state_voice`, relative to the mean square of its inputs
 LEAST_PRIOR = 0.03  # of a label that a corpus lacks
 NEUTRAL_COST = 0.005  # unweighted average recall, mean over corpora
 SINGLE_PRIOR = 0.5  # of the label of a corpus with one label, as of ordinary speech
@@ -159,23 +164,38 @@ class Batch:
     teacher: Tensor  # (B, T, K), NaN where unknown
     log_prior: Tensor  # (B, 1, C), of the labels in the utterance's corpus
     voice: VoiceEstimate  # (B,), the reference
+    useful: Tensor | None = None  # (B / GROUP,) bool, groups of one speaker whose utterances can be references
 
 
 class MixedUtterances(IterableDataset[Batch]):
     """Endless batches of utterances of similar length, cut to the shortest; each loader worker draws its own."""
 
-    def __init__(self, mixer: Mixer, size: int, log_priors: dict[str, Tensor], references: bool = True) -> None:
+    def __init__(
+        self, mixer: Mixer, size: int, log_priors: dict[str, Tensor], references: bool = True, groups: bool = False
+    ) -> None:
         self.mixer, self.size, self.log_priors, self.references = mixer, size, log_priors, references
+        self.groups = groups  # of one speaker, which are references for the voice of each other
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         if worker is not None:
             self.mixer.rng = self.mixer.rng.spawn(worker.num_workers)[worker.id]
+        while self.groups:
+            yield self._draw_groups()
         while True:
             mixes = [self.mixer.draw(self.references) for _ in range(SORTED_BATCHES * self.size)]
             drawn = sorted(mixes, key=lambda mix: len(mix.weight))
             for k in self.mixer.rng.permutation(SORTED_BATCHES):
                 yield self._batch(drawn[k * self.size : (k + 1) * self.size])
+
+    def _draw_groups(self) -> Batch:
+        """Groups of one speaker each. Utterances are cut to a drawn length, or extended by steps without weight."""
+        rng, groups = self.mixer.rng, [self.mixer.draw_group(GROUP) for _ in range(self.size // GROUP)]
+        mixes = [mixture for group, _ in groups for mixture in group]
+        steps = int(np.quantile([len(mix.weight) for mix in mixes], rng.uniform(*GROUP_LENGTHS)))
+        starts = [int(rng.integers(max(0, len(mix.weight) - steps) + 1)) for mix in mixes]
+        mixes = [mix.part(start, start + steps).extend(steps) for mix, start in zip(mixes, starts, strict=True)]
+        return replace(self._batch(mixes), useful=torch.tensor([useful for _, useful in groups]))
 
     def _batch(self, mixes: Sequence[Mixture]) -> Batch:
         length = min(len(mix.weight) for mix in mixes)
@@ -230,14 +250,19 @@ class DiarizerModule(lightning.LightningModule):
         """Mean loss of the outputs without and with the future, and that of speech activity."""
         config = self.diarizer.config
         size = (config.kept + config.blocks) * config.feature_width
-        kept = torch.rand(len(blend.steps), size, device=blend.steps.device) >= self.settings.channel_dropout
+        count, others = len(blend.steps), None
+        if batch.useful is None:
+            kept = torch.rand(count, size, device=blend.steps.device) >= self.settings.channel_dropout
+        else:
+            kept = torch.rand(count // GROUP, size, device=blend.steps.device) >= self.settings.channel_dropout
+            kept, others = kept.repeat_interleave(GROUP, 0), draw_references(batch.useful)
         mask = kept / (1 - self.settings.channel_dropout)
         whole = bool(torch.rand(()) < 0.5)
         masked = (blend.steps == 0).flatten(2).all(-1)[..., None, None]  # these are like an average voice
         average = self.diarizer.average_voice.unflatten(0, blend.steps.shape[2:])
         ahead = BLOCK_LOOK_AHEAD[int(torch.randint(len(BLOCK_LOOK_AHEAD), ()))] if self.diarizer.blocks else None
         outputs = self.diarizer.run_batch(
-            torch.where(masked, average, blend.steps), blend.activity, blend.voice, whole, mask, ahead
+            torch.where(masked, average, blend.steps), blend.activity, blend.voice, whole, mask, ahead, others
         )
         known = ~batch.speech.isnan()
         logits = self.diarizer.speech_logits(batch.steps.float())[known]
@@ -343,7 +368,10 @@ def init_diarizer(training: DiarizerTraining) -> Diarizer:
         if earlier.blocks is not None:
             add_blocks(earlier, training.model.blocks)
         new_blocks = new_blocks and earlier.blocks is None
-        diarizer.load_state_dict(earlier.state_dict(), strict=not new_blocks)
+        state, new_voice = earlier.state_dict(), training.model.projected_voice > earlier.config.projected_voice
+        if new_voice:  # the spread of a voice is that of other values
+            state = {name: tensor for name, tensor in state.items() if not name.endswith(".spread.weight")}
+        diarizer.load_state_dict(state, strict=not (new_blocks or new_voice))
     if new_blocks and training.copy_blocks:
         copy_encoder_blocks(diarizer)
     return diarizer
@@ -383,6 +411,19 @@ def copy_encoder_blocks(diarizer: Diarizer) -> None:
         member.voice.load_state_dict({"weight": member.project.weight[:, : config.layers * config.feature_width]})
 
 
+def draw_references(useful: Tensor) -> Tensor:
+    """References (B, B) for the voices of the utterances of groups: 1 where the column's is one for the row's.
+
+    Args:
+        useful: (B / GROUP,) bool, groups with references.
+    """
+    size = len(useful) * GROUP
+    same = torch.block_diag(*[torch.ones(GROUP, GROUP)] * len(useful)) - torch.eye(size)
+    share = torch.rand(size, 1) * 1.8 - 0.6  # none for a third of the utterances
+    chosen = (torch.rand(size, size) < share).float()
+    return same * chosen * useful.float().repeat_interleave(GROUP)[:, None]
+
+
 class Blend(NamedTuple):
     """A batch after mixup and masking."""
 
@@ -410,7 +451,9 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
     size, length = weight.shape
     if float(torch.rand(())) < mixup_prob:
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
-        order = torch.randperm(size, device=steps.device)
+        group = 1 if batch.useful is None else GROUP
+        order = torch.randperm(size // group, device=steps.device)[:, None] * group + torch.arange(group)
+        order = order.flatten()
         steps = torch.lerp(steps, steps[order], share)
         target, weight = _mix_targets(target, weight, order, share)
         level, level_weight = _mix_targets(level, level_weight, order, share)
@@ -517,6 +560,8 @@ def run_training(training: DiarizerTraining) -> Path:
     module, log_priors = DiarizerModule(training), estimate_log_priors(mixer)
     if training.model.causal and not training.init_from:
         set_average_voice(module.diarizer, mixer)
+    if training.model.projected_voice:
+        set_projected_voice(module.diarizer, mixer)
     output = Path(training.output)
     saved = ModelCheckpoint(output, "last", enable_version_counter=False)
     trainer = lightning.Trainer(
@@ -526,7 +571,8 @@ def run_training(training: DiarizerTraining) -> Path:
     )  # fmt: skip
     clips = [CachedClip(item, caches[:1]) for item in held_out]
     check_cached_features(training, clips[0])
-    batches = MixedUtterances(mixer, training.batch_size, log_priors, training.model.causal)
+    projected = training.model.projected_voice
+    batches = MixedUtterances(mixer, training.batch_size, log_priors, training.model.causal, projected)
     trainer.fit(
         module,
         DataLoader(batches, batch_size=None, num_workers=training.workers),
@@ -547,6 +593,8 @@ def run_training(training: DiarizerTraining) -> Path:
         own = (exported / OWN_ENCODER).resolve()
         save_tuned_encoder(training.model.encoder, module.encoder, own)
         diarizer.config = replace(diarizer.config, encoder=str(own))
+    if diarizer.config.projected_voice:
+        fit_state_voice(diarizer, mixer)
     if diarizer.blocks is not None:
         measure_blocks(diarizer.blocks, mixer, diarizer.config.kept - 1)
     save_diarizer(diarizer, exported)
@@ -620,6 +668,51 @@ def set_average_voice(diarizer: Diarizer, mixer: Mixer, draws: int = 400) -> Non
     if means:
         diarizer.average_voice.copy_(torch.stack(means).mean(0))
         diarizer.average_deviation.copy_(torch.stack(variances).mean(0).sqrt())
+
+
+@torch.no_grad()
+def set_projected_voice(diarizer: Diarizer, mixer: Mixer, draws: int = 200) -> None:
+    """Set mean and deviation of an average voice's projected inputs from the speech of mixtures, of equal weight."""
+    voices = [(mean, deviation) for _, mean, deviation in _draw_voices(diarizer, mixer, draws)]
+    if voices:
+        means, deviations = map(torch.stack, zip(*voices, strict=True))
+        diarizer.projected_average.copy_(means.mean(0))
+        diarizer.projected_deviation.copy_(deviations.square().mean(0).sqrt())
+
+
+@torch.no_grad()
+def fit_state_voice(diarizer: Diarizer, mixer: Mixer, draws: int = 600) -> None:
+    """Fit the weights that predict the mean of a voice's projected inputs from that of its states.
+
+    They serve profiles without projected inputs. A ridge regression moves the weights of before as little as needed.
+    """
+    voices = _draw_voices(diarizer, mixer, draws)
+    if not voices:
+        return
+    states, means, _ = map(torch.stack, zip(*voices, strict=True))
+    shifts = (states - diarizer.average_voice) / diarizer.average_deviation
+    gram = shifts @ shifts.T
+    gram += STATE_VOICE_RIDGE * gram.diagonal().mean() * torch.eye(len(gram))
+    wanted = (means - diarizer.projected_average).chunk(len(diarizer.members), -1)
+    for member, target in zip(diarizer.causal_members, wanted, strict=True):
+        assert member.voice is not None
+        error = target - member.project_voice(shifts)
+        member.voice.weight += torch.linalg.solve(gram, error).T @ shifts
+
+
+def _draw_voices(diarizer: Diarizer, mixer: Mixer, draws: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Mean of the states (size,), mean and deviation of the projected inputs (M * width,) of the speech of mixtures."""
+    voices = []
+    for _ in range(draws):
+        mix = mixer.draw(reference=False)
+        steps, activity = mix.steps.float()[None], mix.speech.nan_to_num(0)[None]
+        states, projected = (
+            running_estimates(values, activity, VoiceEstimate.empty(values.shape[2], 1), 1 / STEP_RATE)[1]
+            for values in (steps.flatten(2), diarizer.voice_values(steps))
+        )
+        if float(states.seconds) > 0.5:
+            voices.append((states.statistics()[0][0], *(part[0] for part in projected.statistics())))
+    return voices
 
 
 def select_calibration_clips(manifest: Manifest, model: DiarizerConfig) -> list[Utterance]:

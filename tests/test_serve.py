@@ -30,7 +30,7 @@ from made_talker import JAW, made_talker, voice
 from raw_client import BINARY, TEXT, RawClient, frame
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sedtalker.errors import UsageError
+from sedtalker.errors import SEDTalkerError, UsageError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.serve.config import Limits, ServeConfig
 from sedtalker.serve.visemes import OCULUS
@@ -459,6 +459,24 @@ def test_pages_of_other_sites_are_refused(server: MadeServer) -> None:
         client.connect(other.socket_url, origin="https://app.example", proxy=None).close()
         proxied = {"Host": "app.example", "Origin": "https://app.example"}
         assert httpx.get(f"{other.url}/metrics", headers=proxied).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "münchen..example", "a" * 100])
+def test_a_host_that_is_not_of_this_machine_is_named(host: str) -> None:
+    with (
+        pytest.raises(SEDTalkerError, match=rf"cannot listen on {host}:0 \(.*\)\. Check --host"),
+        made_server(host=host, token="x"),
+    ):
+        pass
+
+
+def test_a_port_in_use_is_named(server: MadeServer) -> None:
+    port = server.running.port
+    with (
+        pytest.raises(SEDTalkerError, match=rf":{port} \(.*\)\. Choose another port with --port"),
+        made_server(port=port),
+    ):
+        pass
 
 
 def test_an_open_host_needs_a_token_and_tls_a_pair() -> None:

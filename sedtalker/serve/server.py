@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -116,11 +117,13 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(listener)
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # the last two for a host that is no name of the internet
         listener.close()
-        raise SEDTalkerError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}). Choose another port with {option}"
-        ) from error
+        is_host = not isinstance(error, OSError) or isinstance(error, socket.gaierror)
+        is_host |= getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+        remedy = "Check --host" if is_host else f"Choose another port with {option}"
+        reason = getattr(error, "strerror", None) or error
+        raise SEDTalkerError(f"cannot listen on {host}:{port} ({reason}). {remedy}") from error
     return listener
 
 

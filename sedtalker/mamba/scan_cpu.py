@@ -78,6 +78,73 @@ def _forward(
 
 
 @compiled
+def _recompute(u: Array, delta: Array, B: Array, rate: Array, first: int, start: int, h: Array, decay: Array) -> None:
+    """Fill the states h (k + 1, N, width) after the first, and their decay (k, N, width), of the steps from `start` on.
+
+    u and delta are (time, E), of which the columns from `first` on are read, B (time, N) and rate (N, width).
+    """
+    width = h.shape[2]
+    step = np.empty(width, np.float32)
+    entering = np.empty(width, np.float32)
+    for k in range(min(decay.shape[0], u.shape[0] - start)):
+        t = start + k
+        for i in range(width):
+            step[i] = delta[t, first + i]
+            entering[i] = step[i] * u[t, first + i]
+        for n in range(h.shape[1]):
+            into = B[t, n]
+            for i in range(width):
+                decay[k, n, i] = exp2(step[i] * rate[n, i])
+                h[k + 1, n, i] = decay[k, n, i] * h[k, n, i] + entering[i] * into
+
+
+@compiled
+def _reverse(
+    u: Array, delta: Array, B: Array, C: Array, D: Array, rate: Array, first: int, start: int, h: Array, decay: Array,
+    dy: Array, g: Array, change: Array, du: Array, ddelta: Array, dB: Array, dC: Array,
+) -> None:  # fmt: skip
+    """Gradients of the steps of `_recompute`, the last one first.
+
+    Fill du and ddelta (time, E) and add to dB and dC (time, N). g (N, width), the gradient of the state, is carried
+    back, and `change` (N, width) grows by the gradient of A.
+    """
+    width = h.shape[2]
+    by_entering = np.empty(width, np.float32)
+    by_step = np.empty(width, np.float32)
+    step = np.empty(width, np.float32)
+    entering = np.empty(width, np.float32)
+    came = np.empty(width, np.float32)
+    for k in range(min(decay.shape[0], u.shape[0] - start) - 1, -1, -1):
+        t = start + k
+        for i in range(width):
+            step[i] = delta[t, first + i]
+            entering[i] = step[i] * u[t, first + i]
+            came[i] = dy[t, first + i]
+            by_entering[i] = np.float32(0.0)
+            by_step[i] = np.float32(0.0)
+        for n in range(h.shape[1]):
+            into, out = B[t, n], C[t, n]
+            read = np.float32(0.0)
+            entered = np.float32(0.0)
+            for i in range(width):
+                total = g[n, i] + out * came[i]
+                read += came[i] * h[k + 1, n, i]
+                entered += total * entering[i]
+                by_entering[i] += total * into
+                before = total * decay[k, n, i]
+                faded = before * h[k, n, i]
+                by_step[i] += faded * rate[n, i]
+                change[n, i] += faded * step[i]
+                g[n, i] = before
+            dC[t, n] += read
+            dB[t, n] += entered
+        for i in range(width):
+            x = u[t, first + i]
+            du[t, first + i] = D[first + i] * came[i] + step[i] * by_entering[i]
+            ddelta[t, first + i] = by_step[i] * np.float32(1 / LOG2_E) + x * by_entering[i]
+
+
+@compiled
 def _backward(
     u: Array, delta: Array, A: Array, B: Array, C: Array, D: Array, saved: Array, dy: Array, dstate: Array,
     du: Array, ddelta: Array, dA: Array, dB: Array, dC: Array,
@@ -86,11 +153,10 @@ def _backward(
 
     A is (N, E) and already multiplied by log2(e); dA is the gradient of the unmultiplied one.
     """
-    batch, steps, channels = u.shape
     states = A.shape[0]
-    for b in range(batch):
-        for first in range(0, channels, LANES):
-            width = min(LANES, channels - first)
+    for b in range(u.shape[0]):
+        for first in range(0, u.shape[2], LANES):
+            width = min(LANES, u.shape[2] - first)
             rate = np.empty((states, width), np.float32)
             g = np.empty((states, width), np.float32)
             _load(rate, A, first)
@@ -98,53 +164,14 @@ def _backward(
             change = np.zeros((states, width), np.float32)
             h = np.empty((CHUNK + 1, states, width), np.float32)
             decay = np.empty((CHUNK, states, width), np.float32)
-            by_entering = np.empty(width, np.float32)
-            by_step = np.empty(width, np.float32)
-            step = np.empty(width, np.float32)
-            entering = np.empty(width, np.float32)
-            came = np.empty(width, np.float32)
             for chunk in range(saved.shape[1] - 1, -1, -1):
                 start = chunk * CHUNK
-                length = min(CHUNK, steps - start)
                 _load(h[0], saved[b, chunk], first)
-                for k in range(length):
-                    t = start + k
-                    for i in range(width):
-                        step[i] = delta[b, t, first + i]
-                        entering[i] = step[i] * u[b, t, first + i]
-                    for n in range(states):
-                        into = B[b, t, n]
-                        for i in range(width):
-                            decay[k, n, i] = exp2(step[i] * rate[n, i])
-                            h[k + 1, n, i] = decay[k, n, i] * h[k, n, i] + entering[i] * into
-                for k in range(length - 1, -1, -1):
-                    t = start + k
-                    for i in range(width):
-                        step[i] = delta[b, t, first + i]
-                        entering[i] = step[i] * u[b, t, first + i]
-                        came[i] = dy[b, t, first + i]
-                        by_entering[i] = np.float32(0.0)
-                        by_step[i] = np.float32(0.0)
-                    for n in range(states):
-                        into, out = B[b, t, n], C[b, t, n]
-                        read = np.float32(0.0)
-                        entered = np.float32(0.0)
-                        for i in range(width):
-                            total = g[n, i] + out * came[i]
-                            read += came[i] * h[k + 1, n, i]
-                            entered += total * entering[i]
-                            by_entering[i] += total * into
-                            before = total * decay[k, n, i]
-                            faded = before * h[k, n, i]
-                            by_step[i] += faded * rate[n, i]
-                            change[n, i] += faded * step[i]
-                            g[n, i] = before
-                        dC[b, t, n] += read
-                        dB[b, t, n] += entered
-                    for i in range(width):
-                        x = u[b, t, first + i]
-                        du[b, t, first + i] = D[first + i] * came[i] + step[i] * by_entering[i]
-                        ddelta[b, t, first + i] = by_step[i] * np.float32(1 / LOG2_E) + x * by_entering[i]
+                _recompute(u[b], delta[b], B[b], rate, first, start, h, decay)
+                _reverse(
+                    u[b], delta[b], B[b], C[b], D, rate, first, start, h, decay, dy[b], g, change, du[b], ddelta[b],
+                    dB[b], dC[b],
+                )  # fmt: skip
             _store(g, dstate[b], first)
             for n in range(states):
                 for i in range(width):

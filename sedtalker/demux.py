@@ -47,6 +47,12 @@ _DECLARED_DURATION = {
 _OWN_ORIGIN = {"matroska", "webm", "mov", "mp4", "avi"}  # time begins at 0, not at the first packet
 _NO_PAUSES = {"flac", "mp3", "aac", "wav", "w64", "aiff", "caf", "au", "ac3", "eac3", "tta", "wv", "ogg"}
 _CHECKSUMS = {"flac", "wavpack", "tta"}  # codecs whose decoders check frames on request
+_FRAMES_ALONE = {"mp3", "aac", "ac3", "eac3"}  # frames without a container; tags can follow them
+_MP3_RATES = {
+    (version, number): rate // divisor
+    for version, divisor in ((3, 1), (2, 2), (0, 4))
+    for number, rate in enumerate((44_100, 48_000, 32_000))
+}  # Hz, by the bits of the version and of the rate in the header of a frame
 _TAG = re.compile(rb"[ -~]{4}|ID3|TAG")  # of a RIFF chunk or an ID3 tag
 _RESYNC = {"matroska", "webm", "mpegts"}  # FFmpeg skips damaged bytes of these without an error
 
@@ -290,6 +296,65 @@ def _find_undeclared_sound(path: Path) -> float:
     return 0.0 if tagged or not rest.strip(b"\0") else seconds
 
 
+def _find_sound_end(path: Path) -> int:
+    """Byte at which the frames of a file without a container end; ID3, APE and Lyrics3 tags and zeros can follow."""
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        while end > 0:
+            file.seek(max(0, end - 4096))
+            tail = file.read(min(end, 4096))
+            size = _size_of_tag(tail) or len(tail) - len(tail.rstrip(b"\0"))
+            if size == 0:
+                break
+            end -= size
+    return end
+
+
+def _size_of_tag(tail: bytes) -> int:
+    """Bytes of the tag at the end of `tail`; 0 if there is none."""
+    if tail[-128:-125] == b"TAG":
+        return 128
+    if tail[-32:-24] == b"APETAGEX":
+        size, _, flags = struct.unpack("<3I", tail[-20:-8])
+        return int(size + 32 * (flags >> 31))  # with a header
+    if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
+        return int(tail[-15:-9]) + 15
+    if tail[-10:-7] == b"3DI":
+        return 20 + _synchsafe(tail[-4:])
+    return 0
+
+
+def _find_mp3_duration(path: Path) -> float | None:
+    """Seconds by the number of frames in a LAME header (first frame of the file); None if there is none.
+
+    FFmpeg ignores that number where tags follow the sound, and counts their bytes as sound.
+    """
+    with path.open("rb") as file:
+        tag = file.read(10)
+        if tag[:3] != b"ID3":
+            file.seek(0)
+        else:
+            file.seek(10 + _synchsafe(tag[6:]))
+        head = file.read(256)
+    found = re.search(rb"(?:Xing|Info)\0\0\0(.)(.{4})", head, re.DOTALL)
+    if len(head) < 256 or head[0] != 0xFF or found is None or not found[1][0] & 1:
+        return None
+    lame = found.start() + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if found[1][0] & bit)
+    if head[lame : lame + 4] not in (b"LAME", b"Lavf", b"Lavc"):
+        return None
+    padding = int.from_bytes(head[lame + 21 : lame + 24], "big")
+    rate = _MP3_RATES.get((head[1] >> 3 & 3, head[2] >> 2 & 3))
+    if rate is None:
+        return None
+    count = int.from_bytes(found[2], "big") * (1152 if head[1] >> 3 & 3 == 3 else 576)
+    return max(0, count - (padding >> 12) - (padding & 0xFFF)) / rate
+
+
+def _synchsafe(size: bytes) -> int:
+    """The size in an ID3 header: four bytes of seven bits."""
+    return sum(byte << 7 * place for place, byte in enumerate(reversed(size)))
+
+
 def _is_cut_riff(path: Path) -> bool:
     """Whether a RIFF file, such as AVI, ends before the end of its first RIFF chunk."""
     with path.open("rb") as file:
@@ -330,6 +395,8 @@ class _Timeline:
         self._silence = 0.0  # s, silence filled in so far
         self._damage = False  # damage since the last frame
         self._failed_end = 0.0  # s, end of the packets that could not be decoded
+        self._failed = 0  # packets since the last frame that could not be decoded
+        self._sound_end = _find_sound_end(path) if self._formats & _FRAMES_ALONE else None  # byte
         self._seen_end = 0.0  # s, end of all packets
         self._picture_end = 0.0  # s, end of the video packets
         self._page = (0, 0)  # position in the file, and bytes read from it on
@@ -349,11 +416,11 @@ class _Timeline:
         if "wav" in self._formats:
             data = _find_wav_data(self._path)
             return data.size / data.rate if data and data.has_length and not self._report.undeclared else None
+        if "mp3" in self._formats:
+            return _find_mp3_duration(self._path)
         duration = self._container.duration
-        # A start after 0 comes from a LAME header, which also has the number of frames.
-        counted = "mp3" in self._formats and (self._stream.start_time or 0) > 0
         cut = "avi" in self._formats and _is_cut_riff(self._path)  # FFmpeg's duration is wrong for some complete AVI
-        if not duration or duration <= 0 or not (self._formats & _DECLARED_DURATION or counted or cut):
+        if not duration or duration <= 0 or not (self._formats & _DECLARED_DURATION or cut):
             return None
         return float(duration / 1e6)
 
@@ -377,6 +444,8 @@ class _Timeline:
                     if packet.size == 0 and packet.dts is None:  # end of the file
                         continue
                     errors = 0
+                    if self._sound_end is not None and (packet.pos or 0) >= self._sound_end:
+                        continue
                     self._note_end(packet)
                     if packet.stream.index == self._stream.index:
                         yield packet
@@ -418,6 +487,7 @@ class _Timeline:
         except (av.error.FFmpegError, ValueError):
             if packet is not None:
                 self._note_damage()
+                self._failed += 1
                 if packet.pts is not None:
                     end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._failed_end = end - self._origin + self._offset
@@ -455,7 +525,7 @@ class _Timeline:
             self._report.damaged += 1
             self._report.lost.append(Span(self._position, channels.shape[1] / rate))
             channels = np.zeros_like(channels)
-        self._damage = False
+        self._damage, self._failed = False, 0
         if channels.shape[1]:
             self._position += channels.shape[1] / rate
             yield channels, rate
@@ -486,6 +556,9 @@ class _Timeline:
     def _fill_end(self) -> Iterator[tuple[Channels, int]]:
         """Silence up to the end of the header's duration, of the video or of a failed packet."""
         if self._format is None:
+            return
+        if self._sound_end is not None and self._declared is not None and self._position >= self._declared - GAP:
+            self._report.damaged -= self._failed  # other content than sound follows the last frame
             return
         damaged = self._damage or bool(self._report.damaged or self._report.lost)
         end = self._picture_end

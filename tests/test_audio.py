@@ -284,6 +284,39 @@ def test_tags_after_the_sound_of_a_wav_are_not_sound(tmp_path: Path, tone: np.nd
     assert len(load_audio(path)) == len(tone)
 
 
+def id3_size(size: int) -> bytes:
+    return bytes(size >> shift & 127 for shift in (21, 14, 7, 0))
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()  # frames seem to begin in it
+APE = b"APETAGEX" + struct.pack("<4I", 2000, len(PICTURE) + 32, 1, 1 << 31) + bytes(8)
+TAGS = {
+    "id3v1": b"TAG" + bytes(125),
+    "ape": APE + PICTURE + APE,
+    "id3v2": b"ID3\4\0\0" + id3_size(len(PICTURE)) + PICTURE,
+    "id3v2 with its end": b"ID3\4\0\20" + id3_size(len(PICTURE)) + PICTURE + b"3DI\4\0\20" + id3_size(len(PICTURE)),
+    "lyrics": b"LYRICSBEGIN" + b"x" * 20_000 + b"020011LYRICS200" + b"TAG" + bytes(125),
+    "zeros": bytes(100_000),
+    "text": b"<html>" * 5_000,
+}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("tags", TAGS)
+def test_tags_after_the_sound_of_an_mp3_are_not_lost_sound(tmp_path: Path, tags: str, counted: bool) -> None:
+    path = tmp_path / "a.mp3"
+    with av.open(str(path), "w", options={"write_xing": str(int(counted))}) as container:
+        stream = container.add_stream("libmp3lame", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(0.1 * hiss(2.0)[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate = 48_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    path.write_bytes(path.read_bytes() + TAGS[tags])
+    if not counted and tags in ("id3v2", "text"):
+        pytest.skip("nothing says where the sound ends")
+    refuse_damaged(path)
+    assert abs(len(load_audio(path)) / SAMPLE_RATE - 2.0) < 0.1
+
+
 def test_an_impossible_rate_in_a_header_is_refused(tmp_path: Path, tone: np.ndarray) -> None:
     write_wav(tmp_path / "a.wav", tone, len(tone) * 2, rate=1)
     with pytest.raises(AudioError, match="a sampling rate of 1 Hz"):

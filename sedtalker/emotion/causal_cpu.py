@@ -135,22 +135,18 @@ def _summarise(
 
 
 @compiled
-def _decide(
-    raw: Float, neutral: int, absent: NDArray[np.bool_], temperature: float, low: float, high: float,
-    speech: Float, y: Float,
-) -> None:  # fmt: skip
-    """y (S, C + 2), posterior, intensity and speech, of raw outputs (M, S, C + 1) and the logits of speech (S, 1).
+def _average(raw: Float, neutral: int, absent: NDArray[np.bool_], temperature: float, y: Float) -> None:
+    """y (S, C + 1), mean logits and strength over the members, of raw outputs (M, S, C + 1), as `Diarizer.average`.
 
-    As `Diarizer.average` and `Diarizer.finish`. `absent` is (C,); `low` and `high` are the range of the intensity.
+    `absent` is (C,).
     """
     labels, members = absent.shape[0], np.float32(raw.shape[0])
     for s in range(y.shape[0]):
-        for c in range(labels):
+        for c in range(labels + 1):
             y[s, c] = np.float32(0.0)
-        level = np.float32(0.0)
         for m in range(raw.shape[0]):
             activation, most, total = raw[m, s, 0], np.float32(-3e38), np.float32(0.0)
-            level += raw[m, s, 1] / members
+            y[s, labels] += raw[m, s, 1] / members
             for c in range(labels):
                 if c != neutral and not absent[c]:
                     most = max(most, raw[m, s, 2 + c - (c > neutral)])
@@ -161,11 +157,23 @@ def _decide(
             for c in range(labels):
                 logit = -softplus(activation) if c == neutral else raw[m, s, 2 + c - (c > neutral)] - shift
                 y[s, c] += (np.float32(ABSENT) if absent[c] else logit / temperature) / members
+
+
+@compiled
+def _finish(means: Float, neutral: int, low: float, high: float, y: Float) -> None:
+    """Fill the posterior and the intensity, y (S, >= C + 1), of mean logits and strength (S, C + 1).
+
+    As `Diarizer.finish`; `low` and `high` are the range of the intensity.
+    """
+    labels = means.shape[1] - 1
+    for s in range(means.shape[0]):
+        for c in range(labels):
+            y[s, c] = means[s, c]
         softmax(y[s, :labels])
         least = np.float32(LEAST_INTENSITY)
-        level = (np.float32(1.0) - y[s, neutral]) * (least + (np.float32(1.0) - least) * sigmoid(level))
+        strength = least + (np.float32(1.0) - least) * sigmoid(means[s, labels])
+        level = (np.float32(1.0) - y[s, neutral]) * strength
         y[s, labels] = min(max((level - low) / (high - low), np.float32(0.0)), np.float32(1.0))
-        y[s, labels + 1] = sigmoid(speech[s, 0])
 
 
 class _Convolution:
@@ -362,11 +370,8 @@ class PackedDiarizer:
                 estimate = add_evidence(estimate, piece.steps, piece.speech).limited()
             projected.append(piece.projected.astype(np.float16))  # those of the whole recording are kept
         means = self._overlap_add(np.concatenate(projected), self.voice_terms(estimate))
-        posterior, level = self._finish(means)
-        return Prediction(
-            upsample_steps(posterior, count), upsample_steps(level, count),
-            upsample_steps(np.concatenate(activity), count),
-        )  # fmt: skip
+        rows = upsample_steps(self.finish(means, np.concatenate(activity)), count)
+        return Prediction(rows[:, :-2], rows[:, -2], rows[:, -1])
 
     def enroll(self, features: Iterable[Float]) -> VoiceProfile:
         """The profile of the voice in blocks (t, L, D) of features."""
@@ -445,34 +450,27 @@ class PackedDiarizer:
 
     def _run_window(self, projected: Float, terms: list[_VoiceTerms]) -> Float:
         """Mean outputs (S, C + 1) over the members of projected steps (S, M width), from the past and the future."""
-        means, column = np.zeros((len(projected), len(self.config.labels) + 1), np.float32), 0
-        for member, own in zip(self.members, terms, strict=True):
+        raw, column = np.empty((len(self.members), len(projected), len(self.config.labels) + 1), np.float32), 0
+        for member, own, outputs in zip(self.members, terms, raw, strict=True):
             embedded = np.empty((len(projected), member.width), np.float32)
             _adapt(projected, column, own.shift, own.scale, member.bias, embedded)
-            raw = np.empty((len(projected), member.head.outputs), np.float32)
-            local = member.run_past(embedded, _MemberState(member), 0, raw)
-            means += self._combine(raw + member.run_future(embedded, local))
+            local = member.run_past(embedded, _MemberState(member), 0, outputs)
+            outputs += member.run_future(embedded, local)
             column += member.width
-        return means / np.float32(len(self.members))
+        return self.average_members(raw)
 
-    def _combine(self, raw: Float) -> Float:
-        """Logits and strength (S, C + 1) of raw outputs (S, C + 1), as `Diarizer._combine`."""
-        activation, strength, emotions = raw[:, :1], raw[:, 1:2], raw[:, 2:].copy()
-        emotions[:, np.delete(self.absent, self.neutral)] = ABSENT
-        emotions -= emotions.max(1, keepdims=True)
-        shares = emotions - np.log(np.exp(emotions).sum(1, keepdims=True)) - np.logaddexp(0, -activation)
-        logits = np.insert(shares, self.neutral, -np.logaddexp(0, activation)[:, 0], axis=1) / self.temperature
-        logits[:, self.absent] = ABSENT
-        return np.concatenate([logits, strength], axis=1)
+    def average_members(self, raw: Float) -> Float:
+        """Mean logits and strength (S, C + 1) of the members' raw outputs (M, S, C + 1)."""
+        means = np.empty(raw.shape[1:], np.float32)
+        _average(raw, self.neutral, self.absent, self.temperature, means)
+        return means
 
-    def _finish(self, means: Float) -> tuple[Float, Float]:
-        """Posterior (S, C) and intensity (S,) of mean outputs (S, C + 1), as `Diarizer.finish`."""
-        logits = means[:, :-1]
-        posterior = np.exp(logits - logits.max(1, keepdims=True))
-        posterior /= posterior.sum(1, keepdims=True)
-        emotional, least = 1 - posterior[:, self.neutral], np.float32(LEAST_INTENSITY)
-        level = emotional * (least + (1 - least) * _logistic(means[:, -1]))
-        return posterior, ((level - self.low) / (self.high - self.low)).clip(0, 1)
+    def finish(self, means: Float, speech: Float) -> Float:
+        """Posterior, intensity and speech (S, C + 2) of mean outputs (S, C + 1) and speech (S,)."""
+        rows = np.empty((len(means), means.shape[1] + 1), np.float32)
+        _finish(means, self.neutral, self.low, self.high, rows)
+        rows[:, -1] = speech
+        return rows
 
 
 def add_evidence(estimate: VoiceEstimate, values: Float, activity: Float) -> VoiceEstimate:
@@ -614,7 +612,8 @@ class PackedSteps:
         steps, standardised = (np.empty((size, len(packed.average)), np.float32) for _ in range(2))
         _pool(frames, packed.first_layer, packed.average, packed.deviation, steps, standardised)
         speech = packed.speech(standardised, np.empty((size, 1), np.float32))
-        activity = _logistic(speech[:, 0]) * np.float32(1 / STEP_RATE)
+        activity = _logistic(speech[:, 0])
+        weight = activity * np.float32(1 / STEP_RATE)
         read = (steps, standardised) if early is None else self._read_early(early, self._steps + size)
         raw, done, counted = [self._raw], 0, 0
         while done < len(read[0]) or counted < size:  # up to the end of a block, where the estimate changes
@@ -623,19 +622,17 @@ class PackedSteps:
                 done += count
             if count := min(self._block_end - self._slack - self._steps, size - counted):
                 part = slice(counted, counted + count)
-                self._voice.add(steps[part], activity[part])
+                self._voice.add(steps[part], weight[part])
                 if packed.config.projected_voice:
                     own = self._projected[:count]
-                    self._networks.add(own, activity[part][: len(own)])
+                    self._networks.add(own, weight[part][: len(own)])
                     self._projected = self._projected[count:]
                 counted += count
                 self._count_steps(count)
         known = np.concatenate(raw, axis=1)
         shown = known[:, (np.arange(size) + self._lead).clip(max=known.shape[1] - 1)]
         self._raw = known[:, size:]
-        rows = np.empty((size, len(packed.absent) + 2), np.float32)
-        _decide(shown, packed.neutral, packed.absent, packed.temperature, packed.low, packed.high, speech, rows)
-        return rows
+        return packed.finish(packed.average_members(shown), activity)
 
     def _read_early(self, early: Float, complete: int) -> tuple[Float, Float]:
         """The next steps of the networks, up to `lead` steps after the first `complete` ones; see `pool_early`."""

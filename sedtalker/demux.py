@@ -47,7 +47,7 @@ _DECLARED_DURATION = {
 _OWN_ORIGIN = {"matroska", "webm", "mov", "mp4", "avi"}  # time begins at 0, not at the first packet
 _NO_PAUSES = {"flac", "mp3", "aac", "wav", "w64", "aiff", "caf", "au", "ac3", "eac3", "tta", "wv", "ogg"}
 _CHECKSUMS = {"flac", "wavpack", "tta"}  # codecs whose decoders check frames on request
-_FRAMES_ALONE = {"mp3", "aac", "ac3", "eac3"}  # frames without a container; tags can follow them
+_FRAMES_ALONE = {"mp3", "aac", "ac3", "eac3", "wv"}  # frames without a container; tags can follow them
 _MP3_RATES = {
     (version, number): rate // divisor
     for version, divisor in ((3, 1), (2, 2), (0, 4))
@@ -303,25 +303,28 @@ def _find_sound_end(path: Path) -> int:
         while end > 0:
             file.seek(max(0, end - 4096))
             tail = file.read(min(end, 4096))
-            size = _size_of_tag(tail) or len(tail) - len(tail.rstrip(b"\0"))
+            size, start = _size_of_tag(tail)
+            file.seek(max(0, end - size))
+            if size == 0 or size > end or file.read(len(start)) != start:
+                size = _size_of_padding(tail)
             if size == 0:
                 break
             end -= size
     return end
 
 
-def _size_of_tag(tail: bytes) -> int:
-    """Bytes of the tag at the end of `tail`; 0 if there is none."""
-    if tail[-128:-125] == b"TAG":
-        return 128
+def _size_of_tag(tail: bytes) -> tuple[int, bytes]:
+    """Size in bytes of the tag at the end of `tail`, and the bytes with which it starts; 0 if there is none."""
+    if tail[-128:-125] == b"TAG" and tail[-131:-123] != b"APETAGEX":
+        return 128, b"TAG"
     if tail[-32:-24] == b"APETAGEX":
         size, _, flags = struct.unpack("<3I", tail[-20:-8])
-        return int(size + 32 * (flags >> 31))  # with a header
+        return (size + 32, b"APETAGEX") if flags >> 31 else (size, b"")  # with or without a header
     if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
-        return int(tail[-15:-9]) + 15
+        return int(tail[-15:-9]) + 15, b"LYRICSBEGIN"
     if tail[-10:-7] == b"3DI":
-        return 20 + _synchsafe(tail[-4:])
-    return 0
+        return 20 + _synchsafe(tail[-4:]), b"ID3"
+    return 0, b""
 
 
 def _find_mp3_duration(path: Path) -> float | None:
@@ -348,6 +351,18 @@ def _find_mp3_duration(path: Path) -> float | None:
         return None
     count = int.from_bytes(found[2], "big") * (1152 if head[1] >> 3 & 3 == 3 else 576)
     return max(0, count - (padding >> 12) - (padding & 0xFFF)) / rate
+
+
+def _size_of_padding(tail: bytes) -> int:
+    """Zeros at the end of `tail` that are not the end of a tag."""
+    end = len(tail.rstrip(b"\0"))
+    if end == 0 and len(tail) > 128:
+        return len(tail) - 128  # the rest can be of a tag
+    for mark, size in ((b"APETAGEX", 32), (b"TAG", 128)):
+        start = tail.rfind(mark, max(0, end - size), end)
+        if 0 <= start <= len(tail) - size:
+            return len(tail) - start - size
+    return len(tail) - end
 
 
 def _synchsafe(size: bytes) -> int:
@@ -453,6 +468,8 @@ class _Timeline:
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
+                if self._sound_end is not None and sum(self._page) >= self._sound_end:
+                    return
                 errors += 1
                 self._note_damage()
 

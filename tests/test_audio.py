@@ -317,6 +317,15 @@ def test_tags_after_the_sound_of_an_mp3_are_not_lost_sound(tmp_path: Path, tags:
     assert abs(len(load_audio(path)) / SAMPLE_RATE - 2.0) < 0.1
 
 
+@pytest.mark.parametrize("tags", ["id3v1", "ape", "zeros"])  # after the tag that FFmpeg writes
+def test_tags_after_the_sound_of_wavpack_are_not_damage(tmp_path: Path, tags: str) -> None:
+    path = tmp_path / "a.wv"
+    write_media(path, 0.1 * hiss(2.0), 48_000, "wavpack", "wv")
+    path.write_bytes(path.read_bytes() + TAGS[tags])
+    refuse_damaged(path)
+    assert len(load_audio(path)) / SAMPLE_RATE == pytest.approx(2.0, abs=0.01)
+
+
 def test_an_impossible_rate_in_a_header_is_refused(tmp_path: Path, tone: np.ndarray) -> None:
     write_wav(tmp_path / "a.wav", tone, len(tone) * 2, rate=1)
     with pytest.raises(AudioError, match="a sampling rate of 1 Hz"):

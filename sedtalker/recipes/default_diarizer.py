@@ -20,6 +20,7 @@ A student of larger encoders adds to this: configs/diarizer/student.yaml after b
     WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
     WORK/open-refit/model with its --tune: the diarizer `open`
+    WORK/voice/model      with voice.yaml: the diarizer `voice`
     WORK/student/model    the same with a third block and what it learned from a teacher (not packaged)
 
 Existing results are reused: use another folder for other sources.

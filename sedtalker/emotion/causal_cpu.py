@@ -376,10 +376,14 @@ class PackedDiarizer:
     def enroll(self, features: Iterable[Float]) -> VoiceProfile:
         """The profile of the voice in blocks (t, L, D) of features."""
         states, networks = self.start(None), self.start_networks(None)
+        if not self.config.projected_voice:  # the blocks need not run
+            for frames, _ in _cut(features, BLOCKS.hop):
+                steps, _, speech = self.pool(frames)
+                states = add_evidence(states, steps, speech)
+            return self.make_profile(states, states)
         for piece in self._read(features):
             states = add_evidence(states, piece.steps, piece.speech)
-            if self.config.projected_voice:
-                networks = add_evidence(networks, piece.projected, piece.projected_speech)
+            networks = add_evidence(networks, piece.projected, piece.projected_speech)
         return self.make_profile(states, networks)
 
     def make_profile(self, states: VoiceEstimate, networks: VoiceEstimate) -> VoiceProfile:

@@ -248,8 +248,8 @@ class Talker:
             track.scale(intensity_scale)
             count = max(1, round(encoded.duration * fps))
             decoder = MotionDecoder(network, seed, still)
-            gap = network.recording_gap(speech.blocks()) if look_ahead is None else None
-            motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count, gap)
+            mouth = network.recording_mouth(speech.blocks()) if look_ahead is None else None
+            motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count, mouth)
         return Animation(
             template=rig.template,
             faces=rig.faces,
@@ -433,7 +433,7 @@ class Talker:
         rig: Face,
         fps: float,
         count: int,
-        gap: Float | None,
+        mouth: Float | None,
     ) -> tuple[Float, Float]:
         """Weights (count, 52) of a rig or vertices (count, V, 3), and angles of the head (count, 3), at `fps`."""
         rigged = rig.blendshapes is not None
@@ -447,7 +447,7 @@ class Talker:
             nonlocal start
             for block in speech.blocks():
                 ahead = prosody[start : start + len(block)]
-                known = None if gap is None else gap[start - LOOK_AHEAD : start - LOOK_AHEAD + len(block)]
+                known = None if mouth is None else mouth[start - LOOK_AHEAD : start - LOOK_AHEAD + len(block)]
                 start += len(block)
                 posterior, intensity = emotion.push(block, ahead[:, 0])
                 yield decoder.push(block, posterior, intensity, ahead, known)

@@ -95,7 +95,7 @@ def test_models_of_folders_equal_those_of_torch_modules() -> None:
     assert ours is not None
     speech = ours.embed(hidden)
     equal(speech, theirs.embed(hidden))
-    equal(ours.recording_gap([speech]), theirs.recording_gap([speech]))
+    equal(ours.recording_mouth([speech]), theirs.recording_mouth([speech]))
     emotion = np.full((len(hidden), 8), 1 / 8, np.float32), np.ones(len(hidden), np.float32)
     equal(*(network.start_steps().push(speech, *emotion) for network in (ours, theirs)))
     packed = load_compiled_diarizer()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.face.arkit import MOUTH_PUCKER, ROLL_LOWER, STRETCH_LEFT, TONGUE_OUT
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_PUCKER, ROLL_LOWER, STRETCH_LEFT, STRETCH_RIGHT, TONGUE_OUT
 from sedtalker.labels import LABELS
 from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, Windowing
 from sedtalker.talker import segments
@@ -22,16 +22,14 @@ from sedtalker.talker.model import (
     CONTACT_ROLL,
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
+    KEPT_WIDTH,
     LARGEST_DOUBT,
-    NARROWED,
     PARTED_GAP,
     PARTED_RAMP,
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
-    USUAL_WIDTH,
-    WIDENED,
-    WIDTH_GAIN,
+    WIDENING_SHARE,
     TalkerConfig,
     TalkerModel,
 )
@@ -121,18 +119,18 @@ def test_blocks_equal_the_whole(model: TalkerModel, size: int) -> None:
 @pytest.mark.parametrize("size", [1, 3, 200])
 @pytest.mark.parametrize("known", [False, True])
 def test_compiled_steps_with_a_network_of_the_lip_gap(size: int, known: bool) -> None:
-    """Live, the gap follows from the past; of a whole recording, it is the one of `TalkerModel.forward`."""
+    """Live, the mouth follows from the past; of a whole recording, it is the one of `TalkerModel.forward`."""
     model = make_opening_talker()
     network = motion_of(model)
     assert isinstance(network, PackedTalker)
     features, *emotion = parts(151)
     speech = network.embed(features.numpy())
-    gap = network.recording_gap([speech[:40], speech[40:]]) if known else None
+    mouth = network.recording_mouth([speech[:40], speech[40:]]) if known else None
     steps = network.start_steps()
     got = []
     for start in range(0, 151, size):
         part = slice(start, start + size)
-        own = None if gap is None else gap[part]
+        own = None if mouth is None else mouth[part]
         got.append(steps.push(speech[part], *(x[part].numpy() for x in emotion), own))
     if known:
         wanted = model(features[None], *(part[None] for part in emotion))
@@ -157,16 +155,16 @@ def test_the_gap_of_a_long_recording_is_read_in_segments(monkeypatch: pytest.Mon
     """Far from its ends a segment's context is enough; a short recording is read at once."""
     model = make_opening_talker()
     speech = embed_speech(model, parts(900)[0])
-    whole = model.recording_gap(speech[None])
+    whole = model.recording_mouth(speech[None])
     assert whole is not None
     blocks = [part.numpy() for part in speech.split(70)]
     networks = ModelMotion(model), motion_of(model)
     for network in networks:
-        np.testing.assert_allclose(network.recording_gap(blocks), whole[0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(network.recording_mouth(blocks), whole[0], rtol=0, atol=1e-4)
     monkeypatch.setattr(segments, "SEGMENT", 200)
     monkeypatch.setattr(segments, "CONTEXT", 100)
     for network in networks:
-        np.testing.assert_allclose(network.recording_gap(blocks), whole[0], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(network.recording_mouth(blocks), whole[0], rtol=0, atol=1e-3)
 
 
 def test_a_visible_tip_of_the_tongue_parts_the_lips() -> None:
@@ -177,7 +175,7 @@ def test_a_visible_tip_of_the_tongue_parts_the_lips() -> None:
     lips = torch.zeros(1, 3, 52)
     lips[0, :, TONGUE_OUT] = torch.tensor([TONGUE_HIDDEN, TONGUE_SHOWN, 1.0])
     for predicted, expected in ((1.0, [1.0, TONGUE_GAP, TONGUE_GAP]), (9.0, [9.0] * 3)):
-        fitted = model._fit_gap(lips, torch.zeros(1, 3, model.config.width), torch.full((1, 3), predicted))
+        fitted = model._fit_mouth(lips, torch.zeros(1, 3, model.config.width), make_mouth(3, predicted))
         np.testing.assert_allclose((fitted @ model.expression.gap)[0].numpy(), expected, atol=0.01)
 
 
@@ -194,7 +192,7 @@ def test_a_contact_of_lip_and_teeth_parts_the_lips_as_predicted_up_to_a_limit() 
         (-20.0, 2.0, [0.0, 2.0]),
     ):
         model.opening_share.bias.fill_(bias)  # the predicted gap decides, or the closure
-        fitted = model._fit_gap(lips, torch.zeros(1, 2, model.config.width), torch.full((1, 2), predicted))
+        fitted = model._fit_mouth(lips, torch.zeros(1, 2, model.config.width), make_mouth(2, predicted))
         np.testing.assert_allclose((fitted @ model.expression.gap)[0].numpy(), expected, atol=0.01)
 
 
@@ -211,21 +209,49 @@ def test_a_large_predicted_gap_overrules_a_closure_that_is_not_sure() -> None:
         (DOUBTFUL_CLOSURE, 9.0, 0.0),
     ):
         model.opening_share.bias.fill_(logit)
-        gap = model._fit_gap(lips, hidden, torch.full((1, 1), predicted)) @ model.expression.gap
+        gap = model._fit_mouth(lips, hidden, make_mouth(1, predicted)) @ model.expression.gap
         assert float(gap) == pytest.approx(predicted / (1 + math.exp(-logit - raised)), abs=0.01)
 
 
-def test_small_changes_of_the_width_are_enlarged() -> None:
+def make_mouth(frames: int, gap: float, widening: float = 0.0) -> Tensor:
+    """A predicted mouth (1, frames, 2)."""
+    return torch.tensor([gap, widening]).expand(1, frames, 2)
+
+
+def test_lips_stretch_to_widen_and_stretch_less_or_pucker_to_narrow() -> None:
     model = make_opening_talker()
     assert model.expression is not None
     width = model.expression.width
-    lips = torch.full((1, 5, 52), 0.0)
-    over = torch.tensor([1.0, -2.0, 4.0, -6.0, 0.0])  # mm over the usual width
-    lips[0, :, STRETCH_LEFT] = torch.clamp(over + USUAL_WIDTH, min=0) / width[STRETCH_LEFT]
-    lips[0, :, MOUTH_PUCKER] = torch.clamp(over + USUAL_WIDTH, max=0) / width[MOUTH_PUCKER]
-    got = (model._widen(lips) @ width)[0] - USUAL_WIDTH
-    wanted = [1 + WIDTH_GAIN * (1 - 1 / WIDENED), -2 - 2 * WIDTH_GAIN * (1 - 2 / NARROWED), 4.0, -6.0, 0.0]
-    np.testing.assert_allclose(got.numpy(), wanted, atol=1e-4)
+    lips = torch.zeros(1, 4, 52)
+    lips[..., STRETCH_LEFT], lips[..., STRETCH_RIGHT] = 0.2, 0.3
+    changes = torch.tensor([[1.5, 0.0, -1.0, -5.0]])
+    got = model._widen(lips, changes)
+    np.testing.assert_allclose(((got - lips) @ width).numpy(), changes, atol=1e-5)
+    assert (got[0, :3, MOUTH_PUCKER] == 0).all() and got[0, 3, MOUTH_PUCKER] > 0.2
+    assert got[0, 3, STRETCH_LEFT] == 0  # both sides stretch less by the same weight, none by less than 0
+    assert got[0, 3, STRETCH_RIGHT] == pytest.approx(0.1)
+
+
+def test_the_mouth_is_narrowed_by_a_part_of_what_the_moved_jaw_does() -> None:
+    model = make_opening_talker()
+    assert model.expression is not None and model.opening_share is not None
+    model.opening_share.weight.zero_()
+    model.opening_share.bias.fill_(20.0)  # the predicted gap decides
+    lips, hidden, width = torch.zeros(1, 1, 52), torch.zeros(1, 1, model.config.width), model.expression.width
+    for widening in (0.0, 2.0):
+        fitted = model._fit_mouth(lips, hidden, make_mouth(1, 9.0, widening))
+        jaw = float(fitted[..., JAW_OPEN] * width[JAW_OPEN])
+        assert jaw < -0.5
+        assert float((fitted - lips) @ width) == pytest.approx((1 - KEPT_WIDTH) * jaw + widening, abs=1e-4)
+
+
+def test_a_part_of_the_predicted_widening_is_added() -> None:
+    model = make_opening_talker()
+    assert model.opening is not None
+    embedded = embed_speech(model, parts(20)[0])[None]
+    predicted, mouth = model.opening.run_both(embedded[..., model.config.width :]), model.recording_mouth(embedded)
+    assert mouth is not None
+    torch.testing.assert_close(mouth[..., 1], WIDENING_SHARE * predicted[..., 1])
 
 
 @pytest.mark.parametrize("size", [1, 3, 200])

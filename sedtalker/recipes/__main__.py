@@ -32,6 +32,7 @@ RECIPES = {
     "head_asset": "the head, from the files of MakeHuman",
     "head_axes": "the shapes of the head by sex, age, ancestry, weight and muscle",
     "leave_one_corpus_out": "diarizers trained without each corpus in turn, and their accuracy on it",
+    "lip_readouts": "readouts of a talker's stack that show tongue and rounding at doubtful phones too",
     "lip_teacher": "pseudo-labels of the lip gap and mouth width of synthetic motion",
     "phone_sheet": "close-ups of a talker's mouth by phone",
     "readme_pictures": "the pictures of the README",

@@ -24,17 +24,16 @@ HEADS = ("blendshapes", "basis", "pca", "dense")
 LAYERS = ("mamba", "attention", "mamba+moe", "attention+moe")
 ROTARY = ("plain", "low-rank")
 
-OPENING_GAIN = 1.1  # of the predicted lip gap, which varies less than the gap of people who were not measured
-TONGUE_HIDDEN, TONGUE_SHOWN = 0.40, 0.46  # tongueOut up to which the lips need not part, and at which they must
+OPENING_GAIN = 1.12  # of the predicted lip gap, which varies less than the gap of people who were not measured
+TONGUE_HIDDEN, TONGUE_SHOWN = 0.60, 0.70  # tongueOut up to which the lips need not part, and at which they must
 TONGUE_GAP = 5.1  # mm between the lips at which the tip of the tongue is visible
 FREE_ROLL, CONTACT_ROLL = 0.60, 0.80  # mouthRollLower up to which the gap is free, and from which /f v/ limit it
 CONTACT_GAP = 3.3  # mm between the lips up to which the lower lip surely touches the upper teeth
 DOUBTFUL_CLOSURE = -3.4  # logit of the share below which the stack is sure that the lips are closed
 LARGEST_DOUBT = 1.5  # by which a predicted gap raises the logit of a doubtful closure, at most
 PARTED_GAP, PARTED_RAMP = 3.0, 5.0  # mm of predicted gap from which it raises that logit, and until it fully does
-USUAL_WIDTH = -0.2  # mm of mouth width over that at rest, the median in speech
-WIDTH_GAIN = 0.5  # of small changes of the width
-WIDENED, NARROWED = 2.5, 5.0  # mm over and under USUAL_WIDTH from which the width has its full extent
+KEPT_WIDTH = 0.5  # share of the width that is kept when the jaw moves to the predicted gap, which narrows the mouth
+WIDENING_SHARE = 0.25  # of the predicted widening, added to that of the stack: each follows other changes of the width
 SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (0.5, -3.0, 0.0), 0.3
 """Logit of the share of the predicted gap, before training: for each mm between the lips of the stack, for its
 mouthRollLower (/f v/) and tongueOut (/th/), and its value at closed lips."""

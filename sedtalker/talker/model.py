@@ -42,11 +42,11 @@ from sedtalker.talker.config import (
     CONTACT_ROLL,
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
+    KEPT_WIDTH,
     KIND,
     LARGEST_DOUBT,
     LOWER_FACE,
     MEAN_STYLE,
-    NARROWED,
     OPENING_GAIN,
     PARTED_GAP,
     PARTED_RAMP,
@@ -55,9 +55,7 @@ from sedtalker.talker.config import (
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
-    USUAL_WIDTH,
-    WIDENED,
-    WIDTH_GAIN,
+    WIDENING_SHARE,
     TalkerConfig,
 )
 from sedtalker.talker.config import HEADS as HEADS
@@ -137,20 +135,20 @@ class TalkerModel(nn.Module):
         """
         embedded = self.embed(features, style)
         x, activation = self._utterance_inputs(embedded, posterior, intensity)
-        return self._run_utterance(x, activation, self.recording_gap(embedded))[0]
+        return self._run_utterance(x, activation, self.recording_mouth(embedded))[0]
 
     def motion(self, features: Tensor, posterior: Tensor, intensity: Tensor, style: Tensor | None = None) -> Motion:
         """`forward`, with the coefficients at intensity 0 and the load-balancing loss, for training."""
         embedded = self.embed(features, style)
         x, activation = self._utterance_inputs(embedded, posterior, intensity)
-        gap = self._training_gap(embedded) if self.training else self.recording_gap(embedded)
+        mouth = self._training_mouth(embedded) if self.training else self.recording_mouth(embedded)
         neutral = torch.zeros_like(activation)
-        coefficients, hidden, balance = self._run_utterance(x, activation, gap)
+        coefficients, hidden, balance = self._run_utterance(x, activation, mouth)
         if self.config.injection == "added":
-            lips = self._run_utterance(x, neutral, gap)[0]
+            lips = self._run_utterance(x, neutral, mouth)[0]
         else:  # the stack does not see the emotion
-            lips = self._decode(hidden, self._pad_history(neutral), gap)[:, self.config.look_ahead :]
-        share = None if self.opening is None else self._share_of_gap(clamp_with_gradient(self.lips(hidden)), hidden)
+            lips = self._decode(hidden, self._pad_history(neutral), mouth)[:, self.config.look_ahead :]
+        share = None if self.opening is None else self.share_of_gap(clamp_with_gradient(self.lips(hidden)), hidden)
         return Motion(coefficients, lips, balance, share)
 
     def step(
@@ -174,18 +172,18 @@ class TalkerModel(nn.Module):
         posterior: Tensor,
         intensity: Tensor,
         state: TalkerState | None = None,
-        gap: Tensor | None = None,
+        mouth: Tensor | None = None,
     ) -> tuple[Tensor, TalkerState]:
         """`step` for the embedding (B, T, embedded_width) of `embed`.
 
         Args:
-            gap: (B, T) of `recording_gap` in mm, if the whole recording is known.
+            mouth: (B, T, 2) of `recording_mouth`, if the whole recording is known.
         """
         activation = self._activate(posterior, intensity)
         if state is None:
             history = self._pad_history(activation[:, :1])[:, :-1]
             state = TalkerState((), history, embedded[:, :1], activation[:, :1], self.config.look_ahead)
-        return self._step(embedded, activation, state, gap)
+        return self._step(embedded, activation, state, mouth)
 
     def finish(self, state: TalkerState) -> Tensor:
         """Coefficients (B, <= look_ahead, K) of the last frames, after the last chunk."""
@@ -211,20 +209,25 @@ class TalkerModel(nn.Module):
         x = self.project(self.dropout(mixed)) + self._style(style)[:, None]
         return x if self.opening is None else torch.cat([x, self.opening.embed(features)], dim=-1)
 
-    def recording_gap(self, embedded: Tensor) -> Tensor | None:
-        """Lip gap (B, T) in mm of the embedding of whole recordings; None without a network of the gap."""
+    def read_stack(self, features: Tensor, style: Tensor | None = None) -> Tensor:
+        """Output (B, T + look_ahead, width) of the stack for features (B, T, L, D); not for injection "added"."""
+        x = self._pad_lookahead(self._split(self.embed(features, style))[0])
+        return self._run_stack(x, x.new_zeros(len(x), x.shape[1], len(self.config.labels)), ())[0]
+
+    def recording_mouth(self, embedded: Tensor) -> Tensor | None:
+        """`scale_mouth` (B, T, 2) of the embedding of whole recordings; None without a network of the lip gap."""
         if self.opening is None:
             return None
-        return scale_gap(self.opening.run_both(self._split(embedded)[1]))
+        return scale_mouth(self.opening.run_both(self._split(embedded)[1]))
 
-    def _training_gap(self, embedded: Tensor) -> Tensor | None:
-        """`recording_gap`, or with an even chance that of a stream, drawn for each utterance."""
+    def _training_mouth(self, embedded: Tensor) -> Tensor | None:
+        """`recording_mouth`, or with an even chance that of a stream, drawn for each utterance."""
         if self.opening is None:
             return None
         inputs = self._split(embedded)[1]
         live, whole = self.opening.run_past(inputs)[0], self.opening.run_both(inputs)
-        chosen = torch.rand(len(embedded), 1, device=embedded.device) < 0.5
-        return torch.where(chosen, scale_gap(live), scale_gap(whole))
+        chosen = torch.rand(len(embedded), 1, 1, device=embedded.device) < 0.5
+        return torch.where(chosen, scale_mouth(live), scale_mouth(whole))
 
     def _split(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """The inputs of the stack (B, T, width) and of the network of the lip gap (B, T, opening_width)."""
@@ -270,23 +273,23 @@ class TalkerModel(nn.Module):
         """Activations (B, T, C) with the first one repeated before it: (B, H - 1 + T, C)."""
         return repeat_first(activation, self.config.emotion_kernel_frames - 1)
 
-    def _run_utterance(self, x: Tensor, activation: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _run_utterance(self, x: Tensor, activation: Tensor, mouth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients (B, T, K), output of the stack and balance loss of padded x and activation (B, T + ahead, :)."""
         hidden, _, balance = self._run_stack(x, activation, ())
-        coefficients = self._decode(hidden, self._pad_history(activation), gap)
+        coefficients = self._decode(hidden, self._pad_history(activation), mouth)
         return coefficients[:, self.config.look_ahead :], hidden, balance
 
     def _step(
-        self, embedded: Tensor, activation: Tensor, state: TalkerState, gap: Tensor | None = None
+        self, embedded: Tensor, activation: Tensor, state: TalkerState, mouth: Tensor | None = None
     ) -> tuple[Tensor, TalkerState]:
         x, inputs = self._split(embedded)
         hidden, layers, _ = self._run_stack(x, activation, state.layers)
         opening = state.opening
-        if self.opening is not None and gap is None:
+        if self.opening is not None and mouth is None:
             live, opening = self.opening.run_past(inputs, opening)
-            gap = scale_gap(live)
+            mouth = scale_mouth(live)
         history = torch.cat([state.emotion_history, activation], dim=1)
-        coefficients = self._decode(hidden, history, gap)[:, state.ahead :]
+        coefficients = self._decode(hidden, history, mouth)[:, state.ahead :]
         ahead = max(0, state.ahead - x.shape[1])
         last = embedded[:, -1:], activation[:, -1:]
         return coefficients, TalkerState(layers, history[:, x.shape[1] :], *last, ahead, opening)
@@ -304,62 +307,73 @@ class TalkerModel(nn.Module):
             balances.append(balance)
         return self.norm(x), tuple(after), torch.stack(balances).mean()
 
-    def _decode(self, hidden: Tensor, history: Tensor, gap: Tensor | None) -> Tensor:
-        """Coefficients (B, T, K) of the stack's output (B, T, width), activations (B, H - 1 + T, C) and lip gap."""
+    def _decode(self, hidden: Tensor, history: Tensor, mouth: Tensor | None) -> Tensor:
+        """Coefficients (B, T, K) of the stack's output (B, T, width), activations (B, H - 1 + T, C) and the mouth."""
         hidden = self.dropout(hidden)
         raw = self.lips(hidden)
         if self.residual is not None:
             raw = raw + self.residual(hidden, self.emotion_offset(history))
         if self.expression is not None:
             lips = clamp_with_gradient(raw)
-            if gap is not None:
-                lips = self._fit_gap(lips, hidden, gap)
+            if mouth is not None:
+                lips = self._fit_mouth(lips, hidden, mouth)
             raw = self.expression(lips, self.expression.average(history))
         return clamp_with_gradient(raw) if self.config.head == "blendshapes" else raw
 
-    def _fit_gap(self, lips: Tensor, hidden: Tensor, gap: Tensor) -> Tensor:
-        """Move the jaw of lips (B, T, 52) so that they part by a gap (B, T) in mm, where nothing else decides that.
+    def _fit_mouth(self, lips: Tensor, hidden: Tensor, mouth: Tensor) -> Tensor:
+        """Move the jaw of lips (B, T, 52) so that they part by a gap in mm, where nothing else decides that.
 
         The share of the gap, a function of the stack's output (B, T, width) and of its lips, is small where the stack
         closes them; a large predicted gap raises the share of a closure that is not sure. A visible tip of the tongue
         needs a gap of at least `TONGUE_GAP`, and a contact of the lower lip with the teeth one of at most
-        `CONTACT_GAP`. Then `_widen`.
+        `CONTACT_GAP`. The mouth also widens by a part of the predicted widening, and of what the jaw narrowed it by.
+
+        Args:
+            mouth: (B, T, 2), the predicted gap and widening of `scale_mouth`.
         """
         assert self.expression is not None
+        width, predicted = self.expression.width, mouth[..., 0]
         own = lips @ self.expression.gap
         tongue = (lips[..., TONGUE_OUT].detach() - TONGUE_HIDDEN) / (TONGUE_SHOWN - TONGUE_HIDDEN)
-        gap = torch.maximum(gap, TONGUE_GAP * tongue.clamp(0, 1))
-        share = self._share_of_gap(lips, hidden)
-        parted = ((gap.detach() - PARTED_GAP) / PARTED_RAMP).clamp(0, 1)
+        gap = torch.maximum(predicted, TONGUE_GAP * tongue.clamp(0, 1))
+        share = self.share_of_gap(lips, hidden)
+        parted = ((predicted.detach() - PARTED_GAP) / PARTED_RAMP).clamp(0, 1)
         share = share + parted * (share - DOUBTFUL_CLOSURE).clamp(0, LARGEST_DOUBT)
         fitted = own + share.sigmoid() * (gap - own)
         contact = ((lips[..., ROLL_LOWER].detach() - FREE_ROLL) / (CONTACT_ROLL - FREE_ROLL)).clamp(0, 1)
         touching = torch.maximum(fitted, gap).clamp(max=CONTACT_GAP)
         change = fitted + contact * (touching - fitted) - own
-        fitted_lips = lips + (change / self.expression.gap[JAW_OPEN])[..., None] * self.expression.jaw
-        return clamp_with_gradient(self._widen(clamp_with_gradient(fitted_lips)))
+        fitted_lips = clamp_with_gradient(
+            lips + (change / self.expression.gap[JAW_OPEN])[..., None] * self.expression.jaw
+        )
+        narrowed = width[JAW_OPEN] * (fitted_lips - lips)[..., JAW_OPEN]
+        return clamp_with_gradient(self._widen(fitted_lips, mouth[..., 1] - KEPT_WIDTH * narrowed))
 
-    def _widen(self, lips: Tensor) -> Tensor:
-        """Lips (B, T, 52) with small changes of their width enlarged, those of fully stretched or rounded lips not.
+    def _widen(self, lips: Tensor, change: Tensor) -> Tensor:
+        """Lips (B, T, 52) with a mouth wider by a change (B, T) in mm.
 
-        An uncertain width is predicted close to its mean. Stretching widens the mouth, and puckering narrows it.
+        Stretching widens the mouth. Less of it narrows the mouth, and puckering does where there is none left.
         """
         assert self.expression is not None
         width = self.expression.width
-        over = lips @ width - USUAL_WIDTH
-        wider = WIDTH_GAIN * over.clamp(min=0) * (1 - over / WIDENED).clamp(min=0)
-        narrower = WIDTH_GAIN * over.clamp(max=0) * (1 + over / NARROWED).clamp(min=0)
+        for_both = width[STRETCH_LEFT] + width[STRETCH_RIGHT]
+        stretch = torch.maximum(change / for_both, -torch.minimum(lips[..., STRETCH_LEFT], lips[..., STRETCH_RIGHT]))
         lips = lips.clone()
-        lips[..., MOUTH_PUCKER] += narrower / width[MOUTH_PUCKER]
-        for side in (STRETCH_LEFT, STRETCH_RIGHT):
-            lips[..., side] += wider / (width[STRETCH_LEFT] + width[STRETCH_RIGHT])
+        lips[..., STRETCH_LEFT] += stretch
+        lips[..., STRETCH_RIGHT] += stretch
+        lips[..., MOUTH_PUCKER] += (change - for_both * stretch) / width[MOUTH_PUCKER]
         return lips
 
-    def _share_of_gap(self, lips: Tensor, hidden: Tensor) -> Tensor:
+    def share_of_gap(self, lips: Tensor, hidden: Tensor) -> Tensor:
         """Logit (B, T) of the share of the predicted gap for lips (B, T, 52) and the stack's output (B, T, width)."""
-        assert self.opening_share is not None and self.expression is not None
+        assert self.opening_share is not None
+        return self.opening_share(self.share_cues(lips, hidden))[..., 0]
+
+    def share_cues(self, lips: Tensor, hidden: Tensor) -> Tensor:
+        """Inputs (B, T, width + 3) of the share: the stack's output, and gap, mouthRollLower and tongueOut of lips."""
+        assert self.expression is not None
         cues = [lips @ self.expression.gap, lips[..., ROLL_LOWER], lips[..., TONGUE_OUT]]
-        return self.opening_share(torch.cat([hidden, torch.stack(cues, dim=-1).detach()], dim=-1))[..., 0]
+        return torch.cat([hidden, torch.stack(cues, dim=-1).detach()], dim=-1)
 
 
 class HybridLayer(nn.Module):
@@ -459,9 +473,9 @@ def clamp_with_gradient(x: Tensor) -> Tensor:
     return _ClampWithGradient.apply(x)
 
 
-def scale_gap(lips: Tensor) -> Tensor:
-    """Lip gap (...) in mm of the prediction (..., 2) of `LipOpening`."""
-    return OPENING_GAIN * lips[..., 0].clamp(min=0)
+def scale_mouth(lips: Tensor) -> Tensor:
+    """Lip gap and added widening (..., 2) in mm of the prediction (..., 2) of `LipOpening`."""
+    return torch.stack([OPENING_GAIN * lips[..., 0].clamp(min=0), WIDENING_SHARE * lips[..., 1]], dim=-1)
 
 
 def save_talker_model(model: TalkerModel, folder: Path | str) -> None:

@@ -45,9 +45,9 @@ from sedtalker.talker.config import (
     CONTACT_ROLL,
     DOUBTFUL_CLOSURE,
     FREE_ROLL,
+    KEPT_WIDTH,
     KIND,
     LARGEST_DOUBT,
-    NARROWED,
     OPENING_GAIN,
     PARTED_GAP,
     PARTED_RAMP,
@@ -55,9 +55,7 @@ from sedtalker.talker.config import (
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
-    USUAL_WIDTH,
-    WIDENED,
-    WIDTH_GAIN,
+    WIDENING_SHARE,
     TalkerConfig,
 )
 from sedtalker.talker.expression_rules import (
@@ -76,6 +74,8 @@ from sedtalker.weights import Weights
 
 RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
 BLOCK = 32  # frames that are computed at once, at most
+SMALLEST_MOUTH = np.array([0, -np.inf], np.float32)  # predicted gap and widening
+MOUTH_SCALE = np.array([OPENING_GAIN, WIDENING_SHARE], np.float32)
 
 
 @compiled
@@ -242,32 +242,32 @@ def _clip(x: Any, low: Any, high: Any) -> Any:
 
 
 @compiled
-def _fit_gap(lips: Float, inputs: Float, logits: Float, gap: Float, per_weight: Float, width: Float) -> None:
-    """Move lips (T, 52) towards a gap (T,) in mm by the share with logits (T, 1), and widen them, as `TalkerModel`.
+def _fit_mouth(lips: Float, inputs: Float, logits: Float, mouth: Float, per_weight: Float, width: Float) -> None:
+    """Move lips (T, 52) towards a gap by the share with logits (T, 1), and widen them, as `TalkerModel._fit_mouth`.
 
-    per_weight and width (52,) are the mm of lip gap and of mouth width for a weight of 1.
+    mouth (T, 2) is the predicted gap and widening in mm; per_weight and width (52,) are the mm of lip gap and of mouth
+    width for a weight of 1.
     """
+    for_both = width[STRETCH_LEFT] + width[STRETCH_RIGHT]
     for t in range(lips.shape[0]):
-        own, share = inputs[t, inputs.shape[1] - 3], logits[t, 0]
+        own, share, predicted = inputs[t, inputs.shape[1] - 3], logits[t, 0], mouth[t, 0]
         tongue = (lips[t, TONGUE_OUT] - np.float32(TONGUE_HIDDEN)) / np.float32(TONGUE_SHOWN - TONGUE_HIDDEN)
-        parted = max(gap[t], np.float32(TONGUE_GAP) * _clip(tongue, 0, 1))
+        parted = max(predicted, np.float32(TONGUE_GAP) * _clip(tongue, 0, 1))
         doubt = _clip(share - np.float32(DOUBTFUL_CLOSURE), 0, LARGEST_DOUBT)
-        share += doubt * _clip((parted - np.float32(PARTED_GAP)) / np.float32(PARTED_RAMP), 0, 1)
+        share += doubt * _clip((predicted - np.float32(PARTED_GAP)) / np.float32(PARTED_RAMP), 0, 1)
         fitted = own + sigmoid(share) * (parted - own)
         contact = (lips[t, ROLL_LOWER] - np.float32(FREE_ROLL)) / np.float32(CONTACT_ROLL - FREE_ROLL)
         touching = min(max(fitted, parted), np.float32(CONTACT_GAP))
         change = fitted + _clip(contact, 0, 1) * (touching - fitted) - own
-        lips[t, JAW_OPEN] = _clip(lips[t, JAW_OPEN] + change / per_weight[JAW_OPEN], 0, 1)
-        over = np.float32(-USUAL_WIDTH)
-        for i in range(lips.shape[1]):
-            over += lips[t, i] * width[i]
-        if over > 0:
-            wider = np.float32(WIDTH_GAIN) * over * max(1 - over / np.float32(WIDENED), np.float32(0.0))
-            for side in (STRETCH_LEFT, STRETCH_RIGHT):
-                lips[t, side] += wider / (width[STRETCH_LEFT] + width[STRETCH_RIGHT])
-        else:
-            narrower = np.float32(WIDTH_GAIN) * over * max(1 + over / np.float32(NARROWED), np.float32(0.0))
-            lips[t, MOUTH_PUCKER] += narrower / width[MOUTH_PUCKER]
+        before = lips[t, JAW_OPEN]
+        lips[t, JAW_OPEN] = _clip(before + change / per_weight[JAW_OPEN], 0, 1)
+        wider = mouth[t, 1] - np.float32(KEPT_WIDTH) * width[JAW_OPEN] * (lips[t, JAW_OPEN] - before)
+        stretch = max(wider / for_both, -min(lips[t, STRETCH_LEFT], lips[t, STRETCH_RIGHT]))
+        lips[t, STRETCH_LEFT] += stretch
+        lips[t, STRETCH_RIGHT] += stretch
+        lips[t, MOUTH_PUCKER] += (wider - for_both * stretch) / width[MOUTH_PUCKER]
+        for side in (STRETCH_LEFT, STRETCH_RIGHT, MOUTH_PUCKER):
+            lips[t, side] = _clip(lips[t, side], 0, 1)
 
 
 def supports(config: TalkerConfig) -> bool:
@@ -389,7 +389,7 @@ class _Opening:
             for layer in range(2)
         ]
         self._size = width
-        self._mean, self._scale = (float(network.array(name, 2)[0]) for name in ("mean", "scale"))
+        self._mean, self._scale = (network.array(name, 2) for name in ("mean", "scale"))
 
     def start(self) -> Float:
         """The state before the first frame."""
@@ -402,11 +402,11 @@ class _Opening:
         return self._project(self._norm(mixed, mixed), np.empty((len(features), self._size), np.float32), GELU)
 
     def predict(self, embedded: Float, state: Float) -> Float:
-        """Lip gap (n,) in mm of the embedding (n, width); the state is updated."""
+        """Lip gap and added widening (n, 2) in mm of the embedding (n, width); the state is updated."""
         x = np.ascontiguousarray(embedded)
         for layer, hidden in zip(self._layers, state, strict=True):
             x = layer.run(x, hidden)
-        return self._gap(self._head, x)
+        return self._scaled(self._head, x)
 
     def predict_both(self, embedded: Float) -> Float:
         """The same of a whole recording, in both directions of time."""
@@ -415,11 +415,12 @@ class _Opening:
             past = forward.run(x, forward.start())
             future = backward.run(np.ascontiguousarray(x[::-1]), backward.start())[::-1]
             x = np.concatenate([past, future], axis=1)
-        return self._gap(self._both_head, x)
+        return self._scaled(self._both_head, x)
 
-    def _gap(self, head: Linear, x: Float) -> Float:
-        raw = head(x, np.empty((len(x), head.outputs), np.float32))[:, 0]
-        return np.float32(OPENING_GAIN) * np.maximum(raw * self._scale + self._mean, 0).astype(np.float32)
+    def _scaled(self, head: Linear, x: Float) -> Float:
+        """`scale_mouth` of a head's output."""
+        mouth = head(x, np.empty((len(x), head.outputs), np.float32)) * self._scale + self._mean
+        return np.maximum(mouth, SMALLEST_MOUTH) * MOUTH_SCALE
 
 
 class PackedTalker:
@@ -457,12 +458,12 @@ class PackedTalker:
         x = self._project(mixed, np.empty((len(features), self.config.width), np.float32))
         return x if self.opening is None else np.concatenate([x, self.opening.embed(features)], axis=1)
 
-    def recording_gap(self, blocks: Iterable[Float]) -> Float | None:
-        """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of `embed`; None if there is none."""
+    def recording_mouth(self, blocks: Iterable[Float]) -> Float | None:
+        """`TalkerModel.recording_mouth` (T, 2) in mm, of blocks (n, embedded_width) of `embed`."""
         if self.opening is None:
             return None
         inputs = (block[:, self.config.width :] for block in blocks)
-        return np.concatenate([np.zeros(0, np.float32), *predict_segments(self.opening.predict_both, inputs)])
+        return np.concatenate([np.zeros((0, 2), np.float32), *predict_segments(self.opening.predict_both, inputs)])
 
     def start_steps(self) -> PackedMotion:
         """The coefficients of a stream or recording, before its first frame."""
@@ -480,13 +481,15 @@ class PackedMotion:
         self._last: tuple[Float, Float] | None = None
         self._opening = None if talker.opening is None else talker.opening.start()
 
-    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, mouth: Float | None = None) -> Float:
         """Coefficients (m, K) of the frames that are complete; arguments as `MotionDecoder.push`."""
-        return self._run(speech, intensity[:, None] * sharpen(posterior), gap)
+        return self._run(speech, intensity[:, None] * sharpen(posterior), mouth)
 
-    def _run(self, speech: Float, activation: Float, gap: Float | None = None) -> Float:
+    def _run(self, speech: Float, activation: Float, mouth: Float | None = None) -> Float:
         blocks = [slice(start, start + BLOCK) for start in range(0, len(speech), BLOCK)]
-        parts = [self._step(speech[block], activation[block], None if gap is None else gap[block]) for block in blocks]
+        parts = [
+            self._step(speech[block], activation[block], None if mouth is None else mouth[block]) for block in blocks
+        ]
         if not parts:
             return np.zeros((0, self._talker.config.coefficients), np.float32)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -498,7 +501,7 @@ class PackedMotion:
             return np.zeros((0, self._talker.config.coefficients), np.float32)
         return self._run(*(np.repeat(last, frames, axis=0) for last in self._last))
 
-    def _step(self, speech: Float, activation: Float, gap: Float | None = None) -> Float:
+    def _step(self, speech: Float, activation: Float, mouth: Float | None = None) -> Float:
         talker = self._talker
         x = np.array(speech[:, : talker.config.width], order="C")
         normed = np.empty_like(x)
@@ -508,14 +511,14 @@ class PackedMotion:
                 experts.add(norms[1](x, normed), x)
         lips = talker.lips(talker.norm(x, normed), np.empty((len(x), talker.config.coefficients), np.float32))
         if talker.opening is not None and self._opening is not None:
-            if gap is None:
-                gap = talker.opening.predict(speech[:, talker.config.width :], self._opening)
+            if mouth is None:
+                mouth = talker.opening.predict(speech[:, talker.config.width :], self._opening)
             inputs = np.empty((len(x), talker.opening.share.inputs), np.float32)
             inputs[:, : normed.shape[1]] = normed
             _add_cues(lips, talker.gap_per_weight, inputs)
             logits = talker.opening.share(inputs, np.empty((len(x), 1), np.float32))
             per_weight = talker.gap_per_weight, talker.width_per_weight
-            _fit_gap(lips, inputs, logits, np.ascontiguousarray(gap), *per_weight)
+            _fit_mouth(lips, inputs, logits, np.ascontiguousarray(mouth), *per_weight)
         before = talker.config.emotion_kernel_frames - 1
         history = np.repeat(activation[:1], before, axis=0) if self._history is None else self._history
         history = np.concatenate([history, activation])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sedtalker.int8 import named_weights
 from sedtalker.layers_cpu import share_packed
-from sedtalker.talker.model import TalkerModel, TalkerState, scale_gap
+from sedtalker.talker.model import TalkerModel, TalkerState, scale_mouth
 from sedtalker.talker.model_cpu import PackedTalker, supports
 from sedtalker.talker.segments import predict_segments
 from sedtalker.talker.streaming import MotionNetwork
@@ -29,9 +29,9 @@ class ModelMotion:
         """As `MotionNetwork`."""
         return embed_speech(self._model, torch.as_tensor(features)).numpy()
 
-    def recording_gap(self, blocks: Iterable[Float]) -> Float | None:
+    def recording_mouth(self, blocks: Iterable[Float]) -> Float | None:
         """As `MotionNetwork`."""
-        return predict_gap(self._model, blocks)
+        return predict_mouth(self._model, blocks)
 
     def start_steps(self) -> ModelSteps:
         """As `MotionNetwork`."""
@@ -58,11 +58,11 @@ class ModelSteps:
         self._state: TalkerState | None = None
 
     @torch.inference_mode()
-    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, mouth: Float | None = None) -> Float:
         """As `MotionSteps`."""
         device = self._model.layer_weights.device
         x, p, i = (torch.from_numpy(part)[None].to(device) for part in (speech, posterior, intensity))
-        known = None if gap is None else torch.from_numpy(gap)[None].to(device)
+        known = None if mouth is None else torch.from_numpy(mouth)[None].to(device)
         coefficients, self._state = self._model.step_embedded(x, p, i, self._state, known)
         return coefficients[0].float().cpu().numpy()
 
@@ -81,17 +81,17 @@ def embed_speech(model: TalkerModel, features: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def predict_gap(model: TalkerModel, blocks: Iterable[Float]) -> Float | None:
-    """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width) of its input; None if the model has none.
+def predict_mouth(model: TalkerModel, blocks: Iterable[Float]) -> Float | None:
+    """Lip gap and added widening (T, 2) in mm of a whole recording, of blocks (n, embedded_width) of its input.
 
-    `TalkerModel.recording_gap` in constant memory.
+    None if the model has no such network. `TalkerModel.recording_mouth` in constant memory.
     """
     opening, device = model.opening, model.layer_weights.device
     if opening is None:
         return None
 
     def predict(inputs: Float) -> Float:
-        return scale_gap(opening.run_both(torch.from_numpy(inputs)[None].to(device)))[0].float().cpu().numpy()
+        return scale_mouth(opening.run_both(torch.from_numpy(inputs)[None].to(device)))[0].float().cpu().numpy()
 
     inputs = (np.ascontiguousarray(block[:, model.config.width :]) for block in blocks)
-    return np.concatenate([np.zeros(0, np.float32), *predict_segments(predict, inputs)])
+    return np.concatenate([np.zeros((0, 2), np.float32), *predict_segments(predict, inputs)])

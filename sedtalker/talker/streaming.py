@@ -163,7 +163,7 @@ class DiarizedEmotion:
 class MotionSteps(Protocol):
     """Coefficients of embedded speech that comes in chunks."""
 
-    def push(self, speech: Float, posterior: Float, intensity: Float, gap: Float | None = None) -> Float:
+    def push(self, speech: Float, posterior: Float, intensity: Float, mouth: Float | None = None) -> Float:
         """Coefficients (m, K) of the frames that become complete with n more; arguments as `MotionDecoder.push`."""
 
     def finish(self) -> Float:
@@ -179,8 +179,11 @@ class MotionNetwork(Protocol):
     def embed(self, features: Float) -> Float:
         """The input (n, embedded_width) of the decoder, of features (n, L, D), in the mean style."""
 
-    def recording_gap(self, blocks: Iterable[Float]) -> Float | None:
-        """Lip gap (T,) in mm of a whole recording, of blocks (n, embedded_width); None if there is no such network."""
+    def recording_mouth(self, blocks: Iterable[Float]) -> Float | None:
+        """Lip gap and added widening (T, 2) in mm of a whole recording, of blocks (n, embedded_width).
+
+        None if no network predicts them.
+        """
 
     def start_steps(self) -> MotionSteps:
         """The coefficients of a stream or recording, before its first frame."""
@@ -220,7 +223,7 @@ class MotionDecoder:
         self._resumed = RESUME_FRAMES  # frames since an interruption
 
     def push(
-        self, speech: Float, posterior: Float, intensity: Float, prosody: Float, gap: Float | None = None
+        self, speech: Float, posterior: Float, intensity: Float, prosody: Float, mouth: Float | None = None
     ) -> Float:
         """Rows (n', columns) of the frames that become complete with n more; see `split`.
 
@@ -229,11 +232,11 @@ class MotionDecoder:
             posterior: (n, C) over the model's labels.
             intensity: (n,).
             prosody: (n, 2), `LOOK_AHEAD` frames later.
-            gap: (n,) of `MotionNetwork.recording_gap`, if the whole recording is known.
+            mouth: (n, 2) of `MotionNetwork.recording_mouth`, if the whole recording is known.
         """
         self._push_idle(prosody, posterior, intensity)
         self._steps = self._steps or self._network.start_steps()
-        return self._combine(self._steps.push(speech, posterior, intensity, gap))
+        return self._combine(self._steps.push(speech, posterior, intensity, mouth))
 
     def finish(self) -> Float:
         """Rows of the frames after the last block."""

@@ -55,7 +55,7 @@ def decode(model: PackedTalker, features: NDArray[np.float32]) -> NDArray[np.flo
     """Coefficients (T, 52) of features (T, L, D) of a whole recording."""
     speech = model.embed(features)
     posterior, intensity = (part[0].numpy() for part in emotion(len(features)))
-    return model.start_steps().push(speech, posterior, intensity, model.recording_gap([speech]))
+    return model.start_steps().push(speech, posterior, intensity, model.recording_mouth([speech]))
 
 
 def test_live_against_offline() -> None:

@@ -12,6 +12,7 @@
     WORK/fifth/model       the talker after `configs/talker/default-opening.yaml`, with the teacher's lip gap
     WORK/sixth/model       the talker after `configs/talker/default-closures.yaml`
     WORK/talker/model      the talker after `configs/talker/default-share.yaml`
+    WORK/readouts/model    the talker with the readouts of `recipes lip_readouts`
 
 Existing results are reused: use another folder for other sources or settings.
 """
@@ -26,6 +27,7 @@ import torch
 
 from sedtalker.data.speech_corpora.registry import add_corpus
 from sedtalker.recipes import lip_teacher
+from sedtalker.recipes.lip_readouts import refit_talker
 from sedtalker.recipes.lip_teacher import NETWORK, label_with_teacher
 from sedtalker.synthesis.rig_clips import StoreSources, build_store
 from sedtalker.training.config import read_config
@@ -81,7 +83,10 @@ def train_default(
             run_training(settings(name, configuration, start))
         start = exported
     assert start is not None
-    return start
+    refitted = work / "readouts" / "model"
+    if not (refitted / "config.json").is_file():  # written last
+        refit_talker(store, start, refitted)
+    return refitted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

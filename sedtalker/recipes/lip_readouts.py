@@ -176,6 +176,20 @@ def refit_share(model: TalkerModel, frames: SpokenFrames, former: Tensor) -> Non
     model.opening_share.weight[0], model.opening_share.bias[0] = solution[:-1], solution[-1]
 
 
+def refit_talker(root: Path, talker: Path, output: Path) -> None:
+    """Write a trained talker with other readouts.
+
+    Raises:
+        DataError: the talker has no network of the lip gap, or the store cannot be read.
+        CheckpointError: the folder holds no talker.
+    """
+    model = load_talker_model(talker)
+    if model.opening is None:
+        raise DataError(f"no network of the lip gap: {talker}. Give a talker with opening_width")
+    refit_readouts(model, read_frames(root, model))
+    save_talker_model(model, output)
+
+
 @torch.no_grad()
 def refit_readouts(model: TalkerModel, frames: SpokenFrames) -> None:
     """Replace the readouts of a talker with a network of the lip gap."""
@@ -234,9 +248,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe."""
     torch.set_num_threads(1)
-    model = load_talker_model(arguments.talker)
-    if model.opening is None:
-        raise DataError(f"no network of the lip gap: {arguments.talker}. Give a talker with opening_width")
-    refit_readouts(model, read_frames(arguments.store, model))
-    save_talker_model(model, arguments.output)
+    refit_talker(arguments.store, arguments.talker, arguments.output)
     print(arguments.output)

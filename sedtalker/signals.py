@@ -27,7 +27,8 @@ def raise_on_signals(*endings: Ending) -> Iterator[None]:
 
     An exception cannot pass through compiled code that calls Python, such as LLVM's when numba compiles: Python prints
     it and goes on. Such an exception is not printed. It replaces an error that results from it, or else the signal is
-    repeated. Handlers are restored at the end. Outside the main thread, where Python sets none, nothing happens.
+    repeated. After a signal, errors of destructors are not printed either: the program ends. Handlers are restored at
+    the end. Outside the main thread, where Python sets none, nothing happens.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -46,7 +47,8 @@ def raise_on_signals(*endings: Ending) -> Iterator[None]:
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         error = unraisable.exc_value
         if error is None or error not in raised:
-            print_unraisable(unraisable)
+            if not raised:
+                print_unraisable(unraisable)
             return
         lost.append(error)
         signal.signal(raised[error], handle)
@@ -68,4 +70,4 @@ def raise_on_signals(*endings: Ending) -> Iterator[None]:
             signal.signal(number, handler)
         for timer in timers:
             timer.cancel()
-        sys.unraisablehook = print_unraisable
+        sys.unraisablehook = (lambda unraisable: None) if raised else print_unraisable

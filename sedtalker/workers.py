@@ -28,7 +28,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 ATTEMPTS = 2  # per task; the second one runs last, when fewer processes share the memory
-_GRACE = 5.0  # seconds for a process to remove its temporary files before it is killed
+_GRACE = 10.0  # seconds for a process, on a busy machine, to remove its temporary files before it is killed
 
 
 @dataclass(frozen=True)

@@ -131,15 +131,29 @@ def run_lost_signal_with_error() -> None:
         raise RuntimeError("no compiled object yet")
 
 
+class Noisy:
+    def __del__(self) -> None:
+        raise BufferError("existing exports")
+
+
+def run_signal_with_noise() -> None:
+    """A destructor fails while an exception of a signal ends the process."""
+    noisy = Noisy()
+    with raise_on_signals(Ending(signal.SIGTERM, partial(SystemExit, 143), signal.SIG_DFL)):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            del noisy
+
+
 @pytest.mark.parametrize(
     ("function", "code", "output"),
     [
         ("run_lost_signal", 0, "WorkerDeath(reason='ended with exit code 143')\n"),
         ("run_lost_signal_with_error", 143, ""),
+        ("run_signal_with_noise", 143, ""),
     ],
 )
-def test_a_signal_in_a_callback_of_compiled_code_ends_the_process_without_a_traceback(
-    function: str, code: int, output: str
-) -> None:
+def test_a_signal_ends_the_process_without_a_traceback(function: str, code: int, output: str) -> None:
     run = run_here(function)
     assert (run.returncode, run.stdout, run.stderr) == (code, output, "")

@@ -172,7 +172,7 @@ def test_no_process_outlives_its_parent(inputs: list[Path], tmp_path: Path, numb
         f"        return run_batch(paths, Path({str(out)!r}), Copying(60), BatchConfig(jobs=2))\n"
         "if __name__ == '__main__':\n"
         "    command.build_parser = Parser\n"
-        "    sys.exit(command.main([]))\n"
+        "    command.run_command()\n"
     )
     (tmp_path / "script.py").write_text(script)
     process = subprocess.Popen(

@@ -216,11 +216,11 @@ class BackgroundWorker(Generic[Task, Result]):
 
 
 def _assign(worker: _Worker[Task], queue: deque[_Attempt[Task]]) -> None:
-    attempt = queue.popleft()
+    attempt = worker.attempt = queue.popleft()  # before it is sent, so that a signal meanwhile ends a busy process
     try:
         worker.pipe.send(attempt.task)
-        worker.attempt = attempt
     except OSError:  # the process died while it was idle; the task has not started
+        worker.attempt = None
         queue.appendleft(attempt)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,35 @@ def test_background_worker_ends_where_the_caller_fails() -> None:
         raise OSError("disk full")
     worker.submit(5)
     assert isinstance(worker.wait(), WorkerDeath)
+
+
+def work_slowly(folder: Path) -> None:
+    (folder / "temporary").write_text("")
+    try:
+        time.sleep(60)
+    finally:
+        (folder / "temporary").unlink()
+
+
+def make_slow_task():
+    return work_slowly
+
+
+def test_a_signal_while_a_task_is_sent_ends_its_process_as_a_busy_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Connection.send
+
+    def send_and_stop(self: Connection, task: object) -> None:
+        send(self, task)
+        while not (tmp_path / "temporary").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Connection, "send", send_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(map_in_workers(make_slow_task, [tmp_path], 1))
+    assert not (tmp_path / "temporary").exists()
 
 
 class LostSignal:

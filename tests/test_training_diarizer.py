@@ -348,8 +348,11 @@ def test_priors_are_of_each_corpus(tmp_path):
     assert priors["plain"].exp()[LABELS.index("neutral")] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("blocks", "projected"), [(0, "false"), (1, "false"), (1, "true")])
-def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks, projected):
+@pytest.mark.parametrize(
+    ("blocks", "projected", "groups"),
+    [(0, "false", "false"), (1, "false", "false"), (1, "false", "true"), (1, "true", "true")],
+)
+def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks, projected, groups):
     made_corpus(tmp_path)
     config = tmp_path / "causal.yaml"
     config.write_text(
@@ -357,7 +360,7 @@ def test_a_causal_diarizer_learns_emotion_speech_and_intensity(tmp_path, blocks,
         "model: {layers: 2, feature_width: 12, width: 16, hidden: 8, convolutions: 1, dropout: 0.1, causal: true,\n"
         f"        blocks: {blocks}, block_feedforward: 24, projected_voice: {projected}}}\n"
         "copy_blocks: false\nencoder_lr: 1e-3\nsteps: 80\nbatch_size: 8\nvalidate_every: 80\nlr: 1e-2\nwarmup: 5\n"
-        "channel_dropout: 0.05\n"
+        f"channel_dropout: 0.05\ngroups: {groups}\n"
     )
     diarizer = load_diarizer(train_diarizer(config, ["seed=3"]))
     steps = torch.from_numpy(np.load(tmp_path / "features/made/3-angry-0.npy")).float()[None]
@@ -385,7 +388,9 @@ def test_utterances_of_a_group_are_references_for_each_other_alone():
     assert all((counts == number).float().mean() > 0.05 for number in range(GROUP))
     model = DiarizerConfig(causal=True, blocks=1, projected_voice=True)
     with pytest.raises(DataError, match="multiple of 4"):
-        DiarizerTraining("m", ("f",), "o", model=model, batch_size=6)
+        DiarizerTraining("m", ("f",), "o", groups=True, batch_size=6)
+    with pytest.raises(DataError, match="groups: true"):
+        DiarizerTraining("m", ("f",), "o", model=model)
 
 
 def test_groups_are_of_one_speaker_and_one_version(tmp_path):

@@ -179,8 +179,8 @@ class Diarizer(nn.Module):
             whole: use the estimate from all steps at every step, not the running one.
             mask: (B, input size), factors of the input channels, for dropout.
             ahead: steps that the blocks look ahead for both outputs; None: 0 without and `BLOCK_AHEAD` with the future.
-            others: (B, B), 1 where an utterance of the column is a reference for the voice of the row's. With
-                `projected_voice` only.
+            others: (B, B), 1 where an utterance of the column is a reference for the voice of the row's; `start` is
+                not used then.
         """
         size = steps.shape[1]
         block = torch.arange(size, device=steps.device) // (size if whole else BLOCK)

@@ -71,6 +71,7 @@ class DiarizerTraining:
     runs: int = 1  # with the next seeds; the mean of their weights is exported
     start_share: float = 0.0  # of the weights of `init_from` in this mean
     steps: int = 3000
+    groups: bool = False  # a batch has groups of utterances of one speaker, which are the references of each other
     batch_size: int = 32  # utterances
     lr: float = 1e-3
     warmup: int = 100  # steps; at most half of all steps
@@ -121,8 +122,10 @@ class DiarizerTraining:
         )
         if self.frozen_layers is not None:
             require_within(self, frozen_layers=(0, inf))
-        if self.model.projected_voice and self.batch_size % GROUP:
-            raise DataError(f"batch_size {self.batch_size}: model.projected_voice needs a multiple of {GROUP}")
+        if self.model.projected_voice and not self.groups:
+            raise DataError("model.projected_voice needs references that pass through the blocks. Set groups: true")
+        if self.groups and self.batch_size % GROUP:
+            raise DataError(f"batch_size {self.batch_size}: groups need a multiple of {GROUP}")
         for name in ("features", "splits"):
             if not getattr(self, name):
                 raise DataError(f"{name} is empty. Name one or more")
@@ -142,7 +145,7 @@ class DiarizerTraining:
 
 BLOCK_LOOK_AHEAD = (0, 0, 5, BLOCK_AHEAD, BLOCK_AHEAD)  # steps; each batch has one of them
 LIVE_SHARE = {0: 0.8, 5: 0.5, BLOCK_AHEAD: 0.2}  # by the blocks' look-ahead: share of the outputs without the future
-GROUP = 4  # utterances of one speaker in a batch of a diarizer with `projected_voice`
+GROUP = 4  # utterances of one speaker in a batch with `groups`
 GROUP_LENGTHS = (0.3, 0.9)  # quantiles of the lengths of a batch's utterances, between which its length is drawn
 STATE_VOICE_RIDGE = 0.1  # of `fit_state_voice`, relative to the mean square of its inputs
 LEAST_PRIOR = 0.03  # of a label that a corpus lacks
@@ -571,8 +574,7 @@ def run_training(training: DiarizerTraining) -> Path:
     )  # fmt: skip
     clips = [CachedClip(item, caches[:1]) for item in held_out]
     check_cached_features(training, clips[0])
-    projected = training.model.projected_voice
-    batches = MixedUtterances(mixer, training.batch_size, log_priors, training.model.causal, projected)
+    batches = MixedUtterances(mixer, training.batch_size, log_priors, training.model.causal, training.groups)
     trainer.fit(
         module,
         DataLoader(batches, batch_size=None, num_workers=training.workers),

@@ -309,7 +309,7 @@ class PackedDiarizer:
         self.speech = pack(weights, "speech_head", 1, size)
         inputs = (config.kept + config.blocks) * width
         self.project = Linear(np.concatenate([part.array("project.weight", config.width, inputs) for part in parts]))
-        self.voice, self.blocks = self.project, list[PackedLayer]()  # `voice` projects the mean of the voice
+        self.voice, self.blocks = self.project, list[PackedLayer]()  # `self.voice` projects the mean of the states
         self.kept = config.kept * width
         if config.blocks:
             blocks, sizes = weights.part("blocks"), block_sizes(config)

@@ -504,7 +504,7 @@ def save_diarizer(diarizer: Diarizer, folder: Path | str) -> None:
 def load_diarizer(
     name: Path | str = "default", device: str | torch.device = "cpu", precision: str = "auto"
 ) -> Diarizer:
-    """A packaged diarizer ("default", "open", "voice") or one in a folder, ready to use.
+    """A packaged diarizer ("default" or "open") or one in a folder, ready to use.
 
     Args:
         precision: of the blocks tuned for emotion, as in `load_streaming_network`.

@@ -21,7 +21,7 @@ A student of larger encoders adds to this: configs/diarizer/student.yaml after b
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
     WORK/groups/model     with groups.yaml after it: the diarizer `default`
     WORK/open-refit/model with its --tune: the diarizer `open`
-    WORK/voice/model      with voice.yaml after blocks.yaml: the diarizer `voice`
+    WORK/voice/model      with voice.yaml in place of groups.yaml: the mean of a voice's projected inputs (not packaged)
     WORK/student/model    the same with a third block and what it learned from a teacher (not packaged)
 
 Existing results are reused: use another folder for other sources.

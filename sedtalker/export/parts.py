@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.face.mesh import vertex_normals
+from sedtalker.face.mouth_light import light_between_corners
 from sedtalker.face.neck import head_joint_weights
 from sedtalker.face.rig import Attachment, Face, Float, Index, Material, Surface
 
@@ -162,6 +163,10 @@ def _colors(face: Face, surface: Surface) -> Float:
     light = np.ones(points, np.float32) if surface.occlusion is None else np.clip(surface.occlusion, 0, 1)
     if surface.material.kind not in ("mouth", "teeth", "tongue"):
         light = 0.35 + 0.65 * light  # direct light reaches occluded skin, but not the inside of the mouth
+    if surface.material.kind == "teeth" and face.lip_pairs is not None and points == len(face.template):
+        rims = face.template[face.lip_pairs[:, 0]]
+        mouth_corners = rims[[rims[:, 0].argmin(), rims[:, 0].argmax()]]
+        light = (light * light_between_corners(face.template, mouth_corners)).astype(np.float32)
     colors = np.repeat(light[:, None], 3, axis=1).astype(np.float32)
     texture = surface.material.texture
     if surface.scalp is not None and texture is not None:

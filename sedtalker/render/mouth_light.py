@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from sedtalker.face.mouth_light import NEAREST, light_between_corners
 from sedtalker.face.rig import Face, Surface
 from sedtalker.render.arrays import Float, Index
 from sedtalker.render.buffers import FIRST, LAST, Scene
@@ -20,7 +21,6 @@ from sedtalker.render.shade import AO
 LEAST = 0.36  # factor of the baked occlusion where no sky is seen: light scattered by lips, gums and teeth
 MOST = 1.45  # factor where all of it is seen; lips 10 mm apart, as they were baked, give about 1
 DARK = 0.08  # baked occlusion of the hindmost molars, which are hardly seen: theirs is left
-NEAREST = 0.001  # metres between a tooth and the lips in front of it, at least
 
 
 class TeethLight:
@@ -28,7 +28,7 @@ class TeethLight:
 
     A tooth sees the sky through a slit between both lips. For a surface that faces a slit without ends, the
     cosine-weighted share of the visible sky is (sin upper + sin lower) / 2, with the angles from the normal to the rims
-    of the lips. The share between the mouth corners is computed alike, and squared, because molars face the cheeks.
+    of the lips. `light_between_corners` has the share of the width.
     """
 
     def __init__(self, face: Face, scene: Scene) -> None:
@@ -51,8 +51,8 @@ class TeethLight:
         lips = vertices[self._pairs, 1:].astype(np.float32, copy=False)
         rims = self._weights @ lips.reshape(len(self._pairs), 4)  # y and z of the upper and the lower lip
         teeth = vertices[self._vertices].astype(np.float32, copy=False)
-        mouth_corners = vertices[self._mouth_corners].astype(np.float32, copy=False)
-        _light_teeth(teeth, rims, mouth_corners, self._triangles, self._corners, self._baked, corners)
+        across = light_between_corners(teeth, vertices[self._mouth_corners]).astype(np.float32, copy=False)
+        _light_teeth(teeth, rims, across, self._triangles, self._corners, self._baked, corners)
 
 
 def has_teeth(face: Face) -> bool:
@@ -66,12 +66,12 @@ def _is_teeth(surface: Surface) -> bool:
 
 @compiled
 def _light_teeth(
-    teeth: Float, rims: Float, mouth_corners: Float, triangles: Index, ends: Index, baked: Float, corners: Float
+    teeth: Float, rims: Float, across: Float, triangles: Index, ends: Index, baked: Float, corners: Float
 ) -> None:
     """Write the baked occlusion (F, 3) times the factors of the teeth into the corners of their triangles (F,).
 
-    `ends` (F, 3) are rows of `teeth` (N, 3) and `rims` (N, 4), and `teeth` is used as working memory. `mouth_corners`
-    (2, 3) are the right and the left one.
+    `ends` (F, 3) are rows of `teeth` (N, 3), `rims` (N, 4) and `across` (N,), the light between the mouth corners.
+    `teeth` is used as working memory.
     """
     zero, half, one, near = np.float32(0), np.float32(0.5), np.float32(1), np.float32(NEAREST)
     least, range_ = np.float32(LEAST), np.float32(MOST - LEAST)
@@ -80,12 +80,7 @@ def _light_teeth(
         upper_depth, lower_depth = max(rims[n, 1] - teeth[n, 2], near), max(rims[n, 3] - teeth[n, 2], near)
         upper = above / math.sqrt(above * above + upper_depth * upper_depth)
         lower = below / math.sqrt(below * below + lower_depth * lower_depth)
-        right, left = teeth[n, 0] - mouth_corners[0, 0], mouth_corners[1, 0] - teeth[n, 0]
-        depth = max((mouth_corners[0, 2] + mouth_corners[1, 2]) * half - teeth[n, 2], near)
-        right /= math.sqrt(right * right + depth * depth)
-        left /= math.sqrt(left * left + depth * depth)
-        across = max(zero, (right + left) * half)
-        teeth[n, 0] = (least + range_ * min(one, max(zero, (upper + lower) * half))) * across * across
+        teeth[n, 0] = (least + range_ * min(one, max(zero, (upper + lower) * half))) * across[n]
     for i in range(len(triangles)):
         for k in range(3):
             corners[triangles[i], k, AO] = baked[i, k] * teeth[ends[i, k], 0]

@@ -21,6 +21,14 @@ class Ending(NamedTuple):
     then: Any  # handler of further signals of this number
 
 
+def _repeat(number: int) -> None:
+    """Send a signal to the main thread. On POSIX it also ends a system call in which that thread waits."""
+    if sys.platform == "win32":
+        _thread.interrupt_main(number)
+    elif (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, number)
+
+
 @contextmanager
 def raise_on_signals(*endings: Ending) -> Iterator[None]:
     """Within it, the first of these signals raises its exception.
@@ -52,7 +60,7 @@ def raise_on_signals(*endings: Ending) -> Iterator[None]:
             return
         lost.append(error)
         signal.signal(raised[error], handle)
-        timers.append(threading.Timer(_RETRY, _thread.interrupt_main, (raised[error],)))
+        timers.append(threading.Timer(_RETRY, _repeat, (raised[error],)))
         timers[-1].daemon = True
         timers[-1].start()
 

@@ -62,7 +62,7 @@ def test_scan_forward() -> None:
     torch.testing.assert_close(selective_scan(*inputs), selective_scan_reference(*inputs), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("steps", [300, 900])
+@pytest.mark.parametrize("steps", [300, pytest.param(900, marks=pytest.mark.nightly)])  # 900: a minute
 def test_scan_forward_and_backward(steps: int) -> None:
     inputs = [x.requires_grad_() for x in scan_inputs(steps)]
 

@@ -386,6 +386,7 @@ def test_utterances_of_a_group_are_references_for_each_other_alone():
     assert ((drawn > 0).any(0) == allowed).all()
     counts = drawn[:, :GROUP].sum(-1)
     assert all((counts == number).float().mean() > 0.05 for number in range(GROUP))
+    assert draw_references(useful.to("meta")).device.type == "meta"  # as on a GPU, all tensors are made where these are
     model = DiarizerConfig(causal=True, blocks=1, projected_voice=True)
     with pytest.raises(DataError, match="multiple of 4"):
         DiarizerTraining("m", ("f",), "o", groups=True, batch_size=6)

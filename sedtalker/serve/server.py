@@ -117,7 +117,7 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(listener)
         listener.bind((host, port))
-    except (OSError, TypeError, ValueError) as error:  # the last two for a host that is no name of the internet
+    except (OSError, TypeError, ValueError) as error:  # the last two for an invalid host name
         listener.close()
         is_host = not isinstance(error, OSError) or isinstance(error, socket.gaierror)
         is_host |= getattr(error, "errno", None) == errno.EADDRNOTAVAIL

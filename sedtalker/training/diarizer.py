@@ -169,6 +169,11 @@ class Batch:
     voice: VoiceEstimate  # (B,), the reference
     useful: Tensor | None = None  # (B / GROUP,) bool, groups of one speaker whose utterances can be references
 
+    @property
+    def group(self) -> int:
+        """Number of neighbouring utterances that are mixed and masked alike."""
+        return 1 if self.useful is None else GROUP
+
 
 class MixedUtterances(IterableDataset[Batch]):
     """Endless batches of utterances of similar length, cut to the shortest; each loader worker draws its own."""
@@ -253,12 +258,9 @@ class DiarizerModule(lightning.LightningModule):
         """Mean loss of the outputs without and with the future, and that of speech activity."""
         config = self.diarizer.config
         size = (config.kept + config.blocks) * config.feature_width
-        count, others = len(blend.steps), None
-        if batch.useful is None:
-            kept = torch.rand(count, size, device=blend.steps.device) >= self.settings.channel_dropout
-        else:
-            kept = torch.rand(count // GROUP, size, device=blend.steps.device) >= self.settings.channel_dropout
-            kept, others = kept.repeat_interleave(GROUP, 0), draw_references(batch.useful)
+        kept = torch.rand(len(blend.steps) // batch.group, size, device=blend.steps.device)
+        kept = (kept >= self.settings.channel_dropout).repeat_interleave(batch.group, 0)
+        others = None if batch.useful is None else draw_references(batch.useful)
         mask = kept / (1 - self.settings.channel_dropout)
         whole = bool(torch.rand(()) < 0.5)
         masked = (blend.steps == 0).flatten(2).all(-1)[..., None, None]  # these are like an average voice
@@ -420,10 +422,10 @@ def draw_references(useful: Tensor) -> Tensor:
     Args:
         useful: (B / GROUP,) bool, groups with references.
     """
-    size = len(useful) * GROUP
-    same = torch.block_diag(*[torch.ones(GROUP, GROUP)] * len(useful)) - torch.eye(size)
-    share = torch.rand(size, 1) * 1.8 - 0.6  # none for a third of the utterances
-    chosen = (torch.rand(size, size) < share).float()
+    size, device = len(useful) * GROUP, useful.device
+    same = torch.block_diag(*[torch.ones(GROUP, GROUP, device=device)] * len(useful)) - torch.eye(size, device=device)
+    share = torch.rand(size, 1, device=device) * 1.8 - 0.6  # none for a third of the utterances
+    chosen = (torch.rand(size, size, device=device) < share).float()
     return same * chosen * useful.float().repeat_interleave(GROUP)[:, None]
 
 
@@ -454,9 +456,8 @@ def mixup_and_mask(batch: Batch, mixup_prob: float, time_mask_max: float) -> Ble
     size, length = weight.shape
     if float(torch.rand(())) < mixup_prob:
         share = float(torch.distributions.Beta(0.4, 0.4).sample())
-        group = 1 if batch.useful is None else GROUP
-        order = torch.randperm(size // group, device=steps.device)[:, None] * group + torch.arange(group)
-        order = order.flatten()
+        first = torch.randperm(size // batch.group, device=steps.device)[:, None] * batch.group
+        order = (first + torch.arange(batch.group, device=steps.device)).flatten()
         steps = torch.lerp(steps, steps[order], share)
         target, weight = _mix_targets(target, weight, order, share)
         level, level_weight = _mix_targets(level, level_weight, order, share)

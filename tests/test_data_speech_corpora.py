@@ -343,3 +343,13 @@ def test_spoken_without_emotion(tmp_path):
         'It\'s "plain".',
     )
     assert manifest.skipped == {"not in utterances.tsv": 1}
+
+
+def test_librispeech(tmp_path):
+    table = ";ID|SEX|SUBSET|MINUTES|NAME\n19   | F | train-clean-100  | 25.19 | Kara\n"
+    files = {"dev/SPEAKERS.TXT": table, "dev/19/198/19-198-0000.flac": "", "dev/367/367-130732-0004.flac": ""}
+    manifest, by_path = read("librispeech", tree(tmp_path, files | {"dev/19/noise.flac": ""}))
+    woman, other = by_path["dev/19/198/19-198-0000.flac"], by_path["dev/367/367-130732-0004.flac"]
+    assert (woman.emotion, woman.intensity, woman.speaker, woman.gender) == ("neutral", 0.0, "librispeech-19", "female")
+    assert other.gender == "unknown" and PINNED[other.speaker] == "validation"
+    assert manifest.skipped == {"not a LibriSpeech name": 1}

@@ -149,6 +149,20 @@ def test_false_alarms_in_ordinary_speech_are_counted_per_minute(tmp_path, perfec
     assert "| misread.wav | 0.25 | angry |" in text and "Diarizer on split" not in text
 
 
+def test_ordinary_speech_of_a_manifest_is_that_of_its_split(tmp_path, perfect_diarizer):
+    items = []
+    rows = [("talk", "a", "test", "neutral"), ("talk", "b", "train", "neutral"), ("acted", "c", "test", "neutral")]
+    for corpus, speaker, split, emotion in (*rows, ("acted", "c", "test", "sad")):
+        path = f"{corpus}/{speaker}-{emotion}.wav"
+        write_tones(tmp_path / path, emotion, emotion)
+        items.append(Utterance(path, path, corpus, speaker, "female", "en", emotion, split=split))
+    Manifest(str(tmp_path), items).save(tmp_path / "manifest.json")
+    report = evaluation.evaluate_diarizer(None, perfect_diarizer, ordinary=[tmp_path / "manifest.json"])["ordinary"]
+    assert [(one["name"], one["speaker"]) for one in report["recordings"]] == [("talk/a-neutral.wav", "a")]
+    with pytest.raises(DataError, match="no corpus without emotions"):
+        evaluation.evaluate_diarizer(None, perfect_diarizer, "validation", ordinary=[tmp_path / "manifest.json"])
+
+
 def test_sounds_next_to_speech_are_compared_with_the_speech_alone(manifest, tmp_path, perfect_diarizer, monkeypatch):
     manifest.save(tmp_path / "manifest.json")
     write_tones(tmp_path / "hums" / "hum.wav", "neutral")

@@ -87,10 +87,15 @@ def test_a_training_with_a_teacher_needs_encoders_for_it(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_voices_are_of_acted_clips_and_differ_between_folders(tmp_path):
+def test_voices_are_of_acted_clips_and_people_and_differ_between_folders(tmp_path):
     tone = np.sin(np.arange(16_000) / 5).astype(np.float32) * 0.3
     items = []
-    for corpus, emotions in (("acted", ("neutral", "sad")), ("plain", ("neutral",)), ("bursts", ("sad", "angry"))):
+    for corpus, emotions in (
+        ("acted", ("neutral", "sad")),
+        ("plain", ("neutral",)),
+        ("librispeech", ("neutral",)),
+        ("bursts", ("sad", "angry")),
+    ):
         for emotion in emotions:
             path = f"{corpus}/{emotion}.wav"
             write_wav(tmp_path / path, [tone])
@@ -101,6 +106,8 @@ def test_voices_are_of_acted_clips_and_differ_between_folders(tmp_path):
         cache_voices(Manifest(str(tmp_path), items), items, tmp_path / name, encoder, training)
     files = [sorted((tmp_path / name).rglob("*.npy")) for name in ("voices1", "voices2")]
     names = [file.relative_to(tmp_path / "voices1").as_posix() for file in files[0]]
-    assert [name for name in names if "loudness" not in name] == ["acted/neutral.wav.npy", "acted/sad.wav.npy"]
+    assert [name for name in names if "loudness" not in name] == [
+        "acted/neutral.wav.npy", "acted/sad.wav.npy", "librispeech/neutral.wav.npy",
+    ]  # fmt: skip
     one, other = (np.load(next(file for file in each if "loudness" not in file.name)) for each in files)
     assert one.shape != other.shape or np.abs(one - other).max() > 0.1

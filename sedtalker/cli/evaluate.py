@@ -271,8 +271,9 @@ def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
         type=any_path,
         nargs="+",
         default=(),
-        metavar="DIR",
-        help="folders of speech without emotion, to count false alarms; needs no MANIFEST",
+        metavar="SOURCE",
+        help="speech without emotion, to count false alarms: folders, or manifests with a corpus of it; needs no "
+        "MANIFEST",
     )
     parser.add_argument(
         "--left-out",

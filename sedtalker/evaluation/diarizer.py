@@ -44,7 +44,7 @@ from sedtalker.evaluation.clips import (
     uar_interval,
 )
 from sedtalker.evaluation.non_speech import evaluate_non_speech, format_non_speech
-from sedtalker.evaluation.ordinary import evaluate_ordinary, format_ordinary
+from sedtalker.evaluation.ordinary import evaluate_ordinary, find_recordings, format_ordinary
 from sedtalker.evaluation.report import markdown_table, write_report
 from sedtalker.evaluation.voice_reference import evaluate_reference, format_reference
 from sedtalker.files import atomic_write
@@ -163,7 +163,7 @@ def evaluate_diarizer(
         look_aheads: of a streaming encoder in ms, for another evaluation with each, of whole files and live.
         references: seconds of other speech of the speaker that the diarizer knows, for another evaluation with each.
         sounds: folders of sounds without words; they and synthetic ones are placed next to speech. None: no such test.
-        ordinary: folders of ordinary speech (`sedtalker.evaluation.ordinary`).
+        ordinary: folders of ordinary speech, or manifests (`sedtalker.evaluation.ordinary`).
 
     Raises:
         CheckpointError: the encoder does not have the look-ahead, or the diarizer does not use voice profiles.
@@ -171,7 +171,9 @@ def evaluate_diarizer(
         MissingExtraError: the extra `train` is not installed.
     """
     measure.require_metrics()
-    for folder in (*ordinary, *(sounds or ())):
+    for place in ordinary:
+        find_recordings(place, split)
+    for folder in sounds or ():
         audio_files(folder)
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = offline(load_encoder(network.config.encoder))
@@ -212,7 +214,7 @@ def evaluate_diarizer(
         if sounds is not None:
             report["non_speech"] = evaluate_non_speech(manifest, utterances, network, encoder, sounds, seed)
     if ordinary:
-        report["ordinary"] = evaluate_ordinary(ordinary, network, encoder, seed)
+        report["ordinary"] = evaluate_ordinary(ordinary, network, encoder, seed, split)
     return report
 
 

@@ -1,4 +1,4 @@
-"""False alarms of a diarizer in ordinary speech: folders of recordings without emotion.
+"""False alarms of a diarizer in ordinary speech: recordings without emotion, of folders or manifests.
 
 Everything but neutral is an error there. A false alarm is a segment of another emotion; false alarms are counted per
 minute of speech.
@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.audio import load_audio
-from sedtalker.data.manifest import audio_files
+from sedtalker.data.manifest import audio_files, load_manifest
 from sedtalker.emotion.diarizer import Diarizer
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
+from sedtalker.errors import DataError
 from sedtalker.evaluation.bootstrap import draw_counts, interval, mean_interval, show
 from sedtalker.evaluation.clips import SURE, Samples, contradictions, diarize_samples
 from sedtalker.evaluation.report import markdown_table
@@ -33,7 +34,8 @@ class Recording:
     """Figures of the track of one recording of ordinary speech."""
 
     name: str
-    folder: str
+    folder: str  # or manifest
+    speaker: str
     minutes: float  # of speech
     neutral: float  # share of the frames of speech
     alarms: int  # segments of an emotion
@@ -44,7 +46,33 @@ class Recording:
     emotion: str  # the most frequent one other than neutral, "" if there is none
 
 
-def measure_recording(name: str, folder: str, track: EmotionTrack, spoken: NDArray[np.bool_]) -> Recording:
+class Source(NamedTuple):
+    """Where a recording of ordinary speech is."""
+
+    name: str
+    folder: str  # or manifest
+    speaker: str  # the name of the recording if unknown
+    path: Path
+
+
+def find_recordings(place: Path, split: str) -> list[Source]:
+    """Every recording below a folder; or the neutral ones of a manifest's split, of corpora without emotions.
+
+    Raises:
+        DataError: there are none, or the file is not a manifest.
+    """
+    if not place.is_file():
+        names = [(str(path.relative_to(place)), path) for path in audio_files(place)]
+        return [Source(name, str(place), name, path) for name, path in names]
+    manifest = load_manifest(place)
+    acted = {item.corpus for item in manifest if item.emotion != "neutral"}
+    items = [item for item in manifest.select(split) if item.corpus not in acted]
+    if not items:
+        raise DataError(f"no corpus without emotions in split {split!r}: {place}. Add one: sedtalker data prepare")
+    return [Source(item.id, str(place), item.speaker, manifest.audio(item)) for item in items]
+
+
+def measure_recording(source: Source, track: EmotionTrack, spoken: NDArray[np.bool_]) -> Recording:
     """Figures of the track of a recording, whose frames with speech are `spoken` (T,)."""
     neutral = track.labels.index("neutral")
     posterior, intensity = track.posterior[spoken], track.intensity[spoken]
@@ -58,8 +86,9 @@ def measure_recording(name: str, folder: str, track: EmotionTrack, spoken: NDArr
         if segment.emotion != "neutral" and ((times >= segment.start) & (times < segment.end)).any()
     ]
     return Recording(
-        name=name,
-        folder=folder,
+        name=source.name,
+        folder=source.folder,
+        speaker=source.speaker,
         minutes=float(spoken.sum()) / FRAME_RATE / 60,
         neutral=float((named == neutral).mean()),
         alarms=len(alarms),
@@ -72,26 +101,29 @@ def measure_recording(name: str, folder: str, track: EmotionTrack, spoken: NDArr
 
 
 def evaluate_ordinary(
-    folders: Sequence[Path], diarizer: Diarizer, encoder: WindowedEncoder, seed: int = 0
+    places: Sequence[Path], diarizer: Diarizer, encoder: WindowedEncoder, seed: int = 0, split: str = "test"
 ) -> dict[str, Any]:
-    """Figures of every recording below the folders, and of each folder; returns plain types.
+    """Figures of every recording of the folders and manifests, and of each of them; returns plain types.
+
+    Args:
+        split: of the manifests.
 
     Raises:
-        DataError: a folder is missing or holds no audio.
+        DataError: a folder is missing or holds no audio, or a manifest has no ordinary speech in the split.
         AudioError: a recording cannot be read.
     """
-    found = [(folder, path) for folder in folders for path in audio_files(folder)]
+    found = [source for place in places for source in find_recordings(place, split)]
     recordings = []
-    for folder, path in tqdm(found, desc="ordinary speech", unit="file"):
-        samples: Samples = load_audio(path)
+    for source in tqdm(found, desc="ordinary speech", unit="file"):
+        samples: Samples = load_audio(source.path)
         track = diarize_samples(samples, diarizer, encoder)
         spoken = detect_speech(loudness(samples))
-        recordings.append(measure_recording(str(path.relative_to(folder)), str(folder), track, spoken))
+        recordings.append(measure_recording(source, track, spoken))
     return summarise(recordings, seed)
 
 
 def summarise(recordings: Sequence[Recording], seed: int = 0) -> dict[str, Any]:
-    """Figures over all recordings, and over those of each folder if there are several; intervals over recordings."""
+    """Figures over all recordings, and over those of each folder if there are several; intervals over speakers."""
     groups = {"all": list(recordings)}
     folders = dict.fromkeys(recording.folder for recording in recordings)
     if len(folders) > 1:
@@ -103,7 +135,7 @@ def summarise(recordings: Sequence[Recording], seed: int = 0) -> dict[str, Any]:
 
 
 def _summarise_group(group: Sequence[Recording], seed: int) -> dict[str, Any]:
-    names = [f"{one.folder}/{one.name}" for one in group]
+    names = [f"{one.folder}/{one.speaker}" for one in group]
     minutes = np.array([one.minutes for one in group])
     draws = draw_counts(names, seed)
 

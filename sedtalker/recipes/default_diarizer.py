@@ -65,6 +65,7 @@ SOUND_COUNT = 160
 SOUND_SECONDS = (3.0, 10.0)
 NOISY, VOICES = "noise", "voices"  # folders of features, or what their names begin with
 TEACHER = "teacher.yaml"  # configuration of the teacher, beside that of the diarizer
+PEOPLE = ("librispeech",)  # corpora of many people's ordinary speech
 JOINED = 1000  # joined recordings of each corpus of acted emotion
 
 
@@ -208,13 +209,17 @@ def train_packaged(
 def cache_voices(
     manifest: Manifest, items: Sequence[Utterance], cache: Path, encoder: StreamingEncoder, training: DiarizerTraining
 ) -> None:
-    """Cache features of the clips of acted emotion with another voice, which is the same for all clips of a speaker."""
+    """Cache features of the clips of acted emotion, and of people's ordinary speech, with another voice.
+
+    It is the same for all clips of a speaker.
+    """
     emotions = defaultdict[str, set[str]](set)
     clips_of = defaultdict[str, list[tuple[str, Path]]](list)
     for item in items:
         emotions[item.corpus].add(item.emotion)
+    chosen = {name for name in emotions if len(emotions[name]) > 1 or name in PEOPLE} - set(training.mixing.wordless)
     for item in items:
-        if len(emotions[item.corpus]) > 1 and item.corpus not in training.mixing.wordless and not item.segments:
+        if item.corpus in chosen and not item.segments:
             clips_of[item.speaker].append((item.id, manifest.audio(item)))
     seed = zlib.crc32(cache.name.encode())
     features = draw_look_ahead(encoder, training.model.first_layer, seed)

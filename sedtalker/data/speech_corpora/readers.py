@@ -407,6 +407,37 @@ def read_spoken(folder: Folder) -> Manifest:
     return _read_table_corpus(folder, Path(folder, "utterances.tsv"), ("id", "speaker", "text"), make)
 
 
+_LIBRISPEECH_NAME = re.compile(r"(?P<speaker>\d+)-\d+-\d{4}")
+
+
+def read_librispeech(folder: Folder) -> Manifest:
+    """Read LibriSpeech (Panayotov et al. 2015, CC BY 4.0), readings by volunteers: `19/198/19-198-0000.flac`.
+
+    Every clip counts as neutral. `SPEAKERS.TXT`, anywhere below the folder, gives the gender.
+
+    Raises:
+        DataError: the folder is missing, or no file has a name of the corpus.
+    """
+    genders = {}
+    for table in Path(folder).rglob("SPEAKERS.TXT"):
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            fields = [field.strip() for field in line.split("|")]
+            if not line.startswith(";") and len(fields) > 1 and fields[1] in ("F", "M"):
+                genders[fields[0]] = {"F": "female", "M": "male"}[fields[1]]
+
+    def parse(path: Path) -> Utterance | str:
+        match = _LIBRISPEECH_NAME.fullmatch(path.stem)
+        if match is None:
+            return "not a LibriSpeech name"
+        speaker = match["speaker"]
+        return make_utterance(
+            "librispeech", path.stem, path.relative_to(folder), speaker, "neutral",
+            gender=genders.get(speaker, "unknown"),
+        )  # fmt: skip
+
+    return read_files(folder, parse)
+
+
 IEMOCAP_EMOTIONS = {
     "neu": "neutral", "hap": "happy", "exc": "happy", "sad": "sad", "ang": "angry", "fru": "upset", "dis": "disgust",
     "fea": "fear", "sur": "surprise",
@@ -543,6 +574,7 @@ READERS: dict[str, Callable[[Folder], Manifest]] = {
     "crema-d": read_cremad,
     "nemo": read_nemo,
     "spoken": read_spoken,
+    "librispeech": read_librispeech,
     "iemocap": read_iemocap,
     "meld": read_meld,
     "zed": read_zed,

@@ -12,9 +12,14 @@ from sedtalker.data.speech_corpora.readers import READERS
 from sedtalker.errors import DataError
 
 BENCHMARK_ACTORS = (1002, 1015, 1018, 1021, 1027, 1029, 1038, 1039, 1042, 1047, 1051, 1055, 1068, 1069)
-PINNED = {"crema-d-1028": "validation", "nemo-EB0": "train"} | {f"crema-d-{x}": "test" for x in BENCHMARK_ACTORS}
+ORDINARY_READERS = (367, 533, 1688, 1998, 2033, 2414, 2609, 3005, 3080, 3331)
+PINNED = {
+    "crema-d-1028": "validation", "nemo-EB0": "train",
+    **{f"crema-d-{actor}": "test" for actor in BENCHMARK_ACTORS},
+    **{f"librispeech-{reader}": "validation" for reader in ORDINARY_READERS},
+}  # fmt: skip
 """Splits that are not random: the actors of the demo and of the benchmark (`data.frame_benchmark`) are never
-trained on, and nEMO keeps one more speaker for training."""
+trained on, nEMO keeps one more speaker for training, and LibriSpeech's test-other decides about ordinary speech."""
 
 
 def add_corpus(path: Path, name: str, folder: str | os.PathLike[str], seed: int = 0) -> Manifest:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,7 +32,7 @@ from sedtalker.cli import (
     verify,
     voice,
 )
-from sedtalker.cli.start import INTERRUPTED, exit_at_once
+from sedtalker.cli.start import INTERRUPTED, end_command, exit_at_once
 from sedtalker.errors import SEDTalkerError, UsageError, one_line, reason_of, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 from sedtalker.signals import Ending, raise_on_signals
@@ -158,20 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command() -> NoReturn:
-    """Run the command line and end the process.
-
-    Without the 0.2 s in which the interpreter frees torch, unless a thread still works or the output cannot be written.
-    """
-    code = main()
-    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
-    if not others:
-        atexit._run_exitfuncs()
-        with suppress(OSError, ValueError):  # a stream that is closed or full
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-            os._exit(code)
-    sys.exit(code)
+    """Run the command line and end the process."""
+    end_command(main())
 
 
 def _describe_unexpected(error: Exception) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,8 +18,11 @@ from sedtalker.evaluation.expression import (
     EMOTIONS,
     REGIONS,
     UNITS,
+    NeutralSpeech,
     UnitRecogniser,
     associations,
+    evaluate_expression,
+    onset_times,
     pattern,
     read_measured_units,
     real_rates,
@@ -25,6 +31,8 @@ from sedtalker.evaluation.expression import (
 from sedtalker.evaluation.expression_chain import agreement, dominant_emotion, intensities_by_level
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.labels import LABELS
+from sedtalker.pipeline import Talker
+from sedtalker.speech import FRAME_RATE
 
 TYPICAL = {
     "happy": {6: 1.4, 7: 1.5, 10: 1.6, 12: 2.1, 14: 1.0},
@@ -128,3 +136,43 @@ def test_intensities_are_grouped_by_acted_level() -> None:
     found = intensities_by_level(rows)
     assert found["0.0"]["quantiles"]["0.5"] == 0.0
     assert found["1.0"] == {"clips": 3, "quantiles": {"0.1": 0.52, "0.25": 0.55, "0.5": 0.6, "0.75": 0.65, "0.9": 0.68}}
+
+
+class LateTalker:
+    """Shows 4 s of an emotion, 0.1 s after the track has it."""
+
+    name = "late"
+
+    def __init__(self) -> None:
+        self.animated: Counter[str] = Counter()  # by emotion
+
+    def animate(self, audio: Path, emotion: str | EmotionTrack, fps: float, still: bool) -> SimpleNamespace:
+        assert fps == FRAME_RATE and still
+        self.animated[emotion if isinstance(emotion, str) else "track"] += 1
+        track = emotion
+        if isinstance(track, str):
+            label, _, level = track.partition(":")
+            track = EmotionTrack.neutral(4.0)
+            if level:
+                track.set(label, float(level), 0.0, 4.0)
+        shown = (track.posterior * track.intensity[:, None]) @ emotion_weights(track.labels)
+        return SimpleNamespace(blendshapes=np.concatenate([np.repeat(shown[:1], 5, axis=0), shown[:-5]]))
+
+
+def test_the_delay_of_an_expression_is_measured_at_both_ends() -> None:
+    times = onset_times(NeutralSpeech(cast(Talker, LateTalker()), Path("speech.wav")), "happy")
+    assert times["onset_50%"] == pytest.approx(0.1, abs=0.06)
+    assert times["offset_50%"] == pytest.approx(0.1, abs=0.06)
+
+
+def test_the_neutral_animation_of_a_recording_is_made_once(ravdess: Path) -> None:
+    talker = LateTalker()
+    report = evaluate_expression(cast(Talker, talker), [Path("one.wav"), Path("two.wav")], ravdess, judge=False)
+    assert talker.animated["neutral"] == 2
+    assert {row["read_as_meant"] for row in report["action_units"].values()} == {1.0}
+
+
+def test_a_talker_without_a_rig_is_named() -> None:
+    mesh = SimpleNamespace(name="mesh", animate=lambda audio, **options: SimpleNamespace(blendshapes=None))
+    with pytest.raises(DataError, match="the talker mesh does not move a rig"):
+        NeutralSpeech(cast(Talker, mesh), Path("speech.wav"))

@@ -188,17 +188,11 @@ def critique_video(path: Path, judge: PictureJudge | None = None) -> Critique:
 
 def _judge_animation(animation: Animation, judge: PictureJudge) -> Float:
     """Probabilities (T, P) of a classifier of pictures for the frames of an animation."""
-    from sedtalker.evaluation.expression import PICTURE, face_box
+    from sedtalker.evaluation.expression import PICTURE
     from sedtalker.render.soft import SoftRenderer
 
     face = animation.face
-    renderer = SoftRenderer(face, PICTURE, PICTURE)
-    weights = np.asarray(animation.blendshapes)
-    rows = []
-    for first in range(0, len(weights), 64):
-        for points in face.pose(weights[first : first + 64]):
-            rows.append(judge.read(renderer.frame(points), face_box(renderer, face, points)))
-    return np.array(rows, np.float64)
+    return judge.read_frames(SoftRenderer(face, PICTURE, PICTURE), face, np.asarray(animation.blendshapes))
 
 
 def _picture_labels() -> tuple[str, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sedtalker.audio import AudioSource
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import DataError, MissingExtraError, reason_of, require
 from sedtalker.face.arkit import ARKIT_NAMES
@@ -188,33 +189,54 @@ class SpokenUnits:
     size: float  # mean norm
 
 
-def spoken_units(talker: Talker, audio: Path, emotion: str, level: float) -> SpokenUnits:
+class NeutralSpeech:
+    """A recording with its neutral animation, from which those with an emotion are compared."""
+
+    def __init__(self, talker: Talker, audio: Path) -> None:
+        """Animate the recording. Raises DataError if the talker moves no rig."""
+        self._talker, self._audio = talker, audio
+        self._neutral = self._weights("neutral")
+
+    @property
+    def seconds(self) -> float:
+        """Length of the animation."""
+        return len(self._neutral) / FRAME_RATE
+
+    def added_weights(self, emotion: str | EmotionTrack) -> Float:
+        """ARKit weights (T, 52) at 50 Hz that an emotion adds to the neutral animation."""
+        result: Float = self._weights(emotion) - self._neutral
+        return result
+
+    def _weights(self, emotion: str | EmotionTrack) -> Float:
+        return rig_weights(self._talker, self._audio, emotion, fps=float(FRAME_RATE))
+
+
+def rig_weights(talker: Talker, audio: AudioSource, emotion: str | EmotionTrack, fps: float = 30.0) -> Float:
+    """ARKit weights (T, 52) of the animation of a recording without blinks, gaze and head motion.
+
+    Raises:
+        DataError: the talker moves no rig.
+    """
+    weights = talker.animate(audio, emotion=emotion, fps=fps, still=True).blendshapes
+    if weights is None:
+        raise DataError(f"the talker {talker.name} does not move a rig. Choose one with ARKit's blendshapes")
+    return weights
+
+
+def spoken_units(speech: NeutralSpeech, emotion: str, level: float) -> SpokenUnits:
     """The units that an emotion adds to the animation of a recording."""
-    change = _added_weights(talker, audio, f"{emotion}:{level}")
-    units = units_of_weights(change)[FRAME_RATE // 2 :]
+    units = units_of_weights(speech.added_weights(f"{emotion}:{level}"))[FRAME_RATE // 2 :]
     count = max(1, len(units) // WINDOW)
     means = np.stack([part.mean(0) for part in np.array_split(units, count)])
     return SpokenUnits(means, float(np.linalg.norm(means, axis=1).mean()))
 
 
-def _added_weights(talker: Talker, audio: Path, emotion: str | EmotionTrack) -> Float:
-    """ARKit weights (T, 52) at 50 Hz that an emotion adds to the neutral animation."""
-    options: dict[str, Any] = {"still": True, "fps": float(FRAME_RATE)}
-    shown = talker.animate(audio, emotion=emotion, **options).blendshapes
-    rest = talker.animate(audio, emotion="neutral", **options).blendshapes
-    if shown is None or rest is None:
-        raise DataError(f"the talker {talker.name} does not move a rig: {audio}. Choose one with ARKit's blendshapes")
-    result: Float = shown - rest
-    return result
-
-
-def onset_times(talker: Talker, audio: Path, emotion: str) -> dict[str, float]:
+def onset_times(speech: NeutralSpeech, emotion: str) -> dict[str, float]:
     """Seconds after the track's change at which 10, 50 and 90 % of the expression are there, and left at its end."""
-    length = len(_added_weights(talker, audio, "neutral")) / FRAME_RATE
-    start, stop = 0.3 * length, 0.7 * length
-    track = EmotionTrack.neutral(length)
+    start, stop = 0.3 * speech.seconds, 0.7 * speech.seconds
+    track = EmotionTrack.neutral(speech.seconds)
     track.set(emotion, 1.0, start, stop)
-    size = np.linalg.norm(units_of_weights(_added_weights(talker, audio, track)), axis=1)
+    size = np.linalg.norm(units_of_weights(speech.added_weights(track)), axis=1)
     size = size / max(float(size.max()), 1e-6)
     times = (np.arange(len(size)) + 0.5) / FRAME_RATE
     rise, fall = times >= start, times >= stop
@@ -242,23 +264,24 @@ def evaluate_expression(
         faces: heads for the judge; none: all.
     """
     report: dict[str, Any] = {"talker": talker.name, "recordings": len(recordings)}
+    speeches = [NeutralSpeech(talker, path) for path in recordings]
     if ravdess is not None:
         measured = read_measured_units(ravdess)
         recogniser = UnitRecogniser(*measured.select(measured.strong))
-        report["action_units"] = _unit_figures(talker, recordings, recogniser, real_rates(measured))
+        report["action_units"] = _unit_figures(speeches, recogniser, real_rates(measured))
         report["associations"] = associations(measured)
-    report["timing_seconds"] = {emotion: onset_times(talker, recordings[0], emotion) for emotion in EMOTIONS}
+    report["timing_seconds"] = {emotion: onset_times(speeches[0], emotion) for emotion in EMOTIONS}
     if judge:
         report["judge"] = judge_figures(talker, recordings, faces or identities())
     return report
 
 
 def _unit_figures(
-    talker: Talker, recordings: Sequence[Path], recogniser: UnitRecogniser, real: dict[str, float]
+    speeches: Sequence[NeutralSpeech], recogniser: UnitRecogniser, real: dict[str, float]
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for index, emotion in enumerate(EMOTIONS):
-        by_level = {level: [spoken_units(talker, path, emotion, level) for path in recordings] for level in LEVELS}
+        by_level = {level: [spoken_units(speech, emotion, level) for speech in speeches] for level in LEVELS}
         full = np.concatenate([one.units for one in by_level[LEVELS[-1]]])
         probabilities = recogniser.probabilities(full)
         regions = {}
@@ -303,6 +326,14 @@ class PictureJudge:
         found: Float = self._network.get_tensor(self._output)[0]
         return found
 
+    def read_frames(self, renderer: SoftRenderer, face: Face, weights: Float) -> NDArray[np.float64]:
+        """Probabilities (T, 7) over JUDGE_LABELS of a face with ARKit weights (T, 52), rendered frame by frame."""
+        rows = []
+        for frame in weights:  # one at a time: the vertices of a long animation do not fit into memory
+            points = face.pose(frame[None])[0]
+            rows.append(self.read(renderer.frame(points), face_box(renderer, face, points)))
+        return np.array(rows, np.float64)
+
 
 def judge_figures(talker: Talker, recordings: Sequence[Path], faces: Sequence[str]) -> dict[str, Any]:
     """How often the outside classifier reads the emotion of speaking faces as meant, by intensity."""
@@ -315,16 +346,10 @@ def judge_figures(talker: Talker, recordings: Sequence[Path], faces: Sequence[st
     for emotion, level in shown:
         read = []
         for path in recordings:
-            weights = talker.animate(path, emotion=f"{emotion}:{level}", still=True).blendshapes
-            if weights is None:
-                raise DataError(f"the talker {talker.name} does not move a rig: {path}. Choose one that does")
+            weights = rig_weights(talker, path, f"{emotion}:{level}")
             chosen = (np.linspace(0.2, 0.8, FRAMES_OF_CLIP) * len(weights)).astype(int)
             for name, face in heads.items():
-                frames = [
-                    judge.read(renderers[name].frame(points), face_box(renderers[name], face, points))
-                    for points in face.pose(weights[chosen])
-                ]
-                read.append(np.mean(frames, axis=0))
+                read.append(judge.read_frames(renderers[name], face, weights[chosen]).mean(0))
         column = JUDGE_LABELS.index(emotion)
         means = np.array(read)
         right.setdefault(str(level), {})[emotion] = round(float((means.argmax(1) == column).mean()), 3)

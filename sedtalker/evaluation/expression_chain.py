@@ -26,7 +26,7 @@ from sedtalker.evaluation.expression import (
     JUDGE_LABELS,
     PICTURE,
     PictureJudge,
-    face_box,
+    rig_weights,
 )
 from sedtalker.face.assets import identities, load_face
 from sedtalker.pipeline import Talker
@@ -150,15 +150,12 @@ class _FaceReader:
         """The emotion that the judge names on some frames of a recording."""
         face, renderer = self._heads[self._next % len(self._heads)]
         self._next += 1
-        weights = self._talker.animate((samples, SAMPLE_RATE), emotion=track, still=True).blendshapes
-        if weights is None:
-            raise DataError(f"the talker {self._talker.name} does not move a rig. Choose one with ARKit's blendshapes")
+        weights = rig_weights(self._talker, (samples, SAMPLE_RATE), track)
         spoken = np.flatnonzero(detect_speech(loudness(samples)))
         span = np.linspace(0.2, 0.8, FRAMES_OF_CLIP) * (len(spoken) - 1)
         moments = (spoken[span.astype(int)] / max(len(track.posterior), 1) * len(weights)).astype(int)
-        points = face.pose(weights[np.minimum(moments, len(weights) - 1)])
-        probabilities = [self._judge.read(renderer.frame(p), face_box(renderer, face, p)) for p in points]
-        return JUDGE_LABELS[int(np.mean(probabilities, axis=0).argmax())]
+        probabilities = self._judge.read_frames(renderer, face, weights[np.minimum(moments, len(weights) - 1)])
+        return JUDGE_LABELS[int(probabilities.mean(0).argmax())]
 
 
 def format_chain(report: dict[str, Any]) -> str:

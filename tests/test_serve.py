@@ -379,9 +379,7 @@ def test_ready_has_the_latency_of_the_sessions_own_look_ahead() -> None:
             assert json.loads(socket.recv(30)) == {"type": "error", "message": "a look-ahead of 7 ms: give 80 or 120"}
 
 
-def test_a_container_is_decoded_up_to_the_limit_of_an_utterance(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_container_is_decoded_up_to_the_limit_of_an_utterance(tmp_path: Path) -> None:
     from media import write_media
 
     from sedtalker.errors import AudioError
@@ -389,8 +387,7 @@ def test_a_container_is_decoded_up_to_the_limit_of_an_utterance(
 
     path = tmp_path / "a"
     write_media(path, np.zeros(4 * 48_000, np.float32), 48_000, "libopus", "webm")
-    monkeypatch.setattr(incoming, "_LONGEST", 2.0)
-    reader = incoming.ContainerReader("webm")
+    reader = incoming.ContainerReader("webm", Limits(utterance=2.0))
     reader.push(path.read_bytes())
     with pytest.raises(AudioError, match="more than 2 s"):
         reader.finish()
@@ -579,6 +576,37 @@ def test_tls(tmp_path: Any) -> None:
         with grpc.secure_channel(f"localhost:{server.running.a2f_port}", credentials) as channel:
             check = stubs.HealthStub(channel).Check(health.HealthCheckRequest(), timeout=30)
         assert check.status == health.HealthCheckResponse.SERVING
+
+
+def test_a_certificate_that_cannot_be_used_is_named_before_the_models_are_loaded(tmp_path: Path) -> None:
+    paths = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for path in paths:
+        path.write_text("no certificate")
+    with (
+        pytest.raises(SEDTalkerError, match=r"cannot use --tls-cert .*cert\.pem with --tls-key .*key\.pem"),
+        made_server(tls_cert=paths[0], tls_key=paths[1]),
+    ):
+        pass
+
+
+def test_the_workers_of_a_server_that_does_not_start_are_ended(server: MadeServer) -> None:
+    import asyncio
+
+    from sedtalker.serve.pool import WorkerPool
+    from sedtalker.serve.server import start_server
+    from sedtalker.serve.studio import StudioClient
+
+    config = ServeConfig(port=server.running.port, a2f_port=None)
+    pool = WorkerPool.of_threads(made_talker())
+
+    async def start() -> None:
+        async with start_server(config, pool, StudioClient.of_thread(made_talker(), config.limits)):
+            pass
+
+    with pytest.raises(SEDTalkerError, match="--port"):
+        asyncio.run(start())
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.workers[0].executor.submit(print)
 
 
 def test_frames_are_those_of_the_talkers_stream() -> None:

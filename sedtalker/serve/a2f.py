@@ -28,15 +28,17 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
+from sedtalker.audio import SAMPLE_RATE
 from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.serve import reasons
 from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.config import Limits, ServeConfig
 from sedtalker.serve.connections import CONNECTIONS
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.incoming import PcmReader
 from sedtalker.serve.security import matches
-from sedtalker.serve.sessions import RATE, Refused, Session, SessionClosed, SessionManager, SessionOptions
+from sedtalker.serve.sessions import Refused, Session, SessionClosed, SessionManager, SessionOptions
 
 logger = logging.getLogger("sedtalker.serve")
 
@@ -108,7 +110,7 @@ class Controller:
     async def process(self, requests: Any, context: Any) -> None:
         """`ProcessAudioStream`."""
         session = None
-        reason = "disconnected"
+        reason = reasons.DISCONNECTED
         try:
             header = await _next(context, self._manager.limits)
             if header is None or header.WhichOneof("stream_part") != "audio_stream_header":
@@ -122,16 +124,16 @@ class Controller:
         except Refused as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except asyncio.TimeoutError:
-            reason = "no message"
+            reason = reasons.NO_MESSAGE
             await context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED, "no message came, none was read, or it took too long"
             )
         except SessionClosed as error:
             reason = str(error)
-            code = grpc.StatusCode.UNAVAILABLE if "stopping" in reason else grpc.StatusCode.FAILED_PRECONDITION
+            code = grpc.StatusCode.UNAVAILABLE if reason == reasons.STOPPING else grpc.StatusCode.FAILED_PRECONDITION
             await context.abort(code, reason)
         except SEDTalkerError as error:
-            reason = "bad message"
+            reason = reasons.BAD_MESSAGE
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             if session is not None:
@@ -148,7 +150,7 @@ class Controller:
         finally:
             await cancel_tasks(tasks)
             await answer.finish_writing()
-        return "done"
+        return reasons.DONE
 
 
 async def _next(context: Any, limits: Limits) -> Any:
@@ -222,16 +224,16 @@ async def _receive(session: Session, request: _Request, answer: _Answer, context
 async def _send_audio(session: Session, request: _Request, samples: NDArray[np.float32], seconds: float) -> float:
     """Send samples, and set each of the client's emotions at its time; returns the time of their end."""
     start = 0
-    while request.emotions and request.emotions[0][0] < seconds + len(samples) / RATE:
+    while request.emotions and request.emotions[0][0] < seconds + len(samples) / SAMPLE_RATE:
         moment, label, intensity = request.emotions.pop(0)
-        place = max(start, round((moment - seconds) * RATE))
+        place = max(start, round((moment - seconds) * SAMPLE_RATE))
         await session.send_audio(samples[start:place])
         start = place
         if request.share:
             await session.set_emotion(label, intensity, request.share)
         request.given.append((moment, label, intensity))
     await session.send_audio(samples[start:])
-    return seconds + len(samples) / RATE
+    return seconds + len(samples) / SAMPLE_RATE
 
 
 class _Answer:
@@ -315,11 +317,10 @@ class _Answer:
             if label in EMOTIONS
         }
         given, self._request.given = self._request.given, []
-        names = {label: name for name, label in LABELS.items() if label} | EMOTIONS
         aggregate = message_class("emotion_aggregate.v1.EmotionAggregate")(
             a2f_smoothed_output=[{"time_code": moment, "emotion": strengths}],
             input_emotions=[
-                {"time_code": at, "emotion": {names[label]: value} if label in names else {}}
+                {"time_code": at, "emotion": {EMOTIONS[label]: value} if label in EMOTIONS else {}}
                 for at, label, value in given
             ],
         )

@@ -179,12 +179,12 @@ class _Handlers:
         try:
             edit = json.loads(await self._body(request, 1 << 20))
             segments, share, number = edit["segments"], float(edit.get("share", 1)), edit.get("face")
+            if not 0 <= share <= 1 or not isinstance(segments, list):
+                raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return JSONResponse({"error": "send {segments: [...], share: 0..1}"}, 400)
         face = None if number is None else self._page.face(str(number))
-        if not 0 <= share <= 1 or not isinstance(segments, list):
-            return JSONResponse({"error": "send {segments: [...], share: 0..1}"}, 400)
-        return await self._take(partial(self._studio.call, "edit", request.path_params["name"], segments, share, face))
+        return await self._take(self._studio.call("edit", request.path_params["name"], segments, share, face))
 
     async def save_take(self, request: Request) -> Response:
         form = request.path_params["form"]
@@ -193,15 +193,14 @@ class _Handlers:
         headers = {"Content-Disposition": f'attachment; filename="{NAME}.{form}"'}
         if form == "html":
             headers["Content-Security-Policy"] = "sandbox"
-        return await self._take(
-            partial(self._studio.call, "save", request.path_params["name"], form), SAVED[form], headers
-        )
+        return await self._take(self._studio.call("save", request.path_params["name"], form), SAVED[form], headers)
 
     async def _take(
-        self, call: Callable[[], Awaitable[Any]], media: str | None = None, headers: dict[str, str] | None = None
+        self, call: Awaitable[Any], media: str | None = None, headers: dict[str, str] | None = None
     ) -> Response:
+        """The answer with the result of a call of the studio, as JSON or as a file of a media type."""
         try:
-            result = await call()
+            result = await call
         except KeyError:
             return JSONResponse({"error": "no such take. It was made by another server, or is too old"}, 404)
         return JSONResponse(result) if media is None else Response(result, headers=headers, media_type=media)

@@ -57,14 +57,20 @@ class Description(NamedTuple):
     look_aheads: tuple[int, ...] = ()  # ms that a session can choose from; none: the encoder has no such dial
 
 
+class _Stream(NamedTuple):
+    """The stream of a session."""
+
+    stream: Any
+    options: StreamOptions
+
+
 class Engine:
     """A talker and its streams by session."""
 
     def __init__(self, talker: Any, look_ahead: int | None = None, voice: VoiceProfile | None = None) -> None:
         """`voice` is the VoiceProfile of all sessions' speaker."""
         self.talker, self.look_ahead, self._voice = talker, look_ahead, voice
-        self._streams: dict[str, Any] = {}
-        self._resting: set[str] = set()  # sessions whose client shows a resting face between utterances
+        self._streams: dict[str, _Stream] = {}
 
     def describe(self) -> Description:
         """Labels and look-aheads of the talker; compiles what the first client would wait for."""
@@ -87,31 +93,31 @@ class Engine:
             intensity_scale=options.intensity_scale,
             voice=self._voice,
         )
-        self._streams[session] = stream
-        if options.resting:
-            self._resting.add(session)
+        self._streams[session] = _Stream(stream, options)
         return float(stream.latency)
 
-    def push(self, session: str, samples: Float, fps: float) -> FrameBlock:
+    def push(self, session: str, samples: Float) -> FrameBlock:
         """Frames that became complete with the next samples (N,) at 16 kHz."""
         start = time.perf_counter()
-        return _to_block(self._streams[session].push(samples), fps, start)
+        stream, options = self._streams[session]
+        return _to_block(stream.push(samples), options.fps, start)
 
-    def finish(self, session: str, fps: float) -> FrameBlock:
+    def finish(self, session: str) -> FrameBlock:
         """The remaining frames of the utterance; the next samples begin a new one."""
         start = time.perf_counter()
-        stream = self._streams[session]
-        block = _to_block(stream.finish(), fps, start)
+        stream, options = self._streams[session]
+        block = _to_block(stream.finish(), options.fps, start)
         self.reset(session)
         return block
 
     def reset(self, session: str) -> None:
         """Drop the utterance."""
-        self._streams[session].reset(from_rest=session in self._resting)
+        stream, options = self._streams[session]
+        stream.reset(from_rest=options.resting)
 
     def set_emotion(self, session: str, emotion: str | None, intensity: float, share: float) -> None:
         """Mix an emotion chosen by hand into that of the voice; None: the voice alone."""
-        stream = self._streams[session]
+        stream, _ = self._streams[session]
         if emotion is None:
             stream.set_emotion(None)
         else:
@@ -124,7 +130,6 @@ class Engine:
     def close(self, session: str) -> None:
         """Forget a session."""
         self._streams.pop(session, None)
-        self._resting.discard(session)
 
 
 def _look_aheads(talker: Any) -> tuple[int, ...]:
@@ -134,6 +139,7 @@ def _look_aheads(talker: Any) -> tuple[int, ...]:
 
 
 def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
+    """Frames of a stream as a block; `start` is the `perf_counter` time at which their computing began."""
     first = float(frames.time[0]) - 0.5 / fps if len(frames.time) else 0.0
     return FrameBlock(
         first,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.audio import check_samples
+from sedtalker.audio import SAMPLE_RATE, check_samples
 from sedtalker.errors import AudioError
 from sedtalker.serve.config import Limits
-from sedtalker.serve.sessions import RATE
 
 Float = NDArray[np.float32]
 
@@ -24,8 +23,6 @@ ENCODINGS = ("pcm16", "webm", "ogg")
 _CONTAINERS = {"webm": "matroska", "ogg": "ogg"}  # encoding -> FFmpeg's demuxer
 _PIECES = 64  # pieces of a container that wait for the decoder
 _FLUSH = 10.0  # s for the decoder to finish
-_LONGEST = Limits.utterance  # s that a container can hold: a megabyte of silence can decode to an hour
-_MOST_BYTES = Limits.upload_bytes  # of a container: FFmpeg keeps attachments in memory
 
 _SIGNATURES = (  # start of the file -> media; playlists and scripts, which can name other files, are not among them
     (0, b"RIFF"), (0, b"RIFX"), (0, b"RF64"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"\x1a\x45\xdf\xa3"),
@@ -57,10 +54,10 @@ class PcmReader:
     def _start(self) -> None:
         self._rest = b""
         self._resampler: Any = None
-        if self._rate != RATE:
+        if self._rate != SAMPLE_RATE:
             import av
 
-            self._resampler = av.AudioResampler("flt", "mono", RATE)
+            self._resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE)
 
     def push(self, data: bytes) -> Float:
         """The next samples (N,)."""
@@ -74,7 +71,7 @@ class PcmReader:
 
     def finish(self) -> Float:
         """The samples (N,) that the resampler holds; the next ones are of another utterance."""
-        rest = _join([] if self._resampler is None else self._resampler.resample(None))
+        rest = _join_frames([] if self._resampler is None else self._resampler.resample(None))
         self._start()  # a flushed resampler takes no more frames
         return rest
 
@@ -85,18 +82,26 @@ class PcmReader:
             return np.zeros(0, np.float32)
         frame = av.AudioFrame.from_ndarray(values[None].astype(np.int16), "s16", "mono")
         frame.sample_rate = self._rate
-        return _join(self._resampler.resample(frame))
+        return _join_frames(self._resampler.resample(frame))
+
+    def close(self) -> None:
+        """As `ContainerReader.close`: nothing is open."""
 
 
-def _join(frames: list[Any]) -> Float:
-    return np.concatenate([np.zeros(0, np.float32), *(frame.to_ndarray()[0] for frame in frames)])
+def _join_frames(frames: Iterable[Any]) -> Float:
+    return _join(frame.to_ndarray()[0] for frame in frames)
+
+
+def _join(pieces: Iterable[Float]) -> Float:
+    return np.concatenate([np.zeros(0, np.float32), *pieces])
 
 
 class ContainerReader:
     """WebM or Ogg in pieces, as a browser's MediaRecorder makes them -> samples at 16 kHz. Decodes in a thread."""
 
-    def __init__(self, encoding: str) -> None:
-        self._format = _CONTAINERS[encoding]
+    def __init__(self, encoding: str, limits: Limits) -> None:
+        """`limits.utterance` bounds what is decoded (a megabyte of silence can be an hour), `upload_bytes` the data."""
+        self._format, self._limits = _CONTAINERS[encoding], limits
         self._input: queue.Queue[bytes | None] = queue.Queue(_PIECES)
         self._output: queue.SimpleQueue[Float | AudioError | None] = queue.SimpleQueue()
         self._rest = b""
@@ -108,8 +113,8 @@ class ContainerReader:
     def push(self, data: bytes) -> Float:
         """The samples (N,) that are decoded by now. Raises AudioError for damaged data, or too much of it."""
         self._bytes += len(data)
-        if self._bytes > _MOST_BYTES:
-            raise AudioError(f"more than {_MOST_BYTES >> 20} MB in an utterance. End it earlier")
+        if self._bytes > self._limits.upload_bytes:  # FFmpeg keeps attachments in memory
+            raise AudioError(f"more than {self._limits.upload_bytes >> 20} MB in an utterance. End it earlier")
         try:
             self._input.put(data, timeout=_FLUSH)
         except queue.Full:
@@ -122,12 +127,10 @@ class ContainerReader:
         try:
             self._input.put(None, timeout=_FLUSH)
             while (piece := self._output.get(timeout=_FLUSH)) is not None:
-                if isinstance(piece, AudioError):
-                    raise piece
-                pieces.append(piece)
+                pieces.append(_check_decoded(piece))
         except (queue.Full, queue.Empty):
             raise AudioError("the decoder is behind. Send the audio more slowly") from None
-        return np.concatenate([np.zeros(0, np.float32), *pieces])
+        return _join(pieces)
 
     def close(self) -> None:
         """End the thread."""
@@ -136,14 +139,12 @@ class ContainerReader:
             self._input.put_nowait(None)
 
     def _take(self) -> Float:
-        pieces = [np.zeros(0, np.float32)]
+        pieces = []
         while not self._output.empty():
             piece = self._output.get()
-            if isinstance(piece, AudioError):
-                raise piece
             if piece is not None:
-                pieces.append(piece)
-        return np.concatenate(pieces)
+                pieces.append(_check_decoded(piece))
+        return _join(pieces)
 
     def read(self, size: int) -> bytes:
         """For FFmpeg: at most `size` bytes, none at the end."""
@@ -163,13 +164,14 @@ class ContainerReader:
             with av.open(
                 self, "r", format=self._format, options={"probesize": "512", "analyzeduration": "0"}
             ) as source:
-                resampler, count = av.AudioResampler("flt", "mono", RATE), 0
+                resampler, count = av.AudioResampler("flt", "mono", SAMPLE_RATE), 0
                 for frame in self._frames(source):
                     check_rate(frame.sample_rate)  # a frame at 1 Hz would become gigabytes
                     for part in resampler.resample(frame):
                         count += part.samples
-                        if count > _LONGEST * RATE:
-                            raise AudioError(f"more than {_LONGEST:g} s of audio in an utterance. End it earlier")
+                        if count > self._limits.utterance * SAMPLE_RATE:
+                            seconds = self._limits.utterance
+                            raise AudioError(f"more than {seconds:g} s of audio in an utterance. End it earlier")
                         samples = part.to_ndarray()[0].copy()
                         check_samples(samples, "the recording")
                         self._output.put(samples)
@@ -183,6 +185,13 @@ class ContainerReader:
         if not source.streams.audio:
             raise ValueError("no audio track")
         yield from source.decode(source.streams.audio[0])
+
+
+def _check_decoded(piece: Float | AudioError) -> Float:
+    """Samples (N,) of the decoder; raises its error."""
+    if isinstance(piece, AudioError):
+        raise piece
+    return piece
 
 
 async def push_audio(reader: PcmReader | ContainerReader, data: bytes) -> Float:

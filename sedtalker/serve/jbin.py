@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.serve import reasons
 from sedtalker.serve.config import Limits
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.incoming import PcmReader
@@ -102,7 +103,7 @@ class _Talk:
                 message = await asyncio.wait_for(socket.receive(), seconds)
             except asyncio.TimeoutError:
                 if not speaking:
-                    raise SessionClosed("no message") from None
+                    raise SessionClosed(reasons.NO_MESSAGE) from None
                 message = {"type": "websocket.receive", "bytes": b""}
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1000))

@@ -7,15 +7,11 @@ import uuid
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.serve.engine import FrameBlock
 
 VERSION = 6
 VALUES = 61  # 52 blendshapes in ARKit's order, then yaw, pitch and roll of the head, the left and the right eye
-
-Float = NDArray[np.float32]
 
 
 class LiveLinkFace:
@@ -32,7 +28,7 @@ class LiveLinkFace:
         pitch, yaw, roll = np.radians(block.head[row])
         left, up = np.radians(block.gaze[row])
         angles = [yaw, pitch, roll, left, -up, 0.0, left, -up, 0.0]
-        values = [*map(float, block.weights[row, : len(ARKIT_NAMES)]), *map(float, angles)]
+        values = [*map(float, block.weights[row]), *map(float, angles)]
         return b"".join(
             [
                 struct.pack("<I", VERSION),

@@ -29,7 +29,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from sedtalker.audio import load_audio, loudness, to_int16, to_samples
+from sedtalker.audio import SAMPLE_RATE, load_audio, loudness, to_int16, to_samples
 from sedtalker.data.frame_benchmark import read_pieces, segments_of
 from sedtalker.emotion.vad import detect_speech
 from sedtalker.evaluation.mouth_shape import share_interval
@@ -37,7 +37,6 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.mel import FRAME_RATE
 from sedtalker.resources import asset
 
-RATE = 16_000
 CHUNK = 0.04  # s of audio a message
 MOUTH = [name.startswith(("jaw", "mouth", "tongue")) for name in ARKIT_NAMES]
 RECONNECT = 600.0  # s after which a client of a soak opens a new session; a server ends those of an hour
@@ -74,7 +73,7 @@ async def start_session(url: str, token: str | None, **options: Any) -> tuple[Cl
 
 async def speak(socket: ClientConnection, sound: np.ndarray) -> None:
     """Send int16 samples (N,) as a microphone would, and the end of the utterance."""
-    size, start = int(CHUNK * RATE), time.monotonic()
+    size, start = int(CHUNK * SAMPLE_RATE), time.monotonic()
     for number, first in enumerate(range(0, len(sound), size)):
         await asyncio.sleep(max(0.0, start + (number + 1) * CHUNK - time.monotonic()))
         await socket.send(sound[first : first + size].tobytes())
@@ -124,7 +123,7 @@ class Client:
         if self._lost is not None:
             raise self._lost
         self.utterances += 1
-        self.wrong += self._count != round(len(self._speech) / RATE * 30)
+        self.wrong += self._count != round(len(self._speech) / SAMPLE_RATE * 30)
 
     async def _read(self, socket: ClientConnection) -> None:
         try:
@@ -159,7 +158,7 @@ async def measure_load(url: str, token: str | None, sessions: int, seconds: floa
 def make_clients(url: str, token: str | None, sessions: int) -> list[Client]:
     """Clients, each of which begins at another second of the recording."""
     speech = demo_speech()
-    return [Client(url, token, np.roll(speech, number * RATE), number) for number in range(sessions)]
+    return [Client(url, token, np.roll(speech, number * SAMPLE_RATE), number) for number in range(sessions)]
 
 
 def summarize(clients: list[Client]) -> dict[str, Any]:
@@ -356,11 +355,11 @@ async def measure_interruptions(url: str, token: str | None, count: int) -> dict
     speech = demo_speech()
     delays, open_mouths = [], 0
     options = {"still": True, "resting": True}  # with rest between, an utterance does not start from the last pose
-    reference = await _utterance(await open_session(url, token, **options), speech[: 2 * RATE])
+    reference = await _utterance(await open_session(url, token, **options), speech[: 2 * SAMPLE_RATE])
     socket = await open_session(url, token, **options)
     for number in range(count):
-        start = (number * 977) % (len(speech) - RATE)
-        await socket.send(speech[start : start + RATE].tobytes())
+        start = (number * 977) % (len(speech) - SAMPLE_RATE)
+        await socket.send(speech[start : start + SAMPLE_RATE].tobytes())
         with suppress(asyncio.TimeoutError):  # silence gives frames, too; a busy server may be late
             await asyncio.wait_for(_next(socket, "frames", "speaking"), 2)
         sent = time.monotonic()
@@ -371,8 +370,8 @@ async def measure_interruptions(url: str, token: str | None, count: int) -> dict
             rest = (len(message["weights"]) - 1) / message["fps"]
             open_mouths += bool(np.array(message["weights"])[-1, MOUTH].max() > 1e-3)
         delays.append(time.monotonic() - sent + rest)
-    last = await _utterance(socket, speech[: 2 * RATE])
-    session = await _utterance(await open_session(url, token, **options), speech[: 2 * RATE])
+    last = await _utterance(socket, speech[: 2 * SAMPLE_RATE])
+    session = await _utterance(await open_session(url, token, **options), speech[: 2 * SAMPLE_RATE])
     return {
         "interruptions": count,
         "lips at rest ms": _percentiles(np.array(delays)),
@@ -393,8 +392,8 @@ async def _next(socket: ClientConnection, kind: str, state: str = "idle") -> dic
 async def _utterance(socket: ClientConnection, speech: np.ndarray) -> np.ndarray:
     """Weights (T, 52) of a whole utterance; closes the session."""
     rows: list[Any] = []
-    for first in range(0, len(speech), RATE // 5):
-        await socket.send(speech[first : first + RATE // 5].tobytes())
+    for first in range(0, len(speech), SAMPLE_RATE // 5):
+        await socket.send(speech[first : first + SAMPLE_RATE // 5].tobytes())
     await socket.send('{"type":"end"}')
     while (message := json.loads(await asyncio.wait_for(socket.recv(), 60)))["type"] != "end":
         if message["type"] == "frames" and message["state"] == "speaking":
@@ -405,7 +404,7 @@ async def _utterance(socket: ClientConnection, speech: np.ndarray) -> np.ndarray
 
 async def measure_hostility(url: str, token: str | None, count: int) -> dict[str, Any]:
     """Clients that drop, stay half-open, do not read, and send random bytes, too much, in the wrong order or slowly."""
-    speech = demo_speech()[: 2 * RATE]
+    speech = demo_speech()[: 2 * SAMPLE_RATE]
     reference = await _utterance(await open_session(url, token, still=True), speech)
     rng = random.Random(0)
     held: list[Any] = []
@@ -429,6 +428,8 @@ async def measure_hostility(url: str, token: str | None, count: int) -> dict[str
             last = await _utterance(await open_session(url, token, still=True), speech)
             break
         await asyncio.sleep(0.2)
+    else:
+        raise SystemExit("error: the server takes no session after the hostile clients. See its log")
     return {
         "clients": count,
         "outcomes": outcomes,

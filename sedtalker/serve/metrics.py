@@ -32,7 +32,7 @@ class Latency:
 
 
 class Metrics:
-    """Counters and histograms of the server. No value depends on the content of the speech."""
+    """Counters and latencies of the server. No value depends on the content of the speech."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

@@ -56,9 +56,7 @@ class Page:
         return "".join(
             fill_page(
                 title="SEDTalker",
-                style="".join(
-                    f'<link rel="stylesheet" href="page/{name}">' for name in _PARTS if name.endswith(".css")
-                ),
+                style="".join(f'<link rel="stylesheet" href="page/{name}">' for name in _STYLES),
                 state='<p id="state" role="status" aria-live="polite"></p>',
                 panel=self._panel.replace("{{faces}}", "".join(options)),
                 data=script_safe(json.dumps(self._data(chosen, description))),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from typing import Any
 
+from sedtalker.serve import reasons
 from sedtalker.serve.config import ServeConfig
 from sedtalker.serve.engine import Description, Engine, call_engine, start_engine
 
@@ -39,7 +41,7 @@ class Worker:
                 logger.error("a worker process ended; a new one starts", extra={"event": "worker_lost"})
                 self.sessions.clear()
                 self.executor, self._call = self._start()
-            raise WorkerLost("the worker process ended") from error
+            raise WorkerLost(reasons.WORKER_LOST) from error
 
 
 class WorkerPool:
@@ -53,9 +55,8 @@ class WorkerPool:
         """Start processes that load the same talker."""
 
         def start() -> tuple[Executor, Callable[..., Any]]:
-            with one_thread_each():
-                executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=start_engine, initargs=(config,))
-                executor.submit(call_engine, "describe")  # starts the process, and loads the talker, now
+            executor = start_process(start_engine, config)
+            executor.submit(call_engine, "describe")  # loads the talker now
             return executor, call_engine
 
         return cls([Worker(start) for _ in range(max(1, config.workers))])
@@ -85,6 +86,14 @@ class WorkerPool:
         """End the workers."""
         for worker in self.workers:
             stop_executor(worker.executor)
+
+
+def start_process(initializer: Callable[..., None], *arguments: Any) -> Executor:
+    """An executor of one process, which starts now; the libraries in it use one thread."""
+    with one_thread_each():
+        executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=initializer, initargs=arguments)
+        executor.submit(time.time)
+    return executor
 
 
 def stop_executor(executor: Executor) -> None:

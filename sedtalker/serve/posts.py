@@ -12,6 +12,7 @@ from sedtalker.rotations import head_angles
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.studio import Motion
 from sedtalker.serve.visemes import OCULUS, find_visemes
+from sedtalker.serve.wire import rounded
 
 FPS = 60.0  # of NeuroSync and Azure
 
@@ -36,7 +37,7 @@ def neurosync(motion: Motion) -> dict[str, Any]:
     angles = np.array([head_angles(rotation) for rotation in motion.head], np.float32).reshape(-1, 3)
     eyes = np.zeros((len(angles), _EYES), np.float32)
     emotions = np.stack([_share(motion, name) for name in NEUROSYNC_EMOTIONS], axis=1)
-    return {"blendshapes": _rounded(np.concatenate([motion.weights, angles, eyes, emotions], axis=1))}
+    return {"blendshapes": rounded(np.concatenate([motion.weights, angles, eyes, emotions], axis=1))}
 
 
 def azure(motion: Motion) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def azure(motion: Motion) -> dict[str, Any]:
                 "audioOffset": round(first / FPS * _TICKS),
                 "visemeId": _AZURE_VISEMES[visemes[first]],
                 "animation": json.dumps(
-                    {"FrameIndex": first, "BlendShapes": _rounded(rows[first : first + _EVENT_FRAMES])}
+                    {"FrameIndex": first, "BlendShapes": rounded(rows[first : first + _EVENT_FRAMES])}
                 ),
             }
             for first in range(0, len(rows), _EVENT_FRAMES)
@@ -73,7 +74,7 @@ def a2f_json(motion: Motion) -> dict[str, Any]:
         "numPoses": len(ARKIT_NAMES),
         "numFrames": len(motion.weights),
         "facsNames": list(ARKIT_NAMES),
-        "weightMat": _rounded(motion.weights),
+        "weightMat": rounded(motion.weights),
     }
 
 
@@ -84,7 +85,3 @@ def _share(motion: Motion, label: str) -> np.ndarray:
     if label not in motion.labels:
         return np.zeros(len(motion.intensity), np.float32)
     return motion.intensity * motion.posterior[:, motion.labels.index(label)]
-
-
-def _rounded(values: np.ndarray) -> list[Any]:
-    return np.round(values.astype(np.float64), 4).tolist()

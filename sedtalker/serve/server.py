@@ -8,12 +8,12 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
 
-from sedtalker.errors import SEDTalkerError, require
+from sedtalker.errors import SEDTalkerError, reason_of, require
 from sedtalker.face.assets import load_face
 from sedtalker.serve.app import make_app
 from sedtalker.serve.config import ServeConfig
@@ -49,48 +49,60 @@ class RunningServer:
 
 @asynccontextmanager
 async def start_server(config: ServeConfig, pool: WorkerPool, studio: StudioClient) -> AsyncIterator[RunningServer]:
-    """Run a server until the block ends; then its sessions are drained.
+    """Run a server until the block ends; then its sessions are drained, and the pool and the studio are closed.
 
     Raises:
-        SEDTalkerError: a port is in use, or the talker cannot be loaded.
+        SEDTalkerError: a port is in use, a certificate cannot be used, or the talker cannot be loaded.
     """
-    load_face(config.face)  # raises before the models are loaded
-    manager = SessionManager(pool, config.limits)
-    listener = _bind(config.host, config.port, "--port")
-    http = _Uvicorn(
-        uvicorn.Config(
-            make_app(config, manager, studio),
-            http=HttpConnection,
-            ws=WebSocketConnection,
-            ws_max_size=config.limits.message_bytes,
-            ws_ping_interval=None,  # a pong waits behind the audio of a client that is throttled: see `_keep_alive`
-            ws_per_message_deflate=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=3,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ssl_certfile=None if config.tls_cert is None else str(config.tls_cert),
-            ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
-        )
+    with closing(pool), closing(studio):
+        load_face(config.face)  # raises before the models are loaded
+        manager = SessionManager(pool, config.limits)
+        async with _serve_http(config, manager, studio) as port:
+            await manager.start()
+            running = RunningServer(config, manager, studio, port, None)
+            async with _other_protocols(running):
+                yield running
+                await manager.drain(config.drain)
+                await asyncio.sleep(0.1)  # the sessions send their reasons
+
+
+@asynccontextmanager
+async def _serve_http(config: ServeConfig, manager: SessionManager, studio: StudioClient) -> AsyncIterator[int]:
+    """Answer HTTP and WebSockets until the block ends; yields the port."""
+    settings = uvicorn.Config(
+        make_app(config, manager, studio),
+        http=HttpConnection,
+        ws=WebSocketConnection,
+        ws_max_size=config.limits.message_bytes,
+        ws_ping_interval=None,  # a pong waits behind the audio of a client that is throttled: see `_keep_alive`
+        ws_per_message_deflate=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=3,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ssl_certfile=None if config.tls_cert is None else str(config.tls_cert),
+        ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
     )
+    try:
+        settings.load()  # otherwise it is loaded in the task below, whose errors are seen when the server ends
+    except OSError as error:  # ssl.SSLError is one
+        raise SEDTalkerError(
+            f"cannot use --tls-cert {config.tls_cert} with --tls-key {config.tls_key} ({reason_of(error)}). "
+            "Give a certificate and its key as PEM files"
+        ) from error
+    listener = _bind(config.host, config.port)
+    http = _Uvicorn(settings)
     manager.metrics.connections = http.server_state.connections
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     try:
-        await manager.start()
-        running = RunningServer(config, manager, studio, listener.getsockname()[1], None)
-        async with _other_protocols(running):
-            yield running
-            await manager.drain(config.drain)
-            await asyncio.sleep(0.1)  # the sessions send their reasons
+        yield listener.getsockname()[1]
     finally:
         http.should_exit = True
         with suppress(asyncio.CancelledError):
             await serving
-        studio.close()
-        pool.close()
 
 
 @asynccontextmanager
@@ -110,20 +122,18 @@ async def _other_protocols(running: RunningServer) -> AsyncIterator[None]:
         yield
 
 
-def _bind(host: str, port: int, option: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address. Raises SEDTalkerError if the host or the port cannot be used."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(listener)
         listener.bind((host, port))
     except (OSError, TypeError, ValueError) as error:  # the last two for an invalid host name
         listener.close()
-        is_host = not isinstance(error, OSError) or isinstance(error, socket.gaierror)
-        is_host |= getattr(error, "errno", None) == errno.EADDRNOTAVAIL
-        remedy = "Check --host" if is_host else f"Choose another port with {option}"
-        reason = getattr(error, "strerror", None) or error
-        raise SEDTalkerError(f"cannot listen on {host}:{port} ({reason}). {remedy}") from error
+        is_port = getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "Choose another port with --port" if is_port else "Check --host"
+        raise SEDTalkerError(f"cannot listen on {host}:{port} ({reason_of(error)}). {remedy}") from error
     return listener
 
 

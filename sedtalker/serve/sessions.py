@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.audio import SAMPLE_RATE
 from sedtalker.errors import SEDTalkerError
 from sedtalker.labels import canonical_label
+from sedtalker.serve import reasons
 from sedtalker.serve.config import Limits
 from sedtalker.serve.engine import Description, FrameBlock, StreamOptions
 from sedtalker.serve.listening import RestingFace, lips_to_rest
@@ -31,7 +33,6 @@ from sedtalker.serve.pool import Worker, WorkerLost, WorkerPool
 
 Float = NDArray[np.float32]
 
-RATE = 16_000
 STEP = 0.2  # s of audio that the model takes at once at most, so that sessions alternate
 REST_STEP = 0.1  # s of frames of the resting face at a time
 POSES = 600  # frames that an interruption can go back to
@@ -111,18 +112,18 @@ class Session:
         self._check_open()
         if not len(samples) or self._ignoring:
             return
-        self._received += len(samples) / RATE
+        self._received += len(samples) / SAMPLE_RATE
         if self._received > self._limits.utterance:
-            await self.close("utterance too long")
+            await self.close(reasons.UTTERANCE_TOO_LONG)
             self._check_open()
         now = time.monotonic()
-        for start in range(0, len(samples), int(STEP * RATE)):
-            piece = samples[start : start + int(STEP * RATE)]
+        for start in range(0, len(samples), int(STEP * SAMPLE_RATE)):
+            piece = samples[start : start + int(STEP * SAMPLE_RATE)]
             async with self._changed:
                 await self._changed.wait_for(lambda: self.closed or self._waiting < self._limits.backlog)
                 self._check_open()
                 self._inbox.append(_Audio(piece, now))
-                self._waiting += len(piece) / RATE
+                self._waiting += len(piece) / SAMPLE_RATE
                 self._changed.notify_all()
 
     async def end(self) -> None:
@@ -229,7 +230,7 @@ class Session:
         self._check_open()
         async with self._changed:
             if len(self._inbox) >= 16 * self._limits.events:  # commands are small, and still bounded
-                self.closed = "too many commands"
+                self.closed = reasons.TOO_MANY_COMMANDS
                 self._pump.cancel()
             self._check_open()
             self._inbox.append(item)
@@ -257,7 +258,7 @@ class Session:
             await self._fail(str(error))
         except Exception:
             logger.exception("a session failed", extra={"event": "session_failed", "session": self.name})
-            await self._fail("internal error")
+            await self._fail(reasons.INTERNAL_ERROR)
 
     async def _fail(self, reason: str) -> None:
         self.closed = self.closed or reason
@@ -276,12 +277,12 @@ class Session:
                 pieces = [item.samples]
                 while self._inbox and isinstance(self._inbox[0], _Audio):
                     total = sum(map(len, pieces)) + len(self._inbox[0].samples)
-                    if total > STEP * RATE:
+                    if total > STEP * SAMPLE_RATE:
                         break
                     item = self._inbox.popleft()
                     pieces.append(item.samples)
                 item = _Audio(np.concatenate(pieces), item.received)
-                self._waiting = max(0.0, self._waiting - len(item.samples) / RATE)
+                self._waiting = max(0.0, self._waiting - len(item.samples) / SAMPLE_RATE)
             self._changed.notify_all()
         return item
 
@@ -291,8 +292,8 @@ class Session:
             self._started, self._animated = None, 0.0
             self._poses.clear()
         epoch = self._epoch
-        block = await self._worker.call("push", self.name, audio.samples, self.options.fps)
-        self._count(block, len(audio.samples) / RATE)
+        block = await self._worker.call("push", self.name, audio.samples)
+        self._count(block, len(audio.samples) / SAMPLE_RATE)
         await self._emit_frames(block, epoch, audio.received)
 
     async def _obey(self, item: Any) -> None:
@@ -315,7 +316,7 @@ class Session:
         if self.state != "speaking":
             await self._emit(Event("end", self.utterance, None, state), epoch)
             return
-        block = await self._worker.call("finish", self.name, self.options.fps)
+        block = await self._worker.call("finish", self.name)
         self._count(block, 0.0)
         await self._emit_frames(block, epoch, 0.0)
         await self._emit(Event("end", self.utterance, None, state), epoch)
@@ -416,7 +417,7 @@ class SessionManager:
         """A new session. Raises Refused while the server is full, starting or stopping."""
         if self.description is None or self.draining:
             self.metrics.rejected["stopping" if self.draining else "starting"] += 1
-            raise Refused("the server is stopping. Try again later" if self.draining else "the server is starting")
+            raise Refused(f"{reasons.STOPPING}. Try again later" if self.draining else "the server is starting")
         if len(self.sessions) >= self.limits.sessions:
             self.metrics.rejected["full"] += 1
             raise Refused(f"{self.limits.sessions} sessions are open, which is the limit. Try again later")
@@ -436,7 +437,8 @@ class SessionManager:
         if self.sessions.pop(session.name, None) is None:
             return
         self.metrics.sessions = len(self.sessions)
-        self.metrics.closed[_category(session.closed or reason)] += 1
+        ended = session.closed or reason
+        self.metrics.closed[ended if ended in reasons.REASONS else "other"] += 1  # no text of the client in a metric
         logger.info(
             "closed",
             extra={
@@ -466,13 +468,4 @@ class SessionManager:
         while any(session.speaking for session in self.sessions.values()) and time.monotonic() < self._deadline:
             await asyncio.sleep(0.05)
         for session in list(self.sessions.values()):
-            await session.close("the server is stopping")
-
-
-def _category(reason: str) -> str:
-    """A reason without the client's own values, for a metric."""
-    known = {
-        "done", "disconnected", "the server is stopping", "no message", "slow reader", "too many commands",
-        "the worker process ended", "internal error", "session too long", "bad message", "utterance too long",
-    }  # fmt: skip
-    return reason if reason in known else "other"
+            await session.close(reasons.STOPPING)

@@ -11,7 +11,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
 from sedtalker.errors import SEDTalkerError
@@ -96,26 +96,17 @@ async def send_datagrams(config: ServeConfig, manager: SessionManager) -> AsyncI
         from sedtalker.serve.vmc import VmcPerformer
 
         targets.append((config.vmc, VmcPerformer(manager.description.labels).encode))
-    if not targets:
-        yield
-        return
-    opened: list[socket.socket] = []
-    try:
-        outputs = []
-        for address, encode in targets:
-            opened.append(_connect(address))
-            outputs.append((opened[-1], encode))
+    with ExitStack() as stack:
+        outputs = [(stack.enter_context(_connect(address)), encode) for address, encode in targets]
         task = asyncio.create_task(_send(Stage(manager, config.fps), outputs, config.fps))
         try:
             yield
         finally:
             await cancel_tasks([task])
-    finally:
-        for output in opened:
-            output.close()
 
 
 def _connect(address: tuple[str, int]) -> socket.socket:
+    """A UDP socket that sends to a host and port."""
     host, port = address
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]

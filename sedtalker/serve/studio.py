@@ -9,13 +9,11 @@ import asyncio
 import json
 import secrets
 import tempfile
-import time
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +21,7 @@ import numpy as np
 
 from sedtalker.errors import SEDTalkerError, TrackError
 from sedtalker.serve.config import Limits, ServeConfig
-from sedtalker.serve.pool import one_thread_each, stop_executor
+from sedtalker.serve.pool import start_process, stop_executor
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -257,12 +255,7 @@ class StudioClient:
         """A studio in a process of its own."""
 
         def start(folder: Path) -> tuple[Executor, Callable[..., Any]]:
-            with one_thread_each():
-                executor = ProcessPoolExecutor(
-                    1, get_context("spawn"), initializer=start_studio, initargs=(config, folder)
-                )
-                executor.submit(time.time)
-            return executor, call_studio
+            return start_process(start_studio, config, folder), call_studio
 
         return cls(start, config.limits)
 

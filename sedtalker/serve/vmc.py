@@ -31,7 +31,6 @@ class VmcPerformer:
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self._labels = labels
-        self._columns = {name: index for index, name in enumerate(ARKIT_NAMES)}
 
     def encode(self, block: FrameBlock, row: int, seconds: float) -> bytes:
         """A frame of a block at a time in seconds since the start."""

@@ -29,6 +29,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.serve import reasons
 from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.config import FRAME_RATES, Limits
 from sedtalker.serve.incoming import (
@@ -46,9 +47,11 @@ logger = logging.getLogger("sedtalker.serve")
 
 CLOSE_BAD_DATA, CLOSE_POLICY, CLOSE_ERROR, CLOSE_TRY_LATER, CLOSE_GOING = 1007, 1008, 1011, 1013, 1001
 _CODES = {
-    "the server is stopping": CLOSE_GOING, "internal error": CLOSE_ERROR, "the worker process ended": CLOSE_ERROR,
-    "bad message": CLOSE_BAD_DATA,
-}  # fmt: skip
+    reasons.STOPPING: CLOSE_GOING,
+    reasons.INTERNAL_ERROR: CLOSE_ERROR,
+    reasons.WORKER_LOST: CLOSE_ERROR,
+    reasons.BAD_MESSAGE: CLOSE_BAD_DATA,
+}  # of a reason; others: CLOSE_POLICY
 
 
 class BadMessage(SEDTalkerError):
@@ -110,11 +113,12 @@ def number(message: dict[str, Any], key: str, default: float, low: float, high: 
     """A number of a message. Raises BadMessage if it is none, or outside low..high."""
     value = message.get(key, default)
     try:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (low <= float(value) <= high):
-            raise BadMessage(f"{key} must be a number from {low:g} to {high:g}")
+        real = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
     except OverflowError:  # an integer beyond the range of float
-        raise BadMessage(f"{key} must be a number from {low:g} to {high:g}") from None
-    return float(value)
+        real = math.nan
+    if not low <= real <= high:
+        raise BadMessage(f"{key} must be a number from {low:g} to {high:g}")
+    return real
 
 
 async def serve_websocket(socket: WebSocket, manager: SessionManager) -> None:
@@ -127,7 +131,7 @@ async def serve_websocket(socket: WebSocket, manager: SessionManager) -> None:
         start = read_start(message.get("text") or "")
         session = manager.open(start.options)
     except asyncio.TimeoutError:
-        await close_socket(socket, CLOSE_POLICY, "no message")
+        await close_socket(socket, CLOSE_POLICY, reasons.NO_MESSAGE)
         return
     except Refused as error:
         await close_socket(socket, CLOSE_TRY_LATER, str(error))
@@ -136,13 +140,11 @@ async def serve_websocket(socket: WebSocket, manager: SessionManager) -> None:
         await close_socket(socket, CLOSE_BAD_DATA, str(error))
         return
     writer = SocketWriter(socket, limits)
-    reader = PcmReader(start.sample_rate) if start.encoding == "pcm16" else ContainerReader(start.encoding)
-    conversation = _Conversation(session, writer, start, reader, limits)
+    conversation = _Conversation(session, writer, start, limits)
     try:
         await run_conversation(manager, session, socket, conversation.receive(socket), conversation.send_events())
     finally:
-        if isinstance(conversation.reader, ContainerReader):
-            conversation.reader.close()
+        conversation.reader.close()
 
 
 async def run_conversation(
@@ -150,31 +152,30 @@ async def run_conversation(
 ) -> None:
     """Run both directions until one ends, then close the session and the socket with the reason."""
     tasks = [asyncio.ensure_future(receiving), asyncio.ensure_future(sending)]
-    reason, code, message = "disconnected", CLOSE_POLICY, None
+    reason, message = reasons.DISCONNECTED, None
     try:
-        with suppress(asyncio.TimeoutError):
-            remaining = manager.limits.session - session.age
-            done, _ = await asyncio.wait(tasks, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                reason = message = "session too long"
-            for task in done:
-                task.result()
+        remaining = manager.limits.session - session.age
+        done, _ = await asyncio.wait(tasks, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            reason = message = reasons.SESSION_TOO_LONG
+        for task in done:
+            task.result()
     except SessionClosed as error:
         reason = message = str(error)
-    except (WebSocketDisconnect, RuntimeError, OSError):  # RuntimeError: Starlette's, for a closed socket
+    except (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError):  # RuntimeError: of a closed socket
         pass
     except SlowReader:
-        reason = message = "slow reader"
+        reason = message = reasons.SLOW_READER
     except SEDTalkerError as error:
-        reason, message = "bad message", str(error)
+        reason, message = reasons.BAD_MESSAGE, str(error)
     except Exception:
         logger.exception("a conversation failed", extra={"event": "session_failed", "session": session.name})
-        reason = message = "internal error"
+        reason = message = reasons.INTERNAL_ERROR
     finally:
         await cancel_tasks(tasks)
         await manager.close(session, reason)
     if message is not None:
-        await close_socket(socket, _CODES.get(reason, code), message, tell=reason != "slow reader")
+        await close_socket(socket, _CODES.get(reason, CLOSE_POLICY), message, tell=reason != reasons.SLOW_READER)
 
 
 async def close_socket(socket: WebSocket, code: int, message: str, tell: bool = True) -> None:
@@ -215,7 +216,7 @@ async def receive_message(socket: WebSocket, session: Session, limits: Limits) -
             seconds = limits.idle if session.state == "speaking" else 4 * limits.idle
             await asyncio.wait([receiving], timeout=seconds)
             if not receiving.done() and not session.owes_work:
-                raise SessionClosed("no message")
+                raise SessionClosed(reasons.NO_MESSAGE)
         message = receiving.result()
     finally:
         receiving.cancel()
@@ -225,10 +226,14 @@ async def receive_message(socket: WebSocket, session: Session, limits: Limits) -
 
 
 class _Conversation:
-    def __init__(
-        self, session: Session, writer: SocketWriter, start: Start, reader: PcmReader | ContainerReader, limits: Limits
-    ) -> None:
-        self.session, self.writer, self.start, self.reader, self.limits = session, writer, start, reader, limits
+    def __init__(self, session: Session, writer: SocketWriter, start: Start, limits: Limits) -> None:
+        self.session, self.writer, self.start, self.limits = session, writer, start, limits
+        self.reader = self._open_reader()
+
+    def _open_reader(self) -> PcmReader | ContainerReader:
+        if self.start.encoding == "pcm16":
+            return PcmReader(self.start.sample_rate)
+        return ContainerReader(self.start.encoding, self.limits)
 
     async def _ready(self) -> str:
         latency = await self.session.latency()
@@ -279,11 +284,8 @@ class _Conversation:
 
     def _renew(self) -> None:
         """A new reader: the next utterance begins with a new container, or with an empty resampler."""
-        if isinstance(self.reader, ContainerReader):
-            self.reader.close()
-            self.reader = ContainerReader(self.start.encoding)
-        else:
-            self.reader = PcmReader(self.start.sample_rate)
+        self.reader.close()
+        self.reader = self._open_reader()
 
     async def send_events(self) -> None:
         await self.writer.send(await self._ready())

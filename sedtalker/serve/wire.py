@@ -34,11 +34,11 @@ def frames_json(kind: str, block: FrameBlock, **values: Any) -> str:
             **values,
             "start": round(block.start, DIGITS),
             "fps": block.fps,
-            "weights": _rounded(block.weights),
-            "head": _rounded(block.head),
-            "gaze": _rounded(block.gaze),
-            "posterior": _rounded(block.posterior),
-            "intensity": _rounded(block.intensity),
+            "weights": rounded(block.weights),
+            "head": rounded(block.head),
+            "gaze": rounded(block.gaze),
+            "posterior": rounded(block.posterior),
+            "intensity": rounded(block.intensity),
         },
         separators=(",", ":"),
     )
@@ -61,7 +61,7 @@ def talkinghead(block: FrameBlock, **values: Any) -> str:
     """A block as an argument of TalkingHead's `streamAudio`, without the sound, under the key `r`; times in ms."""
     step = 1000 / block.fps
     times = [round(step, DIGITS)] * len(block.weights)
-    shapes = {name: _rounded(column) for name, column in zip(ARKIT_NAMES, block.weights.T, strict=True)}
+    shapes = {name: rounded(column) for name, column in zip(ARKIT_NAMES, block.weights.T, strict=True)}
     start = block.start * 1000
     visemes = find_visemes(block)
     return json.dumps(
@@ -80,5 +80,6 @@ def talkinghead(block: FrameBlock, **values: Any) -> str:
     )
 
 
-def _rounded(values: NDArray[np.floating]) -> list[Any]:
+def rounded(values: NDArray[np.floating]) -> list[Any]:
+    """Nested lists of the numbers of an array, with DIGITS decimals."""
     return np.round(values.astype(np.float64), DIGITS).tolist()

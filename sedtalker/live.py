@@ -12,18 +12,24 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from sedtalker.audio import Samples
+from sedtalker.errors import SEDTalkerError, as_number
 from sedtalker.pipeline import Talker
 from sedtalker.serve.cancellation import cancel_tasks
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.listening import RestingFace, lips_to_rest
 from sedtalker.talker.streaming import Frames
+
+LONGEST_REST = 600.0  # seconds of one `LiveFace.rest`
+
+_END: Any = object()  # in place of a chunk
 
 
 class LiveFace:
@@ -34,12 +40,14 @@ class LiveFace:
         self._stream = talker.open_stream(fps=fps, seed=seed, **options)
         self._fps, self.labels, self.latency = fps, self._stream.labels, self._stream.latency
         self._resting = RestingFace(fps, self.labels, seed)
-        self._executor = ThreadPoolExecutor(1, "live-face")
+        self._executor, self._process = ThreadPoolExecutor(1, "live-face"), os.getpid()
         self._last: FrameBlock | None = None  # the last frame
         self._stop = asyncio.Event()  # of the current utterance
 
     async def frames(self, chunks: AsyncIterable[Samples]) -> AsyncIterator[Frames]:
-        """Frames of one utterance, each as soon as it can be computed; ends early at an interruption.
+        """Frames of one utterance, each as soon as it can be computed.
+
+        It ends early at an interruption, or when the next utterance starts.
 
         Args:
             chunks: samples (N,) at 16 kHz, mono, of any size.
@@ -47,6 +55,7 @@ class LiveFace:
         Raises:
             AudioError: not samples of this form.
         """
+        self._stop.set()
         stop = self._stop = asyncio.Event()
         await self._call("reset")
         source = aiter(chunks)
@@ -55,8 +64,8 @@ class LiveFace:
             chunk = await _next_chunk(source, stop)
             if stop.is_set():
                 return
-            ended = chunk is None
-            frames = await (self._call("finish") if chunk is None else self._call("push", chunk))
+            ended = chunk is _END
+            frames = await (self._call("finish") if ended else self._call("push", chunk))
             if not stop.is_set() and len(frames.time):
                 self._note(frames)
                 yield frames
@@ -74,7 +83,13 @@ class LiveFace:
         return _to_frames(block)
 
     def rest(self, seconds: float, listening: bool = True) -> Frames:
-        """Frames of a face that does not speak: mouth shut, blinks and gaze, and nods while it listens."""
+        """Frames of a face that does not speak: mouth shut, blinks and gaze, and nods while it listens.
+
+        Raises:
+            SEDTalkerError: not a number of seconds up to LONGEST_REST.
+        """
+        if not 0 <= as_number(seconds, "a rest's seconds") <= LONGEST_REST:
+            raise SEDTalkerError(f"a rest of {seconds} s: give 0 to {LONGEST_REST:.0f}")
         if self._last is not None:
             self._resting.start_from(self._last.weights[0], self._last.head[0], self._last.gaze[0])
             self._last = None
@@ -89,6 +104,8 @@ class LiveFace:
         self._executor.shutdown(wait=False)
 
     async def _call(self, method: str, *arguments: Any) -> Frames:
+        if self._process != os.getpid():  # the thread did not survive a fork
+            self._executor, self._process = ThreadPoolExecutor(1, "live-face"), os.getpid()
         function = getattr(self._stream, method)
         frames: Frames = await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
         return frames
@@ -106,13 +123,13 @@ class LiveFace:
         )
 
 
-async def _next_chunk(source: AsyncIterator[Samples], stop: asyncio.Event) -> Samples | None:
-    """The next chunk; None at the end, or when the utterance stops."""
-    chunk = asyncio.ensure_future(anext(source, None))
+async def _next_chunk(source: AsyncIterator[Samples], stop: asyncio.Event) -> Samples:
+    """The next chunk; _END at the end, or when the utterance stops."""
+    chunk = asyncio.ensure_future(anext(source, _END))
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([chunk, stopped], return_when=asyncio.FIRST_COMPLETED)
-        return None if stop.is_set() else chunk.result()
+        return cast(Samples, _END if stop.is_set() else chunk.result())
     finally:
         await cancel_tasks([chunk, stopped])
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import wave
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock, MagicMock
 
 import numpy as np
@@ -31,6 +32,7 @@ from starlette.websockets import WebSocketDisconnect
 from sedtalker.animation import Animation
 from sedtalker.audio import load_audio, to_int16
 from sedtalker.emotion.track import EmotionTrack
+from sedtalker.errors import SEDTalkerError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import load_face
 from sedtalker.files import sha256
@@ -264,6 +266,65 @@ def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None
         face.close()
 
     asyncio.run(converse())
+
+
+def test_an_utterance_of_a_live_face_ends_when_the_next_one_starts() -> None:
+    from sedtalker.live import LiveFace
+
+    sound = voice(1).astype(np.float32) / 32768
+
+    async def chunks(pause: float) -> AsyncIterator[np.ndarray]:
+        for start in range(0, len(sound), 400):
+            await asyncio.sleep(pause)
+            yield sound[start : start + 400]
+
+    async def speak(pause: float) -> np.ndarray:
+        parts = [frames.time async for frames in face.frames(chunks(pause))]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    async def converse() -> None:
+        first = asyncio.create_task(speak(0.02))
+        await asyncio.sleep(0.3)
+        second = await speak(0)
+        assert len(second) == 30
+        assert (np.diff(await asyncio.wait_for(first, 10)) > 0).all()
+
+    face = LiveFace(made_talker(), fps=30)
+    asyncio.run(converse())
+    face.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_live_face_works_in_a_forked_process() -> None:
+    from sedtalker.live import LiveFace
+
+    async def speak() -> int:
+        async def chunks() -> AsyncIterator[np.ndarray]:
+            yield np.zeros(8000, np.float32)
+
+        return sum([len(frames.time) async for frames in face.frames(chunks())])
+
+    face = LiveFace(made_talker(), fps=30)
+    assert asyncio.run(speak()) == 15
+    child = os.fork()
+    if child == 0:
+        frames = 0
+        try:
+            frames = asyncio.run(asyncio.wait_for(speak(), 20))
+        finally:
+            os._exit(frames)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 15
+    face.close()
+
+
+def test_a_live_face_rests_for_a_number_of_seconds() -> None:
+    from sedtalker.live import LONGEST_REST, LiveFace
+
+    face = LiveFace(made_talker(), fps=30)
+    for wrong in (-1, LONGEST_REST + 1, float("nan"), "1", None):
+        with pytest.raises(SEDTalkerError, match=r"seconds|a rest of"):
+            face.rest(cast(float, wrong))
+    face.close()
 
 
 def test_the_readmes_example_of_live_speaks_and_is_interrupted() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import copy
+import pickle
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +19,10 @@ import sedtalker
 from sedtalker.audio import load_audio
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.errors import CheckpointError, SEDTalkerError, TrackError
+from sedtalker.errors import AudioError, CheckpointError, SEDTalkerError, TrackError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
+from sedtalker.live import LiveFace
 from sedtalker.speech import StreamingEncoder
 from sedtalker.streaming_encoder import LOOK_AHEAD, StreamingConfig, StreamingNetwork
 from sedtalker.streaming_encoder_cpu import PackedStream
@@ -213,6 +219,51 @@ def test_the_clock_does_not_drift_with_interruptions(talker, sound) -> None:
         times += [*stream.push(sound[:size]).time, *stream.interrupt().time]
         assert abs(len(times) * 320 - given) <= 320
     np.testing.assert_allclose(np.diff(times), 0.02)
+
+
+@pytest.mark.parametrize("action", ["interrupt", "reset"])
+def test_a_stream_is_interrupted_by_another_thread_while_it_gets_sound(talker, sound, action: str) -> None:
+    stream, ended = talker.open_stream(), threading.Event()
+
+    def interrupt() -> None:
+        while not ended.is_set():
+            getattr(stream, action)()
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        for _ in range(5):
+            for first in range(0, 16_000, 640):
+                frames = stream.push(sound[first : first + 640])
+                assert {len(column) for column in frames} == {len(frames.time)}
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_live_face_takes_none_for_no_chunk_and_not_for_the_end(talker, sound) -> None:
+    async def chunks() -> AsyncIterator[Any]:
+        yield sound[:8000]
+        yield None
+
+    async def speak() -> None:
+        async for _ in face.frames(chunks()):
+            pass
+
+    face = LiveFace(talker)
+    with pytest.raises(AudioError, match="chunk"):
+        asyncio.run(speak())
+    face.close()
+
+
+def test_a_stream_can_be_copied(talker, sound) -> None:
+    stream = talker.open_stream()
+    stream.push(sound[:20_000])
+    copies = [pickle.loads(pickle.dumps(stream)), copy.deepcopy(stream)]
+    wanted = stream.push(sound[20_000:])
+    for copied in copies:
+        np.testing.assert_allclose(copied.push(sound[20_000:]).weights, wanted.weights, atol=1e-5)
 
 
 def test_a_finished_stream_takes_no_sound_until_it_is_reset(talker, sound) -> None:

@@ -9,8 +9,9 @@ depend on the sizes of the chunks. `TalkerStream.latency` is the longest delay o
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -300,7 +301,7 @@ class TalkerStream:
     """Frames of live speech.
 
     Chunks may have any size; at least `STEP` samples are computed at once, when the second of two frames is complete.
-    All memory is that of a few seconds.
+    All memory is that of a few seconds. A thread may interrupt it while another one pushes.
     """
 
     def __init__(
@@ -331,6 +332,7 @@ class TalkerStream:
             TrackError: the diarizer or the track has an emotion that the model does not know.
         """
         self.labels, self.fps = model.config.labels, fps
+        self._lock = threading.RLock()
         self._finished, self._held = False, np.zeros(0, np.float32)  # samples that wait for a step
         self._passed = 0  # samples of the steps so far
         self._encoder = encoder
@@ -353,17 +355,18 @@ class TalkerStream:
         Raises:
             AudioError: not samples of this form.
         """
-        if self._finished:
-            raise SEDTalkerError("the stream is finished. Open another, or reset it")
         new = to_samples(samples)
-        self._received += len(new)
-        self._held = np.concatenate([self._held, new])
-        rows = [self._no_rows]
-        while step := self._find_step():
-            step_samples, self._held = self._held[:step], self._held[step:]
-            self._passed += step
-            rows.append(self._advance(step_samples))
-        return self._emit(np.concatenate(rows))
+        with self._lock:
+            if self._finished:
+                raise SEDTalkerError("the stream is finished. Open another, or reset it")
+            self._received += len(new)
+            self._held = np.concatenate([self._held, new])
+            rows = [self._no_rows]
+            while step := self._find_step():
+                step_samples, self._held = self._held[:step], self._held[step:]
+                self._passed += step
+                rows.append(self._advance(step_samples))
+            return self._emit(np.concatenate(rows))
 
     def _find_step(self) -> int:
         """Samples of the next step, 0 if it is not complete."""
@@ -372,33 +375,43 @@ class TalkerStream:
 
     def finish(self) -> Frames:
         """The frames after the last samples."""
-        if self._finished:
-            return self._emit(self._no_rows)
-        rows = np.concatenate([self._advance(self._held, last=True), self._decoder.finish()])
-        self._finished = True
-        return self._emit(rows, last=True)
+        with self._lock:
+            if self._finished:
+                return self._emit(self._no_rows)
+            rows = np.concatenate([self._advance(self._held, last=True), self._decoder.finish()])
+            self._finished = True
+            return self._emit(rows, last=True)
 
     def interrupt(self) -> Frames:
         """Drop the sound that is not animated yet, and return frames for its time, the lips at rest within 100 ms.
 
         The clock, the idle motion and what is known of the voice go on.
         """
-        frames = max(0, round(self._received / FRAME_SAMPLES) - self._rows)
-        motion = self._emit(self._decoder.interrupt(frames))
-        self._start_sound()
-        self._emotion.start_sound(self._rows)
-        return motion
+        with self._lock:
+            frames = max(0, round(self._received / FRAME_SAMPLES) - self._rows)
+            motion = self._emit(self._decoder.interrupt(frames))
+            self._start_sound()
+            self._emotion.start_sound(self._rows)
+            return motion
 
     def reset(self, from_rest: bool = False) -> Frames:
         """As `interrupt`; then the stream is as before the first sample, except that the idle motion goes on.
 
         The next sound starts from the last pose, or `from_rest`, for callers that show a resting face meanwhile.
         """
-        motion = self._emit(self._no_rows) if self._finished else self.interrupt()
-        if from_rest:
-            self._decoder.start_from_rest()
-        self._start()
-        return motion
+        with self._lock:
+            motion = self._emit(self._no_rows) if self._finished else self.interrupt()
+            if from_rest:
+                self._decoder.start_from_rest()
+            self._start()
+            return motion
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy, which cannot take the lock."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def set_emotion(self, emotion: str | None, intensity: float = 1.0, share: float = 1.0) -> None:
         """Set the emotion by hand from the next frames on: `share` of it, and the rest from the voice; None: the voice.
@@ -455,8 +468,8 @@ class TalkerStream:
         features = [part[:ready] for part in self._features]
         early = None if self._early is None else self._early.take_early()
         posterior, intensity = self._emotion.push(features[-1], self._prosody[:ready, 0], early)
-        if self._hand is not None:
-            emotion, strength, share = self._hand
+        if (hand := self._hand) is not None:  # another thread may set it meanwhile
+            emotion, strength, share = hand
             posterior, intensity = posterior + share * (emotion - posterior), intensity + share * (strength - intensity)
         intensity = (intensity * self._scale).clip(0, 1).astype(np.float32)
         prosody_ahead = self._prosody[LOOK_AHEAD : ready + LOOK_AHEAD]

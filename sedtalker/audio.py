@@ -253,7 +253,8 @@ def to_samples(chunk: Any) -> Samples:
         samples = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError) as error:
         raise AudioError(f"a chunk that is not an array ({str(error).splitlines()[0]}). Give samples (N,)") from error
-    if samples.ndim != 1 or samples.dtype.kind not in "iuf":
+    # of wider integers a quiet chunk cannot be told from values of fewer bits
+    if samples.ndim != 1 or samples.dtype.kind not in "iuf" or (samples.dtype.kind != "f" and samples.itemsize > 2):
         raise AudioError(
             f"a chunk of shape {samples.shape} and type {samples.dtype}: "
             "give mono samples (N,), floats of -1..1 or int16"

@@ -121,6 +121,10 @@ WRONG: list[Callable[[sedtalker.Talker], Any]] = [
         lambda t, x=x: list(t.stream([SOUND, x], emotion=TRACK))
         for x in (5.0, None, "a", SOUND[:, None], SOUND * 2**15, SOUND * np.nan, SOUND > 0, (SOUND * 2**15).astype(int))
     ),
+    *(lambda t, x=x: list(t.stream([x], emotion=TRACK)) for x in ((SOUND * (2**31 - 1)).astype(np.int32), [0] * 9)),
+    *(lambda t, x=x: t.open_stream(voice=x) for x in ("anna.safetensors", 5)),
+    *(lambda t, x=x: t.animate((SOUND, RATE), voice=x) for x in ("anna.safetensors", "")),
+    *(lambda t, x=x: t.diarize((SOUND, RATE), voice=x) for x in ("anna.safetensors", Path("anna.safetensors"))),
     *(lambda t, x=x: t.latency(windows=x) for x in (5, "a")),
     lambda t: Windowing(hop=0),
     lambda t: Windowing(left=-1),

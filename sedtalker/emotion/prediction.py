@@ -71,6 +71,11 @@ def check_voice(diarizer: HasConfig, voice: VoiceProfile | None = None) -> None:
         raise CheckpointError(
             "this diarizer does not use voice profiles. Use the default one, or leave the profile out"
         )
+    if voice is not None and not isinstance(voice, VoiceProfile):
+        raise CheckpointError(
+            f"a voice of {type(voice).__name__}: give a profile, of Talker.enroll(audio) or "
+            "sedtalker.emotion.voice.VoiceProfile.load(path)"
+        )
     if voice and (voice.encoder, voice.mean.shape) != (config.encoder, (config.layers, config.feature_width)):
         raise CheckpointError(
             f"a voice profile of {voice.encoder}, but the diarizer reads {config.encoder}. Enroll the voice with it"

@@ -17,7 +17,7 @@ from made_animation import made_animation
 from sedtalker.cli.main import main
 from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.errors import SEDTalkerError
+from sedtalker.errors import MissingExtraError, SEDTalkerError
 from sedtalker.evaluation import critic, critic_groups, face_tracker
 from sedtalker.evaluation.critic import (
     critique_animation,
@@ -137,6 +137,22 @@ def test_a_rendered_video_is_read(tmp_path: Path) -> None:
     render_animation(animation, tmp_path / "a.mp4", RenderConfig(256, 256), strip=False)
     spans = critic.critique_video(tmp_path / "a.mp4").spans
     assert [span.emotion for span in spans] == ["happy"] and spans[0].start == pytest.approx(0.7, abs=0.15)
+
+
+@pytest.mark.parametrize("content", [b"1\n00:00:00,000 --> 00:00:01,000\nHello\n\n", b"", b"no video"])
+def test_what_is_no_video_is_told_before_an_extra_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    def require(*_: str) -> None:
+        raise MissingExtraError("mediapipe is needed")
+
+    (tmp_path / "a.srt").write_bytes(content)
+    monkeypatch.setattr(face_tracker, "require", require)
+    with pytest.raises(SEDTalkerError, match="no pictures|unreadable"):
+        critic.critique_video(tmp_path / "a.srt")
+    write_video(tmp_path / "a.mp4", (np.full((64, 64, 3), 90, np.uint8) for _ in range(3)), FPS)
+    with pytest.raises(MissingExtraError):
+        critic.critique_video(tmp_path / "a.mp4")
 
 
 def test_the_tracker_is_calibrated_on_known_faces() -> None:

@@ -83,6 +83,12 @@ def track_face(path: Path, judge: PictureJudge | None = None) -> TrackedFace:
 
     from sedtalker.demux import ffmpeg_name
 
+    try:  # before the extra is asked for, which would not help
+        with av.open(ffmpeg_name(path)) as container:
+            if not container.streams.video:
+                raise SEDTalkerError(f"no pictures in the file: {path}. Name a video or an animation (.npz)")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise SEDTalkerError(f"unreadable video: {path} ({error}). Copy it again") from error
     mediapipe = require("mediapipe", "tracker")
     model = _tracker_model()
     vision = require("mediapipe.tasks.python.vision", "tracker")

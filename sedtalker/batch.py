@@ -15,12 +15,13 @@ import shutil
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import Any
 
 from sedtalker import __version__
@@ -89,7 +90,7 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
     for outcome in absent:
         _print_outcome(outcome)
     present = [path for path, reason in reasons.items() if not reason]
-    _check_unique_names(present)
+    _check_unique_names(present, folder)
     with _remove_empty_folders(folder):
         if present and isinstance(options, ReadingOptions) and options.same_speaker is not None:
             options = _pool_voices(present, folder, options, config)
@@ -457,14 +458,36 @@ def _print_outcome(outcome: FileOutcome) -> None:
             print(one_line(line))
 
 
-def _check_unique_names(paths: Iterable[Path]) -> None:
+def _check_unique_names(paths: Sequence[Path], folder: Path) -> None:
+    """Raise if the results of two inputs would have the same names in a folder, which may not exist yet."""
+    twins = _find_twins(paths, str)
+    if twins is None and _ignores_case(folder):
+        twins = _find_twins(paths, lambda name: unicodedata.normalize("NFC", name).casefold())
+    if twins is not None:
+        raise SEDTalkerError(
+            f"two inputs of the same name: {twins[0]} and {twins[1]}. Process them in two runs with different folders -o"
+        )
+
+
+def _find_twins(paths: Iterable[Path], key: Callable[[str], str]) -> tuple[Path, Path] | None:
+    """The first two paths whose names without suffix have the same key."""
     seen: dict[str, Path] = {}
     for path in paths:
-        other = seen.setdefault(path.stem, path)
+        other = seen.setdefault(key(path.stem), path)
         if other is not path:
-            raise SEDTalkerError(
-                f"two inputs of the same name: {other} and {path}. Process them in two runs with different folders -o"
-            )
+            return other, path
+    return None
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether names that differ in case alone are the same file in a folder, as on Windows and macOS."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    try:
+        with NamedTemporaryFile(dir=existing, prefix="case") as file:
+            path = Path(file.name)
+            return path.with_name(path.name.upper()).exists()
+    except OSError:  # told by _check_writable
+        return False
 
 
 @contextmanager

@@ -55,14 +55,31 @@ def expand_inputs(names: Sequence[str], suffixes: tuple[str, ...] | None = None)
                 paths += _select_audio(files) if suffixes is None else _select_suffixes(files, suffixes)
                 _warn_about_subfolders(path, suffixes)
             elif glob.has_magic(name) and not path.exists():
-                matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207, may be absolute
-                files = [file for file in matches if file.is_file() or _is_broken_link(file)]
+                matches = _drop_repeated(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207, may be absolute
+                files = [file for file in sorted(matches) if file.is_file() or _is_broken_link(file)]
                 paths += (list(_skip_own_outputs(files)) if suffixes is None else files) or [path]
             else:
                 paths.append(path)
         except OSError:  # an unreadable folder or a name that is too long: reported later as a failed input
             paths.append(path)
-    return list(dict.fromkeys(paths))
+    return _drop_repeated(paths)
+
+
+def _drop_repeated(paths: Iterable[Path]) -> list[Path]:
+    """The paths without longer ones of the same file, as through a link to a folder."""
+    folders: dict[Path, Path] = {}
+    found: dict[tuple[Path, str], Path] = {}
+    for path in paths:
+        folder = path.parent
+        if folder not in folders:
+            try:
+                folders[folder] = folder.resolve()
+            except (OSError, RuntimeError):  # it does not exist, or its links go round
+                folders[folder] = folder
+        kept = found.setdefault((folders[folder], path.name), path)
+        if len(path.parts) < len(kept.parts):
+            found[folders[folder], path.name] = path
+    return list(found.values())
 
 
 def _is_broken_link(path: Path) -> bool:
@@ -79,7 +96,8 @@ def _warn_about_subfolders(folder: Path, suffixes: tuple[str, ...] | None) -> No
     inputs: list[Path] = []
     for subfolder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         with suppress(OSError):  # an unreadable folder
-            files = _select_suffixes(sorted(subfolder.iterdir()), suffixes or AUDIO_SUFFIXES)
+            entries = sorted(entry for entry in subfolder.iterdir() if entry.is_file())  # opening a pipe would wait
+            files = _select_suffixes(entries, suffixes or AUDIO_SUFFIXES)
             inputs += [file for file in files if suffixes is not None or not is_own_output(file)][:1]
     if inputs:
         named = _name_some([file.parent for file in inputs])

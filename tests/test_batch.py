@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -509,6 +510,23 @@ def test_errors_of_all_inputs_are_raised_before_the_work(inputs: list[Path], tmp
         run_batch([inputs[0], twin], tmp_path / "out", Copying())
     with pytest.raises(SEDTalkerError, match="cannot write"):
         run_batch(inputs, inputs[0] / "out", Copying())
+
+
+@pytest.mark.parametrize("name", ["IN00", "e\u0301"])
+def test_names_that_differ_in_case_alone_are_the_same_where_the_folder_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    twins = [tmp_path / "a" / f"{name}.txt", tmp_path / "b" / f"{unicodedata.normalize('NFC', name).lower()}.txt"]
+    for twin in twins:
+        twin.parent.mkdir()
+        twin.write_text("")
+    monkeypatch.setattr(batch, "_ignores_case", lambda folder: True)
+    with pytest.raises(SEDTalkerError, match="two inputs of the same name"):
+        run_batch(twins, tmp_path / "out", Copying())
+    monkeypatch.undo()
+    if not (tmp_path / "A").exists():
+        assert not batch._ignores_case(tmp_path / "new" / "out")
+        assert run_batch(twins, tmp_path / "out", Copying()) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")

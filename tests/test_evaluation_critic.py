@@ -148,7 +148,7 @@ def test_what_is_no_video_is_told_before_an_extra_is_asked_for(
 
     (tmp_path / "a.srt").write_bytes(content)
     monkeypatch.setattr(face_tracker, "require", require)
-    with pytest.raises(SEDTalkerError, match="no pictures|unreadable"):
+    with pytest.raises(SEDTalkerError, match=r"no pictures|unreadable"):
         critic.critique_video(tmp_path / "a.srt")
     write_video(tmp_path / "a.mp4", (np.full((64, 64, 3), 90, np.uint8) for _ in range(3)), FPS)
     with pytest.raises(MissingExtraError):

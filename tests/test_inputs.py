@@ -141,10 +141,24 @@ def test_a_warning_names_subfolders_with_recordings(folder: Path) -> None:
     assert expand_inputs([pattern]) == [folder / "day 2" / "two.wav", folder / "one.wav"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_in_a_subfolder_is_not_opened(folder: Path) -> None:
+    (folder / "day 2").mkdir()
+    os.mkfifo(folder / "day 2" / "a.wav")
+    assert expand_inputs([str(folder)]) == [folder / "one.wav"]
+
+
 def test_a_folder_of_own_outputs_alone_is_explained(tmp_path: Path) -> None:
     write_video(tmp_path / "own.mp4", [np.zeros((64, 64, 3), np.uint8)] * 25, 25, (np.zeros(RATE, np.float32), RATE))
     with pytest.warns(SEDTalkerWarning, match="skipped outputs of sedtalker"):
         assert expand_inputs([str(tmp_path)]) == []
+
+
+def test_a_link_to_a_folder_does_not_repeat_its_recordings(folder: Path) -> None:
+    (folder / "again").symlink_to(".")
+    (folder / "two.wav").symlink_to("one.wav")  # a name of its own
+    wanted = sorted(folder.glob("*.wav"))
+    assert expand_inputs([str(folder / "**" / "*.wav"), str(folder / "again" / "one.wav")]) == wanted
 
 
 def test_broken_links_to_recordings_stay_inputs(folder: Path) -> None:

@@ -465,7 +465,8 @@ def _check_unique_names(paths: Sequence[Path], folder: Path) -> None:
         twins = _find_twins(paths, lambda name: unicodedata.normalize("NFC", name).casefold())
     if twins is not None:
         raise SEDTalkerError(
-            f"two inputs of the same name: {twins[0]} and {twins[1]}. Process them in two runs with different folders -o"
+            f"two inputs of the same name: {twins[0]} and {twins[1]}. Process them in two runs, with different folders "
+            "for -o"
         )
 
 

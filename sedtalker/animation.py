@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError, SEDTalkerError, as_number, as_path
 from sedtalker.files import atomic_write
+from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.providers import provider
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ DENSE_SECONDS = 120.0  # longer animations of a rig are saved without vertices, 
 CHUNK_FRAMES = 128  # frames posed at a time
 MAX_FPS = 1000.0
 _AGAIN = "Make it again with: sedtalker animate"
+_MAKE = "Make it with: sedtalker animate, or store vertices (T, V, 3), faces, template and fps"
+_MOTIONS = ("vertices", "blendshapes")  # arrays of the motion; one is needed
+_NEEDED = {"template", "faces", "fps"}
+_EMOTION = {"posterior", "intensity", "labels"}  # all or none, of a face without emotion
 _TEXTS = ("audio", "audio_sha256", "face", "face_source", "model")  # entries of `meta` that are texts
 
 
@@ -176,21 +181,21 @@ def load_animation(path: Path | str) -> Animation:
         _check_shapes(_read_shapes(path), path)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        labels = tuple(str(label) for label in arrays["labels"])
         fps = as_number(arrays["fps"], "fps")
         if not 0 < fps <= MAX_FPS:
             raise SEDTalkerError(f"{fps:g} frames a second: more than 0 and at most {MAX_FPS:g} are possible")
         meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        emotion = arrays if "labels" in arrays else _neutral(len(arrays[_motion_of(arrays)]))
         animation = Animation(
             template=arrays["template"],
             faces=arrays["faces"],
             fps=fps,
             emotion=EmotionTrack(
-                posterior=arrays["posterior"],
-                intensity=arrays["intensity"],
-                labels=labels,
+                posterior=emotion["posterior"],
+                intensity=emotion["intensity"],
+                labels=tuple(str(label) for label in emotion["labels"]),
                 frame_rate=fps,
-                duration=len(arrays["intensity"]) / fps,
+                duration=len(emotion["intensity"]) / fps,
                 audio=meta.get("audio"),
             ),
             blendshapes=arrays.get("blendshapes"),
@@ -205,9 +210,9 @@ def load_animation(path: Path | str) -> Animation:
     except SEDTalkerError as error:
         raise AnimationError(f"a broken animation: {path} ({error}). {_AGAIN}") from error
     except Exception as error:  # zip, numpy and JSON raise errors of many types
-        missing = isinstance(error, KeyError)
-        reason = "an array of it is missing" if missing else "it does not have the arrays of an animation"
-        raise AnimationError(f"not an animation file: {path} ({reason}). Make it with: sedtalker animate") from error
+        raise AnimationError(
+            f"not an animation file: {path} (it does not have the arrays of an animation). {_MAKE}"
+        ) from error
     _check_values(animation, path)
     return animation
 
@@ -232,8 +237,16 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
-    """Check that the arrays fit each other, before memory is allocated. Raises KeyError if one is missing."""
-    count, vertices, labels = shapes["intensity"][:1], shapes["template"][:1], shapes["labels"][:1]
+    """Check that the arrays are there and fit each other, before memory is allocated."""
+    if not shapes.keys() & _NEEDED:
+        raise AnimationError(f"not an animation file: {path} (it does not have the arrays of an animation). {_MAKE}")
+    needed = _NEEDED | (_EMOTION if shapes.keys() & _EMOTION else set())
+    missing = sorted(needed - shapes.keys())
+    if not shapes.keys() & set(_MOTIONS):
+        missing.append("vertices or blendshapes")
+    if missing:
+        raise AnimationError(f"not an animation file: {path} (no array {', '.join(missing)}). {_MAKE}")
+    count, vertices, labels = shapes[_motion_of(shapes)][:1], shapes["template"][:1], shapes.get("labels", ())[:1]
     expected = {
         "template": (*vertices, 3),
         "faces": (*shapes["faces"][:1], 3),
@@ -245,9 +258,22 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
         "blendshapes": count + shapes.get("blendshape_names", ())[:1],
         "head": (*count, 4, 4),
     }
-    motion = "vertices" in shapes or "blendshapes" in shapes
-    if not motion or any(shapes.get(name, shape) != shape for name, shape in expected.items()):
-        raise AnimationError(f"arrays that do not fit each other: {path}. {_AGAIN}")
+    for name, shape in expected.items():
+        if shapes.get(name, shape) != shape:
+            raise AnimationError(
+                f"arrays that do not fit each other: {path} ({name} is {shapes[name]}, not {shape}). {_AGAIN}"
+            )
+
+
+def _motion_of(arrays: Collection[str]) -> str:
+    """The name of the array that has the motion."""
+    return next(name for name in _MOTIONS if name in arrays)
+
+
+def _neutral(count: int) -> dict[str, NDArray[Any]]:
+    """The arrays of the emotion of frames without one."""
+    posterior = np.tile(np.eye(len(LABELS), dtype=np.float32)[NEUTRAL], (count, 1))
+    return {"posterior": posterior, "intensity": np.zeros(count, np.float32), "labels": np.array(LABELS)}
 
 
 def _check_values(animation: Animation, path: Path) -> None:

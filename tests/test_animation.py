@@ -119,6 +119,24 @@ def test_broken_files_are_refused_in_one_line(animation: Animation, tmp_path: Pa
         load_animation(path)
 
 
+def test_vertices_of_another_program_need_no_emotion(animation: Animation, tmp_path: Path) -> None:
+    arrays = {"vertices": animation.vertices, "faces": animation.faces, "template": animation.template, "fps": 25}
+    np.savez(tmp_path / "own.npz", **arrays)
+    loaded = load_animation(tmp_path / "own.npz")
+    np.testing.assert_array_equal(loaded.vertices, animation.vertices)
+    assert loaded.fps == 25 and {segment.emotion for segment in loaded.emotion.segments} == {"neutral"}
+    for name in arrays:
+        np.savez(tmp_path / "less.npz", **{other: array for other, array in arrays.items() if other != name})
+        with pytest.raises(AnimationError, match=rf"no array {name}.*vertices \(T, V, 3\), faces, template and fps"):
+            load_animation(tmp_path / "less.npz")
+    np.savez(tmp_path / "half.npz", **arrays, intensity=np.zeros(len(animation)))
+    with pytest.raises(AnimationError, match="no array labels, posterior"):
+        load_animation(tmp_path / "half.npz")
+    np.savez(tmp_path / "odd.npz", **{**arrays, "faces": animation.faces[:, :2]})
+    with pytest.raises(AnimationError, match=r"do not fit each other: .*faces is"):
+        load_animation(tmp_path / "odd.npz")
+
+
 def test_arrays_that_do_not_fit_are_refused(animation: Animation, tmp_path: Path) -> None:
     animation.save(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as stored:

@@ -122,7 +122,7 @@ def test_shapes_of_another_topology_or_unit_are_refused(tmp_path: Path) -> None:
     basis = made_basis()
     with pytest.raises(FaceError, match="topologies differ"):
         solve([basis.neutral[:10]], basis, template=basis.neutral[:10])
-    with pytest.raises(FaceError, match="Scale them to metres"):
+    with pytest.raises(FaceError, match="Scale both to metres"):
         solve([basis.neutral], replace(basis, neutral=basis.neutral * 1000), template=basis.neutral)
     with pytest.raises(FaceError, match=r"no neutral\.obj"):
         read_basis(tmp_path)

@@ -140,7 +140,7 @@ def _check(rest: Float, basis: Basis) -> None:
         )
     ratio = np.ptp(basis.neutral, axis=0).max() / max(np.ptp(rest, axis=0).max(), 1e-9)
     if not 1 / _MAX_SIZE_RATIO < ratio < _MAX_SIZE_RATIO:
-        raise FaceError(f"the shapes are {ratio:.3g} times as large as the animated mesh. Scale them to metres")
+        raise FaceError(f"the shapes are {ratio:.3g} times as large as the animated mesh. Scale both to metres")
 
 
 @compiler(nogil=True)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.demux import MAX_SAMPLE, RATES, AudioFile, AudioReport, Channels, decode_file
-from sedtalker.errors import AudioError, AudioWarning, as_number
+from sedtalker.demux import MAX_CHANNELS, MAX_SAMPLE, RATES, AudioFile, AudioReport, Channels, decode_file
+from sedtalker.errors import AudioError, AudioWarning, as_number, first_line
 from sedtalker.files import atomic_write
 
 SAMPLE_RATE = 16_000  # Hz, the rate of every model here
@@ -27,7 +27,6 @@ LEVEL_WINDOW = SAMPLE_RATE // 50  # samples, 20 ms
 LEVEL_FLOOR = -100.0  # dB of full scale
 AUDIBLE_LEVEL = -60.0  # dB of full scale; a recording below it counts as silent
 MIN_WIDE_PEAK = 2.0**-8  # of full scale; 32-bit samples with a lower peak are values of fewer bits
-MAX_CHANNELS = 64
 MIN_SAMPLES = 400  # 25 ms, one analysis window
 CANCELLATION = 0.1  # of the power of the loudest channel alone; in a quieter mix the channels cancel
 
@@ -74,7 +73,7 @@ def stream_audio(source: AudioSource, report: AudioReport | None = None) -> Iter
         samples, rate = check_source(source)
         report.name, pieces = "the samples given", _convert_array(samples, rate, report)
     count, level = 0, LEVEL_FLOOR
-    for block in _split_seconds(pieces):
+    for block in split_blocks(pieces, SAMPLE_RATE):
         check_samples(block, report.name)
         level = max(level, float(loudness(block).max()))
         count += len(block)
@@ -209,9 +208,7 @@ def check_source(source: Any) -> Any:
     try:
         samples, rate = np.asarray(source[0]), np.asarray(source[1])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(
-            f"samples that are not an array ({str(error).splitlines()[0]}). Give (samples, rate)"
-        ) from error
+        raise AudioError(f"samples that are not an array ({first_line(error)}). Give (samples, rate)") from error
     if samples.ndim == 0 and rate.ndim > 0:
         samples, rate = rate, samples
     hertz = as_number(rate.item(), "the sampling rate", AudioError) if rate.ndim == 0 else 0.0
@@ -252,7 +249,7 @@ def to_samples(chunk: Any) -> Samples:
     try:
         samples = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(f"a chunk that is not an array ({str(error).splitlines()[0]}). Give samples (N,)") from error
+        raise AudioError(f"a chunk that is not an array ({first_line(error)}). Give samples (N,)") from error
     # of wider integers a quiet chunk cannot be told from values of fewer bits
     if samples.ndim != 1 or samples.dtype.kind not in "iuf" or (samples.dtype.kind != "f" and samples.itemsize > 2):
         raise AudioError(
@@ -264,15 +261,15 @@ def to_samples(chunk: Any) -> Samples:
     return _to_float(samples)
 
 
-def _split_seconds(pieces: Iterable[Samples]) -> Iterator[Samples]:
-    """Pieces of any length as blocks of one second; the last is shorter."""
+def split_blocks(pieces: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """Pieces of any length as blocks of `size` samples; the last is shorter."""
     pending: list[Samples] = []
     for piece in pieces:
         pending.append(piece)
-        if sum(map(len, pending)) >= SAMPLE_RATE:
+        if sum(map(len, pending)) >= size:
             samples = np.concatenate(pending)
-            whole = len(samples) // SAMPLE_RATE * SAMPLE_RATE
-            yield from samples[:whole].reshape(-1, SAMPLE_RATE)
+            whole = len(samples) // size * size
+            yield from samples[:whole].reshape(-1, size)
             pending = [samples[whole:]]
     if sum(map(len, pending)):
         yield np.concatenate(pending)

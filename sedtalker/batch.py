@@ -26,10 +26,18 @@ from typing import Any
 
 from sedtalker import __version__
 from sedtalker.cluster import map_on_cluster
-from sedtalker.errors import AnimationError, AudioError, DataError, SEDTalkerError, one_line, require, warnings_as_lines
+from sedtalker.errors import (
+    AnimationError,
+    AudioError,
+    DataError,
+    SEDTalkerError,
+    first_line,
+    one_line,
+    require,
+    warnings_as_lines,
+)
 from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256, write_error
 from sedtalker.task_options import (
-    PROFILE_ENDING,
     RESULT_ENDINGS,
     EnrollOptions,
     Options,
@@ -37,6 +45,7 @@ from sedtalker.task_options import (
     RenderOptions,
     check_options,
     option_files,
+    profile_path,
 )
 from sedtalker.tasks import FileTask, load_task, open_video_process
 from sedtalker.workers import WorkerDeath, map_in_workers
@@ -148,12 +157,12 @@ def _pool_voices(paths: list[Path], folder: Path, options: Options, config: Batc
     own = pooled / "own"
     enroll = EnrollOptions(options.device, options.diarizer, options.audio_track)
     _run_files(paths, own, enroll, config, many=True, quiet=True)
-    profiles = {path: own / f"{path.stem}{PROFILE_ENDING}" for path in paths}
+    profiles = {path: profile_path(own, path) for path in paths}
     for speaker in dict.fromkeys(speakers.values()):
         members = [path for path in paths if speakers[path] == speaker]
         known = {path: VoiceProfile.load(profiles[path]) for path in members if profiles[path].is_file()}
         for path, profile in merge_others(known).items():
-            result = pooled / f"{path.stem}{PROFILE_ENDING}"
+            result = profile_path(pooled, path)
             if profile is None:
                 result.unlink(missing_ok=True)
             else:
@@ -233,8 +242,7 @@ def _run_task(run_task: FileTask, path: Path, folder: Path, key: str | None, deb
             traceback.print_exc()
         reason = str(error)
         if not isinstance(error, SEDTalkerError):
-            first = reason.splitlines()[0] if reason else ""
-            reason = f"unexpected {type(error).__name__}: {path} ({first}). Run with --debug"
+            reason = f"unexpected {type(error).__name__}: {path} ({first_line(error)}). Run with --debug"
         return FileOutcome(str(path), "failed", time.perf_counter() - start, reason)
     files = [str(file) for file in made.paths]
     return FileOutcome(str(path), "done", time.perf_counter() - start, made=files, summary=made.summary)
@@ -291,13 +299,14 @@ def _run_on_cluster(
         if not isinstance(outcomes, Exception):
             yield from outcomes
             continue
-        first, *_ = str(outcomes).splitlines() or [type(outcomes).__name__]
         for path in share:  # the finished files of the job have records
             if path in keys and _is_finished(path, folder, keys[path]):
                 yield FileOutcome(str(path), "done", made=_recorded_results(path, folder))
             else:
                 yield FileOutcome(
-                    str(path), "failed", reason=f"its cluster job failed: {path} ({first}). Run again with --resume"
+                    str(path),
+                    "failed",
+                    reason=f"its cluster job failed: {path} ({first_line(outcomes)}). Run again with --resume",
                 )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AudioError
+from sedtalker.errors import AudioError, first_line, reason_of
 
 GAP = 0.04  # s; shorter gaps are rounding and jitter of time stamps, and below a video frame
 EXACT_GAP = 0.002  # s; the same at the start and after a damaged packet; Matroska rounds to 1 ms
@@ -26,7 +26,7 @@ MAX_BACKWARD = 1.0  # s; time stamps that step back by more belong to another cl
 MAX_SILENCE = 3600.0  # s, total length of the gaps that are filled; more is a wrong time stamp
 READ_ERRORS = 4  # consecutive read errors after which the rest of a file is skipped
 UNREAD = 1024  # bytes between two packets; more than headers of the container
-CHANNEL_LIMIT = 64
+MAX_CHANNELS = 64
 RATES = (1_000, 1_000_000)  # Hz; a lower rate is a damaged header, and would become hours of sound
 MAX_SAMPLE = 16.0  # +24 dB of headroom for floats; 16-bit integers below it are at -66 dB, inaudible
 
@@ -126,9 +126,7 @@ def check_file(path: Path) -> None:
     except FileNotFoundError:
         raise AudioError(f"no such audio file: {path}. Check the path") from None
     except (OSError, ValueError) as error:
-        raise AudioError(
-            f"cannot open: {path} ({getattr(error, 'strerror', None) or error}). Check the path"
-        ) from error
+        raise AudioError(f"cannot open: {path} ({reason_of(error)}). Check the path") from error
     if stat.S_ISDIR(found.st_mode):
         raise AudioError(f"a folder, not an audio file: {path}. Name the files in it")
     if not stat.S_ISREG(found.st_mode):
@@ -180,8 +178,9 @@ def decode_file(file: AudioFile, report: AudioReport) -> Iterator[tuple[Channels
     except OSError as error:
         raise AudioError(f"cannot open: {path} ({error.strerror}). Check its permissions") from error
     except (ValueError, RuntimeError, OverflowError, MemoryError) as error:  # from PyAV, for invalid headers
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AudioError(f"cannot read as audio: {path} ({reason}). Give wav, flac, mp3, ogg, m4a ...") from error
+        raise AudioError(
+            f"cannot read as audio: {path} ({first_line(error)}). Give wav, flac, mp3, ogg, m4a ..."
+        ) from error
     if report.damaged > report.decoded:
         raise AudioError(
             f"cannot read as audio: {path} ({report.damaged} of {report.damaged + report.decoded} packets are "
@@ -598,7 +597,7 @@ class _Timeline:
         import av
 
         count = frame.layout.nb_channels
-        if not 1 <= count <= CHANNEL_LIMIT:
+        if not 1 <= count <= MAX_CHANNELS:
             raise ValueError(f"{count} channels")
         if not RATES[0] <= frame.sample_rate <= RATES[1]:
             raise ValueError(f"a sampling rate of {frame.sample_rate} Hz")

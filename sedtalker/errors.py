@@ -88,6 +88,12 @@ def reason_of(error: BaseException) -> str:
     return f"without {text}" if isinstance(error, KeyError) else text
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type if it has none: libraries append many lines of advice."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return first
+
+
 def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerError) -> float:
     """Convert `value` to a float; `name` is for the message.
 

@@ -79,8 +79,9 @@ class LiveFace:
         if self._last is None:
             return self.rest(0.1)
         block = lips_to_rest(self._last, 0, self._last.start + 1 / self._fps)
-        self._note(_to_frames(block))
-        return _to_frames(block)
+        frames = _to_frames(block)
+        self._note(frames)
+        return frames
 
     def rest(self, seconds: float, listening: bool = True) -> Frames:
         """Frames of a face that does not speak: mouth shut, blinks and gaze, and nods while it listens.

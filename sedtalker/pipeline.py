@@ -37,6 +37,7 @@ from sedtalker.errors import (
     TrackError,
     as_number,
     as_path,
+    first_line,
     require,
 )
 from sedtalker.face.assets import load_face
@@ -632,7 +633,7 @@ def _find_device(name: str) -> str:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise SEDTalkerError(f"no such device: {name} ({str(error).splitlines()[0]}). Use --device cpu") from error
+        raise SEDTalkerError(f"no such device: {name} ({first_line(error)}). Use --device cpu") from error
     return str(device)
 
 

@@ -209,6 +209,11 @@ def _check_pictures(options: PictureOptions, formats: tuple[str, ...], face: str
         raise RenderError(f"no such captions: {options.captions}. Name a file, or a folder with one file per input")
 
 
+def profile_path(folder: Path, source: Path) -> Path:
+    """Where a folder holds the voice profile of a recording."""
+    return folder / f"{source.stem}{PROFILE_ENDING}"
+
+
 @singledispatch
 def result_paths(options: Any, folder: Path, source: Path) -> dict[str, Path]:
     """Paths of the results of one input, by format."""
@@ -228,7 +233,7 @@ def _(options: DiarizeOptions, folder: Path, source: Path) -> dict[str, Path]:
 
 @result_paths.register
 def _(options: EnrollOptions, folder: Path, source: Path) -> dict[str, Path]:
-    return {"voice": folder / f"{source.stem}{PROFILE_ENDING}"}
+    return {"voice": profile_path(folder, source)}
 
 
 @result_paths.register
@@ -269,7 +274,7 @@ def _(options: RenderOptions, source: Path) -> list[Path]:
 
 
 def _voice_files(options: VoiceOptions, source: Path) -> list[Path]:
-    pooled = None if options.voice_folder is None else options.voice_folder / f"{source.stem}{PROFILE_ENDING}"
+    pooled = None if options.voice_folder is None else profile_path(options.voice_folder, source)
     return [file for file in (options.voice_reference, pooled) if file is not None and file.is_file()]
 
 

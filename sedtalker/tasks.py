@@ -36,6 +36,7 @@ from sedtalker.task_options import (
     apply_texture,
     check_result_paths,
     option_files,
+    profile_path,
     result_paths,
 )
 
@@ -353,7 +354,7 @@ def _voice_of(audio: Path, options: VoiceOptions, reference: VoiceProfile | None
 
     if options.voice_folder is None:
         return reference
-    pooled = options.voice_folder / f"{audio.stem}{PROFILE_ENDING}"
+    pooled = profile_path(options.voice_folder, audio)
     return VoiceProfile.load(pooled) if pooled.is_file() else None
 
 

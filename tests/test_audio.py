@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import FORMATS, clicks, corrupt, find_clicks, write_media
 
-from sedtalker.audio import SAMPLE_RATE, AudioFile, load_audio, refuse_damaged, stream_audio
+from sedtalker.audio import SAMPLE_RATE, AudioFile, load_audio, refuse_damaged, stream_audio, to_samples
 from sedtalker.errors import AudioError, AudioWarning
 
 
@@ -402,6 +402,20 @@ def test_rate_and_samples_may_come_in_either_order(tone: np.ndarray) -> None:
 def test_complex_samples_are_refused(tone: np.ndarray) -> None:
     with pytest.raises(AudioError, match="samples of type complex64"):
         load_audio((tone.astype(np.complex64), SAMPLE_RATE))
+
+
+class Unreadable:
+    """An object that cannot become an array, and gives no reason."""
+
+    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        raise ValueError
+
+
+def test_samples_that_are_no_array_are_refused_also_without_a_reason() -> None:
+    with pytest.raises(AudioError, match=r"samples that are not an array \(ValueError\)"):
+        load_audio((Unreadable(), SAMPLE_RATE))  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match=r"a chunk that is not an array \(ValueError\)"):
+        to_samples(Unreadable())
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

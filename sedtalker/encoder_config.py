@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.checkpoint import check_settings, raise_problem
 from sedtalker.errors import CheckpointError, SEDTalkerError
 from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES, MEL_WINDOW
 from sedtalker.resources import asset
@@ -60,7 +61,11 @@ LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en:
 
 @dataclass(frozen=True)
 class StreamingConfig:
-    """Sizes of a streaming encoder."""
+    """Sizes of a streaming encoder.
+
+    Raises:
+        CheckpointError: a size is no positive integer, or the heads do not divide the width.
+    """
 
     mels: int = 80
     width: int = 384
@@ -71,13 +76,9 @@ class StreamingConfig:
     floor: float = -7.0  # log10 of the smallest mel power
     look_ahead: int = DEFAULT_LOOK_AHEAD  # ms, the default of streams
 
-    @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> StreamingConfig:
-        """The configuration from the plain types of a checkpoint."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise CheckpointError(f"unknown settings of a speech encoder: {sorted(unknown)}. Update sedtalker")
-        return cls(**values)
+    def __post_init__(self) -> None:
+        check_settings(self, "speech encoder", zero=("left",))
+        raise_problem("speech encoder", {"the heads do not divide the width": self.width % self.heads != 0})
 
 
 def periodic_positions(width: int) -> NDArray[np.float32]:

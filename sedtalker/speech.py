@@ -20,7 +20,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import is_checkpoint, load_checkpoint, load_weights
+from sedtalker.audio import split_blocks
+from sedtalker.checkpoint import (
+    check_fit,
+    check_settings,
+    config_from_plain,
+    is_checkpoint,
+    load_checkpoint,
+    load_weights,
+    raise_problem,
+)
 from sedtalker.encoder_config import BUILT_IN as BUILT_IN
 from sedtalker.encoder_config import (
     DEFAULT_ENCODER,
@@ -32,7 +41,7 @@ from sedtalker.encoder_config import (
     encoder_folder,
 )
 from sedtalker.encoder_config import STREAMING_KIND as STREAMING_KIND
-from sedtalker.errors import CheckpointError, SEDTalkerError, require
+from sedtalker.errors import CheckpointError, SEDTalkerError, first_line, require
 from sedtalker.int8 import named_weights
 from sedtalker.mel import FRAME_RATE as FRAME_RATE
 from sedtalker.mel import FRAME_SAMPLES as FRAME_SAMPLES
@@ -214,19 +223,12 @@ class StreamingEncoder(LookAheadDial, WindowedEncoder):
 
     def blocks(self, chunks: Iterable[NDArray[np.float32] | Tensor]) -> Iterator[Tensor]:
         """The same of samples that come in chunks of any size, in blocks (n, layers, width) of about `windows.hop`."""
-        stream, size, held = self._long_stream(), self.windows.hop * FRAME_SAMPLES, torch.zeros(0)
-        for chunk in chunks:
-            new = torch.as_tensor(chunk, dtype=torch.float32)
-            held = torch.cat([held, new]) if len(held) else new
-            whole = len(held) // size * size
-            for start in range(0, whole, size):
-                block = stream.push(held[start : start + size])
-                if len(block):
-                    yield block
-            held = held[whole:]
-        for block in (stream.push(held), stream.finish()):
-            if len(block):
+        stream, pieces = self._long_stream(), (np.asarray(chunk, np.float32) for chunk in chunks)
+        for samples in split_blocks(pieces, self.windows.hop * FRAME_SAMPLES):
+            if len(block := stream.push(samples)):
                 yield block
+        if len(block := stream.finish()):
+            yield block
 
     def stream(self) -> FeatureStream:
         """A stream of live sound, before its first sample."""
@@ -264,13 +266,21 @@ class StreamingEncoder(LookAheadDial, WindowedEncoder):
 
 @dataclass(frozen=True)
 class WhisperConfig:
-    """Sizes of a Whisper encoder; the defaults are tiny.en's."""
+    """Sizes of a Whisper encoder; the defaults are tiny.en's.
+
+    Raises:
+        CheckpointError: a size is no positive integer, or the heads do not divide the width.
+    """
 
     mels: int = 80
     width: int = 384
     heads: int = 6
     feedforward: int = 1536
     layers: int = 4
+
+    def __post_init__(self) -> None:
+        check_settings(self, "speech encoder")
+        raise_problem("speech encoder", {"the heads do not divide the width": self.width % self.heads != 0})
 
     def plain(self) -> dict[str, Any]:
         """Plain types for a checkpoint."""
@@ -381,7 +391,9 @@ class _WaveformNetwork(nn.Module):
 def _load_whisper(folder: Path) -> WhisperEncoder:
     """The encoder of a checkpoint."""
     config, state = load_checkpoint(folder, KIND)
-    encoder = WhisperEncoder(WhisperConfig(**config))
+    sizes = config_from_plain(WhisperConfig, config, "speech encoder")
+    with check_fit(folder):
+        encoder = WhisperEncoder(sizes)
     load_weights(encoder, state, folder)
     return encoder
 
@@ -389,8 +401,11 @@ def _load_whisper(folder: Path) -> WhisperEncoder:
 def _load_tuned_whisper(folder: Path) -> WhisperEncoder:
     """A built-in encoder whose upper blocks are those of a checkpoint."""
     config, state = load_checkpoint(folder, TUNED_KIND)
-    encoder = _load_whisper(asset("speech", config["encoder"]))
-    load_weights(encoder.layers[config["below"] :], state, folder)
+    name, below = config.get("encoder"), config.get("below")
+    if not isinstance(name, str) or not isinstance(below, int):
+        raise CheckpointError(f"no encoder and first block of the tuned blocks: {folder}. Copy the folder again")
+    encoder = _load_whisper(asset("speech", name))
+    load_weights(encoder.layers[below:], state, folder)
     return encoder
 
 
@@ -411,8 +426,7 @@ def _load_with_transformers(name: Path | str, device: str | torch.device) -> Win
         model = transformers.AutoModel.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"cannot load the speech encoder {name}: {str(error).splitlines()[0]}. "
-            "Give a folder, or a hub name while online"
+            f"cannot load the speech encoder {name}: {first_line(error)}. Give a folder, or a hub name while online"
         ) from error
     normalise = _normalises_input(transformers, name)
     network = _WaveformNetwork(model, normalise)

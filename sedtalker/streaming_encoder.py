@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sedtalker.checkpoint import load_rows, load_weights, save_checkpoint
+from sedtalker.checkpoint import check_fit, config_from_plain, load_rows, load_weights, save_checkpoint
 from sedtalker.encoder_config import DEFAULT_LOOK_AHEAD as DEFAULT_LOOK_AHEAD
 from sedtalker.encoder_config import LOOK_AHEAD as LOOK_AHEAD
 from sedtalker.encoder_config import PERIOD, REACH, StreamingConfig, periodic_positions
@@ -143,7 +143,7 @@ class StreamingNetwork(nn.Module):
             )
         frames = max(0, frames)
         x = self._embed(held, frames, state.position)
-        waiting, states, outputs = list(state.waiting), [], []
+        waiting, states = list(state.waiting), []
         for number, layer in enumerate(self.layers):
             waiting[number : number + 1] = [torch.cat([waiting[number], x], 1) if state.waiting else x]
             x, new = layer(x, ahead[number], state.layers[number] if state.layers else None, last)
@@ -220,7 +220,9 @@ def load_streaming_network(
     config, state, rows = load_rows(folder, KIND)
     state |= {name: stored.restore() for name, stored in rows.items()}
     undo_smoothing(state)
-    network = StreamingNetwork(StreamingConfig.from_plain(config))
+    sizes = config_from_plain(StreamingConfig, config, "speech encoder")
+    with check_fit(folder):
+        network = StreamingNetwork(sizes)
     load_weights(network, state, folder)
     if use_int8(device, precision):
         to_int8(network, rows)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.checkpoint import check_fit, load_arrays
+from sedtalker.audio import split_blocks
+from sedtalker.checkpoint import check_fit, config_from_plain, load_arrays
 from sedtalker.encoder_config import (
     EARLY_AHEAD,
     LOOK_AHEAD,
@@ -243,17 +244,12 @@ class CompiledEncoder(LookAheadDial):
 
         As many samples are encoded at once for any chunks, so that equal samples have equal features to the last bit.
         """
-        stream, size, held = self.stream(), self.windows.hop * FRAME_SAMPLES, np.zeros(0, np.float32)
-        for chunk in chunks:
-            held = np.concatenate([held, chunk])
-            whole = len(held) // size * size
-            for start in range(0, whole, size):
-                if len(block := stream.push(held[start : start + size])):
-                    yield block
-            held = held[whole:]
-        for block in (stream.push(held), stream.finish()):
-            if len(block):
+        stream = self.stream()
+        for samples in split_blocks(chunks, self.windows.hop * FRAME_SAMPLES):
+            if len(block := stream.push(samples)):
                 yield block
+        if len(block := stream.finish()):
+            yield block
 
     def stream(self) -> PackedStream:
         """A stream of live sound, before its first sample."""
@@ -267,7 +263,7 @@ class CompiledEncoder(LookAheadDial):
 def load_compiled_encoder(name: Path | str, folder: Path) -> CompiledEncoder:
     """Load the streaming encoder of a folder, in 8 bits. Raises CheckpointError as `load_streaming_network`."""
     config, state, rows = load_arrays(folder, STREAMING_KIND)
-    sizes = StreamingConfig.from_plain(config)
+    sizes = config_from_plain(StreamingConfig, config, "speech encoder")
     with check_fit(folder):
         weights = quantize_layers(state, rows)
         packed = PackedEncoder(sizes, weights)

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from sedtalker.audio import load_audio
+from sedtalker.checkpoint import save_checkpoint
 from sedtalker.errors import CheckpointError
 from sedtalker.resources import asset
 from sedtalker.speech import (
     FRAME_SAMPLES,
+    KIND,
+    TUNED_KIND,
     WhisperConfig,
     WhisperEncoder,
     WindowedEncoder,
@@ -106,6 +109,23 @@ def test_a_folder_without_an_encoder_is_refused_in_one_line(tmp_path: Path) -> N
     )
     with pytest.raises(CheckpointError, match="not a speech encoder"):
         load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (KIND, {"width": "32"}),
+        (KIND, {"heads": 5}),
+        (KIND, {"colour": 3}),
+        (TUNED_KIND, {}),
+        (TUNED_KIND, {"below": "2"}),
+    ],
+)
+def test_a_damaged_configuration_is_refused_in_one_line(tmp_path: Path, kind: str, config: dict[str, object]) -> None:
+    save_checkpoint(tmp_path, kind, config, {"weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError) as refusal:
+        load_encoder(tmp_path)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("count", [400, 4_800, 16_001, 30_966])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from itertools import cycle
@@ -37,6 +38,7 @@ from sedtalker.streaming_encoder import (
     periodic_positions,
     save_streaming_network,
 )
+from sedtalker.streaming_encoder_cpu import load_compiled_encoder
 
 SMALL = StreamingConfig(width=64, heads=2, feedforward=96, left=20)
 
@@ -234,6 +236,20 @@ def test_weights_stored_in_8_bits_do_not_change_8_bit_features(network: Streamin
         expected = run(before, samples)
         error = (run(loaded, samples) - expected).square().mean().sqrt()  # a rounding of 8 bits may fall either way
         assert error < 0.002 * expected.std()
+
+
+@pytest.mark.parametrize("change", [{"width": "64"}, {"floor": None}, {"heads": 5}, {"look_ahead": "a"}, {"colour": 3}])
+def test_a_damaged_configuration_is_refused_in_one_line(
+    network: StreamingNetwork, tmp_path: Path, change: dict[str, object]
+) -> None:
+    save_streaming_network(network, tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    stored["config"] |= change
+    path.write_text(json.dumps(stored))
+    for load in (load_streaming_network, lambda folder: load_compiled_encoder("damaged", folder)):
+        with pytest.raises(CheckpointError, match="speech encoder"):
+            load(tmp_path)
 
 
 @needs_kernels

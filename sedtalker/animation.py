@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import AnimationError, SEDTalkerError, as_number, as_path
-from sedtalker.files import atomic_write
+from sedtalker.files import atomic_write, read_array_header
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.providers import provider
 
@@ -227,8 +227,7 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
+                shape, dtype = read_array_header(file)
             size = math.prod(shape) * dtype.itemsize
             if size > member.file_size:
                 raise AnimationError(f"a broken animation: {path} ({member.filename} claims {size} bytes). {_AGAIN}")

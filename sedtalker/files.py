@@ -14,9 +14,12 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from sedtalker.errors import SEDTalkerError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +165,19 @@ _ENCODINGS = (  # that the detector chooses from; it would confuse them with enc
 _HEBREW = re.compile(rb"[\xe0-\xfa]+")  # letters of cp1255; Cyrillic and Greek texts have capitals too
 _MIN_LETTERS = 8  # Hebrew letters that are enough
 _PUNCTUATION = "«»“”„‘’‚‹›–—…•€£©®°§ºª"
+
+
+def read_array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of a `.npy` array, from its header; the values follow in the file.
+
+    Raises:
+        ValueError: there is no such header.
+    """
+    import numpy as np
+
+    version = np.lib.format.read_magic(file)
+    shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
+    return shape, dtype
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -83,3 +83,14 @@ def test_pointer_truncated_and_object_arrays(tmp_path: Path) -> None:
         open_array(truncated)
     with pytest.raises(DataError, match="Python objects"):
         open_array(objects)
+
+
+@pytest.mark.parametrize("shape", [b"(True,)", b"(2361183241434822606848,)"])
+def test_an_array_of_an_impossible_shape_is_refused(tmp_path: Path, shape: bytes) -> None:
+    path = tmp_path / "array.npy"
+    np.save(path, np.zeros(12))
+    stored = path.read_bytes()
+    path.write_bytes(stored.replace(b"(12,), }" + b" " * (len(shape) - len(b"(12,)")), shape + b", }"))
+    assert shape in path.read_bytes() and path.stat().st_size == len(stored)
+    with pytest.raises(DataError, match=r"array: .*array\.npy"):
+        open_array(path)

@@ -7,6 +7,7 @@ arrays and plain containers are allowed; a file that needs any other is refused,
 from __future__ import annotations
 
 import collections
+import math
 import pickle
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from sedtalker.errors import DataError, reason_of
+from sedtalker.files import read_array_header
 
 _POINTER = b"version https://git-lfs"  # start of the small file that Git LFS puts in place of a large one
 _LARGEST_POINTER = 1024  # bytes; they are of 120 to 140
@@ -48,7 +50,7 @@ def open_array(path: Path | str) -> np.ndarray:
     check_is_content(path)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, TypeError, OverflowError, OSError, EOFError) as error:  # also for a shape that cannot be
         raise DataError(_describe_damage(path, error)) from error
 
 
@@ -56,9 +58,8 @@ def _describe_damage(path: Path, error: Exception) -> str:
     """Why a file cannot be opened: truncated, an array of objects, or another format."""
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            shape, _, dtype = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")(file)
-            wanted = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            shape, dtype = read_array_header(file)
+            wanted = file.tell() + math.prod(shape) * dtype.itemsize
     except (ValueError, OSError, EOFError):
         return f"not a .npy array: {path} ({reason_of(error)}). Download it again"
     if dtype.hasobject:

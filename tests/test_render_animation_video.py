@@ -111,6 +111,13 @@ def test_contact_sheet_and_poster(animation, tmp_path):
     np.testing.assert_array_equal(picture, frame)
 
 
+def test_a_picture_of_an_animation_without_frames_is_refused(animation):
+    empty = replace(animation, dense=animation.dense[:0])
+    for draw in (contact_sheet, lambda shown: poster(shown, 0.0)):
+        with pytest.raises(RenderError, match="no frames to show"):
+            draw(empty)
+
+
 def test_comparison_shows_where_the_error_is(animation, tmp_path):
     dense = animation.dense.copy()
     dense[:, animation.template[:, 1] < -0.05] += np.array([0, -0.008, 0], np.float32)

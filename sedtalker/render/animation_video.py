@@ -184,8 +184,6 @@ def contact_sheet(
 ) -> Bytes:
     """Draw `count` frames with their times and emotions in one picture (H, W, 3); save it as PNG if `path` is given."""
     indices = [(2 * k + 1) * len(animation) // (2 * count) for k in range(min(count, len(animation)))]
-    if not indices:
-        raise RenderError("no frames to show: the animation is empty")
     pictures = _render_stills(animation, indices, config)
     times = [_time(index, animation.fps) for index in indices]
     labels = [f"{seconds:.2f} s  {_emotion(animation, seconds)}" for seconds in times]
@@ -220,7 +218,9 @@ def _save_png(picture: Bytes, path: Path | str, provenance: Provenance) -> None:
 
 
 def _render_stills(animation: Animation, indices: Sequence[int], config: RenderConfig) -> list[Bytes]:
-    """Draw single frames."""
+    """Draw single frames. Raises RenderError without any."""
+    if not indices or not len(animation):
+        raise RenderError("no frames to show: the animation is empty")
     front, renderer = front_camera(animation.face, config.framing), prepare_renderer(animation.face, config)
     pictures = []
     for index in indices:

@@ -133,6 +133,13 @@ def test_recordings_with_segments_are_drawn_whole(tmp_path):
     assert 30 in lengths  # all of its steps, while its speaker is drawn
 
 
+def test_a_speaker_may_have_recordings_with_segments_alone(tmp_path):
+    manifest = made_corpus(tmp_path)
+    marked = [replace(item, segments=(Span(0.0, 1.2, "happy"),)) for item in manifest.select("train")]
+    draws = Mixer(marked, [tmp_path / "features"], MixerConfig(changing=0.3), seed=0)
+    assert {len(draws.draw().steps) for _ in range(10)} == {30}
+
+
 def test_a_clip_has_the_variants_that_are_there(tmp_path):
     manifest = made_corpus(tmp_path)
     first = manifest.utterances[0]

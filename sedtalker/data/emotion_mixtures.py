@@ -271,7 +271,7 @@ class Mixer:
         by_emotion = self.clips[corpus][speaker]
         clean = self.mixing.clean > 0 and rng.random() < self.mixing.clean
         number = int(rng.integers(1 if clean else 1 << 16))  # version, the same for all pieces
-        if CHANGING in by_emotion and rng.random() < self.mixing.changing:
+        if self._is_changing(by_emotion):
             clip = _choose(rng, by_emotion[CHANGING])
             if self.mixing.clean:
                 clean, number = True, 0
@@ -282,11 +282,8 @@ class Mixer:
             size = mixture.steps[0].numel()
             useful = clean or self.mixing.clean == 0 or rng.random() < AUGMENTED_REFERENCES
             mixture.reference = self._reference(by_emotion, number, size) if useful else VoiceEstimate.empty(size)
-        if self.mixing.voice_change and rng.random() < self.mixing.voice_change:
-            own, other = self._neutral_mean(corpus, speaker), self._neutral_mean(*self._draw_speaker())
-            if own is not None and other is not None:
-                mixture = change_voice(mixture, float(rng.uniform(0, 1)) * (other - own))
-        return mixture
+        offset = self._voice_offset(corpus, speaker)
+        return mixture if offset is None else change_voice(mixture, offset)
 
     def draw_group(self, size: int) -> tuple[list[Mixture], bool]:
         """Draw mixtures of one speaker, and whether they can be references for the voice of each other."""
@@ -301,11 +298,9 @@ class Mixer:
         useful = cache >= 0 or mixing.clean == 0 or rng.random() < AUGMENTED_REFERENCES
         number = int(rng.integers(1 << 16))
         mixtures = [self._draw_mixture(by_emotion, cache, number) for _ in range(size)]
-        if mixing.voice_change and rng.random() < mixing.voice_change:
-            own, other = self._neutral_mean(corpus, speaker), self._neutral_mean(*self._draw_speaker())
-            if own is not None and other is not None:
-                offset = float(rng.uniform(0, 1)) * (other - own)
-                mixtures = [change_voice(mixture, offset) for mixture in mixtures]
+        offset = self._voice_offset(corpus, speaker)
+        if offset is not None:
+            mixtures = [change_voice(mixture, offset) for mixture in mixtures]
         return mixtures, useful and corpus not in mixing.wordless
 
     def _of_cache(self, corpus: str, speaker: str, cache: int) -> dict[str, list[CachedClip]]:
@@ -318,11 +313,24 @@ class Mixer:
 
     def _draw_mixture(self, by_emotion: dict[str, list[CachedClip]], cache: int, number: int) -> Mixture:
         """A mixture of clips in a cache, or of version `number` of each clip if `cache` is -1."""
-        if CHANGING in by_emotion and (len(by_emotion) == 1 or self.rng.random() < self.mixing.changing):
+        if self._is_changing(by_emotion):
             clip = _choose(self.rng, by_emotion[CHANGING])
             return clip.mix(_version(clip, cache, number), self.mixing)
         kinds = [kind for kind in by_emotion if kind != CHANGING]
         return concatenate(self._pieces(kinds, by_emotion, number, cache))
+
+    def _is_changing(self, by_emotion: dict[str, list[CachedClip]]) -> bool:
+        """Whether the next mixture is one recording with segments; always if the speaker has no other clips."""
+        return CHANGING in by_emotion and (len(by_emotion) == 1 or self.rng.random() < self.mixing.changing)
+
+    def _voice_offset(self, corpus: str, speaker: str) -> Tensor | None:
+        """An offset (L * D,) towards another speaker's neutral voice, for a share of the mixtures; None for others."""
+        if not self.mixing.voice_change or self.rng.random() >= self.mixing.voice_change:
+            return None
+        own, other = self._neutral_mean(corpus, speaker), self._neutral_mean(*self._draw_speaker())
+        if own is None or other is None:
+            return None
+        return float(self.rng.uniform(0, 1)) * (other - own)
 
     def _draw_speaker(self) -> tuple[str, str]:
         """A random corpus and one of its speakers."""
@@ -376,8 +384,8 @@ class Mixer:
             if pieces and self.sounds and self.rng.random() < self.mixing.non_speech:
                 pieces.append(self._sound())
             pieces.append(piece)
-        level_match_prob = self.mixing.level_match_prob and self.rng.random() < self.mixing.level_match_prob
-        return match_levels(pieces) if level_match_prob else pieces
+        matched = self.mixing.level_match_prob and self.rng.random() < self.mixing.level_match_prob
+        return match_levels(pieces) if matched else pieces
 
     def _sound(self) -> Mixture:
         """A stretch of a sound without speech."""

@@ -83,7 +83,7 @@ def test_a_tracked_gap_is_compared_where_it_is_known(scale: float, correlation: 
     known = np.arange(100) < 80
     made = scale * truth
     made[80:] = 50.0  # what is made where nothing is known does not count
-    speaker = SimpleNamespace(with_emotion=lambda features, label, level: made, gap=lambda weights: weights[:, 0])
+    speaker = SimpleNamespace(neutral=lambda features: made, gap=lambda weights: weights[:, 0])
     clip = TrackedClip(torch.zeros(100, 1, 1), truth, known, (), np.full(100, -20, np.float32))
     figures = tracked_metrics(speaker, [clip])
     assert figures["gap_correlation_median"] == pytest.approx(correlation, abs=1e-5)

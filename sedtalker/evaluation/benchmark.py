@@ -29,7 +29,7 @@ from sedtalker.emotion.track_io import TRACK_SUFFIXES, read_track
 from sedtalker.errors import DataError, TrackError, reason_of
 from sedtalker.evaluation.bootstrap import Figure, draw_counts, interval, mean_interval, show
 from sedtalker.evaluation.clips import false_rates, mean_of_known
-from sedtalker.evaluation.diarization import boundary_errors, detect_insertions, emotion_at, fill_gaps
+from sedtalker.evaluation.diarization import boundary_errors, detect_insertions, fill_gaps, shared_spans
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.files import read_text
 from sedtalker.labels import LABELS, NEUTRAL, canonical_label
@@ -108,13 +108,8 @@ def _read_folder(folder: Path) -> dict[str, list[Segment]]:
 def confusion(predicted: Sequence[Segment], reference: Sequence[Segment], duration: float) -> NDArray[np.float64]:
     """Seconds (C, C) of each true label, in rows, by predicted label, both of `LABELS`."""
     seconds = np.zeros((len(LABELS), len(LABELS)))
-    edges = {0.0, duration}
-    for segment in (*predicted, *reference):
-        edges.update(time for time in (segment.start, segment.end) if 0 < time < duration)
-    for start, end in pairwise(sorted(edges)):
-        pair = (emotion_at(side, (start + end) / 2) for side in (reference, predicted))
-        row, column = (LABELS.index(emotion) for emotion in pair)
-        seconds[row, column] += end - start
+    for length, seen, true in shared_spans(predicted, reference, duration):
+        seconds[LABELS.index(true), LABELS.index(seen)] += length
     return seconds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,15 +19,20 @@ def eder(predicted: Sequence[Segment], reference: Sequence[Segment], duration: f
 
     Gaps are neutral. With one label at a time, this is the sum of false alarms, missed emotion and confusion.
     """
+    agreed = sum(seconds for seconds, seen, true in shared_spans(predicted, reference, duration) if seen == true)
+    return 1 - agreed / duration
+
+
+def shared_spans(
+    predicted: Sequence[Segment], reference: Sequence[Segment], duration: float
+) -> Iterator[tuple[float, str, str]]:
+    """(length in s, predicted emotion, true emotion) of the spans in which both are constant; gaps are neutral."""
     edges = {0.0, duration}
     for segment in (*predicted, *reference):
         edges.update(time for time in (segment.start, segment.end) if 0 < time < duration)
-    agreed = 0.0
     for start, end in pairwise(sorted(edges)):
         middle = (start + end) / 2
-        if emotion_at(predicted, middle) == emotion_at(reference, middle):
-            agreed += end - start
-    return 1 - agreed / duration
+        yield end - start, emotion_at(predicted, middle), emotion_at(reference, middle)
 
 
 def emotion_at(segments: Sequence[Segment], time: float) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sedtalker.emotion.vad import detect_speech, find_runs
 from sedtalker.errors import DataError
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, MOUTH_PUCKER, arkit_columns
+from sedtalker.face.mouth_measures import middle_lip_pairs
 from sedtalker.face.rig import Face
 from sedtalker.face.visemes import BILABIALS, LABIODENTALS, NARROW, OPEN_VOWELS, ROUNDED
 from sedtalker.phones import LONG_PAUSE, SILENCE, Phone
@@ -105,25 +106,29 @@ def lip_gap(vertices: Array, face: Face) -> Array:
     """
     if face.lip_pairs is None:
         raise ValueError(f"face {face.name!r} has no lip pairs")
-    pairs = face.lip_pairs[len(face.lip_pairs) // 2 - 1 : len(face.lip_pairs) // 2 + 2]
-    return np.maximum((vertices[:, pairs[:, 0], 1] - vertices[:, pairs[:, 1], 1]).mean(axis=1), 0.0)
+    upper, lower = middle_lip_pairs(face).T
+    return np.maximum((vertices[:, upper, 1] - vertices[:, lower, 1]).mean(axis=1), 0.0)
 
 
 def lip_gap_of_weights(weights: Array, face: Face) -> Array:
     """Lip gap (T,) in metres of ARKit weights (T, 52); only the lip vertices are posed."""
     if face.lip_pairs is None or face.blendshapes is None:
         raise ValueError(f"face {face.name!r} has no lip pairs or no blendshapes")
-    pairs = face.lip_pairs[len(face.lip_pairs) // 2 - 1 : len(face.lip_pairs) // 2 + 2]
-    upper, lower = pairs.T
+    upper, lower = middle_lip_pairs(face).T
     rest = (face.template[upper, 1] - face.template[lower, 1]).mean()
     moved = (face.blendshapes[:, upper, 1] - face.blendshapes[:, lower, 1]).mean(axis=1)
     return np.maximum(rest + weights @ moved, 0.0)
 
 
+def over_p95(curve: Array) -> Array:
+    """A gap or an area (T,) over its 95th percentile."""
+    return curve / max(float(np.percentile(curve, 95)), 1e-9)
+
+
 def closure_metrics(gap: Array, phones: Sequence[Phone], fps: float) -> ClosureFigures:
     """Count closures of a lip gap (T,) at `fps` by the phones of its clip."""
     times = (np.arange(len(gap)) + 0.5) / fps
-    relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
+    relative = over_p95(gap)
     spoken = [phone for phone in phones if phone.name != SILENCE]
     bilabials = _inner_bilabials(phones)
     minima = [_minimum_near(relative, times, p.start) for p in bilabials]
@@ -179,7 +184,7 @@ def spectral_edge(gaps: Sequence[Array], fps: float, share: float = 0.95) -> flo
 
 def opening_and_closing_speed(gap: Array, fps: float) -> tuple[float, float]:
     """95th percentiles of opening and of closing speed of a gap (T,), in p95 per second."""
-    change = np.diff(gap) * fps / max(float(np.percentile(gap, 95)), 1e-9)
+    change = np.diff(over_p95(gap)) * fps
     return _percentile(change[change > 0], 95), _percentile(-change[change < 0], 95)
 
 
@@ -222,7 +227,7 @@ def rounding(weights: Array, phones: Sequence[Phone], fps: float) -> float:
 def speeds_at_closures(gap: Array, phones: Sequence[Phone], fps: float) -> tuple[list[float], list[float]]:
     """Highest closing speed in the 0.2 s before each /p b m/ and opening speed in the 0.2 s after, in p95/s."""
     times = np.arange(1, len(gap)) / fps  # between the frames
-    change = np.diff(gap) * fps / max(float(np.percentile(gap, 95)), 1e-9)
+    change = np.diff(over_p95(gap)) * fps
     closing, opening = [], []
     for phone in _inner_bilabials(phones):
         before = (times > phone.start - 0.2) & (times < phone.end)
@@ -236,7 +241,7 @@ def speeds_at_closures(gap: Array, phones: Sequence[Phone], fps: float) -> tuple
 def vowel_openings(gap: Array, phones: Sequence[Phone], fps: float) -> dict[str, list[float]]:
     """Widest gap in each vowel, relative to p95, by class of vowels."""
     times = (np.arange(len(gap)) + 0.5) / fps
-    relative = gap / max(float(np.percentile(gap, 95)), 1e-9)
+    relative = over_p95(gap)
     return {
         kind: [_maximum_within(relative, times, phone) for phone in phones if phone.name in names]
         for kind, names in VOWELS.items()
@@ -324,7 +329,8 @@ def _minimum_near(values: Array, times: Array, centre: float) -> float:
     return float(values[near].min()) if near.any() else float("nan")
 
 
-def _inside(times: Array, phone: Phone) -> NDArray[np.bool_]:
+def frames_of_phone(times: Array, phone: Phone) -> NDArray[np.bool_]:
+    """Mask (T,) of the frames, at times (T,) in seconds, within a phone; the nearest frame if none is."""
     inside = (times >= phone.start) & (times < phone.end)
     if not inside.any() and len(times):
         inside[np.abs(times - (phone.start + phone.end) / 2).argmin()] = True
@@ -332,11 +338,11 @@ def _inside(times: Array, phone: Phone) -> NDArray[np.bool_]:
 
 
 def _minimum_within(values: Array, times: Array, phone: Phone) -> float:
-    return float(values[_inside(times, phone)].min())
+    return float(values[frames_of_phone(times, phone)].min())
 
 
 def _maximum_within(values: Array, times: Array, phone: Phone) -> float:
-    return float(values[_inside(times, phone)].max())
+    return float(values[frames_of_phone(times, phone)].max())
 
 
 def _apex(gap: Array, times: Array, phone: Phone) -> float:

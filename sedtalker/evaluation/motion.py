@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,10 @@ class TalkerRunner:
         """ARKit weights (T, 52) for features (T, L, D) with a constant emotion."""
         return self.weights(features, *constant_track(label, intensity, len(features)))
 
+    def neutral(self, features: torch.Tensor) -> Float:
+        """ARKit weights (T, 52) for features (T, L, D) without emotion."""
+        return self.with_emotion(features, LABELS[NEUTRAL], 0.0)
+
     def gap(self, weights: Float) -> Float:
         """Lip gap (T,) in metres."""
         return lips.lip_gap_of_weights(weights, self.face).astype(np.float32)
@@ -129,17 +133,6 @@ class TrackedClip:
     decibels: Float  # (T,)
 
 
-def aligned_metrics(
-    runner: TalkerRunner, clips: Sequence[tuple[RigClip, torch.Tensor, tuple[Phone, ...]]]
-) -> dict[str, float]:
-    """Metrics of closures, timing, speed and silence of aligned clips with the neutral emotion."""
-    motions = []
-    for clip, features, phones in clips:
-        weights = runner.with_emotion(features, LABELS[NEUTRAL], 0.0)
-        motions.append(ClipMotion(weights, runner.gap(weights), phones, loudness(load_audio(clip.audio))))
-    return {"clips": len(clips), **mouth_metrics(motions), **surface_metrics(motions, runner.face)}
-
-
 @dataclass(frozen=True)
 class ClipMotion:
     """Motion of a clip at 50 Hz with its phones and loudness."""
@@ -149,11 +142,24 @@ class ClipMotion:
     phones: tuple[Phone, ...]
     decibels: Float  # (T,)
 
+    @cached_property
+    def closures(self) -> ClosureFigures:
+        """Closures of the lips by the phones."""
+        return lips.closure_metrics(self.gap, self.phones, FRAME_RATE)
+
+
+def neutral_motion(
+    runner: TalkerRunner, clip: RigClip, features: torch.Tensor, phones: tuple[Phone, ...]
+) -> ClipMotion:
+    """Motion of an aligned clip with the neutral emotion, for features (T, L, D)."""
+    weights = runner.neutral(features)
+    return ClipMotion(weights, runner.gap(weights), phones, loudness(load_audio(clip.audio)))
+
 
 def mouth_metrics(motions: Sequence[ClipMotion]) -> dict[str, float]:
     """Metrics of the lip gaps and mouth weights of several clips."""
     rate, every = FRAME_RATE, [(one.gap, one.phones) for one in motions]
-    closures = lips.pool([lips.closure_metrics(gap, phones, rate) for gap, phones in every])
+    closures = lips.pool([one.closures for one in motions])
     offsets = [lips.audio_lip_offset(one.gap, one.decibels, rate) for one in motions]
     overall = [lips.opening_and_closing_speed(gap, rate) for gap, _ in every]
     at_closures = [lips.speeds_at_closures(gap, phones, rate) for gap, phones in every]
@@ -221,14 +227,15 @@ def emotion_metrics(
 ) -> dict[str, Any]:
     """Displacement by intensity, and closures and timing with each emotion."""
     shown, closures, shifts = {}, {}, []
+    rests = [runner.neutral(features) for _, features, _ in clips]
     for label in LABELS[:NEUTRAL] + LABELS[NEUTRAL + 1 :]:
         moved = np.zeros(len(LEVELS))
         figures = []
-        for _, features, phones in clips:
-            rest = runner.with_emotion(features, LABELS[NEUTRAL], 0.0)
+        for (_, features, phones), rest in zip(clips, rests, strict=True):
+            posed = runner.face.pose(rest[::5])
             for level, intensity in enumerate(LEVELS):
                 weights = runner.with_emotion(features, label, intensity)
-                distance = runner.face.pose(weights[::5]) - runner.face.pose(rest[::5])
+                distance = runner.face.pose(weights[::5]) - posed
                 moved[level] += float(np.linalg.norm(distance, axis=-1).mean()) / len(clips)
             gap, still = runner.gap(weights), runner.gap(rest)
             figures.append(lips.closure_metrics(gap, phones, FRAME_RATE))
@@ -246,7 +253,7 @@ def tracked_metrics(runner: TalkerRunner, clips: Sequence[TrackedClip]) -> dict[
     """Predicted against tracked lip gap, and the metrics of both mouths."""
     correlations, spreads, made, real = [], [], [], []
     for clip in clips:
-        weights = runner.with_emotion(clip.features, LABELS[NEUTRAL], 0.0)
+        weights = runner.neutral(clip.features)
         gap, truth = runner.gap(weights), runner.gap(clip.truth)
         known, tracked = gap[clip.known], truth[clip.known]
         correlations.append(float(np.corrcoef(known, tracked)[0, 1]))
@@ -272,7 +279,7 @@ def nonspeech_gaps(runner: TalkerRunner, clips: Sequence[tuple[RigClip, torch.Te
     """Largest lip gap in mm in sounds without speech, by kind of sound."""
     worst: dict[str, float] = {}
     for clip, features in clips:
-        gap = runner.gap(runner.with_emotion(features, LABELS[NEUTRAL], 0.0))
+        gap = runner.gap(runner.neutral(features))
         kind = clip.id.rsplit("_", 1)[-1]
         worst[kind] = max(worst.get(kind, 0.0), float(gap.max()) * 1000)
     return worst
@@ -322,24 +329,20 @@ def evaluate(
             if source == "grid" and (shape := _grid_shape(runner, store, chosen, read, phones)):
                 report["grid, mouth shape"] = shape
         elif aligned := [(clip, read(clip), phones[clip.id]) for clip in chosen if clip.id in phones]:
-            report[source] = aligned_metrics(runner, aligned)
-            neutral = [
-                (runner.with_emotion(features, LABELS[NEUTRAL], 0.0), clip_phones)
-                for _, features, clip_phones in aligned
-            ]
-            if groups := _voice_groups(runner, [clip for clip, *_ in aligned], neutral):
+            motions = [neutral_motion(runner, *one) for one in aligned]
+            surface = surface_metrics(motions, runner.face)
+            report[source] = {"clips": len(motions), **mouth_metrics(motions), **surface}
+            if groups := _voice_groups([clip for clip, *_ in aligned], motions):
                 report[f"{source}, by voice"] = groups
-            report[f"{source}, mouth shape"] = mouth_shape.spoken_figures(neutral, runner.face, FRAME_RATE)
+            spoken_clips = [(one.weights, one.phones) for one in motions]
+            report[f"{source}, mouth shape"] = mouth_shape.spoken_figures(spoken_clips, runner.face, FRAME_RATE)
             spoken += aligned[:: max(1, len(aligned) // 12)]
     if spoken:
         report["emotion"] = emotion_metrics(runner, spoken)
     encoder = load_for_look_ahead(runner.model.config.encoder, look_ahead) if folders else None
     for folder, pairs in folders.items():
         assert encoder is not None
-        moved = [
-            (runner.with_emotion(encoder.encode(load_audio(audio)), LABELS[NEUTRAL], 0.0), path)
-            for path, audio in pairs
-        ]
+        moved = [(runner.neutral(encoder.encode(load_audio(audio))), path) for path, audio in pairs]
         report[f"{folder.name}, mouth shape"] = mouth_shape.tracked_figures(moved, runner.face, FRAME_RATE)
     return report
 
@@ -374,7 +377,7 @@ def _grid_shape(
         return Path(clip.audio).with_suffix(".npz")
 
     judged = [
-        (runner.with_emotion(read(clip), LABELS[NEUTRAL], 0.0), tracked(clip), phones.get(clip.id, ()))
+        (runner.neutral(read(clip)), tracked(clip), phones.get(clip.id, ()))
         for clip in clips
         if tracked(clip).is_file()
     ]
@@ -396,18 +399,11 @@ def _grid_shape(
     return figures
 
 
-def _voice_groups(
-    runner: TalkerRunner, clips: Sequence[RigClip], motions: Sequence[tuple[Float, tuple[Phone, ...]]]
-) -> dict[str, Interval]:
+def _voice_groups(clips: Sequence[RigClip], motions: Sequence[ClipMotion]) -> dict[str, Interval]:
     """Figures of the lips by group of voices."""
     voices = [
-        VoiceClip(
-            clip.speaker,
-            clip.language,
-            median_pitch(load_audio(clip.audio)),
-            lips.closure_metrics(runner.gap(weights), phones, FRAME_RATE),
-        )
-        for clip, (weights, phones) in zip(clips, motions, strict=True)
+        VoiceClip(clip.speaker, clip.language, median_pitch(load_audio(clip.audio)), motion.closures)
+        for clip, motion in zip(clips, motions, strict=True)
     ]
     return voice_figures(voices)
 
@@ -425,6 +421,7 @@ def load_for_look_ahead(name: str, look_ahead: int | None) -> WindowedEncoder:
 
 
 def load_tracked_clip(store: Path, clip: RigClip, features: torch.Tensor, phones: tuple[Phone, ...]) -> TrackedClip:
+    """A clip of a rig store with its tracked weights, for features (T, L, D)."""
     arrays = read_arrays(store, clip.id)
     known = arrays.loss_weight.max(axis=1) > 0
     truth = arrays.weights.astype(np.float32)

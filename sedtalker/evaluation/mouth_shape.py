@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import DataError, reason_of
 from sedtalker.evaluation.bootstrap import RESAMPLES
-from sedtalker.face.mouth_measures import MILLIMETRES, lip_vertices
+from sedtalker.evaluation.lips import frames_of_phone, over_p95
+from sedtalker.face.mouth_measures import MILLIMETRES, lip_vertices, middle_lip_pairs
 from sedtalker.face.rig import Face
 from sedtalker.phones import SILENCE, Phone
 
@@ -255,10 +256,10 @@ def phone_shapes(clips: Sequence[SpokenMouth], seed: int = 0) -> dict[str, Inter
     for clip in clips:
         curves = clip.curves
         relative = curves.width / np.median(curves.width)
-        gap = curves.gap / max(float(np.percentile(curves.gap, 95)), 1e-9)
+        gap = over_p95(curves.gap)
         for name, members in NORM_PHONES.items():
             pick = np.min if name in ("u w", "u o w") else np.max
-            for inside in (_inside(curves.times, phone) for phone in clip.phones if phone.name in members):
+            for inside in (frames_of_phone(curves.times, phone) for phone in clip.phones if phone.name in members):
                 width[name].append(float(pick(relative[inside])))
                 forward[name].append(float(curves.protrusion[inside].max()))
                 opening[name].append(float(gap[inside].max()))
@@ -282,13 +283,6 @@ def _difference(one: Sequence[float], other: Sequence[float], seed: int) -> Inte
     return (float(np.median(a) - np.median(b)), *np.percentile(drawn, (2.5, 97.5)).tolist())
 
 
-def _inside(times: Array, phone: Phone) -> NDArray[np.bool_]:
-    inside = (times >= phone.start) & (times < phone.end)
-    if not inside.any():
-        inside[np.abs(times - (phone.start + phone.end) / 2).argmin()] = True
-    return inside
-
-
 # Teeth and tongue, in the posed rig
 
 
@@ -310,7 +304,7 @@ def labiodental_tuck(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face,
         back = -_displacements(weights, face, lower)[:, :, 2].mean(axis=1)
         upper_rim, lower_rim, incisal = (_heights(weights, face, key) for key in ("upper", "lower", "incisal"))
         for phone in labiodentals:
-            inside = np.flatnonzero(_inside(times, phone))
+            inside = np.flatnonzero(frames_of_phone(times, phone))
             at = inside[back[inside].argmax()]
             seen = upper_rim[at] - max(lower_rim[at], incisal[at])
             found = (back[at] >= SET_BACK, seen >= TEETH_SEEN, upper_rim[at] - lower_rim[at] <= REACH)
@@ -349,7 +343,7 @@ def tongue_seen(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face, fps:
         gap = (upper_rim - lower_rim)[:, 0]
         for name, members in groups.items():
             for phone in phones:
-                inside = _inside(times, phone)
+                inside = frames_of_phone(times, phone)
                 if phone.name in members and (name == "tongue_th" or gap[inside].max() >= TONGUE_ROOM):
                     hits[name] += bool(shown[inside].any())
                     tries[name] += 1
@@ -367,8 +361,7 @@ def _edge(face: Face, key: str) -> NDArray[np.integer]:
     """The vertices of a rim of the lips or of an incisal edge, in the middle of the face."""
     assert face.lip_pairs is not None
     if key in ("upper", "lower"):
-        middle = len(face.lip_pairs) // 2
-        return np.asarray(face.lip_pairs)[middle - 1 : middle + 2, 0 if key == "upper" else 1]
+        return middle_lip_pairs(face)[:, 0 if key == "upper" else 1]
     teeth = np.asarray(face.parts["teeth_upper" if key == "incisal" else "teeth_lower"])
     teeth = teeth[np.abs(face.template[teeth, 0]) < TIP]
     height = face.template[teeth, 1]
@@ -413,8 +406,8 @@ def reader_inputs(curves: MouthCurves, phones: Sequence[Phone]) -> tuple[Array, 
     heights = np.maximum(rim[:, :, 0, 1] - rim[:, :, 1, 1], 0.0)
     area = np.abs(steps * (heights[:, 1:] + heights[:, :-1]) / 2).sum(axis=1)
     seen = (
-        np.maximum(curves.gap / max(float(np.percentile(curves.gap, 95)), 1e-9), SHUT),
-        np.maximum(area / max(float(np.percentile(area, 95)), 1e-9), SHUT),
+        np.maximum(over_p95(curves.gap), SHUT),
+        np.maximum(over_p95(area), SHUT),
         10 * (curves.width / np.median(curves.width) - 1),
     )
     names = {phone: name for name, members in PHONE_CLASSES.items() for phone in members}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sedtalker.cluster import map_on_cluster
-from sedtalker.errors import DataError, SEDTalkerError
+from sedtalker.errors import DataError, SEDTalkerError, reason_of
 from sedtalker.evaluation.bootstrap import CONFIDENCE, RESAMPLES, draw_counts, interval
 from sedtalker.evaluation.lips import Phones, measure_closures
 from sedtalker.evaluation.truth import Item, Predict, StoreTruth, Truth
@@ -174,11 +174,12 @@ def _measure_all(measurer: _Measurer, items: list[Item], workload: Workload) -> 
         shares = [items[first::jobs] for first in range(jobs)]
         for measured in map_on_cluster(measurer.share, shares, workload.folder / "cluster", workload.cluster):
             if isinstance(measured, Exception):
-                reason = " ".join(str(measured).split()) or type(measured).__name__
-                raise SEDTalkerError(f"a cluster job of the evaluation failed: {reason}. Run it again") from measured
+                raise SEDTalkerError(
+                    f"a cluster job of the evaluation failed: {reason_of(measured)}. Run it again"
+                ) from measured
             yield from measured
     elif jobs > 1:
-        for item, measured in map_in_workers(_MakeMeasurer(measurer, jobs), items, jobs, lambda item: None):
+        for item, measured in map_in_workers(_MakeMeasurer(measurer, jobs), items, jobs):
             if isinstance(measured, WorkerDeath):
                 raise SEDTalkerError(
                     f"the process that measured {item.id} {measured.reason}. Use fewer --jobs, or free memory"

@@ -53,8 +53,7 @@ def mouth_measures(face: Face) -> MouthMeasures:
     if face.blendshapes is None or face.lip_pairs is None or "mouth_left" not in face.landmarks:
         raise ValueError(f"face {face.name!r} has no blendshapes, lip pairs or mouth corners")
     shapes, template = face.blendshapes, face.template
-    middle = len(face.lip_pairs) // 2
-    upper, lower = face.lip_pairs[middle - 1 : middle + 2].T
+    upper, lower = middle_lip_pairs(face).T
     left, right = face.landmarks["mouth_left"], face.landmarks["mouth_right"]
     upper_lip, lower_lip = lip_vertices(face)
     rest = (
@@ -78,6 +77,13 @@ def mouth_measures(face: Face) -> MouthMeasures:
 def default_measures() -> MouthMeasures:
     """Mouth measures of the default head."""
     return mouth_measures(load_face())
+
+
+def middle_lip_pairs(face: Face) -> NDArray[np.integer]:
+    """The three lip pairs (3, 2) in the middle of the mouth, upper and lower vertex."""
+    assert face.lip_pairs is not None
+    middle = len(face.lip_pairs) // 2
+    return np.asarray(face.lip_pairs[middle - 1 : middle + 2])
 
 
 def lip_vertices(face: Face) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

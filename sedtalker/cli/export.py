@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sedtalker.cli.options import RESULTS, add_sign, add_texture, any_path, real
 from sedtalker.errors import UsageError, one_line
-from sedtalker.export import FORMATS, SEALED, default_path
+from sedtalker.export import FORMATS, PLAYED, SEALED, default_path
 
 if TYPE_CHECKING:
     from sedtalker.animation import Animation
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     sound = export_sound(animation, arguments.to, path)
     if sound is not None:
         print(sound)
-    elif arguments.to in ("glb", "usd", "vrma", "html") and find_recording(animation) is None:
+    elif arguments.to in PLAYED and find_recording(animation) is None:
         print(f"sedtalker: no audio: {one_line(describe_missing(animation, arguments.animation))}", file=sys.stderr)
     return 0
 

@@ -29,12 +29,13 @@ FORMATS: dict[str, tuple[str, str]] = {
 
 SEALED = ("glb", "html", "vrma")  # with metadata of their provenance
 _WITH_SOUND_FILE = ("glb", "usd", "vrma")  # played with sound, but unable to hold it
+PLAYED = (*_WITH_SOUND_FILE, "html")  # with sound, in a file of its own or inside
 
 
 def export_animation(animation: Animation, name: str, path: Path | str, provenance: Provenance | None = None) -> None:
     """Write `animation` in the format `name` (a key of `FORMATS`) to `path`.
 
-    GLB and HTML files state their provenance, by default that of `animation.meta`.
+    Files of the formats in `SEALED` state their provenance, by default that of `animation.meta`.
 
     Raises:
         SEDTalkerError: the animation lacks the data that the format holds, or the path cannot be written.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.errors import SEDTalkerError
-from sedtalker.export.gltf_writer import AnimationCurves, frame_times, glb_head
+from sedtalker.export.gltf_writer import AnimationCurves, describe_values, frame_times, glb_head, value_bounds
 from sedtalker.export.motion import require_weights
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.avatar import Avatar, load_avatar
@@ -71,32 +71,29 @@ class _Copy:
     def __init__(self, gltf: Gltf) -> None:
         self.tree: dict[str, Any] = copy.deepcopy(gltf.tree)
         buffers = self.tree.setdefault("buffers", [])
+        self._views: list[dict[str, Any]] = self.tree.setdefault("bufferViews", [])
+        self._accessors: list[dict[str, Any]] = self.tree.setdefault("accessors", [])
         if buffers and "uri" not in buffers[0] and gltf.chunk:
             self._data = bytearray(gltf.chunk[: buffers[0]["byteLength"]])
         else:
             self._data = bytearray()
             self._embed(gltf)
-        self.tree.setdefault("accessors", [])
-        self.tree.setdefault("bufferViews", [])
 
     def accessor(self, values: NDArray[np.float32], bounds: bool = False) -> int:
         """A new accessor of float32 values (N,), (N, 3) or (N, 4)."""
-        self._data += bytes(-len(self._data) % 4)
         stored = np.ascontiguousarray(values, np.float32)
-        kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[1 if stored.ndim == 1 else stored.shape[1]]
-        view = {"buffer": 0, "byteOffset": len(self._data), "byteLength": stored.nbytes}
-        self.tree["bufferViews"].append(view)
-        self._data += stored.tobytes()
-        entry: dict[str, Any] = {
-            "bufferView": len(self.tree["bufferViews"]) - 1,
-            "componentType": 5126,
-            "count": len(stored),
-        }
-        entry["type"] = kind
+        entry = {"bufferView": self._view(stored.tobytes()), **describe_values(stored)}
         if bounds:
-            entry |= {"min": [float(stored.min())], "max": [float(stored.max())]}
-        self.tree["accessors"].append(entry)
-        return len(self.tree["accessors"]) - 1
+            entry |= value_bounds(stored.reshape(len(stored), -1))
+        self._accessors.append(entry)
+        return len(self._accessors) - 1
+
+    def _view(self, data: bytes) -> int:
+        """A new buffer view of these bytes."""
+        self._data += bytes(-len(self._data) % 4)
+        self._views.append({"buffer": 0, "byteOffset": len(self._data), "byteLength": len(data)})
+        self._data += data
+        return len(self._views) - 1
 
     def decompose(self, node: int) -> None:
         """Replace the matrix of a node by translation, rotation and scale."""
@@ -130,7 +127,7 @@ class _Copy:
             places[index] = 0, len(self._data)
             self._data += gltf.buffer(index)[: buffer["byteLength"]]
         self.tree["buffers"] = kept
-        for view in self.tree.get("bufferViews", []):
+        for view in self._views:
             packed = [view["extensions"][name] for name in _FALLBACKS if name in view.get("extensions", {})]
             for entry in (view, *packed):
                 number, start = places[entry["buffer"]]
@@ -139,11 +136,7 @@ class _Copy:
         for entry in self.tree.get("images", []):
             if "uri" in entry and not entry["uri"].startswith("data:"):
                 data = gltf.uri(entry.pop("uri"))
-                self._data += bytes(-len(self._data) % 4)
-                view = {"buffer": 0, "byteOffset": len(self._data), "byteLength": len(data)}
-                self.tree.setdefault("bufferViews", []).append(view)
-                self._data += data
-                entry["bufferView"] = len(self.tree["bufferViews"]) - 1
+                entry["bufferView"] = self._view(data)
                 entry.setdefault("mimeType", _media_type(data))
 
 

@@ -49,11 +49,11 @@ class Document:
         self, values: NDArray[Any], target: int | None = None, *, bounds: bool = False, normalized: bool = False
     ) -> int:
         """An accessor of values (N,) or (N, C); `bounds` adds min and max (required for positions and times)."""
-        entry = {"bufferView": self.view(np.ascontiguousarray(values).tobytes(), target), **_describe(values)}
+        entry = {"bufferView": self.view(np.ascontiguousarray(values).tobytes(), target), **describe_values(values)}
         if normalized:
             entry["normalized"] = True
         if bounds:
-            entry |= _bounds(values.reshape(len(values), -1))
+            entry |= value_bounds(values.reshape(len(values), -1))
         return self.add("accessors", entry)
 
     def sparse(self, count: int, vertices: NDArray[np.int32], values: NDArray[np.float32], bounds: bool) -> int:
@@ -61,7 +61,7 @@ class Document:
         entry: dict[str, Any] = {"componentType": 5126, "count": count, "type": "VEC3"}
         if bounds:
             zero = np.zeros((0 if len(values) == count else 1, 3), np.float32)
-            entry |= _bounds(np.concatenate([zero, values]))
+            entry |= value_bounds(np.concatenate([zero, values]))
         if len(vertices):
             numbers = vertices.astype(np.uint16 if count <= 65536 else np.uint32)
             entry["sparse"] = {
@@ -125,10 +125,12 @@ def glb_head(tree: dict[str, Any], length: int) -> bytes:
     return head + (struct.pack("<I4s", length, b"BIN\0") if length else b"")
 
 
-def _describe(values: NDArray[Any]) -> dict[str, Any]:
+def describe_values(values: NDArray[Any]) -> dict[str, Any]:
+    """The entries of an accessor that tell type and number of its values (N,) or (N, C)."""
     width = 1 if values.ndim == 1 else int(np.prod(values.shape[1:]))
     return {"componentType": COMPONENTS[values.dtype.name], "count": len(values), "type": _TYPES[width]}
 
 
-def _bounds(values: NDArray[np.floating]) -> dict[str, list[float]]:
+def value_bounds(values: NDArray[np.floating]) -> dict[str, list[float]]:
+    """The entries of an accessor that tell the range of its values (N, C) by component."""
     return {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}

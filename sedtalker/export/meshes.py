@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from sedtalker.animation import Animation
 
 
-def pose_frames(animation: Animation) -> Iterator[Float]:
-    """Vertices (V, 3) in metres of each frame, with the head's rigid motion."""
+def pose_frames(animation: Animation, start: int = 0, stop: int | None = None) -> Iterator[Float]:
+    """Vertices (V, 3) in metres of the frames from `start` to before `stop`, with the head's rigid motion."""
     if animation.head is None:
-        yield from animation.frames()
+        yield from animation.frames(start, stop)
         return
     weights = head_joint_weights(animation.face, animation.template)
-    for vertices, head in zip(animation.frames(), animation.head, strict=True):
+    for vertices, head in zip(animation.frames(start, stop), animation.head[start:stop], strict=True):
         yield move_head(vertices, head, weights)
 
 
@@ -39,10 +39,7 @@ def to_trimesh(animation: Animation, frame: int) -> Any:
     if not -len(animation) <= frame < len(animation):
         raise AnimationError(f"no frame {frame}: the animation has {len(animation)}. Count from 0")
     index = frame % len(animation)
-    vertices = next(animation.frames(index, index + 1))
-    if animation.head is not None:
-        weights = head_joint_weights(animation.face, animation.template)
-        vertices = move_head(vertices, animation.head[index], weights)
+    (vertices,) = pose_frames(animation, index, index + 1)
     return trimesh.Trimesh(vertices, animation.faces, process=False)
 
 

@@ -82,8 +82,9 @@ def verify_file(path: Path) -> Verification:
             intact = intact and manifest.intact
             notes += _explain(manifest, "metadata")
     if mark is not None:
-        notes += _compare(mark, record)
-        intact = intact and (record is None or Provenance(record).digest[:HASH_BYTES] == mark.digest)
+        fits, note = _compare(mark, record)
+        notes.append(note)
+        intact = intact and fits
     elif not readable:
         intact = False
         notes.append("its pictures are damaged and cannot be read")
@@ -103,12 +104,13 @@ def _explain(manifest: Manifest, described: str = "file") -> list[str]:
     return [f"the manifest does not fit the {described}: {', '.join(manifest.problems) or 'invalid'}"]
 
 
-def _compare(mark: Found, record: dict[str, Any] | None) -> list[str]:
+def _compare(mark: Found, record: dict[str, Any] | None) -> tuple[bool, str]:
+    """Whether a mark fits the record of the file, or there is no record to fit; with a note."""
     if record is None:
-        return [f"the picture has the mark of a record {mark.digest.hex()}; its statement was removed"]
+        return True, f"the picture has the mark of a record {mark.digest.hex()}; its statement was removed"
     if Provenance(record).digest[:HASH_BYTES] == mark.digest:
-        return ["the mark in the picture fits the statement"]
-    return [f"the mark in the picture is of another record: {mark.digest.hex()}"]
+        return True, "the mark in the picture fits the statement"
+    return False, f"the mark in the picture is of another record: {mark.digest.hex()}"
 
 
 def _read_mark(path: Path) -> Found | None:

@@ -60,8 +60,8 @@ LONG_WINDOWS = Windowing(hop=8 * FRAME_RATE)  # for encoders wider than tiny.en:
 
 
 @dataclass(frozen=True)
-class StreamingConfig:
-    """Sizes of a streaming encoder.
+class EncoderConfig:
+    """Sizes of an encoder of Whisper's kind; the defaults are tiny.en's.
 
     Raises:
         CheckpointError: a size is no positive integer, or the heads do not divide the width.
@@ -71,14 +71,21 @@ class StreamingConfig:
     width: int = 384
     heads: int = 6
     feedforward: int = 1536
-    layers: int = 3
-    left: int = 100  # frames before a frame that attention reads
-    floor: float = -7.0  # log10 of the smallest mel power
-    look_ahead: int = DEFAULT_LOOK_AHEAD  # ms, the default of streams
+    layers: int = 4  # blocks
 
     def __post_init__(self) -> None:
         check_settings(self, "speech encoder", zero=("left",))
         raise_problem("speech encoder", {"the heads do not divide the width": self.width % self.heads != 0})
+
+
+@dataclass(frozen=True)
+class StreamingConfig(EncoderConfig):
+    """Sizes of a streaming encoder."""
+
+    layers: int = 3
+    left: int = 100  # frames before a frame that attention reads
+    floor: float = -7.0  # log10 of the smallest mel power
+    look_ahead: int = DEFAULT_LOOK_AHEAD  # ms, the default of streams
 
 
 def periodic_positions(width: int) -> NDArray[np.float32]:

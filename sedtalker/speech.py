@@ -23,12 +23,10 @@ from torch import Tensor, nn
 from sedtalker.audio import split_blocks
 from sedtalker.checkpoint import (
     check_fit,
-    check_settings,
     config_from_plain,
     is_checkpoint,
     load_checkpoint,
     load_weights,
-    raise_problem,
 )
 from sedtalker.encoder_config import BUILT_IN as BUILT_IN
 from sedtalker.encoder_config import (
@@ -36,6 +34,7 @@ from sedtalker.encoder_config import (
     LONG_WINDOWS,
     LOOK_AHEAD,
     EarlyStream,
+    EncoderConfig,
     LookAheadDial,
     Windowing,
     encoder_folder,
@@ -265,22 +264,8 @@ class StreamingEncoder(LookAheadDial, WindowedEncoder):
 
 
 @dataclass(frozen=True)
-class WhisperConfig:
-    """Sizes of a Whisper encoder; the defaults are tiny.en's.
-
-    Raises:
-        CheckpointError: a size is no positive integer, or the heads do not divide the width.
-    """
-
-    mels: int = 80
-    width: int = 384
-    heads: int = 6
-    feedforward: int = 1536
-    layers: int = 4
-
-    def __post_init__(self) -> None:
-        check_settings(self, "speech encoder")
-        raise_problem("speech encoder", {"the heads do not divide the width": self.width % self.heads != 0})
+class WhisperConfig(EncoderConfig):
+    """Sizes of a Whisper encoder."""
 
     def plain(self) -> dict[str, Any]:
         """Plain types for a checkpoint."""

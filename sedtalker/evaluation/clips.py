@@ -251,18 +251,23 @@ def calibration_errors(clips: Sequence[ClipPrediction], draws: Draws) -> NDArray
     surplus, frames = np.zeros((len(clips), BINS)), np.zeros(len(clips))
     for number, clip in enumerate(clips):
         confidence = clip.posterior.max(1)
-        place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+        place = confidence_bin(confidence, BINS)
         correct = clip.posterior.argmax(1) == clip.truth
         surplus[number] = np.bincount(place, confidence - correct, minlength=BINS)
         frames[number] = len(confidence)
     return np.abs(draws @ surplus).sum(1) / (draws @ frames)
 
 
+def confidence_bin(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Number (N,) of the bin of each confidence (N,) of 0 to 1; a bin holds its upper limit."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
 def reliability(clips: Sequence[ClipPrediction], bins: int = 10) -> list[dict[str, float]]:
     """Share of the frames, mean confidence and accuracy in each bin of confidence that has frames."""
     confidence = np.concatenate([clip.posterior.max(1) for clip in clips])
     correct = np.concatenate([clip.posterior.argmax(1) == clip.truth for clip in clips])
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    place = confidence_bin(confidence, bins)
     return [
         {
             "share": float(inside.mean()),

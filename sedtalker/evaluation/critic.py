@@ -64,6 +64,7 @@ class FaceSpan:
 
     @property
     def brief(self) -> bool:
+        """Whether it is as short as a micro-expression."""
         return self.end - self.start <= BRIEF
 
     @property
@@ -356,6 +357,7 @@ class CriticRecall:
 
     @property
     def false_spans_per_minute(self) -> float:
+        """Expressions found where none was inserted, a minute."""
         return self.false_spans / self.minutes
 
 

@@ -198,7 +198,7 @@ def _add_diffuse(block: Float, count: int, material: Float, kind: int, light: in
         reached = block[at(AO, i)]
         reached_red = reached
         if light == KEY_LIGHT:  # only this light is shadowed
-            arrives = one - (one - block[at(KEY_VISIBILITY, i)])
+            arrives = block[at(KEY_VISIBILITY, i)]
             visibility = least + (one - least) * reached
             reached, reached_red = (
                 visibility * arrives,

@@ -24,12 +24,15 @@ from sedtalker.talker.model import (
     FREE_ROLL,
     KEPT_WIDTH,
     LARGEST_DOUBT,
+    OPENING_GAIN,
     PARTED_GAP,
     PARTED_RAMP,
+    STACK_WIDTH,
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
-    WIDENING_SHARE,
+    WIDENING_GAIN,
+    WIDTH_PER_GAP,
     TalkerConfig,
     TalkerModel,
 )
@@ -232,26 +235,35 @@ def test_lips_stretch_to_widen_and_stretch_less_or_pucker_to_narrow() -> None:
     assert got[0, 3, STRETCH_RIGHT] == pytest.approx(0.1)
 
 
-def test_the_mouth_is_narrowed_by_a_part_of_what_the_moved_jaw_does() -> None:
+def test_the_width_is_of_the_stack_the_predicted_widening_and_the_gap() -> None:
     model = make_opening_talker()
     assert model.expression is not None and model.opening_share is not None
     model.opening_share.weight.zero_()
     model.opening_share.bias.fill_(20.0)  # the predicted gap decides
     lips, hidden, width = torch.zeros(1, 1, 52), torch.zeros(1, 1, model.config.width), model.expression.width
+    lips[..., STRETCH_LEFT] = lips[..., STRETCH_RIGHT] = 0.3
+    own = float(lips @ width)
     for widening in (0.0, 2.0):
         fitted = model._fit_mouth(lips, hidden, make_mouth(1, 9.0, widening))
         jaw = float(fitted[..., JAW_OPEN] * width[JAW_OPEN])
         assert jaw < -0.5
-        assert float((fitted - lips) @ width) == pytest.approx((1 - KEPT_WIDTH) * jaw + widening, abs=1e-4)
+        wanted = STACK_WIDTH * (own + (1 - KEPT_WIDTH) * jaw) + widening + WIDTH_PER_GAP * 9.0
+        assert float(fitted @ width) == pytest.approx(wanted, abs=1e-3)
+    lips[..., ROLL_LOWER] = CONTACT_ROLL  # /f v/, whose width is the stack's
+    fitted = model._fit_mouth(lips, hidden, make_mouth(1, 2.0, 2.0))
+    assert float(fitted[..., STRETCH_LEFT]) == pytest.approx(0.3)
 
 
-def test_a_part_of_the_predicted_widening_is_added() -> None:
+def test_the_widening_of_a_recording_is_the_mean_of_both_directions_and_of_the_past() -> None:
     model = make_opening_talker()
     assert model.opening is not None
     embedded = embed_speech(model, parts(20)[0])[None]
-    predicted, mouth = model.opening.run_both(embedded[..., model.config.width :]), model.recording_mouth(embedded)
+    inputs = embedded[..., model.config.width :]
+    both, past = model.opening.run_both(inputs), model.opening.run_past(inputs)[0]
+    mouth = model.recording_mouth(embedded)
     assert mouth is not None
-    torch.testing.assert_close(mouth[..., 1], WIDENING_SHARE * predicted[..., 1])
+    torch.testing.assert_close(mouth[..., 1], WIDENING_GAIN * (both[..., 1] + past[..., 1]) / 2)
+    torch.testing.assert_close(mouth[..., 0], OPENING_GAIN * both[..., 0].clamp(min=0))
 
 
 @pytest.mark.parametrize("size", [1, 3, 200])

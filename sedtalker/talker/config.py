@@ -33,7 +33,9 @@ DOUBTFUL_CLOSURE = -3.4  # logit of the share below which the stack is sure that
 LARGEST_DOUBT = 1.5  # by which a predicted gap raises the logit of a doubtful closure, at most
 PARTED_GAP, PARTED_RAMP = 3.0, 5.0  # mm of predicted gap from which it raises that logit, and until it fully does
 KEPT_WIDTH = 0.5  # share of the width that is kept when the jaw moves to the predicted gap, which narrows the mouth
-WIDENING_SHARE = 0.25  # of the predicted widening, added to that of the stack: each follows other changes of the width
+STACK_WIDTH = 0.8  # share of the stack's width in that of the mouth: stack and network follow other changes of it
+WIDENING_GAIN = 0.5  # of the predicted widening, added to it
+WIDTH_PER_GAP = 0.025  # mm of width for each mm of gap, added too: most people's mouths widen where they open
 SHARE_OF_CUES, SHARE_OF_CLOSED_LIPS = (0.5, -3.0, 0.0), 0.3
 """Logit of the share of the predicted gap, before training: for each mm between the lips of the stack, for its
 mouthRollLower (/f v/) and tongueOut (/th/), and its value at closed lips."""

@@ -54,6 +54,11 @@ class LipOpening(nn.Module):
         """Gap and widening (B, T, 2) of the embedding (B, T, width) of whole recordings."""
         return self._scaled(self.offline_head(self.dropout(self.both(self.dropout(embedded))[0])))
 
+    def run_recording(self, embedded: Tensor) -> Tensor:
+        """Gap of `run_both`, and the mean widening of both directions and of the past, (B, T, 2)."""
+        both, past = self.run_both(embedded), self.run_past(embedded)[0]
+        return torch.stack([both[..., 0], (both[..., 1] + past[..., 1]) / 2], dim=-1)
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Gap and widening (B, T, 2) from the past, and from whole recordings."""
         embedded = self.embed(features)

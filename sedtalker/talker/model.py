@@ -52,10 +52,12 @@ from sedtalker.talker.config import (
     PARTED_RAMP,
     SHARE_OF_CLOSED_LIPS,
     SHARE_OF_CUES,
+    STACK_WIDTH,
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
-    WIDENING_SHARE,
+    WIDENING_GAIN,
+    WIDTH_PER_GAP,
     TalkerConfig,
 )
 from sedtalker.talker.config import HEADS as HEADS
@@ -216,16 +218,14 @@ class TalkerModel(nn.Module):
 
     def recording_mouth(self, embedded: Tensor) -> Tensor | None:
         """`scale_mouth` (B, T, 2) of the embedding of whole recordings; None without a network of the lip gap."""
-        if self.opening is None:
-            return None
-        return scale_mouth(self.opening.run_both(self._split(embedded)[1]))
+        return None if self.opening is None else scale_mouth(self.opening.run_recording(self._split(embedded)[1]))
 
     def _training_mouth(self, embedded: Tensor) -> Tensor | None:
         """`recording_mouth`, or with an even chance that of a stream, drawn for each utterance."""
         if self.opening is None:
             return None
         inputs = self._split(embedded)[1]
-        live, whole = self.opening.run_past(inputs)[0], self.opening.run_both(inputs)
+        live, whole = self.opening.run_past(inputs)[0], self.opening.run_recording(inputs)
         chosen = torch.rand(len(embedded), 1, 1, device=embedded.device) < 0.5
         return torch.where(chosen, scale_mouth(live), scale_mouth(whole))
 
@@ -326,7 +326,8 @@ class TalkerModel(nn.Module):
         The share of the gap, a function of the stack's output (B, T, width) and of its lips, is small where the stack
         closes them; a large predicted gap raises the share of a closure that is not sure. A visible tip of the tongue
         needs a gap of at least `TONGUE_GAP`, and a contact of the lower lip with the teeth one of at most
-        `CONTACT_GAP`. The mouth also widens by a part of the predicted widening, and of what the jaw narrowed it by.
+        `CONTACT_GAP`. The mouth's width is a part of the stack's, of which the moved jaw keeps a part, the predicted
+        widening, and a little of the gap.
 
         Args:
             mouth: (B, T, 2), the predicted gap and widening of `scale_mouth`.
@@ -346,8 +347,12 @@ class TalkerModel(nn.Module):
         fitted_lips = clamp_with_gradient(
             lips + (change / self.expression.gap[JAW_OPEN])[..., None] * self.expression.jaw
         )
-        narrowed = width[JAW_OPEN] * (fitted_lips - lips)[..., JAW_OPEN]
-        return clamp_with_gradient(self._widen(fitted_lips, mouth[..., 1] - KEPT_WIDTH * narrowed))
+        jaw = (fitted_lips - lips)[..., JAW_OPEN]
+        own_width, narrowed = lips @ width, width[JAW_OPEN] * jaw
+        opened = own + self.expression.gap[JAW_OPEN] * jaw
+        wanted = STACK_WIDTH * (own_width + (1 - KEPT_WIDTH) * narrowed) + mouth[..., 1] + WIDTH_PER_GAP * opened
+        change = (1 - contact) * (wanted - own_width - narrowed)
+        return clamp_with_gradient(self._widen(fitted_lips, change))
 
     def _widen(self, lips: Tensor, change: Tensor) -> Tensor:
         """Lips (B, T, 52) with a mouth wider by a change (B, T) in mm.
@@ -475,7 +480,7 @@ def clamp_with_gradient(x: Tensor) -> Tensor:
 
 def scale_mouth(lips: Tensor) -> Tensor:
     """Lip gap and added widening (..., 2) in mm of the prediction (..., 2) of `LipOpening`."""
-    return torch.stack([OPENING_GAIN * lips[..., 0].clamp(min=0), WIDENING_SHARE * lips[..., 1]], dim=-1)
+    return torch.stack([OPENING_GAIN * lips[..., 0].clamp(min=0), WIDENING_GAIN * lips[..., 1]], dim=-1)
 
 
 def save_talker_model(model: TalkerModel, folder: Path | str) -> None:

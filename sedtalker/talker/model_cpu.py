@@ -52,10 +52,12 @@ from sedtalker.talker.config import (
     PARTED_GAP,
     PARTED_RAMP,
     SHARE_OF_CUES,
+    STACK_WIDTH,
     TONGUE_GAP,
     TONGUE_HIDDEN,
     TONGUE_SHOWN,
-    WIDENING_SHARE,
+    WIDENING_GAIN,
+    WIDTH_PER_GAP,
     TalkerConfig,
 )
 from sedtalker.talker.expression_rules import (
@@ -75,7 +77,7 @@ from sedtalker.weights import Weights
 RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
 BLOCK = 32  # frames that are computed at once, at most
 SMALLEST_MOUTH = np.array([0, -np.inf], np.float32)  # predicted gap and widening
-MOUTH_SCALE = np.array([OPENING_GAIN, WIDENING_SHARE], np.float32)
+MOUTH_SCALE = np.array([OPENING_GAIN, WIDENING_GAIN], np.float32)
 
 
 @compiled
@@ -256,12 +258,19 @@ def _fit_mouth(lips: Float, inputs: Float, logits: Float, mouth: Float, per_weig
         doubt = _clip(share - np.float32(DOUBTFUL_CLOSURE), 0, LARGEST_DOUBT)
         share += doubt * _clip((predicted - np.float32(PARTED_GAP)) / np.float32(PARTED_RAMP), 0, 1)
         fitted = own + sigmoid(share) * (parted - own)
-        contact = (lips[t, ROLL_LOWER] - np.float32(FREE_ROLL)) / np.float32(CONTACT_ROLL - FREE_ROLL)
+        contact = _clip((lips[t, ROLL_LOWER] - np.float32(FREE_ROLL)) / np.float32(CONTACT_ROLL - FREE_ROLL), 0, 1)
         touching = min(max(fitted, parted), np.float32(CONTACT_GAP))
-        change = fitted + _clip(contact, 0, 1) * (touching - fitted) - own
+        change = fitted + contact * (touching - fitted) - own
+        own_width = np.float32(0.0)
+        for i in range(lips.shape[1]):
+            own_width += lips[t, i] * width[i]
         before = lips[t, JAW_OPEN]
         lips[t, JAW_OPEN] = _clip(before + change / per_weight[JAW_OPEN], 0, 1)
-        wider = mouth[t, 1] - np.float32(KEPT_WIDTH) * width[JAW_OPEN] * (lips[t, JAW_OPEN] - before)
+        jaw = lips[t, JAW_OPEN] - before
+        narrowed = width[JAW_OPEN] * jaw
+        wanted = np.float32(STACK_WIDTH) * (own_width + np.float32(1 - KEPT_WIDTH) * narrowed) + mouth[t, 1]
+        wanted += np.float32(WIDTH_PER_GAP) * (own + per_weight[JAW_OPEN] * jaw)
+        wider = (np.float32(1.0) - contact) * (wanted - own_width - narrowed)
         stretch = max(wider / for_both, -min(lips[t, STRETCH_LEFT], lips[t, STRETCH_RIGHT]))
         lips[t, STRETCH_LEFT] += stretch
         lips[t, STRETCH_RIGHT] += stretch
@@ -417,6 +426,12 @@ class _Opening:
             x = np.concatenate([past, future], axis=1)
         return self._scaled(self._both_head, x)
 
+    def predict_recording(self, embedded: Float) -> Float:
+        """The same as `LipOpening.run_recording` combines it."""
+        mouth = self.predict_both(embedded)
+        mouth[:, 1] = (mouth[:, 1] + self.predict(embedded, self.start())[:, 1]) / 2
+        return mouth
+
     def _scaled(self, head: Linear, x: Float) -> Float:
         """`scale_mouth` of a head's output."""
         mouth = head(x, np.empty((len(x), head.outputs), np.float32)) * self._scale + self._mean
@@ -463,7 +478,7 @@ class PackedTalker:
         if self.opening is None:
             return None
         inputs = (block[:, self.config.width :] for block in blocks)
-        return np.concatenate([np.zeros((0, 2), np.float32), *predict_segments(self.opening.predict_both, inputs)])
+        return np.concatenate([np.zeros((0, 2), np.float32), *predict_segments(self.opening.predict_recording, inputs)])
 
     def start_steps(self) -> PackedMotion:
         """The coefficients of a stream or recording, before its first frame."""

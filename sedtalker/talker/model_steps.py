@@ -91,7 +91,7 @@ def predict_mouth(model: TalkerModel, blocks: Iterable[Float]) -> Float | None:
         return None
 
     def predict(inputs: Float) -> Float:
-        return scale_mouth(opening.run_both(torch.from_numpy(inputs)[None].to(device)))[0].float().cpu().numpy()
+        return scale_mouth(opening.run_recording(torch.from_numpy(inputs)[None].to(device)))[0].float().cpu().numpy()
 
     inputs = (np.ascontiguousarray(block[:, model.config.width :]) for block in blocks)
     return np.concatenate([np.zeros((0, 2), np.float32), *predict_segments(predict, inputs)])

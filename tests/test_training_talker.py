@@ -444,6 +444,12 @@ def test_features_that_do_not_fit_the_model_are_refused(configured, changes: dic
     assert "\n" not in str(refusal.value)
 
 
+def test_a_store_that_was_not_made_is_told(configured, tmp_path: Path) -> None:
+    path, overrides = configured
+    with pytest.raises(DataError, match=r"no such store: .*data prepare"):
+        train_talker(path, overrides("run", store=tmp_path / "absent"))
+
+
 def test_a_store_that_does_not_fit_the_head_is_refused(configured, store: Path) -> None:
     path, overrides = configured
     with pytest.raises(DataError, match=r"not a vertex store, but model\.head is 'basis'"):

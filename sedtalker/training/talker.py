@@ -309,9 +309,11 @@ def open_training_store(training: TalkerTraining) -> TrainingStore:
     """Open the store of a run: rig clips, or vertices in the form that the model's head predicts.
 
     Raises:
-        DataError: it is neither, does not fit the head, or its features are missing or of another size.
+        DataError: it is missing or neither, does not fit the head, or its features are missing or of another size.
     """
     model, root = training.model, Path(training.store)
+    if not root.is_dir():
+        raise DataError(f"no such store: {root}. Make it with sedtalker data prepare, or set store=FOLDER")
     if is_store(root) == (model.head == "blendshapes"):
         content = "a vertex store" if is_store(root) else "not a vertex store"
         raise DataError(f"{content}, but model.head is {model.head!r}: {root}. Change store or model.head")

@@ -222,7 +222,9 @@ def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"no model folder: {folder} has no readable config.json. Check the path") from error
+        exported = Path(folder) / "model"  # in the folder of a training run
+        way_out = f"Name {exported}" if (exported / "config.json").is_file() else "Check the path"
+        raise CheckpointError(f"no model folder: {folder} has no readable config.json. {way_out}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not a model configuration: {path} ({error}). Copy the folder again") from error
     described = described if isinstance(described, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ def test_other_kinds_missing_and_damaged_files_are_refused(folder: Path) -> None
     weights.unlink()
     with pytest.raises(CheckpointError, match="no weights"):
         load_checkpoint(folder, "talker")
+
+
+def test_the_folder_of_a_training_run_names_the_model_in_it(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder, run / "model")
+    with pytest.raises(CheckpointError, match=r"no model folder: .*run has .*Name .*run.model$"):
+        load_checkpoint(run, "talker")
 
 
 def test_weights_of_another_model_are_refused_in_one_line(folder: Path) -> None:

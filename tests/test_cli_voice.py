@@ -61,6 +61,9 @@ def test_a_profile_is_enrolled_shown_and_used(model, recordings, tmp_path, capsy
     assert "s of speech in 2 recordings" in capsys.readouterr().out
     assert main(["voice", "show", str(profile)]) == 0
     assert f"encoder {ENCODER}, 4 x 384 states" in capsys.readouterr().out
+    assert main(["voice", "show", str(recordings[0]), str(profile)]) == 1  # the other one is shown
+    output = capsys.readouterr()
+    assert "not a voice profile" in output.err and f"encoder {ENCODER}" in output.out
     assert diarize(model, tmp_path / "without", recordings[2]) == 0
     assert diarize(model, tmp_path / "with", recordings[2], "--voice-reference", profile) == 0
     assert diarize(model, tmp_path / "audio", recordings[2], "--voice-reference", recordings[0]) == 0

@@ -149,6 +149,10 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table), "-o", str(report)]) == 0
     assert "closure_recall" in capsys.readouterr().out
     assert json.loads(report.read_text())[str(spoken)]["bilabials"] == 1
+    (tmp_path / "broken.npz").write_text("")
+    assert main(["evaluate", "motion", str(tmp_path / "broken.npz"), str(spoken)]) == 1  # the other one is measured
+    output = capsys.readouterr()
+    assert "not an animation file" in output.err and str(spoken) in output.out
     write_phones(table, {"other": PHONES})
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table)]) == 1
     assert "no phones of utterance" in capsys.readouterr().err

@@ -284,6 +284,13 @@ def test_linear_regression_learns_a_linear_relation(store: Store) -> None:
     assert error < 0.05 * np.abs(truth.motion(item) - truth.template(item)).mean()
 
 
+def test_the_folder_of_a_training_run_is_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a training run: .*Name the talker in it, .*model$"):
+        make_systems(tmp_path, open_truth(store.root))
+
+
 def test_baselines_need_features_and_training_clips(store: Store, tmp_path: Path) -> None:
     next((store.root / "features").glob(f"{made.TRAIN}*")).unlink()
     with pytest.raises(DataError, match="no speech features"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from sedtalker.cli.options import (
     real_list,
     refuse_unused,
 )
-from sedtalker.errors import UsageError
+from sedtalker.errors import SEDTalkerError, UsageError
 
 BASELINES = ("still", "mean", "linear")
 
@@ -458,8 +459,13 @@ def run_motion(arguments: argparse.Namespace) -> int:
 
     model = arguments.inputs[0]
     is_model = model.is_dir() or (not model.exists() and asset("talker", str(model)).is_dir())
-    report = _model_motion(arguments) if is_model else _animations_motion(arguments)
-    return _print_report(format_motion(report), report, arguments.output)
+    if is_model:
+        report, failed = _model_motion(arguments), False
+    else:
+        report, failed = _animations_motion(arguments)
+    if not report:
+        return 1
+    return _print_report(format_motion(report), report, arguments.output) or int(failed)
 
 
 def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -479,7 +485,8 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     return evaluate(talker, store, tables, tracked_folders=arguments.tracked, **limits)
 
 
-def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
+def _animations_motion(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """The report of the animations that can be measured, and whether one cannot, which is printed."""
     from sedtalker.evaluation.motion import evaluate_animations
     from sedtalker.phones import read_phones
 
@@ -490,7 +497,15 @@ def _animations_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.tracked:
         raise UsageError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
-    return evaluate_animations(arguments.inputs, phones, arguments.text)
+    report: dict[str, Any] = {}
+    failed = False
+    for path in arguments.inputs:
+        try:
+            report |= evaluate_animations([path], phones, arguments.text)
+        except SEDTalkerError as error:
+            failed = True
+            print(f"sedtalker: {error}", file=sys.stderr)
+    return report, failed
 
 
 def run_faces(arguments: argparse.Namespace) -> int:

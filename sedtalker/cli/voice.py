@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from sedtalker.cli.options import add_audio_options, add_device, add_diarizer, any_path, path_with_suffix
+from sedtalker.errors import SEDTalkerError
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -66,11 +68,17 @@ def run_enroll(arguments: argparse.Namespace) -> int:
 
 
 def run_show(arguments: argparse.Namespace) -> int:
-    """Print the evidence and the encoder of each profile."""
+    """Print the evidence and the encoder of each profile; exit code 1 if one cannot be read."""
     from sedtalker.emotion.voice import VoiceProfile
 
+    failed = False
     for path in arguments.profiles:
-        profile = VoiceProfile.load(path)
+        try:
+            profile = VoiceProfile.load(path)
+        except SEDTalkerError as error:
+            failed = True
+            print(f"sedtalker: {error}", file=sys.stderr)
+            continue
         layers, width = profile.mean.shape
         print(f"{path}: {profile.seconds:.1f} s of speech, encoder {profile.encoder}, {layers} x {width} states")
-    return 0
+    return int(failed)

@@ -128,6 +128,8 @@ def make_systems(
         if not isinstance(truth, StoreTruth):
             raise DataError(f"a talker's folder needs a store as the truth: {predicted}. Run sedtalker data prepare")
         systems["talker"] = predict_with_talker(predicted, truth, emotion=emotion)
+    elif (predicted / "model" / "config.json").is_file():
+        raise DataError(f"the folder of a training run: {predicted}. Name the talker in it, {predicted / 'model'}")
     else:
         systems["talker"] = read_predictions(predicted, truth.fps)
     selected = BASELINES if names is None else names

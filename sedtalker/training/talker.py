@@ -55,7 +55,13 @@ TrainingStore: TypeAlias = RigStore | VertexClips
 COLLAPSED = 0.25  # ratio of predicted to true motion below which a warning is printed
 LOGGERS = ("csv", "tensorboard", "both")
 TRAINABLE = ("all", "head")
-IRRELEVANT_WARNINGS = (".*smaller than the logging interval", ".*LeafSpec", ".*exists and is not empty", ".*`srun`")
+IRRELEVANT_WARNINGS = (
+    ".*smaller than the logging interval",
+    ".*LeafSpec",
+    ".*exists and is not empty",
+    ".*`srun`",
+    ".*could not find the monitored key",  # a resumed run saves before its first validation
+)
 """Warnings of Lightning, some in every epoch, that require no action."""
 SEEDS = 2**32  # the CPU's generator uses 32 bits of a seed
 RANK_SEED = 2_654_435_761  # 2^32 / golden ratio, which spreads the seeds of the devices

@@ -117,7 +117,7 @@ def plot_range(voices: Sequence[Voice], span: tuple[float, float], path: Path) -
         x = np.arange(len(levels)) + shift
         right.errorbar(x, middle, [middle - low, high - middle], fmt="o", label=name, color=color)
     keys = list(levels)
-    right.set_xticks(range(len(keys)), [f"{corpus}\n{level:.2f}" for corpus, level in keys], fontsize=7)
+    right.set_xticks(range(len(keys)), [f"{corpus} {level:.2f}" for corpus, level in keys], fontsize=7, rotation=90)
     right.set_xlabel("corpus and acted level (median, 10 to 90 %)")
     right.set_ylabel("intensity")
     right.legend(frameon=False)

@@ -250,7 +250,7 @@ def to_samples(chunk: Any) -> Samples:
         samples = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError) as error:
         raise AudioError(f"a chunk that is not an array ({first_line(error)}). Give samples (N,)") from error
-    # of wider integers a quiet chunk cannot be told from values of fewer bits
+    # of wider integers a quiet chunk looks the same as one of fewer bits
     if samples.ndim != 1 or samples.dtype.kind not in "iuf" or (samples.dtype.kind != "f" and samples.itemsize > 2):
         raise AudioError(
             f"a chunk of shape {samples.shape} and type {samples.dtype}: "

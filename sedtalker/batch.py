@@ -496,7 +496,7 @@ def _ignores_case(folder: Path) -> bool:
         with NamedTemporaryFile(dir=existing, prefix="case") as file:
             path = Path(file.name)
             return path.with_name(path.name.upper()).exists()
-    except OSError:  # told by _check_writable
+    except OSError:  # _check_writable reports it
         return False
 
 

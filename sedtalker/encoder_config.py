@@ -64,7 +64,7 @@ class EncoderConfig:
     """Sizes of an encoder of Whisper's kind; the defaults are tiny.en's.
 
     Raises:
-        CheckpointError: a size is no positive integer, or the heads do not divide the width.
+        CheckpointError: a size is not a positive integer, or the heads do not divide the width.
     """
 
     mels: int = 80

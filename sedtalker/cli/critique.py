@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sedtalker.cli.each_file import process_each
 from sedtalker.cli.options import add_seed, any_path, integer, path_with_suffix, real, refuse_unused
 from sedtalker.errors import SEDTalkerError, UsageError
 
@@ -120,17 +120,13 @@ def _for_each(files: list[Path], work: Callable[[Path, Animation | None], None])
     """Call `work` with every file and its animation, None for a video; prints errors, returns whether one failed."""
     from sedtalker.animation import load_animation
 
-    failed = False
-    for path in files:
-        try:
-            if not path.is_file():
-                problem = "a folder, not a file" if path.is_dir() else "no such file"
-                raise SEDTalkerError(f"{problem}: {path}. Name videos or animations (.npz)")
-            work(path, load_animation(path) if path.suffix.lower() == ".npz" else None)
-        except SEDTalkerError as error:
-            failed = True
-            print(f"sedtalker: {error}", file=sys.stderr)
-    return failed
+    def load_and_work(path: Path) -> None:
+        if not path.is_file():
+            problem = "a folder, not a file" if path.is_dir() else "no such file"
+            raise SEDTalkerError(f"{problem}: {path}. Name videos or animations (.npz)")
+        work(path, load_animation(path) if path.suffix.lower() == ".npz" else None)
+
+    return process_each(files, load_and_work)
 
 
 def _measure_groups(arguments: argparse.Namespace) -> dict[str, Any]:

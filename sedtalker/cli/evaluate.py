@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sedtalker.cli.each_file import process_each
 from sedtalker.cli.options import (
     LOOK_AHEADS,
     add_count,
@@ -26,7 +26,7 @@ from sedtalker.cli.options import (
     real_list,
     refuse_unused,
 )
-from sedtalker.errors import SEDTalkerError, UsageError
+from sedtalker.errors import UsageError
 
 BASELINES = ("still", "mean", "linear")
 
@@ -498,13 +498,9 @@ def _animations_motion(arguments: argparse.Namespace) -> tuple[dict[str, Any], b
         raise UsageError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     report: dict[str, Any] = {}
-    failed = False
-    for path in arguments.inputs:
-        try:
-            report |= evaluate_animations([path], phones, arguments.text)
-        except SEDTalkerError as error:
-            failed = True
-            print(f"sedtalker: {error}", file=sys.stderr)
+    failed = process_each(
+        arguments.inputs, lambda path: report.update(evaluate_animations([path], phones, arguments.text))
+    )
     return report, failed
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from pathlib import Path
 from typing import Any
 
+from sedtalker.cli.each_file import process_each
 from sedtalker.cli.options import any_path
-from sedtalker.errors import SEDTalkerError
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -28,21 +28,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Print one line for each file and one for each finding."""
     from sedtalker.provenance.verify import INTACT, verify_file
 
-    found, failed = [], False
-    for path in arguments.files:
-        try:
-            found.append(verify_file(path))
-        except SEDTalkerError as error:
-            failed = True
-            print(f"sedtalker: {error}", file=sys.stderr)
-            continue
+    found = []
+
+    def verify(path: Path) -> None:
+        one = verify_file(path)
+        found.append(one)
         if not arguments.json:
-            one = found[-1]
             print(f"{one.file}: {one.status}")
             for note in one.notes:
                 print(f"  {note}")
             for line in _describe_record(one.record):
                 print(f"  {line}")
+
+    failed = process_each(arguments.files, verify)
     if arguments.json:
         print(json.dumps([one.plain() for one in found], indent=2))
     return 1 if failed or any(one.status != INTACT for one in found) else 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from pathlib import Path
 from typing import Any
 
+from sedtalker.cli.each_file import process_each
 from sedtalker.cli.options import add_audio_options, add_device, add_diarizer, any_path, path_with_suffix
-from sedtalker.errors import SEDTalkerError
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -71,14 +71,9 @@ def run_show(arguments: argparse.Namespace) -> int:
     """Print the evidence and the encoder of each profile; exit code 1 if one cannot be read."""
     from sedtalker.emotion.voice import VoiceProfile
 
-    failed = False
-    for path in arguments.profiles:
-        try:
-            profile = VoiceProfile.load(path)
-        except SEDTalkerError as error:
-            failed = True
-            print(f"sedtalker: {error}", file=sys.stderr)
-            continue
+    def show(path: Path) -> None:
+        profile = VoiceProfile.load(path)
         layers, width = profile.mean.shape
         print(f"{path}: {profile.seconds:.1f} s of speech, encoder {profile.encoder}, {layers} x {width} states")
-    return int(failed)
+
+    return int(process_each(arguments.profiles, show))

@@ -23,6 +23,7 @@ from sedtalker.emotion.config import BLOCK, GATE_WIDTH, HALF_EVIDENCE, STATE_SCA
 from sedtalker.emotion.config import BLOCK_AHEAD as BLOCK_AHEAD
 from sedtalker.emotion.config import BLOCK_LEFT as BLOCK_LEFT
 from sedtalker.emotion.voice import VoiceEstimate
+from sedtalker.precision import bfloat16_products
 from sedtalker.streaming_encoder import LayerState, StreamingLayer
 
 
@@ -63,20 +64,12 @@ class EmotionBlocks(nn.Module):
             last: no steps follow. Otherwise the outputs of a block stop `ahead` steps before the end of its input.
         """
         x, outputs, after = states * self.scale, [], []
-        halved = self.training and has_bfloat16(x.device)
         for number, layer in enumerate(self.layers):
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=halved):
+            with bfloat16_products(x.device, enabled=self.training):
                 x, state = layer(x, ahead, None if carried is None else carried[number], last)
             outputs.append(F.layer_norm(x.float(), x.shape[-1:]))
             after.append(state)
         return outputs, tuple(after)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies in bfloat16; other processors are several times slower in it than in float32."""
-    if device.type != "cpu":
-        return True
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class CausalMember(nn.Module):

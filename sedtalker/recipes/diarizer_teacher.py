@@ -35,6 +35,7 @@ from sedtalker.emotion.diarizer import KIND, Diarizer, load_diarizer, pool_frame
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.errors import DataError, UsageError
 from sedtalker.files import atomic_write
+from sedtalker.precision import bfloat16_products
 from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
 from sedtalker.training.diarizer import DiarizerTraining, run_training
@@ -56,7 +57,7 @@ def joint_features(encoders: Sequence[tuple[str, int]], width: int) -> Features:
         raise DataError(f"{size} numbers a step are no multiple of model.feature_width {width}. Set it to a divisor")
 
     def features(samples: NDArray[np.float32]) -> Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), bfloat16_products(torch.device("cpu")):
             states = [encoder.encode(samples)[None, :, first:].float() for encoder, first in loaded]
         return torch.cat([pool_frames(part)[0].flatten(1) for part in states], 1).unflatten(1, (-1, width))
 

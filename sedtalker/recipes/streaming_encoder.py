@@ -38,6 +38,7 @@ from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.errors import DataError
 from sedtalker.int8 import measure_ranges
 from sedtalker.mamba.block import MambaBlock
+from sedtalker.precision import bfloat16_products
 from sedtalker.speech import FRAME_SAMPLES, load_encoder
 from sedtalker.streaming_encoder import (
     LOOK_AHEAD,
@@ -51,6 +52,7 @@ from sedtalker.streaming_encoder import (
 
 Float = NDArray[np.float64]
 
+CPU = torch.device("cpu")
 TEACHERS = ("whisper-tiny.en", "openai/whisper-base")  # the second from the hub, its lower four blocks
 PARTS = (384, 384, 384, 384, 512, 512)  # widths of a frame's targets: tiny.en after blocks 1 to 4, base after 2 and 4
 PART_WEIGHTS = (0.3, 0.6, 1.0, 0.5, 0.6, 0.6)
@@ -191,7 +193,7 @@ def write_store(folder: Path, clips: Sequence[tuple[str, str]], voices: Sequence
             if frames < SHORTEST:
                 continue
             piece = piece[: frames * FRAME_SAMPLES]
-            with torch.autocast("cpu", torch.bfloat16):
+            with bfloat16_products(CPU):
                 a, b = (teacher(torch.from_numpy(piece)).float() for teacher in (tiny, base))
             targets[at : at + frames] = torch.cat([a[:, 1:].flatten(1), b[:, 2], b[:, 4]], 1).numpy()
             sound[at * FRAME_SAMPLES : (at + frames) * FRAME_SAMPLES] = np.round(piece * 32767)
@@ -290,7 +292,7 @@ class Student(nn.Module):
 
     def forward(self, samples: Tensor, ahead: tuple[int, ...], position: int) -> list[Tensor]:
         """Predictions of each state of the teachers, (B, T, width) each."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with bfloat16_products(CPU):
             hidden = self.network(samples, ahead, position)
         hidden = F.layer_norm(hidden.float(), hidden.shape[-1:])
         upper = hidden[:, :, 2:].flatten(2)

@@ -29,6 +29,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import LIPS, default_masks
 from sedtalker.labels import LABELS
+from sedtalker.precision import has_bfloat16
 from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.lip_opening import load_lip_opening
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
@@ -461,7 +462,7 @@ def sample_picture_inputs(
 
 def _trainer_arguments(training: TalkerTraining, callbacks: list[Callback]) -> dict[str, Any]:
     """Arguments of Lightning's Trainer: defaults, mixed precision on a GPU, and those of the configuration."""
-    mixed = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    mixed = torch.cuda.is_available() and has_bfloat16(torch.device("cuda"))
     output = Path(training.output)
     csv = CSVLogger(output, "log")
     loggers: list[Logger] = [csv] if training.logger in ("csv", "both") else []

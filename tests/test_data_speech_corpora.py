@@ -184,6 +184,43 @@ def test_jlcorpus(tmp_path):
     assert manifest.skipped == {"an emotion without a label (secondary)": 1}
 
 
+def test_emotiontts(tmp_path):
+    names = ["plain-to-emotional/ema/wav/ema00205.wav", "emotional-to-emotional/nea/wav/nea00001.wav", "pfa00001.wav"]
+    manifest, by_path = read("emotiontts", tree(tmp_path, names))
+    sad, neutral = by_path[names[0]], by_path[names[1]]
+    assert (sad.emotion, sad.speaker, sad.language) == ("sad", "emotiontts-a", "ko")
+    assert (neutral.emotion, neutral.intensity, neutral.speaker) == ("neutral", 0.0, "emotiontts-a")
+    assert manifest.skipped == {"not an EmotionTTS name": 1}
+
+
+def test_emospeech_has_only_words_of_known_speakers(tmp_path):
+    person, unnamed = "9d" * 28, "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"
+    names = [
+        f"Metro/help-glass break-fearful-20190701193438-{person}.wav",
+        f"Metro/go-safe-calm-1562907046662-{person}.wav",
+        f"Metro/go-safe-calm-1562907046663-{unnamed}.wav",
+        f"Metro/background-safe-calm-1562907046664-{person}.wav",
+        f"Metro/background-safe-None-1562907046665-{person}.wav",
+    ]
+    manifest, by_path = read("emospeech", tree(tmp_path, names))
+    fear, calm = by_path[names[0]], by_path[names[1]]
+    assert (fear.emotion, fear.speaker, fear.channel) == ("fear", f"emospeech-{person}", "phone")
+    assert (calm.emotion, calm.intensity) == ("neutral", 0.0)
+    assert len(manifest) == 2
+    assert manifest.skipped == {
+        "a speaker without a name": 1, "background without a word": 1, "an emotion without a label (none)": 1,
+    }  # fmt: skip
+
+
+def test_emotale(tmp_path):
+    names = ["wav/DK_008_A_5.wav", "wav/EN_004_H_1.wav", "wav/EN_004_B_1.wav"]
+    manifest, by_path = read("emotale", tree(tmp_path, names))
+    angry, happy = by_path[names[0]], by_path[names[1]]
+    assert (angry.emotion, angry.language, angry.gender, angry.age) == ("angry", "da", "female", 12)
+    assert (happy.emotion, happy.language, happy.gender) == ("happy", "en", "male")
+    assert manifest.skipped == {"an emotion without a label (boredom)": 1}
+
+
 def test_iemocap(tmp_path):
     ratings = (
         "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CORPORA = ("emovoca", "vocaset", "biwi", "own")
 SPEECH = (
     "ravdess", "crema-d", "nemo", "savee", "tess", "esd", "emov-db", "jl-corpus", "iemocap", "meld", "emodb",
-    "zed", "banglaser", "emogator", "spoken", "librispeech",
+    "zed", "banglaser", "emogator", "emotiontts", "emospeech", "emotale", "spoken", "librispeech",
 )  # fmt: skip
 NONE = "none"  # of --encoder and --diarizer
 READING = "fps source_fps scale templates all_expressions"  # options of `_add_reading`

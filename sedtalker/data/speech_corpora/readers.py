@@ -27,7 +27,8 @@ Fields = re.Match[str]  # the named groups of a file's name
 
 CHANNELS = {
     **dict.fromkeys(("ravdess", "crema-d", "savee", "tess", "emov-db", "jl-corpus", "emodb", "esd"), "studio"),
-    "iemocap": "studio", "meld": "television", "banglaser": "phone or laptop", "emogator": "own microphone",
+    "iemocap": "studio", "emotiontts": "studio", "emospeech": "phone", "meld": "television",
+    "banglaser": "phone or laptop", "emogator": "own microphone",
 }  # fmt: skip
 """How the corpora were recorded, where their authors name one way for all recordings."""
 
@@ -130,6 +131,12 @@ EMODB_AGES = {
 }  # fmt: skip
 EMODB_WOMEN = ("08", "09", "13", "14", "16")
 ESD_WOMEN = ("0001", "0002", "0003", "0007", "0009", "0015", "0016", "0017", "0018", "0019")
+EMOTALE_AGES = {
+    "001": 22, "003": 23, "004": 24, "005": 24, "006": 22, "007": 27, "008": 12, "009": 12, "010": 21, "011": 25,
+    "012": 26, "013": 24, "014": 9, "015": 24, "016": 39, "017": 25, "018": 25, "019": 26,
+}  # fmt: skip
+EMOTALE_MEN = ("004", "005", "006", "015", "018", "019")
+EMOSPEECH_UNNAMED = "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"  # any of many people
 EMOVDB_SPEAKERS = {"bea": "female", "jenie": "female", "josh": "male", "sam": "male"}
 
 
@@ -150,6 +157,12 @@ def _text_file_of(fields: Fields, path: Path) -> str:
 
 def _exclude_video_and_song(fields: Fields) -> str:
     return "video" if fields["modality"] != "03" else "song" if fields["channel"] != "01" else ""
+
+
+def _exclude_unnamed_and_background(fields: Fields) -> str:
+    if fields["speaker"] == EMOSPEECH_UNNAMED:
+        return "a speaker without a name"
+    return "background without a word" if fields["word"] == "background" else ""
 
 
 NAMED: dict[str, NamedCorpus] = {
@@ -239,6 +252,35 @@ NAMED: dict[str, NamedCorpus] = {
         transcript=lambda fields, path: EMODB_TEXTS.get(fields["text"], ""),
         unlabelled="an emotion without a label (boredom)",
         ages=EMODB_AGES,
+    ),
+    # Selvas AI 2018-2020, Korean, CC BY-NC-SA (github.com/emotiontts/emotiontts_open_db, folder `Emotional`):
+    # `nea00103.wav` = script (em: neutral text, ne: emotional text), speaker, emotion, sentence. The same letter in
+    # both scripts may be the same person, so it is one speaker.
+    "emotiontts": NamedCorpus(
+        "EmotionTTS",
+        r"(?:em|ne)(?P<speaker>[a-z])00(?P<emotion>[0-3])\d\d",
+        {"0": "neutral", "1": "happy", "2": "sad", "3": "angry"},
+        language=lambda fields: "ko",
+    ),
+    # Banga et al. 2019, CC BY-NC-SA 4.0: `Metro/stop-safe-angry-20190710134940-d14a...f.wav` = word, surroundings,
+    # emotion, time, speaker. Prompted English and Hindi words of untrained people on phones. Calm counts as neutral.
+    "emospeech": NamedCorpus(
+        "EmoSpeech",
+        r"(?P<word>[a-z]+)-(?P<scene>[a-z ]+)-(?P<emotion>[A-Za-z]+)-\d+-(?P<speaker>[0-9a-f]{56})",
+        {"calm": "neutral", "happy": "happy", "angry": "angry", "fearful": "fear"},
+        exclude=_exclude_unnamed_and_background,
+        unlabelled="an emotion without a label (none)",
+    ),
+    # Danish and English, 2025 (github.com/snehadas/EmoTale): `DK_004_A_5.wav` = language, speaker, emotion, sentence.
+    # Boredom has no label. Its authors grant no licence: to measure on, not to train on.
+    "emotale": NamedCorpus(
+        "EmoTale",
+        r"(?P<language>DK|EN)_(?P<speaker>\d{3})_(?P<emotion>[AHSNB])_\d",
+        {"a": "angry", "h": "happy", "s": "sad", "n": "neutral"},
+        lambda fields: "male" if fields["speaker"] in EMOTALE_MEN else "female",
+        language=lambda fields: {"DK": "da", "EN": "en"}[fields["language"]],
+        unlabelled="an emotion without a label (boredom)",
+        ages=EMOTALE_AGES,
     ),
     # Zhou et al. 2021, Mandarin (0001-0010) and English: `0011/Angry/0011_000351.wav`, `0011/0011.txt`. Some archives
     # hold `train`, `test` and `evaluation` below the emotion; these mix the speakers and are not used.

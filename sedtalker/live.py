@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterable, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from sedtalker.audio import Samples
 from sedtalker.errors import SEDTalkerError, as_number
 from sedtalker.pipeline import Talker
 from sedtalker.serve.cancellation import cancel_tasks
-from sedtalker.serve.engine import FrameBlock
-from sedtalker.serve.listening import RestingFace, lips_to_rest
+from sedtalker.serve.engine import FrameBlock, to_block
+from sedtalker.serve.listening import RestingFace, SentPoses
 from sedtalker.talker.streaming import Frames
 
 LONGEST_REST = 600.0  # seconds of one `LiveFace.rest`
@@ -41,7 +42,7 @@ class LiveFace:
         self._fps, self.labels, self.latency = fps, self._stream.labels, self._stream.latency
         self._resting = RestingFace(fps, self.labels, seed)
         self._executor, self._process = ThreadPoolExecutor(1, "live-face"), os.getpid()
-        self._last: FrameBlock | None = None  # the last frame
+        self._poses = SentPoses()
         self._stop = asyncio.Event()  # of the current utterance
 
     async def frames(self, chunks: AsyncIterable[Samples]) -> AsyncIterator[Frames]:
@@ -57,6 +58,7 @@ class LiveFace:
         """
         self._stop.set()
         stop = self._stop = asyncio.Event()
+        self._poses.start_utterance()
         await self._call("reset")
         source = aiter(chunks)
         ended = False
@@ -67,21 +69,24 @@ class LiveFace:
             ended = chunk is _END
             frames = await (self._call("finish") if ended else self._call("push", chunk))
             if not stop.is_set() and len(frames.time):
-                self._note(frames)
+                self._poses.add(to_block(frames, self._fps))
                 yield frames
 
-    def interrupt(self) -> Frames:
+    def interrupt(self, at: float | None = None) -> Frames:
         """Stop the utterance. The frames replace all later ones, and bring the lips to rest within 100 ms.
 
         Call it in the thread of the event loop. `frames` ends, also while it waits for a chunk.
+
+        Args:
+            at: s of the utterance's audio that is shown now; None: the last frames are shown already.
+
+        Raises:
+            SEDTalkerError: `at` is not a number.
         """
+        at = math.inf if at is None else as_number(at, "an interruption's time")
         self._stop.set()
-        if self._last is None:
-            return self.rest(0.1)
-        block = lips_to_rest(self._last, 0, self._last.start + 1 / self._fps)
-        frames = _to_frames(block)
-        self._note(frames)
-        return frames
+        block = self._poses.interrupt(at)
+        return self.rest(0.1) if block is None else _to_frames(block)
 
     def rest(self, seconds: float, listening: bool = True) -> Frames:
         """Frames of a face that does not speak: mouth shut, blinks and gaze, and nods while it listens.
@@ -91,9 +96,10 @@ class LiveFace:
         """
         if not 0 <= as_number(seconds, "a rest's seconds") <= LONGEST_REST:
             raise SEDTalkerError(f"a rest of {seconds} s: give 0 to {LONGEST_REST:.0f}")
-        if self._last is not None:
-            self._resting.start_from(self._last.weights[0], self._last.head[0], self._last.gaze[0])
-            self._last = None
+        if (pose := self._poses.find()) is not None:
+            block, row = pose
+            self._resting.start_from(block.weights[row], block.head[row], block.gaze[row])
+            self._poses.clear()
         return _to_frames(self._resting.frames(max(1, round(seconds * self._fps)), 0.0, listening))
 
     def set_emotion(self, emotion: str | None, intensity: float = 1.0, share: float = 1.0) -> None:
@@ -110,18 +116,6 @@ class LiveFace:
         function = getattr(self._stream, method)
         frames: Frames = await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
         return frames
-
-    def _note(self, frames: Frames) -> None:
-        last = slice(-1, None)
-        self._last = FrameBlock(
-            float(frames.time[-1]) - 0.5 / self._fps,
-            self._fps,
-            frames.weights[last],
-            frames.head[last],
-            frames.gaze[last],
-            frames.posterior[last],
-            frames.intensity[last],
-        )
 
 
 async def _next_chunk(source: AsyncIterator[Samples], stop: asyncio.Event) -> Samples:

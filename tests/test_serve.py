@@ -165,6 +165,19 @@ def test_an_interruption_brings_the_lips_to_rest_at_once(server: MadeServer) -> 
     assert messages[-1]["utterance"] == 6
 
 
+def test_a_second_interruption_does_not_open_the_lips_again(server: MadeServer) -> None:
+    with open_session(server) as socket:
+        socket.send(np.tile(voice(1)[8000:], 4).tobytes())  # two seconds, all loud
+        receive_until(socket, "frames")
+        time.sleep(0.1)
+        fades = []
+        for _ in range(2):
+            socket.send(json.dumps({"type": "interrupt", "at": 0.5}))
+            fades.append(receive_until(socket, "interrupted")[-1])
+    first, second = ([row[JAW] for row in fade["weights"]] for fade in fades)
+    assert first[0] > second[0] and second[-1] == 0
+
+
 def test_a_resting_face_keeps_its_mouth_shut_and_moves(server: MadeServer) -> None:
     with open_session(server, resting=True, seed=3) as socket:
         socket.send(json.dumps({"type": "listen", "on": True}))

@@ -268,6 +268,30 @@ def test_live_face_gives_the_frames_of_a_stream_and_can_be_interrupted() -> None
     asyncio.run(converse())
 
 
+def test_an_interruption_of_a_live_face_continues_from_the_frame_that_is_shown() -> None:
+    from sedtalker.live import LiveFace
+
+    sound = voice(2).astype(np.float32) / 32768
+
+    async def converse() -> None:
+        async def chunks() -> AsyncIterator[np.ndarray]:
+            yield sound
+
+        parts = [frames async for frames in face.frames(chunks())]
+        jaw = np.concatenate([part.weights[:, JAW] for part in parts])
+        for wrong in ("1", float("nan")):
+            with pytest.raises(SEDTalkerError, match="interruption"):
+                face.interrupt(cast(float, wrong))
+        shown = 20  # the number of the frame
+        fade = face.interrupt(at=(shown + 0.5) / 30)
+        assert jaw[shown] > 0.3 and fade.time[0] == pytest.approx((shown + 1.5) / 30)
+        np.testing.assert_allclose(fade.weights[:, JAW], jaw[shown] * np.array([0.5, 0]), atol=1e-6)
+
+    face = LiveFace(made_talker(), fps=30)
+    asyncio.run(converse())
+    face.close()
+
+
 def test_an_utterance_of_a_live_face_ends_when_the_next_one_starts() -> None:
     from sedtalker.live import LiveFace
 

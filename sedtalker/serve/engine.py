@@ -19,6 +19,7 @@ from sedtalker.serve.config import ServeConfig
 if TYPE_CHECKING:
     from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.pipeline import Talker
+    from sedtalker.talker.streaming import Frames
 
 Float = NDArray[np.float32]
 
@@ -100,13 +101,15 @@ class Engine:
         """Frames that became complete with the next samples (N,) at 16 kHz."""
         start = time.perf_counter()
         stream, options = self._streams[session]
-        return _to_block(stream.push(samples), options.fps, start)
+        frames = stream.push(samples)
+        return to_block(frames, options.fps, time.perf_counter() - start)
 
     def finish(self, session: str) -> FrameBlock:
         """The remaining frames of the utterance; the next samples begin a new one."""
         start = time.perf_counter()
         stream, options = self._streams[session]
-        block = _to_block(stream.finish(), options.fps, start)
+        frames = stream.finish()
+        block = to_block(frames, options.fps, time.perf_counter() - start)
         self.reset(session)
         return block
 
@@ -138,8 +141,8 @@ def _look_aheads(talker: Any) -> tuple[int, ...]:
     return tuple(LOOK_AHEAD) if isinstance(getattr(talker, "encoder", None), LookAheadDial) else ()
 
 
-def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
-    """Frames of a stream as a block; `start` is the `perf_counter` time at which their computing began."""
+def to_block(frames: Frames, fps: float, seconds: float = 0.0) -> FrameBlock:
+    """Frames of a stream as a block; `seconds` is the time of computing them."""
     first = float(frames.time[0]) - 0.5 / fps if len(frames.time) else 0.0
     return FrameBlock(
         first,
@@ -149,7 +152,7 @@ def _to_block(frames: Any, fps: float, start: float) -> FrameBlock:
         frames.gaze,
         frames.posterior,
         frames.intensity,
-        time.perf_counter() - start,
+        seconds,
     )
 
 

@@ -1,9 +1,12 @@
-"""The face between utterances: mouth shut, blinks and gaze, nods while listening; and the way of the lips to rest.
+"""The face between utterances: mouth shut, blinks and gaze, nods while listening; and how an interruption ends one.
 
 This needs no model: it costs some microseconds a frame, and an interruption does not wait for a busy worker.
 """
 
 from __future__ import annotations
+
+import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ Float = NDArray[np.float32]
 
 REST_SECONDS = 1 / 15  # s from an interruption to lips at rest: 2 frames at 30 fps, 4 at 60
 RETURN_SECONDS = 0.35  # s, time constant with which the rest of the face returns
+POSES = 600  # frames that an interruption can go back to
 MOUTH = np.array([name.startswith(("jaw", "mouth", "tongue", "cheekPuff")) for name in ARKIT_NAMES])
 EYES = np.array([name.startswith(("eyeLook", "eyeBlink")) for name in ARKIT_NAMES])
 
@@ -87,6 +91,46 @@ class RestingFace:
             self._next_nod = self._time + float(self._rng.uniform(*_NOD_EVERY))
         self._time += 1 / self.fps
         return sum(_NOD_DEGREES * float(np.exp(-0.5 * ((self._time - nod) / _NOD_SECONDS) ** 2)) for nod in self._nods)
+
+
+class SentPoses:
+    """The last frames that were sent to a client, to continue from the one that it shows."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[FrameBlock, int]] = deque(maxlen=POSES)
+
+    def add(self, block: FrameBlock) -> None:
+        """The frames of a block were sent."""
+        self._rows.extend((block, row) for row in range(len(block.weights)))
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self._rows.clear()
+
+    def start_utterance(self) -> None:
+        """Keep the last frame alone, which is shown until the first one of the next utterance."""
+        pose = self.find()
+        self.clear()
+        if pose is not None:
+            self._rows.append(pose)
+
+    def find(self, at: float = math.inf) -> tuple[FrameBlock, int] | None:
+        """Block and row of the frame at a time in seconds, by default the last one; None without any frame."""
+        for block, row in reversed(self._rows):
+            if block.start + row / block.fps <= at:
+                return block, row
+        return self._rows[0] if self._rows else None
+
+    def interrupt(self, at: float = math.inf) -> FrameBlock | None:
+        """Frames from the pose at a time to lips at rest, which replace all later ones; None without any frame."""
+        pose = self.find(at)
+        if pose is None:
+            return None
+        block, row = pose
+        fade = lips_to_rest(block, row, block.start + (row + 1) / block.fps)
+        self.clear()
+        self.add(fade)
+        return fade
 
 
 def lips_to_rest(pose: FrameBlock, row: int, start: float) -> FrameBlock:

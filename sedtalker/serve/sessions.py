@@ -27,7 +27,7 @@ from sedtalker.labels import canonical_label
 from sedtalker.serve import reasons
 from sedtalker.serve.config import Limits
 from sedtalker.serve.engine import Description, FrameBlock, StreamOptions
-from sedtalker.serve.listening import RestingFace, lips_to_rest
+from sedtalker.serve.listening import RestingFace, SentPoses
 from sedtalker.serve.metrics import Metrics
 from sedtalker.serve.pool import Worker, WorkerLost, WorkerPool
 
@@ -35,7 +35,6 @@ Float = NDArray[np.float32]
 
 STEP = 0.2  # s of audio that the model takes at once at most, so that sessions alternate
 REST_STEP = 0.1  # s of frames of the resting face at a time
-POSES = 600  # frames that an interruption can go back to
 
 logger = logging.getLogger("sedtalker.serve")
 
@@ -92,7 +91,7 @@ class Session:
         self._received = 0.0  # s of audio of the utterance
         self._animated = 0.0  # s of frames of the utterance
         self._started: float | None = None  # monotonic time of the utterance's first frames
-        self._poses: deque[tuple[FrameBlock, int]] = deque(maxlen=POSES)
+        self._poses = SentPoses()
         self._resting = RestingFace(options.fps, self.labels, options.seed)
         self._rest_until = self.opened  # monotonic time up to which frames were sent
         self._listening = self._working = False
@@ -159,10 +158,8 @@ class Session:
             self._inbox = deque(item for item in self._inbox if not isinstance(item, _Audio) and item not in dropped)
             self._inbox.appendleft("interrupt")
             self._waiting = self._received = 0.0
-            pose = self._find_pose(at)
+            block = self._interrupt_poses(at)
             self._outbox.clear()
-            start = 0.0 if pose is None else pose[0].start + (pose[1] + 1) / self.options.fps
-            block = None if pose is None else lips_to_rest(*pose, start)
             event = Event("interrupted", self.utterance, block, "idle")
             self._outbox.append(event)
             if self.watch is not None:
@@ -350,7 +347,7 @@ class Session:
             if self.watch is not None:
                 self.watch(self.name, event)
             if event.block is not None and event.state == "speaking":
-                self._poses.extend((event.block, row) for row in range(len(event.block.weights)))
+                self._poses.add(event.block)
             self._changed.notify_all()
 
     # Between utterances.
@@ -378,17 +375,17 @@ class Session:
             self._resting.start_from(block.weights[-1], block.head[-1], block.gaze[-1])
             self._rest_until += len(block.weights) / block.fps
 
-    def _find_pose(self, at: float | None) -> tuple[FrameBlock, int] | None:
-        """Block and row of the frame at a time of the utterance; None without any frame."""
-        if not self._poses or self._started is None:
+    def _interrupt_poses(self, at: float | None) -> FrameBlock | None:
+        """Frames from the pose at a time of the utterance to lips at rest; None if it was over, or had no frame."""
+        if self._started is None:
             return None
         at = time.monotonic() - self._started if at is None or not math.isfinite(at) else at
         if at > self._animated + 1 and self.state != "speaking":
-            return None  # the utterance was over
-        for block, row in reversed(self._poses):
-            if block.start + row / block.fps <= at:
-                return block, row
-        return self._poses[0]
+            return None
+        block = self._poses.interrupt(at)
+        if block is not None:
+            self._animated = block.start + len(block.weights) / block.fps
+        return block
 
 
 class SessionManager:

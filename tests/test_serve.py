@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import ssl
@@ -11,9 +12,11 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +36,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sedtalker.errors import SEDTalkerError, UsageError
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.serve.config import Limits, ServeConfig
+from sedtalker.serve.pool import Worker, WorkerLost
+from sedtalker.serve.studio import StudioClient
 from sedtalker.serve.visemes import OCULUS
 from sedtalker.serve.websocket import SlowReader, SocketWriter
 
@@ -421,6 +426,62 @@ def test_a_client_that_does_not_read_is_closed_and_others_go_on() -> None:
             quick.send(voice(1).tobytes())
             quick.send(json.dumps({"type": "end"}))
             assert sum(len(block["weights"]) for block in frames_of(receive_until(quick, "end"))) == 30
+
+
+def test_all_sessions_of_a_lost_worker_end_with_that_reason() -> None:
+    """Also those that were idle when the process ended, of which the next one knows nothing."""
+    lost, name = Event(), "an engine"
+
+    def start() -> tuple[Executor, Callable[..., Any]]:
+        def call(method: str, session: str) -> str:
+            if not lost.is_set():
+                lost.set()
+                raise BrokenExecutor
+            return name
+
+        return ThreadPoolExecutor(1), call
+
+    async def lose() -> None:
+        worker = Worker(start)
+        worker.sessions |= {"first", "idle"}
+        for session in ("first", "idle"):
+            with pytest.raises(WorkerLost):
+                await worker.call_for(session, "push")
+        worker.sessions.add("next")
+        assert await worker.call_for("next", "push") == name
+
+    asyncio.run(lose())
+
+
+def test_calls_of_a_lost_studio_do_not_drop_the_next_one() -> None:
+    starts: list[Path] = []
+    slow = Event()
+
+    def start(folder: Path) -> tuple[Executor, Callable[..., Any]]:
+        def call(method: str) -> str:
+            if method == "slow":
+                slow.wait(10)
+            if method != "works":
+                raise BrokenExecutor
+            return method
+
+        starts.append(folder)
+        return ThreadPoolExecutor(2), call
+
+    async def lose() -> None:
+        waiting = asyncio.create_task(studio.call("slow"))
+        await asyncio.sleep(0)
+        with pytest.raises(SEDTalkerError, match="Post the file again"):
+            await studio.call("quick")
+        assert await studio.call("works") == "works"
+        slow.set()
+        with pytest.raises(SEDTalkerError, match="Post the file again"):
+            await waiting
+        assert await studio.call("works") == "works" and len(starts) == 2
+
+    studio = StudioClient(start, Limits())
+    asyncio.run(lose())
+    studio.close()
 
 
 def test_a_failing_model_ends_its_session_alone() -> None:

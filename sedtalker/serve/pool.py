@@ -43,6 +43,12 @@ class Worker:
                 self.executor, self._call = self._start()
             raise WorkerLost(reasons.WORKER_LOST) from error
 
+    async def call_for(self, session: str, method: str, *arguments: Any) -> Any:
+        """As `call`, for a session of this worker; raises WorkerLost also later than the loss of its process."""
+        if session not in self.sessions:
+            raise WorkerLost(reasons.WORKER_LOST)
+        return await self.call(method, session, *arguments)
+
 
 class WorkerPool:
     """The workers, of which the one with the fewest sessions takes the next."""

@@ -237,7 +237,7 @@ class Session:
 
     async def _run(self) -> None:
         try:
-            latency = await self._worker.call("open", self.name, self.options)
+            latency = await self._worker.call_for(self.name, "open", self.options)
             async with self._changed:
                 self._latency = latency
                 self._changed.notify_all()
@@ -289,14 +289,14 @@ class Session:
             self._started, self._animated = None, 0.0
             self._poses.clear()
         epoch = self._epoch
-        block = await self._worker.call("push", self.name, audio.samples)
+        block = await self._worker.call_for(self.name, "push", audio.samples)
         self._count(block, len(audio.samples) / SAMPLE_RATE)
         await self._emit_frames(block, epoch, audio.received)
 
     async def _obey(self, item: Any) -> None:
         epoch = self._epoch
         if item == "interrupt":
-            await self._worker.call("reset", self.name)
+            await self._worker.call_for(self.name, "reset")
         elif item == "end":
             await self._end(epoch)
         elif item[0] == "listen":
@@ -305,7 +305,7 @@ class Session:
                 self.state = "listening" if self._listening else "idle"
                 await self._emit(Event(self.state, self.utterance, None, self.state), epoch)
         elif item[0] == "emotion":
-            await self._worker.call("set_emotion", self.name, *item[1:])
+            await self._worker.call_for(self.name, "set_emotion", *item[1:])
 
     async def _end(self, epoch: int) -> None:
         """The last frames of the utterance, and its event; the event alone if there was no audio."""
@@ -313,7 +313,7 @@ class Session:
         if self.state != "speaking":
             await self._emit(Event("end", self.utterance, None, state), epoch)
             return
-        block = await self._worker.call("finish", self.name)
+        block = await self._worker.call_for(self.name, "finish")
         self._count(block, 0.0)
         await self._emit_frames(block, epoch, 0.0)
         await self._emit(Event("end", self.utterance, None, state), epoch)

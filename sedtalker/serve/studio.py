@@ -278,12 +278,14 @@ class StudioClient:
         if self._jobs >= self._limits.jobs:
             raise Busy(f"{self._jobs} files wait already. Try again later")
         self._jobs += 1
+        if self._executor is None:
+            self._executor, self._call = self._start(Path(self._folder.name))
+        executor = self._executor
         try:
-            if self._executor is None:
-                self._executor, self._call = self._start(Path(self._folder.name))
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._call, method, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(executor, self._call, method, *arguments)
         except BrokenExecutor as error:
-            self._executor = None
+            if executor is self._executor:  # another call may have started the next process
+                self._executor = None
             raise SEDTalkerError("the process that animates files ended. Post the file again") from error
         finally:
             self._jobs -= 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedtalker.errors import AnimationError, SEDTalkerError, as_number, as_path
+from sedtalker.errors import AnimationError, SEDTalkerError, SEDTalkerWarning, as_number, as_path
+from sedtalker.face.orientation import MESH_SIZES
 from sedtalker.files import atomic_write, read_array_header
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.providers import provider
@@ -169,6 +171,9 @@ def load_animation(path: Path | str) -> Animation:
 
     Raises:
         AnimationError: the file is missing or is not an animation, its arrays do not fit each other, or contain NaN.
+
+    Warns:
+        SEDTalkerWarning: the face is too small or too large to be in metres.
     """
     from sedtalker.emotion.track import EmotionTrack
 
@@ -289,3 +294,7 @@ def _check_values(animation: Animation, path: Path) -> None:
         raise AnimationError(f"no triangles, or triangles of vertices that are missing: {path}. {_AGAIN}")
     if len({*names}) < len(names):
         raise AnimationError(f"two blendshapes of the same name: {path}. {_AGAIN}")
+    size = float(np.ptp(animation.template, axis=0).max())
+    if not MESH_SIZES[0] <= size <= MESH_SIZES[1]:
+        text = f"the face is {size:.3g} m large: {path}. Scale its vertices and template to metres"
+        warnings.warn(text, SEDTalkerWarning, stacklevel=3)

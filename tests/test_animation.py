@@ -12,7 +12,7 @@ import pytest
 
 from sedtalker.animation import Animation, load_animation
 from sedtalker.emotion.track import EmotionTrack
-from sedtalker.errors import AnimationError
+from sedtalker.errors import AnimationError, SEDTalkerWarning
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.rig import Face
 
@@ -22,7 +22,7 @@ def rig() -> Face:
     rng = np.random.default_rng(0)
     return Face(
         name="made",
-        template=rng.standard_normal((6, 3)).astype(np.float32),
+        template=(0.05 * rng.standard_normal((6, 3))).astype(np.float32),
         faces=np.array([[0, 1, 2], [3, 4, 5]], np.int32),
         blendshapes=(0.01 * rng.standard_normal((52, 6, 3))).astype(np.float32),
         blendshape_names=ARKIT_NAMES,
@@ -135,6 +135,13 @@ def test_vertices_of_another_program_need_no_emotion(animation: Animation, tmp_p
     np.savez(tmp_path / "odd.npz", **{**arrays, "faces": animation.faces[:, :2]})
     with pytest.raises(AnimationError, match=r"do not fit each other: .*faces is"):
         load_animation(tmp_path / "odd.npz")
+
+
+def test_a_face_that_is_not_in_metres_is_named(animation: Animation, tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    replace(animation, template=1000 * animation.template).save(path)
+    with pytest.warns(SEDTalkerWarning, match=r"the face is \d+ m large: .*own\.npz.*to metres"):
+        load_animation(path)
 
 
 def test_arrays_that_do_not_fit_are_refused(animation: Animation, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sedtalker.face.identity import HEADS, is_person, parse_person, vary_face
 from sedtalker.face.mesh import has_comment, read_mesh
 from sedtalker.face.orientation import (
     HEAD_DISTANCE,
+    MESH_SIZES,
     STATEMENT,
     UPRIGHT,
     AlignmentError,
@@ -32,7 +33,6 @@ DEFAULT = "default"
 _LISTED = 6  # names of missing shapes in a message
 
 # A head measures 0.2 to 0.3 m, with neck and shoulders about 0.6 m. A size far outside means another unit.
-_MIN_SIZE, _MAX_SIZE = 0.08, 2.5  # metres, longest side of a mesh's bounding box
 
 
 def identities() -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def find_pose(path: Path, vertices: Float, triangles: Index, limit: float = HEAD
             raise FaceError(f"{reason}: {path}. {advice}") from error
     size = float(np.ptp(vertices, axis=0).max())
     if has_comment(path, STATEMENT):
-        if not _MIN_SIZE <= size <= _MAX_SIZE:
+        if not MESH_SIZES[0] <= size <= MESH_SIZES[1]:
             raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
         return UPRIGHT
     return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles, limit)
@@ -176,7 +176,7 @@ def is_flame(vertices: Float, triangles: Index) -> bool:
     from sedtalker.face.vertex_masks import FLAME_FACES, FLAME_VERTICES  # which imports this module
 
     size = float(np.ptp(vertices, axis=0).max())
-    return (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES) and _MIN_SIZE <= size <= _MAX_SIZE
+    return (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES) and MESH_SIZES[0] <= size <= MESH_SIZES[1]
 
 
 def _has_default_topology(vertices: Float, triangles: Index, default: Face) -> bool:

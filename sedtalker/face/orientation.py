@@ -20,6 +20,8 @@ from sedtalker.face.rig import Float, Index
 UNITS = {"metres": 1.0, "decimetres": 0.1, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
 """Metres in one unit."""
 
+MESH_SIZES = (0.08, 2.5)  # metres, longest side of a mesh of a head or of a body
+
 STATEMENT = "metres, y up, facing +z"
 """A comment with these words in a mesh file states its unit and axes, which are then not estimated."""
 

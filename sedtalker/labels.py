@@ -42,6 +42,8 @@ def canonical_label(name: str, labels: Sequence[str] = LABELS) -> str:
     Raises:
         TrackError: the name is unknown.
     """
+    if not isinstance(name, str):
+        raise TrackError(f"an emotion must be a name: {name!r}. Use one of: {', '.join(labels)}")
     key = name.strip().casefold()
     by_name = {label.casefold(): label for label in reversed(labels)}
     label = name if name in labels else by_name.get(key) or by_name.get(ALIASES.get(key, key))

@@ -162,11 +162,11 @@ def test_an_emotion_set_by_hand(talker, sound) -> None:
     happy = LABELS.index("happy")
     np.testing.assert_allclose(frames.posterior[:, happy], 1)
     np.testing.assert_allclose(frames.intensity, 0.8, atol=1e-6)
-    stream.set_emotion("happy", 0.8, share=0.5)
+    stream.set_emotion("Joy", 0.8, share=0.5)  # an alias
     assert 0.5 <= stream.push(sound[16_000:20_000]).posterior[-1, happy] < 1
     stream.set_emotion(None)
     assert stream.push(sound[20_000:]).posterior[-1, happy] < 0.5
-    for wrong in (("grumpy",), ("happy", 2.0), ("happy", 1.0, -1.0), ("happy", float("nan"))):
+    for wrong in (("grumpy",), (3,), ("happy", 2.0), ("happy", 1.0, -1.0), ("happy", float("nan"))):
         with pytest.raises(TrackError):
             stream.set_emotion(*wrong)
 

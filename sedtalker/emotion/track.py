@@ -149,8 +149,6 @@ class EmotionTrack:
             TrackError: unknown emotion, an intensity outside 0..1, or a span outside the track.
         """
         end = self.duration if end is None else end
-        if not isinstance(emotion, str):
-            raise TrackError(f"an emotion must be a name: {emotion!r}. Use one of: {', '.join(self.labels)}")
         if not 0 <= as_number(blend, "blend", TrackError) < math.inf:
             raise TrackError(f"a blend of {blend} s: it must be 0 or more, and finite")
         label = canonical_label(emotion, self.labels)

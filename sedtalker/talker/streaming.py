@@ -25,6 +25,7 @@ from sedtalker.emotion.voice import VoiceProfile
 from sedtalker.encoder_config import EarlyStream, LookAheadDial, Windowing
 from sedtalker.errors import SEDTalkerError, TrackError, as_number
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.labels import canonical_label
 from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.talker.config import LOWER_FACE, TalkerConfig
 from sedtalker.talker.idle_motion import LOOK_AHEAD, STILL, IdleMotionGenerator, apply_idle_motion
@@ -422,12 +423,11 @@ class TalkerStream:
         if emotion is None:
             self._hand = None
             return
-        if emotion not in self.labels:
-            raise TrackError(f"unknown emotion {emotion!r}: use one of {', '.join(self.labels)}")
+        label = canonical_label(emotion, self.labels)
         for name, value in (("intensity", intensity), ("share", share)):
             if not 0 <= as_number(value, name, TrackError) <= 1:
                 raise TrackError(f"an emotion's {name} of {value}: give 0 to 1")
-        self._hand = np.eye(len(self.labels), dtype=np.float32)[self.labels.index(emotion)], intensity, share
+        self._hand = np.eye(len(self.labels), dtype=np.float32)[self.labels.index(label)], intensity, share
 
     def _start(self) -> None:
         """Return to the state before the first sample."""

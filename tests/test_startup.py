@@ -54,6 +54,11 @@ def test_quick_commands_import_no_heavy_modules(tmp_path: Path, arguments: list[
     assert not modules & set(HEAVY)
 
 
+def test_a_file_that_is_no_animation_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    modules = imported_by("from sedtalker.cli.main import main; assert main(['evaluate', 'motion', 'a.npz'])", tmp_path)
+    assert "torch" not in modules
+
+
 def test_animate_imports_only_the_modules_that_it_needs(tmp_path: Path, speech_file: Path) -> None:
     arguments = ["animate", str(speech_file), "-o", "out", "--size", "64"]
     modules = imported_by(f"from sedtalker.cli.main import main; assert main({arguments!r}) == 0", tmp_path)

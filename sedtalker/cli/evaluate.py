@@ -454,7 +454,6 @@ def run_expression(arguments: argparse.Namespace) -> int:
 
 def run_motion(arguments: argparse.Namespace) -> int:
     """Analyse the motion of a talker or of animations."""
-    from sedtalker.evaluation.motion import format_motion
     from sedtalker.resources import asset
 
     model = arguments.inputs[0]
@@ -465,6 +464,8 @@ def run_motion(arguments: argparse.Namespace) -> int:
         report, failed = _animations_motion(arguments)
     if not report:
         return 1
+    from sedtalker.evaluation.motion import format_motion
+
     return _print_report(format_motion(report), report, arguments.output) or int(failed)
 
 
@@ -487,7 +488,7 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _animations_motion(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """The report of the animations that can be measured, and whether one cannot, which is printed."""
-    from sedtalker.evaluation.motion import evaluate_animations
+    from sedtalker.animation import load_animation
     from sedtalker.phones import read_phones
 
     if arguments.most or arguments.split:
@@ -498,9 +499,14 @@ def _animations_motion(arguments: argparse.Namespace) -> tuple[dict[str, Any], b
         raise UsageError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     report: dict[str, Any] = {}
-    failed = process_each(
-        arguments.inputs, lambda path: report.update(evaluate_animations([path], phones, arguments.text))
-    )
+
+    def measure(path: Path) -> None:
+        load_animation(path)  # raises before torch is imported
+        from sedtalker.evaluation.motion import evaluate_animations
+
+        report.update(evaluate_animations([path], phones, arguments.text))
+
+    failed = process_each(arguments.inputs, measure)
     return report, failed
 
 

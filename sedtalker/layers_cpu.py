@@ -19,6 +19,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 STORE, GELU, SILU, ADD = range(4)  # what a linear layer does with its result; ADD: to what the output holds
 LANES = 16  # outputs that are computed side by side with vector instructions
+ROWS = 4  # rows of inputs for which weights are read once
+FAST = ("fast",)  # flags of additions and multiplications
 INT8_LANES = {"avx512vnni": (LANES,), "avx2": (2, LANES // 2)}  # registers and the outputs in each, fastest first
 NORM_EPSILON = 1e-5  # of torch's layer norms
 SPARE_ROWS = 96  # of `Rows`, so that the kept rows move rarely
@@ -54,13 +57,13 @@ def _write_dots(context: Any, builder: Any, signature: Any, arguments: Any) -> A
     lanes = LANES if signature.args[2].ndim == 4 else LANES // 2  # outputs of one register
     word, size, parts = ir.IntType(32), context.get_value_type(types.intp), range(LANES // lanes)
     vector, octets = ir.VectorType(word, lanes), ir.VectorType(ir.IntType(8), 4 * lanes)
-    arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)]
-    inputs, weights, results = (builder.ptrtoint(array.data, size) for array in arrays)
+    arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4, 5, 6, 7)]
+    inputs, weights, *terms, results = (builder.ptrtoint(array.data, size) for array in arrays)
     length = builder.extract_value(arrays[0].shape, 1)  # bytes of a row of q
     inputs = builder.add(inputs, builder.mul(arguments[1], length))
     weights = builder.add(weights, builder.mul(arguments[3], builder.mul(length, size(LANES))))
     zeros = ir.Constant(vector, [0] * lanes)
-    totals = [[cgutils.alloca_once_value(builder, zeros) for _ in parts] for _ in range(4)]
+    totals = [[cgutils.alloca_once_value(builder, zeros) for _ in parts] for _ in range(ROWS)]
     for total in (total for row in totals for total in row):
         builder.store(zeros, total)
 
@@ -81,29 +84,95 @@ def _write_dots(context: Any, builder: Any, signature: Any, arguments: Any) -> A
 
     with cgutils.for_range(builder, builder.udiv(length, size(4))) as loop:
         at = builder.add(weights, builder.mul(loop.index, size(4 * LANES)))
-        loaded = [
-            builder.load(builder.inttoptr(builder.add(at, size(4 * lanes * part)), vector.as_pointer()), align=1)
-            for part in parts
-        ]
+        loaded = [_load(builder, builder.add(at, size(4 * lanes * part)), vector) for part in parts]
         for number, row in enumerate(totals):
             place = builder.add(inputs, builder.mul(length, size(number)))
-            place = builder.add(place, builder.mul(loop.index, size(4)))
-            value = builder.load(builder.inttoptr(place, word.as_pointer()), align=1)
-            first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, word(0))
-            copies = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+            value = _load(builder, builder.add(place, builder.mul(loop.index, size(4))), word)
+            copies = _spread(builder, value, vector)
             for total, weight in zip(row, loaded, strict=True):
                 builder.store(add_product(builder.load(total), copies, weight), total)
-    for number, row in enumerate(totals):
-        for part, total in enumerate(row):
+    floats = ir.VectorType(ir.FloatType(), lanes)
+    for part in parts:
+        first = builder.mul(builder.add(builder.mul(arguments[3], size(LANES)), size(lanes * part)), size(4))
+        correction, scale, bias = (
+            _load(builder, builder.add(term, first), kind)
+            for term, kind in zip(terms, (vector, floats, floats), strict=True)
+        )
+        for number, row in enumerate(totals):
+            sums = builder.sitofp(builder.sub(builder.load(row[part]), correction), floats)
             at = builder.add(results, size(4 * (LANES * number + lanes * part)))
-            builder.store(builder.load(total), builder.inttoptr(at, vector.as_pointer()), align=1)
+            value = builder.fadd(builder.fmul(sums, scale, FAST), bias, FAST)
+            builder.store(value, builder.inttoptr(at, floats.as_pointer()), align=4)
+    return context.get_dummy_value()
+
+
+def _load(builder: Any, address: Any, kind: Any) -> Any:
+    """The value of this kind at an address, of any alignment."""
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+
+
+def _spread(builder: Any, value: Any, vector: Any) -> Any:
+    """A vector whose elements are all `value`."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(builder.insert_element(nothing, value, ir.IntType(32)(0)), nothing, mask)
+
+
+@intrinsic
+def _dot(
+    typing_context: Any, q: Any, row: Any, w: Any, block: Any, correction: Any, scale: Any, bias: Any, values: Any
+) -> Any:
+    """values (ROWS, LANES) = outputs of ROWS rows of q (M, K), from `row` on, for a block of `linear_int8_packed`."""
+    return types.none(q, types.intp, w, types.intp, correction, scale, bias, values), _write_dots
+
+
+def _write_products(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Code of `_multiply`."""
+    size, number = context.get_value_type(types.intp), ir.FloatType()
+    lanes = LANES // 2  # of a register: wider ones are not faster with `ROWS` rows
+    vector, parts = ir.VectorType(number, lanes), range(LANES // lanes)
+    x_at, x_step, rows, _, w_at, w_step, length = arguments[1:-1]
+    arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 4, 8)]
+    inputs, weights, results = (builder.ptrtoint(array.data, size) for array in arrays)
+    weights = builder.add(weights, builder.mul(w_at, size(4)))
+    last, places = builder.sub(rows, size(1)), []
+    for row in range(ROWS):  # rows that do not exist repeat the last one
+        own = builder.select(builder.icmp_signed("<", size(row), last), size(row), last)
+        place = builder.add(x_at, builder.mul(own, x_step))
+        places.append(builder.add(inputs, builder.mul(place, size(4))))
+    zeros = ir.Constant(vector, [0.0] * lanes)
+    totals = [[cgutils.alloca_once_value(builder, zeros) for _ in parts] for _ in range(ROWS)]
+    for total in (total for row in totals for total in row):
+        builder.store(zeros, total)
+    with cgutils.for_range(builder, length) as loop:
+        at = builder.add(weights, builder.mul(builder.mul(loop.index, w_step), size(4)))
+        loaded = [_load(builder, builder.add(at, size(4 * lanes * part)), vector) for part in parts]
+        for place, own_totals in zip(places, totals, strict=True):
+            value = _load(builder, builder.add(place, builder.mul(loop.index, size(4))), number)
+            copies = _spread(builder, value, vector)
+            for total, weight in zip(own_totals, loaded, strict=True):
+                product = builder.fmul(copies, weight, FAST)
+                builder.store(builder.fadd(builder.load(total), product, FAST), total)
+    for row, own in enumerate(totals):
+        for part, total in enumerate(own):
+            at = builder.add(results, size(4 * (LANES * row + lanes * part)))
+            builder.store(builder.load(total), builder.inttoptr(at, vector.as_pointer()), align=4)
     return context.get_dummy_value()
 
 
 @intrinsic
-def _dot(typing_context: Any, q: Any, row: Any, w: Any, block: Any, sums: Any) -> Any:
-    """sums (4, LANES) = products of four rows of q (M, K), from `row` on, with a block of w of `linear_int8_packed`."""
-    return types.none(q, types.intp, w, types.intp, sums), _write_dots
+def _multiply(
+    typing_context: Any, x: Any, x_at: Any, x_step: Any, rows: Any, w: Any, w_at: Any, w_step: Any, length: Any,
+    values: Any,
+) -> Any:  # fmt: skip
+    """values (ROWS, LANES) = product of (rows, length) elements of x and (length, LANES) of w; contiguous arrays.
+
+    Row r of x begins at its element x_at + r x_step, row k of w at w_at + k w_step. There are 1 to ROWS rows of x.
+    """
+    if any(array.layout != "C" for array in (x, w, values)):
+        raise TypingError("the arrays must be contiguous")
+    counts = [types.intp] * 3
+    return types.none(x, *counts, w, *counts, values), _write_products
 
 
 @njit(inline="always", fastmath=True)
@@ -173,28 +242,36 @@ def _activate(y: Float, mode: int) -> None:
                 y[m, n] = y[m, n] * sigmoid(y[m, n])
 
 
+@njit(inline="always", fastmath=True)
+def _put(values: Float, y: Float, m: int, n: int, mode: int) -> None:
+    """Store values (<= ROWS, LANES) in y (M, N) from row m and column n on, or add them, as far as y goes."""
+    rows, columns = min(values.shape[0], y.shape[0] - m), min(LANES, y.shape[1] - n)
+    for r in range(rows):
+        target, own = y[m + r, n : n + columns], values[r]
+        if columns == LANES and mode == ADD:
+            for i in range(LANES):
+                target[i] += own[i]
+        elif columns == LANES:
+            for i in range(LANES):
+                target[i] = own[i]
+        else:
+            for i in range(columns):
+                target[i] = own[i] + (target[i] if mode == ADD else np.float32(0.0))
+
+
 @compiled
 def linear(x: Float, w: Float, b: Float, y: Float, mode: int) -> None:
-    """y (M, N) = x (M, K) w^T + b, with weights w (N, K)."""
-    inputs, rows = w.shape[1], y.shape[0]
-    for n in range(w.shape[0]):
-        for part in range(rows // 4):
-            m = 4 * part
-            s0 = s1 = s2 = s3 = np.float32(0.0)
-            for k in range(inputs):
-                weight = w[n, k]
-                s0 += x[m, k] * weight
-                s1 += x[m + 1, k] * weight
-                s2 += x[m + 2, k] * weight
-                s3 += x[m + 3, k] * weight
-            if mode == ADD:
-                s0, s1, s2, s3 = s0 + y[m, n], s1 + y[m + 1, n], s2 + y[m + 2, n], s3 + y[m + 3, n]
-            y[m, n], y[m + 1, n], y[m + 2, n], y[m + 3, n] = s0 + b[n], s1 + b[n], s2 + b[n], s3 + b[n]
-        for m in range(rows // 4 * 4, rows):
-            s0 = np.float32(0.0)
-            for k in range(inputs):
-                s0 += x[m, k] * w[n, k]
-            y[m, n] = s0 + b[n] + (y[m, n] if mode == ADD else np.float32(0.0))
+    """y (M, N) = x (M, K) w^T + b, with weights w (N / LANES, K, LANES) of `pack_rows` and b (>= N,)."""
+    inputs, values = w.shape[1], np.empty((ROWS, LANES), np.float32)
+    for block in range(w.shape[0]):
+        bias = b[LANES * block : LANES * (block + 1)]
+        for m in range(0, y.shape[0], ROWS):
+            rows = min(ROWS, y.shape[0] - m)
+            _multiply(x, m * inputs, inputs, rows, w, LANES * inputs * block, LANES, inputs, values)
+            for r in range(ROWS):
+                for i in range(LANES):
+                    values[r, i] += bias[i]
+            _put(values, y, m, LANES * block, mode)
     _activate(y, mode)
 
 
@@ -208,30 +285,18 @@ def quantize(x: Float, factor: Float, inverse: float, zero: float, q: NDArray[np
 
 
 @compiled
-def _scale(
-    sums: NDArray[np.int32], m: int, n: int, correction: NDArray[np.int32], scale: Float, b: Float, y: Float, mode: int
-) -> None:
-    """y from row m and column n on = integer sums (R, C), scaled."""
-    for r in range(min(sums.shape[0], y.shape[0] - m)):
-        for i in range(min(sums.shape[1], y.shape[1] - n)):
-            value = np.float32(sums[r, i] - correction[n + i]) * scale[n + i] + b[n + i]
-            y[m + r, n + i] = value + (y[m + r, n + i] if mode == ADD else np.float32(0.0))
-
-
-@compiled
 def linear_int8(
     q: NDArray[np.uint8], w: NDArray[np.int8], correction: NDArray[np.int32], scale: Float, b: Float, y: Float,
     mode: int,
 ) -> None:  # fmt: skip
     """y (M, N) = (q w^T - correction) scale + b, of integers q (>= M, K) and w (N, K), for any processor."""
-    sums = np.empty((1, w.shape[0]), np.int32)
     for m in range(y.shape[0]):
         for n in range(w.shape[0]):
             total = np.int32(0)
             for k in range(w.shape[1]):
                 total = _add_product(total, q[m, k], w[n, k])
-            sums[0, n] = total
-        _scale(sums, m, 0, correction, scale, b, y, mode)
+            value = np.float32(total - correction[n]) * scale[n] + b[n]
+            y[m, n] = value + (y[m, n] if mode == ADD else np.float32(0.0))
     _activate(y, mode)
 
 
@@ -242,13 +307,14 @@ def linear_int8_packed(
 ) -> None:  # fmt: skip
     """`linear_int8` with vector instructions, chosen by the shape of w; q has a multiple of 4 rows.
 
-    With AVX-512 VNNI w is (N / LANES, K / 4, LANES, 4), with AVX2 (N / LANES, K / 4, 2, LANES / 2, 4).
+    With AVX-512 VNNI w is (N / LANES, K / 4, LANES, 4), with AVX2 (N / LANES, K / 4, 2, LANES / 2, 4). The arrays of
+    (N,) are longer, up to the end of the last block.
     """
-    sums = np.empty((4, LANES), np.int32)
+    values = np.empty((ROWS, LANES), np.float32)
     for block in range(w.shape[0]):
-        for part in range((y.shape[0] + 3) // 4):
-            _dot(q, 4 * part, w, block, sums)
-            _scale(sums, 4 * part, LANES * block, correction, scale, b, y, mode)
+        for m in range(0, y.shape[0], ROWS):
+            _dot(q, m, w, block, correction, scale, b, values)
+            _put(values, y, m, LANES * block, mode)
     _activate(y, mode)
 
 
@@ -280,36 +346,55 @@ def attend(
     exist. Heads follow each other in the columns, those of keys and values from column `k_at` and `v_at` on. `group`
     heads of the queries share one of the keys.
     """
-    weight = np.empty(k.shape[0], np.float32)
-    total = np.empty(size, np.float32)
+    low, high = max(0, first - left), min(k.shape[0], first + y.shape[0] + ahead)  # keys that any query reads
+    length, whole = high - low, size % LANES == 0  # whole: values can be read where they are
+    columns = LANES * ((length + LANES - 1) // LANES)
+    keys = np.zeros((size, columns), np.float32)
+    values = v if whole else np.zeros((length, LANES * (size // LANES + 1)), np.float32)
+    step = values.shape[1]
+    queries, result = np.empty((ROWS, size), np.float32), np.empty((ROWS, LANES), np.float32)
+    weights, sums = np.empty((ROWS, columns), np.float32), np.empty(ROWS, np.float32)
     root = np.float32(LOG2_E / math.sqrt(size))
-    for m in range(y.shape[0]):
-        low, high = max(0, first + m - left), min(k.shape[0], first + m + ahead + 1)
-        for h in range(heads):
-            query, keys, values = (
-                q[first + m, h * size : (h + 1) * size],
-                k_at + h // group * size,
-                v_at + h // group * size,
-            )
-            most = np.float32(-3e38)
-            for r in range(low, high):
-                key, score = k[r, keys : keys + size], np.float32(0.0)
+    for h in range(heads):
+        if h % group == 0:
+            at = h // group * size
+            origin = low * step + v_at + at if whole else 0  # of the values
+            for r in range(length):
+                key = k[low + r, k_at + at :]
                 for i in range(size):
-                    score += query[i] * key[i]
-                weight[r] = score * root
-                most = max(most, weight[r])
-            sum_of_weights = np.float32(0.0)
-            for r in range(low, high):
-                weight[r] = exp2(weight[r] - most)
-                sum_of_weights += weight[r]
-            for i in range(size):
-                total[i] = np.float32(0.0)
-            for r in range(low, high):
-                value, share = v[r, values : values + size], weight[r]
+                    keys[i, r] = key[i]
+            if not whole:
+                for r in range(length):
+                    values[r, :size] = v[low + r, v_at + at : v_at + at + size]
+        for m in range(0, y.shape[0], ROWS):
+            rows = min(ROWS, y.shape[0] - m)
+            for r in range(rows):
+                query, scaled = q[first + m + r, h * size :], queries[r]
                 for i in range(size):
-                    total[i] += share * value[i]
-            for i in range(size):
-                y[m, h * size + i] = total[i] / sum_of_weights
+                    scaled[i] = query[i] * root
+            start = max(0, first + m - left) - low  # of the keys that these queries read
+            stop = min(k.shape[0], first + m + rows + ahead) - low
+            for at in range(start // LANES * LANES, stop, LANES):
+                _multiply(queries, 0, size, rows, keys, at, columns, size, result)
+                _put(result[:rows], weights, 0, at, STORE)
+            for r in range(rows):
+                begin = max(0, first + m + r - left) - low
+                end = min(k.shape[0], first + m + r + ahead + 1) - low
+                weights[r, start:begin] = np.float32(0.0)
+                weights[r, end:stop] = np.float32(0.0)
+                own, most, total = weights[r, begin:end], np.float32(-3e38), np.float32(0.0)
+                for i in range(own.shape[0]):
+                    most = max(most, own[i])
+                for i in range(own.shape[0]):
+                    own[i] = exp2(own[i] - most)
+                    total += own[i]
+                sums[r] = np.float32(1.0) / total
+            for at in range(0, size, LANES):
+                _multiply(weights, start, columns, rows, values, origin + start * step + at, step, stop - start, result)
+                for r in range(rows):
+                    target, own, inverse = y[m + r, h * size + at : (h + 1) * size], result[r], sums[r]
+                    for i in range(min(LANES, target.shape[0])):
+                        target[i] = own[i] * inverse
 
 
 @compiled
@@ -346,14 +431,26 @@ def int8_lanes() -> tuple[int, ...] | None:
     return None
 
 
+def pad_outputs(values: Any) -> Any:
+    """Values (N, ...) with zeros to a multiple of `LANES`."""
+    return np.pad(values, [(0, -len(values) % LANES)] + [(0, 0)] * (values.ndim - 1))
+
+
+def pack_rows(weight: Float) -> Float:
+    """Weights (N, K) for `linear`: (N / LANES, K, LANES)."""
+    blocks = pad_outputs(np.asarray(weight, np.float32)).reshape(-1, LANES, weight.shape[1])
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1))
+
+
 class Linear:
     """Weights of a linear layer in floating point or 8 bits, packed for the kernels."""
 
     def __init__(self, weight: Float, bias: Float | None = None) -> None:
         """`weight` is (N, K)."""
         self.outputs, self.inputs = weight.shape
-        self._weight = np.ascontiguousarray(weight, np.float32)
+        self._weight = pack_rows(weight)
         self._bias = np.zeros(self.outputs, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+        self._bias = pad_outputs(self._bias)
 
     def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:
         """y (M, N), filled, of x (M, K)."""
@@ -380,6 +477,7 @@ class Int8Rows(Linear):
             padding = [(0, -size % multiple) for size, multiple in zip(integers.shape, (LANES, 4), strict=True)]
             blocks = np.pad(integers, padding).reshape(-1, LANES, (self.inputs + 3) // 4, 4).transpose(0, 2, 1, 3)
             self._integers = np.ascontiguousarray(blocks).reshape(*blocks.shape[:2], *lanes, 4)
+            self._correction, self._scale, self._bias = map(pad_outputs, (self._correction, self._scale, self._bias))
             self._kernel = linear_int8_packed
 
     def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:

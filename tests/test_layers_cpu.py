@@ -1,4 +1,4 @@
-"""Kernels for layers in 8 bits: all give the same sums."""
+"""Kernels for layers: those in 8 bits give the same sums, the others what numpy gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import config
 
 from sedtalker import layers_cpu
-from sedtalker.layers_cpu import GELU, INT8_LANES, Int8Rows
+from sedtalker.layers_cpu import ADD, GELU, INT8_LANES, Int8Rows, Linear, attend
 from sedtalker.weights import Int8Weights
 
 
@@ -31,3 +31,29 @@ def test_kernels_with_vector_instructions_equal_the_plain_one(
         monkeypatch.setattr(layers_cpu, "int8_lanes", lambda lanes=lanes: lanes)
         results.append(Int8Rows(weights)(x, np.empty((rows, outputs), np.float32), GELU))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "outputs", "inputs"), [(1, 1, 3), (7, 37, 30), (8, 48, 64)])
+def test_linear_equals_the_matrix_product(rows: int, outputs: int, inputs: int) -> None:
+    random = np.random.default_rng(1)
+    weight, bias = random.standard_normal((outputs, inputs), np.float32), random.random(outputs, np.float32)
+    x, y = random.standard_normal((rows, inputs), np.float32), random.random((rows, outputs), np.float32)
+    expected = y + x @ weight.T + bias
+    np.testing.assert_allclose(Linear(weight, bias)(x, y, ADD), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "size", "group", "ahead"), [(1, 16, 1, 0), (6, 32, 2, 3), (9, 12, 1, 2)])
+def test_attention_equals_the_softmax_over_each_window(rows: int, size: int, group: int, ahead: int) -> None:
+    random, heads, left, first, kept = np.random.default_rng(2), 4, 5, 7, 18
+    q = random.standard_normal((kept, heads * size), np.float32)
+    k, v = (random.standard_normal((kept, heads // group * size + 3), np.float32) for _ in range(2))
+    y = np.empty((rows, heads * size), np.float32)
+    attend(q, first, k, 3, v, 2, heads, group, size, left, ahead, y)
+    for m in range(rows):
+        window = slice(max(0, first + m - left), min(kept, first + m + ahead + 1))
+        for h in range(heads):
+            own, at = slice(h * size, (h + 1) * size), h // group * size
+            scores = k[window, 3 + at : 3 + at + size] @ q[first + m, own] / np.sqrt(size)
+            weights = np.exp(scores - scores.max())
+            expected = weights / weights.sum() @ v[window, 2 + at : 2 + at + size]
+            np.testing.assert_allclose(y[m, own], expected, rtol=1e-4, atol=1e-5)

@@ -34,6 +34,8 @@ from sedtalker.layers_cpu import (
     linear,
     pack,
     pack_norm,
+    pack_rows,
+    pad_outputs,
     plain_norm,
     sigmoid,
     softmax,
@@ -109,7 +111,7 @@ def _mamba(
     Args:
         before: (conv - 1, E), the last values of u; updated.
         taps: (conv, E) of the convolution.
-        project: (rank + 2 N, E), to step sizes, B and C.
+        project: weights (rank + 2 N, E) of `pack_rows`, to step sizes, B and C.
         step: (rank, E).
         A: (N, E) times log2(e).
         h: (N, E), the state of the scan; updated.
@@ -301,8 +303,8 @@ class _Mamba:
         self._weights = (
             np.ascontiguousarray(weights.array("conv1d.weight", inner, 1, config.conv)[:, 0].T),
             weights.array("conv1d.bias", inner),
-            weights.array("x_proj.weight", rank + 2 * states, inner),
-            np.zeros(rank + 2 * states, np.float32),
+            pack_rows(weights.array("x_proj.weight", rank + 2 * states, inner)),
+            pad_outputs(np.zeros(rank + 2 * states, np.float32)),
             np.ascontiguousarray(weights.array("dt_proj.weight", inner, rank).T),
             weights.array("dt_proj.bias", inner),
             np.ascontiguousarray(-np.exp(weights.array("A_log", inner, states)).T * np.float32(LOG2_E)),

@@ -141,6 +141,13 @@ def test_mistakes_that_are_refused_before_the_work(
         ("evaluate", "diarizer", "m.json", "--left-out", "ravdess=model", "--noise", "10"),
         ("evaluate", "diarizer", "m.json", "--protocol", "emobox", "--most", "3"),
         ("evaluate", "diarizer", "m.json", "--features", "cache"),
+        ("evaluate", "diarizer", "--ordinary", "speech", "--noise", "10"),
+        ("evaluate", "talker", "a", "b", "--face", "man"),
+        ("evaluate", "motion", "clip.npz", "--look-ahead", "80"),
+        ("evaluate", "motion", "clip.npz", "--tracked", "lips"),
+        ("evaluate", "expression", "clip.wav", "--most", "3"),
+        ("evaluate", "expression", "--chain", "m.json", "--ravdess", "RAVDESS"),
+        ("evaluate", "live", "--tracked", "lips", "--split", "train"),
         ("critique", "clip.npz", "--intensity", "0.5"),
     ],
 )

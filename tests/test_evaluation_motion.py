@@ -157,9 +157,7 @@ def test_the_command_reads_a_table_of_phones(spoken: Path, tmp_path: Path, capsy
     assert main(["evaluate", "motion", str(spoken), "--phones", str(table)]) == 1
     assert "no phones of utterance" in capsys.readouterr().err
     assert main(["evaluate", "motion", str(spoken), "--most", "3"]) == 2
-    assert "--most and --split work only for a store" in capsys.readouterr().err
-    assert main(["evaluate", "motion", str(spoken), "--tracked", str(tmp_path)]) == 2
-    assert "--tracked works only for a talker" in capsys.readouterr().err
+    assert "--most has no effect on animations" in capsys.readouterr().err
 
 
 def test_silence_has_only_metrics_of_the_closed_mouth(spoken: Path, tmp_path: Path):

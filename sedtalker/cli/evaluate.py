@@ -134,7 +134,7 @@ def _add_talker(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face", metavar="NAME|MESH", help="face of --render (default: the default head, or the mesh of the truth)"
     )
-    parser.set_defaults(run=run_talker)
+    parser.set_defaults(run=partial(run_talker, parser))
 
 
 def _add_papers(models: Any, common: argparse.ArgumentParser) -> None:
@@ -181,7 +181,7 @@ def _add_motion(models: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split of the store (default: test)")
     add_look_ahead(parser, "400, and the whole recording for the lip gap")
     add_report(parser)
-    parser.set_defaults(run=run_motion)
+    parser.set_defaults(run=partial(run_motion, parser))
 
 
 def _add_faces(models: Any, common: argparse.ArgumentParser) -> None:
@@ -239,7 +239,7 @@ def _add_expression(models: Any, common: argparse.ArgumentParser) -> None:
         help="read rendered pictures too: needs pip install 'sedtalker[judge]' and pip install --no-deps facex",
     )
     add_report(parser)
-    parser.set_defaults(run=run_expression)
+    parser.set_defaults(run=partial(run_expression, parser))
 
 
 def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
@@ -258,7 +258,7 @@ def _add_live(models: Any, common: argparse.ArgumentParser) -> None:
     _add_split(parser, "the manifest")
     _add_most(parser, "of each folder and corpus")
     add_report(parser)
-    parser.set_defaults(run=run_live)
+    parser.set_defaults(run=partial(run_live, parser))
 
 
 def _add_diarizer(models: Any, common: argparse.ArgumentParser) -> None:
@@ -397,8 +397,9 @@ def run_mark(arguments: argparse.Namespace) -> int:
     return _print_report(format_mark(report), report.plain(), arguments.output)
 
 
-def run_talker(arguments: argparse.Namespace) -> int:
+def run_talker(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure a talker and its baselines; exit code 1 if a sequence could not be measured."""
+    from sedtalker.data.vertex_store import is_store
     from sedtalker.evaluation.masks import read_masks
     from sedtalker.evaluation.report import TALKER_FORMATS, format_text, write_report
     from sedtalker.evaluation.systems import make_systems
@@ -408,6 +409,10 @@ def run_talker(arguments: argparse.Namespace) -> int:
     from sedtalker.files import RECORDS_FOLDER
     from sedtalker.phones import read_phones
 
+    if is_store(arguments.truth):
+        refuse_unused(parser, arguments, "fps templates", "on a store")
+    if arguments.render is None:
+        refuse_unused(parser, arguments, "face", "without --render")
     truth = open_truth(arguments.truth, arguments.split, arguments.fps, arguments.templates)
     vertices = truth.motion(truth.items[0]).shape[1]
     masks = read_masks(arguments.masks, vertices) if arguments.masks else default_masks(vertices)
@@ -430,7 +435,7 @@ def run_talker(arguments: argparse.Namespace) -> int:
     return 1 if results[0].bad else 0
 
 
-def run_expression(arguments: argparse.Namespace) -> int:
+def run_expression(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure the expressions of a talker."""
     from sedtalker.data.manifest import load_manifest
     from sedtalker.evaluation.expression import evaluate_expression, format_expression
@@ -439,6 +444,10 @@ def run_expression(arguments: argparse.Namespace) -> int:
 
     if not arguments.recordings and not arguments.chain:
         raise UsageError("nothing to evaluate. Give neutral recordings, --chain MANIFEST, or both")
+    if not arguments.recordings:
+        refuse_unused(parser, arguments, "ravdess", "without recordings")
+    if arguments.chain is None:
+        refuse_unused(parser, arguments, "split most", "without --chain")
     manifest = load_manifest(arguments.chain) if arguments.chain else None
     talker = load(arguments.talker, device="cpu")
     report: dict[str, Any] = {}
@@ -452,7 +461,7 @@ def run_expression(arguments: argparse.Namespace) -> int:
     return _print_report("\n".join(texts), report, arguments.output)
 
 
-def run_motion(arguments: argparse.Namespace) -> int:
+def run_motion(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Analyse the motion of a talker or of animations."""
     from sedtalker.resources import asset
 
@@ -461,6 +470,7 @@ def run_motion(arguments: argparse.Namespace) -> int:
     if is_model:
         report, failed = _model_motion(arguments), False
     else:
+        refuse_unused(parser, arguments, "most split look_ahead tracked", "on animations")
         report, failed = _animations_motion(arguments)
     if not report:
         return 1
@@ -491,12 +501,6 @@ def _animations_motion(arguments: argparse.Namespace) -> tuple[dict[str, Any], b
     from sedtalker.animation import load_animation
     from sedtalker.phones import read_phones
 
-    if arguments.most or arguments.split:
-        raise UsageError(
-            f"--most and --split work only for a store: {arguments.inputs[0]}. Name the animations to measure"
-        )
-    if arguments.tracked:
-        raise UsageError(f"--tracked works only for a talker: {arguments.inputs[0]}. Name its folder and a store")
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
     report: dict[str, Any] = {}
 
@@ -522,7 +526,7 @@ def run_faces(arguments: argparse.Namespace) -> int:
     return _print_report(format_faces(report), report, arguments.output)
 
 
-def run_live(arguments: argparse.Namespace) -> int:
+def run_live(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure live streams for each look-ahead."""
     from sedtalker.data.manifest import load_manifest
     from sedtalker.encoder_config import LookAheadDial
@@ -543,6 +547,8 @@ def run_live(arguments: argparse.Namespace) -> int:
         raise UsageError("--spoken needs --phones, and --phones needs --spoken. Give both")
     if not (arguments.spoken or arguments.tracked or arguments.manifest):
         raise UsageError("nothing to measure. Give --spoken with --phones, --tracked, or --manifest")
+    if arguments.manifest is None:
+        refuse_unused(parser, arguments, "split", "without --manifest")
     most = arguments.most
     tracked = [pair for folder in arguments.tracked for pair in tracked_pairs(folder)[:most]]
     spoken = find_spoken(arguments.spoken, read_phones(arguments.phones), most) if arguments.spoken else []
@@ -559,17 +565,18 @@ def run_live(arguments: argparse.Namespace) -> int:
 
 def run_diarizer(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """Measure a diarizer, or the encoder under EmoBox's protocol."""
-
     if arguments.manifest is None and (arguments.protocol == "emobox" or arguments.left_out or not arguments.ordinary):
         raise UsageError("no MANIFEST of speech corpora. Write one with sedtalker data prepare, or use --ordinary DIR")
-    tests = "ordinary split diarizer noise channels look_aheads references non_speech per_speaker crossfade"
+    tests = "noise channels look_aheads references non_speech per_speaker crossfade"  # on the clips of MANIFEST
     if arguments.left_out:
-        refuse_unused(parser, arguments, f"{tests} protocol features", "with --left-out")
+        refuse_unused(parser, arguments, f"ordinary split diarizer {tests} protocol features", "with --left-out")
         return _run_cross_corpus(arguments)
     if arguments.protocol == "emobox":
-        refuse_unused(parser, arguments, f"{tests} most", "with --protocol emobox")
+        refuse_unused(parser, arguments, f"ordinary split diarizer {tests} most", "with --protocol emobox")
         return _run_emobox(arguments)
     refuse_unused(parser, arguments, "features", "without --protocol emobox")
+    if arguments.manifest is None:
+        refuse_unused(parser, arguments, f"{tests} most", "without MANIFEST")
     from sedtalker.evaluation.diarizer import (
         evaluate_diarizer,
         format_diarizer,

@@ -53,7 +53,7 @@ class ServeConfig:
     origins: tuple[str, ...] = ()  # of pages on other hosts that may connect, and of a proxy before this server
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    workers: int = 2  # processes of the model; 0: threads of this process
+    workers: int = 2  # processes of the model
     drain: float = 10.0  # s for the sessions to end after SIGTERM
     limits: Limits = field(default_factory=Limits)
 

@@ -65,7 +65,7 @@ class WorkerPool:
             executor.submit(call_engine, "describe")  # loads the talker now
             return executor, call_engine
 
-        return cls([Worker(start) for _ in range(max(1, config.workers))])
+        return cls([Worker(start) for _ in range(config.workers)])
 
     @classmethod
     def of_threads(cls, talker: Any, look_ahead: int | None = None, count: int = 1) -> WorkerPool:

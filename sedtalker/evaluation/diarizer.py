@@ -8,8 +8,9 @@ computed from the audio, as at inference.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,7 @@ def evaluate_diarizer(
         MissingExtraError: the extra `train` is not installed.
     """
     measure.require_metrics()
-    for place in ordinary:
-        find_recordings(place, split)
-    for folder in sounds or ():
-        audio_files(folder)
+    _check_folders(ordinary, sounds, split)
     network = diarizer if isinstance(diarizer, Diarizer) else load_diarizer(diarizer)
     encoder = offline(load_encoder(network.config.encoder))
     dials = {ms: with_look_ahead(encoder, ms) for ms in look_aheads}
@@ -188,24 +186,16 @@ def evaluate_diarizer(
         if not selected:
             raise DataError(f"no utterances of split {split!r}: {manifest_path}. Choose train, validation or test")
         utterances = [item for item in selected if not item.segments]
-        clips = diarize_clips(manifest, utterances, network, encoder)
+        diarize = partial(diarize_clips, manifest, utterances, network)
+        report |= describe_clips(diarize(encoder), labels, seed)
         mixes = diarize_mixes(manifest, utterances, network, encoder, per_speaker, seed, crossfade)
         mixes += diarize_recordings(manifest, [item for item in selected if item.segments], network, encoder)
-        report |= describe_clips(clips, labels, seed)
-        for corpus in sorted({mix.corpus for mix in mixes}):
-            report["mixes"][corpus] = mix_metrics([mix for mix in mixes if mix.corpus == corpus], seed)
-        again = {
-            name: diarize_clips(manifest, utterances, network, encoder, degrade)
-            for name, degrade in (degradations or {}).items()
-        }
-        report |= _compare_clips("disturbed", again, labels, seed)
-        again = {f"{ms} ms": diarize_clips(manifest, utterances, network, dial) for ms, dial in dials.items()}
-        if network.config.causal:
-            again |= {
-                f"{ms} ms, live": diarize_clips(manifest, utterances, network, dial, run=diarize_live)
-                for ms, dial in dials.items()
-            }
-        report |= _compare_clips("look_ahead", again, labels, seed)
+        report["mixes"] = _describe_mixes(mixes, seed)
+        degraded = {name: diarize(encoder, degrade) for name, degrade in (degradations or {}).items()}
+        report |= _compare_clips("disturbed", degraded, labels, seed)
+        report |= _compare_clips(
+            "look_ahead", _diarize_look_aheads(diarize, dials, network.config.causal), labels, seed
+        )
         if references:
             others = [item for item in manifest.select(split) if not item.segments]
             report["voice_reference"] = evaluate_reference(
@@ -216,6 +206,32 @@ def evaluate_diarizer(
     if ordinary:
         report["ordinary"] = evaluate_ordinary(ordinary, network, encoder, seed, split)
     return report
+
+
+def _check_folders(ordinary: Sequence[Path], sounds: Sequence[Path] | None, split: str) -> None:
+    """Raise DataError if a folder of ordinary speech or of sounds is missing or holds no audio."""
+    for place in ordinary:
+        find_recordings(place, split)
+    for folder in sounds or ():
+        audio_files(folder)
+
+
+def _describe_mixes(mixes: Sequence[RecordingPrediction], seed: int) -> dict[str, dict[str, Any]]:
+    """Metrics by time of recordings with changing emotion, by corpus."""
+    return {
+        corpus: mix_metrics([mix for mix in mixes if mix.corpus == corpus], seed)
+        for corpus in sorted({mix.corpus for mix in mixes})
+    }
+
+
+def _diarize_look_aheads(
+    diarize: Callable[..., list[ClipPrediction]], dials: Mapping[int, WindowedEncoder], live: bool
+) -> dict[str, list[ClipPrediction]]:
+    """Predictions of whole files with each look-ahead in ms and, if `live`, of streams; by condition."""
+    conditions = {f"{ms} ms": diarize(dial) for ms, dial in dials.items()}
+    if live:
+        conditions |= {f"{ms} ms, live": diarize(dial, run=diarize_live) for ms, dial in dials.items()}
+    return conditions
 
 
 def with_look_ahead(encoder: WindowedEncoder, look_ahead: int) -> WindowedEncoder:

@@ -531,24 +531,13 @@ def train_diarizer(config_path: Path | str, overrides: Sequence[str] = ()) -> Pa
 def run_training(training: DiarizerTraining) -> Path:
     """Train, calibrate and export a diarizer with given settings; returns the exported folder.
 
-    Runs whose mean is exported are written to `output`/0, /1 and so on. A mean of runs that start with the same
-    weights, or with these weights, is often better on other speakers (Wortsman et al. 2022, "Model soups").
+    Runs whose mean is exported are written to `output`/0, /1 and so on.
     """
     if training.averages:
-        parts = [
-            replace(training, runs=1, start_share=0.0, seed=training.seed + run, output=f"{training.output}/{run}")
-            for run in range(training.runs)
-        ]
-        if training.start_share:
-            require_same_sizes([Diarizer(training.model), load_diarizer(training.init_from, precision="float32")])
-        folders = [run_training(part) for part in parts]
-        shares = [(1 - training.start_share) / training.runs] * training.runs
-        if training.start_share:
-            folders, shares = [*folders, Path(training.init_from)], [*shares, training.start_share]
-        return average_diarizers(folders, shares, Path(training.output, "model"))
+        return _average_runs(training)
     torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
-    manifest = load_manifest(training.manifest)
+    manifest, caches = load_manifest(training.manifest), [Path(folder) for folder in training.features]
     used = [item for item in manifest if training.corpus_weights.get(item.corpus, 1) > 0]
     utterances = [item for item in used if item.split in training.splits]
     held_out = [item for item in used if item.split == "validation" and not item.segments]
@@ -556,11 +545,38 @@ def run_training(training: DiarizerTraining) -> Path:
         raise DataError(
             f"no training or no validation speakers: {training.manifest}. Write it again with: sedtalker data prepare"
         )
-    caches = [Path(folder) for folder in training.features]
     teacher = TeacherOutputs(Path(training.teacher)) if training.teacher else None
     mixer = Mixer(
         utterances, caches, training.mixing, training.corpus_weights, training.seed, training.in_memory, teacher
     )
+    clips = [CachedClip(item, caches[:1]) for item in held_out]
+    module = _fit(training, mixer, clips)
+    deciding = {item.id for item in select_calibration_clips(manifest, training.model)}
+    return _export(training, module, mixer, [clip for clip in clips if clip.utterance.id in deciding] or clips)
+
+
+def _average_runs(training: DiarizerTraining) -> Path:
+    """Train with several seeds, and export the mean of the weights; returns its folder.
+
+    A mean of runs that start with the same weights, or with these weights, is often better on other speakers (Wortsman
+    et al. 2022, "Model soups").
+    """
+    parts = [
+        replace(training, runs=1, start_share=0.0, seed=training.seed + run, output=f"{training.output}/{run}")
+        for run in range(training.runs)
+    ]
+    if training.start_share:
+        require_same_sizes([Diarizer(training.model), load_diarizer(training.init_from, precision="float32")])
+    folders = [run_training(part) for part in parts]
+    shares = [(1 - training.start_share) / training.runs] * training.runs
+    if training.start_share:
+        folders, shares = [*folders, Path(training.init_from)], [*shares, training.start_share]
+    return average_diarizers(folders, shares, Path(training.output, "model"))
+
+
+def _fit(training: DiarizerTraining, mixer: Mixer, clips: Sequence[CachedClip]) -> DiarizerModule:
+    """Train on mixtures and validate on clips; returns the module for evaluation."""
+    check_cached_features(training, clips[0])
     module, log_priors = DiarizerModule(training), estimate_log_priors(mixer)
     if training.model.causal and not training.init_from:
         set_average_voice(module.diarizer, mixer)
@@ -573,8 +589,6 @@ def run_training(training: DiarizerTraining) -> Path:
         accelerator="auto", devices=1,
         callbacks=[saved], default_root_dir=output, logger=False, gradient_clip_val=1.0, num_sanity_val_steps=0,
     )  # fmt: skip
-    clips = [CachedClip(item, caches[:1]) for item in held_out]
-    check_cached_features(training, clips[0])
     batches = MixedUtterances(mixer, training.batch_size, log_priors, training.model.causal, training.groups)
     trainer.fit(
         module,
@@ -583,15 +597,16 @@ def run_training(training: DiarizerTraining) -> Path:
         ckpt_path=last_checkpoint(module, output, training.steps),
         weights_only=True,
     )
-    exported = output / "model"
-    module = module.eval()
+    return module.eval()
+
+
+def _export(training: DiarizerTraining, module: DiarizerModule, mixer: Mixer, deciding: Sequence[CachedClip]) -> Path:
+    """Calibrate a trained diarizer on the deciding clips, and save it; returns its folder."""
+    exported, diarizer = Path(training.output, "model"), module.diarizer
     if training.neutral_bias is None:
-        deciding = {item.id for item in select_calibration_clips(manifest, training.model)}
-        diarizer = calibrate(module.diarizer, [c for c in clips if c.utterance.id in deciding] or clips, module.encoder)
-    else:
-        diarizer = module.diarizer
-        if diarizer.config.causal:
-            add_neutral_bias(diarizer, training.neutral_bias)
+        diarizer = calibrate(diarizer, deciding, module.encoder)
+    elif diarizer.config.causal:
+        add_neutral_bias(diarizer, training.neutral_bias)
     if isinstance(module.encoder, TunedEncoder):
         own = (exported / OWN_ENCODER).resolve()
         save_tuned_encoder(training.model.encoder, module.encoder, own)

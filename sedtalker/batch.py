@@ -1,21 +1,24 @@
 """Batch runs: process many files, in worker processes or on a cluster, and resume an interrupted run.
 
-The results of a file are all written or none. A failure is printed and does not stop the other files. The output
-folder also gets `.sedtalker/NAME.json`, a record of each finished file that `--resume` compares with its input, and,
-for more than one input, `sedtalker-report.json`. A record is written when all results of its file are complete but
-still have temporary names. A run that was killed at any moment therefore never computes a complete result again.
+The results of a file are all written or none. A failure is printed and does not stop the other files. If two inputs
+have the same name, the results are in subfolders, as the inputs are. The folder of a result also gets
+`.sedtalker/NAME.json`, a record of each finished file that `--resume` compares with its input, and the output folder
+gets, for more than one input, `sedtalker-report.json`. A record is written when all results of its file are complete
+but still have temporary names. A run that was killed at any moment therefore never computes a complete result again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
 import time
 import traceback
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -39,12 +42,16 @@ from sedtalker.errors import (
 from sedtalker.files import RECORDS_FOLDER, atomic_write, digest, final_name, replace_into, sha256, write_error
 from sedtalker.task_options import (
     RESULT_ENDINGS,
+    VOICES_FOLDER,
+    AnimateOptions,
     EnrollOptions,
     Options,
+    PictureOptions,
     ReadingOptions,
     RenderOptions,
     check_options,
     option_files,
+    pooled_profile,
     profile_path,
 )
 from sedtalker.tasks import FileTask, load_task, open_video_process
@@ -69,6 +76,15 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
+class _Job:
+    """One input."""
+
+    path: Path
+    folder: Path  # of its results
+    key: str | None = None  # of its results, for `--resume`; None: none is recorded
+
+
+@dataclass(frozen=True)
 class FileOutcome:
     """Status and results of one input, as in the report."""
 
@@ -83,8 +99,8 @@ class FileOutcome:
 def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: BatchConfig | None = None) -> int:
     """Process every input with `options` and write the results to `folder`; returns 0 if all were written, else 1.
 
-    Missing files, two inputs of the same name and an output folder that cannot be written are reported before a
-    model is loaded.
+    Missing files, two inputs of the same name in a folder and an output folder that cannot be written are reported
+    before a model is loaded.
 
     Raises:
         SEDTalkerError: an error that concerns all inputs, such as a missing model.
@@ -98,15 +114,17 @@ def run_batch(inputs: Sequence[Path], folder: Path, options: Options, config: Ba
     absent = [FileOutcome(_escape(path), "failed", reason=reason) for path, reason in reasons.items() if reason]
     for outcome in absent:
         _print_outcome(outcome)
-    present = [path for path, reason in reasons.items() if not reason]
-    _check_unique_names(present, folder)
-    with _remove_empty_folders(folder):
-        if present and isinstance(options, ReadingOptions) and options.same_speaker is not None:
-            options = _pool_voices(present, folder, options, config)
-        outcomes = absent + (_run_files(present, folder, options, config, len(inputs) > 1) if present else [])
+    jobs = _make_jobs([path for path, reason in reasons.items() if not reason], folder, options)
+    outcomes = absent
+    with _remove_empty_folders([folder, *(job.folder for job in jobs)]):
+        if jobs:
+            _check_writable(folder)
+            if isinstance(options, ReadingOptions) and options.same_speaker is not None:
+                _pool_voices(jobs, folder, options, config)
+            outcomes = absent + _run_files(jobs, options, config, len(inputs) > 1)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(inputs) > 1:
-        if present:
+        if jobs:
             _write_report(outcomes, folder)
         if failed:
             print(f"sedtalker: {len(failed)} of {len(inputs)} files failed", file=sys.stderr)
@@ -142,8 +160,8 @@ def _input_problem(path: Path) -> str:
     return ""
 
 
-def _pool_voices(paths: list[Path], folder: Path, options: Options, config: BatchConfig) -> Options:
-    """Enroll the voice of every input; returns options with which each knows the other recordings of its speaker.
+def _pool_voices(jobs: list[_Job], folder: Path, options: ReadingOptions, config: BatchConfig) -> None:
+    """Enroll the voice of every input, and write for each the profile of the other recordings of its speaker.
 
     The profiles of an input's other recordings do not depend on the order of the inputs. An input that cannot be read
     has no profile; processing it reports the reason.
@@ -151,92 +169,91 @@ def _pool_voices(paths: list[Path], folder: Path, options: Options, config: Batc
     from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.emotion.voice_pool import merge_others
 
-    assert isinstance(options, ReadingOptions)
-    speakers = _speakers(paths, options.same_speaker or ONE_SPEAKER)
-    pooled = folder / RECORDS_FOLDER / "voices"
-    own = pooled / "own"
+    speakers = _speakers(jobs, folder, options.same_speaker or ONE_SPEAKER)
+    enrolling = [_Job(job.path, job.folder / VOICES_FOLDER / "own") for job in jobs]
     enroll = EnrollOptions(options.device, options.diarizer, options.audio_track)
-    _run_files(paths, own, enroll, config, many=True, quiet=True)
-    profiles = {path: profile_path(own, path) for path in paths}
-    for speaker in dict.fromkeys(speakers.values()):
-        members = [path for path in paths if speakers[path] == speaker]
-        known = {path: VoiceProfile.load(profiles[path]) for path in members if profiles[path].is_file()}
-        for path, profile in merge_others(known).items():
-            result = profile_path(pooled, path)
+    _run_files(enrolling, enroll, config, many=True, quiet=True)
+    profiles = {job.path: profile_path(job.folder, job.path) for job in enrolling}
+    members: dict[str, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        members[speakers[job.path]].append(job)
+    for group in members.values():
+        paths = [job.path for job in group if profiles[job.path].is_file()]
+        others = merge_others({path: VoiceProfile.load(profiles[path]) for path in paths})
+        for job in group:
+            result, profile = pooled_profile(job.folder, job.path), others.get(job.path)
             if profile is None:
                 result.unlink(missing_ok=True)
             else:
                 profile.save(result)
-    return replace(options, voice_folder=pooled)
 
 
-def _speakers(paths: list[Path], source: str) -> dict[Path, str]:
+def _speakers(jobs: list[_Job], folder: Path, source: str) -> dict[Path, str]:
     """The speaker of each input: the same for all, one for each folder, or from a table.
+
+    The table names an input with or without its folder, but with it if another one has the same name.
 
     Raises:
         DataError: the table cannot be read, or an input is not in it.
     """
     if source == ONE_SPEAKER:
-        return dict.fromkeys(paths, source)
+        return {job.path: source for job in jobs}
     if source == "folder":
-        return {path: str(path.resolve().parent) for path in paths}
+        return {job.path: str(job.path.resolve().parent) for job in jobs}
     from sedtalker.data.tables import index_rows, match_names, read_table
 
     table = Path(source)
-    rows = match_names(index_rows(read_table(table, ("file", "speaker")), "file", table),
-                       [path.stem for path in paths], table, complete=False)  # fmt: skip
-    absent = [path for path in paths if not rows.get(path.stem, {}).get("speaker")]
+    names = {job.path: (job.folder.relative_to(folder) / job.path.stem).as_posix() for job in jobs}
+    rows = match_names(
+        index_rows(read_table(table, ("file", "speaker")), "file", table), [*names.values()], table, complete=False
+    )
+    absent = [path for path, name in names.items() if not rows.get(name, {}).get("speaker")]
     if absent:
         raise DataError(f"no speaker of {absent[0]} in the table: {table}. Add a row with its file and speaker")
-    return {path: rows[path.stem]["speaker"] for path in paths}
+    return {path: rows[name]["speaker"] for path, name in names.items()}
 
 
 def _run_files(
-    paths: list[Path], folder: Path, options: Options, config: BatchConfig, many: bool, quiet: bool = False
+    jobs: list[_Job], options: Options, config: BatchConfig, many: bool, quiet: bool = False
 ) -> list[FileOutcome]:
     """Process inputs that exist, or keep their finished results; `quiet` prints no outcomes."""
-    _check_writable(folder)
-    keys: dict[Path, str] = {}
     if many or config.resume:
         weights = _model_identities(options)
-        keys = {path: key for path in paths if (key := _resume_key(path, options, weights))}
-    skipped = [path for path in paths if config.resume and path in keys and _is_finished(path, folder, keys[path])]
-    outcomes = [FileOutcome(str(path), "kept") for path in skipped]
-    todo = [path for path in paths if path not in skipped]
+        jobs = [replace(job, key=_resume_key(job, options, weights)) for job in jobs]
+    kept = {job for job in jobs if config.resume and _is_finished(job)}
+    outcomes = [FileOutcome(str(job.path), "kept") for job in jobs if job in kept]
+    todo = [job for job in jobs if job not in kept]
     if config.resume:
-        for path in todo:
-            _remove_leftovers(path, folder)
-    for outcome in _show_progress(_iterate_outcomes(todo, folder, options, config, keys), len(todo), many):
+        _remove_leftovers(todo)
+    for outcome in _show_progress(_iterate_outcomes(todo, options, config), len(todo), many):
         outcomes.append(outcome)
         if not quiet:
             _print_outcome(outcome)
     return outcomes
 
 
-def _iterate_outcomes(
-    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
-) -> Iterator[FileOutcome]:
-    if not paths:
+def _iterate_outcomes(jobs: list[_Job], options: Options, config: BatchConfig) -> Iterator[FileOutcome]:
+    if not jobs:
         return
     if config.executor == "slurm":
-        yield from _run_on_cluster(paths, folder, options, config, keys)
-    elif config.jobs > 1 and len(paths) > 1:
-        yield from _run_in_processes(paths, folder, options, config, keys)
+        yield from _run_on_cluster(jobs, options, config)
+    elif config.jobs > 1 and len(jobs) > 1:
+        yield from _run_in_processes(jobs, options, config)
     else:
         opened = open_video_process(options) if config.video_process and not config.debug else nullcontext()
         with opened as video_process:
-            run_task = load_task(options, folder)
+            run_task = load_task(options)
             if video_process is not None:
                 run_task = partial(run_task, video_process=video_process)  # type: ignore[call-arg]
-            for path in paths:
-                yield _run_task(run_task, path, folder, keys.get(path), config.debug)
+            for job in jobs:
+                yield _run_task(run_task, job, config.debug)
 
 
-def _run_task(run_task: FileTask, path: Path, folder: Path, key: str | None, debug: bool) -> FileOutcome:
-    start = time.perf_counter()
+def _run_task(run_task: FileTask, job: _Job, debug: bool) -> FileOutcome:
+    start, path = time.perf_counter(), job.path
     try:
         with warnings_as_lines():  # worker processes print their own warnings
-            made = run_task(path, partial(_record, path, folder, key))
+            made = run_task(path, job.folder, partial(_record, job))
     except Exception as error:  # an error of one file must not stop the others
         if debug:
             traceback.print_exc()
@@ -253,86 +270,81 @@ class _TaskLoader:
     """Arguments of a worker process; calling it loads the models, once per process."""
 
     options: Options
-    folder: Path
-    jobs: int  # processes that share the processors
+    processes: int  # that share the processors
     debug: bool
 
-    def __call__(self) -> Callable[[tuple[Path, str | None]], FileOutcome]:
+    def __call__(self) -> Callable[[_Job], FileOutcome]:
         """Returns the function that writes the results of one input."""
         from sedtalker.render.parallel import available_threads, limit_threads
 
-        threads = max(1, available_threads() // self.jobs)
+        threads = max(1, available_threads() // self.processes)
         limit_threads(threads)
-        run_task = load_task(self.options, self.folder)
+        run_task = load_task(self.options)
         if "torch" in sys.modules:  # rendering does not need it
             sys.modules["torch"].set_num_threads(threads)
-        return lambda task: _run_task(run_task, task[0], self.folder, task[1], self.debug)
+        return lambda job: _run_task(run_task, job, self.debug)
 
 
-def _run_in_processes(
-    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
-) -> Iterator[FileOutcome]:
-    jobs = min(config.jobs, len(paths))
-    load = _TaskLoader(options, folder, jobs, config.debug)
-    tasks = [(path, keys.get(path)) for path in paths]
-    for (path, _), result in map_in_workers(load, tasks, jobs, lambda task: _remove_leftovers(task[0], folder)):
+def _run_in_processes(jobs: list[_Job], options: Options, config: BatchConfig) -> Iterator[FileOutcome]:
+    processes = min(config.jobs, len(jobs))
+    load = _TaskLoader(options, processes, config.debug)
+    for job, result in map_in_workers(load, jobs, processes, lambda job: _remove_leftovers([job])):
         if isinstance(result, WorkerDeath):
             yield FileOutcome(
-                str(path),
+                str(job.path),
                 "failed",
-                reason=f"the process that worked on it {result.reason}: {path}. Use fewer --jobs, or free memory",
+                reason=f"the process that worked on it {result.reason}: {job.path}. Use fewer --jobs, or free memory",
             )
         else:
             yield result
 
 
-def _run_on_cluster(
-    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
-) -> Iterator[FileOutcome]:
-    """Submit shares of the files as Slurm jobs, through submitit. All nodes must be able to write the folder."""
-    shares = [paths[first :: config.jobs] for first in range(min(config.jobs, len(paths)))]
-    run_share = partial(_run_cluster_share, folder=folder, options=options, config=config, keys=keys)
-    results = map_on_cluster(run_share, shares, folder / RECORDS_FOLDER / "cluster", config.cluster)
+def _run_on_cluster(jobs: list[_Job], options: Options, config: BatchConfig) -> Iterator[FileOutcome]:
+    """Submit shares of the files as Slurm jobs, through submitit. All nodes must be able to write the folders."""
+    shares = [jobs[first :: config.jobs] for first in range(min(config.jobs, len(jobs)))]
+    run_share = partial(_run_cluster_share, options=options, config=config)
+    results = map_on_cluster(run_share, shares, jobs[0].folder / RECORDS_FOLDER / "cluster", config.cluster)
     for share, outcomes in zip(shares, results, strict=True):
         if isinstance(outcomes, SEDTalkerError):  # it concerns all files
             raise outcomes
         if not isinstance(outcomes, Exception):
             yield from outcomes
             continue
-        for path in share:  # the finished files of the job have records
-            if path in keys and _is_finished(path, folder, keys[path]):
-                yield FileOutcome(str(path), "done", made=_recorded_results(path, folder))
+        for job in share:  # the finished files of the share have records
+            if _is_finished(job):
+                yield FileOutcome(str(job.path), "done", made=_recorded_results(job))
             else:
                 yield FileOutcome(
-                    str(path),
+                    str(job.path),
                     "failed",
-                    reason=f"its cluster job failed: {path} ({first_line(outcomes)}). Run again with --resume",
+                    reason=f"its cluster job failed: {job.path} ({first_line(outcomes)}). Run again with --resume",
                 )
 
 
-def _run_cluster_share(
-    paths: list[Path], folder: Path, options: Options, config: BatchConfig, keys: dict[Path, str]
-) -> list[FileOutcome] | SEDTalkerError:
+def _run_cluster_share(jobs: list[_Job], options: Options, config: BatchConfig) -> list[FileOutcome] | SEDTalkerError:
     """Process the files of one cluster job in a worker process, so that a crash costs only one file.
 
     An error that concerns all files is returned, not raised, because submitit would add a traceback.
     """
     try:
-        return list(_run_in_processes(paths, folder, options, replace(config, jobs=1), keys))
+        return list(_run_in_processes(jobs, options, replace(config, jobs=1)))
     except SEDTalkerError as error:
         return error
 
 
-def _resume_key(path: Path, options: Options, weights: list[str]) -> str | None:
+def _resume_key(job: _Job, options: Options, weights: list[str]) -> str | None:
     """Hash of everything that determines a result: the input's bytes, options, weights and program version.
 
     None if a file cannot be read; processing the input then reports the reason.
     """
     try:
-        if not path.is_file():  # reading a pipe would empty it
+        if not job.path.is_file():  # reading a pipe would empty it
             return None
-        files = [digest(file) for file in option_files(options, path)]
-        described = [sha256(path), type(options).__name__, asdict(options), files, weights, __version__]
+        read = option_files(options, job.path)
+        if isinstance(options, ReadingOptions) and options.same_speaker is not None:
+            read += [file for file in [pooled_profile(job.folder, job.path)] if file.is_file()]
+        files = [digest(file) for file in read]
+        described = [sha256(job.path), type(options).__name__, asdict(options), files, weights, __version__]
     except (OSError, SEDTalkerError):
         return None
     return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
@@ -386,38 +398,41 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _record_path(path: Path, folder: Path) -> Path:
-    return folder / RECORDS_FOLDER / f"{path.name}.json"
+def _record_path(job: _Job) -> Path:
+    return job.folder / RECORDS_FOLDER / f"{job.path.name}.json"
 
 
-def _record(path: Path, folder: Path, key: str | None, results: dict[Path, Path]) -> None:
+def _record(job: _Job, results: dict[Path, Path]) -> None:
     """Write the record of an input; `results` maps the final path of each result to its present temporary path."""
-    if key is None:
+    if job.key is None:
         return
+    folder = job.folder
     made = {
         str(final.relative_to(folder)): {"aside": str(temp_path.relative_to(folder)), "sha256": digest(temp_path)}
         for final, temp_path in results.items()
     }
-    with atomic_write(_record_path(path, folder)) as temp_path:
-        temp_path.write_text(json.dumps({"key": key, "made": made}), encoding="utf-8")
+    with atomic_write(_record_path(job)) as temp_path:
+        temp_path.write_text(json.dumps({"key": job.key, "made": made}), encoding="utf-8")
 
 
-def _is_finished(path: Path, folder: Path, key: str) -> bool:
+def _is_finished(job: _Job) -> bool:
     """Whether an earlier run with this key finished, and its results are unchanged; missing renames are done now."""
+    if job.key is None:
+        return False
     try:
-        record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
-        return record["key"] == key and all(
-            _complete_rename(folder / name, folder / result["aside"], result["sha256"])
+        record = json.loads(_record_path(job).read_text(encoding="utf-8"))
+        return record["key"] == job.key and all(
+            _complete_rename(job.folder / name, job.folder / result["aside"], result["sha256"])
             for name, result in record["made"].items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _recorded_results(path: Path, folder: Path) -> list[str]:
+def _recorded_results(job: _Job) -> list[str]:
     """Paths of the results in the record of an input."""
-    record = json.loads(_record_path(path, folder).read_text(encoding="utf-8"))
-    return [str(folder / name) for name in record["made"]]
+    record = json.loads(_record_path(job).read_text(encoding="utf-8"))
+    return [str(job.folder / name) for name in record["made"]]
 
 
 def _complete_rename(final: Path, temp_path: Path, expected: str) -> bool:
@@ -427,18 +442,29 @@ def _complete_rename(final: Path, temp_path: Path, expected: str) -> bool:
     return final.exists() and digest(final) == expected
 
 
-def _remove_leftovers(path: Path, folder: Path) -> None:
-    """Delete temporary files (see `files.atomic_write`) of the results of this input."""
-    stems = {path.stem, path.stem.replace(".", "_")}
-    for temp_path in folder.glob(".*~*"):
-        name = final_name(temp_path).name
-        endings = [name[len(stem) :] for stem in stems if name.startswith(stem)]
-        if name == temp_path.name or not any(end in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(end) for end in endings):
-            continue
-        if temp_path.is_dir():
-            shutil.rmtree(temp_path, ignore_errors=True)
-        else:
-            temp_path.unlink(missing_ok=True)
+def _remove_leftovers(jobs: Iterable[_Job]) -> None:
+    """Delete temporary files (see `files.atomic_write`) of the results of these inputs."""
+    stems_in: dict[Path, set[str]] = defaultdict(set)
+    for job in jobs:
+        stems_in[job.folder] |= {job.path.stem, job.path.stem.replace(".", "_")}
+    for folder, stems in stems_in.items():
+        for temp_path in folder.glob(".*~*"):
+            name = final_name(temp_path).name
+            if name != temp_path.name and any(_is_result(name, stem) for stem in stems):
+                _remove(temp_path)
+
+
+def _is_result(name: str, stem: str) -> bool:
+    """Whether a file of this name is a result of an input with this stem."""
+    ending = name.removeprefix(stem)
+    return name.startswith(stem) and (ending in RESULT_ENDINGS or _SIMPLE_ENDING.fullmatch(ending) is not None)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _show_progress(outcomes: Iterator[FileOutcome], count: int, many: bool) -> Iterator[FileOutcome]:
@@ -467,25 +493,64 @@ def _print_outcome(outcome: FileOutcome) -> None:
             print(one_line(line))
 
 
-def _check_unique_names(paths: Sequence[Path], folder: Path) -> None:
-    """Raise if the results of two inputs would have the same names in a folder, which may not exist yet."""
-    twins = _find_twins(paths, str)
-    if twins is None and _ignores_case(folder):
-        twins = _find_twins(paths, lambda name: unicodedata.normalize("NFC", name).casefold())
+def _make_jobs(paths: Sequence[Path], folder: Path, options: Options) -> list[_Job]:
+    """The inputs with the folders of their results: `folder`, which may not exist yet.
+
+    If two inputs have the same name, the results of all are in subfolders, named as the folders of the inputs below the
+    one that holds them all.
+
+    Raises:
+        SEDTalkerError: two inputs of the same name are in one folder, or an option finds files by the names of inputs.
+    """
+    jobs = [_Job(path, folder) for path in paths]
+    twins, named = _find_twins(jobs), _files_by_name(options)
+    if twins is not None and not named:
+        jobs = [_Job(path, folder / parent) for path, parent in zip(paths, _relative_parents(paths), strict=True)]
+        twins = _find_twins(jobs)
     if twins is not None:
         raise SEDTalkerError(
-            f"two inputs of the same name: {twins[0]} and {twins[1]}. Process them in two runs, with different folders "
-            "for -o"
+            f"two inputs of the same name{named and f' for {named}'}: {twins[0]} and {twins[1]}. Process them in two "
+            "runs, with different folders for -o"
         )
+    return jobs
 
 
-def _find_twins(paths: Iterable[Path], key: Callable[[str], str]) -> tuple[Path, Path] | None:
-    """The first two paths whose names without suffix have the same key."""
+def _files_by_name(options: Options) -> str:
+    """The option that names several files or recordings, of which each input takes that of its own name; or nothing."""
+    from sedtalker.emotion.track_io import TRACK_SUFFIXES
+
+    if isinstance(options, PictureOptions) and options.captions is not None and options.captions.is_dir():
+        return f"--captions {options.captions}"
+    if isinstance(options, AnimateOptions) and options.emotion.lower().endswith(TRACK_SUFFIXES):
+        return f"--emotion {options.emotion}"
+    return ""
+
+
+def _relative_parents(paths: Sequence[Path]) -> list[Path]:
+    """The folder of each path, relative to the one that holds them all; "." if they are on several drives."""
+    parents = [os.path.abspath(path.parent) for path in paths]  # noqa: PTH100, links keep their names
+    try:
+        top = os.path.commonpath(parents)
+    except ValueError:
+        return [Path()] * len(paths)
+    return [Path(parent).relative_to(top) for parent in parents]
+
+
+def _find_twins(jobs: Sequence[_Job]) -> tuple[Path, Path] | None:
+    """The first two inputs whose results would have the same names."""
+    twins = _find_repeated(jobs, str)
+    if twins is None and jobs and _ignores_case(jobs[0].folder):
+        twins = _find_repeated(jobs, lambda name: unicodedata.normalize("NFC", name).casefold())
+    return twins
+
+
+def _find_repeated(jobs: Iterable[_Job], key: Callable[[str], str]) -> tuple[Path, Path] | None:
+    """The first two inputs of which the folder of the results and the name without suffix have the same key."""
     seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(key(path.stem), path)
-        if other is not path:
-            return other, path
+    for job in jobs:
+        other = seen.setdefault(key(str(job.folder / job.path.stem)), job.path)
+        if other is not job.path:
+            return other, job.path
     return None
 
 
@@ -501,14 +566,14 @@ def _ignores_case(folder: Path) -> bool:
 
 
 @contextmanager
-def _remove_empty_folders(folder: Path) -> Iterator[None]:
-    """Remove new folders at the end if no file was written to them."""
-    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+def _remove_empty_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Remove those of the folders and their parents at the end that are new, and to which no file was written."""
+    new = {parent for folder in folders for parent in (folder, *folder.parents) if not parent.exists()}
     try:
         yield
     finally:
-        with suppress(OSError):  # not empty, or not created
-            for parent in new:
+        for parent in sorted(new, key=lambda parent: len(parent.parts), reverse=True):
+            with suppress(OSError):  # not empty, or not created
                 parent.rmdir()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sedtalker.errors import AudioError, RenderError, SEDTalkerError, SEDTalkerWarning, UsageError, require
 from sedtalker.export import FORMATS
-from sedtalker.files import check_replaceable
+from sedtalker.files import RECORDS_FOLDER, check_replaceable
 from sedtalker.render.config import Background, RenderConfig
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ ANIMATION_ENDINGS = {name: ending for name, (_, ending) in FORMATS.items()} | {
 TRACK_ENDINGS = {"json": ".emotion.json", "rttm": ".rttm", "csv": ".emotion.csv", "textgrid": ".TextGrid"}
 PLOT_ENDING = ".emotion.png"
 PROFILE_ENDING = ".safetensors"
+VOICES_FOLDER = Path(RECORDS_FOLDER, "voices")  # in a folder of results
 AUDIO_ENDINGS = (".wav", ".sound.wav")  # of `export_sound`
 RESULT_ENDINGS = frozenset(
     (
@@ -73,7 +74,6 @@ class VoiceOptions:
 
     voice_reference: Path | None = None  # recording or voice profile of the speaker of all inputs
     same_speaker: str | None = None  # "all", "folder" or a table: whose voices `batch` pools
-    voice_folder: Path | None = None  # of the pooled profiles, NAME.safetensors for each input; set by `batch`
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,11 @@ def profile_path(folder: Path, source: Path) -> Path:
     return folder / f"{source.stem}{PROFILE_ENDING}"
 
 
+def pooled_profile(folder: Path, source: Path) -> Path:
+    """Where the folder of an input's results holds the profile that its speaker's other inputs give."""
+    return profile_path(folder / VOICES_FOLDER, source)
+
+
 @singledispatch
 def result_paths(options: Any, folder: Path, source: Path) -> dict[str, Path]:
     """Paths of the results of one input, by format."""
@@ -253,12 +258,12 @@ def _(options: AnimateOptions, source: Path) -> list[Path]:
     from sedtalker.emotion.track_io import TRACK_SUFFIXES
 
     track = [Path(options.emotion)] if options.emotion.lower().endswith(TRACK_SUFFIXES) else []
-    return [*track, *_voice_files(options, source), *_picture_files(options, options.face, source)]
+    return [*track, *_voice_files(options), *_picture_files(options, options.face, source)]
 
 
 @option_files.register
 def _(options: DiarizeOptions, source: Path) -> list[Path]:
-    return _voice_files(options, source)
+    return _voice_files(options)
 
 
 @option_files.register
@@ -273,9 +278,8 @@ def _(options: RenderOptions, source: Path) -> list[Path]:
     return [*sound, *_picture_files(options, options.face, source)]
 
 
-def _voice_files(options: VoiceOptions, source: Path) -> list[Path]:
-    pooled = None if options.voice_folder is None else profile_path(options.voice_folder, source)
-    return [file for file in (options.voice_reference, pooled) if file is not None and file.is_file()]
+def _voice_files(options: VoiceOptions) -> list[Path]:
+    return [] if options.voice_reference is None else [options.voice_reference]
 
 
 def _picture_files(options: PictureOptions, face: str | None, source: Path) -> list[Path]:

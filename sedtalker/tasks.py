@@ -36,7 +36,7 @@ from sedtalker.task_options import (
     apply_texture,
     check_result_paths,
     option_files,
-    profile_path,
+    pooled_profile,
     result_paths,
 )
 
@@ -64,8 +64,8 @@ class FileResult:
     summary: tuple[str, ...] = ()  # lines to print
 
 
-FileTask = Callable[[Path, CommitCallback], FileResult]
-"""Processes one file: writes its results under temporary names, calls the callback, renames them."""
+FileTask = Callable[[Path, Path, CommitCallback], FileResult]
+"""Processes a file: writes its results to a folder under temporary names, calls the callback, renames them."""
 
 
 def _write_results(
@@ -95,13 +95,13 @@ def _write_results(
 
 
 @singledispatch
-def load_task(options: Any, folder: Path) -> FileTask:
-    """Load the models once; returns the function that writes the results of one input to `folder`."""
+def load_task(options: Any) -> FileTask:
+    """Load the models once; returns the function that writes the results of one input to a folder."""
     raise TypeError(f"no task for options of type {type(options).__name__}")
 
 
 @load_task.register
-def _(options: AnimateOptions, folder: Path) -> FileTask:
+def _(options: AnimateOptions) -> FileTask:
     with pause_collection():
         from sedtalker.pipeline import load
 
@@ -112,45 +112,45 @@ def _(options: AnimateOptions, folder: Path) -> FileTask:
         raise AnimationError(
             f"csv holds blendshape weights, but the talker has none: {options.model}. Export npy or obj"
         )
-    return partial(animate_file, talker, folder, options, voice=read_reference(talker, options.voice_reference))
+    return partial(animate_file, talker, options, voice=read_reference(talker, options.voice_reference))
 
 
 @load_task.register
-def _(options: DiarizeOptions, folder: Path) -> FileTask:
+def _(options: DiarizeOptions) -> FileTask:
     with pause_collection():
         from sedtalker.pipeline import load
 
         talker = load(diarizer=options.diarizer, device=options.device)
     if options.look_ahead is not None:
         talker.diarizer_encoder.with_look_ahead(options.look_ahead)
-    return partial(diarize_file, talker, folder, options, voice=read_reference(talker, options.voice_reference))
+    return partial(diarize_file, talker, options, voice=read_reference(talker, options.voice_reference))
 
 
 @load_task.register
-def _(options: EnrollOptions, folder: Path) -> FileTask:
+def _(options: EnrollOptions) -> FileTask:
     from sedtalker.emotion.prediction import check_voice
     from sedtalker.pipeline import load
 
     talker = load(diarizer=options.diarizer, device=options.device)
     check_voice(talker.diarizer)
-    return partial(enroll_file, talker, folder, options)
+    return partial(enroll_file, talker, options)
 
 
 @load_task.register
-def _(options: RenderOptions, folder: Path) -> FileTask:
-    return partial(render_file, folder, options)
+def _(options: RenderOptions) -> FileTask:
+    return partial(render_file, options)
 
 
 def animate_file(
     talker: Talker,
-    folder: Path,
     options: AnimateOptions,
     audio: Path,
+    folder: Path,
     on_commit: CommitCallback,
     voice: VoiceProfile | None = None,
     video_process: VideoProcess | None = None,
 ) -> FileResult:
-    """Animate one audio file and write every format in `options.exports`; the .mp4 in `video_process` if given."""
+    """Animate one audio file and write every format in `options.exports` to a folder; the .mp4 in `video_process`."""
     from sedtalker.face.assets import load_face
 
     paths = result_paths(options, folder, audio)
@@ -167,7 +167,7 @@ def animate_file(
         seed=options.seed,
         still=options.still,
         look_ahead=options.look_ahead,
-        voice=_voice_of(audio, options, voice),
+        voice=_voice_of(audio, folder, options, voice),
     )
     writer = _AnimationWriter(animation, source, audio, options, video_process)
     stop_drawing = None if video_process is None else video_process.close_on_error()
@@ -289,20 +289,20 @@ def _draw_video(task: VideoTask, options: AnimateOptions, face: Face, renderer: 
 
 def diarize_file(
     talker: Talker,
-    folder: Path,
     options: DiarizeOptions,
     audio: Path,
+    folder: Path,
     on_commit: CommitCallback,
     voice: VoiceProfile | None = None,
 ) -> FileResult:
-    """Diarize one audio file and write its track in every format in `options.formats`."""
+    """Diarize one audio file and write its track in every format in `options.formats` to a folder."""
     from sedtalker.audio import load_audio
     from sedtalker.emotion.track_io import write_track
 
     paths = result_paths(options, folder, audio)
     check_result_paths(paths, [audio, *option_files(options, audio)])
     source = _source(audio, options)
-    track = talker.diarize(source, look_ahead=options.look_ahead, voice=_voice_of(audio, options, voice))
+    track = talker.diarize(source, look_ahead=options.look_ahead, voice=_voice_of(audio, folder, options, voice))
 
     def write(name: str, temp_path: Path) -> None:
         if name == "plot":
@@ -320,7 +320,7 @@ def diarize_file(
 
 
 def enroll_file(
-    talker: Talker, folder: Path, options: EnrollOptions, audio: Path, on_commit: CommitCallback
+    talker: Talker, options: EnrollOptions, audio: Path, folder: Path, on_commit: CommitCallback
 ) -> FileResult:
     """Write the profile of the voice in one audio file of several."""
     from sedtalker.audio import AudioFile
@@ -348,18 +348,18 @@ def read_reference(talker: Talker, reference: Path | None) -> VoiceProfile | Non
     return profile
 
 
-def _voice_of(audio: Path, options: VoiceOptions, reference: VoiceProfile | None) -> VoiceProfile | None:
-    """The pooled profile of an input's speaker if there is one, else the reference."""
+def _voice_of(audio: Path, folder: Path, options: VoiceOptions, reference: VoiceProfile | None) -> VoiceProfile | None:
+    """The profile of an input's speaker that `batch` pooled in the folder of the results, or the reference."""
     from sedtalker.emotion.voice import VoiceProfile
 
-    if options.voice_folder is None:
+    if options.same_speaker is None:
         return reference
-    pooled = profile_path(options.voice_folder, audio)
+    pooled = pooled_profile(folder, audio)
     return VoiceProfile.load(pooled) if pooled.is_file() else None
 
 
-def render_file(folder: Path, options: RenderOptions, path: Path, on_commit: CommitCallback) -> FileResult:
-    """Render one animation file in every format in `options.formats`, with its recording if that is found."""
+def render_file(options: RenderOptions, path: Path, folder: Path, on_commit: CommitCallback) -> FileResult:
+    """Render one animation file in every format in `options.formats` to a folder, with its recording if it is found."""
     from sedtalker.animation import load_animation
     from sedtalker.audio import load_audio
     from sedtalker.export.resample import resample_animation

@@ -20,7 +20,7 @@ from made_animation import made_animation
 from sedtalker import batch
 from sedtalker.batch import REPORT, BatchConfig, run_batch
 from sedtalker.cli.main import main
-from sedtalker.errors import AudioError, SEDTalkerError
+from sedtalker.errors import AudioError, DataError, SEDTalkerError
 from sedtalker.files import RECORDS_FOLDER, atomic_write, sha256
 from sedtalker.inputs import expand_inputs
 from sedtalker.task_options import RESULT_ENDINGS, RenderOptions
@@ -37,14 +37,15 @@ class Copying:
 
 
 @load_task.register
-def _(options: Copying, folder: Path):
+def _(options: Copying):
     if options.dies_at_start:
         os._exit(7)
-    return partial(copy_capitals, folder, options)
+    return partial(copy_capitals, options)
 
 
-def copy_capitals(folder: Path, options: Copying, path: Path, on_commit: CommitCallback) -> FileResult:
+def copy_capitals(options: Copying, path: Path, folder: Path, on_commit: CommitCallback) -> FileResult:
     text = path.read_text()
+    folder.mkdir(parents=True, exist_ok=True)
     if "broken" in text:
         raise AudioError(f"broken: {path}. Replace it")
     if "die" in text or "be killed" in text:
@@ -295,7 +296,8 @@ def test_resume_repeats_after_a_new_revision_of_a_hub_model(
 
 def test_the_resume_key_depends_on_files_that_options_name(tmp_path: Path) -> None:
     def key(**options: object) -> str | None:
-        return batch._resume_key(source, RenderOptions(**options), [])  # type: ignore[arg-type]
+        job = batch._Job(source, tmp_path)
+        return batch._resume_key(job, RenderOptions(**options), [])  # type: ignore[arg-type]
 
     source = tmp_path / "made.npz"
     sound, captions, texture = tmp_path / "made.wav", tmp_path / "made.srt", tmp_path / "skin.png"
@@ -503,13 +505,59 @@ def test_inputs_may_be_folders_and_patterns(inputs: list[Path], tmp_path: Path) 
 def test_errors_of_all_inputs_are_raised_before_the_work(inputs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no files found"):
         run_batch([], tmp_path, Copying())
-    (tmp_path / "other").mkdir()
-    twin = tmp_path / "other" / inputs[0].name
+    twin = inputs[0].with_suffix(".wav")
     twin.write_text("")
-    with pytest.raises(SEDTalkerError, match="two inputs of the same name"):
+    with pytest.raises(SEDTalkerError, match=r"two inputs of the same name: \S+in00.txt and \S+in00.wav"):
         run_batch([inputs[0], twin], tmp_path / "out", Copying())
     with pytest.raises(SEDTalkerError, match="cannot write"):
         run_batch(inputs, inputs[0] / "out", Copying())
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> list[Path]:
+    """Recordings of two days, two of which have the same name."""
+    paths = [tmp_path / "in" / name for name in ("day 1/a.txt", "day 1/b.txt", "day 2/b.txt")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {path.parent.name} {path.stem}")
+    return paths
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_inputs_of_the_same_name_keep_their_folders(sessions: list[Path], tmp_path: Path, jobs: int) -> None:
+    out = tmp_path / "out"
+    assert run_batch(sessions, out, Copying(), BatchConfig(jobs=jobs)) == 0
+    results = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.one"))
+    assert results == ["day 1/a.one", "day 1/b.one", "day 2/b.one"]
+    assert (out / "day 2" / "b.one").read_text() == "TEXT OF DAY 2 B"
+    report = json.loads((out / REPORT).read_text())
+    assert report["files"][2]["made"] == [str(out / "day 2" / "b.one"), str(out / "day 2" / "b.two")] or jobs > 1
+    (out / "day 2" / "b.two").unlink()
+    assert run_batch(sessions, out, Copying(), BatchConfig(jobs=jobs, resume=True)) == 0
+    assert len(log_of(out / "day 1")) == 2 and len(log_of(out / "day 2")) == 2
+    assert run_batch(sessions[:2], tmp_path / "flat", Copying()) == 0
+    assert sorted(path.name for path in (tmp_path / "flat").glob("*.one")) == ["a.one", "b.one"]
+
+
+def test_a_failure_leaves_no_empty_subfolder(sessions: list[Path], tmp_path: Path) -> None:
+    sessions[2].write_text("broken")
+    assert run_batch(sessions, tmp_path / "out", Copying()) == 1
+    assert (tmp_path / "out" / "day 1").exists() and not (tmp_path / "out" / "day 2").exists()
+
+
+def test_a_table_of_speakers_tells_inputs_of_the_same_name_apart(sessions: list[Path], tmp_path: Path) -> None:
+    table, out = tmp_path / "speakers.csv", tmp_path / "out"
+    table.write_text("file,speaker\nday 1/a.wav,anna\nday 1/b.wav,ben\nday 2/b.wav,carl\n")
+    jobs = batch._make_jobs(sessions, out, Copying())  # type: ignore[arg-type]
+    assert [*batch._speakers(jobs, out, str(table)).values()] == ["anna", "ben", "carl"]
+    table.write_text("file,speaker\na,anna\nb,ben\n")
+    with pytest.raises(DataError, match="recordings without a row: day 1/a, day 1/b, day 2/b"):
+        batch._speakers(jobs, out, str(table))
+
+
+def test_files_that_are_found_by_a_name_cannot_serve_two_inputs(sessions: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(SEDTalkerError, match="of the same name for --captions"):
+        run_batch(sessions, tmp_path / "out", RenderOptions(captions=tmp_path))
 
 
 @pytest.mark.parametrize("name", ["IN00", "e\u0301"])
@@ -521,12 +569,13 @@ def test_names_that_differ_in_case_alone_are_the_same_where_the_folder_says_so(
         twin.parent.mkdir()
         twin.write_text("")
     monkeypatch.setattr(batch, "_ignores_case", lambda folder: True)
-    with pytest.raises(SEDTalkerError, match="two inputs of the same name"):
-        run_batch(twins, tmp_path / "out", Copying())
+    assert run_batch(twins, tmp_path / "out", Copying()) == 0
+    assert {path.parent.name for path in (tmp_path / "out").rglob("*.one")} == {"a", "b"}
     monkeypatch.undo()
     if not (tmp_path / "A").exists():
         assert not batch._ignores_case(tmp_path / "new" / "out")
-        assert run_batch(twins, tmp_path / "out", Copying()) == 0
+        assert run_batch(twins, tmp_path / "flat", Copying()) == 0
+        assert len([*(tmp_path / "flat").glob("*.one")]) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")

@@ -141,7 +141,7 @@ def test_every_output_format_uses_the_backend(animation, tmp_path, monkeypatch, 
     monkeypatch.setattr(animation_video, "make_renderer", make)
     animation.save(tmp_path / "a.npz")
     options = RenderOptions(size=64, backend="pyrender", formats=(kind,))
-    (path,) = render_file(tmp_path / "out", options, tmp_path / "a.npz", lambda results: None).paths
+    (path,) = render_file(options, tmp_path / "a.npz", tmp_path / "out", lambda results: None).paths
     assert path.is_file() and backends == ["pyrender"]
 
 

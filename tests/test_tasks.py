@@ -34,7 +34,7 @@ def test_the_video_of_the_process_is_that_of_the_caller(tmp_path: Path, monkeypa
     sound, done = tmp_path / "made.wav", []
 
     def animate(name: str, process: BackgroundWorker | None) -> np.ndarray:
-        animate_file(talker, tmp_path / name, OPTIONS, sound, done.append, video_process=process)
+        animate_file(talker, OPTIONS, sound, tmp_path / name, done.append, video_process=process)
         return decode(tmp_path / name / "made.mp4")
 
     expected = animate("here", None)

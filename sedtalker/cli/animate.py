@@ -100,5 +100,5 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "mp4 cannot be transparent: --background transparent. Use --no-video, then sedtalker render --to png"
         )
-    options = task_options(AnimateOptions, arguments, exports=exports, dense=arguments.dense or None, voice_folder=None)
+    options = task_options(AnimateOptions, arguments, exports=exports, dense=arguments.dense or None)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

@@ -52,5 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     from sedtalker.inputs import expand_inputs
     from sedtalker.task_options import DiarizeOptions
 
-    options = task_options(DiarizeOptions, arguments, formats=arguments.format, voice_folder=None)
+    options = task_options(DiarizeOptions, arguments, formats=arguments.format)
     return run_batch(expand_inputs(arguments.audio), arguments.output, options, batch_config(arguments))

@@ -99,13 +99,14 @@ def match_names(
 
 
 def _forms(written: str) -> list[str]:
-    """Names that a row may refer to, the most likely first: as it is, without the folder, without the ending."""
+    """Names that a row may refer to, the most likely first: with and without the folder, and the ending."""
     whole = unicodedata.normalize("NFC", written)
-    last = whole.replace("\\", "/").rsplit("/", 1)[-1]
+    path = whole.replace("\\", "/")
+    folder, slash, last = path.rpartition("/")
     stem, dot, ending = last.rpartition(".")
     kind, _ = mimetypes.guess_type(f"x.{ending}")
     recorded = f".{ending.lower()}" in ENDINGS or (kind or "").startswith(("audio/", "video/"))
-    return [whole, last, *([stem] if dot and recorded else [])]
+    return [whole, path, f"{folder}{slash}{stem}", last, stem] if dot and recorded else [whole, path, last]
 
 
 def _join_names(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
@@ -76,8 +77,11 @@ def write_samples(
             _vector_at(context, builder, signature.args[3], depth, first, _FLOATS),
             _vector_at(context, builder, signature.args[4], triangle_ids, first, _WORDS),
         )
-        for value, pointer in zip(values, positions, strict=True):
-            builder.store(builder.select(chosen, value, builder.load(pointer, align=4)), pointer, align=4)
+        before = [builder.load(pointer, align=4) for pointer in positions]
+        if not get_host_cpu_features().get("avx512f"):  # or LLVM makes masked stores, which are slow with AVX2 alone
+            builder.fence("seq_cst", "singlethread")
+        for value, old, pointer in zip(values, before, positions, strict=True):
+            builder.store(builder.select(chosen, value, old), pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(types.uint32, types.uint32, near, depth, triangle_ids, first), generate

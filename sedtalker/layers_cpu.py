@@ -482,7 +482,8 @@ class Int8Rows(Linear):
 
     def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:
         """As `Linear`."""
-        q = np.zeros((-(-len(y) // 4) * 4, -(-self.inputs // 4) * 4), np.uint8)  # several streams may run at once
+        # Several streams may run at once. What is not filled is multiplied by zeros, or not stored.
+        q = np.empty((-(-len(y) // ROWS) * ROWS, -(-self.inputs // 4) * 4), np.uint8)
         quantize(x, self._factor, self._inverse, self._zero, q)
         self._kernel(q, self._integers, self._correction, self._scale, self._bias, y, mode)
         return y

@@ -40,7 +40,7 @@ from sedtalker.errors import (
     first_line,
     require,
 )
-from sedtalker.face.assets import load_face
+from sedtalker.face.assets import DEFAULT, identities, load_face
 from sedtalker.face.neck import neck_pivot
 from sedtalker.face.pose_cpu import FEW
 from sedtalker.face.rig import Face
@@ -157,6 +157,7 @@ class Talker:
         self.weights: dict[str, dict[str, str | None]] = {}  # name and sha256 of each model, for the record of a result
         self._process = os.getpid()
         self._warm = False  # a stream has run
+        self._head: Face | None = None  # the last packaged head
 
     def diarize(
         self, audio: AudioSource, *, look_ahead: int | None = None, voice: VoiceProfile | None = None
@@ -464,7 +465,7 @@ class Talker:
 
     def load_rig(self, face: str | Path | Face | None = None) -> Face:
         """Load a face, and check that this model can move it."""
-        rig = face if isinstance(face, Face) else load_face(face or "default")
+        rig = face if isinstance(face, Face) else self._load_face(face or DEFAULT)
         if self.model.config.head == "blendshapes":
             if rig.blendshapes is None:
                 raise FaceError(
@@ -477,6 +478,15 @@ class Talker:
                 f"{self.model.config.vertices}; give a template mesh of its topology with --face"
             )
         return replace(rig, blendshapes=None, blendshape_names=())
+
+    def _load_face(self, face: str | Path) -> Face:
+        """Load a face. A packaged head is kept for the next call: reading it takes as long as 3 s of speech."""
+        if self._head is not None and self._head.name == str(face):
+            return self._head
+        loaded = load_face(face)
+        if loaded.name in identities() and loaded.source is None:
+            self._head = loaded
+        return loaded
 
     def pose(self, curves: Float, rig: Face) -> Float:
         """Vertices (T, V, 3) in metres of the weights or other coefficients (T, K) of an animation or a stream."""

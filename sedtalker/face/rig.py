@@ -111,8 +111,10 @@ class Face:
         if self.blendshapes is None:
             raise ValueError(f"face {self.name!r} has no blendshapes")
         count, vertices, _ = self.blendshapes.shape
-        displacements = np.asarray(weights, np.float32) @ self.blendshapes.reshape(count, vertices * 3)
-        return displacements.reshape(*np.shape(weights)[:-1], vertices, 3) + self.template
+        posed = np.asarray(weights, np.float32) @ self.blendshapes.reshape(count, vertices * 3)
+        posed = posed.reshape(*np.shape(weights)[:-1], vertices, 3)
+        posed += self.template
+        return posed
 
     def pose_few(self, weights: NDArray[np.floating]) -> Float:
         """As `pose` for weights (T, 52) of a few frames, up to `pose_cpu.FEW`, in less time."""

@@ -22,6 +22,10 @@ from made_talker import voice
 
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.labels import LABELS
+from sedtalker.serve import stage
+from sedtalker.serve.config import Limits
+from sedtalker.serve.engine import FrameBlock
+from sedtalker.serve.sessions import Event
 
 
 def listen() -> socket.socket:
@@ -53,6 +57,23 @@ def received_during(receiver: socket.socket, action: Any) -> list[tuple[float, b
         packets.append((time.monotonic(), receiver.recv(65_536)))
     thread.join()
     return packets
+
+
+def test_a_long_utterance_that_comes_at_once_is_shown_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(stage.time, "monotonic", lambda: now)
+    manager = SimpleNamespace(
+        description=SimpleNamespace(labels=LABELS), sessions={"one": None}, limits=Limits(), watch=None
+    )
+    shown = stage.Stage(manager, 30)  # type: ignore[arg-type]
+    count = 120 * 60
+    columns = {"weights": 52, "head": 3, "gaze": 2, "posterior": len(LABELS)}
+    parts = {name: np.zeros((count, width), np.float32) for name, width in columns.items()}
+    block = FrameBlock(0.0, 60.0, **parts, intensity=np.zeros(count, np.float32))
+    shown.receive("one", Event("frames", 1, block, "speaking"))
+    for seconds in (0.0, 1.0, 119.0):
+        now = 100.0 + seconds
+        assert shown.next_frame() == (block, round(60 * seconds))
 
 
 def test_live_link_is_read_by_pylivelinkface() -> None:

@@ -16,13 +16,12 @@ from datetime import datetime
 
 from sedtalker.errors import SEDTalkerError
 from sedtalker.serve.cancellation import cancel_tasks
-from sedtalker.serve.config import ServeConfig
+from sedtalker.serve.config import FRAME_RATES, ServeConfig
 from sedtalker.serve.engine import FrameBlock
 from sedtalker.serve.listening import RestingFace
 from sedtalker.serve.sessions import Event, SessionManager
 
 Encoder = Callable[[FrameBlock, int, float], bytes]  # of a frame at a time in seconds since the start
-SECONDS = 60.0  # of frames that wait at most
 
 
 class Stage:
@@ -32,7 +31,8 @@ class Stage:
         assert manager.description is not None
         self._manager, self._fps = manager, fps
         self._resting = RestingFace(fps, manager.description.labels)
-        self._queue: deque[tuple[float, FrameBlock, int]] = deque(maxlen=int(SECONDS * fps))  # due, block, row
+        frames = int(manager.limits.utterance * max(FRAME_RATES))  # of an utterance that comes at once
+        self._queue: deque[tuple[float, FrameBlock, int]] = deque(maxlen=frames)  # due, block, row
         self._session: str | None = None
         self._utterance = 0
         self._origin = 0.0  # monotonic time at which the utterance's audio starts

@@ -20,8 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sedtalker.emotion.config import BLOCK, GATE_WIDTH, HALF_EVIDENCE, STATE_SCALE, DiarizerConfig, block_sizes
-from sedtalker.emotion.config import BLOCK_AHEAD as BLOCK_AHEAD
-from sedtalker.emotion.config import BLOCK_LEFT as BLOCK_LEFT
 from sedtalker.emotion.voice import VoiceEstimate
 from sedtalker.precision import bfloat16_products
 from sedtalker.streaming_encoder import LayerState, StreamingLayer

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sedtalker.emotion.causal import BLOCK_AHEAD, running_estimates
-from sedtalker.emotion.config import STEP_RATE, STRIDE
+from sedtalker.emotion.causal import running_estimates
+from sedtalker.emotion.config import BLOCK_AHEAD, STEP_RATE, STRIDE
 from sedtalker.emotion.diarizer import Diarizer, InputStream, pool_frames
 from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, build_track, check_voice
 from sedtalker.emotion.track import EmotionTrack

@@ -154,7 +154,7 @@ def evaluate_moments(
     future tells.
     """
     labels, latency = talker.model.config.labels, talker.latency(look_ahead)
-    rows: dict[float, list[tuple[int, int, int, int]]] = {seconds: [] for seconds in MOMENTS}
+    rows: dict[float, list[tuple[int, ...]]] = {seconds: [] for seconds in MOMENTS}
     for path, emotion in tqdm(clips, desc="first seconds"):
         samples = load_audio(path)
         live, whole = _run_live(talker, look_ahead, samples, None)[1], _run_offline(talker, samples, None)[1]
@@ -164,8 +164,7 @@ def evaluate_moments(
             if frame not in spoken:
                 continue
             cut = _run_offline(talker, samples[: round(((frame + 1) / FRAME_RATE + latency) * SAMPLE_RATE)], None)[1]
-            shown = (int(posterior[frame].argmax()) for posterior in (live, cut, whole))
-            row.append((labels.index(emotion), *shown))  # type: ignore[arg-type]
+            row.append((labels.index(emotion), *(int(posterior[frame].argmax()) for posterior in (live, cut, whole))))
     figures = {}
     for seconds, row in rows.items():
         if row:

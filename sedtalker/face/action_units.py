@@ -83,12 +83,6 @@ def emotion_weights(labels: Sequence[str] = LABELS) -> Float:
     return emotion_action_units(labels) @ action_unit_matrix()
 
 
-def expression_weights(posterior: Float, intensity: Float) -> Float:
-    """ARKit weights (T, 52) for a posterior (T, C) over LABELS and an intensity (T,), linear in both."""
-    units = intensity[:, None] * (posterior @ emotion_action_units())
-    return (units @ action_unit_matrix()).astype(np.float32)
-
-
 def estimate_action_units(weights: Float) -> Float:
     """Least-squares action units (..., U) for ARKit weights (..., 52), negative ones set to zero."""
     return np.maximum(weights @ np.linalg.pinv(action_unit_matrix()), 0.0).astype(np.float32)

@@ -25,7 +25,8 @@ from sedtalker.data.emotion_mixtures import CachedClip, Mixer, MixerConfig, Mixt
 from sedtalker.data.features import MEL_STRIDE
 from sedtalker.data.manifest import Manifest, Utterance, load_manifest
 from sedtalker.data.spec_augment import spec_augment
-from sedtalker.emotion.causal import BLOCK_AHEAD, EmotionBlocks, running_estimates
+from sedtalker.emotion.causal import EmotionBlocks, running_estimates
+from sedtalker.emotion.config import BLOCK_AHEAD
 from sedtalker.emotion.diarizer import (
     LEAST_INTENSITY,
     OWN_ENCODER,

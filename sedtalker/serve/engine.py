@@ -19,7 +19,7 @@ from sedtalker.serve.config import ServeConfig
 if TYPE_CHECKING:
     from sedtalker.emotion.voice import VoiceProfile
     from sedtalker.pipeline import Talker
-    from sedtalker.talker.streaming import Frames
+    from sedtalker.talker.streaming import Frames, TalkerStream
 
 Float = NDArray[np.float32]
 
@@ -61,14 +61,14 @@ class Description(NamedTuple):
 class _Stream(NamedTuple):
     """The stream of a session."""
 
-    stream: Any
+    stream: TalkerStream
     options: StreamOptions
 
 
 class Engine:
     """A talker and its streams by session."""
 
-    def __init__(self, talker: Any, look_ahead: int | None = None, voice: VoiceProfile | None = None) -> None:
+    def __init__(self, talker: Talker, look_ahead: int | None = None, voice: VoiceProfile | None = None) -> None:
         """`voice` is the VoiceProfile of all sessions' speaker."""
         self.talker, self.look_ahead, self._voice = talker, look_ahead, voice
         self._streams: dict[str, _Stream] = {}
@@ -135,7 +135,7 @@ class Engine:
         self._streams.pop(session, None)
 
 
-def _look_aheads(talker: Any) -> tuple[int, ...]:
+def _look_aheads(talker: Talker) -> tuple[int, ...]:
     from sedtalker.encoder_config import LOOK_AHEAD, LookAheadDial
 
     return tuple(LOOK_AHEAD) if isinstance(getattr(talker, "encoder", None), LookAheadDial) else ()

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sedtalker.serve import reasons
 from sedtalker.serve.config import ServeConfig
 from sedtalker.serve.engine import Description, Engine, call_engine, start_engine
+
+if TYPE_CHECKING:
+    from sedtalker.pipeline import Talker
 
 logger = logging.getLogger("sedtalker.serve")
 
@@ -68,7 +71,7 @@ class WorkerPool:
         return cls([Worker(start) for _ in range(config.workers)])
 
     @classmethod
-    def of_threads(cls, talker: Any, look_ahead: int | None = None, count: int = 1) -> WorkerPool:
+    def of_threads(cls, talker: Talker, look_ahead: int | None = None, count: int = 1) -> WorkerPool:
         """Threads of this process that share a talker."""
 
         def start() -> tuple[Executor, Callable[..., Any]]:

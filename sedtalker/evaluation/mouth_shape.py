@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -341,12 +342,11 @@ def tongue_seen(clips: Sequence[tuple[Array, Sequence[Phone]]], face: Face, fps:
         at_teeth = place[..., 2] > teeth - TONGUE_BEHIND
         shown = (at_teeth & (place[..., 1] > floor) & (place[..., 1] < np.minimum(upper_rim, incisal))).any(axis=1)
         gap = (upper_rim - lower_rim)[:, 0]
-        for name, members in groups.items():
-            for phone in phones:
-                inside = frames_of_phone(times, phone)
-                if phone.name in members and (name == "tongue_th" or gap[inside].max() >= TONGUE_ROOM):
-                    hits[name] += bool(shown[inside].any())
-                    tries[name] += 1
+        for name, phone in product(groups, phones):
+            inside = frames_of_phone(times, phone)
+            if phone.name in groups[name] and (name == "tongue_th" or gap[inside].max() >= TONGUE_ROOM):
+                hits[name] += bool(shown[inside].any())
+                tries[name] += 1
     return {name: share_interval(hits[name], tries[name]) for name in groups}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,12 @@ def evaluate_reference(
             samples = load_audio(manifest.audio(item))
             features = encoder.encode(samples)
             order = [k for k in rng.permutation(len(pool)) if pool[k].id != item.id]
-            for kind in KINDS:
+            for kind, length in product(KINDS, seconds):
                 drawn = [profiles[k] for k in order if kind != "neutral" or pool[k].emotion == "neutral"]
-                for length in seconds:
-                    voice = draw_profile(drawn, length)
-                    track = diarize(diarizer, features, len(samples) / SAMPLE_RATE, samples=samples, voice=voice)
-                    evidence = 0.0 if voice is None else voice.seconds
-                    found[item.corpus, kind, length].append((keep_speech(item, track, samples), evidence))
+                voice = draw_profile(drawn, length)
+                track = diarize(diarizer, features, len(samples) / SAMPLE_RATE, samples=samples, voice=voice)
+                evidence = 0.0 if voice is None else voice.seconds
+                found[item.corpus, kind, length].append((keep_speech(item, track, samples), evidence))
     report: dict[str, Any] = defaultdict(lambda: defaultdict(dict))
     size = len(diarizer.config.labels)
     for (corpus, kind, length), pairs in found.items():

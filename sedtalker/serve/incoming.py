@@ -164,27 +164,30 @@ class ContainerReader:
             with av.open(
                 self, "r", format=self._format, options={"probesize": "512", "analyzeduration": "0"}
             ) as source:
-                resampler, count = av.AudioResampler("flt", "mono", SAMPLE_RATE), 0
-                for frame in self._frames(source):
-                    check_rate(frame.sample_rate)  # a frame at 1 Hz would become gigabytes
-                    for part in resampler.resample(frame):
-                        count += part.samples
-                        if count > self._limits.utterance * SAMPLE_RATE:
-                            seconds = self._limits.utterance
-                            raise AudioError(f"more than {seconds:g} s of audio in an utterance. End it earlier")
-                        samples = part.to_ndarray()[0].copy()
-                        check_samples(samples, "the recording")
-                        self._output.put(samples)
+                count, seconds = 0, self._limits.utterance
+                for samples in self._samples(source):
+                    count += len(samples)
+                    if count > seconds * SAMPLE_RATE:
+                        raise AudioError(f"more than {seconds:g} s of audio in an utterance. End it earlier")
+                    check_samples(samples, "the recording")
+                    self._output.put(samples)
         except AudioError as error:
             self._output.put(error)
         except (av.FFmpegError, ValueError, IndexError) as error:
             self._output.put(AudioError(f"not {self._format} audio ({error}). Start a new recording"))
         self._output.put(None)
 
-    def _frames(self, source: Any) -> Iterator[Any]:
+    def _samples(self, source: Any) -> Iterator[Float]:
+        """Samples (n,) at 16 kHz of the first audio track."""
+        import av
+
         if not source.streams.audio:
             raise ValueError("no audio track")
-        yield from source.decode(source.streams.audio[0])
+        resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE)
+        for frame in source.decode(source.streams.audio[0]):
+            check_rate(frame.sample_rate)  # a frame at 1 Hz would become gigabytes
+            for part in resampler.resample(frame):
+                yield part.to_ndarray()[0].copy()
 
 
 def _check_decoded(piece: Float | AudioError) -> Float:

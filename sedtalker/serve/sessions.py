@@ -271,17 +271,21 @@ class Session:
                 return None
             item = self._inbox.popleft()
             if isinstance(item, _Audio):
-                pieces = [item.samples]
-                while self._inbox and isinstance(self._inbox[0], _Audio):
-                    total = sum(map(len, pieces)) + len(self._inbox[0].samples)
-                    if total > STEP * SAMPLE_RATE:
-                        break
-                    item = self._inbox.popleft()
-                    pieces.append(item.samples)
-                item = _Audio(np.concatenate(pieces), item.received)
+                item = self._join_audio(item)
                 self._waiting = max(0.0, self._waiting - len(item.samples) / SAMPLE_RATE)
             self._changed.notify_all()
         return item
+
+    def _join_audio(self, last: _Audio) -> _Audio:
+        """A piece of audio with those after it in the inbox up to STEP, which are taken from it."""
+        pieces, count = [last.samples], len(last.samples)
+        while self._inbox and isinstance(self._inbox[0], _Audio):
+            count += len(self._inbox[0].samples)
+            if count > STEP * SAMPLE_RATE:
+                break
+            last = self._inbox.popleft()
+            pieces.append(last.samples)
+        return _Audio(np.concatenate(pieces), last.received)
 
     async def _animate(self, audio: _Audio) -> None:
         if self.state != "speaking":

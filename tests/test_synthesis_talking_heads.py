@@ -17,11 +17,12 @@ from sedtalker.cli.main import main
 from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.data.rig_store import read_rig_manifest
 from sedtalker.data.vertex_corpora.emovoca import read_emovoca
+from sedtalker.errors import DataError
 from sedtalker.face.assets import load_face
 from sedtalker.phones import Phone, read_phones, write_phones
 from sedtalker.synthesis.aligned_speech import read_spoken_folder
 from sedtalker.synthesis.rig_clips import StoreSources, build_clips
-from sedtalker.synthesis.talking_heads import assign_subjects
+from sedtalker.synthesis.talking_heads import assign_subjects, synthesize_talking_heads
 from sedtalker.talker.lip_opening import load_lip_opening
 from sedtalker.talker.model import load_talker_model
 
@@ -157,3 +158,9 @@ def test_the_default_talker_is_made_by_one_command(spoken: Path, grid: Path, tmp
     written = {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")}
     subprocess.run(command, check=True)  # nothing is left to train
     assert {path: path.stat().st_mtime_ns for path in work.glob("*/model/*")} == written
+
+
+def test_an_existing_folder_is_refused_before_speech_is_read(tmp_path: Path):
+    (tmp_path / "New_EmoVOCA").mkdir()
+    with pytest.raises(DataError, match="the folder exists"):
+        synthesize_talking_heads(tmp_path, speech=tmp_path / "absent.json")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from sedtalker.face.mesh import format_obj
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 
+FOLDER = "New_EmoVOCA"  # of the corpus, as its archive has it
 SOURCE_FPS = 60  # Hz
 SOUND_RATE = 22_000  # Hz, as VOCASET's
 
@@ -66,27 +68,30 @@ def synthesize_emovoca(destination: Path | str, face: Face, size: Size | None = 
     Raises:
         DataError: the face has no blendshapes, or the folder holds something already.
     """
-    size, root = size or Size(), Path(destination) / "New_EmoVOCA"
+    size, root = size or Size(), Path(destination) / FOLDER
     if face.blendshapes is None or face.blendshape_names != ARKIT_NAMES:
         raise DataError(f"no ARKit blendshapes: {face.name}. Use the default face")
-    if root.exists():
-        raise DataError(f"the folder exists: {root}. Choose another folder with -o")
+    require_absent(root)
     templates = {subject: stretch_template(face.template, subject, seed) for subject in size.subjects}
     write_shared(root, templates, face.faces)
     count = 0
-    for subject in size.subjects:
-        for sentence in size.sentences:
-            rng = np.random.default_rng([seed, *f"{subject}{sentence}".encode()])
-            openness, width = make_gestures(round(size.seconds * SOURCE_FPS), rng)
-            sound = make_sound(openness, width, rng)
-            speech = speech_weights(openness, width)
-            for expression in size.expressions:
-                for level in size.levels:
-                    weights = np.clip(speech + _pose(expression) * level / 3, 0, 1)
-                    vertices = face.pose(weights).astype(np.float64) - face.template + templates[subject]
-                    write_sequence(root, f"{subject}_{sentence}_{expression}_{level}", vertices, sound)
-                    count += 1
+    for subject, sentence in product(size.subjects, size.sentences):
+        rng = np.random.default_rng([seed, *f"{subject}{sentence}".encode()])
+        openness, width = make_gestures(round(size.seconds * SOURCE_FPS), rng)
+        sound = make_sound(openness, width, rng)
+        speech = speech_weights(openness, width)
+        for expression, level in product(size.expressions, size.levels):
+            weights = np.clip(speech + _pose(expression) * level / 3, 0, 1)
+            vertices = face.pose(weights).astype(np.float64) - face.template + templates[subject]
+            write_sequence(root, f"{subject}_{sentence}_{expression}_{level}", vertices, sound)
+            count += 1
     return count
+
+
+def require_absent(folder: Path) -> None:
+    """Raise DataError if the folder of a new corpus exists."""
+    if folder.exists():
+        raise DataError(f"the folder exists: {folder}. Choose another folder with -o")
 
 
 def stretch_template(template: NDArray[np.floating], subject: str, seed: int) -> NDArray[np.float64]:

@@ -35,11 +35,13 @@ from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import EMOTION, FLAME_VERTICES, LIP_PAIR, LIPS, UPPER
 from sedtalker.files import atomic_write
 from sedtalker.synthesis.emovoca_like import (
+    FOLDER,
     POSES,
     SOUND_RATE,
     SOURCE_FPS,
     make_gestures,
     make_sound,
+    require_absent,
     speech_weights,
     stretch_template,
     write_shared,
@@ -208,9 +210,9 @@ def synthesize_emovoca_sized(
     Raises:
         DataError: the folder exists, or the face has no blendshapes.
     """
-    root, mesh = destination / "New_EmoVOCA", mesh_of_size(face, FLAME_VERTICES)
-    if root.exists():
-        raise DataError(f"the folder exists: {root}. Choose another folder with -o")
+    root = destination / FOLDER
+    require_absent(root)
+    mesh = mesh_of_size(face, FLAME_VERTICES)
     rng = np.random.default_rng(seed)
     subjects, count = _emovoca_subjects(share)
     variants = [(expression, level) for expression in EXPRESSIONS for level in range(1, LEVELS + 1)]
@@ -430,6 +432,5 @@ def _biwi_sentences(share: float, unique: float, rng: np.random.Generator) -> It
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.exists():
-        raise DataError(f"the folder exists: {folder}. Choose another folder with -o")
+    require_absent(folder)
     folder.mkdir(parents=True)

@@ -35,7 +35,7 @@ from sedtalker.synthesis.aligned_speech import (
     select_aligned,
 )
 from sedtalker.synthesis.coarticulation import SpeakerStyle, perform
-from sedtalker.synthesis.emovoca_like import write_sequence, write_shared
+from sedtalker.synthesis.emovoca_like import FOLDER, require_absent, write_sequence, write_shared
 
 Float = NDArray[np.float32]
 
@@ -82,6 +82,7 @@ def synthesize_talking_heads(
     Raises:
         DataError: see `write_corpus`.
     """
+    require_absent(destination / FOLDER)  # before recordings are aligned
     utterances = [*islice(read_spoken_folder(spoken), most)] if spoken else []
     if speech:
         manifest = read_limited_manifest(speech, most)
@@ -115,11 +116,10 @@ def write_corpus(destination: Path, subjects: Sequence[Subject], fps: float = 30
     Raises:
         DataError: there is no subject, a head has another topology, or the folder exists.
     """
-    root = destination / "New_EmoVOCA"
+    root = destination / FOLDER
     if not subjects:
         raise DataError("no speech with known phones. Give --spoken or --speech")
-    if root.exists():
-        raise DataError(f"the folder exists: {root}. Choose another folder with -o")
+    require_absent(root)
     if len({len(subject.face.template) for subject in subjects}) > 1:
         raise DataError("heads of more than one topology. Choose identities of one head")
     write_shared(root, {subject.name: subject.face.template for subject in subjects}, subjects[0].face.faces)

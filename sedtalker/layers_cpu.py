@@ -358,14 +358,23 @@ def attend(
     for h in range(heads):
         if h % group == 0:
             at = h // group * size
+            column = k_at + at
             origin = low * step + v_at + at if whole else 0  # of the values
-            for r in range(length):
-                key = k[low + r, k_at + at :]
+            for r in range(0, length - 3, 4):  # four keys at once
+                a, b = k[low + r, column:], k[low + r + 1, column:]
+                c, d = k[low + r + 2, column:], k[low + r + 3, column:]
+                for i in range(size):
+                    four = keys[i, r : r + 4]
+                    four[0], four[1], four[2], four[3] = a[i], b[i], c[i], d[i]
+            for r in range(length // 4 * 4, length):
+                key = k[low + r, column:]
                 for i in range(size):
                     keys[i, r] = key[i]
             if not whole:
                 for r in range(length):
-                    values[r, :size] = v[low + r, v_at + at : v_at + at + size]
+                    value, own = v[low + r, v_at + at :], values[r]
+                    for i in range(size):  # numba takes seconds to compile assignments of slices
+                        own[i] = value[i]
         for m in range(0, y.shape[0], ROWS):
             rows = min(ROWS, y.shape[0] - m)
             for r in range(rows):
@@ -380,8 +389,6 @@ def attend(
             for r in range(rows):
                 begin = max(0, first + m + r - left) - low
                 end = min(k.shape[0], first + m + r + ahead + 1) - low
-                weights[r, start:begin] = np.float32(0.0)
-                weights[r, end:stop] = np.float32(0.0)
                 own, most, total = weights[r, begin:end], np.float32(-3e38), np.float32(0.0)
                 for i in range(own.shape[0]):
                     most = max(most, own[i])
@@ -389,6 +396,10 @@ def attend(
                     own[i] = exp2(own[i] - most)
                     total += own[i]
                 sums[r] = np.float32(1.0) / total
+                for i in range(start, begin):
+                    weights[r, i] = np.float32(0.0)
+                for i in range(end, stop):
+                    weights[r, i] = np.float32(0.0)
             for at in range(0, size, LANES):
                 _multiply(weights, start, columns, rows, values, origin + start * step + at, step, stop - start, result)
                 for r in range(rows):

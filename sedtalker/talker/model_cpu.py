@@ -137,7 +137,7 @@ def _mamba(
         for e in range(channels):
             before[row, e] = inputs[source, e] if source >= 0 else before[source + reach, e]
     parts = np.empty((frames, rank + 2 * states), np.float32)
-    linear(u, project, no_bias, parts, STORE)
+    linear(u, project, no_bias, parts, np.int64(STORE))  # no literal, for which numba compiles it again
     delta, entering = np.empty(channels, np.float32), np.empty(channels, np.float32)
     for t in range(frames):
         for e in range(channels):

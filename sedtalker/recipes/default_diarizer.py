@@ -2,7 +2,8 @@
 
     python -m sedtalker.recipes default_diarizer --config configs/diarizer/default.yaml --corpus ravdess RAVDESS
         --corpus crema-d CREMA-D ... --ordinary GRID --ordinary ESPEAK
-        --tune configs/diarizer/blocks.yaml configs/diarizer/groups.yaml configs/diarizer/ordinary.yaml -o WORK
+        --tune configs/diarizer/blocks.yaml configs/diarizer/groups.yaml configs/diarizer/ordinary.yaml
+        configs/diarizer/languages.yaml -o WORK
 
 `open` is open.yaml with --tune configs/diarizer/open-refit.yaml, which trains on the validation speakers too.
 A student of larger encoders adds to this: configs/diarizer/student.yaml after blocks.yaml, and for each encoder
@@ -20,7 +21,8 @@ A student of larger encoders adds to this: configs/diarizer/student.yaml after b
     WORK/teacher/         with --teacher: results of `recipes diarizer_teacher` with these encoders
     WORK/blocks/model     with --tune: the same with blocks of the encoder that are tuned for emotion
     WORK/groups/model     with groups.yaml after it
-    WORK/ordinary/model   with ordinary.yaml after that: the diarizer `default`
+    WORK/ordinary/model   with ordinary.yaml after that
+    WORK/languages/model  with languages.yaml after that: the diarizer `default`
     WORK/open-refit/model with its --tune: the diarizer `open`
     WORK/voice/model      with voice.yaml in place of groups.yaml: the mean of a voice's projected inputs (not packaged)
     WORK/student/model    the same with a third block and what it learned from a teacher (not packaged)

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sedtalker.render import raster
+from sedtalker.render import geometry, raster
 from sedtalker.render.buffers import (
     BAND_ROWS,
     NO_TRIANGLE,
@@ -103,6 +103,23 @@ def test_nearest_triangle_wins_the_depth_test():
         screen = np.concatenate([np.concatenate([square, depth], 1) for depth in order])
         triangle_ids = _rasterize(screen, np.array([[0, 1, 2], [3, 4, 5]]))
         assert set(np.unique(triangle_ids)) == {-1, 0 if order[0] is near else 1}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hidden_sliver_does_not_come_to_the_front(seed):
+    """Points on a line become a triangle when they are rounded to the grid; its depth must not be extrapolated."""
+    rng = np.random.default_rng(seed)
+    ends = rng.uniform(4, WIDTH - 4, (200, 2, 2))
+    share = rng.uniform(0.1, 0.9, (200, 1))
+    corners = np.stack([*ends.swapaxes(0, 1), ends[:, 0] + share * (ends[:, 1] - ends[:, 0])], 1)
+    corners += rng.normal(0, 0.002, corners.shape)
+    slivers = np.concatenate([corners, rng.uniform(1.37, 1.38, (200, 3, 1))], 2).reshape(-1, 3)
+    cover = [(0.0, 0.0, 1.39), (4.0 * WIDTH, 0.0, 1.39), (0.0, 4.0 * ROWS, 1.39)]  # nearer than all of them
+    x, y, near = np.concatenate([cover, slivers]).T
+    camera = np.array([0, 0, 0, *np.eye(3).ravel(), 1, 0, 0], np.float32)  # at the origin, one pixel a radian
+    screen = np.zeros((603, 3), np.float32)
+    geometry.project(np.stack([x / near, -y / near, -1 / near], 1).astype(np.float32), camera, screen)
+    assert not _rasterize(screen, np.arange(603).reshape(-1, 3)).any()
 
 
 def test_interpolation_is_perspective_correct():

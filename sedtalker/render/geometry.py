@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedtalker.render.arrays import BACKWARD, CENTER_X, CENTER_Y, EYE, INVERSE_FOCAL, RIGHT, UP, Float, Index, Int
-from sedtalker.render.compiled import compiled
+from sedtalker.render.buffers import SUBPIXELS
+from sedtalker.render.compiled import compiled, inlined
 
 
 @compiled
@@ -85,16 +86,28 @@ def tessellate_edges(edges: Int, points: Float, normals: Float, first: int) -> N
             normals[n, k] *= over
 
 
+@inlined
+def _to_grid(value: float) -> float:
+    """Round pixels to the grid of subpixels."""
+    return np.float32(np.floor(np.float64(value) * SUBPIXELS + 0.5) / SUBPIXELS)
+
+
 @compiled
 def project(points: Float, camera: Float, screen: Float) -> None:
-    """Project points (P, 3) in metres to `screen` (P, 3): x and y in pixels, and 1 / depth."""
+    """Project points (P, 3) in metres to `screen` (P, 3): x and y in pixels, and 1 / depth.
+
+    x and y are on the grid of coverage. If the depth and the colors of a sliver were interpolated between the exact
+    corners, they would be extrapolated at the samples that it covers, and a hidden sliver would come to the front.
+    """
     for n in range(len(points)):
         x, y, z = points[n, 0] - camera[EYE], points[n, 1] - camera[EYE + 1], points[n, 2] - camera[EYE + 2]
         away = -(camera[BACKWARD] * x + camera[BACKWARD + 1] * y + camera[BACKWARD + 2] * z)
         near = np.float32(1) / max(away, np.float32(1e-3))
         scale = near / camera[INVERSE_FOCAL]
-        screen[n, 0] = camera[CENTER_X] + (camera[RIGHT] * x + camera[RIGHT + 1] * y + camera[RIGHT + 2] * z) * scale
-        screen[n, 1] = camera[CENTER_Y] - (camera[UP] * x + camera[UP + 1] * y + camera[UP + 2] * z) * scale
+        right = camera[RIGHT] * x + camera[RIGHT + 1] * y + camera[RIGHT + 2] * z
+        up = camera[UP] * x + camera[UP + 1] * y + camera[UP + 2] * z
+        screen[n, 0] = _to_grid(camera[CENTER_X] + right * scale)
+        screen[n, 1] = _to_grid(camera[CENTER_Y] - up * scale)
         screen[n, 2] = near
 
 

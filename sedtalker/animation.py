@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sedtalker.curves import resample
 from sedtalker.errors import AnimationError, SEDTalkerError, SEDTalkerWarning, as_number, as_path
 from sedtalker.face.orientation import MESH_SIZES
 from sedtalker.files import atomic_write, read_array_header
@@ -155,6 +156,8 @@ class Animation:
             "labels": np.array(self.emotion.labels),
             "meta": np.array(json.dumps(self.meta)),
         }
+        if self.emotion.speech is not None:
+            arrays["speech"] = resample(self.emotion.speech, self.emotion.frame_rate, self.fps, len(self))
         if dense:
             arrays["vertices"] = self.vertices
         if self.blendshapes is not None:
@@ -202,6 +205,7 @@ def load_animation(path: Path | str) -> Animation:
                 frame_rate=fps,
                 duration=len(emotion["intensity"]) / fps,
                 audio=meta.get("audio"),
+                speech=arrays.get("speech"),
             ),
             blendshapes=arrays.get("blendshapes"),
             blendshape_names=tuple(str(name) for name in arrays.get("blendshape_names", ())),
@@ -258,6 +262,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
         "intensity": count,
         "posterior": count + labels,
         "labels": labels,
+        "speech": count,
         "vertices": (*count, *vertices, 3),
         "blendshapes": count + shapes.get("blendshape_names", ())[:1],
         "head": (*count, 4, 4),

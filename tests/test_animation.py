@@ -74,6 +74,17 @@ def test_round_trip(animation: Animation, tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.emotion.intensity, intensity)
 
 
+def test_frames_without_speech_are_not_certain_in_a_loaded_animation_either(
+    animation: Animation, tmp_path: Path
+) -> None:
+    track = animation.emotion
+    track.speech = np.repeat(np.array([1, 0], np.float32), len(track) // 2)  # silence from the middle on
+    animation.save(tmp_path / "a.npz")
+    loaded = load_animation(tmp_path / "a.npz").emotion
+    assert loaded.abstained.tolist() == [False] * 15 + [True] * 15
+    np.testing.assert_allclose(loaded.abstained_spans, [(0.5, 1.0)])
+
+
 def test_frames_equal_vertices_and_may_be_read_from_the_middle(animation: Animation) -> None:
     np.testing.assert_allclose(np.stack(list(animation.frames())), animation.vertices, atol=1e-6)
     np.testing.assert_allclose(np.stack(list(animation.frames(7, 9))), animation.vertices[7:9], atol=1e-6)

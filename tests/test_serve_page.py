@@ -112,6 +112,13 @@ def add_take(page: Any, folder: Path, name: str = "a.wav") -> None:
     until(page, "sedtalker.take.current !== null")
 
 
+def test_the_subtitle_is_of_the_take_while_one_is_shown(page: Any, tmp_path: Path) -> None:
+    add_take(page, tmp_path)
+    assert page.find_element("id", "subtitle").text == "2.0 s · 30 fps"
+    click(page, "back")
+    assert "behind the sound" in page.find_element("id", "subtitle").text
+
+
 def add_segment(page: Any) -> None:
     """Make the second half of a take of two seconds sad."""
     page.execute_script("sedtalker.seek(1.0)")

@@ -177,9 +177,14 @@ function showDelay() {
   if (byId("subtitle").textContent !== text) byId("subtitle").textContent = text;
 }
 
+// The time by which the model follows the sound.
+function showLatency() {
+  byId("subtitle").textContent = `${Math.round(connection.latency * 1000)} ms behind the sound`;
+}
+
 // The connection.
 
-const connection = { socket: null, ready: false, state: "", retry: 500, utterances: 0 };
+const connection = { socket: null, ready: false, latency: 0, state: "", retry: 500, utterances: 0 };
 const context = new AudioContext();
 
 function send(message) {
@@ -211,7 +216,8 @@ function receive(message) {
   if (message.type === "ready") {
     connection.ready = true;
     connection.retry = 500;
-    byId("subtitle").textContent = `${Math.round(message.latency * 1000)} ms behind the sound`;
+    connection.latency = message.latency;
+    if (live.on) showLatency();
     sendHand();
     if (byId("listen").getAttribute("aria-pressed") === "true") send({ type: "listen", on: true });
     setState("idle");
@@ -356,6 +362,7 @@ function showTake(answer) {
   head.values = take.current.weights;
   live.drawn = null;
   byId("scrub").max = answer.duration;
+  byId("subtitle").textContent = `${answer.duration.toFixed(1)} s · ${answer.fps} fps`;
   for (const id of ["transport", "take", "editor", "back"]) byId(id).hidden = false;
   for (const id of ["hand", "edit"]) byId(id).hidden = true;
   byId("emotion").classList.add("editing");
@@ -383,6 +390,7 @@ function goLive() {
   for (const id of ["hand", "edit"]) byId(id).hidden = false;
   connection.state = "";
   setState("idle");
+  showLatency();
   byId("emotion").classList.remove("editing");
   resizeAll();
 }

@@ -22,6 +22,7 @@ RECIPES = {
     "diarizer_teacher": "a diarizer on several encoders, and its outputs for a student",
     "encoder_windows": "a comparison of encoder windows: cost and accuracy",
     "ensemble_diarizers": "an ensemble of trained diarizers",
+    "export_pictures": "the pictures of exports and pages in the README",
     "expression_gain": "what generated expressions add to a recogniser of action-unit sequences",
     "fit_association": "the association of action units and expressions, from measured faces",
     "fit_expression_timing": "onset and offset of expressions on measured faces",

@@ -1,7 +1,9 @@
 """Render the pictures of the README: `python -m sedtalker.recipes readme_pictures -o renders/readme`.
 
 `demo.webp` is the demo's video; `emotions.webp` shows one frame of a sentence for each emotion at three intensities;
-`people.webp` shows the identities at rest and speaking; `closeups.webp` shows eyes and mouth at both qualities;
+`expressions.webp` shows six emotions at full intensity on all heads (`expressions_before.webp` is that of the first
+version, and is kept); `people.webp` shows the identities at rest and speaking; `closeups.webp` shows eyes and mouth at
+both qualities;
 `words.webp` shows the demo's last sentence frame by frame with its words and phones (`sedtalker.data.alignment`);
 `avatar.webp` shows a head that was read from a .glb.
 """
@@ -46,13 +48,14 @@ Bytes = NDArray[np.uint8]
 
 LEVELS = (1 / 3, 2 / 3, 1.0)
 SIDE = 288  # pixels of one picture of a sheet
+SMALL_SIDE = 200  # of `expressions.webp`, which has thirty
 DEMO_WIDTH, DEMO_FPS = 320, 15.0
 LAST_SENTENCE = "The airplane is almost full."  # of the demo
 WORDS_FPS, WORDS_COLUMNS = 14.0, 8
 AVATAR = "woman_asian"
 AVATAR_STARTS, AVATAR_SPAN = (15, 75, 150, 210), 45  # frames in each of which the mouth is open
 FIRST_SECONDS = 3.5  # of the demo, for the sheets of single frames
-PICTURES = ("emotions", "people", "closeups", "words", "avatar", "demo")
+PICTURES = ("emotions", "expressions", "people", "closeups", "words", "avatar", "demo")
 EDGE = 0.18  # seconds around a sentence
 
 
@@ -80,6 +83,19 @@ def emotion_sheet(talker: Talker, audio: tuple[Samples, int]) -> Bytes:
             pictures.append(renderer.frame(next(animation.frames(moment))))
             titles.append(f"{label} {level:.2f}")
     return grid(pictures, len(LABELS) - 1, titles)
+
+
+def expressions_sheet(talker: Talker, audio: tuple[Samples, int]) -> Bytes:
+    """Every head in a row, its emotions to the right, at the same moment of the same sentence."""
+    moment = speaking_moment(talker.animate(audio, emotion="neutral", still=True), 0.8)
+    labels = [label for label in LABELS[1:] if label != "upset"]  # as in `expressions_before.webp`
+    pictures = []
+    for name in identities():
+        renderer = SoftRenderer(load_face(name), SMALL_SIDE, SMALL_SIDE, "fine")
+        for label in labels:
+            animation = talker.animate(audio, emotion=f"{label}:1", face=name, still=True)
+            pictures.append(renderer.frame(next(animation.frames(moment))))
+    return grid(pictures, len(labels), labels)
 
 
 def people_sheet(talker: Talker, audio: tuple[Samples, int]) -> Bytes:
@@ -182,6 +198,7 @@ def run(arguments: argparse.Namespace) -> None:
     sentence = first_sentence(audio)
     sheets: dict[str, Callable[[], Bytes]] = {
         "emotions": lambda: emotion_sheet(talker, sentence),
+        "expressions": lambda: expressions_sheet(talker, sentence),
         "people": lambda: people_sheet(talker, sentence),
         "closeups": closeup_sheet,
         "words": lambda: words_sheet(talker, audio),

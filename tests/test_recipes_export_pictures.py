@@ -1,0 +1,30 @@
+"""Pictures of exports: the moment that they show, and the curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_animation import made_animation
+
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.recipes.export_pictures import livelink_picture, open_moment
+
+
+@pytest.mark.parametrize("label", ["happy", "sad"])
+def test_the_moment_shows_the_emotion_an_open_mouth_and_open_eyes(label: str, tmp_path: Path) -> None:
+    animation = made_animation(tmp_path, 3.0)
+    index = open_moment(animation, label)
+    segment = next(segment for segment in animation.emotion.segments if segment.emotion == label)
+    assert segment.start <= (index + 0.5) / animation.fps <= segment.end
+    assert animation.blendshapes is not None
+    weights = animation.blendshapes[index]
+    assert weights[JAW_OPEN] > 0.55 and weights[ARKIT_NAMES.index("eyeBlinkLeft")] < 0.05
+
+
+def test_curves_have_one_row_for_each_column(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = np.asarray(livelink_picture(made_animation(tmp_path)))
+    assert picture.shape == (460, 720, 3)
+    assert all((band[:, 130:].max(axis=-1) > 120).any() for band in np.array_split(picture, 6))

@@ -120,7 +120,7 @@ def plot_range(voices: Sequence[Voice], span: tuple[float, float], path: Path) -
     right.set_xticks(range(len(keys)), [f"{corpus} {level:.2f}" for corpus, level in keys], fontsize=7, rotation=90)
     right.set_xlabel("corpus and acted level (median, 10 to 90 %)")
     right.set_ylabel("intensity")
-    right.legend(frameon=False)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     figure.savefig(drawn := io.BytesIO(), format="png", dpi=110)
     with atomic_write(path) as temp_path:
         Image.open(drawn).convert("RGB").save(temp_path, path.suffix.lstrip(".") or "png", quality=85)

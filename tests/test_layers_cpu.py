@@ -30,7 +30,7 @@ def test_kernels_with_vector_instructions_equal_the_plain_one(
     for lanes in (None, INT8_LANES[feature]):
         monkeypatch.setattr(layers_cpu, "int8_lanes", lambda lanes=lanes: lanes)
         results.append(Int8Rows(weights)(x, np.empty((rows, outputs), np.float32), GELU))
-    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-5, atol=1e-5)  # processors round a constant apart
 
 
 @pytest.mark.parametrize(("rows", "outputs", "inputs"), [(1, 1, 3), (7, 37, 30), (8, 48, 64)])

@@ -98,11 +98,13 @@ def test_live_link_is_read_by_pylivelinkface() -> None:
 
 
 def test_an_interruption_empties_the_stage_also_without_a_pose() -> None:
+    from sedtalker.serve.config import Limits
     from sedtalker.serve.engine import FrameBlock
     from sedtalker.serve.sessions import Event
     from sedtalker.serve.stage import Stage
 
-    manager: Any = SimpleNamespace(sessions={"a": None}, description=SimpleNamespace(labels=LABELS))
+    description = SimpleNamespace(labels=LABELS)
+    manager: Any = SimpleNamespace(sessions={"a": None}, description=description, limits=Limits())
     stage = Stage(manager, 30)
     wide = np.ones((60, 52), np.float32)
     none = np.zeros((60, 0), np.float32)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import shutil
 import tempfile
 import time
 import wave
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sedtalker.recipes.browser import open_browser, wait_until
 
 _LOG_CLICKS = """
 const done = arguments[0];
@@ -71,34 +72,15 @@ def click_track(path: Path, length: float = 0.3) -> Path:
     return path
 
 
-def open_browser(microphone: Path, size: str = "480,700", binary: str | None = None) -> Any:
+def open_page_browser(microphone: Path, size: str = "480,700") -> Any:
     """Chromium with a file as its microphone. Raises FileNotFoundError: no Chromium, or no driver."""
-    from selenium import webdriver
-
-    chromium, driver = binary or shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        raise FileNotFoundError("no chromium with its driver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "disable-gpu-compositing",
-        f"window-size={size}",
-        "autoplay-policy=no-user-gesture-required", "disable-dev-shm-usage", "use-fake-ui-for-media-stream",
-        "use-fake-device-for-media-stream", f"use-file-for-fake-audio-capture={microphone}",
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser = open_browser(
+        "disable-gpu-compositing", f"window-size={size}", "autoplay-policy=no-user-gesture-required",
+        "use-fake-ui-for-media-stream", "use-fake-device-for-media-stream",
+        f"use-file-for-fake-audio-capture={microphone}", log=True,
+    )  # fmt: skip
     browser.set_script_timeout(180)  # software rendering on a busy machine
     return browser
-
-
-def until(browser: Any, expression: str, seconds: float = 60) -> None:
-    """Wait until a JavaScript expression is true. Raises AssertionError after `seconds`."""
-    end = time.monotonic() + seconds
-    while not browser.execute_script(f"return {expression}"):
-        assert time.monotonic() < end, f"not within {seconds} s: {expression}"
-        time.sleep(0.05)
 
 
 def click(browser: Any, name: str) -> None:
@@ -109,7 +91,7 @@ def click(browser: Any, name: str) -> None:
 def load_page(browser: Any, url: str) -> None:
     """Open the page, and wait for its face and its session."""
     browser.get(url)
-    until(browser, "document.documentElement.dataset.ready === 'true' && sedtalker.connection.ready")
+    wait_until(browser, "document.documentElement.dataset.ready === 'true' && sedtalker.connection.ready")
 
 
 def measure_clicks(browser: Any, seconds: float) -> dict[str, list[float]]:
@@ -124,7 +106,7 @@ def measure_clicks(browser: Any, seconds: float) -> dict[str, list[float]]:
     click(browser, "open")
     time.sleep(seconds)
     click(browser, "open")
-    until(browser, "sedtalker.connection.state === 'idle'")
+    wait_until(browser, "sedtalker.connection.state === 'idle'")
     log = browser.execute_script("return window.clickLog")
     rate = browser.execute_script("return FPS")
     result: dict[str, list[float]] = {"clock": [], "jaw": [], "arrival": log["arrival"], "delay": log["delay"]}
@@ -155,7 +137,7 @@ def main() -> None:
     parser.add_argument("--size", default="320,400", help="of the window; software rendering costs time")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        browser = open_browser(click_track(Path(folder, "clicks.wav")), arguments.size)
+        browser = open_page_browser(click_track(Path(folder, "clicks.wav")), arguments.size)
         try:
             load_page(browser, arguments.url)
             if arguments.without_drawing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.export import export_animation
 from sedtalker.export.html import html_page
+from sedtalker.recipes.browser import open_browser
 
 HOSTILE = "<img src=x onerror=alert(1)><!--<script>.wav"
 LABELS = ("neutral", "</script><b>glad</b>", "sad")
@@ -72,19 +72,11 @@ def test_without_sound(animation: Animation) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium with its driver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "window-size=480,760",
-        "autoplay-policy=no-user-gesture-required", "disable-dev-shm-usage",
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    try:
+        started = open_browser("window-size=480,760", "autoplay-policy=no-user-gesture-required", log=True)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     yield started
     started.quit()
 

@@ -15,8 +15,10 @@ for module in ("starlette", "uvicorn", "websockets", "httpx"):
 pytest.importorskip("selenium.webdriver")
 
 from made_server import MadeServer, made_server
-from page_browser import click, click_track, load_page, measure_clicks, open_browser, until
+from page_browser import click, click_track, load_page, measure_clicks, open_page_browser
 from test_serve_http import animating_talker, wav
+
+from sedtalker.recipes.browser import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +32,7 @@ def server() -> Iterator[MadeServer]:
 @pytest.fixture(scope="module")
 def page(server: MadeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     try:
-        browser = open_browser(click_track(tmp_path_factory.mktemp("microphone") / "a.wav"))
+        browser = open_page_browser(click_track(tmp_path_factory.mktemp("microphone") / "a.wav"))
     except FileNotFoundError as error:
         pytest.skip(str(error))
     load_page(browser, server.url)
@@ -40,14 +42,14 @@ def page(server: MadeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def test_the_face_speaks_listens_and_is_interrupted(page: Any) -> None:
     click(page, "open")
-    until(page, "sedtalker.connection.state === 'speaking' && sedtalker.weight('jawOpen') > 0.3")
+    wait_until(page, "sedtalker.connection.state === 'speaking' && sedtalker.weight('jawOpen') > 0.3")
     click(page, "interrupt")
-    until(page, "sedtalker.connection.state === 'idle' && sedtalker.weight('jawOpen') === 0", 30)
+    wait_until(page, "sedtalker.connection.state === 'idle' && sedtalker.weight('jawOpen') === 0", 30)
     click(page, "listen")
-    until(page, "sedtalker.connection.state === 'listening'", 30)
+    wait_until(page, "sedtalker.connection.state === 'listening'", 30)
     assert page.execute_script("return document.getElementById('state').textContent") == "Listening"
     click(page, "listen")
-    until(page, "sedtalker.connection.state === 'idle'", 30)
+    wait_until(page, "sedtalker.connection.state === 'idle'", 30)
 
 
 def test_a_page_that_had_no_time_shows_the_present(page: Any) -> None:
@@ -80,13 +82,13 @@ def test_the_hand_sets_and_blends_the_emotion_while_the_face_speaks(page: Any) -
         )
         click(page, "open")
         wanted = [happy, sad]
-        until(
+        wait_until(
             page,
             "(() => { const row = sedtalker.live.shown; return row.posterior && row.at !== null &&"
             f" {wanted}.every((v, k) => Math.abs(row.posterior[k + 1] - v) < 0.02); }})()",
         )
         click(page, "open")
-        until(page, "sedtalker.connection.state === 'idle'", 30)
+        wait_until(page, "sedtalker.connection.state === 'idle'", 30)
     page.execute_script(
         "const e = document.getElementById('hand-emotion'); e.value = ''; e.dispatchEvent(new Event('input'))"
     )
@@ -94,13 +96,13 @@ def test_the_hand_sets_and_blends_the_emotion_while_the_face_speaks(page: Any) -
 
 def test_the_last_recording_of_the_microphone_becomes_a_take(page: Any) -> None:
     click(page, "open")
-    until(page, "microphone.pieces.length > 60")
+    wait_until(page, "microphone.pieces.length > 60")
     click(page, "open")
-    until(page, "sedtalker.connection.state === 'idle'", 30)
+    wait_until(page, "sedtalker.connection.state === 'idle'", 30)
     click(page, "edit")
-    until(page, "sedtalker.take.current !== null")
+    wait_until(page, "sedtalker.take.current !== null")
     assert page.execute_script("return sedtalker.take.current.duration") > 1.2
-    until(page, "audio.duration > 1.2")
+    wait_until(page, "audio.duration > 1.2")
     click(page, "back")
 
 
@@ -109,7 +111,7 @@ def add_take(page: Any, folder: Path, name: str = "a.wav") -> None:
     recording.write_bytes(wav())
     page.execute_script("sedtalker.take.current = null")
     page.find_element("id", "file").send_keys(str(recording))
-    until(page, "sedtalker.take.current !== null")
+    wait_until(page, "sedtalker.take.current !== null")
 
 
 def test_the_subtitle_is_of_the_take_while_one_is_shown(page: Any, tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def add_segment(page: Any) -> None:
 
 def segments(page: Any) -> list[list[Any]]:
     """Emotion, start and end of the segments, when the take was animated with them."""
-    until(page, "sedtalker.take.current.sequence === sedtalker.take.sequence")
+    wait_until(page, "sedtalker.take.current.sequence === sedtalker.take.sequence")
     result: list[list[Any]] = page.execute_script(
         "return sedtalker.take.edited.map((s) => [s.emotion, s.start, s.end])"
     )
@@ -214,14 +216,14 @@ def test_every_control_is_reached_and_used_by_keyboard(page: Any, tmp_path: Path
     page.find_element("id", "back").send_keys(Keys.ENTER)
     page.execute_script("document.getElementById('talk').focus()")
     ActionChains(page).key_down(" ").perform()
-    until(page, "sedtalker.connection.state === 'speaking'")
+    wait_until(page, "sedtalker.connection.state === 'speaking'")
     ActionChains(page).key_up(" ").perform()
-    until(page, "sedtalker.connection.state === 'idle'", 30)
+    wait_until(page, "sedtalker.connection.state === 'idle'", 30)
     page.execute_script("document.activeElement.blur()")
     ActionChains(page).key_down("t").perform()
-    until(page, "sedtalker.connection.state === 'speaking'")
+    wait_until(page, "sedtalker.connection.state === 'speaking'")
     press(Keys.ESCAPE)
-    until(page, "sedtalker.connection.state === 'idle' && sedtalker.weight('jawOpen') === 0", 30)
+    wait_until(page, "sedtalker.connection.state === 'idle' && sedtalker.weight('jawOpen') === 0", 30)
     ActionChains(page).key_up("t").perform()
 
 

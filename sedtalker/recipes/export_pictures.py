@@ -16,11 +16,9 @@ import csv
 import importlib
 import io
 import math
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +37,7 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.framing import FIELD_OF_VIEW
 from sedtalker.files import atomic_write
 from sedtalker.pipeline import load
+from sedtalker.recipes.browser import open_browser, wait_until
 from sedtalker.resources import asset
 
 PICTURES = ("page", "serve", "threejs", "blender", "livelink")
@@ -88,37 +87,13 @@ SCENE = """<!doctype html>
 """
 
 
-def open_browser(*arguments: str) -> Any:
-    """Headless Chromium that draws WebGL on the CPU, with further command-line arguments.
-
-    Raises:
-        MissingExtraError: selenium is not installed.
-        FileNotFoundError: there is no Chromium, or no driver.
-    """
-    require("selenium", "dev")
-    from selenium import webdriver
-
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        raise FileNotFoundError("no chromium with its driver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "disable-gpu-compositing",
-        "disable-dev-shm-usage", *arguments,
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    browser.set_script_timeout(WAIT)
-    browser.set_page_load_timeout(WAIT)
-    return browser
-
-
 @contextmanager
 def browser_of_size(size: tuple[int, int]) -> Iterator[Any]:
     """A browser whose pages have this width and height in pixels, and do not know that WebGL has no GPU."""
-    browser = open_browser()
+    browser = open_browser("disable-gpu-compositing")
     try:
+        browser.set_script_timeout(WAIT)
+        browser.set_page_load_timeout(WAIT)
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         hide = "WebGL2RenderingContext.prototype.getExtension = ((get) => function (name) {\n"
@@ -128,15 +103,6 @@ def browser_of_size(size: tuple[int, int]) -> Iterator[Any]:
         yield browser
     finally:
         browser.quit()
-
-
-def wait_until(browser: Any, expression: str) -> None:
-    """Wait until a JavaScript expression is true. Raises TimeoutError after `WAIT`."""
-    end = time.monotonic() + WAIT
-    while not browser.execute_script(f"return {expression}"):
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {WAIT:g} s: {expression}")
-        time.sleep(0.1)
 
 
 def screenshot(browser: Any) -> Image.Image:
@@ -162,9 +128,9 @@ def page_picture(animation: Animation) -> Image.Image:
         path = Path(folder, "demo.html")
         export_animation(animation, "html", path)
         browser.get(path.as_uri())
-        wait_until(browser, "document.documentElement.dataset.ready === 'true'")
+        wait_until(browser, "document.documentElement.dataset.ready === 'true'", WAIT)
         browser.execute_script(f"sedtalker.seek({seconds})")
-        wait_until(browser, f"Math.abs(sedtalker.shown() - {seconds}) < 0.01")
+        wait_until(browser, f"Math.abs(sedtalker.shown() - {seconds}) < 0.01", WAIT)
         return screenshot(browser)
 
 
@@ -175,10 +141,10 @@ def serve_picture(track: EmotionTrack, audio: Path) -> Image.Image:
     seconds = 0.75 * segments[edited].start + 0.25 * segments[edited].end
     with run_server() as url, browser_of_size(SERVE_SIZE) as browser:
         browser.get(url)
-        wait_until(browser, "document.documentElement.dataset.ready === 'true' && sedtalker.connection.ready")
+        wait_until(browser, "document.documentElement.dataset.ready === 'true' && sedtalker.connection.ready", WAIT)
         browser.execute_script("pace.step = STEPS.length")  # pictures of full quality, however slow they are
         browser.find_element("id", "file").send_keys(str(audio.resolve()))
-        wait_until(browser, "sedtalker.take.current !== null && document.querySelector('#segments button')")
+        wait_until(browser, "sedtalker.take.current !== null && document.querySelector('#segments button')", WAIT)
         browser.execute_script(
             "document.querySelectorAll('#segments button')[arguments[0]].click();"
             "const e = document.getElementById('segment-intensity'); e.value = arguments[1];"
@@ -186,9 +152,9 @@ def serve_picture(track: EmotionTrack, audio: Path) -> Image.Image:
             edited,
             EDITED_INTENSITY,
         )
-        wait_until(browser, "sedtalker.take.current.sequence === sedtalker.take.sequence")
+        wait_until(browser, "sedtalker.take.current.sequence === sedtalker.take.sequence", WAIT)
         browser.execute_script(f"sedtalker.seek({seconds})")
-        wait_until(browser, f"Math.abs(sedtalker.shown() - {seconds}) < 0.02")
+        wait_until(browser, f"Math.abs(sedtalker.shown() - {seconds}) < 0.02", WAIT)
         return screenshot(browser)
 
 
@@ -225,7 +191,7 @@ def threejs_picture(animation: Animation) -> Image.Image:
         }
         page.write_text(SCENE % fields, encoding="utf-8")
         browser.get(page.as_uri())
-        wait_until(browser, "document.documentElement.dataset.ready === 'true'")
+        wait_until(browser, "document.documentElement.dataset.ready === 'true'", WAIT)
         return screenshot(browser)
 
 

@@ -20,7 +20,7 @@ from sedtalker.data.rig_store import RigClip, write_rig_store
 from sedtalker.emotion.segments import Segment
 from sedtalker.emotion.track import EmotionTrack, constant_track
 from sedtalker.errors import DataError
-from sedtalker.evaluation.motion import TrackedClip, evaluate, evaluate_animations, tracked_metrics
+from sedtalker.evaluation.motion import TrackedClip, evaluate, evaluate_animation, tracked_metrics
 from sedtalker.labels import LABELS
 from sedtalker.phones import Phone, write_phones
 from sedtalker.synthesis.coarticulation import perform
@@ -123,7 +123,7 @@ def spoken(tmp_path: Path) -> Path:
 
 
 def animation_metrics(path: Path, phones: tuple[Phone, ...] = ()) -> dict[str, Any]:
-    return evaluate_animations([path], {path.stem: phones} if phones else None)[str(path)]
+    return evaluate_animation(load_animation(path), path, {path.stem: phones} if phones else None)
 
 
 def sound(folder: Path) -> dict[str, str]:

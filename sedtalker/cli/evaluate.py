@@ -499,16 +499,18 @@ def _model_motion(arguments: argparse.Namespace) -> dict[str, Any]:
 def _animations_motion(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """The report of the animations that can be measured, and whether one cannot, which is printed."""
     from sedtalker.animation import load_animation
+    from sedtalker.data.alignment import Aligner
     from sedtalker.phones import read_phones
 
     phones = {name: spans for table in arguments.phones or () for name, spans in read_phones(table).items()}
+    aligner = Aligner() if arguments.text else None
     report: dict[str, Any] = {}
 
     def measure(path: Path) -> None:
-        load_animation(path)  # raises before torch is imported
-        from sedtalker.evaluation.motion import evaluate_animations
+        animation = load_animation(path)  # raises before torch is imported
+        from sedtalker.evaluation.motion import evaluate_animation
 
-        report.update(evaluate_animations([path], phones, arguments.text))
+        report[str(path)] = evaluate_animation(animation, path, phones, arguments.text, aligner)
 
     failed = process_each(arguments.inputs, measure)
     return report, failed

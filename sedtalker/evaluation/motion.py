@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sedtalker.animation import Animation, load_animation
+from sedtalker.animation import Animation
 from sedtalker.audio import load_audio
 from sedtalker.curves import resample
 from sedtalker.data.alignment import Aligner
@@ -454,39 +454,38 @@ def _format_value(value: Any) -> str:
     return str(value)
 
 
-def evaluate_animations(
-    paths: Sequence[Path], known: Mapping[str, Sequence[Phone]] | None = None, text: str | None = None
-) -> dict[str, dict[str, Any]]:
-    """Metrics by file; those of phones only if phones or a text are given.
+def evaluate_animation(
+    animation: Animation,
+    path: Path,
+    known: Mapping[str, Sequence[Phone]] | None = None,
+    text: str | None = None,
+    aligner: Aligner | None = None,
+) -> dict[str, Any]:
+    """Metrics of an animation; those of phones only if phones or a text are given.
 
     Args:
-        paths: animations (.npz).
+        path: of its file.
         known: phones by the name of a file or its audio, with times in seconds.
-        text: of all files, to be aligned.
+        text: of its speech, to be aligned, with `aligner` if it is given.
 
     Raises:
-        DataError: one has no ARKit weights, no face with lip pairs, no audio, no phones, or under SHORTEST frames.
+        DataError: it has no ARKit weights, no face with lip pairs, no audio, no phones, or under SHORTEST frames.
     """
-    aligner = Aligner() if text else None
-    report = {}
-    for path in paths:
-        animation, audio = _load_rigged(path)
-        samples = load_audio(audio)
-        phones: Sequence[Phone] = ()
-        if aligner and text:
-            aligned = aligner.align(samples, text)
-            if aligned is None:
-                raise DataError(f"the text is not found in {audio}. Give the spoken words, or remove --text")
-            phones = aligned
-        elif known:
-            phones = _find_phones(known, path, audio)
-        report[str(path)] = _animation_metrics(animation, path, samples, phones)
-    return report
+    audio = _check_rigged(animation, path)
+    samples = load_audio(audio)
+    phones: Sequence[Phone] = ()
+    if text:
+        aligned = (aligner or Aligner()).align(samples, text)
+        if aligned is None:
+            raise DataError(f"the text is not found in {audio}. Give the spoken words, or remove --text")
+        phones = aligned
+    elif known:
+        phones = _find_phones(known, path, audio)
+    return _animation_metrics(animation, path, samples, phones)
 
 
-def _load_rigged(path: Path) -> tuple[Animation, Path]:
-    """Load an animation with a rig and lip pairs; returns it and the path of its audio."""
-    animation = load_animation(path)
+def _check_rigged(animation: Animation, path: Path) -> Path:
+    """Check that an animation has a rig and lip pairs; returns the path of its audio."""
     if animation.blendshapes is None or animation.blendshape_names != ARKIT_NAMES:
         raise DataError(f"no ARKit weights to measure: {path}. Compare meshes with: sedtalker evaluate talker")
     face = animation.face
@@ -496,12 +495,12 @@ def _load_rigged(path: Path) -> tuple[Animation, Path]:
     if not sounds:
         named = animation.meta.get("audio")
         raise DataError(f"the sound of {path} was not found: {named}. Animate it again, or restore the recording")
-    return animation, sounds[0]
+    return sounds[0]
 
 
 def _animation_metrics(animation: Animation, path: Path, samples: Float, phones: Sequence[Phone]) -> dict[str, Any]:
     """Metrics of a loaded animation of `path` and its audio samples (N,) at 16 kHz."""
-    assert animation.blendshapes is not None  # checked by _load_rigged
+    assert animation.blendshapes is not None  # checked by _check_rigged
     face = animation.face
     decibels = loudness(samples)
     weights = resample(animation.blendshapes, animation.fps, FRAME_RATE)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sedtalker.curves import resample
 from sedtalker.errors import AnimationError, SEDTalkerError, SEDTalkerWarning, as_number, as_path
-from sedtalker.face.orientation import MESH_SIZES
+from sedtalker.face.orientation import is_mesh_size, longest_side
 from sedtalker.files import atomic_write, read_array_header
 from sedtalker.labels import LABELS, NEUTRAL
 from sedtalker.providers import provider
@@ -299,7 +299,6 @@ def _check_values(animation: Animation, path: Path) -> None:
         raise AnimationError(f"no triangles, or triangles of vertices that are missing: {path}. {_AGAIN}")
     if len({*names}) < len(names):
         raise AnimationError(f"two blendshapes of the same name: {path}. {_AGAIN}")
-    size = float(np.ptp(animation.template, axis=0).max())
-    if not MESH_SIZES[0] <= size <= MESH_SIZES[1]:
+    if not is_mesh_size(size := longest_side(animation.template)):
         text = f"the face is {size:.3g} m large: {path}. Scale its vertices and template to metres"
         warnings.warn(text, SEDTalkerWarning, stacklevel=3)

@@ -18,12 +18,13 @@ from sedtalker.face.identity import HEADS, is_person, parse_person, vary_face
 from sedtalker.face.mesh import has_comment, read_mesh
 from sedtalker.face.orientation import (
     HEAD_DISTANCE,
-    MESH_SIZES,
     STATEMENT,
     UPRIGHT,
     AlignmentError,
     Pose,
     align_vertices,
+    is_mesh_size,
+    longest_side,
     match_surface,
 )
 from sedtalker.face.rig import Face, Float, Index
@@ -31,8 +32,6 @@ from sedtalker.face.rig import Face, Float, Index
 DEFAULT = "default"
 
 _LISTED = 6  # names of missing shapes in a message
-
-# A head measures 0.2 to 0.3 m, with neck and shoulders about 0.6 m. A size far outside means another unit.
 
 
 def identities() -> tuple[str, ...]:
@@ -163,9 +162,9 @@ def find_pose(path: Path, vertices: Float, triangles: Index, limit: float = HEAD
         except AlignmentError as error:
             reason, _, advice = str(error).partition(". ")
             raise FaceError(f"{reason}: {path}. {advice}") from error
-    size = float(np.ptp(vertices, axis=0).max())
     if has_comment(path, STATEMENT):
-        if not MESH_SIZES[0] <= size <= MESH_SIZES[1]:
+        size = longest_side(vertices)
+        if not is_mesh_size(size):
             raise FaceError(f"the mesh is {size:.3g} m large: {path}. Scale it to metres (a head is about 0.25)")
         return UPRIGHT
     return match_surface(vertices, triangles, default.template, default.surfaces[0].triangles, limit)
@@ -175,8 +174,7 @@ def is_flame(vertices: Float, triangles: Index) -> bool:
     """Whether a mesh has FLAME's numbers of vertices and triangles, and the size of a head in metres."""
     from sedtalker.face.vertex_masks import FLAME_FACES, FLAME_VERTICES  # which imports this module
 
-    size = float(np.ptp(vertices, axis=0).max())
-    return (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES) and MESH_SIZES[0] <= size <= MESH_SIZES[1]
+    return (len(vertices), len(triangles)) == (FLAME_VERTICES, FLAME_FACES) and is_mesh_size(longest_side(vertices))
 
 
 def _has_default_topology(vertices: Float, triangles: Index, default: Face) -> bool:

@@ -23,7 +23,7 @@ from sedtalker.face.gltf import SUFFIXES
 from sedtalker.face.identity import shape_modes
 from sedtalker.face.mesh import read_mesh, vertex_normals
 from sedtalker.face.mesh_looks import MeshLooks, read_looks
-from sedtalker.face.orientation import UPRIGHT, Pose, pose_of_landmarks
+from sedtalker.face.orientation import UPRIGHT, Pose, longest_side, pose_of_landmarks
 from sedtalker.face.registration import Anchors, SurfaceIndex, register, similarity, smoothness
 from sedtalker.face.rig import Face, Float, Index
 
@@ -108,7 +108,7 @@ def _find_pose(
     pose = find_pose(path, vertices, triangles, _FAR_HEAD)
     if pose is None and (is_flame(vertices, triangles) or path.suffix.lower() in SUFFIXES):
         low, high = _HEAD_SIZES
-        if low <= float(np.ptp(vertices, axis=0).max()) <= high:
+        if low <= longest_side(vertices) <= high:
             return UPRIGHT, ["the axes were not recognised: metres, y up, facing +z are taken, as the format states"]
     if pose is None:
         raise FaceError(

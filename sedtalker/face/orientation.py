@@ -20,7 +20,8 @@ from sedtalker.face.rig import Float, Index
 UNITS = {"metres": 1.0, "decimetres": 0.1, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
 """Metres in one unit."""
 
-MESH_SIZES = (0.08, 2.5)  # metres, longest side of a mesh of a head or of a body
+# A head measures 0.2 to 0.3 m, with neck and shoulders about 0.6 m. A size far outside means another unit.
+_MESH_SIZES = (0.08, 2.5)  # metres
 
 STATEMENT = "metres, y up, facing +z"
 """A comment with these words in a mesh file states its unit and axes, which are then not estimated."""
@@ -79,6 +80,16 @@ class Pose:
 UPRIGHT = Pose(np.eye(3))
 
 
+def longest_side(vertices: NDArray[np.floating]) -> float:
+    """Longest side of the bounding box of vertices (V, 3)."""
+    return float(np.ptp(vertices, axis=0).max())
+
+
+def is_mesh_size(size: float) -> bool:
+    """Whether the longest side of a mesh can be that of a head or a body in metres."""
+    return _MESH_SIZES[0] <= size <= _MESH_SIZES[1]
+
+
 def align_vertices(vertices: Float, triangles: Index, templates: Sequence[Float]) -> Pose:
     """The pose of a mesh with the topology of the templates.
 
@@ -90,7 +101,7 @@ def align_vertices(vertices: Float, triangles: Index, templates: Sequence[Float]
         AlignmentError: the mesh is mirrored, has another vertex order, or its unit is not in `UNITS`.
     """
     points = vertices.astype(np.float64)
-    size = float(np.ptp(points, axis=0).max())
+    size = longest_side(points)
     if np.abs(points).max() > _MAX_OFFSET * size > 0:
         raise AlignmentError("the mesh is too far from the origin, where its shape is rounded. Move it to the origin")
     fits = [_umeyama(points, template.astype(np.float64)) for template in templates]
@@ -215,7 +226,7 @@ def match_surface(
     more = _sample(vertices, triangles, _SAMPLES[0] * _BUST_SAMPLES, random)
     if points is None or target is None or more is None:
         return None
-    size = float(np.ptp(vertices, axis=0).max())
+    size = longest_side(vertices)
     poses = [
         Pose(rotation, unit)
         for unit, metres in UNITS.items()

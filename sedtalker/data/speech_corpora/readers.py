@@ -135,7 +135,7 @@ EMOTALE_AGES = {
     "001": 22, "003": 23, "004": 24, "005": 24, "006": 22, "007": 27, "008": 12, "009": 12, "010": 21, "011": 25,
     "012": 26, "013": 24, "014": 9, "015": 24, "016": 39, "017": 25, "018": 25, "019": 26,
 }  # fmt: skip
-EMOTALE_MEN = ("004", "005", "006", "015", "018", "019")
+EMOTALE_WOMEN = ("001", "003", "007", "008", "009", "010", "011", "012", "013", "014", "016", "017")
 EMOSPEECH_UNNAMED = "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"  # any of many people
 EMOVDB_SPEAKERS = {"bea": "female", "jenie": "female", "josh": "male", "sam": "male"}
 
@@ -277,7 +277,7 @@ NAMED: dict[str, NamedCorpus] = {
         "EmoTale",
         r"(?P<language>DK|EN)_(?P<speaker>\d{3})_(?P<emotion>[AHSNB])_\d",
         {"a": "angry", "h": "happy", "s": "sad", "n": "neutral"},
-        lambda fields: "male" if fields["speaker"] in EMOTALE_MEN else "female",
+        _gender_of_women(*EMOTALE_WOMEN),
         language=lambda fields: {"DK": "da", "EN": "en"}[fields["language"]],
         unlabelled="an emotion without a label (boredom)",
         ages=EMOTALE_AGES,

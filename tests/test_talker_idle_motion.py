@@ -189,6 +189,21 @@ def test_the_head_nods_at_stressed_syllables():
     assert min(peaks) > 0.3
 
 
+def test_a_nod_starts_smoothly():
+    """95 % of a real speaker's head speeds are below 17 degrees/s (GRID s1); ours never exceed that by a nod."""
+    levels = np.full(1000, -40.0, np.float32)
+    for first in range(100, 900, 100):
+        levels[first : first + 8] = -20
+    prosody = np.stack([levels, np.zeros(1000, np.float32)], axis=1)
+    pitch = np.stack(
+        [IdleMotionGenerator(LABELS, seed).push(prosody, *CALM.at_rate(50, 1000)).head[:, 0] for seed in range(10)]
+    )
+    speed = np.diff(pitch, axis=1) * 50
+    assert np.ptp(pitch[:, 100:150], axis=1).max() > 1.2  # degrees: the nods are there
+    assert np.abs(speed).max() < 17
+    assert np.abs(np.diff(speed, axis=1)).max() < 7  # within a frame; it was 32
+
+
 def test_the_face_moves_in_silence():
     silence = np.tile(np.float32([-100, 0]), (FRAMES, 1))
     found = generate(prosody=silence)

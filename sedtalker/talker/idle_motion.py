@@ -84,7 +84,7 @@ FAST_SECONDS, SLOW_SECONDS = 0.05, 0.6  # of the loudness whose difference shows
 ACCENT_DB, ACCENT_FULL_DB = 3.0, 9.0  # stress from which a syllable counts, and counts fully; a semitone counts as 1 dB
 ACCENT_FALL = 0.5  # dB after the peak at which it is known to be one
 ACCENT_APART = 20  # frames
-NOD_DEGREES, NOD_SECONDS = 1.4, 0.1  # at full stress, and the time from its start to its peak
+NOD_DEGREES, NOD_SECONDS = 1.55, 0.2  # at full stress, and the time from its start to its peak
 BROW_SECONDS = 0.12
 BROW_RAISE = {"browInnerUp": 0.16, "browOuterUpLeft": 0.20, "browOuterUpRight": 0.20}
 BROW_LOWER = {"browDownLeft": 0.10, "browDownRight": 0.10}
@@ -185,18 +185,20 @@ class _Voice:
 
 
 class _Bump:
-    """Sum of bumps that rise to 1 in `seconds` and fall in two to three times that."""
+    """Sum of bumps that rise smoothly from 0 to 1 in `seconds` and fall in two to three times that."""
 
     def __init__(self, seconds: float) -> None:
-        self._share, self._first, self.value = _share(seconds), 0.0, 0.0
+        times = np.arange(1, 6 * seconds * FRAME_RATE) / (seconds * FRAME_RATE)
+        self._curve = (times**2 * np.exp(2 - 2 * times)).tolist()  # its slope is 0 at the start, 1.7 / seconds at most
+        self._bumps: list[tuple[int, float]] = []  # age in frames, and height
 
     def step(self, height: float = 0.0) -> float:
         """The next value; `height` starts a bump."""
-        self._first += height * math.e - self._first * self._share
-        self.value += (self._first - self.value) * self._share
-        if abs(self._first) + abs(self.value) < 1e-6:
-            self._first = self.value = 0.0  # no denormals
-        return self.value
+        if height:
+            self._bumps.append((0, height))
+        value = sum(size * self._curve[age] for age, size in self._bumps)
+        self._bumps = [(age + 1, size) for age, size in self._bumps if age + 1 < len(self._curve)]
+        return float(value)
 
 
 class _Blinks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import sys
@@ -222,10 +223,10 @@ class Talker:
             intensity_scale: multiplies the intensity; 0 is exactly the neutral animation.
             fps: frames a second of the result.
             face: an identity, a mesh file or a `Face`; None is the default head.
-            seed: of blinks, gaze and head motion.
+            seed: of blinks, gaze and head motion, which are others for another recording.
             still: no blinks, gaze and head motion.
-            look_ahead: ms of sound after a frame that is used, 80, 120, 200 or 400, to show what a stream shows; None:
-                the speech encoder reads 400, and the lip gap follows from the whole recording.
+            look_ahead: ms of sound after a frame that is used, 80, 120, 200 or 400, to show what a stream of this seed
+                shows; None: the speech encoder reads 400, and lip gap and idle motion depend on the whole recording.
             voice: what is known of the speaker, from `enroll`, to diarize the voice.
 
         Raises:
@@ -249,7 +250,8 @@ class Talker:
             track = self._make_track(emotion, encoded, _name_of(audio), voice).with_labels(self.model.config.labels)
             track.scale(intensity_scale)
             count = max(1, round(encoded.duration * fps))
-            decoder = MotionDecoder(network, seed, still)
+            idle_seed = seed if look_ahead is not None else _recording_seed(seed, encoded.loudness_db)
+            decoder = MotionDecoder(network, idle_seed, still)
             mouth = network.recording_mouth(speech.blocks()) if look_ahead is None else None
             motion, head = self._decode_motion(speech, track, encoded.prosody, decoder, rig, fps, count, mouth)
         return Animation(
@@ -618,6 +620,15 @@ def _live(
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise SEDTalkerError(f"a seed of {seed!r}: give a whole number, 0 or more")
+
+
+def _recording_seed(seed: int, loudness_db: Float) -> int:
+    """Seed of a recording's idle motion, so that the recordings of a folder do not all begin with the same pose.
+
+    It depends on the loudness in whole dB, which another decoder or processor does not change, not on the file's name.
+    """
+    levels = np.rint(loudness_db).astype("<i2").tobytes()
+    return int.from_bytes(hashlib.sha256(f"{seed} ".encode() + levels).digest()[:8], "little")
 
 
 def _check_fps(fps: float) -> None:

@@ -81,6 +81,17 @@ def test_idle_motion_is_seeded_and_does_not_change_the_lips(talker, speech_file:
     assert np.abs(first.vertices[:, lips] - still.vertices[:, lips]).max() < 1e-6
 
 
+def test_recordings_with_one_seed_start_with_different_poses(talker, speech_file: Path, samples: np.ndarray) -> None:
+    """As those of a folder. Motion depends on the sound, not on its name and form; a stream knows only the seed."""
+    first, same = talker.animate(speech_file), talker.animate((samples, SAMPLE_RATE))
+    np.testing.assert_allclose(first.head, same.head, atol=1e-4)
+    other = talker.animate((samples[::-1], SAMPLE_RATE))
+    degrees = np.degrees(np.abs(first.head[0, :3, :3] - other.head[0, :3, :3])).max()
+    assert degrees > 0.05
+    live, other_live = (talker.animate((x, SAMPLE_RATE), look_ahead=120) for x in (samples, samples[::-1]))
+    np.testing.assert_allclose(live.head[0], other_live.head[0], atol=1e-3)
+
+
 def test_an_edit_changes_only_its_span_and_blend(talker, speech_file: Path) -> None:
     track = talker.diarize(speech_file)
     before = talker.animate(speech_file, emotion=track, still=True)

@@ -64,7 +64,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-video", action="store_true", help="do not write mp4")
     add_device(parser)
-    add_seed(parser, "blinks, gaze and head motion")
+    add_seed(parser, "blinks, gaze and head motion, which differ by recording")
     parser.add_argument("--still", action="store_true", help="no blinks, gaze or head motion")
     parser.add_argument("--dense", action="store_true", help="store vertices in the .npz even for more than 120 s")
     parser.add_argument(

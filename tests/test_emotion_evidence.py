@@ -59,6 +59,19 @@ def test_the_strip_is_hatched_where_the_emotion_is_not_certain(track, certain):
     assert label.any() and not (strip.frame(1.0) != plain.frame(1.0)).any(-1)[: strip._top - 2].any()
 
 
+def test_neutral_is_never_shown_beside_an_intensity():
+    """At an onset neutral is likeliest while the intensity of the emotion has risen: the strip said neutral, 0.58."""
+    posterior = np.tile(np.float32([0.55, 0.45]), (100, 1))
+    posterior[50:] = (0.45, 0.55)
+    track = EmotionTrack(posterior, np.full(100, 0.58, np.float32), 2.0, ("neutral", "angry"))
+    calm = replace(track, intensity=np.where(track.times < 1, np.float32(0), track.intensity))
+    np.testing.assert_array_equal(track.shown_intensity, calm.intensity)
+    from sedtalker.render.strip import EmotionStrip
+
+    for moment in (0.5, 1.5):
+        np.testing.assert_array_equal(EmotionStrip(track, 320).frame(moment), EmotionStrip(calm, 320).frame(moment))
+
+
 def test_notebook_and_page_hatch_the_spans(track, certain, tmp_path):
     from made_animation import made_animation
 
@@ -67,7 +80,8 @@ def test_notebook_and_page_hatch_the_spans(track, certain, tmp_path):
 
     boxes = [box for box in ET.fromstring(track_html(track)).iter() if box.get("fill") == "url(#uncertain)"]
     assert [(float(box.get("x")), float(box.get("width"))) for box in boxes] == [(400, 400)]
-    assert "uncertain" not in track_html(certain)
+    assert "hatched: not certain" in track_html(track)
+    assert "uncertain" not in track_html(certain) and "hatched" not in track_html(certain)
     animation = replace(made_animation(tmp_path), emotion=track)
     assert _data(animation, 0.0)["uncertain"] == [(2.0, 4.0)]
 

@@ -31,7 +31,8 @@ def animation(tmp_path_factory: pytest.TempPathFactory) -> Animation:
     posterior = np.zeros((len(track), 3), np.float32)
     posterior[:, 1] = np.linspace(0, 1, len(track))
     posterior[:, 0] = 1 - posterior[:, 1]
-    return replace(original, emotion=EmotionTrack(posterior, track.intensity, track.duration, LABELS))
+    speech = (track.times < 2.6).astype(np.float32)
+    return replace(original, emotion=EmotionTrack(posterior, track.intensity, track.duration, LABELS, speech=speech))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,8 @@ def test_seeking_updates_the_head_and_the_plots(page: Any, animation: Animation)
     weight = page.execute_script("return sedtalker.weight('mouthSmileLeft')")
     assert weight == pytest.approx(interpolate_weight(animation, "mouthSmileLeft", 1.5), abs=0.01)
     entries = page.execute_script("return [...document.querySelectorAll('#emotions .entry')].map((e) => e.innerText)")
-    assert [line.split("\n")[0] for line in entries] == list(LABELS)  # as text, including the tags
+    names = [line.split("\n")[0] for line in entries]
+    assert names == [*LABELS, "intensity", "not certain"]  # as text, including the tags
     assert entries[1].split("\n")[1] == "50%"
     painted = page.execute_script(
         "return ['emotion', 'curves'].map((id) => { const c = document.getElementById(id);"
@@ -132,6 +134,48 @@ def test_seeking_updates_the_head_and_the_plots(page: Any, animation: Animation)
     )
     assert min(painted) > 10
     page.execute_script("document.getElementById('wireframe').click(); document.getElementById('front').click()")
+
+
+@pytest.mark.slow
+def test_the_key_explains_hatching_and_the_line(page: Any, animation: Animation) -> None:
+    """Half of the track is likeliest neutral, whose intensity is 0, whatever the frames say."""
+    shown = {}
+    for moment in (0.6, 2.4, 2.8):
+        page.execute_script(f"sedtalker.pause(); sedtalker.seek({moment})")
+        until(page, f"return Math.abs(sedtalker.shown() - {moment}) < 0.01")
+        shown[moment] = page.execute_script(
+            "return ['.level output', '.uncertain'].map((name) => document.querySelector(name)).map((node, order) =>"
+            "order ? !node.hidden && node.classList.contains('strong') : node.textContent)"
+        )
+    track = animation.emotion
+    assert shown[0.6][0] == "0%" and track.intensity[30] > 0.05
+    assert shown[2.4][0] == f"{round(100 * float(track.intensity[120]))}%"
+    assert [state for _, state in shown.values()] == [False, False, True]  # no speech after 2.6 s
+
+
+@pytest.mark.slow
+def test_arrow_keys_turn_the_face_that_has_the_focus(page: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    position = "const { x, y, z } = head.camera.position; return [x, y, z]"
+    page.execute_script("sedtalker.pause(); sedtalker.seek(1); document.getElementById('front').click()")
+    start = np.array(page.execute_script(position))
+    view = page.find_element(By.ID, "view")
+    view.send_keys(Keys.ARROW_RIGHT * 3)
+    assert page.switch_to.active_element == view and view.get_attribute("aria-label")
+    assert page.execute_script("return getComputedStyle(document.getElementById('view')).outlineStyle") == "solid"
+    turned = np.array(page.execute_script(position))
+    target = np.array(page.execute_script("const { x, y, z } = head.controls.target; return [x, y, z]"))
+    cosine = (start - target) @ (turned - target) / np.sum((start - target) ** 2)
+    assert np.degrees(np.arccos(cosine)) == pytest.approx(15, abs=0.1) and turned[0] > start[0]
+    view.send_keys(Keys.ARROW_UP, "+")
+    closer = np.array(page.execute_script(position))
+    assert closer[1] > turned[1]
+    assert np.linalg.norm(closer - target) == pytest.approx(0.9 * np.linalg.norm(start - target), rel=1e-3)
+    assert page.execute_script("return sedtalker.time()") == pytest.approx(1, abs=0.001)  # the time stands still
+    view.send_keys(Keys.HOME)
+    np.testing.assert_allclose(page.execute_script(position), start, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -115,6 +115,12 @@ class EmotionTrack:
         return (np.arange(len(self), dtype=np.float64) + 0.5) / self.frame_rate
 
     @property
+    def shown_intensity(self) -> NDArray[np.float32]:
+        """Intensity (T,) of the likeliest emotion of each frame: 0 where that is neutral."""
+        emotional: NDArray[np.bool_] = self.posterior.argmax(axis=1) != self.labels.index("neutral")
+        return self.intensity * emotional
+
+    @property
     def abstained(self) -> NDArray[np.bool_]:
         """Mask (T,) of the frames whose emotion is not certain: no speech, or no label above `CERTAIN`."""
         uncertain: NDArray[np.bool_] = self.posterior.max(axis=1) < CERTAIN

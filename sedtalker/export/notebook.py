@@ -46,7 +46,7 @@ def track_html(track: EmotionTrack) -> str:
     colors = label_colors(track.labels)
     visible = [k for k in range(len(track.labels)) if track.posterior[:, k].max() > 0.005]
     areas = [_area(x, y[:, k], y[:, k + 1], colors[k], 0.3 if track.labels[k] == "neutral" else 0.75) for k in visible]
-    level = _HEIGHT - (_HEIGHT - _NAMES - 2) * np.clip(track.intensity[frames], 0, 1)
+    level = _HEIGHT - (_HEIGHT - _NAMES - 2) * np.clip(track.shown_intensity[frames], 0, 1)
     line = f'<polyline points="{_points(x, level)}" fill="none" stroke="currentColor" stroke-width="1.6"/>'
     segments = [
         _segment(s.start * scale, s.end * scale, s.emotion, s.intensity, colors[track.labels.index(s.emotion)])
@@ -62,12 +62,13 @@ def track_html(track: EmotionTrack) -> str:
         f'margin-right:5px;background:{colors[k]}"></i>{escape(track.labels[k])}</span>'
         for k in visible
     )
+    hatched = "hatched: not certain, " if hatching else ""
     role = f'role="img" aria-label="Emotion over {track.duration:.1f} s"'
     return (
         f'<div style="max-width:{_WIDTH}px;font:12px system-ui,sans-serif">'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" {role}>{"".join(areas)}'
         f"{_PATTERN if hatching else ''}{hatching}{line}{''.join(segments)}</svg>"
-        f"<div>{legend}line: intensity, {track.duration:.1f} s</div></div>"
+        f"<div>{legend}{hatched}line: intensity, {track.duration:.1f} s</div></div>"
     )
 
 

@@ -29,8 +29,8 @@ _FUTURE_BRIGHTNESS = 0.45  # of the timeline after the current time
 class EmotionStrip:
     """A bar of `height` x `width` pixels: current label and intensity, and the posterior over time.
 
-    The timeline stacks the posteriors in the emotions' colors; the white line is the intensity. Frames whose emotion
-    is not certain are hatched, and the label is gray at them.
+    The timeline stacks the posteriors in the emotions' colors; the white line is the intensity of the likeliest, 0
+    for neutral. Frames whose emotion is not certain are hatched, and the label is gray at them.
     """
 
     def __init__(self, track: EmotionTrack, width: int) -> None:
@@ -42,7 +42,7 @@ class EmotionStrip:
         self.height = max(round(width * 0.18), self._top + self._pad + 10) // 2 * 2  # even, for a video
         self._inner = width - 2 * self._pad
         self._seconds = min(WINDOW, max(track.duration, 1e-3))
-        self._abstained = track.abstained
+        self._abstained, self._intensity = track.abstained, track.shown_intensity
         self._timeline = self._draw_timeline()
         self._state = lru_cache(maxsize=256)(self._draw_state)  # label and rounded intensity repeat in most frames
         self._dimmed = (self._timeline * _FUTURE_BRIGHTNESS + np.array(_BACKGROUND) * (1 - _FUTURE_BRIGHTNESS)).astype(
@@ -54,7 +54,7 @@ class EmotionStrip:
         track = self._track
         index = min(int(seconds * track.frame_rate), len(track.intensity) - 1)
         label = track.labels[int(np.argmax(track.posterior[index]))]
-        intensity = f"{min(max(float(track.intensity[index]), 0.0), 1.0):.2f}"
+        intensity = f"{min(max(float(self._intensity[index]), 0.0), 1.0):.2f}"
         picture = self._state(label, intensity, bool(self._abstained[index])).copy()
         start, now = self._scroll(seconds), self._column(seconds)
         bottom = self._top + len(self._timeline)
@@ -97,7 +97,7 @@ class EmotionStrip:
         width = max(self._inner, round(track.duration / self._seconds * self._inner))
         times = (np.arange(width) + 0.5) * track.duration / width
         index = np.minimum((times * track.frame_rate).astype(int), len(track.intensity) - 1)
-        posterior, intensity = track.posterior[index], track.intensity[index]
+        posterior, intensity = track.posterior[index], self._intensity[index]
         picture = np.zeros((height, width, 3), np.float32)
         rows = (np.arange(height)[::-1, None] + 0.5) / height  # share from the bottom
         lower = np.zeros(width, np.float32)

@@ -75,6 +75,7 @@ const LIGHTS = [
 ];
 const SKY = [0.34, 0.36, 0.4];
 const GROUND = [0.15, 0.12, 0.105];
+const TURN = Math.PI / 36; // radians, of the view by one press of an arrow
 const WRAP = "vec3(0.42, 0.26, 0.18)"; // how far light reaches around skin, by colour
 
 class Head {
@@ -95,6 +96,7 @@ class Head {
     this.controls.minDistance = data.camera.distance * 0.25;
     this.controls.maxDistance = data.camera.distance * 4;
     this.controls.addEventListener("change", () => (stale = true));
+    canvas.addEventListener("keydown", (event) => this.turnByKey(event));
     this.meshes = [];
     this.wires = [];
     this.ratio = 2; // pixels of the picture for one of the page, at most
@@ -208,6 +210,33 @@ class Head {
     stale = true;
   }
 
+  // Arrows turn the view, plus and minus change its distance, Home looks from the front.
+  turnByKey(event) {
+    const turns = { ArrowLeft: [-TURN, 0], ArrowRight: [TURN, 0], ArrowUp: [0, -TURN], ArrowDown: [0, TURN] };
+    const zooms = { "+": 0.9, "=": 0.9, "-": 1 / 0.9 };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key in turns) this.moveCamera(...turns[event.key], 1);
+    else if (event.key in zooms) this.moveCamera(0, 0, zooms[event.key]);
+    else if (event.key === "Home") this.lookFromFront();
+    else return;
+    event.preventDefault();
+    event.stopPropagation(); // arrows outside the face change the time
+  }
+
+  // Move around the face by angles in radians, to the right and down, and to `zoom` times the distance.
+  moveCamera(right, down, zoom) {
+    const { target, minDistance, maxDistance } = this.controls;
+    const offset = this.camera.position.clone().sub(target);
+    const across = Math.atan2(offset.x, offset.z) + right;
+    const polar = clamp(Math.acos(offset.y / offset.length()) + down, 0.05, Math.PI - 0.05);
+    const distance = clamp(offset.length() * zoom, minDistance, maxDistance);
+    const level = distance * Math.sin(polar);
+    offset.set(level * Math.sin(across), distance * Math.cos(polar), level * Math.cos(across));
+    this.camera.position.copy(target).add(offset);
+    this.controls.update();
+    stale = true;
+  }
+
   resize() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     this.renderer.setPixelRatio(Math.min(devicePixelRatio, this.ratio));
@@ -315,6 +344,14 @@ function shareAt(values, width, column, time) {
   return (values[before * width + column] * (1 - part) + values[after * width + column] * part) / 255;
 }
 
+// Intensity of the likeliest emotion at a time; that of neutral is 0.
+function intensityAt(time) {
+  const classes = data.labels.length;
+  const neutral = data.labels.indexOf("neutral");
+  const shares = data.labels.map((_, k) => shareAt(posterior, classes, k, time));
+  return shares[neutral] >= Math.max(...shares) ? 0 : shareAt(intensity, 1, 0, time);
+}
+
 const NAMES_HEIGHT = 24; // pixels, the row of segments
 
 function paintEmotion(pen, width, height) {
@@ -337,7 +374,7 @@ function paintEmotion(pen, width, height) {
   for (const [ink, thick] of [["#0f1216", 4], ["#ffffff", 1.6]]) {
     pen.beginPath();
     for (let x = 0; x <= width; x++) {
-      const level = shareAt(intensity, 1, 0, (x / width) * clock.duration);
+      const level = intensityAt((x / width) * clock.duration);
       pen.lineTo(x, top + tall * (1 - level));
     }
     Object.assign(pen, { strokeStyle: ink, lineWidth: thick, lineJoin: "round" });
@@ -418,6 +455,14 @@ const emotionKey = data.labels.map((label, k) => {
   return { node, value };
 });
 
+// Below the emotions: the line and the hatching of the lane.
+const intensityKey = entry("div", "", "intensity");
+const uncertainKey = entry("div", "", "not certain");
+intensityKey.node.classList.add("level", "strong");
+uncertainKey.node.classList.add("uncertain");
+uncertainKey.node.title = "No speech, or no emotion that is likely enough";
+byId("emotions").append(intensityKey.node, uncertainKey.node);
+
 let chosen = [];
 let shapeKey = [];
 
@@ -453,6 +498,9 @@ function tellValues(time) {
     value.textContent = `${Math.round(now[k] * 100)}%`;
     node.classList.toggle("strong", now[k] >= 0.15);
   });
+  intensityKey.value.textContent = `${Math.round(intensityAt(time) * 100)}%`;
+  uncertainKey.node.hidden = !data.uncertain.length;
+  uncertainKey.node.classList.toggle("strong", data.uncertain.some(([from, to]) => from <= time && time < to));
   shapeKey.forEach((value, order) => {
     value.textContent = head.influences[head.names.indexOf(chosen[order])].toFixed(2);
   });

@@ -27,7 +27,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _FOLDERS = ("face", "mamba", "recipes", "render")
 _MODULES = (
     "kernels.py", "*_cpu.py", "*/*_cpu.py", "*/config.py", "encoder_config.py", "talker/expression_rules.py",
-    "talker/prosody.py",
+    "talker/idle_motion.py", "talker/prosody.py",
 )  # fmt: skip
 """Modules with compiled functions, and with constants of such: whole folders, and files."""
 

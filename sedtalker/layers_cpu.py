@@ -20,7 +20,7 @@ from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untype
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from sedtalker.kernels import LOG2_E, compiler, exp2
@@ -318,6 +318,41 @@ def linear_int8_packed(
     _activate(y, mode)
 
 
+def apply_layer(x: Float, arrays: Any, y: Float, mode: int) -> None:
+    """y (M, N), filled by a layer with `arrays` of `Linear` or `Int8Rows`; x is (M, K). For kernels alone.
+
+    A call from Python takes as long as multiplying a few rows, so that kernels call each other where they can. `mode`
+    is an `np.int64`: numba would compile the kernels again for literal numbers.
+    """
+
+
+@overload(apply_layer, strict=False)  # strict: with the same type hints
+def _apply_layer(x: Any, arrays: Any, y: Any, mode: Any) -> Callable[..., None]:
+    if len(arrays) == 2:
+
+        def apply(x: Float, arrays: Any, y: Float, mode: int) -> None:
+            linear(x, arrays[0], arrays[1], y, mode)
+
+        return apply
+    kernel = linear_int8 if arrays[0].ndim == 2 else linear_int8_packed
+
+    def apply_int8(x: Float, arrays: Any, y: Float, mode: int) -> None:
+        integers, correction, scale, bias, factor, inverse, zero = arrays
+        rows, inputs = y.shape[0], factor.shape[0]
+        # What is not filled is multiplied by zeros, or not stored.
+        q = np.empty(((rows + ROWS - 1) // ROWS * ROWS, (inputs + 3) // 4 * 4), np.uint8)
+        quantize(x, factor, inverse, zero, q)
+        kernel(q, integers, correction, scale, bias, y, mode)
+
+    return apply_int8
+
+
+@compiled
+def _run_layer(x: Float, arrays: Any, y: Float, mode: int) -> None:
+    """`apply_layer`, for Python."""
+    apply_layer(x, arrays, y, mode)
+
+
 @compiled
 def layer_norm(x: Float, gain: Float, bias: Float, y: Float) -> None:
     """y (M, N) = layer norm of x (M, N)."""
@@ -337,44 +372,33 @@ def layer_norm(x: Float, gain: Float, bias: Float, y: Float) -> None:
 
 @compiled
 def attend(
-    q: Float, first: int, k: Float, k_at: int, v: Float, v_at: int, heads: int, group: int, size: int, left: int,
+    q: Float, first: int, keys: Float, origin: int, v: Float, v_at: int, heads: int, group: int, size: int, left: int,
     ahead: int, y: Float,
 ) -> None:  # fmt: skip
     """y (M, heads x size): attention of queries over keys and values, rows of contiguous arrays (R, ...).
 
     Query m is row `first` + m. It reads the keys from `left` rows before it to `ahead` rows after it, as far as they
-    exist. Heads follow each other in the columns, those of keys and values from column `k_at` and `v_at` on. `group`
-    heads of the queries share one of the keys.
+    exist. Heads follow each other in the columns, those of the values from column `v_at` on. The key of row r is column
+    `origin` + r of `keys` (heads / group x size, >= origin + R + LANES). `group` heads of the queries share one of the
+    keys.
     """
-    low, high = max(0, first - left), min(k.shape[0], first + y.shape[0] + ahead)  # keys that any query reads
+    low, high = max(0, first - left), min(v.shape[0], first + y.shape[0] + ahead)  # keys that any query reads
     length, whole = high - low, size % LANES == 0  # whole: values can be read where they are
     columns = LANES * ((length + LANES - 1) // LANES)
-    keys = np.zeros((size, columns), np.float32)
     values = v if whole else np.zeros((length, LANES * (size // LANES + 1)), np.float32)
-    step = values.shape[1]
+    step, places = values.shape[1], keys.shape[1]
     queries, result = np.empty((ROWS, size), np.float32), np.empty((ROWS, LANES), np.float32)
     weights, sums = np.empty((ROWS, columns), np.float32), np.empty(ROWS, np.float32)
     root = np.float32(LOG2_E / math.sqrt(size))
     for h in range(heads):
-        if h % group == 0:
-            at = h // group * size
-            column = k_at + at
-            origin = low * step + v_at + at if whole else 0  # of the values
-            for r in range(0, length - 3, 4):  # four keys at once
-                a, b = k[low + r, column:], k[low + r + 1, column:]
-                c, d = k[low + r + 2, column:], k[low + r + 3, column:]
-                for i in range(size):
-                    four = keys[i, r : r + 4]
-                    four[0], four[1], four[2], four[3] = a[i], b[i], c[i], d[i]
-            for r in range(length // 4 * 4, length):
-                key = k[low + r, column:]
-                for i in range(size):
-                    keys[i, r] = key[i]
-            if not whole:
-                for r in range(length):
-                    value, own = v[low + r, v_at + at :], values[r]
-                    for i in range(size):  # numba takes seconds to compile assignments of slices
-                        own[i] = value[i]
+        shared = h // group * size
+        first_key = shared * places + origin + low
+        first_value = low * step + v_at + shared if whole else 0
+        if not whole and h % group == 0:
+            for r in range(length):
+                value, own = v[low + r, v_at + shared :], values[r]
+                for i in range(size):  # numba takes seconds to compile assignments of slices
+                    own[i] = value[i]
         for m in range(0, y.shape[0], ROWS):
             rows = min(ROWS, y.shape[0] - m)
             for r in range(rows):
@@ -382,13 +406,13 @@ def attend(
                 for i in range(size):
                     scaled[i] = query[i] * root
             start = max(0, first + m - left) - low  # of the keys that these queries read
-            stop = min(k.shape[0], first + m + rows + ahead) - low
+            stop = min(v.shape[0], first + m + rows + ahead) - low
             for at in range(start // LANES * LANES, stop, LANES):
-                _multiply(queries, 0, size, rows, keys, at, columns, size, result)
+                _multiply(queries, 0, size, rows, keys, first_key + at, places, size, result)
                 _put(result[:rows], weights, 0, at, STORE)
             for r in range(rows):
                 begin = max(0, first + m + r - left) - low
-                end = min(k.shape[0], first + m + r + ahead + 1) - low
+                end = min(v.shape[0], first + m + r + ahead + 1) - low
                 own, most, total = weights[r, begin:end], np.float32(-3e38), np.float32(0.0)
                 for i in range(own.shape[0]):
                     most = max(most, own[i])
@@ -401,7 +425,9 @@ def attend(
                 for i in range(end, stop):
                     weights[r, i] = np.float32(0.0)
             for at in range(0, size, LANES):
-                _multiply(weights, start, columns, rows, values, origin + start * step + at, step, stop - start, result)
+                _multiply(
+                    weights, start, columns, rows, values, first_value + start * step + at, step, stop - start, result
+                )
                 for r in range(rows):
                     target, own, inverse = y[m + r, h * size + at : (h + 1) * size], result[r], sums[r]
                     for i in range(min(LANES, target.shape[0])):
@@ -409,9 +435,14 @@ def attend(
 
 
 @compiled
-def recur(gates: Float, weights: Float, bias: Float, h: Float, y: Float) -> None:
-    """y (S, H), states of a GRU, of its input's gates (S, 3 H) and recurrent weights (H, 3 H); h (H,) is updated."""
+def recur(x: Float, arrays: Any, weights: Float, bias: Float, h: Float, y: Float) -> None:
+    """y (S, H), states of a GRU with inputs x (S, K); h (H,) is updated.
+
+    `arrays` are of the layer of the input's gates (3 H), `weights` (H, 3 H) are recurrent.
+    """
     hidden = h.shape[0]
+    gates = np.empty((y.shape[0], 3 * hidden), np.float32)
+    apply_layer(x, arrays, gates, np.int64(STORE))
     own = np.empty(3 * hidden, np.float32)
     for s in range(y.shape[0]):
         for i in range(3 * hidden):
@@ -456,16 +487,17 @@ def pack_rows(weight: Float) -> Float:
 class Linear:
     """Weights of a linear layer in floating point or 8 bits, packed for the kernels."""
 
+    arrays: tuple[Any, ...]  # of `apply_layer`
+
     def __init__(self, weight: Float, bias: Float | None = None) -> None:
         """`weight` is (N, K)."""
         self.outputs, self.inputs = weight.shape
-        self._weight = pack_rows(weight)
-        self._bias = np.zeros(self.outputs, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
-        self._bias = pad_outputs(self._bias)
+        bias = np.zeros(self.outputs, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+        self.arrays = pack_rows(weight), pad_outputs(bias)
 
     def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:
         """y (M, N), filled, of x (M, K)."""
-        linear(x, self._weight, self._bias, y, mode)
+        _run_layer(x, self.arrays, y, mode)
         return y
 
 
@@ -477,38 +509,25 @@ class Int8Rows(Linear):
         order = np.arange(layer.integers.shape[1]) if order is None else order
         self.outputs, self.inputs = layer.integers.shape
         integers = np.ascontiguousarray(layer.integers[:, order])
-        self._factor = np.ascontiguousarray(layer.factor[order])
         scale, zero = np.float32(layer.scale), np.float32(layer.zero)
-        self._inverse, self._zero = np.float32(1) / scale, zero
-        self._correction = integers.sum(axis=1, dtype=np.int32) * np.int32(layer.zero)
-        self._scale = layer.scales * scale
-        self._bias = layer.bias
-        self._kernel, self._integers, lanes = linear_int8, integers, int8_lanes()
-        if lanes is not None:
+        terms = [integers.sum(axis=1, dtype=np.int32) * np.int32(layer.zero), layer.scales * scale, layer.bias]
+        if (lanes := int8_lanes()) is not None:
             padding = [(0, -size % multiple) for size, multiple in zip(integers.shape, (LANES, 4), strict=True)]
             blocks = np.pad(integers, padding).reshape(-1, LANES, (self.inputs + 3) // 4, 4).transpose(0, 2, 1, 3)
-            self._integers = np.ascontiguousarray(blocks).reshape(*blocks.shape[:2], *lanes, 4)
-            self._correction, self._scale, self._bias = map(pad_outputs, (self._correction, self._scale, self._bias))
-            self._kernel = linear_int8_packed
-
-    def __call__(self, x: Float, y: Float, mode: int = STORE) -> Float:
-        """As `Linear`."""
-        # Several streams may run at once. What is not filled is multiplied by zeros, or not stored.
-        q = np.empty((-(-len(y) // ROWS) * ROWS, -(-self.inputs // 4) * 4), np.uint8)
-        quantize(x, self._factor, self._inverse, self._zero, q)
-        self._kernel(q, self._integers, self._correction, self._scale, self._bias, y, mode)
-        return y
+            integers = np.ascontiguousarray(blocks).reshape(*blocks.shape[:2], *lanes, 4)
+            terms = [pad_outputs(term) for term in terms]
+        self.arrays = integers, *terms, np.ascontiguousarray(layer.factor[order]), np.float32(1) / scale, zero
 
 
 class LayerNorm:
     """A layer norm's weights."""
 
     def __init__(self, gain: Float, bias: Float) -> None:
-        self._gain, self._bias = np.ascontiguousarray(gain, np.float32), np.ascontiguousarray(bias, np.float32)
+        self.arrays = np.ascontiguousarray(gain, np.float32), np.ascontiguousarray(bias, np.float32)
 
     def __call__(self, x: Float, y: Float) -> Float:
         """y (M, N), filled with the norm of x (M, N)."""
-        layer_norm(x, self._gain, self._bias, y)
+        layer_norm(x, *self.arrays, y)
         return y
 
 
@@ -551,9 +570,8 @@ class Recurrent:
 
     def run(self, x: Float, hidden: Float) -> Float:
         """Outputs (n, hidden) of x (n, inputs); the state (hidden,) is updated."""
-        gates = self._gates(x, np.empty((len(x), self._gates.outputs), np.float32))
         y = np.empty((len(x), len(hidden)), np.float32)
-        recur(gates, self._weights, self._bias, hidden, y)
+        recur(x, self._gates.arrays, self._weights, self._bias, hidden, y)
         return y
 
 
@@ -569,14 +587,19 @@ class Rows:
         """The next rows (rows, width), to be filled."""
         kept = self.count - self.first
         if self._offset + kept + rows > len(self._array):
-            array = self._array
-            if kept + rows > len(array) - SPARE_ROWS:
-                self._array = np.empty((kept + rows + 2 * SPARE_ROWS, array.shape[1]), np.float32)
-            self._array[:kept] = array[self._offset : self._offset + kept].copy()
+            longer = kept + rows > len(self._array) - SPARE_ROWS
+            self._move(kept, kept + rows + 2 * SPARE_ROWS if longer else len(self._array))
             self._offset = 0
         start = self._offset + kept
         self.count += rows
         return self._array[start : start + rows]
+
+    def _move(self, kept: int, size: int) -> None:
+        """Move the kept rows to the start of an array of `size` rows."""
+        rows = self._array[self._offset : self._offset + kept].copy()
+        if size != len(self._array):
+            self._array = np.empty((size, rows.shape[1]), np.float32)
+        self._array[:kept] = rows
 
     def view(self, start: int, stop: int) -> Float:
         """The rows of these numbers."""
@@ -587,6 +610,25 @@ class Rows:
         """Drop the rows before number `before`."""
         dropped = max(0, before - self.first)
         self._offset, self.first = self._offset + dropped, self.first + dropped
+
+
+class KeyRows(Rows):
+    """Rows of queries, keys and values (n, 3 width) with columns of the keys, which `attend` reads."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(3 * width)
+        self.columns = np.empty((width, len(self._array) + LANES), np.float32)  # filled as the rows are
+
+    def place(self, number: int) -> int:
+        """The column of the key of row `number`."""
+        return self._offset + number - self.first
+
+    def _move(self, kept: int, size: int) -> None:
+        columns = self.columns[:, self._offset : self._offset + kept].copy()
+        if size != len(self._array):
+            self.columns = np.empty((len(columns), size + LANES), np.float32)
+        self.columns[:, :kept] = columns
+        super()._move(kept, size)
 
 
 _packed: WeakKeyDictionary[nn.Module, tuple[object, Any]] = WeakKeyDictionary()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,20 @@ from sedtalker.encoder_config import (
     Windowing,
     periodic_positions,
 )
-from sedtalker.layers_cpu import ADD, GELU, Float, Rows, attend, compiled, pack, pack_norm
+from sedtalker.layers_cpu import (
+    ADD,
+    GELU,
+    STORE,
+    Float,
+    KeyRows,
+    Rows,
+    apply_layer,
+    attend,
+    compiled,
+    layer_norm,
+    pack,
+    pack_norm,
+)
 from sedtalker.mel import FRAME_SAMPLES, MEL_HOP, MEL_WINDOW, mel_filters, mel_window
 from sedtalker.weights import Weights, quantize_layers
 
@@ -49,6 +63,46 @@ def _log_mel(spectrum: NDArray[np.complex64], filters: Float, edges: NDArray[np.
             for k in range(edges[f, 0], edges[f, 1]):
                 total += power[k] * filters[f, k]
             y[m, f] = np.float32(0.25) * np.float32(np.log10(max(total, least))) + np.float32(1.0)
+
+
+@compiled
+def _extend_keys(x: Float, norm: Any, qkv: Any, rows: Float, columns: Float, place: int) -> None:
+    """Fill rows (m, 3 width) with queries, keys and values of x (m, width), and columns from `place` on with keys.
+
+    norm and qkv are the arrays of the layers.
+    """
+    width, normed = x.shape[1], np.empty_like(x)
+    layer_norm(x, norm[0], norm[1], normed)
+    apply_layer(normed, qkv, rows, np.int64(STORE))
+    for i in range(width):
+        for m in range(rows.shape[0]):
+            columns[i, place + m] = rows[m, width + i]
+
+
+@compiled
+def _run_block(
+    x: Float, rows: Float, first: int, columns: Float, place: int, sizes: Any, ahead: int, layers: Any, y: Float
+) -> None:  # fmt: skip
+    """y (m, width), outputs of a block for x (m, width), of queries, keys and values `rows` (R, 3 width).
+
+    Args:
+        first: the row of the first frame.
+        columns: the keys, from column `place` on.
+        sizes: heads, frames that they look back, and width of the hidden layer.
+        layers: arrays of the output, the norm and the two layers after it.
+    """
+    width = x.shape[1]
+    heads, left, hidden = sizes
+    out, norm, fc1, fc2 = layers
+    mixed, inner = np.empty_like(y), np.empty((y.shape[0], hidden), np.float32)
+    attend(rows, first, columns, place, rows, 2 * width, heads, 1, width // heads, left, ahead, mixed)
+    for m in range(y.shape[0]):
+        for i in range(width):
+            y[m, i] = x[m, i]
+    apply_layer(mixed, out, y, np.int64(ADD))
+    layer_norm(y, norm[0], norm[1], mixed)
+    apply_layer(mixed, fc1, inner, np.int64(GELU))
+    apply_layer(inner, fc2, y, np.int64(ADD))
 
 
 class PackedEncoder:
@@ -96,22 +150,24 @@ class PackedLayer:
     def __init__(self, weights: Weights, config: StreamingConfig) -> None:
         """`weights` of a `StreamingLayer`."""
         width, inner = config.width, config.feedforward
-        self.heads, self.left = config.heads, config.left
-        self.attention_norm = pack_norm(weights, "attention_norm", width)
-        self.feedforward_norm = pack_norm(weights, "feedforward_norm", width)
-        self.qkv, self.out = pack(weights, "qkv", 3 * width, width), pack(weights, "out", width, width)
-        self.fc1, self.fc2 = pack(weights, "fc1", inner, width), pack(weights, "fc2", width, inner)
+        self.left, self._sizes = config.left, (config.heads, config.left, inner)
+        norms = [pack_norm(weights, f"{name}_norm", width).arrays for name in ("attention", "feedforward")]
+        self._entry = norms[0], pack(weights, "qkv", 3 * width, width).arrays
+        shapes = (("out", width, width), ("fc1", inner, width), ("fc2", width, inner))
+        out, *feedforward = (pack(weights, *shape).arrays for shape in shapes)
+        self._arrays = out, norms[1], *feedforward
 
-    def read(self, x: Float, qkv: Float, first: int, ahead: int, y: Float) -> None:
-        """Fill y (m, width) for frames with inputs x (m, width); the first is row `first` of qkv (R, 3 width)."""
-        width = x.shape[1]
-        mixed, size = np.empty_like(y), width // self.heads
-        attend(qkv, first, qkv, width, qkv, 2 * width, self.heads, 1, size, self.left, ahead, mixed)
-        y[:] = x
-        self.out(mixed, y, ADD)
-        inner = np.empty((len(y), self.fc1.outputs), np.float32)
-        self.fc1(self.feedforward_norm(y, mixed), inner, GELU)
-        self.fc2(inner, y, ADD)
+    def extend(self, inputs: Rows, keys: KeyRows) -> None:
+        """Append the queries, keys and values of new inputs."""
+        if inputs.count > (first := keys.count):
+            rows = keys.extend(inputs.count - first)
+            _extend_keys(inputs.view(first, inputs.count), *self._entry, rows, keys.columns, keys.place(first))
+
+    def read(self, inputs: Rows, keys: KeyRows, start: int, ahead: int, y: Float) -> None:
+        """Fill y (m, width) for the inputs from number `start` on."""
+        x, rows = inputs.view(start, start + len(y)), keys.view(keys.first, keys.count)
+        place = keys.place(keys.first)
+        _run_block(x, rows, start - keys.first, keys.columns, place, self._sizes, ahead, self._arrays, y)
 
 
 class PackedStream:
@@ -129,7 +185,7 @@ class PackedStream:
         self._samples = np.zeros(REACH, np.float32)  # the last samples, which later frames read
         self._position = self._received = 0  # of the next frame, modulo PERIOD; samples of the last, incomplete frame
         self._hidden = [Rows(width) for _ in range(layers + 1)]  # inputs of the blocks, and outputs of the last
-        self._qkv = [Rows(3 * width) for _ in range(layers)]
+        self._qkv = [KeyRows(width) for _ in range(layers)]
         self._early_count = 0  # frames whose early state is known
 
     def take_early(self) -> Float:
@@ -181,25 +237,18 @@ class PackedStream:
     def _run_early(self, last: bool) -> None:
         """Append the early states of the frames that become complete; `last`: no frames follow."""
         layer, inputs, keys = self._encoder.layers[0], self._hidden[0], self._qkv[0]
-        extend_keys(layer, inputs, keys)
+        layer.extend(inputs, keys)
         ahead, start = min(EARLY_AHEAD, self._ahead[0]), self._early_count
         complete = inputs.count if last else max(start, inputs.count - ahead)
         if complete > start:
             y = np.empty((complete - start, self._encoder.config.width), np.float32)
-            layer.read(inputs.view(start, complete), keys.view(keys.first, keys.count), start - keys.first, ahead, y)
+            layer.read(inputs, keys, start, ahead, y)
             self._early.append(y)
             self._early_count = complete
 
 
-def extend_keys(layer: PackedLayer, inputs: Rows, keys: Rows) -> None:
-    """Append the queries, keys and values of a block's new inputs."""
-    if inputs.count > keys.count:
-        x = inputs.view(keys.count, inputs.count)
-        layer.qkv(layer.attention_norm(x, np.empty_like(x)), keys.extend(len(x)))
-
-
 def run_layers(
-    layers: Sequence[PackedLayer], ahead: Sequence[int], hidden: Sequence[Rows], qkv: Sequence[Rows], last: bool
+    layers: Sequence[PackedLayer], ahead: Sequence[int], hidden: Sequence[Rows], qkv: Sequence[KeyRows], last: bool
 ) -> None:
     """Append the rows that become complete to the outputs of each block.
 
@@ -210,12 +259,11 @@ def run_layers(
         last: no rows follow.
     """
     for layer, reach, inputs, outputs, keys in zip(layers, ahead, hidden[:-1], hidden[1:], qkv, strict=False):
-        extend_keys(layer, inputs, keys)
+        layer.extend(inputs, keys)
         complete = inputs.count if last else max(outputs.count, inputs.count - reach)
         if complete > outputs.count:
             start = outputs.count
-            y = outputs.extend(complete - start)
-            layer.read(inputs.view(start, complete), keys.view(keys.first, keys.count), start - keys.first, reach, y)
+            layer.read(inputs, keys, start, reach, outputs.extend(complete - start))
             keys.drop(complete - layer.left)
 
 

@@ -8,7 +8,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import config
 
 from sedtalker import layers_cpu
-from sedtalker.layers_cpu import ADD, GELU, INT8_LANES, Int8Rows, Linear, attend
+from sedtalker.layers_cpu import ADD, GELU, INT8_LANES, LANES, Int8Rows, Linear, attend
 from sedtalker.weights import Int8Weights
 
 
@@ -46,14 +46,15 @@ def test_linear_equals_the_matrix_product(rows: int, outputs: int, inputs: int) 
 def test_attention_equals_the_softmax_over_each_window(rows: int, size: int, group: int, ahead: int) -> None:
     random, heads, left, first, kept = np.random.default_rng(2), 4, 5, 7, 18
     q = random.standard_normal((kept, heads * size), np.float32)
-    k, v = (random.standard_normal((kept, heads // group * size + 3), np.float32) for _ in range(2))
+    k, v = (random.standard_normal((kept, heads // group * size + more), np.float32) for more in (0, 3))
     y = np.empty((rows, heads * size), np.float32)
-    attend(q, first, k, 3, v, 2, heads, group, size, left, ahead, y)
+    keys = np.pad(k.T, [(0, 0), (5, LANES)]).astype(np.float32, order="C")
+    attend(q, first, keys, 5, v, 2, heads, group, size, left, ahead, y)
     for m in range(rows):
         window = slice(max(0, first + m - left), min(kept, first + m + ahead + 1))
         for h in range(heads):
             own, at = slice(h * size, (h + 1) * size), h // group * size
-            scores = k[window, 3 + at : 3 + at + size] @ q[first + m, own] / np.sqrt(size)
+            scores = k[window, at : at + size] @ q[first + m, own] / np.sqrt(size)
             weights = np.exp(scores - scores.max())
             expected = weights / weights.sum() @ v[window, 2 + at : 2 + at + size]
             np.testing.assert_allclose(y[m, own], expected, rtol=1e-4, atol=1e-5)

@@ -33,6 +33,7 @@ from sedtalker.layers_cpu import (
     GELU,
     NORM_EPSILON,
     Float,
+    KeyRows,
     Linear,
     Recurrent,
     Rows,
@@ -513,7 +514,7 @@ class _NetworkInputs:
             width = len(packed.scale)
             self._kept = Rows(packed.kept)
             self._hidden = [Rows(width) for _ in range(len(packed.blocks) + 1)]
-            self._qkv = [Rows(3 * width) for _ in packed.blocks]
+            self._qkv = [KeyRows(width) for _ in packed.blocks]
 
     def push(self, steps: Float, standardised: Float, last: bool = False) -> Float:
         """Inputs (m, input size) of steps (S, size); with blocks they lag by the blocks' look-ahead.

@@ -31,12 +31,12 @@ def _add_displacements(weights: Float, starts: Index, shapes: Index, moved: Floa
     for block in range(starts.shape[0] - 1):
         first = block * BLOCK
         size = min(BLOCK, vertices.shape[1] - first)
-        for t in range(vertices.shape[0]):
-            row = vertices[t, first : first + size]
-            for n in range(starts[block], starts[block + 1]):
+        for n in range(starts[block], starts[block + 1]):
+            displacements = moved[n]
+            for t in range(vertices.shape[0]):
                 weight = weights[t, shapes[n]]
                 if weight != 0:
-                    displacements = moved[n]
+                    row = vertices[t, first : first + size]
                     for i in range(size):
                         row[i] += weight * displacements[i]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 
 from sedtalker.emotion.vad import SILENCE_LEVEL, SPEECH_RANGE
 from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.kernels import compiler
 from sedtalker.mel import FRAME_RATE
 from sedtalker.rotations import rotation_matrices
 
 Float = NDArray[np.float32]
+Double = NDArray[np.float64]
 
 LOOK_AHEAD = 3  # frames of prosody after a frame; every encoder that streams waits longer than that
 
@@ -93,6 +95,8 @@ BROW_DRIFT, LID_DRIFT = 0.4, 0.05  # standard deviation of the brows' drift; mea
 HEAD_BAND, FACE_BAND = (0.08, 0.5), (0.25, 0.9)  # Hz, of the drifts of the head, and of brows and lids
 WAVES = 8  # sinusoids of a drift
 
+compiled = compiler(nogil=True, error_model="numpy")
+
 
 @dataclass(frozen=True)
 class IdleMotionConfig:
@@ -123,11 +127,69 @@ class IdleMotion(NamedTuple):
 
 def apply_idle_motion(weights: Float, brows: Float, lids: Float, gaze: Float) -> Float:
     """A copy of the weights (n, 52), clipped to 0..1, with the parts of `IdleMotion`."""
-    result = weights.astype(np.float32)
-    _move_brows(result, brows)
-    _turn_eyes(result, gaze)
-    _close_lids(result, lids)
-    return np.minimum(np.maximum(result, 0), 1)
+    result = np.array(weights, np.float32, order="C")
+    _apply(result, *(np.ascontiguousarray(part, np.float32) for part in (brows, lids, gaze)))
+    return result
+
+
+@compiled
+def _apply(weights: Float, brows: Float, lids: Float, gaze: Float) -> None:
+    """Change weights (n, 52) as `apply_idle_motion`."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for t in range(weights.shape[0]):
+        row, closed = weights[t], lids[t]
+        up, down = min(max(brows[t], zero), one), min(max(-brows[t], zero), one)
+        for i, share in zip(_BROW_RAISE, _RAISE_SHARES):  # noqa: B905 - numba does not know `strict`
+            row[i] += share * up * (one - row[i])
+        for i, share in zip(_BROW_LOWER, _LOWER_SHARES):  # noqa: B905
+            row[i] += share * down * (one - row[i])
+            row[i] *= one - share * up  # raising relaxes brows that are down
+        for n in range(_EYES.shape[0]):
+            angle = _EYE_SIGNS[n, 0] * gaze[t, 0] + _EYE_SIGNS[n, 1] * gaze[t, 1]
+            row[_EYES[n]] += max(angle, zero) / _EYE_DEGREES[n]
+        for side in range(2):  # wide and narrowed eyes relax, or the lids would intersect
+            row[_BLINK[side]] += closed * (one - row[_BLINK[side]])  # closes the open part
+            row[_WIDE[side]] *= one - closed
+            row[_SQUINT[side]] *= one - np.float32(0.7) * closed
+        for i in range(row.shape[0]):
+            row[i] = min(max(row[i], zero), one)
+
+
+@compiled
+def _add_waves(first: int, rates: Double, phases: Double, y: Double) -> None:
+    """y (n, channels) = sums of sinusoids with rates (channels, WAVES) a frame and phases, from frame `first` on."""
+    for t in range(y.shape[0]):
+        for channel in range(y.shape[1]):
+            total = 0.0
+            for wave in range(rates.shape[1]):
+                total += math.sin((first + t) * rates[channel, wave] + phases[channel, wave])
+            y[t, channel] = total * math.sqrt(2 / WAVES)
+
+
+@compiled
+def _combine(rows: Double, turns: Double, face: Double, strengths: Double, motion: Float) -> None:
+    """Fill the columns of `IdleMotion` in motion (n, 8).
+
+    Args:
+        rows: (n, 7) of `IdleMotionGenerator._step`.
+        turns: (n, 3), drift of the head.
+        face: (n, 2), drift of brows and lids.
+        strengths: (4,) of `IdleMotionConfig`.
+    """
+    blinking, looking, turning, moving = strengths
+    for t in range(rows.shape[0]):
+        brows, lids, left, up, nod, activity, speech = rows[t]
+        pitch = turning * (turns[t, 0] * HEAD_DEGREES[0] * activity + nod)
+        yaw = turning * (turns[t, 1] * HEAD_DEGREES[1] * activity)
+        roll = turning * (turns[t, 2] * HEAD_DEGREES[2] * activity)
+        left, up = left - yaw, up + pitch
+        drift = min(max(LID_DRIFT * (1 + 0.5 * face[t, 1]), 0.0), 1.0) + LID_FOLLOWS * max(0.0, -up)
+        own = motion[t]
+        own[0] = moving * (brows + BROW_DRIFT * face[t, 0])
+        own[1] = 1 - (1 - blinking * lids) * (1 - looking * drift)
+        own[2], own[3] = looking * left, looking * up
+        own[4], own[5], own[6] = pitch, yaw, roll
+        own[7] = speech
 
 
 class Drift:
@@ -141,8 +203,9 @@ class Drift:
 
     def __call__(self, first: int, frames: int) -> NDArray[np.float64]:
         """(frames, channels) from frame `first` on."""
-        times = np.arange(first, first + frames)[:, None, None]
-        return np.sin(times * self._rates + self._phases).sum(axis=2) * math.sqrt(2 / WAVES)
+        waves = np.empty((frames, len(self._rates)))
+        _add_waves(first, self._rates, self._phases, waves)
+        return waves
 
 
 class _Voice:
@@ -232,19 +295,23 @@ class _Gaze:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng, self._at, self._end = rng, 0, 0
-        self._before: NDArray[np.floating] = np.zeros(2)
-        self._aim: NDArray[np.floating] = np.zeros(2)
+        self._before = self._aim = (0.0, 0.0)
 
-    def step(self, wander: float, down: float) -> NDArray[np.floating]:
-        """Degrees (2,) to the person's left and up; a new target takes the emotion's direction."""
+    def step(self, wander: float, down: float) -> tuple[float, float]:
+        """Degrees to the person's left and up; a new target takes the emotion's direction."""
         if self._at >= self._end:
             self._end = round(max(SHORTEST_FIXATION, float(self._rng.exponential(FIXATION))) * FRAME_RATE)
-            excursion, contact = self._rng.normal(0, GAZE_DEGREES), self._rng.uniform() < CONTACT
+            excursion, contact = self._rng.normal(0, GAZE_DEGREES).tolist(), self._rng.uniform() < CONTACT
             self._before, self._at = self._aim, 0
-            self._aim = np.array([0, -down]) * (CONTACT if contact else 1) + wander * excursion * (not contact)
+            if contact:
+                self._aim = 0.0, -down * CONTACT
+            else:
+                self._aim = wander * excursion[0], wander * excursion[1] - down
         self._at += 1
         share = min(1.0, self._at / SACCADE)
-        return self._before + (self._aim - self._before) * share * share * (3 - 2 * share)
+        eased = share * share * (3 - 2 * share)
+        left, up = (before + (aim - before) * eased for before, aim in zip(self._before, self._aim, strict=True))
+        return left, up
 
 
 class IdleMotionGenerator:
@@ -252,8 +319,9 @@ class IdleMotionGenerator:
 
     def __init__(self, labels: tuple[str, ...], seed: int = 0, strengths: IdleMotionConfig | None = None) -> None:
         """The same seed gives the same motion; `strengths` are of each part."""
-        self._strengths = strengths or IdleMotionConfig()
-        self._effects = np.array([EMOTION_EFFECTS.get(label, EmotionEffect()) for label in labels])
+        self._strengths = np.array(astuple(strengths or IdleMotionConfig()), np.float64)
+        self._neutral = np.array(EmotionEffect())
+        self._effects = np.array([EMOTION_EFFECTS.get(label, EmotionEffect()) for label in labels]) - self._neutral
         blink, gaze, head, brow, drift = (np.random.default_rng([seed, part]) for part in range(5))
         self._blinks, self._gaze, self._rng = _Blinks(blink), _Gaze(gaze), brow
         self._head_drift, self._face_drift = Drift(head, HEAD_BAND, 3), Drift(drift, FACE_BAND, 2)
@@ -270,29 +338,18 @@ class IdleMotionGenerator:
             posterior: (n, C) over the labels.
             intensity: (n,).
         """
-        neutral = np.array(EmotionEffect())
-        effects = (neutral + intensity[:, None] * (posterior @ (self._effects - neutral))).tolist()
+        effects = (self._neutral + intensity[:, None] * (posterior @ self._effects)).tolist()
         rows = [self._step(*values, *effect) for values, effect in zip(prosody.tolist(), effects, strict=True)]
-        frames = len(rows)
-        brows, lids, gaze, nod, activity, speech = (
-            np.array(column, np.float64) for column in (zip(*rows, strict=True) if rows else ([[]] * 6))
-        )
-        strengths, face = self._strengths, self._face_drift(self._frames, frames)
-        head = self._head_drift(self._frames, frames) * HEAD_DEGREES * activity.reshape(-1, 1)
-        head[:, 0] += nod
-        head *= strengths.head
+        frames, motion = len(rows), np.empty((len(rows), 8), np.float32)
+        drifts = self._head_drift(self._frames, frames), self._face_drift(self._frames, frames)
+        _combine(np.array(rows, np.float64).reshape(-1, 7), *drifts, self._strengths, motion)
         self._frames += frames
-        gaze = gaze.reshape(-1, 2) + np.stack([-head[:, 1], head[:, 0]], axis=1)
-        drift = np.clip(LID_DRIFT * (1 + 0.5 * face[:, 1]), 0, 1) + LID_FOLLOWS * np.maximum(0, -gaze[:, 1])
-        lids = 1 - (1 - strengths.blinks * lids) * (1 - strengths.gaze * drift)
-        brows = strengths.brows * (brows + BROW_DRIFT * face[:, 0])
-        motion = (brows, lids, strengths.gaze * gaze, head, speech)
-        return IdleMotion(*(part.astype(np.float32) for part in motion))
+        return IdleMotion(motion[:, 0], motion[:, 1], motion[:, 2:4], motion[:, 4:7], motion[:, 7])
 
     def _step(
         self, loudness: float, pitch: float, blinks: float, down: float, wander: float, head_down: float
-    ) -> tuple[float, float, NDArray[np.floating], float, float, bool]:
-        """Brows, lids, gaze, pitch of the head and activity, besides the drifts, and speech of a frame."""
+    ) -> tuple[float, ...]:
+        """Brows, lids, gaze (2), pitch of the head and activity, besides the drifts, and speech of a frame."""
         voice = self._voice
         voice.step(loudness, pitch)
         self._activity += (voice.speaking - self._activity) * _share(ACTIVITY_SECONDS)
@@ -310,7 +367,7 @@ class IdleMotionGenerator:
         return (
             self._brow.step(brow),
             self._blinks.step(max(0.2, blinks) / interval, voice.pause_starts),
-            self._gaze.step(wander, down),
+            *self._gaze.step(wander, down),
             pitch_down,
             HEAD_AT_REST + (1 - HEAD_AT_REST) * self._activity,
             voice.speaking,
@@ -339,36 +396,15 @@ def _lid_curve(pace: float) -> Float:
     return (np.sin(0.5 * np.pi * closing) ** 2 * np.cos(0.5 * np.pi * opening) ** 2).astype(np.float32)
 
 
-def _move_brows(weights: Float, raised: Float) -> None:
-    up, down = np.minimum(np.maximum(raised, 0), 1), np.minimum(np.maximum(-raised, 0), 1)
-    for columns, shares, amount in ((_BROW_RAISE, _RAISE_SHARES, up), (_BROW_LOWER, _LOWER_SHARES, down)):
-        weights[:, columns] += shares * amount[:, None] * (1 - weights[:, columns])
-    weights[:, _BROW_LOWER] *= 1 - _LOWER_SHARES * up[:, None]  # raising relaxes brows that are down
-
-
-def _turn_eyes(weights: Float, degrees: Float) -> None:
-    """Rotate both eyes by degrees (T, 2) to the person's left and up."""
-    left, up = degrees.T
-    angles = np.stack([left, left, -left, -left, up, up, -up, -up], axis=1)
-    weights[:, _EYES] += np.maximum(angles, 0) / _EYE_DEGREES
-
-
-def _close_lids(weights: Float, closed: Float) -> None:
-    """Close the open part of the lids by `closed` (T,); wide and narrowed eyes relax, or the lids would intersect."""
-    closed = closed[:, None]
-    weights[:, _BLINK] += closed * (1 - weights[:, _BLINK])
-    weights[:, _WIDE] *= 1 - closed
-    weights[:, _SQUINT] *= 1 - 0.7 * closed
-
-
-def _columns(names: Iterable[str]) -> list[int]:
-    return [ARKIT_NAMES.index(name) for name in names]
+def _columns(names: Iterable[str]) -> NDArray[np.int64]:
+    return np.array([ARKIT_NAMES.index(name) for name in names])
 
 
 _BROW_RAISE, _BROW_LOWER = _columns(BROW_RAISE), _columns(BROW_LOWER)
 _RAISE_SHARES, _LOWER_SHARES = (np.array(list(table.values()), np.float32) for table in (BROW_RAISE, BROW_LOWER))
 _EYE_DIRECTIONS = ("OutLeft", "InRight", "InLeft", "OutRight", "UpLeft", "UpRight", "DownLeft", "DownRight")
 _EYES = _columns(f"eyeLook{name}" for name in _EYE_DIRECTIONS)
+_EYE_SIGNS = np.array([[1, 0]] * 2 + [[-1, 0]] * 2 + [[0, 1]] * 2 + [[0, -1]] * 2, np.float32)  # of left and up
 _EYE_DEGREES = np.array(
     [EYE_DEGREES[name.removesuffix("Left").removesuffix("Right")] for name in _EYE_DIRECTIONS], np.float32
 )

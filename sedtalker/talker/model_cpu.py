@@ -22,6 +22,7 @@ from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
     ADD,
     GELU,
+    LANES,
     NORM_EPSILON,
     SILU,
     STORE,
@@ -172,6 +173,19 @@ def _rotate(x: Float, column: int, heads: int, cosine: Float, sine: Float, first
                 c, s = cosine[first + r, i], sine[first + r, i]
                 y[r, at + i] = even * c - odd * s
                 y[r, at + half + i] = even * s + odd * c
+
+
+@compiled
+def _rotate_keys(x: Float, column: int, heads: int, cosine: Float, sine: Float, y: Float) -> None:
+    """`_rotate` from position 0 on, with the result in columns: y (heads x size, >= R)."""
+    half = cosine.shape[1]
+    for h in range(heads):
+        at = 2 * half * h
+        for i in range(half):
+            for r in range(x.shape[0]):
+                even, odd = x[r, column + at + i], x[r, column + at + half + i]
+                y[at + i, r] = even * cosine[r, i] - odd * sine[r, i]
+                y[at + half + i, r] = even * sine[r, i] + odd * cosine[r, i]
 
 
 @compiled
@@ -348,12 +362,12 @@ class _Attention:
         rows = state.view(state.first, state.count)
         first = len(rows) - own
         queries, width = np.empty((len(rows), heads * self._size), np.float32), heads * self._size
-        keys = np.empty((len(rows), self._shared * self._size), np.float32)
+        keys = np.empty((self._shared * self._size, len(rows) + LANES), np.float32)
         _rotate(rows[first:], 0, heads, self._cosine, self._sine, first, queries[first:])
-        _rotate(rows, width, self._shared, self._cosine, self._sine, 0, keys)
+        _rotate_keys(rows, width, self._shared, self._cosine, self._sine, keys)
         mixed = np.empty((own, width), np.float32)
         attend(
-            queries, first, keys, 0, rows, width + keys.shape[1], heads, heads // self._shared, self._size,
+            queries, first, keys, 0, rows, width + len(keys), heads, heads // self._shared, self._size,
             self._window - 1, 0, mixed,
         )  # fmt: skip
         self._out(mixed, y, ADD)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -213,7 +214,8 @@ class MotionDecoder:
         self._network, config = network, network.config
         self._rigged = config.head == "blendshapes"
         labels, coefficients = config.labels, config.coefficients
-        self._columns = np.cumsum([coefficients, 3, 2, len(labels), 1])
+        ends = [0, *accumulate((coefficients, 3, 2, len(labels), 1))]
+        self._parts = [slice(*part) for part in pairwise(ends)]  # columns of the rows; the last one is speech
         self._idle = IdleMotionGenerator(labels, seed, None if self._rigged and not still else STILL)
         self._steps: MotionSteps | None = None
         self._waiting = np.zeros((0, 9 + len(labels)), np.float32)  # of the frames whose coefficients are not known yet
@@ -221,7 +223,7 @@ class MotionDecoder:
         self._emotion: tuple[Float, Float] = neutral, np.float32(0)
         self._last = np.zeros(coefficients, np.float32)  # coefficients of the last frame
         self._held = self._last  # the same at the last interruption
-        self.no_rows = np.zeros((0, self._columns[-1] + 1), np.float32)
+        self.no_rows = np.zeros((0, ends[-1] + 1), np.float32)
         self._resumed = RESUME_FRAMES  # frames since an interruption
 
     def push(
@@ -270,16 +272,17 @@ class MotionDecoder:
 
     def split(self, rows: Float, first: int, fps: float) -> Frames:
         """The frames of rows at `fps`, the first of which has number `first`."""
-        parts = np.split(rows, self._columns, axis=1)
         times = (np.arange(first, first + len(rows)) + 0.5) / fps
-        weights, head, gaze, posterior, intensity, speech = parts
-        return Frames(times, weights, head, gaze, posterior, intensity[:, 0], speech[:, 0])
+        weights, head, gaze, posterior, intensity = (rows[:, part] for part in self._parts)
+        return Frames(times, weights, head, gaze, posterior, intensity[:, 0], rows[:, -1])
 
     def _push_idle(self, prosody: Float, posterior: Float, intensity: Float) -> None:
         """Append the idle motion and the emotion of the next frames to those that wait."""
         idle = self._idle.push(prosody, posterior, intensity)
-        columns = (idle.brows, idle.lids, idle.head, idle.gaze, posterior, intensity, idle.speech)
-        self._waiting = np.concatenate([self._waiting, np.column_stack(columns)], dtype=np.float32)
+        new = np.empty((len(intensity), self._waiting.shape[1]), np.float32)
+        new[:, 0], new[:, 1], new[:, 2:5], new[:, 5:7] = idle.brows, idle.lids, idle.head, idle.gaze
+        new[:, 7:-2], new[:, -2], new[:, -1] = posterior, intensity, idle.speech
+        self._waiting = np.concatenate([self._waiting, new])
         if len(intensity):
             self._emotion = posterior[-1], intensity[-1]
 
@@ -295,7 +298,7 @@ class MotionDecoder:
         extra, self._waiting = self._waiting[:frames], self._waiting[frames:]
         if self._rigged:
             coefficients = apply_idle_motion(coefficients, extra[:, 0], extra[:, 1], extra[:, 5:7])
-        return np.column_stack([coefficients, extra[:, 2:]])
+        return np.concatenate([coefficients, extra[:, 2:]], axis=1)
 
 
 class TalkerStream:

@@ -1,4 +1,4 @@
-"""Commands in README.md, model cards and configurations: their options, settings and paths exist."""
+"""Commands in READMEs, model cards and configurations: their options, settings and paths exist."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from sedtalker.recipes.__main__ import _MODULES
 from sedtalker.resources import asset, config
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted(
-    {ROOT / "README.md", *asset().rglob("*.md"), *config().rglob("*.yaml")} - set(asset("fonts").rglob("*"))
-)
+READMES = [ROOT / "README.md", *sorted((ROOT / "sedtalker").rglob("README.md"))]
+DOCUMENTS = sorted({*READMES, *asset().rglob("*.md"), *config().rglob("*.yaml")} - set(asset("fonts").rglob("*")))
 PLACEHOLDER = re.compile(r"\bravdess\|\S*|\bvocaset\|\S*|\$c\b")
 
 
@@ -80,10 +79,19 @@ def check_settings(parsed: argparse.Namespace) -> None:
     read_config(ROOT / file, overrides, DiarizerTraining if parsed.model == "diarizer" else TalkerTraining)
 
 
-def test_links_and_pictures_of_the_readme_exist() -> None:
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_pictures_of_the_readmes_exist(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+def test_the_source_tree_of_the_readme_exists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        assert target.startswith("http") or (ROOT / target).exists(), target
-    tree = text[text.index("## Source tree") :]
-    for target in re.findall(r"sedtalker/[a-z_]+(?:\.py|/)", tree):
+    for target in re.findall(r"sedtalker/[a-z_]+(?:\.py|/)", text[text.index("## Source tree") :]):
         assert (ROOT / target).exists(), target
+
+
+def test_folders_with_more_to_read_are_linked_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("serve", "export", "face", "provenance", "evaluation", "training"):
+        assert f"](sedtalker/{name}/README.md)" in text

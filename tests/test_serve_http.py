@@ -352,12 +352,12 @@ def test_a_live_face_rests_for_a_number_of_seconds() -> None:
 
 
 def test_the_readmes_example_of_live_speaks_and_is_interrupted() -> None:
-    """As it stands in the README, with the packaged models, and objects like those of LiveKit."""
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    example, rest = text.split("**In Python**, `sedtalker.live`")[1].split("```python\n")[1].split("```", 1)
+    """As it stands in the server's README, with the packaged models, and objects like those of LiveKit."""
+    text = (Path(__file__).parents[1] / "sedtalker" / "serve" / "README.md").read_text(encoding="utf-8")
+    example, rest = text.split("## In Python")[1].split("```python\n")[1].split("```", 1)
     assert example.count("\n") < 40
     names: dict[str, Any] = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, "serve/README.md", "exec"), names)
     sound = to_int16(load_audio(asset("demo.wav"))[: 2 * 16_000])
     published: list[dict[str, Any]] = []
 

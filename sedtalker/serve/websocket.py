@@ -11,7 +11,7 @@ A client sends `{"type": "start", ...}` first, then binary messages with audio, 
     ping       id: answered by a pong with the same id
 
 It receives `ready`, then `frames`, `end`, `interrupted`, `listening`, `idle`, `pong`, and `error` before the server
-closes. The README describes the fields.
+closes. README.md beside this file describes the fields.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def click_track(path: Path, length: float = 0.3) -> Path:
 
 
 def open_page_browser(microphone: Path, size: str = "480,700") -> Any:
-    """Chromium with a file as its microphone. Raises FileNotFoundError: no Chromium, or no driver."""
+    """Chromium with a file as its microphone. Raises MissingExtraError: no Chromium, or no driver."""
     browser = open_browser(
         "disable-gpu-compositing", f"window-size={size}", "autoplay-policy=no-user-gesture-required",
         "use-fake-ui-for-media-stream", "use-fake-device-for-media-stream",

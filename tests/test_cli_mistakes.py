@@ -137,6 +137,8 @@ def test_mistakes_that_are_refused_before_the_work(
         ("data", "synthesize", "-o", "made", "--spoken", "speech", "--subjects", "2"),
         ("data", "synthesize", "-o", "made", "--to", "store", "--spoken", "speech", "--seconds", "3"),
         ("data", "synthesize", "-o", "made", "--to", "store"),
+        ("data", "synthesize", "-o", "made", "--to", "store", "--spoken", "speech", "--phones", "phones.tsv"),
+        ("data", "synthesize", "-o", "made", "--spoken", "speech", "--phones", "phones.tsv"),
         ("data", "prepare", "ravdess", "speech", "-o", "m.json", "--encoder", "none"),
         ("evaluate", "diarizer", "m.json", "--left-out", "ravdess=model", "--noise", "10"),
         ("evaluate", "diarizer", "m.json", "--protocol", "emobox", "--most", "3"),

@@ -15,6 +15,7 @@ from made_animation import made_animation
 
 from sedtalker.animation import Animation
 from sedtalker.emotion.track import EmotionTrack
+from sedtalker.errors import MissingExtraError
 from sedtalker.export import export_animation
 from sedtalker.export.html import html_page
 from sedtalker.recipes.browser import open_browser
@@ -76,7 +77,7 @@ def browser() -> Iterator[Any]:
     pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     try:
         started = open_browser("window-size=480,760", "autoplay-policy=no-user-gesture-required", log=True)
-    except FileNotFoundError as error:
+    except MissingExtraError as error:
         pytest.skip(str(error))
     yield started
     started.quit()

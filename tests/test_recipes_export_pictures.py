@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_animation import made_animation
 
+from sedtalker.errors import MissingExtraError
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
+from sedtalker.recipes import export_pictures
 from sedtalker.recipes.export_pictures import livelink_picture, open_moment
 
 
@@ -28,3 +31,15 @@ def test_curves_have_one_row_for_each_column(tmp_path: Path) -> None:
     picture = np.asarray(livelink_picture(made_animation(tmp_path)))
     assert picture.shape == (460, 720, 3)
     assert all((band[:, 130:].max(axis=-1) > 120).any() for band in np.array_split(picture, 6))
+
+
+@pytest.mark.parametrize("names", [["page"], ["livelink", "threejs"], None])
+def test_without_a_browser_nothing_is_rendered(
+    names: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("selenium")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(export_pictures, "load", lambda **_: pytest.fail("a model was loaded first"))
+    with pytest.raises(MissingExtraError, match="no chromium with its driver"):
+        export_pictures.run(argparse.Namespace(only=names, output=tmp_path / "pictures"))
+    assert not (tmp_path / "pictures").exists()

@@ -18,6 +18,7 @@ from made_server import MadeServer, made_server
 from page_browser import click, click_track, load_page, measure_clicks, open_page_browser
 from test_serve_http import animating_talker, wav
 
+from sedtalker.errors import MissingExtraError
 from sedtalker.recipes.browser import wait_until
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def server() -> Iterator[MadeServer]:
 def page(server: MadeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     try:
         browser = open_page_browser(click_track(tmp_path_factory.mktemp("microphone") / "a.wav"))
-    except FileNotFoundError as error:
+    except MissingExtraError as error:
         pytest.skip(str(error))
     load_page(browser, server.url)
     yield browser

@@ -274,9 +274,13 @@ def run_synthesize(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         refuse_unused(parser, arguments, "sentences identities fps subjects seconds seed", "with --to store")
         if not (arguments.spoken or arguments.speech or arguments.grid or arguments.facegood):
             raise UsageError("no speech for --to store. Give --spoken, --speech, --grid or --facegood")
+        if not (arguments.speech or arguments.grid):
+            refuse_unused(parser, arguments, "phones", "without --speech and --grid")
         _synthesize_store(arguments)
     elif arguments.spoken or arguments.speech:
         refuse_unused(parser, arguments, "grid facegood subjects seconds seed", "with speech and --to emovoca")
+        if not arguments.speech:
+            refuse_unused(parser, arguments, "phones", "without --speech")
         _synthesize_speech(arguments)
     else:
         refuse_unused(parser, arguments, "phones most grid facegood identities fps", "without --spoken and --speech")

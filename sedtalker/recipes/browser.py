@@ -6,7 +6,20 @@ import shutil
 import time
 from typing import Any
 
-from sedtalker.errors import require
+from sedtalker.errors import MissingExtraError, require
+
+
+def find_chromium() -> tuple[str, str]:
+    """Paths of Chromium and its driver.
+
+    Raises:
+        MissingExtraError: selenium, Chromium or its driver is not installed.
+    """
+    require("selenium", "dev")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        raise MissingExtraError("no chromium with its driver. Install them (Debian: apt-get install chromium-driver)")
+    return chromium, driver
 
 
 def open_browser(*arguments: str, log: bool = False) -> Any:
@@ -17,15 +30,11 @@ def open_browser(*arguments: str, log: bool = False) -> Any:
         log: keep the page's messages and requests.
 
     Raises:
-        MissingExtraError: selenium is not installed.
-        FileNotFoundError: Chromium or its driver is not installed.
+        MissingExtraError: selenium, Chromium or its driver is not installed.
     """
-    require("selenium", "dev")
+    chromium, driver = find_chromium()
     from selenium import webdriver
 
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        raise FileNotFoundError("no chromium with its driver (Debian: apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     shared = (

@@ -37,10 +37,11 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.framing import FIELD_OF_VIEW
 from sedtalker.files import atomic_write
 from sedtalker.pipeline import load
-from sedtalker.recipes.browser import open_browser, wait_until
+from sedtalker.recipes.browser import find_chromium, open_browser, wait_until
 from sedtalker.resources import asset
 
 PICTURES = ("page", "serve", "threejs", "blender", "livelink")
+OF_PAGES = {"page", "serve", "threejs"}  # drawn by a browser
 PAGE_SIZE, SERVE_SIZE, SCENE_SIZE = (1280, 887), (1200, 760), (720, 640)  # pixels
 BUST = 1.12  # distance of the cameras of three.js and Blender over the renderer's, to show the shoulders
 EDITED_INTENSITY = 0.85  # of the edited segment
@@ -282,6 +283,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Render the pictures. Raises MissingExtraError, before any work, without the browser that some of them need."""
+    names = arguments.only or PICTURES
+    if OF_PAGES.intersection(names):
+        find_chromium()
     talker, audio = load(device="cpu"), asset("demo.wav")
     animation = talker.animate(audio)
     pictures: dict[str, Callable[[], Image.Image]] = {
@@ -291,7 +296,7 @@ def run(arguments: argparse.Namespace) -> None:
         "blender": lambda: blender_picture(animation),
         "livelink": lambda: livelink_picture(talker.animate(audio, fps=CURVES_FPS)),
     }
-    for name in arguments.only or PICTURES:
+    for name in names:
         picture = pictures[name]()
         with atomic_write(arguments.output / f"{name}.webp") as temp_path:
             picture.save(temp_path, "webp", quality=85)

@@ -43,14 +43,15 @@ def map_on_cluster(
         ) from error
     for job in submitted:
         try:
-            _wait_for(job)
+            if isinstance(job, submitit.SlurmJob):
+                _wait_for(job)
             yield job.result()
         except Exception as error:  # the job was cancelled, or its node died
             yield error
 
 
 def _wait_for(job: Any) -> None:
-    """Wait until a cluster job has ended; without Slurm's accounting, submitit never sees a cancelled job end."""
+    """Wait until a job of Slurm has ended; without Slurm's accounting, submitit never sees a cancelled job end."""
     absent = 0
     while not job.done():
         time.sleep(CLUSTER_POLL)

@@ -452,6 +452,21 @@ def test_submitit_runs_the_same_batch_on_a_local_cluster(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Slurm needs a Unix")
+def test_jobs_of_another_cluster_are_not_looked_up_in_the_queue_of_slurm(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    (tmp_path / "squeue").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    monkeypatch.setattr("sedtalker.cluster.CLUSTER_POLL", 0.01)
+    assert (
+        run_batch(inputs[:2], tmp_path / "out", Copying(), BatchConfig(jobs=1, executor="slurm", cluster="local")) == 0
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm needs a Unix")
 def test_a_slurm_that_refuses_jobs_is_an_error_of_one_line(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,7 +247,8 @@ class Talker:
         network = motion_network(self.model)
         with Spool(network.config.embedded_width) as speech:
             encoded = _EncodedAudio(audio, encoder, lambda block: speech.append(network.embed(block)))
-            track = self._make_track(emotion, encoded, _name_of(audio), voice).with_labels(self.model.config.labels)
+            track = self._make_track(emotion, encoded, _name_of(audio), look_ahead, voice)
+            track = track.with_labels(self.model.config.labels)
             track.scale(intensity_scale)
             count = max(1, round(encoded.duration * fps))
             idle_seed = seed if look_ahead is not None else _recording_seed(seed, encoded.loudness_db)
@@ -306,7 +307,9 @@ class Talker:
             encoder,
             self.diarizer if emotion is None else emotion,
             self.model,
-            diarizer_encoder=encoder if shared else _live(self.diarizer_encoder, None, windows),
+            diarizer_encoder=encoder
+            if shared
+            else _live(self.diarizer_encoder, self._own_look_ahead(look_ahead), windows),
             voice=voice,
             intensity_scale=intensity_scale,
             fps=fps,
@@ -407,6 +410,7 @@ class Talker:
         emotion: str | Path | EmotionTrack,
         encoded: _EncodedAudio,
         name: str | None,
+        look_ahead: int | None,
         voice: VoiceProfile | None = None,
     ) -> EmotionTrack:
         """The track for `emotion`, as in `animate`. Reads `encoded` to its end."""
@@ -414,7 +418,10 @@ class Talker:
         diarized = None
         if not isinstance(emotion, EmotionTrack) and not from_file:
             own = self.diarizer_encoder is not self.encoder
-            other = _EncodedAudio(encoded.audio, _offline(self.diarizer_encoder, None)) if own else encoded
+            other = encoded
+            if own:
+                encoder = _offline(self.diarizer_encoder, self._own_look_ahead(look_ahead))
+                other = _EncodedAudio(encoded.audio, encoder)
             diarized = self._diarize(other, name, voice)
         if not encoded.complete:
             for _ in encoded.features():  # only their consumer and the measurements are needed
@@ -427,6 +434,10 @@ class Talker:
         if emotion == "auto":
             return diarized
         return parse_emotion_spec(str(emotion), encoded.duration, diarized.with_labels(self._known_labels()))
+
+    def _own_look_ahead(self, look_ahead: int | None) -> int | None:
+        """The look-ahead in ms of a diarizer's own encoder: that of the talker, if it can be chosen."""
+        return look_ahead if isinstance(self.diarizer_encoder, LookAheadDial) else None
 
     def _decode_motion(
         self,

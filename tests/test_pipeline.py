@@ -13,7 +13,7 @@ from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.emotion.diarizer import Diarizer, DiarizerConfig, load_diarizer, save_diarizer
 from sedtalker.errors import CheckpointError, FaceError, SEDTalkerError, TrackError
 from sedtalker.pipeline import _EncodedAudio
-from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder
+from sedtalker.speech import WhisperConfig, WhisperEncoder, WindowedEncoder, load_encoder
 from sedtalker.talker.model import TalkerConfig, TalkerModel
 
 
@@ -183,6 +183,21 @@ def test_a_diarizer_with_another_encoder(talker, samples: np.ndarray, tmp_path: 
     np.testing.assert_array_equal(animation.emotion.posterior, track.posterior)
     streamed = np.concatenate(list(talker.stream(np.array_split(samples, 7), windows=talker.encoder.windows)))
     assert len(streamed) == len(animation) and np.isfinite(streamed).all()
+
+
+def test_the_own_encoder_of_a_diarizer_has_the_look_ahead_of_the_talker(talker, samples: np.ndarray) -> None:
+    own = sedtalker.Talker(talker.encoder, talker.diarizer, talker.model, "made", load_encoder(talker.encoder.name))
+    assert own.diarizer_encoder is not own.encoder
+    short = samples[: 2 * SAMPLE_RATE]
+    files, streams = {}, {}
+    for look_ahead in (80, 400):
+        files[look_ahead] = own.animate((short, SAMPLE_RATE), look_ahead=look_ahead, still=True).emotion.posterior
+        track = own.diarize((short, SAMPLE_RATE), look_ahead=look_ahead)
+        np.testing.assert_array_equal(files[look_ahead], track.posterior)
+        streams[look_ahead] = own.open_stream(look_ahead=look_ahead).push(short).posterior
+    for posterior in (files, streams):
+        count = min(map(len, posterior.values()))
+        assert count > 20 and np.abs(posterior[80][:count] - posterior[400][:count]).max() > 1e-3
 
 
 def test_a_vertex_talker_with_another_encoder(speech_file: Path, samples: np.ndarray) -> None:

@@ -320,7 +320,9 @@ class Downmix:
         loudest = np.einsum("tcc->tc", seconds).max(axis=1)
         seconds, loudest = (part[loudest > 10 ** (AUDIBLE_LEVEL / 10)] for part in (seconds, loudest))
         total = seconds.sum(axis=0, dtype=np.float64)
-        reference = int(np.argmax(np.diagonal(total)))
+        power = np.diagonal(total)
+        # Channels of equal power differ by the codec's rounding: the first of them keeps its sign.
+        reference = int(np.argmax(power > 0.99 * power.max()))
         mean = np.full(count, 1 / count)
         candidates = [mean, np.where(total[reference] < 0, -mean, mean), np.eye(count)[reference]]
         cancellations = [

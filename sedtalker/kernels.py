@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import lru_cache
@@ -13,6 +16,7 @@ import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.core import event
 from numba.extending import intrinsic
 
 from sedtalker.resources import cache_folder
@@ -32,6 +36,36 @@ _MODULES = (
 """Modules with compiled functions, and with constants of such: whole folders, and files."""
 
 LOG2_E = 1.4426950408889634
+NOTICE_AFTER = 1.0  # s of compilation
+
+
+class CompilationNotice(event.Listener):
+    """Prints on a terminal, once, why a first run takes longer. Numba calls it, under its lock, for each function."""
+
+    def __init__(self) -> None:
+        self._depth = 0  # compilations within each other
+        self._start = self._seconds = 0.0
+        self._done = False
+
+    def on_start(self, event: event.Event) -> None:
+        """A function is compiled; it was not in the cache."""
+        if not self._depth:
+            self._start = time.perf_counter()
+        self._depth += 1
+
+    def on_end(self, event: event.Event) -> None:
+        """A function was compiled."""
+        self._depth -= 1
+        if self._depth or self._done:
+            return
+        self._seconds += time.perf_counter() - self._start
+        if self._seconds > NOTICE_AFTER:
+            self._done = True
+            if sys.stderr is not None and sys.stderr.isatty() and multiprocessing.parent_process() is None:
+                print("sedtalker: compiling for this processor, once; later runs start at once", file=sys.stderr)
+
+
+event.register("numba:compile", CompilationNotice())
 
 
 def compiler(**options: Any) -> Callable[[Function], Function]:

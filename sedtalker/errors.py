@@ -22,6 +22,12 @@ def one_line(text: str) -> str:
     return text.translate(_CONTROL_CHARACTERS)
 
 
+_EXTRAS = {"torch": "torch", "transformers": "hub"} | dict.fromkeys(
+    ("lightning", "scipy", "sklearn", "tensorboard", "torchaudio", "torchmetrics"), "train"
+)
+"""The extra that installs a package which modules import at their start."""
+
+
 class SEDTalkerError(Exception):
     """A problem that a user can solve; the command line prints its message as one line, without a traceback."""
 
@@ -126,9 +132,30 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(
-            f"{module} is needed and cannot be imported ({error}). Install it with: pip install 'sedtalker[{extra}]'"
-        ) from error
+        raise _missing_extra(module, extra, error) from error
+
+
+def require_torch() -> None:
+    """Raise MissingExtraError if torch cannot be imported; the packaged models on the CPU do not need it."""
+    require("torch", _EXTRAS["torch"])
+
+
+def _missing_extra(module: str, extra: str, error: ImportError) -> MissingExtraError:
+    return MissingExtraError(
+        f"{module} is needed and cannot be imported ({error}). Install it with: pip install 'sedtalker[{extra}]'"
+    )
+
+
+@contextmanager
+def name_missing_extras() -> Iterator[None]:
+    """Raise MissingExtraError if a module of the block cannot import a package that an extra installs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise _missing_extra(package, _EXTRAS[package], error) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from sedtalker.errors import (
     as_path,
     first_line,
     require,
+    require_torch,
 )
 from sedtalker.face.assets import DEFAULT, identities, load_face
 from sedtalker.face.neck import neck_pivot
@@ -105,7 +107,8 @@ def _load_model(folder: Path, device: str) -> TalkerModel | PackedTalker:
     compiled = load_compiled_talker(folder) if device == "cpu" else None
     if compiled is not None:
         return compiled
-    from sedtalker.talker.model import load_talker_model  # imports torch: for GPUs and for other models
+    require_torch()  # for GPUs and for other models
+    from sedtalker.talker.model import load_talker_model
 
     return load_talker_model(folder).to(device)
 
@@ -114,7 +117,8 @@ def _load_diarizer(name: Path | str, device: str) -> Diarizer | PackedDiarizer:
     compiled = load_compiled_diarizer(name) if device == "cpu" else None
     if compiled is not None:
         return compiled
-    from sedtalker.emotion.diarizer import load_diarizer  # imports torch: for GPUs and for other models
+    require_torch()  # for GPUs and for other models
+    from sedtalker.emotion.diarizer import load_diarizer
 
     return load_diarizer(name, device)
 
@@ -123,7 +127,8 @@ def _load_encoder(name: str, device: str) -> WindowedEncoder | CompiledEncoder:
     folder = encoder_folder(name)
     if device == "cpu" and is_checkpoint(folder, STREAMING_KIND):
         return load_compiled_encoder(name, folder)
-    from sedtalker.speech import load_encoder  # imports torch: for GPUs and for other models
+    require_torch()  # for GPUs and for other models
+    from sedtalker.speech import load_encoder
 
     return load_encoder(name, device)
 
@@ -655,6 +660,9 @@ def _find_device(name: str) -> str:
     """The name of a usable device. For "cpu", and "auto" on a machine without a GPU, torch is not imported."""
     if name == "cpu" or (name == "auto" and not _may_have_gpu()):
         return "cpu"
+    if name == "auto" and find_spec("torch") is None:
+        return "cpu"
+    require_torch()
     import torch
 
     if not isinstance(name, (str, torch.device)):
@@ -717,5 +725,5 @@ def _meta(model: str, audio: AudioSource, seed: int) -> dict[str, Any]:
         "model": model,
         "seed": seed,
         "sedtalker": __version__,
-        "torch": version("torch"),
+        **({"torch": version("torch")} if find_spec("torch") else {}),
     }

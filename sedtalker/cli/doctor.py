@@ -97,7 +97,6 @@ def _check_required() -> list[tuple[str, str, str]]:
             "python",
             f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         ),
-        _torch(),
         _renderer(),
         *_codecs(),
         _weights(),
@@ -106,10 +105,13 @@ def _check_required() -> list[tuple[str, str, str]]:
 
 
 def _torch() -> tuple[str, str, str]:
+    use = "optional, for GPUs, training, and models and encoders that are not packaged"
+    if find_spec("torch") is None:
+        return ABSENT, "torch", f"{use}: pip install 'sedtalker[torch]'"
     try:
         import torch
     except (ImportError, OSError) as error:
-        return BROKEN, "torch", f"does not import ({error}). Install it again: pip install --force-reinstall torch"
+        return ABSENT, "torch", f"{use}; does not import ({error}): pip install --force-reinstall torch"
     return GOOD, "torch", f"{torch.__version__}, CPU threads: {torch.get_num_threads()}"
 
 
@@ -139,7 +141,7 @@ def _codecs() -> list[tuple[str, str, str]]:
 
 
 def _weights() -> tuple[str, str, str]:
-    from sedtalker.checkpoint import load_checkpoint
+    from sedtalker.checkpoint import load_arrays
     from sedtalker.errors import SEDTalkerError
     from sedtalker.resources import asset
 
@@ -150,7 +152,7 @@ def _weights() -> tuple[str, str, str]:
     }
     try:
         for kind, parts in folders.items():
-            load_checkpoint(asset(*parts), kind)
+            load_arrays(asset(*parts), kind)
     except SEDTalkerError as error:
         return BROKEN, "weights", str(error)
     return GOOD, "weights", "speech encoder, diarizer and talker are complete; their sha256 are correct"
@@ -171,7 +173,7 @@ def _check_optional() -> list[tuple[str, str, str]]:
         ("matplotlib", "plot", "pictures of emotion tracks (diarize --plot)"),
         ("starlette", "serve", "the live server (sedtalker serve)"),
     ]
-    return [_cuda(), _mamba(), _pyrender(), *(_extra(*extra) for extra in extras)]
+    return [_torch(), _cuda(), _mamba(), _pyrender(), *(_extra(*extra) for extra in extras)]
 
 
 def _cuda() -> tuple[str, str, str]:

@@ -33,7 +33,7 @@ from sedtalker.cli import (
     voice,
 )
 from sedtalker.cli.start import INTERRUPTED, end_command, exit_at_once
-from sedtalker.errors import SEDTalkerError, UsageError, one_line, reason_of, warnings_as_lines
+from sedtalker.errors import SEDTalkerError, UsageError, name_missing_extras, one_line, reason_of, warnings_as_lines
 from sedtalker.resources import short_openmp_spin
 from sedtalker.signals import Ending, raise_on_signals
 
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_dashes(parser, sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(argv)
     try:
-        with raise_on_signals(*_endings()), warnings_as_lines(), short_openmp_spin():
+        with raise_on_signals(*_endings()), warnings_as_lines(), short_openmp_spin(), name_missing_extras():
             _check_replaced(arguments)
             code = arguments.run(arguments)
             if sys.stdout is not None:

@@ -42,8 +42,7 @@ from sedtalker.encoder_config import (
 from sedtalker.encoder_config import STREAMING_KIND as STREAMING_KIND
 from sedtalker.errors import CheckpointError, SEDTalkerError, first_line, require
 from sedtalker.int8 import named_weights
-from sedtalker.mel import FRAME_RATE as FRAME_RATE
-from sedtalker.mel import FRAME_SAMPLES as FRAME_SAMPLES
+from sedtalker.mel import FRAME_SAMPLES
 from sedtalker.mel import MEL_HOP as MEL_HOP
 from sedtalker.mel import MEL_WINDOW as MEL_WINDOW
 from sedtalker.mel import mel_edges as mel_edges

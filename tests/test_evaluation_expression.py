@@ -31,8 +31,8 @@ from sedtalker.evaluation.expression import (
 from sedtalker.evaluation.expression_chain import agreement, dominant_emotion, intensities_by_level
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.labels import LABELS
+from sedtalker.mel import FRAME_RATE
 from sedtalker.pipeline import Talker
-from sedtalker.speech import FRAME_RATE
 
 TYPICAL = {
     "happy": {6: 1.4, 7: 1.5, 10: 1.6, 12: 2.1, 14: 1.0},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sedtalker.emotion.track import TRACK_RATE, EmotionTrack
+from sedtalker.mel import FRAME_RATE
 from sedtalker.providers import PROVIDERS, provider
-from sedtalker.speech import FRAME_RATE
 
 
 @pytest.mark.parametrize("name", PROVIDERS)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sedtalker.audio import load_audio
+from sedtalker.mel import FRAME_RATE
 from sedtalker.pipeline import Talker, load
 from sedtalker.recipes import streaming_parity
 from sedtalker.recipes.streaming_parity import live_opening, timing_shift
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.streaming import OFFLINE_LOOK_AHEAD, TalkerStream
 
 

@@ -11,9 +11,9 @@ import torch
 from sedtalker.audio import load_audio
 from sedtalker.checkpoint import save_checkpoint
 from sedtalker.errors import CheckpointError
+from sedtalker.mel import FRAME_SAMPLES
 from sedtalker.resources import asset
 from sedtalker.speech import (
-    FRAME_SAMPLES,
     KIND,
     TUNED_KIND,
     WhisperConfig,

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from sedtalker.audio import load_audio
 from sedtalker.errors import CheckpointError
 from sedtalker.int8 import Int8Linear, is_supported, measure_ranges, to_int8
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.speech import (
-    FRAME_RATE,
-    FRAME_SAMPLES,
     StreamingEncoder,
     WhisperConfig,
     WhisperEncoder,

@@ -295,7 +295,7 @@ def _read_corpus(name: str, folder: Path, arguments: argparse.Namespace) -> Vert
 
 
 def _synthesize_store(arguments: argparse.Namespace) -> None:
-    from sedtalker.speech import FRAME_RATE
+    from sedtalker.mel import FRAME_RATE
     from sedtalker.synthesis.rig_clips import StoreSources, build_store
 
     sources = StoreSources(

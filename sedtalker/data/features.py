@@ -29,15 +29,8 @@ from sedtalker.emotion.diarizer import STRIDE, pool_frames
 from sedtalker.emotion.vad import loudness
 from sedtalker.errors import AudioError, DataError
 from sedtalker.files import atomic_write, read_text, remove_temporary
-from sedtalker.speech import (
-    DEFAULT_ENCODER,
-    FRAME_SAMPLES,
-    MEL_HOP,
-    StreamingEncoder,
-    WindowedEncoder,
-    load_encoder,
-    log_mel,
-)
+from sedtalker.mel import FRAME_SAMPLES
+from sedtalker.speech import DEFAULT_ENCODER, MEL_HOP, StreamingEncoder, WindowedEncoder, load_encoder, log_mel
 from sedtalker.streaming_encoder import LOOK_AHEAD
 from sedtalker.talker.model import TalkerConfig
 

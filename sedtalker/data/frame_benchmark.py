@@ -25,8 +25,8 @@ from sedtalker.emotion.vad import detect_speech
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 
 PIECES = asset("benchmark", "crema-d-changes.tsv")
 COLUMNS = ("recording", "clip", "first", "last", "emotion")

@@ -22,7 +22,7 @@ from sedtalker.data.augmentation import (
     simulate_telephone,
 )
 from sedtalker.errors import require
-from sedtalker.speech import FRAME_SAMPLES
+from sedtalker.mel import FRAME_SAMPLES
 
 Float = NDArray[np.float32]
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from sedtalker.errors import DataError, reason_of
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.files import atomic_write
-from sedtalker.speech import FRAME_RATE
+from sedtalker.mel import FRAME_RATE
 
 VERSION = 1
 FEATURES = "features"  # folder of the features, and with a suffix of those with other look-aheads

@@ -22,7 +22,8 @@ from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, bu
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import loudness
 from sedtalker.emotion.voice import VoiceProfile
-from sedtalker.speech import FRAME_RATE, Windowing
+from sedtalker.mel import FRAME_RATE
+from sedtalker.speech import Windowing
 
 LOOK_AHEAD = round(0.4 * FRAME_RATE)  # frames
 CONTEXT = 8 * FRAME_RATE  # past frames that a stream reads again with every piece

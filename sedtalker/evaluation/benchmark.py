@@ -33,7 +33,7 @@ from sedtalker.evaluation.diarization import boundary_errors, detect_insertions,
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.files import read_text
 from sedtalker.labels import LABELS, NEUTRAL, canonical_label
-from sedtalker.speech import FRAME_RATE
+from sedtalker.mel import FRAME_RATE
 
 Segmentation = Mapping[str, Sequence[Segment]]
 

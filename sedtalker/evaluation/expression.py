@@ -29,9 +29,9 @@ from sedtalker.errors import DataError, MissingExtraError, reason_of, require
 from sedtalker.face.arkit import ARKIT_NAMES
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.rig import Face
+from sedtalker.mel import FRAME_RATE
 from sedtalker.pipeline import Talker
 from sedtalker.render.soft import SoftRenderer
-from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.floating]
 

@@ -22,10 +22,10 @@ from sedtalker.evaluation.lips import closure_metrics, lip_gap_of_weights, pool
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import Phone
 from sedtalker.pipeline import Talker
 from sedtalker.render.soft import SoftRenderer
-from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 

@@ -22,9 +22,9 @@ from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.evaluation.lips import closure_metrics, lip_gap_of_weights, pool
 from sedtalker.evaluation.mouth_shape import tracked_figures
 from sedtalker.evaluation.report import markdown_table
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import Phone
 from sedtalker.pipeline import Talker
-from sedtalker.speech import FRAME_RATE
 
 Float = NDArray[np.float32]
 

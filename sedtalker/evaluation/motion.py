@@ -44,8 +44,9 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import SILENCE, Phone, read_phones
-from sedtalker.speech import FRAME_RATE, StreamingEncoder, WindowedEncoder, load_encoder
+from sedtalker.speech import StreamingEncoder, WindowedEncoder, load_encoder
 from sedtalker.streaming_encoder import LOOK_AHEAD
 from sedtalker.synthesis.rig_clips import TEST_SENTENCES
 from sedtalker.talker.model import TalkerModel, load_talker_model

@@ -25,7 +25,8 @@ from sedtalker.emotion.vad import detect_speech, loudness, trim_silence
 from sedtalker.evaluation.bootstrap import mean_interval, show
 from sedtalker.evaluation.clips import Samples, check_known, diarize_samples, thin_out
 from sedtalker.evaluation.report import markdown_table
-from sedtalker.speech import FRAME_SAMPLES, WindowedEncoder
+from sedtalker.mel import FRAME_SAMPLES
+from sedtalker.speech import WindowedEncoder
 
 SYNTHETIC = ("music", "laughter", "breath", "barks")
 SECONDS = 1.5  # of a synthetic sound, and at most of a recorded one

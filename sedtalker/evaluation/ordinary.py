@@ -24,7 +24,8 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation.bootstrap import draw_counts, interval, mean_interval, show
 from sedtalker.evaluation.clips import SURE, Samples, contradictions, diarize_samples
 from sedtalker.evaluation.report import markdown_table
-from sedtalker.speech import FRAME_RATE, WindowedEncoder
+from sedtalker.mel import FRAME_RATE
+from sedtalker.speech import WindowedEncoder
 
 BELOW = 0.5  # share of neutral frames below which a recording counts as misread
 

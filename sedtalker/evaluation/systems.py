@@ -21,7 +21,7 @@ from sedtalker.data.vertex_store import Store, VertexClip
 from sedtalker.errors import DataError
 from sedtalker.evaluation.truth import Item, Predict, StoreTruth, Truth, read_predictions
 from sedtalker.face.assets import load_face
-from sedtalker.speech import FRAME_RATE
+from sedtalker.mel import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
 Float = NDArray[np.floating]

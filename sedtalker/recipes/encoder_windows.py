@@ -31,8 +31,9 @@ from sedtalker.evaluation.diarization import unweighted_average_recall
 from sedtalker.evaluation.report import markdown_table
 from sedtalker.evaluation.systems import solve_ridge
 from sedtalker.files import atomic_write
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.pca import principal_components
-from sedtalker.speech import DEFAULT_ENCODER, FRAME_RATE, FRAME_SAMPLES, WindowedEncoder, Windowing, load_encoder
+from sedtalker.speech import DEFAULT_ENCODER, WindowedEncoder, Windowing, load_encoder
 
 Array = NDArray[np.floating]
 

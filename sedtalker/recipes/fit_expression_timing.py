@@ -24,7 +24,7 @@ from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.errors import DataError
 from sedtalker.face.action_units import EMOTIONS
 from sedtalker.labels import LABELS, NEUTRAL
-from sedtalker.speech import FRAME_RATE
+from sedtalker.mel import FRAME_RATE
 
 Float = NDArray[np.floating]
 

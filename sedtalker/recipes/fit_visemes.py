@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.visemes import VISEMES
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import Phone, read_phones
-from sedtalker.speech import FRAME_RATE
 from sedtalker.synthesis.coarticulation import (
     ANTICIPATION,
     CONTACT_OPENING,

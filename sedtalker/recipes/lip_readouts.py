@@ -36,9 +36,9 @@ from sedtalker.errors import DataError
 from sedtalker.face.arkit import MOUTH_FUNNEL, MOUTH_PUCKER, STRETCH_LEFT, STRETCH_RIGHT, TONGUE_OUT
 from sedtalker.face.mouth_measures import default_measures
 from sedtalker.face.visemes import LABIODENTALS, PROTRUDED, ROUNDED
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import Phone, read_phones
 from sedtalker.recipes.lip_teacher import LIVE_LOOK_AHEAD
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model, save_talker_model
 
 WITH_PHONES, WITHOUT_SPEECH = ("grid", "crema-d", "tts"), "foreign"  # sources of a store

@@ -23,11 +23,11 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import Phone, read_phones
 from sedtalker.render.camera import Camera
 from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.views import grid
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.model import TalkerModel, load_talker_model
 
 ROWS = ("B", "F", "TH", "W", "R", "SH", "S", "L", "IY", "UW", "OW", "AA")

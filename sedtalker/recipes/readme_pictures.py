@@ -33,6 +33,7 @@ from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import identities, load_face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import SILENCE, Phone
 from sedtalker.pipeline import Talker, load
 from sedtalker.recipes.phone_sheet import mouth_camera
@@ -42,7 +43,6 @@ from sedtalker.render.config import QUALITIES
 from sedtalker.render.soft import SoftRenderer
 from sedtalker.render.views import grid
 from sedtalker.resources import asset
-from sedtalker.speech import FRAME_RATE
 
 Bytes = NDArray[np.uint8]
 

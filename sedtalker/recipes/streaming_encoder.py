@@ -38,8 +38,9 @@ from sedtalker.audio import SAMPLE_RATE, load_audio
 from sedtalker.errors import DataError
 from sedtalker.int8 import measure_ranges
 from sedtalker.mamba.block import MambaBlock
+from sedtalker.mel import FRAME_SAMPLES
 from sedtalker.precision import bfloat16_products
-from sedtalker.speech import FRAME_SAMPLES, load_encoder
+from sedtalker.speech import load_encoder
 from sedtalker.streaming_encoder import (
     LOOK_AHEAD,
     PERIOD,

@@ -20,8 +20,8 @@ from sedtalker.audio import SAMPLE_RATE, Samples, load_audio
 from sedtalker.emotion.track import EmotionTrack
 from sedtalker.evaluation.lips import audio_lip_offset, lip_gap_of_weights
 from sedtalker.face.assets import load_face
+from sedtalker.mel import FRAME_RATE
 from sedtalker.pipeline import Talker, load
-from sedtalker.speech import FRAME_RATE
 
 Array = NDArray[np.floating]
 

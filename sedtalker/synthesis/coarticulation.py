@@ -32,8 +32,8 @@ from sedtalker.face.visemes import (
     shape_targets,
 )
 from sedtalker.labels import LABELS
+from sedtalker.mel import FRAME_RATE
 from sedtalker.phones import LONG_PAUSE, SILENCE, Phone
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.expression import ExpressionRules, activate, repeat_first, sharpen
 
 Float = NDArray[np.float32]

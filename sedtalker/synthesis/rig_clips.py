@@ -55,8 +55,8 @@ from sedtalker.face.mouth_fit import fit_gap, fit_mouth
 from sedtalker.face.mouth_measures import GAP
 from sedtalker.face.visemes import JAW_REST_IN_SPEECH, VISEMES
 from sedtalker.labels import LABELS, NEUTRAL
+from sedtalker.mel import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.phones import SILENCE, Phone, read_phones, write_phones
-from sedtalker.speech import FRAME_RATE, FRAME_SAMPLES
 from sedtalker.synthesis.aligned_speech import (
     AlignedUtterance,
     PhoneTable,

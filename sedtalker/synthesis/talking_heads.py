@@ -26,7 +26,7 @@ from sedtalker.errors import DataError
 from sedtalker.face.assets import identities as packaged_identities
 from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
-from sedtalker.speech import FRAME_RATE
+from sedtalker.mel import FRAME_RATE
 from sedtalker.synthesis.aligned_speech import (
     AlignedUtterance,
     align_manifests,

@@ -20,7 +20,7 @@ from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, arkit_colum
 from sedtalker.face.mouth_fit import fit_mouth
 from sedtalker.face.mouth_measures import GAP, MILLIMETRES
 from sedtalker.face.visemes import split_opening
-from sedtalker.speech import FRAME_RATE
+from sedtalker.mel import FRAME_RATE
 from sedtalker.synthesis.coarticulation import default_measures
 
 Float = NDArray[np.float32]

@@ -29,8 +29,8 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face
 from sedtalker.face.vertex_masks import LIPS, default_masks
 from sedtalker.labels import LABELS
+from sedtalker.mel import FRAME_RATE
 from sedtalker.precision import has_bfloat16
-from sedtalker.speech import FRAME_RATE
 from sedtalker.talker.lip_opening import load_lip_opening
 from sedtalker.talker.model import MEAN_STYLE, Motion, TalkerConfig, TalkerModel, load_talker_model, save_talker_model
 from sedtalker.training.callbacks import Pose, Progress, SamplePictures

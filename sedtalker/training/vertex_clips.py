@@ -24,8 +24,8 @@ from sedtalker.data.vertex_store import Store, VertexClip
 from sedtalker.emotion.track import BLEND
 from sedtalker.errors import DataError
 from sedtalker.files import atomic_write
+from sedtalker.mel import FRAME_RATE
 from sedtalker.pca import principal_components
-from sedtalker.speech import FRAME_RATE
 from sedtalker.training.losses import MILLIMETRES, Target
 from sedtalker.training.windows import ClipInfo, Example
 

@@ -71,7 +71,8 @@ def live_cost(talker: Talker, samples: Samples, chunk: float, look_ahead: int | 
     """Cost of a stream of samples in chunks."""
     stream = talker.open_stream(look_ahead=look_ahead)
     size, rig = round(chunk * SAMPLE_RATE), talker.load_rig()
-    stream.push(samples[:SAMPLE_RATE])  # warms up
+    warm = stream.push(samples[:SAMPLE_RATE])  # compiles and warms up, as the next line does for few frames
+    talker.pose(warm.weights[:2], rig)
     spent, steps = 0.0, []
     parts = range(SAMPLE_RATE, len(samples) - size, size)
     for first in parts:

@@ -227,7 +227,10 @@ def result_paths(options: Any, folder: Path, source: Path) -> dict[str, Path]:
 
 @result_paths.register
 def _(options: AnimateOptions, folder: Path, source: Path) -> dict[str, Path]:
-    return {name: folder / f"{source.stem}{ANIMATION_ENDINGS[name]}" for name in options.exports}
+    paths = {name: folder / f"{source.stem}{ANIMATION_ENDINGS[name]}" for name in options.exports}
+    if "json" in paths and len(paths) > 1 and _is_same_file(paths["json"], options.emotion):
+        del paths["json"]  # the edited track of an earlier run stays as it is
+    return paths
 
 
 @result_paths.register
@@ -290,6 +293,14 @@ def _picture_files(options: PictureOptions, face: str | None, source: Path) -> l
     named = [] if face is None or face in identities() or is_person(face) else [Path(face)]
     named += [file for file in (options.texture, options.font, *(options.sign or ())) if file is not None]
     return named + ([] if options.captions is None else [caption_file(options.captions, source)])
+
+
+def _is_same_file(path: Path, name: str) -> bool:
+    """Whether a name is that of an existing file."""
+    try:
+        return path.samefile(name)
+    except (OSError, ValueError):  # absent, too long, or no path at all
+        return False
 
 
 def check_result_paths(paths: Mapping[str, Path], read: list[Path]) -> None:

@@ -23,7 +23,13 @@ from sedtalker.cli.main import main
 from sedtalker.errors import AudioError, DataError, SEDTalkerError
 from sedtalker.files import RECORDS_FOLDER, atomic_write, sha256
 from sedtalker.inputs import expand_inputs
-from sedtalker.task_options import RESULT_ENDINGS, RenderOptions
+from sedtalker.task_options import (
+    RESULT_ENDINGS,
+    AnimateOptions,
+    RenderOptions,
+    check_result_paths,
+    result_paths,
+)
 from sedtalker.tasks import CommitCallback, FileResult, load_task
 
 
@@ -350,6 +356,21 @@ def test_numbered_files_with_gaps_are_not_replaced(tmp_path: Path) -> None:
         (temp_path / "000000.png").write_text("new")
     assert (folder / "000007.png").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["made_png"]
+
+
+def test_an_edited_track_is_animated_into_its_own_folder(tmp_path: Path) -> None:
+    track, other = tmp_path / "speech.emotion.json", tmp_path / "speech2.emotion.json"
+    paths = partial(result_paths, folder=tmp_path, source=tmp_path / "speech.wav")
+    names = ("mp4", "npz", "json")
+    assert paths(AnimateOptions(emotion=str(track), exports=names))["json"] == track  # absent: reading it will tell
+    track.write_text("edited")
+    kept = paths(AnimateOptions(emotion=str(track), exports=names))
+    assert list(kept) == ["mp4", "npz"]
+    check_result_paths(kept, [tmp_path / "speech.wav", track])
+    for emotion in (str(other), "auto", "happy", "x" * 5000):
+        assert list(paths(AnimateOptions(emotion=emotion, exports=names))) == list(names)
+    with pytest.raises(SEDTalkerError, match="would replace an input"):  # nothing else would be written
+        check_result_paths(paths(AnimateOptions(emotion=str(track), exports=("json",))), [track])
 
 
 def test_a_result_never_replaces_its_own_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

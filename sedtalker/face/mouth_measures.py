@@ -79,6 +79,12 @@ def default_measures() -> MouthMeasures:
     return mouth_measures(load_face())
 
 
+def lower_lip_rise(face: Face) -> Float:
+    """Upward motion (52,) in mm of the lower lip's rim in the middle for weights of 1."""
+    assert face.blendshapes is not None
+    return (face.blendshapes[:, middle_lip_pairs(face)[:, 1], 1].mean(axis=1) * MILLIMETRES).astype(np.float32)
+
+
 def middle_lip_pairs(face: Face) -> NDArray[np.integer]:
     """The three lip pairs (3, 2) in the middle of the mouth, upper and lower vertex."""
     assert face.lip_pairs is not None

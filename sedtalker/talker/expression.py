@@ -22,6 +22,7 @@ from sedtalker.talker.expression_rules import (
     FULL_CONTACT,
     FULL_ROUNDING,
     GROWTH,
+    HELD_GAP,
     ROUNDING_DAMPING,
     rule_arrays,
 )
@@ -54,6 +55,7 @@ class ExpressionRules(nn.Module):
     share: Tensor  # (52,), of an expression that speech leaves
     gap: Tensor  # (52,), mm between the lips for a weight of 1
     width: Tensor  # (52,), mm between the corners of the mouth for a weight of 1
+    rise: Tensor  # (52,), mm that the lower lip's middle rises for a weight of 1
     jaw: Tensor  # (52,), 1 for jawOpen
     widen: Tensor  # (52,), 1 for WIDENERS
     part: Tensor  # (52,), 1 for OPENING_CHANNELS
@@ -78,5 +80,7 @@ class ExpressionRules(nn.Module):
         expression = (activation @ self.table) * self.share
         expression = expression * (1 - ROUNDING_DAMPING * rounded[..., None] * self.widen)
         expression = expression * (1 - (1 - free)[..., None] * self.part)
-        effort = (activation @ self.effort) * opening / self.gap[JAW_OPEN]
-        return lips + expression + effort[..., None] * self.jaw
+        # A smile lifts both lips. At /f v/ the jaw takes the lower one back to the edge of the upper teeth.
+        held = contact * ((opening - CLOSED_GAP) / HELD_GAP).clamp(0, 1)
+        wider = (activation @ self.effort) * opening + held * (expression @ self.rise).clamp(min=0)
+        return lips + expression + (wider / self.gap[JAW_OPEN])[..., None] * self.jaw

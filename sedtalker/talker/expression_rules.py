@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sedtalker.face.action_units import EMOTIONS, MOUTH_SHARE, emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, arkit_columns
-from sedtalker.face.mouth_measures import GAP, WIDTH, default_measures
+from sedtalker.face.assets import load_face
+from sedtalker.face.mouth_measures import GAP, WIDTH, default_measures, lower_lip_rise
 from sedtalker.face.visemes import OPENERS
 from sedtalker.mel import FRAME_RATE
 
@@ -28,6 +29,7 @@ FULL_ROUNDING = 0.6  # weight of full rounding
 ROUNDING_DAMPING = 0.3  # share of a smile or stretch that full rounding removes
 FULL_CONTACT = 0.6  # mouthRollLower of /f v/, where the lower lip touches the teeth
 CONTACT_DAMPING = 0.6  # share of the expression's opening that this contact removes
+HELD_GAP = 1.0  # mm more than CLOSED_GAP from which the lower lip stays on the teeth at this contact, in a smile too
 EFFORT_OF_EMOTION = {"angry": 0.15, "surprise": 0.50, "happy": 0.10, "fear": 0.12, "upset": -0.08, "sad": -0.12}
 """Relative change of the mouth's opening at full intensity. By RAVDESS' action units 25 and 26 the mouth opens wider in
 angry, surprised, happy and fearful speech, and less in sad speech."""
@@ -76,6 +78,7 @@ def rule_arrays(labels: Sequence[str], frames: int) -> dict[str, Float]:
         "share": np.array([MOUTH_SHARE.get(_plain(name), 1.0) for name in ARKIT_NAMES], np.float32),
         "gap": np.ascontiguousarray(default_measures().matrix[:, GAP]),
         "width": np.ascontiguousarray(default_measures().matrix[:, WIDTH]),
+        "rise": lower_lip_rise(load_face()),
         "jaw": np.eye(len(ARKIT_NAMES), dtype=np.float32)[JAW_OPEN],
         "widen": widen,
         "part": part,

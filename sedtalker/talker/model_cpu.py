@@ -70,6 +70,7 @@ from sedtalker.talker.expression_rules import (
     FULL_CONTACT,
     FULL_ROUNDING,
     GROWTH,
+    HELD_GAP,
     ROUNDING_DAMPING,
     rule_arrays,
     sharpen,
@@ -77,7 +78,7 @@ from sedtalker.talker.expression_rules import (
 from sedtalker.talker.segments import predict_segments
 from sedtalker.weights import Weights
 
-RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "widen", "part")  # of `ExpressionRules`
+RULE_NAMES = ("kernel", "table", "effort", "emotional", "share", "gap", "rise", "widen", "part")  # of `ExpressionRules`
 BLOCK = 32  # frames that are computed at once, at most
 SMALLEST_MOUTH = np.array([0, -np.inf], np.float32)  # predicted gap and widening
 MOUTH_SCALE = np.array([OPENING_GAIN, WIDENING_GAIN], np.float32)
@@ -205,10 +206,10 @@ def _mix_experts(routes: Float, inner: Float, gates: Float) -> None:
 @compiled
 def _add_expression(
     lips: Float, history: Float, kernel: Float, table: Float, effort: Float, emotional: Float, share: Float, gap: Float,
-    widen: Float, part: Float,
+    rise: Float, widen: Float, part: Float,
 ) -> None:  # fmt: skip
     """lips (T, 52), clipped to 0..1, with the expression of activations (H - 1 + T, C), as `ExpressionRules`."""
-    activation = np.empty(table.shape[0], np.float32)
+    activation, expression = np.empty(table.shape[0], np.float32), np.empty(lips.shape[1], np.float32)
     for t in range(lips.shape[0]):
         intensity = np.float32(0.0)
         for c in range(table.shape[0]):
@@ -231,15 +232,19 @@ def _add_expression(
         free = min(max((opening - np.float32(CLOSED_GAP)) / np.float32(FREE_GAP), np.float32(0.0)), np.float32(1.0))
         shut = np.float32(1.0) - free * (np.float32(1.0) - np.float32(CONTACT_DAMPING) * contact)
         damped = np.float32(ROUNDING_DAMPING) * rounded
-        change *= opening / gap[JAW_OPEN]
+        lift = np.float32(0.0)
         for i in range(lips.shape[1]):
             added = np.float32(0.0)
             for c in range(table.shape[0]):
                 added += activation[c] * table[c, i]
             added *= share[i] * (np.float32(1.0) - damped * widen[i]) * (np.float32(1.0) - shut * part[i])
-            if i == JAW_OPEN:
-                added += change
-            lips[t, i] = min(max(lips[t, i] + added, np.float32(0.0)), np.float32(1.0))
+            lift += added * rise[i]
+            expression[i] = added
+        held = min(max((opening - np.float32(CLOSED_GAP)) / np.float32(HELD_GAP), np.float32(0.0)), np.float32(1.0))
+        change = change * opening + contact * held * max(lift, np.float32(0.0))
+        expression[JAW_OPEN] += change / gap[JAW_OPEN]
+        for i in range(lips.shape[1]):
+            lips[t, i] = min(max(lips[t, i] + expression[i], np.float32(0.0)), np.float32(1.0))
 
 
 @compiled

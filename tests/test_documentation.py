@@ -72,7 +72,7 @@ def test_a_documented_command_is_accepted(path: Path, command: list[str], capsys
 def check_settings(parsed: argparse.Namespace) -> None:
     pytest.importorskip("lightning")
     from sedtalker.training.config import read_config
-    from sedtalker.training.diarizer import DiarizerTraining
+    from sedtalker.training.diarizer_config import DiarizerTraining
     from sedtalker.training.talker import TalkerTraining
 
     file, *overrides = parsed.config

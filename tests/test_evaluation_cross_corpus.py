@@ -15,7 +15,7 @@ from sedtalker.evaluation import cross_corpus
 from sedtalker.evaluation.clips import ClipPrediction
 from sedtalker.labels import LABELS
 from sedtalker.recipes import leave_one_corpus_out as recipe
-from sedtalker.training.diarizer import DiarizerTraining
+from sedtalker.training.diarizer_config import DiarizerTraining
 
 
 def made_manifest() -> Manifest:

@@ -21,7 +21,7 @@ from sedtalker.recipes.default_diarizer import (
     train_packaged,
 )
 from sedtalker.speech import load_encoder
-from sedtalker.training.diarizer import DiarizerTraining
+from sedtalker.training.diarizer_config import DiarizerTraining
 
 
 def test_ordinary_recordings_are_neutral_pieces_of_training(tmp_path):

@@ -17,7 +17,7 @@ pytest.importorskip("lightning")
 from sedtalker.errors import DataError, SEDTalkerError
 from sedtalker.resources import config
 from sedtalker.training.config import build, read_config
-from sedtalker.training.diarizer import DiarizerTraining
+from sedtalker.training.diarizer_config import DiarizerTraining
 from sedtalker.training.talker import TalkerTraining
 
 REQUIRED = {

@@ -25,23 +25,11 @@ from sedtalker.labels import LABELS
 from sedtalker.recipes.ensemble_diarizers import make_ensemble
 from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
-from sedtalker.training.diarizer import (
-    GROUP,
-    Batch,
-    DiarizerTraining,
-    MixedUtterances,
-    TeacherLoss,
-    add_blocks,
-    average_diarizers,
-    category_loss,
-    copy_encoder_blocks,
-    draw_references,
-    estimate_log_priors,
-    intensity_loss,
-    mixup_and_mask,
-    run_training,
-    train_diarizer,
-)
+from sedtalker.training.diarizer import average_diarizers, run_training, train_diarizer
+from sedtalker.training.diarizer_batches import Batch, MixedUtterances, draw_references, mixup_and_mask
+from sedtalker.training.diarizer_config import GROUP, DiarizerTraining
+from sedtalker.training.diarizer_losses import TeacherLoss, category_loss, intensity_loss
+from sedtalker.training.diarizer_setup import add_blocks, copy_encoder_blocks, estimate_log_priors
 
 SPOKEN = ("neutral", "happy", "angry")
 

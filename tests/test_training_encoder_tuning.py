@@ -17,7 +17,8 @@ from sedtalker.data.manifest import Manifest, Utterance
 from sedtalker.emotion.diarizer import DiarizerConfig, load_diarizer, pool_frames
 from sedtalker.errors import DataError
 from sedtalker.speech import load_encoder
-from sedtalker.training.diarizer import DiarizerTraining, run_training
+from sedtalker.training.diarizer import run_training
+from sedtalker.training.diarizer_config import DiarizerTraining
 from sedtalker.training.encoder_tuning import load_tunable_encoder
 
 BELOW = 3  # of tiny.en's four blocks

@@ -61,7 +61,8 @@ from sedtalker.recipes.diarizer_teacher import read_encoders, train_teacher
 from sedtalker.speech import StreamingEncoder, load_encoder
 from sedtalker.streaming_encoder import LOOK_AHEAD
 from sedtalker.training.config import read_config
-from sedtalker.training.diarizer import DiarizerTraining, run_training
+from sedtalker.training.diarizer import run_training
+from sedtalker.training.diarizer_config import DiarizerTraining
 
 PIECE = 12.0  # s, longest piece of an ordinary recording
 SOUND_COUNT = 160

@@ -38,7 +38,8 @@ from sedtalker.files import atomic_write
 from sedtalker.precision import bfloat16_products
 from sedtalker.speech import load_encoder
 from sedtalker.training.config import read_config
-from sedtalker.training.diarizer import DiarizerTraining, run_training
+from sedtalker.training.diarizer import run_training
+from sedtalker.training.diarizer_config import DiarizerTraining
 
 FEATURES = 64  # directions of the teacher's projections with the largest variance, each scaled to variance 1
 WHITENED = 1000  # clips that the directions are computed from, about

@@ -14,7 +14,7 @@ from sedtalker.data.emotion_mixtures import CachedClip
 from sedtalker.data.manifest import load_manifest
 from sedtalker.emotion.diarizer import Diarizer, load_diarizer, save_diarizer
 from sedtalker.errors import DataError
-from sedtalker.training.diarizer import calibrate, select_calibration_clips
+from sedtalker.training.diarizer_calibration import calibrate, select_calibration_clips
 
 
 def make_ensemble(diarizers: Sequence[Diarizer]) -> Diarizer:

@@ -20,7 +20,8 @@ from sedtalker.errors import DataError
 from sedtalker.evaluation.cross_corpus import CLASSES, evaluate_cross_corpus, format_cross_corpus
 from sedtalker.evaluation.report import write_report
 from sedtalker.training.config import read_config
-from sedtalker.training.diarizer import DiarizerTraining, run_training
+from sedtalker.training.diarizer import run_training
+from sedtalker.training.diarizer_config import DiarizerTraining
 
 
 def corpora_to_leave_out(manifest: Manifest, training: DiarizerTraining, named: Sequence[str] = ()) -> list[str]:

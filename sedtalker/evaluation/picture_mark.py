@@ -114,7 +114,7 @@ def measure_mark(frames: int = 40_000, seed: int = 0, photographs: Path | None =
     for name in identities():
         clip = _draw_clip(load_face(name), rng)
         psnr.append(_psnr(clip[0], mark.add(clip[0])))
-        survived.append(survive(clip))
+        survived.append(attack_marks(clip))
     survival = tuple(
         Survival(one.name, len(survived), sum(read for read, _ in rows), float(np.mean([share for _, share in rows])))
         for one, rows in zip(ATTACKS, zip(*survived, strict=True), strict=True)
@@ -252,7 +252,7 @@ def _draw_clip(face: Face, rng: np.random.Generator) -> list[Bytes]:
     return frames
 
 
-def survive(frames: list[Bytes]) -> list[tuple[bool, float]]:
+def attack_marks(frames: list[Bytes]) -> list[tuple[bool, float]]:
     """Mark a clip and attack it by each of ATTACKS; returns whether its mark is read, and the share of its frames."""
     provenance = describe({})
     results = []

@@ -171,7 +171,7 @@ def run_server() -> Iterator[str]:
             process.terminate()
 
 
-def bust(animation: Animation) -> dict[str, Any]:
+def bust_camera(animation: Animation) -> dict[str, Any]:
     """Target of a camera in metres, and its distance."""
     view = portrait(animation.face)
     return {**view, "distance": BUST * view["distance"]}
@@ -179,7 +179,7 @@ def bust(animation: Animation) -> dict[str, Any]:
 
 def threejs_picture(animation: Animation) -> Image.Image:
     """The .glb in three.js, with the lights of a simple scene, at a moment of happiness."""
-    view, index = bust(animation), open_moment(animation, "happy")
+    view, index = bust_camera(animation), open_moment(animation, "happy")
     with tempfile.TemporaryDirectory() as folder, browser_of_size(SCENE_SIZE) as browser:
         glb, page = Path(folder, "demo.glb"), Path(folder, "scene.html")
         export_animation(animation, "glb", glb)
@@ -206,7 +206,7 @@ def blender_picture(animation: Animation) -> Image.Image:
         bpy: Any = importlib.import_module("bpy")
     except ImportError as error:
         raise MissingExtraError(f"bpy cannot be imported ({error}). Install it with: pip install bpy") from error
-    view = bust(animation)
+    view = bust_camera(animation)
     x, y, z = view["target"]
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene

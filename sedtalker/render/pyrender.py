@@ -167,7 +167,7 @@ class PyrenderRenderer:
         for direction, color in zip(LIGHT_DIRECTIONS, LIGHT_COLORS, strict=True):
             intensity = float(color.max())
             light = pyrender.DirectionalLight(color=color / intensity, intensity=math.pi * intensity)
-            scene.add(light, pose=_looking_along(-direction))
+            scene.add(light, pose=_pose_along(-direction))
         focal = self.camera.focal(self.width, self.height)
         lens = pyrender.IntrinsicsCamera(focal, focal, self.width / 2, self.height / 2, znear=0.01, zfar=100.0)
         self._camera_node = scene.add(lens)
@@ -195,7 +195,7 @@ class PyrenderRenderer:
         )
 
 
-def _looking_along(direction: Float) -> NDArray[np.float64]:
+def _pose_along(direction: Float) -> NDArray[np.float64]:
     """(4, 4) pose whose -z axis points along a direction."""
     backward = -direction / np.linalg.norm(direction)
     right = np.cross((0.0, 1.0, 0.0), backward)

@@ -163,7 +163,7 @@ async def _run(config: ServeConfig, announce: Callable[[RunningServer], None]) -
 
     def end() -> None:
         if stop.is_set() and running is not None:
-            running.manager.hurry()
+            running.manager.stop_waiting()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -215,7 +215,7 @@ class Session:
         return self.state == "speaking" or self._waiting > 0 or bool(self._outbox)
 
     @property
-    def owes_work(self) -> bool:
+    def has_work(self) -> bool:
         """Whether audio or commands of the client are not done yet."""
         return self._working or bool(self._inbox)
 
@@ -458,7 +458,7 @@ class SessionManager:
         with suppress(WorkerLost, RuntimeError):  # RuntimeError: the executor was shut down
             await session._worker.call("close", session.name)
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """`drain` does not wait any longer."""
         self._deadline = 0.0
 

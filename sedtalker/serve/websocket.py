@@ -215,7 +215,7 @@ async def receive_message(socket: WebSocket, session: Session, limits: Limits) -
         while not receiving.done():
             seconds = limits.idle if session.state == "speaking" else 4 * limits.idle
             await asyncio.wait([receiving], timeout=seconds)
-            if not receiving.done() and not session.owes_work:
+            if not receiving.done() and not session.has_work:
                 raise SessionClosed(reasons.NO_MESSAGE)
         message = receiving.result()
     finally:
@@ -264,9 +264,9 @@ class _Conversation:
         if kind == "end":
             await self.session.send_audio(await finish_audio(self.reader))
             await self.session.end()
-            self._renew()
+            self._restart_reader()
         elif kind == "interrupt":
-            self._renew()
+            self._restart_reader()
             at = message.get("at")
             await self.session.interrupt(None if at is None else number(message, "at", 0, -math.inf, math.inf))
         elif kind == "listen":
@@ -282,7 +282,7 @@ class _Conversation:
         else:
             raise BadMessage(f"no such message: {str(kind)[:30]!r}")
 
-    def _renew(self) -> None:
+    def _restart_reader(self) -> None:
         """A new reader: the next utterance begins with a new container, or with an empty resampler."""
         self.reader.close()
         self.reader = self._open_reader()

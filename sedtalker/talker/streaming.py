@@ -247,7 +247,7 @@ class MotionDecoder:
         if self._steps is None:
             return self._combine(np.zeros((0, len(self._last)), np.float32))
         rows = self._combine(self._steps.finish())
-        self._forget()
+        self._clear_inputs()
         return rows
 
     def interrupt(self, frames: int) -> Float:
@@ -259,10 +259,10 @@ class MotionDecoder:
         )
         share = _ease(np.arange(1, frames + 1) / REST_FRAMES)[:, None]
         rows = self._combine(self._last * (1 - share * (_LOWER if self._rigged else 1)))
-        self._forget()
+        self._clear_inputs()
         return rows
 
-    def _forget(self) -> None:
+    def _clear_inputs(self) -> None:
         """Start the next sound from the last pose."""
         self._steps, self._waiting, self._held, self._resumed = None, self._waiting[:0], self._last, 0
 

@@ -12,9 +12,11 @@ from sedtalker.errors import FaceError
 
 pytest.importorskip("scipy")
 
+from sedtalker.face.assets import identities, load_face
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.recipes.head_asset.bind import bind_points
 from sedtalker.recipes.head_asset.blendshapes import diffuse, symmetrize
+from sedtalker.recipes.head_asset.build import light_lining
 from sedtalker.recipes.head_asset.identities import IDENTITIES, _axis_weights
 from sedtalker.recipes.head_asset.occlusion import ambient_occlusion, average_nearby, sphere, visible_triangles
 from sedtalker.recipes.head_asset.sources import Sources, read_faces, read_obj, read_proxy, read_target
@@ -144,6 +146,18 @@ def test_occlusion_of_a_floor_under_a_roof() -> None:
     light = ambient_occlusion(points, up, vertices, triangles)
     assert light[0] > 0.9
     assert light[1] < 0.25
+
+
+def test_the_inside_of_lips_and_cheeks_is_not_black_beside_the_teeth() -> None:
+    """A far cheek that is black between lips and teeth looks like a hole in three-quarter views."""
+    for name in identities():
+        face = load_face(name)
+        (surface,) = (surface for surface in face.surfaces if surface.name == "mouth")
+        mouth = face.parts["mouth"]
+        assert surface.occlusion is not None
+        depth, light = face.template[mouth, 2], surface.occlusion[mouth]
+        np.testing.assert_allclose(light, light_lining(depth, light), atol=1 / 255)
+        assert light[depth > depth.max() - 0.02].min() > 0.2
 
 
 def test_triangles_behind_others_are_not_visible() -> None:

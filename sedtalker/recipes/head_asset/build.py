@@ -50,6 +50,7 @@ OPEN_SHARE = 0.7  # factor of the occlusion with the mouth open, for all other v
 STRIPS_BLUR = 0.012  # metres, radius over which the hair's occlusion is averaged, to hide the seams of its strips
 TEETH_LIGHT = 0.6  # least occlusion value of the front teeth, which are translucent
 TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # factor of the molars, and their depth behind the front teeth in metres
+LINING_LIGHT, LINING_DEPTH = 0.38, 0.05  # least occlusion value of lips and cheeks inside, foremost; 0 this far behind
 TONGUE_LIGHT, TONGUE_DEPTH = 0.6, 0.034  # least occlusion value of the tongue's tip; 0 this far behind it in metres
 
 # Poses that show as much of the teeth as any expression, and the views in degrees.
@@ -204,6 +205,8 @@ def _bake_occlusion(
     inner = np.concatenate([topology.parts[name] for name in ("mouth", "tongue")])
     teeth = np.concatenate([topology.parts[name] for name in ("teeth_upper", "teeth_lower")])
     light[inner] = open_[inner]
+    mouth = topology.parts["mouth"]
+    light[mouth] = light_lining(body.template[mouth, 2], light[mouth])
     tongue = topology.parts["tongue"]
     light[tongue] = light_tongue(body.template[tongue, 2], light[tongue])
     depth = np.clip((body.template[teeth, 2].max() - body.template[teeth, 2]) / TEETH_DEPTH, 0, 1)
@@ -222,6 +225,16 @@ def light_tongue(depth: Array, light: Array) -> Array:
     """
     behind = np.clip((depth.max() - depth) / TONGUE_DEPTH, 0, 1)
     return np.maximum(light, TONGUE_LIGHT * (1 - behind))
+
+
+def light_lining(depth: Array, light: Array) -> Array:
+    """Occlusion (N,) of the inside of the mouth from its depth (N,) in metres, forwards, and its baked values (N,).
+
+    Without light that lips, teeth and cheeks scatter, the far cheek would be a black hole between lips and teeth in
+    any view that is not from the front.
+    """
+    behind = np.clip((depth.max() - depth) / LINING_DEPTH, 0, 1)
+    return np.maximum(light, LINING_LIGHT * (1 - behind))
 
 
 def _compute_occlusion(

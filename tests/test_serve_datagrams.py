@@ -76,6 +76,44 @@ def test_a_long_utterance_that_comes_at_once_is_shown_from_its_start(monkeypatch
         assert shown.next_frame() == (block, round(60 * seconds))
 
 
+def test_utterances_that_come_at_once_are_shown_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: now))
+    manager = SimpleNamespace(
+        description=SimpleNamespace(labels=LABELS), sessions={"a": None}, limits=Limits(), watch=None
+    )
+    shown = stage.Stage(manager, 30)  # type: ignore[arg-type]
+
+    def say(utterance: int, seconds: int) -> None:
+        rows = np.zeros((30 * seconds, len(ARKIT_NAMES)), np.float32)
+        rows[:, 17] = utterance / 10
+        block = FrameBlock(0.0, 30, rows, rows[:, :3], rows[:, :2], rows[:, : len(LABELS)], rows[:, 0])
+        shown.receive("a", Event("frames", utterance, block, "speaking"))
+
+    def jaw_until(end: float) -> list[float]:
+        nonlocal now
+        jaws = []
+        while now < end:
+            block, row = shown.next_frame()
+            jaws.append(round(float(block.weights[row, 17]), 3))
+            now += 1 / 30
+        return jaws
+
+    say(1, 2)
+    say(2, 2)
+    jaws = jaw_until(4.0)
+    assert jaws[:59] == [0.1] * 59 and jaws[61:119] == [0.2] * 58
+    now = 10.0  # the next one comes later: at once
+    say(3, 1)
+    say(4, 1)
+    assert jaw_until(10.5)[:14] == [0.3] * 14
+    rest = FrameBlock(
+        0.5, 30, *(np.zeros((3, n), np.float32) for n in (52, 3, 2, len(LABELS))), np.zeros(3, np.float32)
+    )
+    shown.receive("a", Event("interrupted", 4, rest, "idle"))
+    assert 0.4 not in jaw_until(13.0)
+
+
 def test_live_link_is_read_by_pylivelinkface() -> None:
     pylivelinkface = pytest.importorskip("pylivelinkface")
     receiver = listen()

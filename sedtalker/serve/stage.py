@@ -1,7 +1,8 @@
 """Datagrams in real time: the face of one session at a time, the resting face while no one speaks.
 
 The session that has been open longest is on the stage. Its frames are sent when their sound is
-played: the first one at once, the others on the clock of its audio.
+played: the first one at once, the others on the clock of its audio. An utterance that comes before the last one has
+been shown, as the sentences of a voice that is synthesized faster than real time do, waits for its end.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Stage:
         assert manager.description is not None
         self._manager, self._fps = manager, fps
         self._resting = RestingFace(fps, manager.description.labels)
-        frames = int(manager.limits.utterance * max(FRAME_RATES))  # of an utterance that comes at once
-        self._queue: deque[tuple[float, FrameBlock, int]] = deque(maxlen=frames)  # due, block, row
+        self._most = int(manager.limits.utterance * max(FRAME_RATES))  # frames that wait, as of a longest utterance
+        self._queue: deque[tuple[float, FrameBlock, int]] = deque()  # due, block, row
         self._session: str | None = None
         self._utterance = 0
         self._origin = 0.0  # monotonic time at which the utterance's audio starts
@@ -60,8 +61,9 @@ class Stage:
             return  # this stage has a resting face of its own
         elif event.utterance != self._utterance:
             self._utterance = event.utterance
-            self._origin = now - event.block.start
-        for row in range(len(event.block.weights)):
+            shown = self._queue[-1][0] + 1 / event.block.fps if self._queue else now
+            self._origin = max(now, shown) - event.block.start
+        for row in range(min(len(event.block.weights), self._most - len(self._queue))):
             due = self._origin + event.block.start + row / event.block.fps
             self._queue.append((due, event.block, row))
 

@@ -53,6 +53,20 @@ def test_the_face_speaks_listens_and_is_interrupted(page: Any) -> None:
     wait_until(page, "sedtalker.connection.state === 'idle'", 30)
 
 
+def test_a_closed_session_is_explained_in_view_and_over_when_the_page_is_connected_again(page: Any) -> None:
+    text = "document.getElementById('status').textContent"
+    size = {"width": 1000, "height": 420, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_script("sedtalker.connection.socket.send('{}')")
+    wait_until(page, f"{text}.startsWith('The server closed the session')", 30)
+    wait_until(page, f"{text}.endsWith('Connected again.') && sedtalker.connection.state === 'idle'", 30)
+    assert page.execute_script("return document.getElementById('status').classList.contains('wrong')") is False
+    low = "document.getElementById('status').getBoundingClientRect().bottom"
+    assert page.execute_script("return document.getElementById('panel').scrollHeight > 420")
+    assert page.execute_script(f"return {low}") <= 420
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_a_page_that_had_no_time_shows_the_present(page: Any) -> None:
     """Frames that arrive at once are not played one after the other, and those of speech are due at once."""
     message = (

@@ -154,7 +154,7 @@ def _convert(data: bytes, sound: Path, seconds: float) -> None:
     from sedtalker.serve.incoming import is_media
 
     if not is_media(data[:16]):
-        raise AudioError("not a sound or video file. Post WAV, FLAC, MP3, Ogg, MP4 or WebM")
+        raise AudioError("not a sound or video file. Give WAV, FLAC, MP3, Ogg, MP4 or WebM")
 
     def blocks(path: Path) -> Any:
         count = 0

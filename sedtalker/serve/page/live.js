@@ -184,7 +184,7 @@ function showLatency() {
 
 // The connection.
 
-const connection = { socket: null, ready: false, latency: 0, state: "", retry: 500, utterances: 0 };
+const connection = { socket: null, ready: false, latency: 0, state: "", retry: 500, utterances: 0, closed: "" };
 const context = new AudioContext();
 
 function send(message) {
@@ -205,7 +205,7 @@ function connectSocket() {
     connection.ready = false;
     setState("lost");
     stopTalking();
-    if (reason) say(`The server closed the session: ${reason}.`, true);
+    if (reason) say((connection.closed = `The server closed the session: ${reason}.`), true);
     setTimeout(connectSocket, connection.retry);
     connection.retry = clamp(connection.retry * 2, 500, 15000);
   };
@@ -217,6 +217,8 @@ function receive(message) {
     connection.ready = true;
     connection.retry = 500;
     connection.latency = message.latency;
+    if (connection.closed && byId("status").textContent === connection.closed) say(`${connection.closed} Connected again.`);
+    connection.closed = "";
     if (live.on) showLatency();
     sendHand();
     if (byId("listen").getAttribute("aria-pressed") === "true") send({ type: "listen", on: true });

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sedtalker.errors import CheckpointError, reason_of
 from sedtalker.files import atomic_write, sha256
+from sedtalker.resources import asset
 from sedtalker.weights import StoredRows
 
 if TYPE_CHECKING:
@@ -223,7 +224,10 @@ def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
         described = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         exported = Path(folder) / "model"  # in the folder of a training run
-        way_out = f"Name {exported}" if (exported / "config.json").is_file() else "Check the path"
+        packaged = asset(kind)
+        names = sorted(path.name for path in packaged.iterdir()) if packaged.is_dir() else []
+        way_out = f"Check the path, or choose a packaged {kind}: {', '.join(names)}" if names else "Check the path"
+        way_out = f"Name {exported}" if (exported / "config.json").is_file() else way_out
         raise CheckpointError(f"no model folder: {folder} has no readable config.json. {way_out}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not a model configuration: {path} ({error}). Copy the folder again") from error

@@ -46,11 +46,11 @@ def test_tensors_in_8_bits_have_a_scale_for_each_row(tmp_path: Path) -> None:
 def test_other_kinds_missing_and_damaged_files_are_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="not a diarizer"):
         load_checkpoint(folder, "diarizer")
-    with pytest.raises(CheckpointError, match="no model folder.*choose a packaged talker: default$"):
+    with pytest.raises(CheckpointError, match=r"no model folder.*choose a packaged talker: default$"):
         load_checkpoint(folder / "absent", "talker")
-    with pytest.raises(CheckpointError, match="choose a packaged diarizer: default, open$"):
+    with pytest.raises(CheckpointError, match=r"choose a packaged diarizer: default, open$"):
         load_checkpoint("closed", "diarizer")
-    with pytest.raises(CheckpointError, match="Check the path$"):
+    with pytest.raises(CheckpointError, match=r"Check the path$"):
         load_checkpoint("closed", "speech-encoder")
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())

@@ -26,6 +26,7 @@ SAMPLE_RATE = 16_000  # Hz, the rate of every model here
 LEVEL_WINDOW = SAMPLE_RATE // 50  # samples, 20 ms
 LEVEL_FLOOR = -100.0  # dB of full scale
 AUDIBLE_LEVEL = -60.0  # dB of full scale; a recording below it counts as silent
+QUIET_LEVEL = -40.0  # dB of full scale, of the loudest 20 ms; below it the mouth opens less than at a usual level
 MIN_WIDE_PEAK = 2.0**-8  # of full scale; 32-bit samples with a lower peak are values of fewer bits
 MIN_SAMPLES = 400  # 25 ms, one analysis window
 CANCELLATION = 0.1  # of the power of the loudest channel alone; in a quieter mix the channels cancel
@@ -136,6 +137,11 @@ def find_problems(report: AudioReport, level: float) -> list[str]:
         problems.append(
             f"nothing audible in {report.name}: its loudest 20 ms are at {level:.0f} dB of full scale. "
             "Check the recording, or choose another track with --audio-track"
+        )
+    elif level < QUIET_LEVEL:
+        problems.append(
+            f"very quiet: {report.name}, whose loudest 20 ms are at {level:.0f} dB of full scale, so that the mouth "
+            f"opens less or stays closed. Make it {-20 - level:.0f} dB louder, or record it again"
         )
     return problems
 

@@ -382,7 +382,13 @@ def test_a_silent_recording_is_reported(tmp_path: Path, tone: np.ndarray) -> Non
         load_audio(tmp_path / "a.wav")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_audio((np.r_[np.zeros(16_000, np.float32), tone * 0.01], SAMPLE_RATE))
+        load_audio((np.r_[np.zeros(16_000, np.float32), tone * 0.05], SAMPLE_RATE))
+
+
+def test_a_quiet_recording_is_reported_with_the_gain_that_it_needs(tmp_path: Path, tone: np.ndarray) -> None:
+    soundfile.write(tmp_path / "a.wav", tone * 0.01, SAMPLE_RATE, subtype="FLOAT")
+    with pytest.warns(AudioWarning, match=r"very quiet: .* at -49 dB of full scale, .* Make it 29 dB louder"):
+        load_audio(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("scale", [127, 32767, 2**23, 2**31 - 1])

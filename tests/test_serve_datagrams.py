@@ -20,7 +20,7 @@ client = pytest.importorskip("websockets.sync.client")
 from made_server import MadeServer, made_server
 from made_talker import voice
 
-from sedtalker.face.arkit import ARKIT_NAMES
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN
 from sedtalker.labels import LABELS
 from sedtalker.serve import stage
 from sedtalker.serve.config import Limits
@@ -76,42 +76,61 @@ def test_a_long_utterance_that_comes_at_once_is_shown_from_its_start(monkeypatch
         assert shown.next_frame() == (block, round(60 * seconds))
 
 
-def test_utterances_that_come_at_once_are_shown_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: now))
-    manager = SimpleNamespace(
-        description=SimpleNamespace(labels=LABELS), sessions={"a": None}, limits=Limits(), watch=None
-    )
-    shown = stage.Stage(manager, 30)  # type: ignore[arg-type]
+class Clock:
+    """A stage whose time is set by the test, and blocks that show in the jaw who speaks."""
 
-    def say(utterance: int, seconds: int) -> None:
-        rows = np.zeros((30 * seconds, len(ARKIT_NAMES)), np.float32)
-        rows[:, 17] = utterance / 10
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sessions: str) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.manager: Any = SimpleNamespace(
+            description=SimpleNamespace(labels=LABELS), sessions=dict.fromkeys(sessions), limits=Limits(), watch=None
+        )
+        self.stage = stage.Stage(self.manager, 30)
+
+    def send(self, session: str, utterance: int, seconds: float, jaw: float, state: str = "speaking") -> None:
+        rows = np.zeros((round(30 * seconds), len(ARKIT_NAMES)), np.float32)
+        rows[:, JAW_OPEN] = jaw
         block = FrameBlock(0.0, 30, rows, rows[:, :3], rows[:, :2], rows[:, : len(LABELS)], rows[:, 0])
-        shown.receive("a", Event("frames", utterance, block, "speaking"))
+        self.stage.receive(session, Event("frames", utterance, block, state))
 
-    def jaw_until(end: float) -> list[float]:
-        nonlocal now
+    def jaws_until(self, end: float) -> list[float]:
         jaws = []
-        while now < end:
-            block, row = shown.next_frame()
-            jaws.append(round(float(block.weights[row, 17]), 3))
-            now += 1 / 30
+        while self.now < end:
+            block, row = self.stage.next_frame()
+            jaws.append(round(float(block.weights[row, JAW_OPEN]), 3))
+            self.now += 1 / 30
         return jaws
 
-    say(1, 2)
-    say(2, 2)
-    jaws = jaw_until(4.0)
+
+def test_utterances_that_come_at_once_are_shown_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, "a")
+    clock.send("a", 1, 2, 0.1)
+    clock.send("a", 2, 2, 0.2)
+    jaws = clock.jaws_until(4.0)
     assert jaws[:59] == [0.1] * 59 and jaws[61:119] == [0.2] * 58
-    now = 10.0  # the next one comes later: at once
-    say(3, 1)
-    say(4, 1)
-    assert jaw_until(10.5)[:14] == [0.3] * 14
-    rest = FrameBlock(
-        0.5, 30, *(np.zeros((3, n), np.float32) for n in (52, 3, 2, len(LABELS))), np.zeros(3, np.float32)
-    )
-    shown.receive("a", Event("interrupted", 4, rest, "idle"))
-    assert 0.4 not in jaw_until(13.0)
+    clock.now = 10.0  # the next one comes later: at once
+    clock.send("a", 3, 1, 0.3)
+    clock.send("a", 4, 1, 0.4)
+    assert clock.jaws_until(10.5)[:14] == [0.3] * 14
+    clock.stage.receive("a", Event("interrupted", 4))
+    assert 0.4 not in clock.jaws_until(13.0)
+
+
+def test_an_idle_session_does_not_keep_another_one_from_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, "page", "program")
+    clock.send("page", 0, 1, 0.9, "idle")  # its resting face
+    clock.send("program", 1, 1, 0.1)
+    assert set(clock.jaws_until(0.5)[1:]) == {0.1}
+    clock.send("page", 1, 1, 0.9)
+    clock.stage.receive("program", Event("end", 1))
+    assert 0.9 not in clock.jaws_until(1.1)  # what waits is shown first
+    clock.send("page", 2, 1, 0.8)
+    assert clock.jaws_until(1.5)[-1] == 0.8
+    del clock.manager.sessions["page"]  # without an end
+    clock.now = 3.0
+    clock.stage.next_frame()
+    clock.send("program", 2, 1, 0.2)
+    assert clock.jaws_until(3.5)[-1] == 0.2
 
 
 def test_live_link_is_read_by_pylivelinkface() -> None:

@@ -1,6 +1,7 @@
 """Datagrams in real time: the face of one session at a time, the resting face while no one speaks.
 
-The session that has been open longest is on the stage. Its frames are sent when their sound is
+The session that speaks or listens is on the stage, until it is idle and all of its frames have been sent; others that
+speak meanwhile are not shown. Its frames are sent when their sound is
 played: the first one at once, the others on the clock of its audio. An utterance that comes before the last one has
 been shown, as the sentences of a voice that is synthesized faster than real time do, waits for its end.
 """
@@ -38,18 +39,16 @@ class Stage:
         self._utterance = 0
         self._origin = 0.0  # monotonic time at which the utterance's audio starts
         self._last: tuple[FrameBlock, int] | None = None
-        self._listening = False
+        self._state = "idle"  # of the session on the stage
         manager.watch = self.receive
 
     def receive(self, session: str, event: Event) -> None:
         """An event of a session was queued for its client."""
-        current = next(iter(self._manager.sessions), None)
-        if session != current:
-            return
-        if self._session != session:
+        if session != self._session:
+            if event.state == "idle" or not self._is_free():
+                return
             self._session, self._utterance = session, 0
-            self._queue.clear()
-        self._listening = event.state == "listening"
+        self._state = event.state
         if event.kind == "interrupted":
             self._queue.clear()
         if event.block is None:
@@ -67,6 +66,10 @@ class Stage:
             due = self._origin + event.block.start + row / event.block.fps
             self._queue.append((due, event.block, row))
 
+    def _is_free(self) -> bool:
+        """Whether another session may come on the stage."""
+        return not self._queue and (self._state == "idle" or self._session not in self._manager.sessions)
+
     def next_frame(self) -> tuple[FrameBlock, int]:
         """Block and row of the frame that is due now."""
         now, due = time.monotonic(), None
@@ -81,7 +84,7 @@ class Stage:
             block, row = self._last
             self._resting.start_from(block.weights[row], block.head[row], block.gaze[row])
             self._last = None
-        return self._resting.frames(1, 0.0, self._listening), 0
+        return self._resting.frames(1, 0.0, self._state == "listening"), 0
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.emotion.vad import detect_speech, loudness
 from sedtalker.export import export_animation
 from sedtalker.face.action_units import emotion_weights
-from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import identities, load_face
 from sedtalker.files import atomic_write
 from sedtalker.labels import LABELS
@@ -123,7 +123,8 @@ def avatar_sheet(talker: Talker, audio: Path) -> Bytes:
         animation = talker.animate(audio, face=face)
         renderer = SoftRenderer(face, SIDE, SIDE, "fine", front_camera(face))
         assert animation.blendshapes is not None and animation.head is not None
-        opening = animation.blendshapes[:, JAW_OPEN] - animation.blendshapes[:, MOUTH_CLOSE]
+        weights = animation.blendshapes
+        opening = weights[:, JAW_OPEN] - weights[:, MOUTH_CLOSE] - weights[:, ARKIT_NAMES.index("eyeBlinkLeft")]
         moments = [int(opening[start : start + AVATAR_SPAN].argmax()) + start for start in AVATAR_STARTS]
         pictures = [renderer.frame(next(animation.frames(k, k + 1)), animation.head[k]) for k in moments]
     return grid(pictures, len(pictures))

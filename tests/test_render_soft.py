@@ -274,6 +274,18 @@ def test_a_normal_longer_than_one_by_rounding_is_lit():
     assert shadow.sample_shadow(zero, zero, zero, past_one, view, shadow_map) == 1
 
 
+@pytest.mark.parametrize("facing", [0.02, 0.1, 0.3, 1.0])
+def test_a_point_eleven_millimetres_behind_an_edge_is_dark_however_steep_its_surface(facing: float) -> None:
+    """With a bias that grows with the slope without a limit, light leaked between a lip and its shadow."""
+    view = np.eye(3, 4, dtype=np.float32)
+    shadow_map = np.full((shadow.LAYERS, shadow.SIZE, shadow.SIZE), 0.5, np.float32)
+    middle = np.float32(shadow.SIZE / 2)
+    behind, before = (
+        shadow.sample_shadow(middle, middle, np.float32(z), np.float32(facing), view, shadow_map) for z in (0.511, 0.5)
+    )
+    assert behind == 0 and before == 1
+
+
 def test_a_vertex_with_nan_is_rejected(dressed):
     broken = dressed.face.template.copy()
     broken[7, 1] = np.nan

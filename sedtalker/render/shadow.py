@@ -14,6 +14,7 @@ SIZE = 320  # texels along each side of the map
 LAYERS = 4  # of a shadow map, see `render_shadow_map`
 _FILTER_RADIUS = 2  # texels, of the percentage-closer filter
 _BIAS, _SLOPE_BIAS = 0.0016, 0.0022  # depth bias in metres: constant, and for each unit of the slope's tangent
+_LEAST_FACING = 0.4  # cosine of the steepest slope: with more, light leaked between a lip and its shadow, as a comb
 _SOFTNESS = 0.0025  # metres behind the occluder over which light fades
 _SKY_DIRECTIONS = 48  # lights of the ambient occlusion
 _NORMAL_OFFSET = 0.0015  # metres along the normal, against self-shadowing
@@ -80,7 +81,7 @@ def sample_shadow(x: float, y: float, z: float, facing: float, light_matrix: Flo
     left, top = math.floor(column), math.floor(row)
     if not (_FILTER_RADIUS <= left < size - _FILTER_RADIUS and _FILTER_RADIUS <= top < size - _FILTER_RADIUS):
         return np.float32(1)  # the map's border is empty
-    steep = max(facing, np.float32(0.15))
+    steep = max(facing, np.float32(_LEAST_FACING))
     slope = np.float32(_SLOPE_BIAS) * math.sqrt(max(np.float32(0), np.float32(1) - steep * steep)) / steep
     bias = np.float32(_BIAS) + slope
     if near[top, left] + bias >= away:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from sedtalker.emotion.track import EmotionTrack
 from sedtalker.errors import MissingExtraError
 from sedtalker.export import export_animation
 from sedtalker.export.html import html_page
-from sedtalker.recipes.browser import open_browser
+from sedtalker.recipes.browser import open_browser, wait_until
 
 HOSTILE = "<img src=x onerror=alert(1)><!--<script>.wav"
 LABELS = ("neutral", "</script><b>glad</b>", "sad")
@@ -86,15 +85,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(browser: Any, file: Path) -> Any:
     browser.get(file.as_uri())
-    until(browser, "return document.documentElement.dataset.ready === 'true'")
+    wait_until(browser, "document.documentElement.dataset.ready === 'true'")
     return browser
-
-
-def until(browser: Any, script: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not browser.execute_script(script):
-        assert time.monotonic() < end, f"not within {seconds} s: {script}"
-        time.sleep(0.05)
 
 
 def interpolate_weight(animation: Animation, name: str, moment: float) -> float:
@@ -106,9 +98,9 @@ def interpolate_weight(animation: Animation, name: str, moment: float) -> float:
 def test_the_mouth_is_synchronous_with_the_sound(page: Any, animation: Animation) -> None:
     for start in (0.0, 0.5, 1.0):  # a busy machine draws one picture in a second or more
         page.execute_script(f"sedtalker.pause(); sedtalker.seek({start})")
-        until(page, f"return Math.abs(sedtalker.shown() - {start}) < 0.01")  # not still the time of the round before
+        wait_until(page, f"Math.abs(sedtalker.shown() - {start}) < 0.01")  # not still the time of the round before
         page.execute_script("sedtalker.play()")
-        until(page, f"return sedtalker.shown() > {start + 0.1}")
+        wait_until(page, f"sedtalker.shown() > {start + 0.1}")
         time_shown, weight, audio_time = page.execute_script(
             "return [sedtalker.shown(), sedtalker.weight('jawOpen'), document.getElementById('audio').currentTime]"
         )
@@ -122,7 +114,7 @@ def test_the_mouth_is_synchronous_with_the_sound(page: Any, animation: Animation
 @pytest.mark.slow
 def test_seeking_updates_the_head_and_the_plots(page: Any, animation: Animation) -> None:
     page.execute_script("sedtalker.pause(); sedtalker.seek(1.5)")
-    until(page, "return Math.abs(sedtalker.shown() - 1.5) < 0.01")
+    wait_until(page, "Math.abs(sedtalker.shown() - 1.5) < 0.01")
     weight = page.execute_script("return sedtalker.weight('mouthSmileLeft')")
     assert weight == pytest.approx(interpolate_weight(animation, "mouthSmileLeft", 1.5), abs=0.01)
     entries = page.execute_script("return [...document.querySelectorAll('#emotions .entry')].map((e) => e.innerText)")
@@ -143,7 +135,7 @@ def test_the_key_explains_hatching_and_the_line(page: Any, animation: Animation)
     shown = {}
     for moment in (0.6, 2.4, 2.8):
         page.execute_script(f"sedtalker.pause(); sedtalker.seek({moment})")
-        until(page, f"return Math.abs(sedtalker.shown() - {moment}) < 0.01")
+        wait_until(page, f"Math.abs(sedtalker.shown() - {moment}) < 0.01")
         shown[moment] = page.execute_script(
             "return ['.level output', '.uncertain'].map((name) => document.querySelector(name)).map((node, order) =>"
             "order ? !node.hidden && node.classList.contains('strong') : node.textContent)"
@@ -197,12 +189,12 @@ def test_space_plays_also_after_scrubbing(page: Any) -> None:
     page.execute_script("sedtalker.pause(); sedtalker.seek(0.5); document.getElementById('scrub').focus()")
     scrub = page.find_element("id", "scrub")
     scrub.send_keys(" ")
-    until(page, "return document.getElementById('play').getAttribute('aria-label') === 'Pause'")
+    wait_until(page, "document.getElementById('play').getAttribute('aria-label') === 'Pause'")
     scrub.send_keys(" ")
-    until(page, "return document.getElementById('play').getAttribute('aria-label') === 'Play'")
+    wait_until(page, "document.getElementById('play').getAttribute('aria-label') === 'Play'")
     page.execute_script("sedtalker.seek(1)")
     scrub.send_keys("\ue014")  # arrow right: a frame
-    until(page, f"return Math.abs(sedtalker.time() - {1 + 1 / 30}) < 0.005")
+    wait_until(page, f"Math.abs(sedtalker.time() - {1 + 1 / 30}) < 0.005")
 
 
 @pytest.mark.slow
@@ -211,5 +203,5 @@ def test_one_frame_is_shown(browser: Any, animation: Animation, tmp_path: Path) 
     still = replace(animation, blendshapes=weights, head=None, emotion=EmotionTrack.neutral(1 / 30), meta={})
     export_animation(still, "html", tmp_path / "still.html")
     browser.get((tmp_path / "still.html").as_uri())
-    until(browser, "return document.documentElement.dataset.ready === 'true'")
-    until(browser, "return Math.abs(sedtalker.weight('jawOpen') - 0.25) < 0.001")
+    wait_until(browser, "document.documentElement.dataset.ready === 'true'")
+    wait_until(browser, "Math.abs(sedtalker.weight('jawOpen') - 0.25) < 0.001")

@@ -231,6 +231,17 @@ def test_hair_is_blended_over_the_face(dressed):
     assert hair[-1] == 0
 
 
+def test_the_edge_of_hair_is_no_staircase_of_texels():
+    face = textured_face()
+    strands = np.full((8, 8, 4), 90, np.uint8)
+    strands[..., 3] = np.where(np.indices((8, 8)).sum(0) < 7, 255, 0)  # a diagonal edge
+    face = replace(face, textures={**face.textures, "strands": strands}, surfaces=face.surfaces[1:])
+    opaque = SoftRenderer(face, SIZE, SIZE, camera=CAMERA, background="transparent").frame(face.template)[..., 3] > 240
+    rows = opaque.sum(0)[opaque.any(0)]  # of each column
+    assert len(rows) > 40 and rows.max() - rows.min() > 30
+    assert np.abs(np.diff(rows[3:-3])).max() <= 3  # a texel is drawn larger
+
+
 def test_hair_beyond_the_right_edge_is_not_drawn_on_the_next_row():
     """Pixels are tested eight at a time: the last group of a row extends beyond a width that is not a multiple of 8."""
     face = textured_face()

@@ -242,15 +242,28 @@ def barycentric_at(plane: Plane, x: float, y: float) -> tuple[float, float, floa
 
 
 @inlined
-def opacity_at(scene: Scene, s: int, t: int, b: float, c: float) -> int:
-    """Opacity 0...255 of the nearest texel."""
-    a = np.float32(1) - b - c
+def opacity_at(scene: Scene, s: int, t: int, b: float, c: float) -> float:
+    """Opacity 0...255, bilinear between four texels, so that the edge of hair is no staircase of texels."""
+    one, half = np.float32(1), np.float32(0.5)
+    a = one - b - c
     width, height = scene.surfaces[s, WIDTH], scene.surfaces[s, HEIGHT]
     u = a * scene.corners[t, 0, U] + b * scene.corners[t, 1, U] + c * scene.corners[t, 2, U]
     v = a * scene.corners[t, 0, V] + b * scene.corners[t, 1, V] + c * scene.corners[t, 2, V]
-    column = min(max(int(u * width), 0), width - 1)
-    row = min(max(int((np.float32(1) - v) * height), 0), height - 1)
-    return scene.texels[scene.surfaces[s, TEXTURE] + row * width + column] >> 24
+    x = min(max(u * np.float32(width) - half, np.float32(0)), np.float32(width - 1))
+    y = min(max((one - v) * np.float32(height) - half, np.float32(0)), np.float32(height - 1))
+    column, row = int(x), int(y)
+    nearest = scene.surfaces[s, TEXTURE] + row * width + column
+    east = 1 if column < width - 1 else 0
+    south = width if row < height - 1 else 0
+    right, down = x - np.float32(column), y - np.float32(row)
+    upper = _alpha(scene, nearest) * (one - right) + _alpha(scene, nearest + east) * right
+    lower = _alpha(scene, nearest + south) * (one - right) + _alpha(scene, nearest + south + east) * right
+    return upper * (one - down) + lower * down
+
+
+@inlined
+def _alpha(scene: Scene, texel: int) -> float:
+    return np.float32(np.int32(scene.texels[texel] >> np.uint32(24)))
 
 
 @inlined

@@ -29,7 +29,7 @@ def test_the_moment_shows_the_emotion_an_open_mouth_and_open_eyes(label: str, tm
 def test_curves_have_one_row_for_each_column(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = np.asarray(livelink_picture(made_animation(tmp_path)))
-    assert picture.shape == (460, 720, 3)
+    assert abs(picture.shape[0] - 460) <= 1 and picture.shape[1:] == (720, 3)  # matplotlib rounds down or not
     assert all((band[:, 130:].max(axis=-1) > 120).any() for band in np.array_split(picture, 6))
 
 

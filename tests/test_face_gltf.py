@@ -257,3 +257,10 @@ def test_random_damage_never_ends_otherwise(tmp_path: Path) -> None:
         except FaceError as error:
             assert "\n" not in str(error)
     assert split_glb(original)
+
+
+@pytest.mark.parametrize("data", [b"RIFF\xdc\x00\x00\x00WAVE", b"{", b""])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.glb").write_bytes(data)
+    with pytest.raises(FaceError, match="it contains no JSON"):
+        load_face(tmp_path / "a.glb")

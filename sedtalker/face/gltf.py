@@ -79,6 +79,8 @@ class Gltf:
             if unknown:
                 raise ValueError(f"it requires {unknown[0]}, which is not supported")
             self.parents = _find_parents(tree)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise self.damaged("it contains no JSON, as .glb, .gltf and .vrm do") from error
         except MALFORMED as error:
             raise self.damaged(error) from error
         self._buffers: dict[int, bytes] = {}

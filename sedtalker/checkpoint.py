@@ -226,8 +226,10 @@ def read_config(folder: Path | str, kind: str) -> dict[str, Any]:
         exported = Path(folder) / "model"  # in the folder of a training run
         packaged = asset(kind)
         names = sorted(path.name for path in packaged.iterdir()) if packaged.is_dir() else []
-        way_out = f"Check the path, or choose a packaged {kind}: {', '.join(names)}" if names else "Check the path"
-        way_out = f"Name {exported}" if (exported / "config.json").is_file() else way_out
+        if (exported / "config.json").is_file():
+            way_out = f"Name {exported}"
+        else:
+            way_out = f"Check the path, or choose a packaged {kind}: {', '.join(names)}" if names else "Check the path"
         raise CheckpointError(f"no model folder: {folder} has no readable config.json. {way_out}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not a model configuration: {path} ({error}). Copy the folder again") from error

@@ -657,10 +657,8 @@ def _is_track_file(emotion: str | Path | EmotionTrack) -> bool:
 
 
 def _find_device(name: str) -> str:
-    """The name of a usable device. For "cpu", and "auto" on a machine without a GPU, torch is not imported."""
-    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
-        return "cpu"
-    if name == "auto" and find_spec("torch") is None:
+    """The name of a usable device. For "cpu", and "auto" without a GPU or without torch, torch is not imported."""
+    if name == "cpu" or (name == "auto" and not (_may_have_gpu() and find_spec("torch"))):
         return "cpu"
     require_torch()
     import torch

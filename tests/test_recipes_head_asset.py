@@ -16,7 +16,7 @@ from sedtalker.face.assets import identities, load_face
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.recipes.head_asset.bind import bind_points
 from sedtalker.recipes.head_asset.blendshapes import diffuse, symmetrize
-from sedtalker.recipes.head_asset.build import light_lining
+from sedtalker.recipes.head_asset.build import LINING_DEPTH, LINING_LIGHT, light_from_front
 from sedtalker.recipes.head_asset.identities import IDENTITIES, _axis_weights
 from sedtalker.recipes.head_asset.occlusion import ambient_occlusion, average_nearby, sphere, visible_triangles
 from sedtalker.recipes.head_asset.sources import Sources, read_faces, read_obj, read_proxy, read_target
@@ -156,7 +156,7 @@ def test_the_inside_of_lips_and_cheeks_is_not_black_beside_the_teeth() -> None:
         mouth = face.parts["mouth"]
         assert surface.occlusion is not None
         depth, light = face.template[mouth, 2], surface.occlusion[mouth]
-        np.testing.assert_allclose(light, light_lining(depth, light), atol=1 / 255)
+        np.testing.assert_allclose(light, light_from_front(depth, light, LINING_LIGHT, LINING_DEPTH), atol=1 / 255)
         assert light[depth > depth.max() - 0.02].min() > 0.2
 
 

@@ -231,7 +231,7 @@ def test_hair_is_blended_over_the_face(dressed):
     assert hair[-1] == 0
 
 
-def test_the_edge_of_hair_is_no_staircase_of_texels():
+def test_the_edge_of_hair_is_smooth():
     face = textured_face()
     strands = np.full((8, 8, 4), 90, np.uint8)
     strands[..., 3] = np.where(np.indices((8, 8)).sum(0) < 7, 255, 0)  # a diagonal edge

@@ -9,7 +9,7 @@ import torch
 from sedtalker.face.action_units import emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_PUCKER, arkit_columns
 from sedtalker.face.assets import load_face
-from sedtalker.face.mouth_measures import GAP, lower_lip_rise, mouth_measures
+from sedtalker.face.mouth_measures import GAP, mouth_measures
 from sedtalker.face.rig import Face
 from sedtalker.labels import LABELS
 from sedtalker.talker.expression import ExpressionRules, activate, repeat_first, sharpen
@@ -72,7 +72,7 @@ def test_closed_lips_stay_closed(rules: ExpressionRules, label: str):
 
 @pytest.mark.parametrize("label", EMOTIONS)
 def test_a_smile_leaves_the_lower_lip_at_the_teeth_that_f_and_v_touch(rules, label: str, face: Face):
-    rise = lower_lip_rise(face)
+    rise = mouth_measures(face).lower_rise
     assert rise[list(arkit_columns("mouthSmile"))].sum() > 4  # mm, so that only the necks of the teeth would be seen
     contact = lips(mouthRollLower=0.6, jawOpen=0.1, mouthUpperUp=0.1)
     for level in (0.3, 0.6, 1.0):

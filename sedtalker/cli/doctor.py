@@ -105,13 +105,13 @@ def _check_required() -> list[tuple[str, str, str]]:
 
 
 def _torch() -> tuple[str, str, str]:
-    use = "optional, for GPUs, training, and models and encoders that are not packaged"
+    use = "GPUs, training, and models and encoders that are not packaged"
     if find_spec("torch") is None:
-        return ABSENT, "torch", f"{use}: pip install 'sedtalker[torch]'"
+        return _extra("torch", "torch", use)
     try:
         import torch
     except (ImportError, OSError) as error:
-        return ABSENT, "torch", f"{use}; does not import ({error}): pip install --force-reinstall torch"
+        return ABSENT, "torch", f"optional, for {use}; does not import ({error}): pip install --force-reinstall torch"
     return GOOD, "torch", f"{torch.__version__}, CPU threads: {torch.get_num_threads()}"
 
 

@@ -34,6 +34,7 @@ class MouthMeasures:
 
     rest: Float  # (4,) mm at weights of 0; protrusion is 0 there
     matrix: Float  # (52, 4) mm for a weight of 1
+    lower_rise: Float  # (52,) mm that the lower lip's rim rises in the middle for a weight of 1
 
     def of_weights(self, weights: NDArray[np.floating]) -> Float:
         """Measures (..., 4) in mm of ARKit weights (..., 52)."""
@@ -69,7 +70,9 @@ def mouth_measures(face: Face) -> MouthMeasures:
         shapes[:, lower_lip, 2].mean(axis=1),
     )
     return MouthMeasures(
-        np.array(rest, np.float32) * MILLIMETRES, np.stack(matrix, axis=1).astype(np.float32) * MILLIMETRES
+        np.array(rest, np.float32) * MILLIMETRES,
+        np.stack(matrix, axis=1).astype(np.float32) * MILLIMETRES,
+        (shapes[:, lower, 1].mean(axis=1) * MILLIMETRES).astype(np.float32),
     )
 
 
@@ -77,12 +80,6 @@ def mouth_measures(face: Face) -> MouthMeasures:
 def default_measures() -> MouthMeasures:
     """Mouth measures of the default head."""
     return mouth_measures(load_face())
-
-
-def lower_lip_rise(face: Face) -> Float:
-    """Upward motion (52,) in mm of the lower lip's rim in the middle for weights of 1."""
-    assert face.blendshapes is not None
-    return (face.blendshapes[:, middle_lip_pairs(face)[:, 1], 1].mean(axis=1) * MILLIMETRES).astype(np.float32)
 
 
 def middle_lip_pairs(face: Face) -> NDArray[np.integer]:

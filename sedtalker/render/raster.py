@@ -243,7 +243,7 @@ def barycentric_at(plane: Plane, x: float, y: float) -> tuple[float, float, floa
 
 @inlined
 def opacity_at(scene: Scene, s: int, t: int, b: float, c: float) -> float:
-    """Opacity 0...255, bilinear between four texels, so that the edge of hair is no staircase of texels."""
+    """Opacity 0...255, bilinear between four texels, so that the edge of hair is smooth."""
     one, half = np.float32(1), np.float32(0.5)
     a = one - b - c
     width, height = scene.surfaces[s, WIDTH], scene.surfaces[s, HEIGHT]

@@ -1,9 +1,9 @@
 """Datagrams in real time: the face of one session at a time, the resting face while no one speaks.
 
 The session that speaks or listens is on the stage, until it is idle and all of its frames have been sent; others that
-speak meanwhile are not shown. Its frames are sent when their sound is
-played: the first one at once, the others on the clock of its audio. An utterance that comes before the last one has
-been shown, as the sentences of a voice that is synthesized faster than real time do, waits for its end.
+speak meanwhile are not shown. Its frames are sent when their sound is played: the first one at once, the others on the
+clock of its audio. An utterance that comes before the last one has been shown, as the sentences of a voice that is
+synthesized faster than real time do, waits for its end.
 """
 
 from __future__ import annotations

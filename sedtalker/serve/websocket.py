@@ -279,9 +279,9 @@ class _Conversation:
             await self.session.set_emotion(emotion, intensity, share)
         elif kind == "ping":
             await self.writer.send(json.dumps({"type": "pong", "id": number(message, "id", 0, -1e15, 1e15)}))
+        elif kind == "start":
+            raise BadMessage("start is sent once: the next utterance begins with its audio")
         else:
-            if kind == "start":
-                raise BadMessage("start is sent once: the next utterance begins with its audio")
             raise BadMessage(f"no such message: {str(kind)[:30]!r}")
 
     def _restart_reader(self) -> None:

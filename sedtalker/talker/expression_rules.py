@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from sedtalker.face.action_units import EMOTIONS, MOUTH_SHARE, emotion_weights
 from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, arkit_columns
-from sedtalker.face.assets import load_face
-from sedtalker.face.mouth_measures import GAP, WIDTH, default_measures, lower_lip_rise
+from sedtalker.face.mouth_measures import GAP, WIDTH, default_measures
 from sedtalker.face.visemes import OPENERS
 from sedtalker.mel import FRAME_RATE
 
@@ -78,7 +77,7 @@ def rule_arrays(labels: Sequence[str], frames: int) -> dict[str, Float]:
         "share": np.array([MOUTH_SHARE.get(_plain(name), 1.0) for name in ARKIT_NAMES], np.float32),
         "gap": np.ascontiguousarray(default_measures().matrix[:, GAP]),
         "width": np.ascontiguousarray(default_measures().matrix[:, WIDTH]),
-        "rise": lower_lip_rise(load_face()),
+        "rise": default_measures().lower_rise,
         "jaw": np.eye(len(ARKIT_NAMES), dtype=np.float32)[JAW_OPEN],
         "widen": widen,
         "part": part,

@@ -206,9 +206,9 @@ def _bake_occlusion(
     teeth = np.concatenate([topology.parts[name] for name in ("teeth_upper", "teeth_lower")])
     light[inner] = open_[inner]
     mouth = topology.parts["mouth"]
-    light[mouth] = light_lining(body.template[mouth, 2], light[mouth])
+    light[mouth] = light_from_front(body.template[mouth, 2], light[mouth], LINING_LIGHT, LINING_DEPTH)
     tongue = topology.parts["tongue"]
-    light[tongue] = light_tongue(body.template[tongue, 2], light[tongue])
+    light[tongue] = light_from_front(body.template[tongue, 2], light[tongue], TONGUE_LIGHT, TONGUE_DEPTH)
     depth = np.clip((body.template[teeth, 2].max() - body.template[teeth, 2]) / TEETH_DEPTH, 0, 1)
     light[teeth] = (TEETH_LIGHT + (1 - TEETH_LIGHT) * open_[teeth]) * (1 - (1 - TEETH_DARK) * depth)
     baked = {
@@ -218,23 +218,18 @@ def _bake_occlusion(
     return light, baked
 
 
-def light_tongue(depth: Array, light: Array) -> Array:
-    """Occlusion (N,) of a tongue's vertices from their depth (N,) in metres, forwards, and their baked values (N,).
+def light_from_front(depth: Array, light: Array, least: float, reach: float) -> Array:
+    """Occlusion (N,) of vertices in the mouth from their depth (N,) in metres, forwards, and their baked values (N,).
 
-    Baked at rest, the tip would stay black when it comes forward between the teeth.
+    Baked at rest, the tongue's tip would stay black when it comes forward between the teeth. Without the light that
+    lips, teeth and cheeks scatter, the far cheek would be a black hole in any view that is not from the front.
+
+    Args:
+        least: value of the foremost vertex, at least.
+        reach: metres behind it at which the least value is 0.
     """
-    behind = np.clip((depth.max() - depth) / TONGUE_DEPTH, 0, 1)
-    return np.maximum(light, TONGUE_LIGHT * (1 - behind))
-
-
-def light_lining(depth: Array, light: Array) -> Array:
-    """Occlusion (N,) of the inside of the mouth from its depth (N,) in metres, forwards, and its baked values (N,).
-
-    Without light that lips, teeth and cheeks scatter, the far cheek would be a black hole between lips and teeth in
-    any view that is not from the front.
-    """
-    behind = np.clip((depth.max() - depth) / LINING_DEPTH, 0, 1)
-    return np.maximum(light, LINING_LIGHT * (1 - behind))
+    behind = np.clip((depth.max() - depth) / reach, 0, 1)
+    return np.maximum(light, least * (1 - behind))
 
 
 def _compute_occlusion(

@@ -69,8 +69,9 @@ def prepare_face(face: Face, camera: Camera, width: int, height: int, *, fine: b
     corners = [_corners(surface, face.colors if first == 0 else None, colored) for surface, first in parts]
     faces = np.concatenate(triangles)
     edges = np.zeros((0, 2), np.int32)
-    if fine:
-        triangles, corners, edges = _tessellate(triangles, corners, [surface.smooth for surface, _ in parts], start)
+    # The outline of hair is the one that shows its corners from afar, so it is split in "standard" too.
+    splits = [surface.smooth and (fine or surface.material.kind == "hair") for surface, _ in parts]
+    triangles, corners, edges = _tessellate(triangles, corners, splits, start)
     bound = list(face.attachments.values())
     template = face.all_points()
     screen = camera.project(template, width, height)

@@ -51,7 +51,7 @@ def find_anatomy(base: Mesh, blinks: dict[str, Array]) -> Anatomy:
     body = np.flatnonzero(base.groups == "body")
     corners = base.vertices[base.quads[body]]
     near = (corners[..., 1].min(1) > CUT_HEIGHT) & (np.abs(corners[..., 0]).max(1) < CUT_WIDTH)
-    islands = _islands(base.uv_quads[body], len(base.uv))
+    islands = connected_parts(base.uv_quads[body], len(base.uv))
     u, v = base.uv[base.uv_quads[body], 0], base.uv[base.uv_quads[body], 1]
     mouth = near & (u.min(1) > 0.75) & (v.max(1) < 0.14)
     socket = near & (u.max(1) < 0.155) & (v.min(1) > 0.54) & (v.max(1) < 0.64)
@@ -109,13 +109,13 @@ def mirror(vertices: Array) -> Ids:
     return cKDTree(vertices).query(vertices * (-1, 1, 1))[1].astype(np.int32)
 
 
-def _islands(uv_quads: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """The texture island (F,) that each quad belongs to."""
-    a = uv_quads[:, [0, 0, 0]].ravel()
-    b = uv_quads[:, 1:].ravel()
+def connected_parts(quads: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """The connected part (F,) of each quad (F, 4) of `count` vertices; of texture quads, the texture's islands."""
+    a = np.repeat(quads[:, 0], quads.shape[1] - 1)
+    b = quads[:, 1:].ravel()
     graph = coo_matrix((np.ones(len(a)), (a, b)), shape=(count, count))
     labels: NDArray[np.int32] = connected_components(graph, directed=False)[1]
-    return labels[uv_quads[:, 0]]
+    return labels[quads[:, 0]]
 
 
 def _on_upper_lid(blink: Array, rim: Ids) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sedtalker.face.rig import Attachment, Material, Surface
-from sedtalker.recipes.head_asset.anatomy import CUT_HEIGHT, Ids
+from sedtalker.recipes.head_asset.anatomy import CUT_HEIGHT, Ids, connected_parts
 from sedtalker.recipes.head_asset.assemble import CLOTH, Body, Topology, keep_quads, triangulate
 from sedtalker.recipes.head_asset.bind import bind_points
 from sedtalker.recipes.head_asset.identities import Identity
@@ -70,10 +70,12 @@ def bind_attachments(
     """The attachments of an identity, bound to the face, with occlusion 1."""
     cloth = sources.proxy("clothes", CLOTH)
     above = cloth.transfer(base)[cloth.quads, 1].min(1) > CUT_HEIGHT
+    hair = sources.proxy("hair", identity.hair)
+    kept = largest_part(hair) if identity.hair_shell else np.ones(len(hair.quads), bool)
     proxies = {
         "brows": sources.proxy("eyebrows", identity.brows),
         "lashes": sources.proxy("eyelashes", LASH_FOLDERS.get(identity.lashes, identity.lashes)),
-        "hair": sources.proxy("hair", identity.hair),
+        "hair": keep_quads(hair, kept),
         "cloth": keep_quads(cloth, above),
     }
     materials = make_materials(identity)
@@ -84,6 +86,13 @@ def bind_attachments(
     eyes = [body.template[topology.parts[name]].mean(0) for name in ("eye_left", "eye_right")]
     bound["lashes"] = shorten_lashes(bound["lashes"], body.template, eyes, topology.surfaces["skin"][0])
     return bound
+
+
+def largest_part(proxy: Proxy) -> NDArray[np.bool_]:
+    """A mask (F,) of the quads of a proxy's largest connected part."""
+    part = connected_parts(proxy.quads, len(proxy.refs))
+    mask: NDArray[np.bool_] = part == np.bincount(part).argmax()
+    return mask
 
 
 def shorten_lashes(lashes: Attachment, template: Array, eyes: Sequence[Array], skin: Ids) -> Attachment:

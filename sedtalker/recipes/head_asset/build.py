@@ -134,7 +134,8 @@ def _build_identity(
 ) -> Face:
     attachments = bind_attachments(identity, body, base.vertices, topology, sources)
     skin, bump = paint_skin(identity, sources)
-    hair = textures.paint_hair(identity, sources)
+    hair, hair_uv = textures.crop_to_used(textures.paint_hair(identity, sources), attachments["hair"].surface.uv)
+    attachments["hair"] = replace(attachments["hair"], surface=replace(attachments["hair"].surface, uv=hair_uv))
     pictures = {
         f"{identity.name}_skin": skin,
         f"{identity.name}_skin_bump": bump,

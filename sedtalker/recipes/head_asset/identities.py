@@ -27,7 +27,8 @@ class Identity:
     lashes: str
     cloth_color: Color
     hair_specular: float = 0.22
-    hair_strands: float = 0.0  # contrast of strands added along the height of the texture
+    hair_shell: bool = False  # only the largest connected part of the hair, without the strips over and under it
+    hair_strands: float = 0.0  # contrast of the strands that are drawn along the height of the texture
     brow_tint: Color = (1.0, 1.0, 1.0)
     lash_strength: float = 0.8  # factor of the lashes' opacity
     iris_tint: Color = (1.0, 1.0, 1.0)
@@ -48,7 +49,7 @@ IDENTITIES = (
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.2, "chin/chin-width-decr": 0.5,
                "nose/nose-scale-horiz-decr": 0.35},
         skin="young_caucasian_female/textures/young_lightskinned_female_diffuse", eyes="brownlight", hair="long01",
-        hair_color=(0.085, 0.045, 0.026), hair_strands=0.18, brows="eyebrow001", lashes="eyelashes02",
+        hair_color=(0.085, 0.045, 0.026), hair_shell=True, hair_strands=0.23, brows="eyebrow001", lashes="eyelashes02",
         cloth_color=(0.05, 0.075, 0.10), corners=0.15,
     ),
     Identity(

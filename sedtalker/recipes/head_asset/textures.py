@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
 
 from sedtalker.face.asset_io import quantize
 from sedtalker.recipes.head_asset.identities import Color, Identity
@@ -22,8 +22,13 @@ _GUM_COLOR, _GUM_SHARE = (0.42, 0.17, 0.16), 0.75  # linear RGB of healthy gums,
 _LASH_TINT = (0.6, 0.5, 0.45)
 _THIN_BROW = 0.45  # of a brow's greatest height: below it the brow fades, or its tail draws a line across the temple
 
-_STRAND = (60, 0.5)  # standard deviation in pixels, along a strand and across it
+# Strands of hair drawn into an enlarged texture: standard deviations along and across in its texels, and share.
+_HAIR_SCALE = 3
+_STRANDS = ((110, 0.6, 0.5), (170, 1.9, 0.4), (240, 5.0, 0.2))
+_SWAY = ((190, 30), 3.0)  # by how many texels strands sway sideways: standard deviations along and across, amplitude
+_LOCK = ((380, 10), 0.04)  # locks of warmer and cooler hair: standard deviations along and across, share of red and blue
 _STRAND_SEED = 0
+_MARGIN = 8  # texels beside the used part of a texture
 
 HAIR_FILES = {"afro01": "afro_diffuse"}  # all others have the name of their folder
 LASH_FOLDERS = {"eyelashes01": "Eyelashes01"}
@@ -64,20 +69,47 @@ def paint_tongue(sources: Sources) -> NDArray[np.uint8]:
 
 
 def paint_hair(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
-    """Hair of one colour (H, W, 4). Strands are the luminance over its local mean, which removes roots and seams."""
+    """Hair of one colour (H, W, 4). Strands are the luminance over its local mean, which removes roots and seams.
+
+    The texture of an identity with `hair_strands` is enlarged, and strands that the small picture lacks are drawn.
+    """
     source = _read_linear(
         sources.texture("hair", identity.hair, HAIR_FILES.get(identity.hair, f"{identity.hair}_diffuse"))
     )
     light, alpha = source[..., :3].mean(2), source[..., 3]
     solid = (alpha > 0.3).astype(np.float32)
     local = gaussian_filter(light * solid, 14) / (gaussian_filter(solid, 14) + 1e-3) + 1e-3
-    strands = np.clip(light / local, 0.25, 2.2) ** 0.8 * np.exp(identity.hair_strands * _streaks(light.shape))
-    return _encode(strands[..., None] * np.array(identity.hair_color), alpha)
+    strands = np.clip(light / local, 0.25, 2.2) ** 0.8
+    color = np.broadcast_to(np.array(identity.hair_color), (*light.shape, 3))
+    if identity.hair_strands:
+        strands, alpha = (zoom(values, _HAIR_SCALE, order=1) for values in (strands, alpha))
+        random = np.random.default_rng(_STRAND_SEED)
+        strands = strands**0.6 * np.exp(identity.hair_strands * draw_strands(strands.shape, random))
+        lock = _LOCK[1] * _noise(strands.shape, _LOCK[0], random)
+        color = np.stack([1 + lock, np.ones_like(lock), 1 - lock], 2) * np.array(identity.hair_color)
+    return _encode(strands[..., None] * color, alpha)
 
 
-def _streaks(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Noise (H, W) of unit variance, elongated vertically, in place of the strands that the small texture lacks."""
-    noise = gaussian_filter(np.random.default_rng(_STRAND_SEED).normal(size=shape), _STRAND, mode="wrap")
+def crop_to_used(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The columns of a picture (H, W, C) that texture coordinates (U, 2) use, and the coordinates in these."""
+    width = picture.shape[1]
+    first = max(int(np.floor(uv[:, 0].min() * width)) - _MARGIN, 0)
+    last = min(int(np.ceil(uv[:, 0].max() * width)) + _MARGIN, width)
+    cropped = (uv * (width, 1) - (first, 0)) / (last - first, 1)
+    return np.ascontiguousarray(picture[:, first:last]), cropped.astype(np.float32)
+
+
+def draw_strands(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float64]:
+    """Vertical strands (H, W) of unit variance: noise of several widths, elongated and swayed sideways."""
+    strands = np.sum([share * _noise(shape, (along, across), random) for along, across, share in _STRANDS], 0)
+    y, x = np.indices(shape)
+    swayed = map_coordinates(strands, (y, x + _SWAY[1] * _noise(shape, _SWAY[0], random)), order=1, mode="wrap")
+    return swayed / swayed.std()
+
+
+def _noise(shape: tuple[int, ...], blur: tuple[float, float], random: np.random.Generator) -> NDArray[np.float64]:
+    """Noise (H, W) of unit variance, blurred by standard deviations along y and x."""
+    noise = gaussian_filter(random.normal(size=shape), blur, mode="wrap")
     return noise / noise.std()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ pytest.importorskip("scipy")
 
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.mesh import vertex_normals
+from sedtalker.recipes.head_asset.attachments import largest_parts
 from sedtalker.recipes.head_asset.bind import bind_points
 from sedtalker.recipes.head_asset.blendshapes import diffuse, symmetrize
 from sedtalker.recipes.head_asset.build import LINING_DEPTH, LINING_LIGHT, light_from_front
 from sedtalker.recipes.head_asset.identities import IDENTITIES, _axis_weights
 from sedtalker.recipes.head_asset.occlusion import ambient_occlusion, average_nearby, sphere, visible_triangles
 from sedtalker.recipes.head_asset.sources import Sources, read_faces, read_obj, read_proxy, read_target
+from sedtalker.recipes.head_asset.textures import crop_to_used, draw_strands
 
 OBJ = """# two quads
 v 0 0 0
@@ -181,3 +184,35 @@ def test_directions_and_normals_have_unit_length() -> None:
     assert np.abs(directions.mean(0)).max() < 0.02
     flat = np.array([(0.0, 0, 0), (1, 0, 0), (0, 1, 0)])
     np.testing.assert_allclose(vertex_normals(flat, np.array([(0, 1, 2)])), np.tile((0, 0, 1), (3, 1)))
+
+
+def test_the_largest_connected_parts_of_a_proxy_are_kept() -> None:
+    quads = [[0, 1, 2, 3], [1, 4, 5, 2], [6, 7, 8, 9], [10, 11, 12, 13], [11, 14, 15, 12], [14, 16, 17, 15]]
+    proxy = replace(read_proxy(proxy_text(), "tongue"), quads=np.array(quads), refs=np.zeros((18, 3), np.int32))
+    assert largest_parts(proxy, 0).all()
+    assert largest_parts(proxy, 1).tolist() == [False, False, False, True, True, True]
+    assert largest_parts(proxy, 2).tolist() == [True, True, False, True, True, True]
+
+
+def test_a_cropped_texture_shows_the_same_texels() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 128, 4), np.uint8)
+    uv = np.array([[40.5 / 128, 0.1], [80.5 / 128, 0.9]], np.float32)
+    cropped, moved = crop_to_used(picture, uv)
+    assert cropped.shape[1] < 128
+    np.testing.assert_allclose(moved[:, 1], uv[:, 1])
+    columns = (moved[:, 0] * cropped.shape[1]).astype(int)
+    np.testing.assert_array_equal(cropped[:, columns], picture[:, [40, 80]])
+
+
+def test_strands_are_vertical_or_meet_at_the_knot_of_their_region() -> None:
+    alpha = np.zeros((300, 300))
+    alpha[:, :200] = 1  # the largest region, whose strands meet at its left edge
+    alpha[:, 220:] = 1
+    strands = draw_strands(alpha, ((0.0, 0.5),), np.random.default_rng(0))
+    down, right = np.gradient(strands)
+    assert np.abs(right[:, 240:]).mean() > 4 * np.abs(down[:, 240:]).mean()
+    y, x = np.mgrid[0:300, 60:180]
+    radius = np.hypot(x, y - 150)
+    along = np.abs(right[:, 60:180] * x + down[:, 60:180] * (y - 150)) / radius
+    across = np.abs(right[:, 60:180] * (y - 150) - down[:, 60:180] * x) / radius
+    assert across.mean() > 4 * along.mean()

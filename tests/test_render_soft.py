@@ -20,6 +20,7 @@ from sedtalker.face.assets import load_face
 from sedtalker.face.rig import Face, Material, Surface
 from sedtalker.render import shade, shadow
 from sedtalker.render.camera import Camera, portrait_camera, view_camera
+from sedtalker.render.scene import prepare_face
 from sedtalker.render.shade import to_linear, to_srgb, tone_map
 from sedtalker.render.soft import SoftRenderer
 
@@ -240,6 +241,19 @@ def test_the_edge_of_hair_is_smooth():
     rows = opaque.sum(0)[opaque.any(0)]  # of each column
     assert len(rows) > 40 and rows.max() - rows.min() > 30
     assert np.abs(np.diff(rows[3:-3])).max() <= 3  # a texel is drawn larger
+
+
+def test_smooth_hair_is_tessellated_in_standard():
+    face = textured_face()
+    hair = face.attachments["hair"]
+    background = np.zeros((SIZE, SIZE, 3), np.float32)
+    counts = []
+    for smooth in (False, True):
+        shell = replace(hair, surface=replace(hair.surface, smooth=smooth))
+        dressed = replace(face, attachments={"hair": shell})
+        prepared = prepare_face(dressed, CAMERA, SIZE, SIZE, fine=False, background=background)
+        counts.append(len(prepared.scene.triangles))
+    assert counts[1] == counts[0] + 3 * len(hair.surface.triangles)
 
 
 def test_hair_beyond_the_right_edge_is_not_drawn_on_the_next_row():

@@ -51,7 +51,7 @@ class Surface:
     uv_triangles: Index  # (F, 3) indices into uv
     material: Material
     occlusion: Float | None  # (V,) baked ambient occlusion at the vertices, 0 dark to 1 open; None: computed when drawn
-    smooth: bool = False  # one level of Phong tessellation at quality "fine"
+    smooth: bool = False  # one level of Phong tessellation at quality "fine", of hair always
     scalp: Float | None = None  # (V,) share of the hair's colour in the skin's
     scalp_color: tuple[float, float, float] = (0.0, 0.0, 0.0)  # linear RGB
 

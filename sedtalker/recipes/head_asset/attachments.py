@@ -71,11 +71,10 @@ def bind_attachments(
     cloth = sources.proxy("clothes", CLOTH)
     above = cloth.transfer(base)[cloth.quads, 1].min(1) > CUT_HEIGHT
     hair = sources.proxy("hair", identity.hair)
-    kept = largest_part(hair) if identity.hair_shell else np.ones(len(hair.quads), bool)
     proxies = {
         "brows": sources.proxy("eyebrows", identity.brows),
         "lashes": sources.proxy("eyelashes", LASH_FOLDERS.get(identity.lashes, identity.lashes)),
-        "hair": keep_quads(hair, kept),
+        "hair": keep_quads(hair, largest_parts(hair, identity.hair_parts)),
         "cloth": keep_quads(cloth, above),
     }
     materials = make_materials(identity)
@@ -88,10 +87,11 @@ def bind_attachments(
     return bound
 
 
-def largest_part(proxy: Proxy) -> NDArray[np.bool_]:
-    """A mask (F,) of the quads of a proxy's largest connected part."""
+def largest_parts(proxy: Proxy, count: int) -> NDArray[np.bool_]:
+    """A mask (F,) of the quads of a proxy's `count` largest connected parts; of all if `count` is 0."""
     part = connected_parts(proxy.quads, len(proxy.refs))
-    mask: NDArray[np.bool_] = part == np.bincount(part).argmax()
+    sizes = np.bincount(part)
+    mask: NDArray[np.bool_] = np.isin(part, np.argsort(-sizes, kind="stable")[: count or len(sizes)])
     return mask
 
 

@@ -27,8 +27,11 @@ class Identity:
     lashes: str
     cloth_color: Color
     hair_specular: float = 0.22
-    hair_shell: bool = False  # only the largest connected part of the hair, without the strips over and under it
-    hair_strands: float = 0.0  # contrast of the strands that are drawn along the height of the texture
+    hair_parts: int = 0  # how many of its largest connected parts are used, without the strips over them; 0 for all
+    hair_strands: float = 0.0  # contrast of the strands that are drawn, along the height of the texture ...
+    hair_knots: tuple[
+        tuple[float, float], ...
+    ] = ()  # ... or from these points of its largest regions, from left to right
     brow_tint: Color = (1.0, 1.0, 1.0)
     lash_strength: float = 0.8  # factor of the lashes' opacity
     iris_tint: Color = (1.0, 1.0, 1.0)
@@ -49,7 +52,7 @@ IDENTITIES = (
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.2, "chin/chin-width-decr": 0.5,
                "nose/nose-scale-horiz-decr": 0.35},
         skin="young_caucasian_female/textures/young_lightskinned_female_diffuse", eyes="brownlight", hair="long01",
-        hair_color=(0.085, 0.045, 0.026), hair_shell=True, hair_strands=0.23, brows="eyebrow001", lashes="eyelashes02",
+        hair_color=(0.085, 0.045, 0.026), hair_parts=1, hair_strands=0.23, brows="eyebrow001", lashes="eyelashes02",
         cloth_color=(0.05, 0.075, 0.10), corners=0.15,
     ),
     Identity(
@@ -80,7 +83,8 @@ IDENTITIES = (
         name="woman_asian", phenotype={"gender": 1.0, "age": 0.67, "weight": 0.42, "proportions": 0.7, "asian": 1.0},
         shape={"mouth/mouth-angles-up": 0.35, "eyebrows/eyebrows-angle-up": 0.4},
         skin="young_asian_female/textures/young_lightskinned_female_diffuse3", eyes="brownlight",
-        iris_tint=(0.38, 0.3, 0.27), hair="ponytail01", hair_color=(0.013, 0.011, 0.010), brows="eyebrow001",
+        iris_tint=(0.38, 0.3, 0.27), hair="ponytail01", hair_color=(0.013, 0.011, 0.010), hair_parts=3,
+        hair_strands=0.3, hair_knots=((0.45, 0.41), (0.57, 0.41)), brows="eyebrow001",
         brow_tint=(0.3, 0.27, 0.27), lashes="eyelashes02", cloth_color=(0.25, 0.25, 0.23), corners=0.08,
     ),
 )  # fmt: skip

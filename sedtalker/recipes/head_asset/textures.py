@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label, map_coordinates, zoom
 
 from sedtalker.face.asset_io import quantize
 from sedtalker.recipes.head_asset.identities import Color, Identity
@@ -26,8 +28,12 @@ _THIN_BROW = 0.45  # of a brow's greatest height: below it the brow fades, or it
 _HAIR_SCALE = 3
 _STRANDS = ((110, 0.6, 0.5), (170, 1.9, 0.4), (240, 5.0, 0.2))
 _SWAY = ((190, 30), 3.0)  # by how many texels strands sway sideways: standard deviations along and across, amplitude
-_LOCK = ((380, 10), 0.04)  # locks of warmer and cooler hair: standard deviations along and across, share of red and blue
+_LOCK = (
+    (380, 10),
+    0.04,
+)  # locks of warmer and cooler hair: standard deviations along and across, share of red and blue
 _STRAND_SEED = 0
+_KNOT_RADIUS = 0.2  # of the height: at this distance from a knot strands are as wide as elsewhere
 _MARGIN = 8  # texels beside the used part of a texture
 
 HAIR_FILES = {"afro01": "afro_diffuse"}  # all others have the name of their folder
@@ -84,7 +90,8 @@ def paint_hair(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
     if identity.hair_strands:
         strands, alpha = (zoom(values, _HAIR_SCALE, order=1) for values in (strands, alpha))
         random = np.random.default_rng(_STRAND_SEED)
-        strands = strands**0.6 * np.exp(identity.hair_strands * draw_strands(strands.shape, random))
+        contrast = identity.hair_strands
+        strands = strands**0.6 * np.exp(contrast * draw_strands(alpha, identity.hair_knots, random))
         lock = _LOCK[1] * _noise(strands.shape, _LOCK[0], random)
         color = np.stack([1 + lock, np.ones_like(lock), 1 - lock], 2) * np.array(identity.hair_color)
     return _encode(strands[..., None] * color, alpha)
@@ -99,11 +106,29 @@ def crop_to_used(picture: NDArray[np.uint8], uv: NDArray[np.float32]) -> tuple[N
     return np.ascontiguousarray(picture[:, first:last]), cropped.astype(np.float32)
 
 
-def draw_strands(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float64]:
-    """Vertical strands (H, W) of unit variance: noise of several widths, elongated and swayed sideways."""
+def draw_strands(
+    alpha: Picture, knots: Sequence[tuple[float, float]], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Strands (H, W) of unit variance: noise of several widths, elongated and swayed sideways.
+
+    Args:
+        alpha: (H, W) opacity of the hair.
+        knots: for each of the largest connected regions, from left to right, the point relative to the picture at
+            which its strands meet; the strands of other regions are vertical.
+        random: source of the noise.
+    """
+    shape = alpha.shape
     strands = np.sum([share * _noise(shape, (along, across), random) for along, across, share in _STRANDS], 0)
-    y, x = np.indices(shape)
-    swayed = map_coordinates(strands, (y, x + _SWAY[1] * _noise(shape, _SWAY[0], random)), order=1, mode="wrap")
+    y, x = np.indices(shape).astype(float)
+    regions = label(alpha > 0.3)[0]
+    largest = np.argsort(-np.bincount(regions.ravel())[1:])[: len(knots)] + 1
+    middle = {region: x[regions == region].mean() for region in largest}
+    for region, (right, down) in zip(sorted(middle, key=lambda region: middle[region]), knots, strict=True):
+        inside = regions == region
+        outwards = 1 if middle[region] > right * shape[1] else -1
+        dx, dy = outwards * (x[inside] - right * shape[1]), y[inside] - down * shape[0]
+        y[inside], x[inside] = np.hypot(dx, dy), _KNOT_RADIUS * shape[0] * np.arctan2(dy, dx)
+    swayed = map_coordinates(strands, (y, x + _SWAY[1] * _noise(shape, _SWAY[0], random)), order=1, mode="grid-wrap")
     return swayed / swayed.std()
 
 

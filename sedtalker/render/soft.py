@@ -62,7 +62,8 @@ class SoftRenderer:
         face: the face to draw; a bare mesh is drawn with the material `scene.CLAY`.
         width, height: pixels.
         quality: "standard" bakes the key light's shadow of the resting face into the vertices and tessellates hair.
-            "fine" renders a shadow map for each frame, tessellates all smooth surfaces, adds bump maps and supersamples.
+            "fine" renders a shadow map for each frame, tessellates all smooth surfaces, adds bump maps and
+            supersamples.
         camera: by default `front_camera(face)`.
         background: None for a gray gradient, an sRGB color in [0, 1], or "transparent" for RGBA frames.
 

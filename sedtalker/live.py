@@ -44,18 +44,22 @@ class LiveFace:
         self._executor, self._process = ThreadPoolExecutor(1, "live-face"), os.getpid()
         self._poses = SentPoses()
         self._stop = asyncio.Event()  # of the current utterance
+        self._closed = False
 
     async def frames(self, chunks: AsyncIterable[Samples]) -> AsyncIterator[Frames]:
         """Frames of one utterance, each as soon as it can be computed.
 
-        It ends early at an interruption, or when the next utterance starts.
+        It ends early at an interruption, when the next utterance starts, and when the face is closed.
 
         Args:
             chunks: samples (N,) at 16 kHz, mono, of any size.
 
         Raises:
             AudioError: not samples of this form.
+            SEDTalkerError: the face is closed.
         """
+        if self._closed:
+            raise SEDTalkerError("the live face is closed. Open another")
         self._stop.set()
         stop = self._stop = asyncio.Event()
         self._poses.start_utterance()
@@ -107,7 +111,9 @@ class LiveFace:
         self._stream.set_emotion(emotion, intensity, share)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the utterance and the thread. Call it in the thread of the event loop."""
+        self._closed = True
+        self._stop.set()
         self._executor.shutdown(wait=False)
 
     async def _call(self, method: str, *arguments: Any) -> Frames:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -31,7 +32,8 @@ def config(*parts: str) -> Path:
 def cache_folder(*parts: str) -> Path:
     """A writable folder for files that can be made again; it is created if missing.
 
-    The first that can be written of: `SEDTALKER_CACHE`, the user's cache folder, the temporary folder.
+    The first that can be written of: `SEDTALKER_CACHE`, the user's cache folder, one of the user in the temporary
+    folder, one of this process there.
     """
     named = os.environ.get("SEDTALKER_CACHE")
     home = os.path.expanduser("~")  # noqa: PTH111, Path.expanduser raises without a home
@@ -48,7 +50,15 @@ def cache_folder(*parts: str) -> Path:
             continue
         if os.access(folder, os.W_OK):
             return folder
-    return Path(tempfile.mkdtemp(prefix="sedtalker-"))
+    folder = Path(_process_folder(), *parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _process_folder() -> str:
+    """A temporary folder of this process."""
+    return tempfile.mkdtemp(prefix="sedtalker-")
 
 
 @contextmanager

@@ -257,6 +257,25 @@ def test_a_live_face_takes_none_for_no_chunk_and_not_for_the_end(talker, sound) 
     face.close()
 
 
+def test_closing_a_live_face_ends_its_utterance(talker, sound) -> None:
+    async def chunks() -> AsyncIterator[np.ndarray]:
+        yield sound[:16_000]
+        await asyncio.sleep(600)
+
+    async def speak() -> int:
+        face = LiveFace(talker)
+        count = 0
+        async for frames in face.frames(chunks()):
+            count += len(frames.time)
+            asyncio.get_running_loop().call_later(0.05, face.close)
+        with pytest.raises(SEDTalkerError, match=r"the live face is closed\. Open another"):
+            async for _frames in face.frames(chunks()):
+                pass
+        return count
+
+    assert asyncio.run(asyncio.wait_for(speak(), 120)) > 0
+
+
 def test_a_stream_can_be_copied(talker, sound) -> None:
     stream = talker.open_stream()
     stream.push(sound[:20_000])

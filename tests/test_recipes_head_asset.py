@@ -13,12 +13,13 @@ from sedtalker.errors import FaceError
 
 pytest.importorskip("scipy")
 
+from sedtalker.face.arkit import JAW_OPEN, MOUTH_CLOSE
 from sedtalker.face.assets import identities, load_face
 from sedtalker.face.mesh import vertex_normals
 from sedtalker.recipes.head_asset.attachments import largest_parts
 from sedtalker.recipes.head_asset.bind import bind_points
-from sedtalker.recipes.head_asset.blendshapes import diffuse, symmetrize
-from sedtalker.recipes.head_asset.build import LINING_DEPTH, LINING_LIGHT, light_from_front
+from sedtalker.recipes.head_asset.blendshapes import diffuse, round_lips, symmetrize
+from sedtalker.recipes.head_asset.build import LINING_DEPTH, LINING_LIGHT, light_from_front, light_lining
 from sedtalker.recipes.head_asset.identities import IDENTITIES, _axis_weights
 from sedtalker.recipes.head_asset.occlusion import ambient_occlusion, average_nearby, sphere, visible_triangles
 from sedtalker.recipes.head_asset.sources import Sources, read_faces, read_obj, read_proxy, read_target
@@ -161,6 +162,50 @@ def test_the_inside_of_lips_and_cheeks_is_not_black_beside_the_teeth() -> None:
         depth, light = face.template[mouth, 2], surface.occlusion[mouth]
         np.testing.assert_allclose(light, light_from_front(depth, light, LINING_LIGHT, LINING_DEPTH), atol=1 / 255)
         assert light[depth > depth.max() - 0.02].min() > 0.2
+
+
+def test_the_cheeks_behind_the_corners_of_a_smile_get_light_and_the_throat_none() -> None:
+    lining = np.array([[0.0, 0, 0], [0.03, 0, 0], [0, 0, -0.06], [0.03, 0, -0.06], [-0.03, 0, -0.06], [0.03, 0, -0.2]])
+    light = light_lining(lining, np.zeros(len(lining)))
+    assert light[1] > light[0] > 0
+    assert light[3] == light[4] > 0.3
+    assert light[2] == light[5] == 0
+
+
+@pytest.mark.parametrize("name", identities())
+def test_the_packaged_heads_have_lit_cheeks(name: str) -> None:
+    face = load_face(name)
+    mouth = face.parts["mouth"]
+    lining = next(surface for surface in face.surfaces if surface.name == "mouth")
+    assert lining.occlusion is not None
+    baked = lining.occlusion[mouth]
+    np.testing.assert_allclose(baked, light_lining(face.template[mouth].astype(float), baked), atol=0.003)
+
+
+def test_a_wedge_becomes_round_with_the_same_gap() -> None:
+    face = load_face()
+    assert face.lip_pairs is not None and face.blendshapes is not None
+    lower = face.lip_pairs[:, 1]
+    wedge = np.zeros(face.blendshapes.shape)
+    across = face.template[lower, 0]
+    wedge[JAW_OPEN, lower, 1] = -0.03 * (1 - np.abs(across) / across.max())
+    sides = face.surfaces[0].triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    change = round_lips(face.template, wedge, face.lip_pairs, np.unique(np.sort(sides, 1), axis=0))
+    depth = -(wedge + change)[JAW_OPEN, lower, 1]
+    assert depth[5:8].mean() == pytest.approx(-wedge[JAW_OPEN, lower[5:8], 1].mean())
+    assert depth[6] < 1.08 * depth[5]
+    assert depth[[0, -1]] == pytest.approx(0)
+    np.testing.assert_array_equal(change[JAW_OPEN] + change[MOUTH_CLOSE], 0)
+    assert not change[:, face.lip_pairs[:, 0]].any()
+
+
+def test_the_packaged_mouth_opens_round() -> None:
+    face = load_face()
+    assert face.lip_pairs is not None and face.blendshapes is not None
+    depth = -face.blendshapes[JAW_OPEN, face.lip_pairs[:, 1], 1]
+    depth = (depth - depth[0]) / (depth[6] - depth[0])
+    assert depth[5] > 0.94
+    assert depth[4] > 0.78  # at half of the width; a wedge has .5
 
 
 def test_triangles_behind_others_are_not_visible() -> None:

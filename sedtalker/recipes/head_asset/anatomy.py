@@ -68,7 +68,7 @@ def find_anatomy(base: Mesh, blinks: dict[str, Array]) -> Anatomy:
         lid_upper={side: rim[_on_upper_lid(blink, rim)] for side, blink in blinks.items()},
         lid_lower={side: _lower_rim(base.vertices, rim, blink, side) for side, blink in blinks.items()},
         mirror=mirror(base.vertices),
-        edges=quad_edges(base.quads[body[near]]),
+        edges=polygon_edges(base.quads[body[near]]),
     )
 
 
@@ -79,7 +79,7 @@ def edge_loop(base: Mesh, quads: NDArray[np.int32], start: int) -> Ids:
         for vertex in quad:
             around.setdefault(int(vertex), set()).add(number)
     neighbours: dict[int, set[int]] = {}
-    for a, b in quad_edges(quads):
+    for a, b in polygon_edges(quads):
         neighbours.setdefault(int(a), set()).add(int(b))
         neighbours.setdefault(int(b), set()).add(int(a))
     loop = [start, max(neighbours[start], key=lambda vertex: base.vertices[vertex, 0])]
@@ -98,9 +98,10 @@ def lip_halves(loop: Ids) -> tuple[Ids, Ids]:
     return upper, lower
 
 
-def quad_edges(quads: NDArray[np.int32]) -> Ids:
-    """The distinct edges (E, 2) of quads (F, 4)."""
-    pairs = np.concatenate([quads[:, [k, (k + 1) % 4]] for k in range(4)])
+def polygon_edges(polygons: NDArray[np.int32]) -> Ids:
+    """The distinct edges (E, 2) of polygons (F, K), all quads or all triangles."""
+    count = polygons.shape[1]
+    pairs = np.concatenate([polygons[:, [k, (k + 1) % count]] for k in range(count)])
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, diags, identity
 from scipy.sparse.linalg import spsolve
 
-from sedtalker.face.arkit import ARKIT_NAMES, TONGUE_OUT, arkit_columns
+from sedtalker.face.arkit import ARKIT_NAMES, JAW_OPEN, MOUTH_CLOSE, MOUTH_FUNNEL, TONGUE_OUT, arkit_columns
 from sedtalker.recipes.head_asset.anatomy import EYES, LOOP_A, LOOP_B, Anatomy, Ids, lip_halves
 from sedtalker.recipes.head_asset.sources import Array
 
@@ -40,6 +40,8 @@ SNEER_BROW = 0.75  # share of the lowering of the brows that leaves noseSneer
 SNEER_SIDE, SNEER_BELOW, SNEER_REACH = 0.017, -0.004, (0.010, 0.012)  # metres: wing of the nose, from its tip
 SNEER_LIFT = 0.005  # metres
 SMILE_REACH, SMILE_LIFT = (0.009, 0.011), 0.0028  # metres, around the corner of the mouth
+ROUND = 0.8  # exponent of the rounded lips' outline: 0.5 is an ellipse, 1 a parabola
+ROUNDED: Mapping[int, float] = {JAW_OPEN: 1.0, MOUTH_FUNNEL: 0.9}  # share of the rounded outline in a blendshape
 GAZE_YAW = np.radians(15.0)  # at weight 1 of eyeLookIn and eyeLookOut
 GAZE_DOWN = np.radians(11.4)
 GAZE_UP = np.radians(9.8)
@@ -136,6 +138,35 @@ def strengthen_expressions(template: Array, blendshapes: Array, landmarks: Mappi
         weight = np.exp(-0.5 * np.square((template[:, :2] - mouth) / SMILE_REACH).sum(1)) * front
         strong[smile] += weight[:, None] * np.array([0, SMILE_LIFT, -0.0008])
     return strong
+
+
+def round_lips(template: Array, blendshapes: Array, pairs: Ids, edges: Ids) -> Array:
+    """The change (52, V, 3) of blendshapes that makes the outline of the open mouth round.
+
+    As modelled, jawOpen and mouthFunnel move the lips as a wedge: a wide open mouth is pointed below. The mean height
+    of the three middle pairs stays, and so does the lips' gap; jawOpen and mouthClose together stay as they are.
+
+    Args:
+        template: (V, 3) the face at rest, metres.
+        blendshapes: (52, V, 3) of the face.
+        pairs: (P, 2) vertices of the upper and the lower rim, from one corner of the mouth to the other.
+        edges: (E, 2) of the face.
+    """
+    change = np.zeros(blendshapes.shape)
+    middle = slice(len(pairs) // 2 - 1, len(pairs) // 2 + 2)
+    across = np.abs(template[pairs[:, 0], 0])
+    outline = np.maximum(1 - np.square(across / across[[0, -1]].mean()), 0) ** ROUND
+    outline[[0, -1]] = 0
+    for column, share in ROUNDED.items():
+        moved = blendshapes[column][pairs, 1]  # (P, 2)
+        corner = moved[[0, -1]].mean(0)
+        rounded = corner + np.outer(outline, (moved[middle].mean(0) - corner) / outline[middle].mean())
+        values = share * (rounded - moved)
+        if column == JAW_OPEN:
+            values[:, 0] = 0  # the upper lip is round
+        change[column, :, 1] = diffuse(edges, len(template), pairs.ravel(), values.reshape(-1, 1), reach=8)[:, 0]
+    change[MOUTH_CLOSE] = -change[JAW_OPEN]
+    return change
 
 
 def diffuse(edges: Ids, count: int, pinned: Ids, values: Array, reach: float) -> Array:

@@ -14,7 +14,7 @@ from sedtalker.face.mesh import vertex_normals
 from sedtalker.face.rig import Attachment, Face, Surface
 from sedtalker.face.vertex_masks import rig_regions
 from sedtalker.recipes.head_asset import textures
-from sedtalker.recipes.head_asset.anatomy import Anatomy, Ids, find_anatomy
+from sedtalker.recipes.head_asset.anatomy import Anatomy, Ids, find_anatomy, polygon_edges
 from sedtalker.recipes.head_asset.assemble import (
     Body,
     Topology,
@@ -28,6 +28,7 @@ from sedtalker.recipes.head_asset.blendshapes import (
     adapt_blendshapes,
     clear_eyes,
     raise_tongue_tip,
+    round_lips,
     strengthen_expressions,
     symmetrize,
 )
@@ -51,6 +52,8 @@ STRIPS_BLUR = 0.012  # metres, radius over which the hair's occlusion is average
 TEETH_LIGHT = 0.6  # least occlusion value of the front teeth, which are translucent
 TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # factor of the molars, and their depth behind the front teeth in metres
 LINING_LIGHT, LINING_DEPTH = 0.38, 0.05  # least occlusion value of lips and cheeks inside, foremost; 0 this far behind
+CHEEK_LIGHT, CHEEK_DEPTH = 0.8, 0.15  # the same of the cheeks, which are seen beside the teeth of a smile
+CHEEK_FROM, CHEEK_TO = 0.010, 0.022  # metres from the middle of the face between which the lining becomes a cheek
 TONGUE_LIGHT, TONGUE_DEPTH = 0.6, 0.034  # least occlusion value of the tongue's tip; 0 this far behind it in metres
 
 # Poses that show as much of the teeth as any expression, and the views in degrees.
@@ -119,6 +122,7 @@ def _shared_face(body: Body, topology: Topology, anatomy: Anatomy) -> Face:
         masks=rig_regions(body.template, body.blendshapes, topology.parts),
         landmarks=find_landmarks(body.template, body.blendshapes, topology, anatomy),
         lip_pairs=pair_lips(body.template, topology, anatomy),
+        blendshapes=body.blendshapes.astype(np.float32),
         blendshape_names=ARKIT_NAMES,
     )
 
@@ -151,6 +155,11 @@ def _build_identity(
     share = scalp_share(body.template, attachments["hair"], hair, eyes, skin_triangles).astype(np.float32)
     share = smooth_values(share, skin_triangles)
     strong = strengthen_expressions(body.template, body.blendshapes, common.landmarks)
+    assert common.blendshapes is not None and common.lip_pairs is not None
+    sides = polygon_edges(skin_triangles)
+    strong = strong + round_lips(
+        common.template.astype(np.float64), common.blendshapes.astype(np.float64), common.lip_pairs, sides
+    )
     eyeballs = {side: topology.parts[f"eye_{side.lower()}"] for side in ("Left", "Right")}
     materials = make_materials(identity)
     surfaces = tuple(
@@ -207,7 +216,7 @@ def _bake_occlusion(
     teeth = np.concatenate([topology.parts[name] for name in ("teeth_upper", "teeth_lower")])
     light[inner] = open_[inner]
     mouth = topology.parts["mouth"]
-    light[mouth] = light_from_front(body.template[mouth, 2], light[mouth], LINING_LIGHT, LINING_DEPTH)
+    light[mouth] = light_lining(body.template[mouth], light[mouth])
     tongue = topology.parts["tongue"]
     light[tongue] = light_from_front(body.template[tongue, 2], light[tongue], TONGUE_LIGHT, TONGUE_DEPTH)
     depth = np.clip((body.template[teeth, 2].max() - body.template[teeth, 2]) / TEETH_DEPTH, 0, 1)
@@ -231,6 +240,16 @@ def light_from_front(depth: Array, light: Array, least: float, reach: float) -> 
     """
     behind = np.clip((depth.max() - depth) / reach, 0, 1)
     return np.maximum(light, least * (1 - behind))
+
+
+def light_lining(lining: Array, light: Array) -> Array:
+    """Occlusion (N,) of the mouth's lining (N, 3), metres, from its baked values (N,).
+
+    The cheeks get more light than the throat: as baked, a smile has black corners.
+    """
+    light = light_from_front(lining[:, 2], light, LINING_LIGHT, LINING_DEPTH)
+    cheek = np.clip((np.abs(lining[:, 0]) - CHEEK_FROM) / (CHEEK_TO - CHEEK_FROM), 0, 1)
+    return np.maximum(light, cheek * light_from_front(lining[:, 2], np.zeros(len(lining)), CHEEK_LIGHT, CHEEK_DEPTH))
 
 
 def _compute_occlusion(

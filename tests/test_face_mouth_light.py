@@ -34,3 +34,18 @@ def test_exported_molars_are_darker_than_front_teeth() -> None:
     (teeth,) = (part for part in split_face(load_face()) if part.material.kind == "teeth")
     across, light = np.abs(teeth.positions[:, 0]), teeth.colors[:, 0]
     assert light[across > 0.02].mean() < 0.2 * light[across < 0.008].mean()
+
+
+def test_exported_teeth_keep_the_hue_of_their_tint() -> None:
+    face = load_face()
+    (teeth,) = (part for part in split_face(face) if part.material.kind == "teeth")
+    (surface,) = (surface for surface in face.surfaces if surface.material.kind == "teeth")
+    tint = np.array(surface.material.tint)
+    assert tint.max() > 1
+    np.testing.assert_allclose(teeth.material.tint, tint / tint.max(), rtol=1e-6)
+    assert teeth.colors.max() <= 1
+
+
+def test_the_exported_lining_of_the_mouth_is_dark() -> None:
+    (lining,) = (part for part in split_face(load_face()) if part.material.kind == "mouth")
+    assert 0.1 < lining.colors.max() < 0.2

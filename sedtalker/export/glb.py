@@ -33,8 +33,8 @@ _ROUGHNESS = {
     "skin": 1.0, "eye": 0.3, "cornea": 0.04, "mouth": 0.45, "teeth": 0.3, "tongue": 0.4, "hair": 0.6, "card": 0.9,
     "cloth": 0.95, "plain": 0.6,
 }  # fmt: skip
-# specularFactor; that of others is 1
-_SPECULAR = {"hair": 0.2, "card": 0.0, "cloth": 0.1, "mouth": 0.2, "teeth": 0.3, "tongue": 0.2}
+# specularFactor; that of others is 1. Light from behind would shine on the lining, as no head is in its way.
+_SPECULAR = {"hair": 0.2, "card": 0.0, "cloth": 0.1, "mouth": 0.0, "teeth": 0.3, "tongue": 0.2}
 _TWO_SIDED = ("hair", "card", "cloth", "plain")
 _BLOCK_FRAMES = 4096  # frames of weights in memory at a time
 _CORNEA_OPACITY = 0.08  # glTF has no additive mode: a nearly transparent film shows the highlight

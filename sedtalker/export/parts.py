@@ -20,6 +20,7 @@ from sedtalker.face.rig import Attachment, Face, Float, Index, Material, Surface
 MIN_DISPLACEMENT = 1e-5  # metres; points that a shape moves by less are omitted from it
 _MIN_NORMAL_CHANGE = 0.02  # smaller changes of a unit normal are omitted
 
+_LINING_LIGHT = 0.15  # most of the light on the mouth's lining
 _CLAY = Material(kind="plain", tint=(0.56, 0.43, 0.36))  # for a mesh without surfaces
 
 
@@ -133,15 +134,18 @@ def _part(face: Face, surface: Surface, mesh: _Mesh, attachment: str | None) -> 
     vertices, corners = np.unique(pairs, return_inverse=True)
     points = (vertices // max(len(surface.uv), 1)).astype(np.int32)
     positions = mesh.vertices[points]
+    # File formats clip a tint at 1, which would change its hue (ivory teeth became grey): its brightness is in colours.
+    brightness = max(1.0, *surface.material.tint)
+    red, green, blue = (float(value) / brightness for value in surface.material.tint)
     return Part(
         name=surface.name,
-        material=surface.material,
+        material=replace(surface.material, tint=(red, green, blue)),
         points=points,
         positions=positions,
         normals=mesh.normals[points],
         uv=surface.uv[vertices % max(len(surface.uv), 1)],
         triangles=corners.reshape(-1, 3).astype(np.int32),
-        colors=_colors(face, surface)[points],
+        colors=np.minimum(_colors(face, surface)[points] * np.float32(brightness), 1),
         head_weights=head_joint_weights(face, mesh.vertices)[points],
         shapes={name: own for name, shape in mesh.shapes.items() if len((own := _restrict(shape, points)).vertices)},
         attachment=attachment,
@@ -163,6 +167,8 @@ def _colors(face: Face, surface: Surface) -> Float:
     light = np.ones(points, np.float32) if surface.occlusion is None else np.clip(surface.occlusion, 0, 1)
     if surface.material.kind not in ("mouth", "teeth", "tongue"):
         light = 0.35 + 0.65 * light  # direct light reaches occluded skin, but not the inside of the mouth
+    if surface.material.kind == "mouth":
+        light = np.minimum(light, _LINING_LIGHT)  # viewers have no shadows of the lips, and would make cheeks pale
     if surface.material.kind == "teeth" and face.lip_pairs is not None and points == len(face.template):
         rims = face.template[face.lip_pairs[:, 0]]
         mouth_corners = rims[[rims[:, 0].argmin(), rims[:, 0].argmax()]]

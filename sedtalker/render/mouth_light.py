@@ -22,6 +22,7 @@ LEAST = 0.36  # factor of the baked occlusion where no sky is seen: light scatte
 MOST = 1.45  # factor where all of it is seen; lips 10 mm apart, as they were baked, give about 1
 KEY_RISE = float(LIGHT_DIRECTIONS[KEY_LIGHT, 1] / LIGHT_DIRECTIONS[KEY_LIGHT, 2])  # of the key light's rays, forwards
 KEY_SOFTNESS = 0.5  # change of the slope to the upper lip over which the key light fades
+KEY_SHARE = 0.5  # of the key light at most: with more, fear and disgust were read as a smile more often
 DARK = 0.08  # baked occlusion of the hindmost molars, which are hardly seen: theirs is left
 
 
@@ -77,7 +78,7 @@ def _light_teeth(
     """
     zero, half, one, near = np.float32(0), np.float32(0.5), np.float32(1), np.float32(NEAREST)
     least, range_ = np.float32(LEAST), np.float32(MOST - LEAST)
-    rise, softness = np.float32(KEY_RISE), np.float32(KEY_SOFTNESS)
+    rise, softness, share = np.float32(KEY_RISE), np.float32(KEY_SOFTNESS), np.float32(KEY_SHARE)
     for n in range(len(teeth)):
         above, below = rims[n, 0] - teeth[n, 1], teeth[n, 1] - rims[n, 2]
         upper_depth, lower_depth = max(rims[n, 1] - teeth[n, 2], near), max(rims[n, 3] - teeth[n, 2], near)
@@ -85,7 +86,7 @@ def _light_teeth(
         lower = below / math.sqrt(below * below + lower_depth * lower_depth)
         teeth[n, 0] = (least + range_ * min(one, max(zero, (upper + lower) * half))) * across[n]
         # A ray of the key light passes under the upper lip if the lip is high enough over it.
-        teeth[n, 1] = min(one, max(zero, half + (above / upper_depth - rise) / softness)) * across[n]
+        teeth[n, 1] = share * min(one, max(zero, half + (above / upper_depth - rise) / softness)) * across[n]
     for i in range(len(triangles)):
         for k in range(3):
             corners[triangles[i], k, AO] = baked[i, k] * teeth[ends[i, k], 0]

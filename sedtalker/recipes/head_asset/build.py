@@ -52,7 +52,7 @@ STRIPS_BLUR = 0.012  # metres, radius over which the hair's occlusion is average
 TEETH_LIGHT = 0.6  # least occlusion value of the front teeth, which are translucent
 TEETH_DARK, TEETH_DEPTH = 0.2, 0.022  # factor of the molars, and their depth behind the front teeth in metres
 LINING_LIGHT, LINING_DEPTH = 0.38, 0.05  # least occlusion value of lips and cheeks inside, foremost; 0 this far behind
-CHEEK_LIGHT, CHEEK_DEPTH = 0.8, 0.15  # the same of the cheeks, which are seen beside the teeth of a smile
+CHEEK_LIGHT, CHEEK_DEPTH = 0.5, 0.13  # the same of the cheeks, which are seen beside the teeth of a smile
 CHEEK_FROM, CHEEK_TO = 0.010, 0.022  # metres from the middle of the face between which the lining becomes a cheek
 TONGUE_LIGHT, TONGUE_DEPTH = 0.6, 0.034  # least occlusion value of the tongue's tip; 0 this far behind it in metres
 

@@ -27,6 +27,7 @@ from sedtalker.emotion.config import (
     load_sizes,
 )
 from sedtalker.emotion.prediction import BLOCKS, OVERLAP, WINDOW, Prediction, check_voice
+from sedtalker.emotion.smoothing_cpu import smooth_logits
 from sedtalker.emotion.voice import ProjectedVoice, VoiceEstimate, VoiceProfile, fingerprint
 from sedtalker.kernels import LOG2_E, exp2
 from sedtalker.layers_cpu import (
@@ -371,6 +372,8 @@ class PackedDiarizer:
                 estimate = add_evidence(estimate, piece.steps, piece.speech).limited()
             projected.append(piece.projected.astype(np.float16))  # those of the whole recording are kept
         means = self._overlap_add(np.concatenate(projected), self.voice_terms(estimate))
+        if self.config.smoothing:
+            means[:, :-1] = smooth_logits(means[:, :-1])
         rows = upsample_steps(self.finish(means, np.concatenate(activity)), count)
         return Prediction(rows[:, :-2], rows[:, -2], rows[:, -1])
 

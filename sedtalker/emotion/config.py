@@ -58,6 +58,7 @@ class DiarizerConfig:
     blocks: int = 0  # blocks tuned for emotion, which replace the hidden states after `kept`; causal diarizers only
     block_feedforward: int = 1536
     projected_voice: bool = False  # subtract the mean of a voice's projected inputs; needs blocks
+    smoothing: bool = False  # of the posterior of whole recordings (`emotion.smoothing_cpu`); causal diarizers only
 
     def __post_init__(self) -> None:
         check_settings(self, "diarizer", zero=("first_layer", "convolutions", "blocks"))
@@ -75,6 +76,7 @@ class DiarizerConfig:
             f"blocks {self.blocks} need a causal diarizer": self.blocks > 0 and not self.causal,
             f"blocks {self.blocks} need 2 layers or more": self.blocks > 0 and self.layers < 2,
             "projected_voice needs blocks": self.projected_voice and not self.blocks,
+            "smoothing needs a causal diarizer": self.smoothing and not self.causal,
             f"intensity_range {self.intensity_range} must be two numbers, the first one lower": not _is_range(
                 self.intensity_range
             ),

@@ -104,7 +104,12 @@ def predict_frames(
         WINDOW,
         OVERLAP,
     )
-    posterior, intensity = diarizer.finish(torch.cat(list(windows))[None].cpu())
+    means = torch.cat(list(windows)).cpu()
+    if diarizer.config.smoothing:
+        from sedtalker.emotion.smoothing_cpu import smooth_logits  # compiled
+
+        means[:, :-1] = torch.from_numpy(smooth_logits(means[:, :-1].numpy()))
+    posterior, intensity = diarizer.finish(means[None])
     diarizer.train(training)
     speech = upsample_steps(torch.cat(activity)[None, :, None], count)[0, :, 0] if causal else None
     return Prediction(upsample_steps(posterior, count)[0], upsample_steps(intensity[..., None], count)[0, :, 0], speech)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from sedtalker.layers_cpu import Float, compiled
 
-CHANGE_COST = 4.0  # nats, of a change between two steps
-EVIDENCE = 0.6  # power of a step's posterior as evidence, below 1 because neighbours are correlated
+CHANGE_COST = 2.0  # nats, of a change between two steps; more finds short pieces less often
 SHARE = 0.3  # of the smoothed posterior; it is more certain than right, so most is the step's own
 SOFTENING = 1.2  # temperature of the step's own posterior, so that the sum is as certain as before
 """Chosen on validation speakers: clips, joined recordings and ordinary speech (assets/diarizer/default/ablation.md)."""
@@ -24,7 +23,7 @@ def smooth_logits(logits: Float) -> Float:
     if not len(logits):
         return logits
     own = logits - logits.max(axis=1, keepdims=True)
-    smoothed = smooth_evidence(np.exp(EVIDENCE * own.astype(np.float64)), math.exp(-CHANGE_COST))
+    smoothed = smooth_evidence(np.exp(own.astype(np.float64)), math.exp(-CHANGE_COST))
     softened = np.exp(own / SOFTENING)
     softened /= softened.sum(axis=1, keepdims=True)
     tiny = np.finfo(np.float32).tiny

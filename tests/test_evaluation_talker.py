@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import sys
 from pathlib import Path
@@ -340,6 +341,9 @@ def test_reports(store: Store, masks, tmp_path: Path) -> None:
     )
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "<script" not in page
+    assert ".number{white-space:nowrap}" in page
+    cells = re.findall(r"<td( class=number)?>(-?\d?)", page)
+    assert any(figure for _, figure in cells) and all(bool(kind) == bool(figure.strip("-")) for kind, figure in cells)
 
 
 ERRORS = {"a": 0.001, "b": 0.004, "c": 0.002, "d": 0.0}  # metres by clip

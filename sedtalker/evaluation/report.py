@@ -52,6 +52,14 @@ def format_markdown(summary: Summary) -> str:
     return "\n\n".join([*parts, *_remarks(summary)]) + "\n"
 
 
+_STYLE = (
+    "body{font:15px sans-serif;max-width:90em;margin:2em auto;padding:0 1em}img{max-width:100%}"
+    "div{overflow-x:auto}table{border-collapse:collapse}tr{border-bottom:1px solid #ddd}"
+    "td,th{padding:.2em .7em;text-align:left}.number{white-space:nowrap}"
+)
+"""Of the page. A table that is wider than the window scrolls, as a figure is not divided between two lines."""
+
+
 def format_html(summary: Summary) -> str:
     """Format the evaluation as a self-contained HTML page with plots."""
     parts = ["<h1>Evaluation of a talker</h1>", f"<p>{html.escape(_head(summary))}</p>"]
@@ -63,9 +71,8 @@ def format_html(summary: Summary) -> str:
     for kind in _kinds(summary):
         parts += [f"<h2>{html.escape(kind.capitalize())}</h2>", _html_table(_group_rows(summary, kind))]
     parts += [f"<p>{html.escape(remark)}</p>" for remark in _remarks(summary)]
-    style = "body{font:15px sans-serif;max-width:70em;margin:2em auto}td,th{padding:.2em .7em;text-align:left}"
-    title = "<!doctype html><meta charset=utf-8><title>Evaluation of a talker</title>"
-    return f"{title}<style>{style}</style>" + "\n".join(parts) + "\n"
+    title = "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    return f"{title}<title>Evaluation of a talker</title><style>{_STYLE}</style>" + "\n".join(parts) + "\n"
 
 
 def _head(summary: Summary) -> str:
@@ -177,9 +184,15 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 def _html_table(rows: Sequence[Row]) -> str:
     def line(row: Row, tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}{_kind(cell)}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
 
-    return "<table>" + line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:]) + "</table>"
+    lines = line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:])
+    return f"<div><table>{lines}</table></div>"
+
+
+def _kind(cell: str) -> str:
+    """The attribute of a table's cell: the class of figures."""
+    return " class=number" if cell.lstrip("-")[:1].isdigit() else ""
 
 
 TALKER_FORMATS: Mapping[str, Format] = {".md": format_markdown, ".html": format_html}

@@ -127,12 +127,18 @@ def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
 
     Raises:
-        MissingExtraError: the module cannot be imported; with the extra to install.
+        MissingExtraError: the module cannot be imported, with the extra to install, or its library cannot be loaded.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise _missing_extra(module, extra, error) from error
+    except OSError as error:  # a build for CUDA beside a torch for the CPU
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"{package} is installed and cannot be loaded ({reason_of(error)}). Its build may not fit that of torch: "
+            f"install torch and {package} again, both for the CPU or both for CUDA"
+        ) from error
 
 
 def require_torch() -> None:

@@ -120,6 +120,17 @@ def test_clips_without_speech_are_stored_with_a_closed_mouth(tmp_path: Path):
             assert np.abs(lips).max() < 0.02
 
 
+def test_a_torchaudio_that_does_not_fit_torch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "packages" / "torchaudio"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('raise OSError("Could not load this library: _torchaudio.so")')
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
+    with pytest.raises(MissingExtraError, match=r"torchaudio is installed and cannot be loaded .* both for the CPU"):
+        rig_clips.build_clips(tmp_path / "store", rig_clips.StoreSources(), limit=1)
+    assert not (tmp_path / "store").exists()
+
+
 def test_without_torchaudio_a_store_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     with pytest.raises(MissingExtraError, match=r"torchaudio .*sedtalker\[train\]"):

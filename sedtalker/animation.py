@@ -140,10 +140,18 @@ class Animation:
         return html
 
     def save(self, path: Path | str, dense: bool | None = None) -> None:
-        """Write the `.npz`; it appears when it is complete. Raises SEDTalkerError if it cannot be written.
+        """Write the `.npz`; it appears when it is complete.
 
         `dense` includes the vertices of a rig; None: up to `DENSE_SECONDS`.
+
+        Raises:
+            SEDTalkerError: it cannot be written, or the name is that of another format.
         """
+        if (suffix := Path(path).suffix) and suffix.lower() != ".npz":
+            raise AnimationError(
+                f"an animation is saved as .npz, not as {suffix}: {path}. "
+                "sedtalker render makes videos and pictures of it, sedtalker export other formats"
+            )
         if dense is None:
             dense = self.blendshapes is None or self.duration <= DENSE_SECONDS
         posterior, intensity = self.emotion.at_rate(self.fps, len(self))

@@ -146,5 +146,5 @@ class LookAheadDial(ABC):
         """The same network with another look-ahead in ms. Raises CheckpointError if not in `LOOK_AHEAD`."""
         if look_ahead not in LOOK_AHEAD:
             known = ", ".join(map(str, LOOK_AHEAD))
-            raise CheckpointError(f"no look-ahead of {look_ahead} ms in the speech encoder {self.name}. Use {known}")
+            raise CheckpointError(f"no look-ahead of {look_ahead!r} ms in the speech encoder {self.name}. Use {known}")
         return self.with_windows(replace(self.windows, right=look_ahead * FRAME_RATE // 1000))

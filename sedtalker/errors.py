@@ -107,7 +107,7 @@ def as_number(value: Any, name: str, error: type[SEDTalkerError] = SEDTalkerErro
         SEDTalkerError: (or `error`) it is not a number.
     """
     try:
-        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isnan(number):

@@ -669,6 +669,9 @@ def _find_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+    except RuntimeError as error:  # its text lists all that torch was ever built for
+        raise SEDTalkerError(f"no such device: {name}. Use auto, cpu or cuda") from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise SEDTalkerError(f"no such device: {name} ({first_line(error)}). Use --device cpu") from error

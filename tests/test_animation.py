@@ -90,6 +90,13 @@ def test_frames_equal_vertices_and_may_be_read_from_the_middle(animation: Animat
     np.testing.assert_allclose(np.stack(list(animation.frames(7, 9))), animation.vertices[7:9], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["talk.mp4", "talk.json"])
+def test_another_suffix_is_refused(animation: Animation, tmp_path: Path, name: str) -> None:
+    with pytest.raises(AnimationError, match=r"saved as \.npz, not as \.(mp4|json): .*sedtalker render"):
+        animation.save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_a_long_rigged_animation_is_saved_as_weights_and_still_gives_vertices(tmp_path: Path) -> None:
     from sedtalker.face.assets import load_face
 

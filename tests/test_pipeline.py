@@ -232,6 +232,10 @@ def test_invalid_input_is_refused(talker, speech_file: Path, tmp_path: Path) -> 
         sedtalker.load(tmp_path / "absent")
     with pytest.raises(SEDTalkerError, match="no such device"):
         sedtalker.load(device="cuda:99")
+    with pytest.raises(SEDTalkerError, match=r"^no such device: graphics. Use auto, cpu or cuda$"):
+        sedtalker.load(device="graphics")
+    with pytest.raises(SEDTalkerError, match="fps is not a number: True"):
+        talker.animate(speech_file, fps=True)
 
 
 def test_measurements_of_a_recording_need_its_features_read_once(talker, samples: np.ndarray) -> None:

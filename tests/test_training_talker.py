@@ -428,10 +428,10 @@ def test_whole_clips_come_in_batches_of_about_one_length(store: Path) -> None:
 
 def test_it_trains_on_whole_clips(configured, tmp_path: Path) -> None:
     path, overrides = configured
-    changes = {"window": 0, "overfit_one": True, "steps": 40, "validate_every": 20, "lr": 5e-3, "workers": 1}
+    changes = {"window": 0, "overfit_one": True, "steps": 48, "validate_every": 24, "lr": 5e-3, "workers": 1}
     train_talker(path, overrides("run", **changes))
     first, second = logged(tmp_path / "run")
-    assert second["val/loss"] < 0.8 * first["val/loss"]
+    assert second["val/loss"] < 0.7 * first["val/loss"]
     assert 0.8 < second["val/motion_ratio"] < 1.2
 
 

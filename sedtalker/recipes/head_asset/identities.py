@@ -29,9 +29,8 @@ class Identity:
     hair_specular: float = 0.22
     hair_parts: int = 0  # how many of its largest connected parts are used, without the strips over them; 0 for all
     hair_strands: float = 0.0  # contrast of the strands that are drawn, along the height of the texture ...
-    hair_knots: tuple[
-        tuple[float, float], ...
-    ] = ()  # ... or from these points of its largest regions, from left to right
+    # ... or from these points of its largest regions, from left to right
+    hair_knots: tuple[tuple[float, float], ...] = ()
     brow_tint: Color = (1.0, 1.0, 1.0)
     lash_strength: float = 0.8  # factor of the lashes' opacity
     iris_tint: Color = (1.0, 1.0, 1.0)

@@ -28,10 +28,8 @@ _THIN_BROW = 0.45  # of a brow's greatest height: below it the brow fades, or it
 _HAIR_SCALE = 3
 _STRANDS = ((110, 0.6, 0.5), (170, 1.9, 0.4), (240, 5.0, 0.2))
 _SWAY = ((190, 30), 3.0)  # by how many texels strands sway sideways: standard deviations along and across, amplitude
-_LOCK = (
-    (380, 10),
-    0.04,
-)  # locks of warmer and cooler hair: standard deviations along and across, share of red and blue
+# Locks of warmer and cooler hair: standard deviations along and across, share of red and blue.
+_LOCK = ((380, 10), 0.04)
 _STRAND_SEED = 0
 _KNOT_RADIUS = 0.2  # of the height: at this distance from a knot strands are as wide as elsewhere
 _MARGIN = 8  # texels beside the used part of a texture
@@ -86,14 +84,14 @@ def paint_hair(identity: Identity, sources: Sources) -> NDArray[np.uint8]:
     solid = (alpha > 0.3).astype(np.float32)
     local = gaussian_filter(light * solid, 14) / (gaussian_filter(solid, 14) + 1e-3) + 1e-3
     strands = np.clip(light / local, 0.25, 2.2) ** 0.8
-    color = np.broadcast_to(np.array(identity.hair_color), (*light.shape, 3))
+    color = np.array(identity.hair_color)
     if identity.hair_strands:
         strands, alpha = (zoom(values, _HAIR_SCALE, order=1) for values in (strands, alpha))
         random = np.random.default_rng(_STRAND_SEED)
-        contrast = identity.hair_strands
-        strands = strands**0.6 * np.exp(contrast * draw_strands(alpha, identity.hair_knots, random))
+        drawn = draw_strands(alpha, identity.hair_knots, random)
+        strands = strands**0.6 * np.exp(identity.hair_strands * drawn)
         lock = _LOCK[1] * _noise(strands.shape, _LOCK[0], random)
-        color = np.stack([1 + lock, np.ones_like(lock), 1 - lock], 2) * np.array(identity.hair_color)
+        color = np.stack([1 + lock, np.ones_like(lock), 1 - lock], 2) * color
     return _encode(strands[..., None] * color, alpha)
 
 
